@@ -1,0 +1,53 @@
+"""TidyPass: what PyTorch's exporter leaves behind, taken out."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+from onnx_ir.passes.common import DeduplicateInitializersPass  # noqa: F401
+
+from ptgc.graphs.piece import MODULE_KEY
+from ptgc.spec.ports import IR_VERSION, OPSET
+
+_SCOPES = "pkg.torch.onnx.name_scopes"
+
+
+class TidyPass(ir.passes.InPlacePass):
+    """Keeps of a node's metadata the path of its module only, and drops unused nodes and weights.
+
+    PyTorch writes stack traces and class names into every node: megabytes, and local paths.
+    """
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Runs on the whole model."""
+        for node in ir.traversal.RecursiveGraphIterator(model.graph):
+            path = module_path(node)
+            node.metadata_props.clear()
+            node.doc_string = None
+            node.metadata_props[MODULE_KEY] = path
+            for value in node.outputs:
+                value.metadata_props.clear()
+        for value in (*model.graph.inputs, *model.graph.initializers.values()):
+            value.metadata_props.clear()
+        model.graph.metadata_props.clear()
+        model.metadata_props.clear()
+        ir.passes.common.RemoveUnusedNodesPass()(model)
+        model.functions.clear()
+        model.graph.opset_imports.clear()
+        model.graph.opset_imports[""] = OPSET
+        model.ir_version = IR_VERSION
+        model.producer_name, model.producer_version = "ptgc", ""
+        model.graph.name = "graph"
+        return ir.passes.PassResult(model, modified=True)
+
+
+def module_path(node: ir.Node) -> str:
+    """The path of the PyTorch module that a node came from, `` where there is none."""
+    known = node.metadata_props.get(MODULE_KEY)
+    if known is not None:
+        return known
+    scopes = node.metadata_props.get(_SCOPES)
+    if scopes is None:
+        return ""
+    named = [part.strip(" '\"") for part in scopes.strip("[]").split(",")]
+    modules = [name for name in named[:-1] if name]  # the last one is the operation
+    return modules[-1] if modules else ""

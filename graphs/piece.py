@@ -1,0 +1,87 @@
+"""Piece: where the nodes of one piece of graph are written down, each with the module that it stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.tape import Tape
+
+MODULE_KEY = "ptgc.module"
+"""Node metadata: the path of the PyTorch module, or the piece of graph, that a node came from."""
+
+Constant = int | float | Sequence[int] | np.ndarray
+
+
+class Piece:
+    """A run of nodes on the way into a graph.
+
+    Args:
+        name: Prefix of value names, and the module that the nodes are marked with.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._tape = Tape()
+        self._constants = 0
+
+    @property
+    def nodes(self) -> list[ir.Node]:
+        """The nodes, in the order in which they were written."""
+        return list(self._tape.nodes)
+
+    def op(
+        self,
+        op_type: str,
+        *inputs: ir.Value | None,
+        domain: str = "",
+        outputs: int = 1,
+        **attributes: ir.attributes.SupportedAttrTypes,
+    ) -> ir.Value:
+        """The first output of a new node."""
+        return self.op_outputs(op_type, *inputs, domain=domain, outputs=outputs, **attributes)[0]
+
+    def op_outputs(
+        self,
+        op_type: str,
+        *inputs: ir.Value | None,
+        domain: str = "",
+        outputs: int = 1,
+        **attributes: ir.attributes.SupportedAttrTypes,
+    ) -> Sequence[ir.Value]:
+        """All outputs of a new node."""
+        made = self._tape.op_multi_out(
+            op_type,
+            list(inputs),
+            attributes or None,
+            num_outputs=outputs,
+            domain=domain,
+            metadata_props={MODULE_KEY: self.name},
+        )
+        number = len(self._tape.nodes)
+        for index, value in enumerate(made):
+            value.name = f"{self.name}.{op_type}_{number}" + (f".{index}" if index else "")
+        return made
+
+    def constant(self, value: Constant, dtype: ir.DataType = ir.DataType.INT64) -> ir.Value:
+        """A Constant node; Python numbers and lists become `dtype`, arrays keep their own."""
+        array = value if isinstance(value, np.ndarray) else np.array(value, dtype=dtype.numpy())
+        return self.op("Constant", value=ir.tensor(array))
+
+    def insert_at_start(self, graph: ir.Graph) -> None:
+        """Move the nodes in front of everything in `graph`."""
+        first = next(iter(graph), None)
+        if first is None:
+            graph.extend(self.nodes)
+        else:
+            graph.insert_before(first, self.nodes)
+
+    def insert_before(self, node: ir.Node) -> None:
+        """Move the nodes in front of `node`."""
+        assert node.graph is not None
+        node.graph.insert_before(node, self.nodes)
+
+    def append_to(self, graph: ir.Graph) -> None:
+        """Move the nodes behind everything in `graph`."""
+        graph.extend(self.nodes)

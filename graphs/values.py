@@ -1,0 +1,24 @@
+"""Between ports and the values of a graph."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from ptgc.spec.ports import DType, Port
+
+
+def onnx_type(dtype: DType) -> ir.DataType:
+    """The ONNX element type of a port."""
+    return ir.DataType.FLOAT if dtype is DType.FLOAT32 else ir.DataType[dtype.name]
+
+
+def input_value(port: Port) -> ir.Value:
+    """A graph input for a port."""
+    return ir.val(port.name, onnx_type(port.dtype), ir.Shape(port.shape))
+
+
+def describe(value: ir.Value, port: Port) -> None:
+    """Give a value the name, dtype and shape of a port."""
+    value.name = port.name
+    value.dtype = onnx_type(port.dtype)
+    value.shape = ir.Shape(port.shape)

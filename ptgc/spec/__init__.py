@@ -1,0 +1,1 @@
+"""Pure data that exporter, compiler and runtime share; standard library only."""

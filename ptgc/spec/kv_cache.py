@@ -1,0 +1,86 @@
+"""KVCache: a list of per-layer states, each with its own kind, shape and way back."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import Enum
+
+from ptgc.spec import ports
+from ptgc.spec.ports import DType, Port
+
+
+class StateKind(str, Enum):
+    """What a layer keeps between rounds."""
+
+    FULL = "full"
+    """Keys and values of every committed token."""
+    WINDOW = "window"
+    """Keys and values, of which only the last `window` are attended to."""
+    RECURRENT = "recurrent"
+    CROSS = "cross"
+    SHARED = "shared"
+
+
+class Rollback(str, Enum):
+    """How rejected tokens leave a state."""
+
+    OVERWRITE = "overwrite"
+    """The next round writes over them."""
+    GATHER = "gather"
+    """Accepted rows are moved together first."""
+    SELECT_ROW = "select_row"
+    """The state after each token was kept, and one is chosen."""
+
+
+@dataclass(frozen=True)
+class LayerState:
+    """The state of one layer."""
+
+    kind: StateKind
+    """What is kept."""
+    kv_heads: int
+    """Heads of keys and of values."""
+    head_dim: int
+    """Size of one head."""
+    dtype: DType
+    """Element type."""
+    rollback: Rollback = Rollback.OVERWRITE
+    """How rejected tokens leave it."""
+    window: int | None = None
+    """Tokens attended to, the current one included; None for all."""
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Keys and values of one token."""
+        return 2 * self.kv_heads * self.head_dim * self.dtype.itemsize
+
+    def past_ports(self, layer: int) -> tuple[Port, Port]:
+        """The two ports through which this state comes in."""
+        return (
+            ports.past(layer, "key", self.kv_heads, self.head_dim, self.dtype),
+            ports.past(layer, "value", self.kv_heads, self.head_dim, self.dtype),
+        )
+
+    def present_ports(self, layer: int) -> tuple[Port, Port]:
+        """The two ports through which this state goes out, in place."""
+        return (
+            ports.present(layer, "key", self.kv_heads, self.head_dim, self.dtype),
+            ports.present(layer, "value", self.kv_heads, self.head_dim, self.dtype),
+        )
+
+    def to_json(self) -> dict[str, object]:
+        """This state as the manifest writes it."""
+        return {k: v.value if isinstance(v, Enum) else v for k, v in asdict(self).items()}
+
+    @staticmethod
+    def from_json(data: dict[str, object]) -> LayerState:
+        """A state from the manifest's form."""
+        window = data.get("window")
+        return LayerState(
+            kind=StateKind(data["kind"]),
+            kv_heads=int(str(data["kv_heads"])),
+            head_dim=int(str(data["head_dim"])),
+            dtype=DType(data["dtype"]),
+            rollback=Rollback(data["rollback"]),
+            window=None if window is None else int(str(window)),
+        )

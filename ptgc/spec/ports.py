@@ -1,0 +1,121 @@
+"""The ports of a traced graph: names, dtypes and symbolic shapes, spelled here and nowhere else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+OPSET = 24
+IR_VERSION = 10
+
+BATCH = "batch"
+NUM_TOKENS = "num_tokens"
+KV_CAPACITY = "kv_capacity"
+NUM_LOGITS = "num_logits"
+
+Dim = int | str
+
+
+class DType(str, Enum):
+    """Element types of ports and states; the values are ONNX's lower-case names."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+    INT64 = "int64"
+    INT32 = "int32"
+    BOOL = "bool"
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element."""
+        return _ITEMSIZE[self]
+
+
+_ITEMSIZE = {
+    DType.FLOAT32: 4,
+    DType.FLOAT16: 2,
+    DType.BFLOAT16: 2,
+    DType.INT64: 8,
+    DType.INT32: 4,
+    DType.BOOL: 1,
+}
+
+
+@dataclass(frozen=True)
+class Port:
+    """One input or output of a role's graph."""
+
+    name: str
+    """The name in the graph."""
+    dtype: DType
+    """Element type."""
+    shape: tuple[Dim, ...]
+    """Sizes; a string is one of the named dimensions."""
+
+    def to_json(self) -> dict[str, object]:
+        """This port as the manifest writes it."""
+        return {"name": self.name, "dtype": self.dtype.value, "shape": list(self.shape)}
+
+    @staticmethod
+    def from_json(data: dict[str, object]) -> Port:
+        """A port from the manifest's form."""
+        shape = data["shape"]
+        assert isinstance(shape, list)
+        return Port(str(data["name"]), DType(data["dtype"]), tuple(shape))
+
+
+# What a round brings. Row t of sequence b is one token: `input_ids[b, t]` at `position_ids[b, t]`, written to
+# cache slot `write_index[b] + t`. Rows from `row_count[b]` on are padding.
+INPUT_IDS = Port("input_ids", DType.INT64, (BATCH, NUM_TOKENS))
+POSITION_IDS = Port("position_ids", DType.INT64, (BATCH, NUM_TOKENS))
+# tree_mask[b, t, u]: row t attends to row u of this round (its ancestors and itself).
+TREE_MASK = Port("tree_mask", DType.BOOL, (BATCH, NUM_TOKENS, NUM_TOKENS))
+WRITE_INDEX = Port("write_index", DType.INT64, (BATCH,))
+ROW_COUNT = Port("row_count", DType.INT64, (BATCH,))
+# logits_rows[b, r]: the row of this round for which logits r are computed.
+LOGITS_ROWS = Port("logits_rows", DType.INT64, (BATCH, NUM_LOGITS))
+# keep_rows[b, i]: the cache slot whose content moves to slot write_index[b] + i (compaction after a tree).
+KEEP_ROWS = Port("keep_rows", DType.INT64, (BATCH, NUM_TOKENS))
+
+NEXT_IDS = Port("next_ids", DType.INT64, (BATCH, NUM_LOGITS))
+TOP_K = 8
+
+
+def logits(vocab_size: int, dtype: DType) -> Port:
+    """Logits of the chosen rows, `[batch, num_logits, vocab_size]`."""
+    return Port("logits", dtype, (BATCH, NUM_LOGITS, vocab_size))
+
+
+def top_logits(dtype: DType) -> Port:
+    """The largest logits of each chosen row, descending, `[batch, num_logits, TOP_K]`."""
+    return Port("top_logits", dtype, (BATCH, NUM_LOGITS, TOP_K))
+
+
+TOP_IDS = Port("top_ids", DType.INT64, (BATCH, NUM_LOGITS, TOP_K))
+
+
+def past(layer: int, part: str, kv_heads: int, head_dim: int, dtype: DType) -> Port:
+    """The cache of one layer as it comes in; `part` is `key` or `value`."""
+    return Port(f"past_key_values.{layer}.{part}", dtype, (BATCH, kv_heads, KV_CAPACITY, head_dim))
+
+
+def present(layer: int, part: str, kv_heads: int, head_dim: int, dtype: DType) -> Port:
+    """The cache of one layer as it goes out: the same buffer as `past`, written in place."""
+    return Port(f"present.{layer}.{part}", dtype, (BATCH, kv_heads, KV_CAPACITY, head_dim))
+
+
+RESERVED = (
+    "inputs_embeds",
+    "hidden_states",
+    "encoder_hidden_states",
+    "encoder_attention_mask",
+    "attention_bias",
+    "canvas_mask",
+    "step",
+    "lengths",
+    "self_conditioning",
+    "uniforms",
+    "allowed_tokens",
+)
+"""Names that later strategies give a meaning; no graph may use them for anything else."""

@@ -1,0 +1,71 @@
+"""TreeSpec: the shape of a proposal. A chain is a tree whose every node has one child."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TreeSpec:
+    """A static token tree in topological order; node 0 is the root, the last committed token.
+
+    ```
+            0            parents = (-1, 0, 0, 1, 1)
+          /   \\          depths  = ( 0, 1, 1, 2, 2)
+         1     2
+        / \\
+       3   4
+    ```
+    """
+
+    parents: tuple[int, ...]
+    """Parent of each node; -1 for the root. A parent comes before its children."""
+
+    def __post_init__(self) -> None:
+        if not self.parents or self.parents[0] != -1:
+            raise ValueError("a tree starts with its root, whose parent is -1")
+        for node, parent in enumerate(self.parents[1:], start=1):
+            if not 0 <= parent < node:
+                raise ValueError(f"node {node} has parent {parent}; a parent must come before its children")
+
+    @staticmethod
+    def chain(num_draft_tokens: int) -> TreeSpec:
+        """The root followed by `num_draft_tokens` nodes in a row."""
+        return TreeSpec(tuple(range(-1, num_draft_tokens)))
+
+    @property
+    def num_nodes(self) -> int:
+        """Nodes, the root included."""
+        return len(self.parents)
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether every node is the child of the one before it."""
+        return self.parents == tuple(range(-1, self.num_nodes - 1))
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """Distance of each node from the root."""
+        depths: list[int] = []
+        for parent in self.parents:
+            depths.append(0 if parent < 0 else depths[parent] + 1)
+        return tuple(depths)
+
+    def ancestors(self) -> list[list[bool]]:
+        """The tree mask `[num_nodes, num_nodes]`: row i is true at i and at every ancestor of i."""
+        rows: list[list[bool]] = []
+        for node, parent in enumerate(self.parents):
+            row = list(rows[parent]) if parent >= 0 else [False] * self.num_nodes
+            row[node] = True
+            rows.append(row)
+        return rows
+
+    def to_json(self) -> list[int]:
+        """The parents, as the plan writes them."""
+        return list(self.parents)
+
+    @staticmethod
+    def from_json(parents: Sequence[int]) -> TreeSpec:
+        """A tree from the plan's form."""
+        return TreeSpec(tuple(parents))
