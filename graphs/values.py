@@ -22,3 +22,8 @@ def describe(value: ir.Value, port: Port) -> None:
     value.name = port.name
     value.dtype = onnx_type(port.dtype)
     value.shape = ir.Shape(port.shape)
+
+
+def adopt(new: ir.Value, old: ir.Value) -> None:
+    """Give a value that takes another's place its shape and dtype."""
+    new.shape, new.dtype = old.shape, old.dtype

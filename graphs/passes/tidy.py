@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import onnx_ir as ir
-from onnx_ir.passes.common import DeduplicateInitializersPass  # noqa: F401
+import onnx_ir.passes.common as common
 
 from ptgc.graphs.piece import MODULE_KEY
 from ptgc.spec.ports import IR_VERSION, OPSET
@@ -30,7 +30,7 @@ class TidyPass(ir.passes.InPlacePass):
             value.metadata_props.clear()
         model.graph.metadata_props.clear()
         model.metadata_props.clear()
-        ir.passes.common.RemoveUnusedNodesPass()(model)
+        common.RemoveUnusedNodesPass()(model)
         model.functions.clear()
         model.graph.opset_imports.clear()
         model.graph.opset_imports[""] = OPSET
@@ -50,4 +50,4 @@ def module_path(node: ir.Node) -> str:
         return ""
     named = [part.strip(" '\"") for part in scopes.strip("[]").split(",")]
     modules = [name for name in named[:-1] if name]  # the last one is the operation
-    return modules[-1] if modules else ""
+    return modules[-1].removeprefix("model.") if modules else ""  # the wrapper's own name for the model

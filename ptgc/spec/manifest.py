@@ -191,6 +191,8 @@ class BuildManifest:
     """Builds made before it in this bundle; the newest build has the largest."""
     weight_bytes: int = 0
     """Bytes of weights in the prepared graphs."""
+    engine_options: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Settings, by role, that its engine is loaded with."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """Versions and options of the build."""
 
@@ -208,6 +210,7 @@ class BuildManifest:
             "shapes": self.shapes.to_json(),
             "roles": {name: role.to_json() for name, role in self.roles.items()},
             "weight_bytes": self.weight_bytes,
+            "engine_options": self.engine_options,
             "bundle_sha256": self.bundle_sha256,
             "provenance": self.provenance,
             "files": [entry.to_json() for entry in self.files],
@@ -227,6 +230,7 @@ class BuildManifest:
             bundle_sha256=data["bundle_sha256"],
             sequence=data["sequence"],
             weight_bytes=data["weight_bytes"],
+            engine_options=data["engine_options"],
             provenance=data["provenance"],
         )
 

@@ -1,0 +1,245 @@
+"""Opening the checkpoint of a causal language model, without ever unpickling anything."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from ptgc.errors import CheckpointError
+from ptgc.exporters import gguf_checkpoint, gguf_tokenizer
+from ptgc.exporters.checkpoint_config import CONFIG_FILE, GIVE, foreign_errors, read_config, read_settings
+from ptgc.exporters.gguf_file import read_gguf_file
+from ptgc.exporters.hub_snapshot import download_snapshot, is_hub_id
+from ptgc.exporters.huggingface_directory import frozen, quiet_transformers
+from ptgc.exporters.safetensors_files import find_safetensors, stored_dtype
+
+_VOCABULARY_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
+_DESCRIBING_FILES = (
+    CONFIG_FILE,
+    "generation_config.json",
+    "model.safetensors.index.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+    *_VOCABULARY_FILES,
+)
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_UNFINISHED = (".incomplete", ".part", ".partial", ".crdownload", ".aria2")
+_CONVERT_PICKLES = (
+    "Unpickling can run code, so convert the weights once, where you trust them: "
+    "transformers.AutoModelForCausalLM.from_pretrained(DIR, weights_only=True).save_pretrained(NEW_DIR)"
+)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint whose files are all there and whose architecture can be loaded.
+
+    Attributes:
+        source: Path or hub id as the user gave it.
+        directory: Where the files are.
+        config: The transformers configuration.
+        weight_files: The safetensors files, or the one GGUF file.
+        weight_bytes: Bytes of all weight files.
+        revision: Commit that the hub resolved; None for local files.
+        gguf_file: The GGUF file; None for safetensors.
+        trust_remote_code: Whether code that comes with the checkpoint may run.
+    """
+
+    source: str
+    directory: Path
+    config: PreTrainedConfig
+    weight_files: tuple[Path, ...]
+    weight_bytes: int
+    revision: str | None = None
+    gguf_file: Path | None = None
+    trust_remote_code: bool = False
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type that the weights are stored in; float32 where a GGUF file is quantised."""
+        if self.gguf_file is not None:
+            return gguf_checkpoint.stored_dtype(read_gguf_file(self.gguf_file))
+        named = self.config.dtype
+        return stored_dtype(self.weight_files) or (named if isinstance(named, torch.dtype) else torch.float32)
+
+    def load_model(self, dtype: torch.dtype | None = None) -> PreTrainedModel:
+        """Load the model for inference: evaluation mode, eager attention, no gradients.
+
+        Args:
+            dtype: Type of the weights; by default the one they are stored in.
+
+        Raises:
+            CheckpointError: Tensors are missing or do not fit the configuration.
+        """
+        if self.gguf_file is not None:
+            return gguf_checkpoint.load_model(read_gguf_file(self.gguf_file), self.config, dtype)
+        with quiet_transformers(), foreign_errors(self.source):
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                self.directory,
+                dtype=dtype or self.dtype,
+                attn_implementation="eager",
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=self.trust_remote_code,
+                output_loading_info=True,
+            )
+        model, report = loaded
+        missing = sorted(report["missing_keys"])
+        if missing:
+            raise CheckpointError(
+                f"Cannot load the checkpoint '{self.source}': its weights lack {len(missing)} tensors that "
+                f"{type(model).__name__} needs, for example '{missing[0]}'.",
+                "Check that config.json and the weights are of one model.",
+            )
+        return frozen(model)
+
+    def load_tokenizer(self) -> PreTrainedTokenizerBase | None:
+        """Load the tokenizer; None when the checkpoint has none.
+
+        Raises:
+            CheckpointError: The tokenizer's files are damaged or need something that is not here.
+        """
+        if self.gguf_file is not None:
+            return gguf_tokenizer.load_tokenizer(read_gguf_file(self.gguf_file))
+        if not any((self.directory / name).is_file() for name in _VOCABULARY_FILES):
+            return None
+        with quiet_transformers(), foreign_errors(self.source):
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+                self.directory, local_files_only=True, trust_remote_code=self.trust_remote_code
+            )
+        return tokenizer
+
+    def hashes(self) -> dict[str, str]:
+        """Return file name -> sha256 of the weights and of every file that describes them."""
+        files = list(self.weight_files)
+        if self.gguf_file is None:
+            files += [self.directory / name for name in _DESCRIBING_FILES]
+        if self.trust_remote_code:
+            files += self.directory.glob("*.py")
+        return {file.name: _sha256(file) for file in sorted(set(files)) if file.is_file()}
+
+
+def open_checkpoint(
+    model: str | Path, *, revision: str | None = None, trust_remote_code: bool = False
+) -> Checkpoint:
+    """Find a checkpoint, check that it is complete and read its configuration, but not its weights.
+
+    Args:
+        model: A directory with config.json and safetensors, a .gguf file (or its directory), or a hub id.
+        revision: Branch, tag or commit on the hub.
+        trust_remote_code: Allow code that comes with the checkpoint to run.
+
+    Raises:
+        CheckpointError: It is missing, incomplete, pickled, no causal language model, or would run code.
+    """
+    source = str(model)
+    try:
+        path, commit = _locate(model, revision, trust_remote_code)
+        if path.is_dir():
+            return _open_directory(source, path, commit, trust_remote_code)
+        return _open_file(source, path)
+    except OSError as error:
+        message = f"Cannot read the checkpoint '{source}': {error}."
+        raise CheckpointError(message, "Check its permissions.") from error
+
+
+def _locate(model: str | Path, revision: str | None, trust_remote_code: bool) -> tuple[Path, str | None]:
+    """Return where the files are, downloaded if need be, and the commit if they are the hub's."""
+    try:
+        path = Path(model).expanduser()
+    except RuntimeError:  # "~name" of an unknown user is a name like any other
+        path = Path(model)
+    if not path.exists():
+        if isinstance(model, str) and is_hub_id(model):
+            return download_snapshot(model, revision, with_code=trust_remote_code)
+        raise CheckpointError(f"Cannot open the checkpoint '{model}': no such path.", GIVE)
+    if revision is not None:
+        raise CheckpointError(
+            f"Cannot open '{model}' at revision '{revision}': it is a local path, which has no revisions.",
+            "Leave the revision out.",
+        )
+    return path, None
+
+
+def _open_directory(source: str, directory: Path, commit: str | None, trust_remote_code: bool) -> Checkpoint:
+    _refuse_unfinished(directory)
+    files = find_safetensors(directory)
+    gguf_files = sorted(directory.glob("*.gguf"))
+    if not files and gguf_files:
+        return replace(_open_file(source, _only(directory, gguf_files)), revision=commit)
+    settings = read_settings(directory)
+    if not files:
+        raise _without_weights(directory)
+    config = read_config(source, directory, settings, trust_remote_code=trust_remote_code)
+    size = sum(file.stat().st_size for file in files)
+    return Checkpoint(source, directory, config, files, size, commit, trust_remote_code=trust_remote_code)
+
+
+def _open_file(source: str, file: Path) -> Checkpoint:
+    if file.suffix != ".gguf":
+        raise CheckpointError(
+            f"Cannot open '{file}': it is a single file, and only .gguf files hold a whole model.",
+            _CONVERT_PICKLES if file.suffix in _PICKLES else GIVE,
+        )
+    config = gguf_checkpoint.read_config(read_gguf_file(file))
+    return Checkpoint(source, file.parent, config, (file,), file.stat().st_size, gguf_file=file)
+
+
+def _refuse_unfinished(directory: Path) -> None:
+    names = sorted(entry.name for entry in directory.iterdir())
+    if not names:
+        raise CheckpointError(f"Cannot open the checkpoint '{directory}': the directory is empty.", GIVE)
+    unfinished = [name for name in names if name.endswith(_UNFINISHED)]
+    if unfinished:
+        listed = ", ".join(unfinished)
+        raise CheckpointError(
+            f"Cannot open the checkpoint '{directory}': it has unfinished downloads: {listed}.",
+            "Let the download finish, or start it again; remove these files if they are left over.",
+        )
+
+
+def _only(directory: Path, files: list[Path]) -> Path:
+    if len(files) > 1:
+        raise CheckpointError(
+            f"Cannot open the checkpoint '{directory}': it has {len(files)} GGUF files: "
+            f"{', '.join(file.name for file in files[:8])}.",
+            "Give one of these files; merge the parts of one model first, with llama-gguf-split --merge.",
+        )
+    return files[0]
+
+
+def _without_weights(directory: Path) -> CheckpointError:
+    names = sorted(entry.name for entry in directory.iterdir())
+    pickles = [name for name in names if name.endswith(_PICKLES)]
+    if pickles:
+        return CheckpointError(
+            f"Cannot open the checkpoint '{directory}': it has only pickled weights "
+            f"({', '.join(pickles[:4])}), and ptgc does not unpickle.",
+            _CONVERT_PICKLES,
+        )
+    others = [name for name in names if name.endswith(".safetensors")]
+    return CheckpointError(
+        f"Cannot open the checkpoint '{directory}': it has no model.safetensors and no "
+        f"model.safetensors.index.json, but {', '.join(others[:4]) or 'no other weights either'}.",
+        GIVE,
+    )
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

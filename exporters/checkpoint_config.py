@@ -1,0 +1,125 @@
+"""The configuration of a checkpoint: reading it, and refusing what cannot or must not be loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from ptgc.errors import CheckpointError
+
+CONFIG_FILE = "config.json"
+GIVE = "Give a directory with config.json and model.safetensors, a .gguf file, or a hub id such as org/name."
+
+
+def read_settings(directory: Path) -> dict[str, Any]:
+    """Read config.json as plain data; nothing in it is acted upon.
+
+    Raises:
+        CheckpointError: The file is missing or no JSON object.
+    """
+    file = directory / CONFIG_FILE
+    if not file.is_file():
+        adapter = (directory / "adapter_config.json").is_file()
+        merge = "It is an adapter: merge it into its base model first, with peft's merge_and_unload."
+        raise CheckpointError(
+            f"Cannot open the checkpoint '{directory}': there is no {CONFIG_FILE} in it.",
+            merge if adapter else GIVE,
+        )
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"Cannot read '{file}': it is not JSON ({error}).", "Download it again."
+        ) from error
+    if not isinstance(settings, dict):
+        raise CheckpointError(f"Cannot read '{file}': it is not a JSON object.", "Download it again.")
+    return settings
+
+
+def read_config(
+    source: str, directory: Path, settings: dict[str, Any], *, trust_remote_code: bool
+) -> PreTrainedConfig:
+    """Make the transformers configuration out of config.json.
+
+    Args:
+        source: What the user gave, for messages.
+        directory: Directory of the checkpoint.
+        settings: What `read_settings` returned.
+        trust_remote_code: Allow the configuration's own code to run.
+
+    Raises:
+        CheckpointError: It needs code that is not trusted, is quantised, or is no causal language model.
+    """
+    auto_map = settings.get("auto_map")
+    classes: dict[str, Any] = auto_map if isinstance(auto_map, dict) else {}
+    _refuse_unknown_code(source, settings.get("model_type"), classes, trust_remote_code)
+    _refuse_quantised(source, settings.get("quantization_config"))
+    if not (trust_remote_code and "AutoModelForCausalLM" in classes):
+        _refuse_other_tasks(source, settings)
+    with foreign_errors(source):
+        config: PreTrainedConfig = AutoConfig.from_pretrained(
+            directory, local_files_only=True, trust_remote_code=trust_remote_code
+        )
+    return config
+
+
+def _refuse_unknown_code(
+    source: str, model_type: object, classes: dict[str, Any], trust_remote_code: bool
+) -> None:
+    if isinstance(model_type, str) and model_type in CONFIG_MAPPING:
+        return
+    if not classes:
+        raise CheckpointError(
+            f"Cannot open the checkpoint '{source}': its model type {model_type!r} is not in transformers.",
+            "Update transformers, or correct model_type in config.json.",
+        )
+    if not trust_remote_code:
+        code = ", ".join(sorted(map(str, classes.values())))
+        raise CheckpointError(
+            f"Cannot open the checkpoint '{source}': its model type {model_type!r} is not in transformers, "
+            f"and needs code that comes with the checkpoint ({code}).",
+            "Read that code, and pass --trust-remote-code (trust_remote_code=True) if you trust it.",
+        )
+
+
+def _refuse_quantised(source: str, quantization: object) -> None:
+    if quantization:
+        method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
+        raise CheckpointError(
+            f"Cannot open the checkpoint '{source}': its weights are already quantised ({method}).",
+            "Give the unquantised checkpoint; ptgc build quantises.",
+        )
+
+
+def _refuse_other_tasks(source: str, settings: dict[str, Any]) -> None:
+    architectures, model_type = settings.get("architectures"), settings.get("model_type")
+    names = [str(name) for name in architectures] if isinstance(architectures, list) else []
+    if names and not set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()).isdisjoint(names):
+        return
+    if not names and model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return
+    raise CheckpointError(
+        f"Cannot open the checkpoint '{source}': its architecture, {', '.join(names) or repr(model_type)}, "
+        "is not a causal language model.",
+        "Give a checkpoint whose architecture is one, for example LlamaForCausalLM.",
+    )
+
+
+@contextmanager
+def foreign_errors(source: str) -> Iterator[None]:
+    """Turn whatever transformers raises about a checkpoint's content into one error of ours."""
+    try:
+        yield
+    except Exception as error:  # transformers raises errors of every kind for damaged files
+        if isinstance(error, MemoryError):
+            raise
+        raise CheckpointError(
+            f"Cannot load the checkpoint '{source}': {type(error).__name__}: {error}",
+            "Check that its files belong together and that the packages it needs are installed.",
+        ) from error

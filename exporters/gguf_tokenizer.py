@@ -1,0 +1,226 @@
+"""The tokenizer that a GGUF file describes in its metadata."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any, TypeVar
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from ptgc.errors import CheckpointError
+from ptgc.exporters.gguf_file import GgufFile
+from ptgc.exporters.sentencepiece_bpe import (
+    SentencePieceVocabulary,
+    template_with_ends,
+    tokenizer_from_sentencepiece,
+)
+
+_Entry = TypeVar("_Entry", int, float, str)
+
+# How text is cut before merging, by `tokenizer.ggml.pre`. A wrong cut gives wrong tokens without any error,
+# so a name that is not here is refused.
+_CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+_PUNCTUATION_AND_SPACE = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_QWEN2 = rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}|{_PUNCTUATION_AND_SPACE}"
+_LLAMA3 = rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}|{_PUNCTUATION_AND_SPACE}"
+_TEKKEN = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
+    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_REGEXES = {
+    "llama-bpe": _LLAMA3,
+    "llama3": _LLAMA3,
+    "llama-v3": _LLAMA3,
+    "qwen2": _QWEN2,
+    "deepseek-r1-qwen": _QWEN2,
+    "tekken": _TEKKEN,
+}
+_GPT2 = {"default", "gpt2", "gpt-2"}
+_SINGLE_DIGITS = {"smollm", "starcoder", "refact", "command-r"}  # every digit alone, then as GPT-2
+_WHOLE_WORDS_FIRST = {"llama-bpe", "llama3", "llama-v3", "tekken"}  # a word that is a token is not merged up
+_NORMALIZED = {"qwen2", "deepseek-r1-qwen"}  # to Unicode NFC
+
+
+class _TokenType(IntEnum):
+    NORMAL = 1
+    UNKNOWN = 2
+    CONTROL = 3
+    USER_DEFINED = 4
+    UNUSED = 5
+    BYTE = 6
+
+
+def load_tokenizer(gguf: GgufFile) -> PreTrainedTokenizerFast | None:
+    """Build the tokenizer of a GGUF file, with its special tokens and chat template.
+
+    Returns:
+        None when the file holds no vocabulary.
+
+    Raises:
+        CheckpointError: The vocabulary is incomplete or of an unknown kind.
+    """
+    model = gguf.metadata.get("tokenizer.ggml.model")
+    if model is None or model == "none":
+        return None
+    if model not in ("llama", "gpt2"):
+        raise _refused(gguf, f"its kind is '{model}', known are 'llama' (SentencePiece) and 'gpt2' (bytes)")
+    try:
+        tokenizer = _sentencepiece(gguf) if model == "llama" else _byte_level(gguf)
+        return _with_names(gguf, tokenizer)
+    except CheckpointError:
+        raise
+    except Exception as error:  # tokenizers raises plain Exception for a vocabulary that contradicts itself
+        raise _refused(gguf, f"its vocabulary is inconsistent ({error})") from error
+
+
+def _sentencepiece(gguf: GgufFile) -> Tokenizer:
+    pieces, types = _pieces_and_types(gguf)
+    unmergeable = (_TokenType.UNKNOWN, _TokenType.CONTROL, _TokenType.BYTE)
+    bos_id, eos_id = _ends(gguf, len(pieces), bos=True)
+    tokenizer = tokenizer_from_sentencepiece(
+        SentencePieceVocabulary(
+            pieces=pieces,
+            scores=_list(gguf, "scores", float, len(pieces)),
+            unmergeable_ids=frozenset(index for index, type_ in enumerate(types) if type_ in unmergeable),
+            special_ids=_special_ids(types),
+            unknown_id=_token_id(gguf, "unknown", len(pieces)),
+            bos_id=bos_id,
+            eos_id=eos_id,
+            prefix_space=_flag(gguf, "add_space_prefix", default=True),
+        )
+    )
+    _add_user_defined(tokenizer, pieces, types)
+    return tokenizer
+
+
+def _byte_level(gguf: GgufFile) -> Tokenizer:
+    pieces, types = _pieces_and_types(gguf)
+    cut = str(gguf.metadata.get("tokenizer.ggml.pre", "default"))
+    merges = [_merge(text) for text in _list(gguf, "merges", str)]
+    tokenizer = Tokenizer(
+        models.BPE(
+            vocab={piece: token_id for token_id, piece in enumerate(pieces)},
+            merges=merges,
+            ignore_merges=cut in _WHOLE_WORDS_FIRST,
+        )
+    )
+    tokenizer.pre_tokenizer = _pre_tokenizer(gguf, cut)
+    tokenizer.decoder = decoders.ByteLevel()
+    if cut in _NORMALIZED:
+        tokenizer.normalizer = normalizers.NFC()
+    tokenizer.add_special_tokens(
+        [AddedToken(pieces[token_id], normalized=False, special=True) for token_id in _special_ids(types)]
+    )
+    _add_user_defined(tokenizer, pieces, types)
+    tokenizer.post_processor = template_with_ends(pieces, *_ends(gguf, len(pieces), bos=False))
+    return tokenizer
+
+
+def _pre_tokenizer(gguf: GgufFile, cut: str) -> pre_tokenizers.PreTokenizer:
+    if cut in _GPT2:
+        return pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if cut in _SINGLE_DIGITS:
+        return pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        )
+    if cut in _REGEXES:
+        return pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Split(Regex(_REGEXES[cut]), behavior="isolated"),
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            ]
+        )
+    known = ", ".join(sorted(_GPT2 | _SINGLE_DIGITS | _REGEXES.keys()))
+    raise _refused(gguf, f"it cuts text in the unknown way '{cut}', known are {known}")
+
+
+def _with_names(gguf: GgufFile, tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    names = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
+    size = tokenizer.get_vocab_size()
+    ids = {name: _token_id(gguf, key, size) for name, key in names.items()}
+    template = gguf.metadata.get("tokenizer.chat_template")
+    options: dict[str, Any] = {
+        name: tokenizer.id_to_token(token_id) for name, token_id in ids.items() if token_id is not None
+    }
+    context_length = gguf.metadata.get(f"{gguf.metadata.get('general.architecture')}.context_length")
+    if isinstance(context_length, int):
+        options["model_max_length"] = context_length
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # not annotated
+        tokenizer_object=tokenizer,
+        chat_template=template if isinstance(template, str) else None,
+        clean_up_tokenization_spaces=False,
+        **options,
+    )
+
+
+def _pieces_and_types(gguf: GgufFile) -> tuple[list[str], list[int]]:
+    pieces = _list(gguf, "tokens", str)
+    types = (
+        _list(gguf, "token_type", int, len(pieces))
+        if "tokenizer.ggml.token_type" in gguf.metadata
+        else [int(_TokenType.NORMAL)] * len(pieces)
+    )
+    if len(set(pieces)) != len(pieces):
+        raise _refused(gguf, "two of its tokens have the same text")
+    return pieces, types
+
+
+def _special_ids(types: list[int]) -> tuple[int, ...]:
+    special = (_TokenType.UNKNOWN, _TokenType.CONTROL)
+    return tuple(token_id for token_id, type_ in enumerate(types) if type_ in special)
+
+
+def _add_user_defined(tokenizer: Tokenizer, pieces: list[str], types: list[int]) -> None:
+    """Tokens like "<think>" are matched whole in text, but are not left out when decoding."""
+    tokenizer.add_tokens(
+        [
+            AddedToken(piece, normalized="▁" in piece, special=False)
+            for piece, type_ in zip(pieces, types, strict=True)
+            if type_ == _TokenType.USER_DEFINED
+        ]
+    )
+
+
+def _merge(text: str) -> tuple[str, str]:
+    cut = text.index(" ", 1)  # the left half may itself be a space
+    return text[:cut], text[cut + 1 :]
+
+
+def _list(gguf: GgufFile, key: str, kind: type[_Entry], length: int | None = None) -> list[_Entry]:
+    value = gguf.metadata.get(f"tokenizer.ggml.{key}")
+    if not isinstance(value, list) or not value:
+        raise _refused(gguf, f"'tokenizer.ggml.{key}' is missing")
+    if not all(isinstance(entry, kind) for entry in value):
+        raise _refused(gguf, f"'tokenizer.ggml.{key}' is not a list of {kind.__name__}")
+    if length is not None and len(value) != length:
+        raise _refused(gguf, f"'tokenizer.ggml.{key}' has {len(value)} entries for {length} tokens")
+    return [entry for entry in value if isinstance(entry, kind)]
+
+
+def _token_id(gguf: GgufFile, name: str, size: int) -> int | None:
+    value = gguf.metadata.get(f"tokenizer.ggml.{name}_token_id")
+    if value is None:
+        return None
+    if not isinstance(value, int) or not 0 <= value < size:
+        raise _refused(gguf, f"its {name} token is {value!r}, allowed are 0 to {size - 1}")
+    return value
+
+
+def _ends(gguf: GgufFile, size: int, *, bos: bool) -> tuple[int | None, int | None]:
+    """Return the tokens put before and behind every text; `bos` is the default of this kind of vocabulary."""
+    first = _token_id(gguf, "bos", size) if _flag(gguf, "add_bos_token", default=bos) else None
+    last = _token_id(gguf, "eos", size) if _flag(gguf, "add_eos_token", default=False) else None
+    return first, last
+
+
+def _flag(gguf: GgufFile, name: str, *, default: bool) -> bool:
+    return bool(gguf.metadata.get(f"tokenizer.ggml.{name}", default))
+
+
+def _refused(gguf: GgufFile, what: str) -> CheckpointError:
+    return CheckpointError(
+        f"Cannot read the tokenizer of '{gguf.path}': {what}.",
+        "Use the safetensors checkpoint of this model, which brings its own tokenizer.json.",
+    )

@@ -1,0 +1,1 @@
+"""Bundle to builds: prepare (lower, quantise) and compile; runs without torch."""

@@ -1,0 +1,69 @@
+"""Backend: what the compiler asks of an engine library."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from ptgc.errors import BuildError
+from ptgc.spec.manifest import Role
+from ptgc.spec.plan import DecodePlan, ShapePlan
+
+
+@dataclass(frozen=True)
+class PreparedRole:
+    """A role's graph as one backend runs it best."""
+
+    model: ir.Model
+    """The lowered, quantised graph; weights may still be lazy."""
+    role: Role
+    """Its ports and states; the file name is set when it is written."""
+    engine_options: dict[str, str] = field(default_factory=dict)
+    """Settings that the engine is loaded with."""
+
+
+class Backend(ABC):
+    """One engine library. Preparing needs no device; compiling may."""
+
+    name: str
+    """The name on the command line and in build.json."""
+    devices: Sequence[str]
+    """Kinds of device that builds can be made for."""
+    precisions: Sequence[str]
+    """Weight precisions, the default first."""
+
+    @abstractmethod
+    def version(self) -> str:
+        """Version of the installed library.
+
+        Raises:
+            BackendError: It is not installed; says how to install it.
+        """
+
+    @abstractmethod
+    def pays_for_capacity(self, plan: DecodePlan, batch_size: int) -> bool:
+        """Whether a round costs more in a larger, emptier cache."""
+
+    @abstractmethod
+    def prepare(self, model: ir.Model, role: Role, plan: DecodePlan, shapes: ShapePlan, precision: str) -> PreparedRole:
+        """Lower and quantise a canonical graph; `model` is consumed."""
+
+    def check(self, device: str, precision: str) -> None:
+        """Refuse what this backend does not have.
+
+        Raises:
+            BuildError: Naming what it has.
+        """
+        if device not in self.devices:
+            raise BuildError(
+                f"Backend '{self.name}' makes no builds for device '{device}'.",
+                f"Choose from: {', '.join(self.devices)}.",
+            )
+        if precision not in self.precisions:
+            raise BuildError(
+                f"Backend '{self.name}' has no precision '{precision}' on device '{device}'.",
+                f"Choose from: {', '.join(self.precisions)}, auto.",
+            )

@@ -1,0 +1,105 @@
+"""ONNX Runtime on the CPU: lowering to its own operators where they are measured faster."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+
+import onnx_ir as ir
+import onnx_ir.passes.common as common
+
+from ptgc.compiler.backends.base import Backend, PreparedRole
+from ptgc.compiler.lowering.grouped_query_attention import LowerAttentionPass
+from ptgc.compiler.lowering.matmul_nbits import LowerQuantizedWeightsPass
+from ptgc.compiler.lowering.pack_projections import PackProjectionsPass
+from ptgc.compiler.lowering.skip_normalization import SkipNormalizationPass
+from ptgc.compiler.quantize import FORMATS, QuantizeWeightsPass
+from ptgc.errors import BackendError
+from ptgc.graphs.passes.normalize_linear import NormalizeLinearPass
+from ptgc.graphs.passes.set_float_type import SetFloatTypePass
+from ptgc.spec import ports
+from ptgc.spec.manifest import Role
+from ptgc.spec.plan import DecodePlan, ShapePlan
+from ptgc.spec.ports import DType, Port
+
+PACKAGES = ("onnxruntime", "onnxruntime-gpu")
+_HALF = (DType.FLOAT16, DType.BFLOAT16)
+_UNUSED_OUTPUTS = ("top_logits", "top_ids")  # greedy decoding reads next_ids; top-k over the vocabulary is not free
+
+
+class OnnxRuntimeBackend(Backend):
+    """The default backend."""
+
+    name = "onnxruntime"
+    devices: Sequence[str] = ("cpu",)
+    precisions: Sequence[str] = ("int8", "int4", "float32")
+
+    def version(self) -> str:
+        """See Backend."""
+        for package in PACKAGES:
+            try:
+                return version(package)
+            except PackageNotFoundError:
+                continue
+        raise BackendError(
+            "Backend 'onnxruntime' needs the package onnxruntime, which is not installed.",
+            'Install it: pip install "ptgc[cpu]"',
+        )
+
+    def pays_for_capacity(self, plan: DecodePlan, batch_size: int) -> bool:
+        """The standard Attention does; GroupQueryAttention takes chains of one sequence, and does not."""
+        return not self._is_chain_of_one(plan, batch_size)
+
+    def prepare(self, model: ir.Model, role: Role, plan: DecodePlan, shapes: ShapePlan, precision: str) -> PreparedRole:
+        """See Backend."""
+        role = _in_float32(role)
+        SetFloatTypePass()(model)
+        NormalizeLinearPass()(model)
+        _drop_outputs(model.graph)
+        PackProjectionsPass()(model)
+        if self._is_chain_of_one(plan, shapes.batch):
+            LowerAttentionPass(role.states, max(shapes.kv_capacities))(model)
+        SkipNormalizationPass()(model)
+        if precision in FORMATS:
+            QuantizeWeightsPass(FORMATS[precision])(model)
+            LowerQuantizedWeightsPass()(model)
+        common.RemoveUnusedNodesPass()(model)
+        model.graph.opset_imports["com.microsoft"] = 1
+        return PreparedRole(model, _ports_of(model.graph, role))
+
+    @staticmethod
+    def _is_chain_of_one(plan: DecodePlan, batch_size: int) -> bool:
+        return batch_size == 1 and plan.tree.is_chain
+
+
+def _in_float32(role: Role) -> Role:
+    """The role as this backend computes it: there are no half-precision matrix products on the CPU."""
+
+    def widen(port: Port) -> Port:
+        return replace(port, dtype=DType.FLOAT32) if port.dtype in _HALF else port
+
+    return replace(
+        role,
+        inputs=tuple(widen(port) for port in role.inputs),
+        outputs=tuple(widen(port) for port in role.outputs),
+        states=tuple(replace(s, dtype=DType.FLOAT32) if s.dtype in _HALF else s for s in role.states),
+    )
+
+
+def _drop_outputs(graph: ir.Graph) -> None:
+    for value in list(graph.outputs):
+        if value.name in _UNUSED_OUTPUTS:
+            graph.outputs.remove(value)
+
+
+def _ports_of(graph: ir.Graph, role: Role) -> Role:
+    """The role with the ports that the lowered graph still has."""
+    names = {value.name for value in (*graph.inputs, *graph.outputs)}
+    assert ports.INPUT_IDS.name in names
+    return replace(
+        role,
+        inputs=tuple(port for port in role.inputs if port.name in names),
+        outputs=tuple(port for port in role.outputs if port.name in names),
+        commit_graph=None,
+    )

@@ -1,0 +1,180 @@
+"""Bundle to build, in two stages: prepare anywhere, compile on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+
+import onnx_ir as ir
+
+import ptgc
+from ptgc.compiler.backends import BACKENDS
+from ptgc.compiler.backends.base import Backend, PreparedRole
+from ptgc.compiler.compile import compile_build
+from ptgc.compiler.profiles import shape_plan
+from ptgc.errors import BuildError, StorageError, UsageError
+from ptgc.graphs.storage import save
+from ptgc.spec.bundle import BUILDS, Build, Bundle, list_files, open_build, open_bundle, write_build_manifest
+from ptgc.spec.manifest import BuildManifest, Role
+from ptgc.spec.plan import ShapePlan
+from ptgc.spec.staging import exclusive, staged_directory
+
+Progress = Callable[[str], None]
+
+
+class Stage(str, Enum):
+    """How far a build goes."""
+
+    PREPARE = "prepare"
+    """Lower and quantise; needs no device."""
+    COMPILE = "compile"
+    """Make engines of a prepared build, and measure them here."""
+    ALL = "all"
+    """Both."""
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What to build."""
+
+    backend: str = "onnxruntime"
+    """Engine library."""
+    device: str = "cpu"
+    """Kind of device."""
+    precision: str = "auto"
+    """Weight precision: one for every role, or `role=precision,role=precision`; auto takes the backend's default."""
+    max_length: int | None = None
+    """Tokens of one sequence, prompt and text; None takes 1024 or the model's context."""
+    batch_size: int = 1
+    """Sequences that step together."""
+    build_id: str | None = None
+    """Name of the build; None makes one of the options."""
+    replace: bool = False
+    """Replace a build of that name."""
+    stage: Stage = Stage.ALL
+    """How far to go."""
+    num_threads: int | None = None
+    """Threads that rounds are measured with; None takes the processor's cores."""
+
+
+def build(path: str | Path, options: BuildOptions | None = None, progress: Progress = lambda _: None) -> Build:
+    """Make a build of a bundle.
+
+    Args:
+        path: The bundle.
+        options: What to build.
+        progress: Called with each step.
+
+    Raises:
+        BuildError: Options that this backend or model does not have.
+        BackendError: The backend is not installed.
+        StorageError: The build exists and may not be replaced, or cannot be written.
+    """
+    options = options or BuildOptions()
+    bundle = open_bundle(path)
+    backend = BACKENDS.create(options.backend)
+    precision = _precision_by_role(options.precision, bundle, backend)
+    for role in bundle.manifest.roles:
+        backend.check(options.device, precision[role])
+    backend.version()
+    build_id = options.build_id or default_id(options, precision)
+    _check_id(build_id)
+    with exclusive(bundle.path / BUILDS / ".lock") as waited:
+        if waited:
+            progress("Waited for another build of this bundle")
+        if options.stage is not Stage.COMPILE:
+            _prepare(bundle, backend, options, precision, build_id, progress)
+        made = open_build(bundle.path / BUILDS / build_id)
+        if options.stage is not Stage.PREPARE:
+            compile_build(made, options.num_threads, progress)
+    return made
+
+
+def default_id(options: BuildOptions, precision: dict[str, str]) -> str:
+    """A name that says what the build is: `onnxruntime-cpu-int8`, with `-b3` for a batch of three."""
+    named = sorted(set(precision.values()))
+    parts = [options.backend, options.device, "-".join(named)]
+    if options.max_length is not None:
+        parts.append(f"l{options.max_length}")
+    if options.batch_size != 1:
+        parts.append(f"b{options.batch_size}")
+    return "-".join(parts)
+
+
+def _check_id(build_id: str) -> None:
+    if not all(c.isalnum() or c in "-_." for c in build_id) or build_id.startswith("."):
+        raise UsageError(f"--id is '{build_id}'; a build's name has letters, digits, '-', '_' and '.' only.")
+
+
+def _precision_by_role(text: str, bundle: Bundle, backend: Backend) -> dict[str, str]:
+    roles = list(bundle.manifest.roles)
+    if "=" not in text:
+        chosen = backend.precisions[0] if text == "auto" else text
+        return dict.fromkeys(roles, chosen)
+    found = dict.fromkeys(roles, backend.precisions[0])
+    for part in text.split(","):
+        role, _, precision = part.partition("=")
+        if role not in found or not precision:
+            raise BuildError(
+                f"--precision has '{part}'; this bundle has the roles: {', '.join(roles)}.",
+                "Write ROLE=PRECISION,ROLE=PRECISION, or one precision for all.",
+            )
+        found[role] = precision
+    return found
+
+
+def _prepare(
+    bundle: Bundle,
+    backend: Backend,
+    options: BuildOptions,
+    precision: dict[str, str],
+    build_id: str,
+    progress: Progress,
+) -> None:
+    final = bundle.path / BUILDS / build_id
+    if final.exists() and not options.replace:
+        raise StorageError(
+            f"Build '{build_id}' exists already in {bundle.path}.", "Add --replace, or choose another name with --id."
+        )
+    progress("Checking the bundle's files")
+    bundle.verify()
+    plan = bundle.manifest.plan
+    shapes = shape_plan(
+        plan,
+        bundle.manifest.model,
+        options.max_length,
+        options.batch_size,
+        pays_for_capacity=backend.pays_for_capacity(plan, options.batch_size),
+    )
+    sequence = max((made.manifest.sequence for made in bundle.builds()), default=-1) + 1
+    with staged_directory(final, replace=options.replace) as folder:
+        roles, engine_options = {}, {}
+        for name, role in bundle.manifest.roles.items():
+            progress(f"Preparing {name} ({precision[name]})")
+            prepared = _prepare_role(bundle, backend, role, shapes, precision[name])
+            save(prepared.model, folder, name)
+            roles[name] = replace(prepared.role, graph=f"{name}.onnx")
+            engine_options[name] = prepared.engine_options
+        files = list_files(folder)
+        manifest = BuildManifest(
+            id=build_id,
+            backend=backend.name,
+            device=options.device,
+            precision=precision,
+            shapes=shapes,
+            roles=roles,
+            files=files,
+            bundle_sha256=bundle.sha256,
+            sequence=sequence,
+            weight_bytes=sum(entry.size for entry in files if entry.path.endswith(".data")),
+            engine_options=engine_options,
+            provenance={"ptgc": ptgc.__version__, "backend_version": backend.version()},
+        )
+        write_build_manifest(folder, manifest)
+
+
+def _prepare_role(bundle: Bundle, backend: Backend, role: Role, shapes: ShapePlan, precision: str) -> PreparedRole:
+    model = ir.load(bundle.path / role.graph)
+    return backend.prepare(model, role, bundle.manifest.plan, shapes, precision)

@@ -1,0 +1,37 @@
+"""What a round of N tokens costs on this device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from statistics import median
+
+from ptgc.runtime.costs import CostCurve, RoundCost
+from ptgc.runtime.generator import default_num_threads, load_core
+from ptgc.spec.bundle import Build
+
+_PAST = 256  # tokens in the cache while measuring, where the build holds as many
+_SECONDS = 3.0  # to spend on all widths together, after one warm-up each
+_MAX_REPEATS = 9
+
+
+def measure_costs(build: Build, num_threads: int | None, progress: Callable[[str], None]) -> CostCurve:
+    """Time bare engine runs of every width, interleaved so that drift of the machine spreads over all.
+
+    Verifying widths compute logits for every row, prefill widths for one.
+    """
+    shapes = build.manifest.shapes
+    threads = num_threads or default_num_threads()
+    core = load_core(build, num_threads=threads)
+    past = min(_PAST, shapes.max_length // 2)
+    logits = {width: width if width <= shapes.verify_width else 1 for width in shapes.widths}
+    samples: dict[int, list[float]] = {}
+    for width in shapes.widths:
+        core.measure(width, logits[width], past, 1)
+        samples[width] = list(core.measure(width, logits[width], past, 1))
+    once = sum(samples[width][0] for width in shapes.widths)
+    for _ in range(min(_MAX_REPEATS, max(2, int(_SECONDS / once))) - 1):
+        for width in shapes.widths:
+            samples[width] += core.measure(width, logits[width], past, 1)
+    progress(f"Measured {len(samples)} widths")
+    rounds = {width: RoundCost(median(times), min(times), max(times), len(times)) for width, times in samples.items()}
+    return CostCurve(num_threads=threads, past_length=past, rounds=rounds)

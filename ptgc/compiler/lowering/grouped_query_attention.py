@@ -1,0 +1,219 @@
+"""LowerAttentionPass: attention over a chain becomes ONNX Runtime's GroupQueryAttention.
+
+The standard Attention pays for the capacity of the cache, GroupQueryAttention for the tokens in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+import onnx_ir.passes.common as common
+
+from ptgc.compiler.lowering.constant_table import table_over_positions
+from ptgc.graphs.linear import only_user
+from ptgc.graphs.piece import MODULE_KEY, Piece
+from ptgc.graphs.values import adopt
+from ptgc.spec import ports
+from ptgc.spec.kv_cache import LayerState
+
+_HEADS_FIRST = (0, 2, 1, 3)
+
+
+@dataclass(frozen=True)
+class _Lengths:
+    """The two scalars from which the operator knows how much of the cache is filled."""
+
+    last: ir.Value  # int32 [batch]: tokens in the cache after this round, less one
+    total: ir.Value  # int32 [1]: the same, the longest of the batch, not less one
+
+
+@dataclass(frozen=True)
+class _Rotary:
+    """Tables of cosines and sines by position, [positions, head_dim / 2]."""
+
+    cos: ir.Value
+    sin: ir.Value
+
+
+class LowerAttentionPass(ir.passes.InPlacePass):
+    """TensorScatter and Attention, with the rotary embedding before them, become one operator per layer.
+
+    Valid for one sequence whose rounds are chains: the operator's own causal mask is then the tree mask, and a row's
+    position is its cache slot. Padded rows come last, so that no valid row sees them.
+
+    Args:
+        states: The cache by layer, in the order of the Attention nodes.
+        positions: Positions that may occur: the largest cache capacity.
+    """
+
+    def __init__(self, states: tuple[LayerState, ...], positions: int) -> None:
+        super().__init__()
+        self._states = states
+        self._positions = positions
+        self._tables: dict[tuple[int, int], _Rotary] = {}
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Runs on the main graph."""
+        nodes = [node for node in model.graph if node.op_type == "Attention"]
+        if not nodes:
+            return ir.passes.PassResult(model, modified=False)
+        lengths = _lengths(model.graph)
+        for layer, node in enumerate(nodes):
+            self._lower(model.graph, node, self._states[layer], lengths)
+        common.RemoveUnusedNodesPass()(model)
+        _drop_unused_inputs(model.graph)
+        return ir.passes.PassResult(model, modified=True)
+
+    def _lower(self, graph: ir.Graph, attention: ir.Node, state: LayerState, lengths: _Lengths) -> None:
+        query, keys, values = attention.inputs[:3]
+        assert query is not None and keys is not None and values is not None
+        scatter_key, scatter_value = keys.producer(), values.producer()
+        assert scatter_key is not None and scatter_value is not None
+        key, value = scatter_key.inputs[1], scatter_value.inputs[1]
+        assert key is not None and value is not None
+        rotary, query, key = self._rotary(graph, query, key)
+        assert query.shape is not None
+        heads = query.shape[1]
+        assert isinstance(heads, int)
+        piece = Piece(attention.metadata_props.get(MODULE_KEY, ""))
+        rows = _packed_rows(piece, query, key, value)
+        attributes: dict[str, int | float] = {
+            "num_heads": heads,
+            "kv_num_heads": state.kv_heads,
+            "scale": attention.attributes.get_float("scale", state.head_dim**-0.5),
+            "do_rotary": 0 if rotary is None else 1,
+        }
+        if state.window is not None:
+            attributes["local_window_size"] = state.window
+        softcap = attention.attributes.get_float("softcap", 0.0)
+        if softcap:
+            attributes["softcap"] = softcap
+        out, present_key, present_value = piece.op_outputs(
+            "GroupQueryAttention",
+            *rows,
+            scatter_key.inputs[0],
+            scatter_value.inputs[0],
+            lengths.last,
+            lengths.total,
+            *((rotary.cos, rotary.sin) if rotary else ()),
+            domain="com.microsoft",
+            outputs=3,
+            **attributes,
+        )
+        piece.insert_before(attention)
+        _take_place(graph, keys, present_key)
+        _take_place(graph, values, present_value)
+        _replace_output(graph, attention, out, heads * state.head_dim)
+
+    def _rotary(
+        self, graph: ir.Graph, query: ir.Value, key: ir.Value
+    ) -> tuple[_Rotary | None, ir.Value, ir.Value]:
+        """The tables and what was rotated with them, where query and key are rotated whole."""
+        turned, turned_key = query.producer(), key.producer()
+        if turned is None or turned_key is None or turned.op_type != "RotaryEmbedding":
+            return None, query, key
+        cos, sin = turned.inputs[1:3]
+        same = turned_key.op_type == "RotaryEmbedding" and tuple(turned_key.inputs[1:3]) == (cos, sin)
+        assert cos is not None and sin is not None
+        interleaved = turned.attributes.get_int("interleaved", 0)
+        query_in, key_in = turned.inputs[0], turned_key.inputs[0]
+        if not same or interleaved or query_in is None or key_in is None:
+            return None, query, key
+        if query_in.shape is None or not isinstance(query_in.shape[3], int) or query_in.shape[3] % 16:
+            return None, query, key  # the operator rotates heads of a multiple of 16 only
+        return self._table(graph, cos, sin), query_in, key_in
+
+    def _table(self, graph: ir.Graph, cos: ir.Value, sin: ir.Value) -> _Rotary:
+        key = (id(cos), id(sin))
+        if key not in self._tables:
+            arrays = table_over_positions(graph, (cos, sin), self._positions)
+            names = (f"rotary.{len(self._tables)}.cos", f"rotary.{len(self._tables)}.sin")
+            values = [_initializer(graph, name, array) for name, array in zip(names, arrays, strict=True)]
+            self._tables[key] = _Rotary(*values)
+        return self._tables[key]
+
+
+def _initializer(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
+    value = ir.val(name, const_value=ir.tensor(array, name=name))
+    graph.register_initializer(value)
+    return value
+
+
+def _lengths(graph: ir.Graph) -> _Lengths:
+    named = {value.name: value for value in graph.inputs}
+    piece = Piece("ptgc.lengths")
+    op = piece.op
+    tokens = op("Shape", named[ports.INPUT_IDS.name], start=1, end=2)  # [1]
+    total = op("Add", named[ports.WRITE_INDEX.name], tokens)  # [batch]
+    last = op("Cast", op("Sub", total, piece.constant(1)), to=ir.DataType.INT32)
+    longest = op("Cast", op("ReduceMax", total, keepdims=1), to=ir.DataType.INT32)
+    piece.insert_at_start(graph)
+    return _Lengths(last, longest)
+
+
+def _packed_rows(piece: Piece, *heads: ir.Value) -> list[ir.Value | None]:
+    """Query, key and value as rows `[batch, num_tokens, heads * head_dim]`, in one value where they are one already."""
+    rows = [_rows(value) for value in heads]
+    split = rows[0].producer() if rows[0] is not None else None
+    if split is not None and split.op_type == "Split" and tuple(rows) == tuple(split.outputs):
+        return [split.inputs[0], None, None]
+    return [_as_rows(piece, value) if row is None else row for row, value in zip(rows, heads, strict=True)]
+
+
+def _rows(heads: ir.Value) -> ir.Value | None:
+    """The rows that were reshaped and transposed into heads."""
+    transpose = heads.producer()
+    if transpose is None or transpose.op_type != "Transpose":
+        return None
+    if tuple(transpose.attributes.get_ints("perm", ())) != _HEADS_FIRST or transpose.inputs[0] is None:
+        return None
+    reshape = transpose.inputs[0].producer()
+    if reshape is None or reshape.op_type != "Reshape" or reshape.inputs[0] is None:
+        return None
+    rows = reshape.inputs[0]
+    return rows if rows.shape is not None and len(rows.shape) == 3 else None
+
+
+def _as_rows(piece: Piece, heads: ir.Value) -> ir.Value:
+    transpose = heads.producer()
+    if (
+        transpose is not None
+        and transpose.op_type == "Transpose"
+        and tuple(transpose.attributes.get_ints("perm", ())) == _HEADS_FIRST
+    ):
+        rows = transpose.inputs[0]
+    else:
+        rows = piece.op("Transpose", heads, perm=list(_HEADS_FIRST))
+    assert heads.shape is not None
+    count, size = heads.shape[1], heads.shape[3]
+    assert isinstance(count, int) and isinstance(size, int)
+    return piece.op("Reshape", rows, piece.constant([0, 0, count * size]))
+
+
+def _take_place(graph: ir.Graph, old: ir.Value, new: ir.Value) -> None:
+    """Make `new` the graph output that `old` is."""
+    adopt(new, old)
+    name = old.name
+    old.replace_all_uses_with(new, replace_graph_outputs=True)
+    old.name = f"{name}.standard"
+    new.name = name
+
+
+def _replace_output(graph: ir.Graph, attention: ir.Node, rows: ir.Value, width: int) -> None:
+    """The operator gives rows; the standard one gave heads, which were transposed and reshaped into rows."""
+    heads = attention.outputs[0]
+    transpose = only_user(heads, "Transpose")
+    reshape = only_user(transpose.outputs[0], "Reshape") if transpose is not None else None
+    assert transpose is not None and reshape is not None, "attend() transposes, and every model then reshapes"
+    old = reshape.outputs[0]
+    adopt(rows, old)
+    assert old.shape is not None and old.shape[-1] == width
+    old.replace_all_uses_with(rows, replace_graph_outputs=True)
+
+
+def _drop_unused_inputs(graph: ir.Graph) -> None:
+    for value in list(graph.inputs):
+        if not value.uses() and not value.is_graph_output():
+            graph.inputs.remove(value)

@@ -1,0 +1,144 @@
+"""Directories that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from ptgc.errors import StorageError
+
+_LOCK = ".writing"
+_FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota is used up", errno.EFBIG: "the file is too large"}
+_DENIED = {errno.EROFS: "the file system is read-only", errno.EACCES: "permission denied", errno.EPERM: "not permitted"}
+
+
+@contextlib.contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turns a full disk or a forbidden path into a StorageError that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        reason = (_FULL | _DENIED).get(error.errno or 0)
+        if reason is None:
+            raise
+        action = "Choose another place, or change its permissions."
+        if error.errno in _FULL:
+            action = f"Make room there ({_free(path)} are free), then run the command again; nothing was changed."
+        raise StorageError(f"Cannot write {path}: {reason}.", action) from error
+
+
+def _free(path: Path) -> str:
+    existing = next((parent for parent in (path, *path.parents) if parent.exists()), Path("/"))
+    return f"{shutil.disk_usage(existing).free / 1e9:.1f} GB"
+
+
+@contextlib.contextmanager
+def staged_directory(final: Path, *, replace: bool) -> Iterator[Path]:
+    """A directory beside `final` to write into; it takes the name `final` when the block ends well.
+
+    A process killed inside the block leaves only a hidden directory, which the next one removes.
+
+    Args:
+        final: Where the result will be.
+        replace: Whether an existing directory of that name may be replaced.
+
+    Raises:
+        StorageError: The disk is full, the path cannot be written, or `final` exists and may not be replaced.
+    """
+    with storage_errors(final):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(final)
+        staging = Path(tempfile.mkdtemp(prefix=f".{final.name}.partial-", dir=final.parent))
+        lock = os.open(staging / _LOCK, os.O_CREAT | os.O_RDWR)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield staging
+            os.unlink(staging / _LOCK)
+            staging.chmod(0o755)
+            _sync(staging)
+            _rename(staging, final, replace=replace)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
+        finally:
+            os.close(lock)
+
+
+def _remove_abandoned(final: Path) -> None:
+    """Remove what killed processes left behind: staging directories that nobody holds the lock of."""
+    for leftover in final.parent.glob(f".{final.name}.partial-*"):
+        try:
+            lock = os.open(leftover / _LOCK, os.O_RDWR)
+        except OSError:
+            continue  # just being made, or already being removed
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            continue
+        else:
+            shutil.rmtree(leftover, ignore_errors=True)
+        finally:
+            os.close(lock)
+
+
+def _sync(directory: Path) -> None:
+    """Have the files on the disk before the name is: a power cut must not leave a named, empty file."""
+    for path in directory.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+
+
+def _rename(staging: Path, final: Path, *, replace: bool) -> None:
+    if replace and final.exists():
+        _exchange(staging, final)
+        shutil.rmtree(staging, ignore_errors=True)
+        return
+    try:
+        staging.rename(final)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise
+        raise StorageError(f"{final} exists already.", "Choose another name, or replace it.") from error
+
+
+def _exchange(left: Path, right: Path) -> None:
+    """Swap two directories: in one step where the system can, in two where it cannot."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    at_cwd, exchange = -100, 2
+    if hasattr(libc, "renameat2"):
+        if libc.renameat2(at_cwd, os.fsencode(left), at_cwd, os.fsencode(right), exchange) == 0:
+            return
+    aside = right.with_name(f".{right.name}.replaced-{os.getpid()}")
+    right.rename(aside)
+    left.rename(right)
+    aside.rename(left)
+
+
+@contextlib.contextmanager
+def exclusive(path: Path) -> Iterator[bool]:
+    """Holds a lock file; gives whether it had to wait for another process.
+
+    Args:
+        path: The lock file; made where it is missing.
+    """
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            waited = False
+        except OSError:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            waited = True
+        yield waited
+    finally:
+        os.close(lock)

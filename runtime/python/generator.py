@@ -1,0 +1,239 @@
+"""Generator: a loaded build that writes text."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any, overload
+
+from ptgc.errors import UsageError
+from ptgc.runtime import _core
+from ptgc.runtime.costs import read_costs
+from ptgc.runtime.libraries import onnxruntime_library
+from ptgc.runtime.request import GenerateOptions, Prompt, RunningText, is_batch, prompt_ids
+from ptgc.runtime.results import Chunk, GenerationResult
+from ptgc.runtime.session import Session
+from ptgc.runtime.text import TextCodec
+from ptgc.spec.bundle import Build, Bundle, open_bundle
+
+
+def default_num_threads() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def load_core(
+    build: Build,
+    *,
+    num_threads: int,
+    cost_curve: Mapping[int, float] | None = None,
+    draft_length: str = "measured",
+    num_draft_tokens: int | None = None,
+) -> _core.Generator:
+    """The C++ generator of a build.
+
+    Raises:
+        BackendError: The engine library is not installed, or refuses the engine.
+    """
+    return _core.Generator(
+        str(build.path),
+        num_threads=num_threads,
+        library=onnxruntime_library(),
+        cost_curve=dict(cost_curve or {}),
+        draft_length=draft_length,
+        num_draft_tokens=-1 if num_draft_tokens is None else num_draft_tokens,
+    )
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a generator is made of."""
+
+    bundle: Bundle
+    build: Build
+    core: _core.Generator
+    codec: TextCodec | None
+
+
+class Generator:
+    """A loaded build of a bundle; many threads may use one.
+
+    Args:
+        bundle: The bundle's directory.
+        device: Kind of device to run on.
+        build: Name of the build; None takes the newest one for the device.
+        num_threads: Threads of the engine; None takes the processors at hand.
+        num_draft_tokens: Most draft tokens of a round; None takes the plan's.
+        draft_length: `measured` drafts as many tokens as the cost curve says will pay, `fixed` as many as there are.
+        verify: Check the hash of every file of the build while it loads.
+
+    Raises:
+        BundleError: No such bundle or build, or one that was changed.
+        BackendError: The build's backend is not installed, or refuses it.
+    """
+
+    def __init__(
+        self,
+        bundle: str | Path,
+        *,
+        device: str = "cpu",
+        build: str | None = None,
+        num_threads: int | None = None,
+        num_draft_tokens: int | None = None,
+        draft_length: str = "measured",
+        verify: bool = True,
+    ) -> None:
+        opened = open_bundle(bundle)
+        chosen = opened.build(build, device)
+        threads = default_num_threads() if num_threads is None else num_threads
+        curve = read_costs(chosen, threads)
+        with ThreadPoolExecutor(1) as beside:  # hashing and loading wait for the disk and each other; do both
+            verified: Future[None] | None = beside.submit(chosen.verify) if verify else None
+            core = load_core(
+                chosen,
+                num_threads=threads,
+                cost_curve=curve.medians() if curve else None,
+                draft_length=draft_length,
+                num_draft_tokens=num_draft_tokens,
+            )
+            if verified is not None:
+                verified.result()
+        folder = opened.manifest.tokenizer
+        codec = TextCodec(opened.path / folder) if folder else None
+        self._loaded = Loaded(opened, chosen, core, codec)
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle."""
+        return self._loaded.bundle
+
+    @property
+    def build(self) -> Build:
+        """The build."""
+        return self._loaded.build
+
+    @property
+    def core(self) -> _core.Generator:
+        """The C++ generator."""
+        return self._loaded.core
+
+    @property
+    def codec(self) -> TextCodec | None:
+        """The tokenizer, where the bundle has one."""
+        return self._loaded.codec
+
+    @overload
+    def generate(self, prompt: str, **options: Any) -> GenerationResult: ...
+    @overload
+    def generate(self, prompt: Sequence[int], **options: Any) -> GenerationResult: ...
+    @overload
+    def generate(self, prompt: Sequence[Mapping[str, Any]], **options: Any) -> GenerationResult: ...
+    @overload
+    def generate(self, prompt: Sequence[str], **options: Any) -> list[GenerationResult]: ...
+    @overload
+    def generate(self, prompt: Sequence[Sequence[int]], **options: Any) -> list[GenerationResult]: ...
+
+    def generate(self, prompt: Any, **options: Any) -> Any:
+        """Write the continuation of a prompt, or of each of a list of prompts.
+
+        Args:
+            prompt: A text, token ids, chat messages, or a list of any of them, which is a batch.
+            **options: The fields of `GenerateOptions`.
+
+        Returns:
+            A result, or a list of results in the order of the prompts.
+
+        Raises:
+            CapacityError: A prompt, or a prompt and `max_new_tokens`, does not fit the build.
+            UsageError: An empty prompt, an id outside the vocabulary, an unknown option.
+        """
+        chosen = GenerateOptions.from_names(options)
+        prompts = list(prompt) if is_batch(prompt) else [prompt]
+        if not prompts:
+            return []
+        running = [self._start(one, chosen) for one in prompts]
+        watched = any(text.stops for text in running)
+        results = self.core.generate(
+            [text.request for text in running],
+            (lambda index, ids: running[index].append(ids)[1]) if watched else None,
+        )
+        finished = [text.finish(result) for text, result in zip(running, results, strict=True)]
+        return finished if is_batch(prompt) else finished[0]
+
+    def stream(self, prompt: Prompt, **options: Any) -> Iterator[Chunk]:
+        """Write the continuation of one prompt, piece by piece; leaving the loop cancels it.
+
+        Args:
+            prompt: A text, token ids or chat messages.
+            **options: The fields of `GenerateOptions`.
+
+        Yields:
+            Chunks; the last one holds the result.
+        """
+        if is_batch(prompt):
+            raise UsageError("stream takes one prompt.", "Use generate for a batch, or one stream for each prompt.")
+        text = self._start(prompt, GenerateOptions.from_names(options))
+        return _stream(self.core, text)
+
+    def session(self) -> Session:
+        """A new session, which keeps its text in the cache between calls.
+
+        Raises:
+            BusyError: Every row of the build is taken.
+        """
+        return Session(self.core.session(), self._loaded)
+
+    def close(self) -> None:
+        """Give the engine's memory back; nothing can be generated after."""
+        self.core.close()
+
+    def __enter__(self) -> Generator:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _start(self, prompt: Prompt, options: GenerateOptions) -> RunningText:
+        return RunningText(self._loaded, prompt_ids(prompt, self.codec), options)
+
+
+_END = object()
+
+
+def _stream(core: _core.Generator, text: RunningText) -> Iterator[Chunk]:
+    """Runs the loop in a thread and hands its pieces over."""
+    pieces: SimpleQueue[Any] = SimpleQueue()
+    left = threading.Event()
+
+    def on_tokens(_index: int, ids: list[int]) -> bool:
+        shown, go_on = text.append(ids)
+        pieces.put(Chunk(shown, list(ids)))
+        return go_on and not left.is_set()
+
+    def work() -> None:
+        try:
+            pieces.put(core.generate([text.request], on_tokens)[0])
+        except BaseException as error:  # handed to whoever reads the stream
+            pieces.put(error)
+
+    worker = threading.Thread(target=work, name="ptgc-stream", daemon=True)
+    worker.start()
+    try:
+        while isinstance(piece := pieces.get(), Chunk):
+            yield piece
+        if isinstance(piece, BaseException):
+            raise piece
+        shown = len(text.shown)
+        result = text.finish(piece)
+        yield Chunk(result.text[shown:], [], result)
+    finally:
+        left.set()
+        worker.join()

@@ -1,0 +1,37 @@
+"""Where the vendor libraries lie that the core opens at run time."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+from ptgc.errors import BackendError
+
+
+def onnxruntime_library() -> str:
+    """Path of ONNX Runtime's shared library: `$PTGC_ONNXRUNTIME`, or the installed wheel's.
+
+    The wheel is found without importing it, which saves its start-up time.
+
+    Raises:
+        BackendError: It is not installed; says how to install it.
+    """
+    given = os.environ.get("PTGC_ONNXRUNTIME")
+    if given:
+        if not Path(given).is_file():
+            raise BackendError(
+                f"PTGC_ONNXRUNTIME names {given}, which does not exist.", "Name ONNX Runtime's shared library."
+            )
+        return given
+    spec = importlib.util.find_spec("onnxruntime")
+    folders = list(spec.submodule_search_locations or ()) if spec is not None else []
+    for folder in folders:
+        for pattern in ("libonnxruntime.so*", "libonnxruntime*.dylib", "onnxruntime.dll"):
+            found = sorted((Path(folder) / "capi").glob(pattern))
+            if found:
+                return str(found[-1])
+    raise BackendError(
+        "Backend 'onnxruntime' is not installed: neither the package onnxruntime nor $PTGC_ONNXRUNTIME is there.",
+        'Install it: pip install "ptgc[cpu]" (or "ptgc[gpu]" for CUDA).',
+    )

@@ -1,0 +1,260 @@
+#include "bundle.h"
+
+#include <algorithm>
+#include <array>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string_view>
+#include <utility>
+
+#include "error.h"
+
+namespace ptgc {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr int kSchemaVersion = 1;
+// Features that this version reads; a bundle that names another is refused by that name.
+constexpr std::array<std::string_view, 3> kFeatures = {"speculative-loop", "kv-cache-full",
+                                                       "sliding-window-mask"};
+constexpr const char* kExportAgain = "Export the bundle again.";
+constexpr const char* kBuildAgain = "Build again with `ptgc build`.";
+
+[[noreturn]] void Refuse(const std::string& message, const std::string& action) {
+  throw Error(ErrorCode::kBundle, message, action);
+}
+
+json ReadJson(const fs::path& path, const char* action) {
+  std::ifstream file(path);
+  if (!file) Refuse("Cannot read '" + path.string() + "'.", action);
+  json document = json::parse(file, nullptr, /*allow_exceptions=*/false);
+  if (document.is_discarded() || !document.is_object()) {
+    Refuse("'" + path.string() + "' is no JSON object; it may be truncated.", action);
+  }
+  return document;
+}
+
+void CheckReadable(const json& document, const std::string& name) {
+  const auto version = document.find("schema_version");
+  if (version == document.end() || !version->is_number_integer()) {
+    Refuse(name + " is not a ptgc manifest: it has no schema_version.", kExportAgain);
+  }
+  const std::string newer =
+      "Install ptgc " + document.value("min_runtime", "of a newer version") + " or newer.";
+  if (version->get<int>() > kSchemaVersion) {
+    Refuse(name + " has schema version " + version->dump() + "; this ptgc reads up to " +
+               std::to_string(kSchemaVersion) + ".",
+           newer);
+  }
+  std::string unknown;
+  for (const std::string& feature : document.value("features", std::vector<std::string>())) {
+    if (std::find(kFeatures.begin(), kFeatures.end(), feature) != kFeatures.end()) continue;
+    unknown += (unknown.empty() ? "" : ", ") + feature;
+  }
+  if (!unknown.empty()) {
+    Refuse(name + " needs features that this ptgc does not have: " + unknown + ".", newer);
+  }
+}
+
+template <typename Enum>
+Enum ReadName(const json& value, const char* what) {
+  const std::string name = value.get<std::string>();
+  const std::optional<Enum> found = FromName<Enum>(name);
+  if (!found) {
+    Refuse("The bundle names the " + std::string(what) + " '" + name +
+               "', which this ptgc does not have.",
+           "Install a newer ptgc.");
+  }
+  return *found;
+}
+
+// Whether a path from a manifest stays inside the folder, as it is written.
+bool IsInside(const fs::path& path) {
+  if (path.empty() || path.is_absolute()) return false;
+  return std::none_of(path.begin(), path.end(), [](const fs::path& part) { return part == ".."; });
+}
+
+// The absolute path of a file that a manifest names; links must not lead out of the folder.
+fs::path Resolve(const fs::path& root, const std::string& name) {
+  if (name.find('\\') != std::string::npos || !IsInside(name)) {
+    Refuse("The file '" + name + "' would lie outside the bundle.",
+           "Do not use this bundle: it was made by hand, or to do harm.");
+  }
+  const fs::path resolved = fs::weakly_canonical(root / name);
+  if (!IsInside(resolved.lexically_relative(fs::canonical(root)))) {
+    Refuse("The file '" + name + "' is a link that leads out of the bundle.",
+           "Copy the bundle with its links followed.");
+  }
+  return resolved;
+}
+
+// Checks the files of one manifest and reports every problem found.
+void CheckFiles(const json& document, const fs::path& root, bool must_exist, const char* action) {
+  std::string problems;
+  for (const json& entry : document.at("files")) {
+    const std::string name = entry.at("path").get<std::string>();
+    const fs::path path = Resolve(root, name);
+    if (!must_exist) continue;
+    std::error_code failure;
+    const std::uintmax_t size = fs::file_size(path, failure);
+    const std::uintmax_t expected = entry.at("size").get<std::uintmax_t>();
+    if (failure) {
+      problems += " '" + name + "' is missing.";
+    } else if (size != expected) {
+      problems += " '" + name + "' has " + std::to_string(size) + " bytes instead of " +
+                  std::to_string(expected) + ".";
+    }
+  }
+  if (!problems.empty()) Refuse("The build in '" + root.string() + "' is damaged:" + problems, action);
+}
+
+std::vector<Port> ReadPorts(const json& ports) {
+  std::vector<Port> result;
+  for (const json& port : ports) {
+    result.push_back(
+        {port.at("name").get<std::string>(), ReadName<DType>(port.at("dtype"), "element type")});
+  }
+  return result;
+}
+
+LayerState ReadState(const json& state) {
+  LayerState result;
+  result.kind = ReadName<StateKind>(state.at("kind"), "state kind");
+  result.kv_heads = state.at("kv_heads").get<int>();
+  result.head_dim = state.at("head_dim").get<int>();
+  result.dtype = ReadName<DType>(state.at("dtype"), "element type");
+  result.rollback = ReadName<Rollback>(state.at("rollback"), "rollback");
+  const bool known = result.kind == StateKind::kFull || result.kind == StateKind::kWindow;
+  if (!known || result.rollback == Rollback::kSelectRow) {
+    Refuse("The bundle keeps a state of kind '" + std::string(Name(result.kind)) +
+               "' with rollback '" + std::string(Name(result.rollback)) +
+               "', which this ptgc cannot run.",
+           "Install a newer ptgc.");
+  }
+  if (result.kv_heads < 1 || result.head_dim < 1) {
+    Refuse("A state of the bundle has no size.", kExportAgain);
+  }
+  return result;
+}
+
+Role ReadRole(const json& data, const fs::path& root) {
+  Role role;
+  role.graph = Resolve(root, data.at("graph").get<std::string>());
+  role.inputs = ReadPorts(data.at("ports").at("inputs"));
+  role.outputs = ReadPorts(data.at("ports").at("outputs"));
+  for (const json& state : data.at("states")) role.states.push_back(ReadState(state));
+  return role;
+}
+
+DecodePlan ReadPlan(const json& manifest) {
+  const json& data = manifest.at("plan");
+  const std::string loop = data.at("loop").get<std::string>();
+  if (loop != "speculative") {
+    Refuse("The bundle needs the loop '" + loop + "', which this ptgc does not have.",
+           "Install a newer ptgc.");
+  }
+  DecodePlan plan;
+  plan.strategy = ReadName<Strategy>(manifest.at("strategy"), "strategy");
+  plan.acceptance = ReadName<AcceptanceRule>(data.at("acceptance"), "acceptance rule");
+  plan.tree = TreeSpec(data.at("tree").get<std::vector<int>>());
+  const json& drafter = data.at("drafter");
+  plan.drafter.kind = ReadName<DrafterKind>(drafter.at("kind"), "drafter");
+  plan.drafter.num_draft_tokens = drafter.at("num_draft_tokens").get<int>();
+  plan.drafter.max_ngram_size = drafter.value("max_ngram_size", 0);
+  plan.drafter.min_ngram_size = drafter.value("min_ngram_size", 0);
+  if (plan.drafter.num_draft_tokens < 0 ||
+      plan.drafter.num_draft_tokens > plan.tree.num_nodes() - 1) {
+    Refuse("plan.drafter.num_draft_tokens does not fit plan.tree.", kExportAgain);
+  }
+  const DrafterPlan& read = plan.drafter;
+  if (read.kind == DrafterKind::kNgram &&
+      (read.min_ngram_size < 1 || read.max_ngram_size < read.min_ngram_size)) {
+    Refuse("plan.drafter has n-gram sizes out of order.", kExportAgain);
+  }
+  return plan;
+}
+
+ShapePlan ReadShapes(const json& data) {
+  ShapePlan shapes;
+  shapes.batch = data.at("batch").get<int>();
+  shapes.max_length = data.at("max_length").get<int>();
+  shapes.widths = data.at("widths").get<std::vector<int>>();
+  shapes.verify_width = data.at("verify_width").get<int>();
+  shapes.kv_capacities = data.at("kv_capacities").get<std::vector<int>>();
+  const std::vector<int>& widths = shapes.widths;
+  const std::vector<int>& capacities = shapes.kv_capacities;
+  const auto ascending = [](const std::vector<int>& values) {
+    return std::adjacent_find(values.begin(), values.end(), std::greater_equal<>()) == values.end();
+  };
+  std::string problems;
+  if (shapes.batch < 1) problems += " batch is below 1.";
+  if (shapes.max_length < 1) problems += " max_length is below 1.";
+  if (widths.empty() || widths.front() != 1 || !ascending(widths)) {
+    problems += " widths must ascend from 1.";
+  } else if (shapes.verify_width < 1 || shapes.verify_width > widths.back()) {
+    problems += " verify_width is outside the widths.";
+  } else if (capacities.empty() || !ascending(capacities) ||
+             capacities.back() < shapes.max_length + widths.back()) {
+    problems += " kv_capacities must ascend to at least max_length plus the largest width.";
+  } else if (capacities.front() < widths.back()) {
+    problems += " every kv_capacity must hold the largest width.";
+  }
+  if (!problems.empty()) Refuse("The shapes of build.json contradict each other:" + problems, kBuildAgain);
+  return shapes;
+}
+
+ModelFacts ReadModel(const json& data) {
+  ModelFacts model;
+  model.family = data.at("family").get<std::string>();
+  model.vocab_size = data.at("vocab_size").get<std::int64_t>();
+  model.context_length = data.at("context_length").get<std::int64_t>();
+  model.eos_token_ids = data.at("eos_token_ids").get<std::vector<TokenId>>();
+  if (model.vocab_size < 1 || model.context_length < 1) {
+    Refuse("manifest.json gives the model no vocabulary or no context.", kExportAgain);
+  }
+  return model;
+}
+
+Bundle Read(const fs::path& build_directory) {
+  const fs::path root = build_directory.parent_path().parent_path();
+  const json manifest = ReadJson(root / "manifest.json", kExportAgain);
+  CheckReadable(manifest, "manifest.json");
+  const json build = ReadJson(build_directory / "build.json", kBuildAgain);
+  CheckReadable(build, "build.json");
+  CheckFiles(manifest, root, /*must_exist=*/false, kExportAgain);
+  CheckFiles(build, build_directory, /*must_exist=*/true, kBuildAgain);
+  Bundle bundle;
+  bundle.plan = ReadPlan(manifest);
+  bundle.model = ReadModel(manifest.at("model"));
+  bundle.id = build.at("id").get<std::string>();
+  bundle.backend = build.at("backend").get<std::string>();
+  bundle.shapes = ReadShapes(build.at("shapes"));
+  for (const auto& [name, role] : build.at("roles").items()) {
+    bundle.roles[name] = ReadRole(role, build_directory);
+  }
+  if (!bundle.roles.contains("target")) Refuse("build.json has no role 'target'.", kBuildAgain);
+  bundle.engine_options = build.value("engine_options", std::map<std::string, std::string>());
+  return bundle;
+}
+
+}  // namespace
+
+Bundle ReadBundle(const fs::path& build_directory) {
+  std::error_code failure;
+  const fs::path directory = fs::canonical(build_directory, failure);
+  if (failure || !fs::is_directory(directory)) {
+    Refuse("There is no build in '" + build_directory.string() + "'.", kBuildAgain);
+  }
+  try {
+    return Read(directory);
+  } catch (const json::exception& error) {
+    Refuse("The manifests of '" + directory.string() + "' are incomplete: " + error.what(),
+           kExportAgain);
+  } catch (const fs::filesystem_error& error) {
+    Refuse("Cannot read '" + directory.string() + "': " + error.what(), kExportAgain);
+  }
+}
+
+}  // namespace ptgc

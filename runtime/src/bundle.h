@@ -1,0 +1,62 @@
+// Bundle: what manifest.json and one build's build.json say, checked.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "names.h"
+#include "plan.h"
+#include "token.h"
+
+namespace ptgc {
+
+// What the loops must know of the model.
+struct ModelFacts {
+  std::string family;                  // The model type of its configuration.
+  std::int64_t vocab_size = 0;         // Entries of the logits.
+  std::int64_t context_length = 0;     // Positions that the model was made for.
+  std::vector<TokenId> eos_token_ids;  // Any of them ends a text.
+};
+
+// One input or output of a role's graph; shapes stay with the graph.
+struct Port {
+  std::string name;               // The name in the graph.
+  DType dtype = DType::kFloat32;  // Element type.
+};
+
+// The state of one layer: keys and values, [batch, kv_heads, kv_capacity, head_dim] each.
+struct LayerState {
+  StateKind kind = StateKind::kFull;          // What is kept.
+  int kv_heads = 0;                           // Heads of keys and of values.
+  int head_dim = 0;                           // Size of one head.
+  DType dtype = DType::kFloat32;              // Element type.
+  Rollback rollback = Rollback::kOverwrite;  // How rejected tokens leave it.
+};
+
+// One model of a build and the engine that computes it.
+struct Role {
+  std::filesystem::path graph;     // The engine's file, absolute.
+  std::vector<Port> inputs;        // Ports that come in, states apart.
+  std::vector<Port> outputs;       // Ports that go out, states apart.
+  std::vector<LayerState> states;  // The KV cache, layer by layer.
+};
+
+// One build of a bundle.
+struct Bundle {
+  DecodePlan plan;                                    // The loop and its policies.
+  ModelFacts model;                                   // What the loop must know of the model.
+  std::string id;                                     // The build's folder under builds/.
+  std::string backend;                                // Which engine library runs it.
+  ShapePlan shapes;                                   // The shapes that may occur.
+  std::map<std::string, Role> roles;                  // The models by role name.
+  std::map<std::string, std::string> engine_options;  // Settings of the engine library.
+};
+
+// Reads `build_directory` (BUNDLE/builds/ID) and the manifest of its bundle. Files of the build
+// must exist and have their size; hashes are checked elsewhere. Throws bundle errors.
+Bundle ReadBundle(const std::filesystem::path& build_directory);
+
+}  // namespace ptgc

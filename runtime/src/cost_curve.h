@@ -1,0 +1,25 @@
+// CostCurve: what a round of each width costs on this device.
+#pragma once
+
+#include <map>
+#include <vector>
+
+namespace ptgc {
+
+// Seconds per round at each width of a plan, or, where nothing was measured, in units of a round
+// of width 1.
+class CostCurve {
+ public:
+  // `measured` maps widths to seconds and may be empty; absent widths are interpolated.
+  CostCurve(std::vector<int> widths, const std::map<int, double>& measured);
+
+  const std::vector<int>& widths() const { return widths_; }
+  // Cost of a round at widths()[index].
+  double At(std::size_t index) const { return costs_[index]; }
+
+ private:
+  std::vector<int> widths_;    // The plan's widths, ascending.
+  std::vector<double> costs_;  // Cost of each.
+};
+
+}  // namespace ptgc

@@ -1,0 +1,64 @@
+// Engine: the thin seam between the loops and the library that runs a graph.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "names.h"
+
+namespace ptgc {
+
+// A view of one port's buffer at one shape.
+struct Tensor {
+  std::string name;                 // The port.
+  DType dtype = DType::kFloat32;    // Element type.
+  void* data = nullptr;             // Not owned; outlives every Call that it is bound to.
+  std::vector<std::int64_t> shape;  // Sizes.
+};
+
+// An engine with every buffer bound for one shape point.
+class Call {
+ public:
+  virtual ~Call() = default;
+  // Reads the bound inputs, writes the bound outputs.
+  virtual void Run() = 0;
+};
+
+// One executable graph.
+class Engine {
+ public:
+  virtual ~Engine() = default;
+  // Whether the graph has an input of this name.
+  virtual bool HasInput(std::string_view name) const = 0;
+  // Binds those of `inputs` that the graph has, and all of `outputs`. Tensors that share their
+  // data are one buffer, updated in place. Throws a backend error where an input is missing.
+  virtual std::unique_ptr<Call> Bind(std::span<const Tensor> inputs,
+                                     std::span<const Tensor> outputs) = 0;
+};
+
+// How an engine is loaded.
+struct EngineOptions {
+  int num_threads = 0;                         // Threads of one engine; 0 leaves it to the library.
+  std::map<std::string, std::string> entries;  // The library's own settings, by its own names.
+};
+
+// A library that runs engines.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual std::string Version() const = 0;
+  virtual std::unique_ptr<Engine> Load(const std::filesystem::path& path,
+                                       const EngineOptions& options) = 0;
+};
+
+// The backend of this name, its library opened from `library` (empty: the usual places). Throws a
+// backend error where it is absent.
+std::unique_ptr<Backend> MakeBackend(const std::string& name, const std::string& library);
+
+}  // namespace ptgc

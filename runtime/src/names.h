@@ -1,0 +1,85 @@
+// The enums that manifests and results spell, and how they spell them (as ptgc.spec does).
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <optional>
+#include <string_view>
+
+namespace ptgc {
+
+// Spellings of an enum, in the order of its values.
+template <typename Enum>
+struct Names;
+
+enum class Strategy { kAutoregressive, kNgram };
+template <>
+struct Names<Strategy> {
+  static constexpr std::array<std::string_view, 2> kAll = {"autoregressive", "ngram"};
+};
+
+enum class DrafterKind { kNone, kNgram };
+template <>
+struct Names<DrafterKind> {
+  static constexpr std::array<std::string_view, 2> kAll = {"none", "ngram"};
+};
+
+enum class AcceptanceRule { kGreedy };
+template <>
+struct Names<AcceptanceRule> {
+  static constexpr std::array<std::string_view, 1> kAll = {"greedy"};
+};
+
+enum class DType { kFloat32, kFloat16, kBFloat16, kInt64, kInt32, kBool };
+template <>
+struct Names<DType> {
+  static constexpr std::array<std::string_view, 6> kAll = {"float32", "float16", "bfloat16",
+                                                           "int64",   "int32",   "bool"};
+};
+
+enum class StateKind { kFull, kWindow, kRecurrent, kCross, kShared };
+template <>
+struct Names<StateKind> {
+  static constexpr std::array<std::string_view, 5> kAll = {"full", "window", "recurrent", "cross",
+                                                           "shared"};
+};
+
+enum class Rollback { kOverwrite, kGather, kSelectRow };
+template <>
+struct Names<Rollback> {
+  static constexpr std::array<std::string_view, 3> kAll = {"overwrite", "gather", "select_row"};
+};
+
+enum class FinishReason { kEos, kLength, kStop, kCancelled, kDeadline };
+template <>
+struct Names<FinishReason> {
+  static constexpr std::array<std::string_view, 5> kAll = {"eos", "length", "stop", "cancelled",
+                                                           "deadline"};
+};
+
+enum class DraftLengthMode { kFixed, kMeasured };
+template <>
+struct Names<DraftLengthMode> {
+  static constexpr std::array<std::string_view, 2> kAll = {"fixed", "measured"};
+};
+
+template <typename Enum>
+constexpr std::string_view Name(Enum value) {
+  return Names<Enum>::kAll[static_cast<std::size_t>(value)];
+}
+
+template <typename Enum>
+constexpr std::optional<Enum> FromName(std::string_view name) {
+  for (std::size_t i = 0; i < Names<Enum>::kAll.size(); ++i) {
+    if (Names<Enum>::kAll[i] == name) return static_cast<Enum>(i);
+  }
+  return std::nullopt;
+}
+
+// Bytes of one element.
+constexpr std::size_t ItemSize(DType dtype) {
+  constexpr std::array<std::size_t, 6> kSizes = {4, 2, 2, 8, 4, 1};
+  return kSizes[static_cast<std::size_t>(dtype)];
+}
+
+}  // namespace ptgc

@@ -1,0 +1,128 @@
+#include "target.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "clock.h"
+
+namespace ptgc {
+namespace {
+
+std::size_t Size(int value) { return static_cast<std::size_t>(value); }
+
+}  // namespace
+
+Target::Target(std::unique_ptr<Engine> engine, const Role& role, const ShapePlan& shapes)
+    : engine_(std::move(engine)),
+      shapes_(shapes),
+      kv_cache_(role.states, shapes.batch, shapes.kv_capacities),
+      has_tree_mask_(engine_->HasInput("tree_mask")) {
+  const std::size_t batch = Size(shapes.batch);
+  const std::size_t tokens = batch * Size(shapes.widths.back());
+  const std::size_t logits = batch * Size(shapes.LogitsFor(shapes.widths.back()));
+  input_ids_ = Buffer(tokens * sizeof(TokenId));
+  position_ids_ = Buffer(tokens * sizeof(std::int64_t));
+  tree_mask_ = Buffer(tokens * Size(shapes.widths.back()));
+  write_index_ = Buffer(batch * sizeof(std::int64_t));
+  row_count_ = Buffer(batch * sizeof(std::int64_t));
+  logits_rows_ = Buffer(logits * sizeof(std::int64_t));
+  next_ids_ = Buffer(logits * sizeof(TokenId));
+  calls_.resize(shapes.kv_capacities.size() * shapes.widths.size() * 2);
+}
+
+void Target::Forward(std::span<const RowInput> rows, int width, int num_logits) {
+  width_ = width;
+  num_logits_ = num_logits;
+  for (std::size_t row = 0; row < rows.size(); ++row) {
+    FillRow(row, rows[row]);
+    if (has_tree_mask_) FillTreeMask(row, rows[row]);
+  }
+  Call& call = BoundCall(width, num_logits);
+  const Clock::time_point start = Clock::now();
+  call.Run();
+  engine_seconds_ = SecondsSince(start);
+}
+
+std::span<const TokenId> Target::NextIds(int row) const {
+  return {next_ids_.As<const TokenId>() + Size(row) * Size(num_logits_), Size(num_logits_)};
+}
+
+void Target::FillRow(std::size_t row, const RowInput& input) {
+  const std::size_t width = Size(width_);
+  const std::size_t chunk = input.tokens.size();
+  const std::size_t count = Size(input.count());
+  TokenId* ids = input_ids_.As<TokenId>() + row * width;
+  std::copy(input.tokens.begin(), input.tokens.end(), ids);
+  std::copy(input.drafts.begin(), input.drafts.end(), ids + chunk);
+  std::fill(ids + count, ids + width, 0);
+
+  // Padded rows repeat the last valid position, so that no table of positions is exceeded.
+  std::int64_t* positions = position_ids_.As<std::int64_t>() + row * width;
+  for (std::size_t t = 0; t < chunk; ++t) positions[t] = input.write_index + static_cast<int>(t);
+  for (std::size_t t = chunk; t < count; ++t) {
+    positions[t] = positions[chunk - 1] + input.tree->depth(static_cast<int>(t - chunk) + 1);
+  }
+  const std::int64_t last = count > 0 ? positions[count - 1] : std::max(input.write_index - 1, 0);
+  std::fill(positions + count, positions + width, last);
+
+  write_index_.As<std::int64_t>()[row] = input.write_index;
+  row_count_.As<std::int64_t>()[row] = input.count();
+  const int first = std::max(static_cast<int>(chunk) - 1, 0);
+  const int end = std::max(input.count() - 1, 0);
+  std::int64_t* logits_rows = logits_rows_.As<std::int64_t>() + row * Size(num_logits_);
+  for (int r = 0; r < num_logits_; ++r) logits_rows[r] = std::min(first + r, end);
+}
+
+// Text sees the text before it, a draft its ancestors, padding itself only.
+//
+//            t0 t1 d1 d2  p        tokens t0 t1, drafts d1 and d2 both after t1, one padded row
+//        t0   x
+//        t1   x  x
+//        d1   x  x  x
+//        d2   x  x     x
+//        p                x
+void Target::FillTreeMask(std::size_t row, const RowInput& input) {
+  const std::size_t width = Size(width_);
+  const std::size_t chunk = input.tokens.size();
+  const std::size_t count = Size(input.count());
+  bool* mask = tree_mask_.As<bool>() + row * width * width;
+  std::fill(mask, mask + width * width, false);
+  for (std::size_t t = 0; t < width; ++t, mask += width) {
+    mask[t] = true;
+    if (t < count) std::fill(mask, mask + std::min(t, chunk), true);
+    if (t < chunk || t >= count) continue;
+    const int node = static_cast<int>(t - chunk) + 1;
+    for (int other = 1; other < node; ++other) {
+      mask[chunk - 1 + Size(other)] = input.tree->Sees(node, other);
+    }
+  }
+}
+
+Tensor Target::View(const char* name, const Buffer& buffer, std::vector<std::int64_t> shape) const {
+  return {name, DType::kInt64, buffer.data(), std::move(shape)};
+}
+
+Call& Target::BoundCall(int width, int num_logits) {
+  const auto at = std::lower_bound(shapes_.widths.begin(), shapes_.widths.end(), width);
+  const std::size_t index = Size(static_cast<int>(at - shapes_.widths.begin()));
+  const std::size_t many = num_logits > 1 ? 1 : 0;
+  std::unique_ptr<Call>& call =
+      calls_[(kv_cache_.active() * shapes_.widths.size() + index) * 2 + many];
+  if (call != nullptr) return *call;
+  const std::int64_t batch = shapes_.batch;
+  std::vector<Tensor> inputs = {
+      View("input_ids", input_ids_, {batch, width}),
+      View("position_ids", position_ids_, {batch, width}),
+      {"tree_mask", DType::kBool, tree_mask_.data(), {batch, width, width}},
+      View("write_index", write_index_, {batch}),
+      View("row_count", row_count_, {batch}),
+      View("logits_rows", logits_rows_, {batch, num_logits}),
+  };
+  kv_cache_.AppendPast(inputs);
+  std::vector<Tensor> outputs = {View("next_ids", next_ids_, {batch, num_logits})};
+  kv_cache_.AppendPresent(outputs);
+  call = engine_->Bind(inputs, outputs);
+  return *call;
+}
+
+}  // namespace ptgc

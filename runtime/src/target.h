@@ -1,0 +1,68 @@
+// Target: the role whose distribution is kept, with all its buffers.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "buffer.h"
+#include "bundle.h"
+#include "engine.h"
+#include "kv_cache.h"
+#include "plan.h"
+#include "token.h"
+
+namespace ptgc {
+
+// What one sequence brings to a round: committed text in a row, and drafts hanging off its end.
+struct RowInput {
+  std::span<const TokenId> tokens;  // Text whose states are not in the cache yet.
+  std::span<const TokenId> drafts;  // Draft tokens after it.
+  const TreeSpec* tree = nullptr;   // Shape of the drafts; its root is the last of `tokens`.
+  int write_index = 0;              // Slot of the first token: what is committed.
+
+  int count() const { return static_cast<int>(tokens.size() + drafts.size()); }
+};
+
+// Runs the target's engine at any shape point of the plan; binds each point once.
+class Target {
+ public:
+  Target(std::unique_ptr<Engine> engine, const Role& role, const ShapePlan& shapes);
+
+  // One engine run. `rows` has one entry per sequence of the batch (an idle one has no tokens);
+  // `width` is one of the plan's; `num_logits` is 1 or the plan's LogitsFor(width).
+  void Forward(std::span<const RowInput> rows, int width, int num_logits);
+
+  // Argmax after the last of the row's `tokens` and after each draft: [num_logits]. With one
+  // logits row it is the last token's alone.
+  std::span<const TokenId> NextIds(int row) const;
+
+  KVCache& kv_cache() { return kv_cache_; }
+  // Time inside the engine during the last Forward.
+  double engine_seconds() const { return engine_seconds_; }
+
+ private:
+  Call& BoundCall(int width, int num_logits);
+  void FillRow(std::size_t row, const RowInput& input);
+  void FillTreeMask(std::size_t row, const RowInput& input);
+  Tensor View(const char* name, const Buffer& buffer, std::vector<std::int64_t> shape) const;
+
+  std::unique_ptr<Engine> engine_;            // Runs the graph.
+  ShapePlan shapes_;                          // The shapes that may occur.
+  KVCache kv_cache_;                          // States of all sequences.
+  bool has_tree_mask_;                        // Whether the graph takes a tree mask.
+  Buffer input_ids_;                          // [batch, num_tokens]
+  Buffer position_ids_;                       // [batch, num_tokens]
+  Buffer tree_mask_;                          // [batch, num_tokens, num_tokens]
+  Buffer write_index_;                        // [batch]
+  Buffer row_count_;                          // [batch]
+  Buffer logits_rows_;                        // [batch, num_logits]
+  Buffer next_ids_;                           // [batch, num_logits]
+  std::vector<std::unique_ptr<Call>> calls_;  // [capacity, width, one or many logits rows]
+  int width_ = 1;                             // Rows of the last Forward.
+  int num_logits_ = 1;                        // Logits rows of the last Forward.
+  double engine_seconds_ = 0;                 // Time inside the last Forward's engine call.
+};
+
+}  // namespace ptgc
