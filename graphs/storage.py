@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import onnx
@@ -16,36 +17,49 @@ _INLINE = 1024  # bytes up to which a tensor stays in the graph file
 def save(model: ir.Model, directory: Path, name: str) -> list[Path]:
     """Write `name.onnx` and, where there are weights, `name.data` beside it.
 
-    Tensors with equal bytes share one place. Lazy tensors are evaluated one at a time.
+    Tensors with equal bytes share one place. Lazy tensors are evaluated one at a time. The model stays as it is.
 
     Returns:
         The files written.
     """
     data = directory / f"{name}.data"
-    places: dict[bytes, tuple[int, int]] = {}
+    originals = {value: value.const_value for value in model.graph.initializers.values()}
     with data.open("wb") as file:
-        for value in model.graph.initializers.values():
-            tensor = value.const_value
-            assert tensor is not None
-            if tensor.nbytes <= _INLINE:
-                continue
-            content = _bytes(tensor)
-            digest = hashlib.sha256(content).digest()
-            if digest not in places:
-                offset = -(-file.tell() // _ALIGNMENT) * _ALIGNMENT
-                file.write(b"\0" * (offset - file.tell()))
-                file.write(content)
-                places[digest] = (offset, content.nbytes)
-            offset, length = places[digest]
-            value.const_value = ir.ExternalTensor(
-                data.name, offset, length, tensor.dtype, shape=tensor.shape, name=value.name or "", base_dir=directory
-            )
+        placed = _write_weights(model.graph, file, data)
     graph_file = directory / f"{name}.onnx"
-    graph_file.write_bytes(serialize(model))
-    if not places:
+    try:
+        for value, tensor in placed.items():
+            value.const_value = tensor
+        graph_file.write_bytes(serialize(model))
+    finally:
+        for value, original in originals.items():
+            value.const_value = original
+    if not placed:
         data.unlink()
         return [graph_file]
     return [graph_file, data]
+
+
+def _write_weights(graph: ir.Graph, file: BinaryIO, path: Path) -> dict[ir.Value, ir.ExternalTensor]:
+    """Write every tensor that is not small; gives where each value's bytes are."""
+    places: dict[bytes, int] = {}
+    placed = {}
+    for value in graph.initializers.values():
+        tensor = value.const_value
+        assert tensor is not None
+        if tensor.nbytes <= _INLINE:
+            continue
+        content = _bytes(tensor)
+        digest = hashlib.sha256(content).digest()
+        if digest not in places:
+            offset = -(-file.tell() // _ALIGNMENT) * _ALIGNMENT
+            file.write(b"\0" * (offset - file.tell()))
+            file.write(content)
+            places[digest] = offset
+        placed[value] = ir.ExternalTensor(
+            path.name, places[digest], content.nbytes, tensor.dtype, shape=tensor.shape, name=value.name or ""
+        )
+    return placed
 
 
 def _bytes(tensor: ir.TensorProtocol) -> memoryview:

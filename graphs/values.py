@@ -24,6 +24,11 @@ def describe(value: ir.Value, port: Port) -> None:
     value.shape = ir.Shape(port.shape)
 
 
-def adopt(new: ir.Value, old: ir.Value) -> None:
-    """Give a value that takes another's place its shape and dtype."""
+def take_place(new: ir.Value, old: ir.Value) -> None:
+    """Let `new` be read wherever `old` was, with its shape, dtype and, for an output of the graph, its name."""
     new.shape, new.dtype = old.shape, old.dtype
+    was_output, name = old.is_graph_output(), old.name
+    old.replace_all_uses_with(new, replace_graph_outputs=True)
+    if was_output:
+        old.name = f"{name}.replaced"
+        new.name = name

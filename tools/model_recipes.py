@@ -75,6 +75,8 @@ RECIPES = {
             source_sha256="597a6652b5e5c83334e54f8a65c7da4b1ddc547dc7eca3029218af86ac5a6df2",
             disk_bytes=400_000_000,
         ),
+        # float32: 2-bit weights need up to 22 bits (scale times grid), so float16 would round 93 % of them
+        # (KL 6e-7 nats; bfloat16 99 % and 2e-5), and its drafter and the CPU path are float32 in any case.
         Recipe(
             name="tinyllama-1.1b-chat",
             summary="TinyLlama 1.1B Chat, float32 from IQ2_XXS, 4.4 GB (Apache-2.0)",

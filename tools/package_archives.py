@@ -153,7 +153,7 @@ def _download(archive: PackageArchive, scratch: Path, progress: Progress) -> Pat
             process.kill()
             process.wait()
     if process.returncode:
-        raise _failure(archive, process.returncode, log.read_text(errors="replace"))
+        raise _failure(archive, process.returncode, log)
     if not (got / archive.file_name).is_file():
         names = sorted(entry.name for entry in got.iterdir())
         raise DownloadError(
@@ -193,21 +193,19 @@ def _npm_command(archive: PackageArchive, got: Path, work: Path) -> list[str]:
             f"Cannot fetch {archive.package} {archive.version}: npm is not on PATH.",
             "Install Node.js, which brings npm (Debian: apt install npm).",
         )
-    options = [
-        "--ignore-scripts",
-        "--silent",
-        "--fetch-retries=2",
-        "--fetch-timeout=60000",
-        f"--cache={work}",
-    ]
+    unattended = ["--ignore-scripts", "--loglevel=error", "--logs-max=0", f"--cache={work}"]
+    patience = ["--fetch-retries=2", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=5000"]
     specification = f"{archive.package}@{archive.version}"
-    return [npm, "pack", specification, *options, f"--pack-destination={got}"]
+    return [npm, "pack", specification, *unattended, *patience, f"--pack-destination={got}"]
 
 
-def _failure(archive: PackageArchive, status: int, output: str) -> PtgcError:
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
+def _failure(archive: PackageArchive, status: int, log: Path) -> PtgcError:
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     what = f"Cannot fetch {archive.package} {archive.version} from {archive.index.value}"
-    if any(mark in output for mark in _NO_SPACE):
+    # on a full disk the log itself may be lost
+    if shutil.disk_usage(log.parent).free < _CHUNK or any(
+        mark in line for mark in _NO_SPACE for line in lines
+    ):
         return StorageError(
             f"{what}: the disk is full.", "Make room, or choose another directory with --cache."
         )

@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from ptgc.graphs.linear import is_matrix, only_user
 from ptgc.graphs.piece import MODULE_KEY, Piece
-from ptgc.graphs.values import adopt
+from ptgc.graphs.values import take_place
 
 
 class NormalizeLinearPass(ir.passes.InPlacePass):
@@ -35,15 +35,20 @@ class NormalizeLinearPass(ir.passes.InPlacePass):
         if flatten.inputs[0] is None or not _keeps_rows(flatten, restore):
             return False
         piece = Piece(gemm.metadata_props.get(MODULE_KEY, ""))
+        rows: ir.Value | None = flatten.inputs[0]
+        assert rows is not None and rows.shape is not None
+        if len(rows.shape) == 4:  # heads and their sizes, which the exporter flattened in the same step
+            rows = piece.op("Reshape", rows, piece.constant([0, 0, -1]))
+            assert x is not None and x.shape is not None and restore.outputs[0].shape is not None
+            rows.shape, rows.dtype = ir.Shape([*restore.outputs[0].shape[:2], x.shape[1]]), x.dtype
         if gemm.attributes.get_int("transB", 0):
             weight = piece.op("Transpose", weight, perm=[1, 0])
-        out = piece.op("MatMul", flatten.inputs[0], weight)
+        out = piece.op("MatMul", rows, weight)
         if bias is not None:
             out = piece.op("Add", out, bias)
         old = restore.outputs[0]
-        adopt(out, old)
         piece.insert_before(restore)
-        old.replace_all_uses_with(out, replace_graph_outputs=True)
+        take_place(out, old)
         graph.remove([restore, gemm], safe=True)
         if not flatten.outputs[0].uses():
             graph.remove(flatten, safe=True)
@@ -51,11 +56,11 @@ class NormalizeLinearPass(ir.passes.InPlacePass):
 
 
 def _keeps_rows(flatten: ir.Node, restore: ir.Node) -> bool:
-    """Whether [batch, rows, in] was flattened to [batch * rows, in], and [batch, rows, out] restored."""
+    """Whether [batch, rows, ...] was flattened to [batch * rows, in], and [batch, rows, out] restored."""
     before, after = flatten.inputs[0], restore.outputs[0]
     if before is None or before.shape is None or after.shape is None:
         return False
     flat = flatten.inputs[1]
     shape = flat.const_value.numpy() if flat is not None and flat.const_value is not None else None
     rows_flattened = shape is None or (len(shape) == 2 and int(np.asarray(shape)[0]) == -1)
-    return rows_flattened and len(before.shape) == 3 and len(after.shape) == 3
+    return rows_flattened and len(before.shape) in (3, 4) and len(after.shape) == 3

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from enum import Enum
 from pathlib import Path
 
 import onnx_ir as ir
@@ -14,6 +13,7 @@ from ptgc.compiler.backends import BACKENDS
 from ptgc.compiler.backends.base import Backend, PreparedRole
 from ptgc.compiler.compile import compile_build
 from ptgc.compiler.profiles import shape_plan
+from ptgc.compiler.stage import Stage
 from ptgc.errors import BuildError, StorageError, UsageError
 from ptgc.graphs.storage import save
 from ptgc.spec.bundle import BUILDS, Build, Bundle, list_files, open_build, open_bundle, write_build_manifest
@@ -22,17 +22,6 @@ from ptgc.spec.plan import ShapePlan
 from ptgc.spec.staging import exclusive, staged_directory
 
 Progress = Callable[[str], None]
-
-
-class Stage(str, Enum):
-    """How far a build goes."""
-
-    PREPARE = "prepare"
-    """Lower and quantise; needs no device."""
-    COMPILE = "compile"
-    """Make engines of a prepared build, and measure them here."""
-    ALL = "all"
-    """Both."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import onnx_ir.passes.common as common
 
 from ptgc.graphs.linear import Linear, is_matrix, linears
 from ptgc.graphs.piece import MODULE_KEY, Piece
+from ptgc.spec import ports
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class QuantizeWeightsPass(ir.passes.InPlacePass):
         for linear in linears(model.graph):
             modified = self._quantize_linear(model.graph, linear, tied) or modified
         for node in list(model.graph):
-            if node.op_type == "Gather" and is_matrix(node.inputs[0]) and node.attributes.get_int("axis", 0) == 0:
+            if _is_embedding(node):
                 modified = self._quantize_gather(model.graph, node, tied) or modified
         common.RemoveUnusedNodesPass()(model)
         return ir.passes.PassResult(model, modified)
@@ -76,9 +77,9 @@ class QuantizeWeightsPass(ir.passes.InPlacePass):
     def _quantize_gather(self, graph: ir.Graph, gather: ir.Node, tied: dict[ir.Value, ir.Value]) -> bool:
         table = gather.inputs[0]
         assert table is not None and table.const_value is not None
-        rows, columns = table.const_value.shape.numpy()
+        _, columns = table.const_value.shape.numpy()
         block_size = self._format.block_size(columns)
-        if block_size is None or rows < _SMALL_TABLE:
+        if block_size is None:
             return False
         if table not in tied:
             path = gather.metadata_props.get(MODULE_KEY, "")
@@ -109,7 +110,12 @@ class QuantizeWeightsPass(ir.passes.InPlacePass):
         return out
 
 
-_SMALL_TABLE = 16384  # position tables and the like; their bytes do not count and their error does
+def _is_embedding(node: ir.Node) -> bool:
+    """Whether the node looks up tokens; positions and other small tables keep their precision."""
+    if node.op_type != "Gather" or node.attributes.get_int("axis", 0) != 0 or not is_matrix(node.inputs[0]):
+        return False
+    ids = node.inputs[1]
+    return ids is not None and ids.name == ports.INPUT_IDS.name
 
 
 def _float32(weight: ir.Value) -> np.ndarray:

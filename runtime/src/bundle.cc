@@ -231,11 +231,12 @@ Bundle Read(const fs::path& build_directory) {
   bundle.id = build.at("id").get<std::string>();
   bundle.backend = build.at("backend").get<std::string>();
   bundle.shapes = ReadShapes(build.at("shapes"));
+  const json options = build.value("engine_options", json::object());
   for (const auto& [name, role] : build.at("roles").items()) {
     bundle.roles[name] = ReadRole(role, build_directory);
+    bundle.roles[name].engine_options = options.value(name, std::map<std::string, std::string>());
   }
   if (!bundle.roles.contains("target")) Refuse("build.json has no role 'target'.", kBuildAgain);
-  bundle.engine_options = build.value("engine_options", std::map<std::string, std::string>());
   return bundle;
 }
 

@@ -42,17 +42,18 @@ struct Role {
   std::vector<Port> inputs;        // Ports that come in, states apart.
   std::vector<Port> outputs;       // Ports that go out, states apart.
   std::vector<LayerState> states;  // The KV cache, layer by layer.
+
+  std::map<std::string, std::string> engine_options;  // Settings that its engine is loaded with.
 };
 
 // One build of a bundle.
 struct Bundle {
-  DecodePlan plan;                                    // The loop and its policies.
-  ModelFacts model;                                   // What the loop must know of the model.
-  std::string id;                                     // The build's folder under builds/.
-  std::string backend;                                // Which engine library runs it.
-  ShapePlan shapes;                                   // The shapes that may occur.
-  std::map<std::string, Role> roles;                  // The models by role name.
-  std::map<std::string, std::string> engine_options;  // Settings of the engine library.
+  DecodePlan plan;                    // The loop and its policies.
+  ModelFacts model;                   // What the loop must know of the model.
+  std::string id;                     // The build's folder under builds/.
+  std::string backend;                // Which engine library runs it.
+  ShapePlan shapes;                   // The shapes that may occur.
+  std::map<std::string, Role> roles;  // The models by role name.
 };
 
 // Reads `build_directory` (BUNDLE/builds/ID) and the manifest of its bundle. Files of the build

@@ -11,6 +11,49 @@ int SessionLimits::length() const {
   return static_cast<int>(std::min<std::int64_t>(max_length, context_length));
 }
 
+void SessionLimits::CheckPrompt(int held, std::span<const TokenId> token_ids) const {
+  if (token_ids.empty()) {
+    throw Error(ErrorCode::kUsage, "The prompt is empty.", "Give at least one token.");
+  }
+  for (TokenId id : token_ids) {
+    if (id >= 0 && id < vocab_size) continue;
+    throw Error(ErrorCode::kUsage,
+                "Token id " + std::to_string(id) + " is not in the vocabulary of " +
+                    std::to_string(vocab_size) + " entries.",
+                "Use the tokenizer of this bundle.");
+  }
+  const std::size_t total = static_cast<std::size_t>(held) + token_ids.size();
+  if (total <= static_cast<std::size_t>(length())) return;
+  const bool model_ends = context_length <= max_length;
+  throw Error(ErrorCode::kCapacity,
+              "The prompt makes the text " + std::to_string(total) + " tokens long; " +
+                  (model_ends ? "the model was made for " : "this build holds ") +
+                  std::to_string(length()) + ".",
+              model_ends ? "Shorten the prompt."
+                         : "Shorten the prompt, or build again with a larger --max-length.");
+}
+
+void SessionLimits::CheckRoom(int held, int max_new_tokens) const {
+  if (held == 0) {
+    throw Error(ErrorCode::kUsage, "The prompt is empty.", "Give at least one token.");
+  }
+  if (max_new_tokens < 1) {
+    throw Error(ErrorCode::kUsage,
+                "max_new_tokens is " + std::to_string(max_new_tokens) + "; it must be at least 1.",
+                "Ask for one token or more.");
+  }
+  const int room = length() - held;
+  if (max_new_tokens <= room) return;
+  const bool model_ends = context_length <= max_length;
+  throw Error(ErrorCode::kCapacity,
+              std::to_string(max_new_tokens) + " new tokens do not fit: after " +
+                  std::to_string(held) + " tokens there is room for " + std::to_string(room) +
+                  (model_ends ? " in the model's context of " : " in this build's length of ") +
+                  std::to_string(length()) + ".",
+              model_ends ? "Ask for fewer tokens or shorten the prompt."
+                         : "Ask for fewer tokens, or build again with a larger --max-length.");
+}
+
 Session::Session(int row, SessionLimits limits, const DrafterPlan& drafter)
     : row_(row),
       limits_(limits),
@@ -21,21 +64,7 @@ Session::Session(int row, SessionLimits limits, const DrafterPlan& drafter)
 }
 
 void Session::Append(std::span<const TokenId> token_ids) {
-  CheckTokenIds(token_ids, limits_.vocab_size);
-  const std::size_t total = tokens_.size() + token_ids.size();
-  if (total > static_cast<std::size_t>(limits_.context_length)) {
-    throw Error(ErrorCode::kCapacity,
-                "The prompt makes the text " + std::to_string(total) +
-                    " tokens long; the model was made for " +
-                    std::to_string(limits_.context_length) + ".",
-                "Shorten the prompt.");
-  }
-  if (total > Index(limits_.max_length)) {
-    throw Error(ErrorCode::kCapacity,
-                "The prompt makes the text " + std::to_string(total) +
-                    " tokens long; this build holds " + std::to_string(limits_.max_length) + ".",
-                "Shorten the prompt, or build again with a larger --max-length.");
-  }
+  limits_.CheckPrompt(length(), token_ids);
   tokens_.insert(tokens_.end(), token_ids.begin(), token_ids.end());
 }
 
@@ -57,40 +86,6 @@ void Session::Reset() {
   committed_ = 0;
   estimate_ = AcceptanceEstimate(plan_.min_ngram_size, plan_.max_ngram_size);
   if (drafter_ != nullptr) drafter_->Begin();
-}
-
-void Session::CheckRoom(int max_new_tokens) const {
-  if (tokens_.empty()) {
-    throw Error(ErrorCode::kUsage, "The prompt is empty.", "Give at least one token.");
-  }
-  if (max_new_tokens < 1) {
-    throw Error(ErrorCode::kUsage,
-                "max_new_tokens is " + std::to_string(max_new_tokens) + "; it must be at least 1.",
-                "Ask for one token or more.");
-  }
-  const int room = limits_.length() - length();
-  if (max_new_tokens <= room) return;
-  const bool model_ends = limits_.context_length <= limits_.max_length;
-  throw Error(ErrorCode::kCapacity,
-              std::to_string(max_new_tokens) + " new tokens do not fit: after " +
-                  std::to_string(length()) + " tokens there is room for " + std::to_string(room) +
-                  (model_ends ? " in the model's context of " : " in this build's length of ") +
-                  std::to_string(limits_.length()) + ".",
-              model_ends ? "Ask for fewer tokens or shorten the prompt."
-                         : "Ask for fewer tokens, or build again with a larger --max-length.");
-}
-
-void CheckTokenIds(std::span<const TokenId> token_ids, std::int64_t vocab_size) {
-  if (token_ids.empty()) {
-    throw Error(ErrorCode::kUsage, "The prompt is empty.", "Give at least one token.");
-  }
-  for (TokenId id : token_ids) {
-    if (id >= 0 && id < vocab_size) continue;
-    throw Error(ErrorCode::kUsage,
-                "Token id " + std::to_string(id) + " is not in the vocabulary of " +
-                    std::to_string(vocab_size) + " entries.",
-                "Use the tokenizer of this bundle.");
-  }
 }
 
 }  // namespace ptgc

@@ -19,7 +19,12 @@ struct SessionLimits {
   std::int64_t context_length = 0;  // Positions that the model was made for.
   std::int64_t vocab_size = 0;  // Token ids are below it.
 
-  int length() const;  // The smaller of both lengths.
+  // The smaller of both lengths.
+  int length() const;
+  // Throws unless `token_ids` are ids and fit after `held` tokens: usage and capacity errors.
+  void CheckPrompt(int held, std::span<const TokenId> token_ids) const;
+  // Throws unless there is text to continue, `held` tokens, and room for `max_new_tokens` more.
+  void CheckRoom(int held, int max_new_tokens) const;
 };
 
 // Of `tokens()`, the first `committed()` are in the cache, the rest is pending: it goes through
@@ -41,7 +46,7 @@ class Session {
   // Drops everything.
   void Reset();
   // Throws unless there is text to continue and room for `max_new_tokens` more.
-  void CheckRoom(int max_new_tokens) const;
+  void CheckRoom(int max_new_tokens) const { limits_.CheckRoom(length(), max_new_tokens); }
 
   // The loop's part: the first `count` pending tokens are in the cache now.
   void Commit(int count) { committed_ += count; }
@@ -72,8 +77,5 @@ class Session {
   AcceptanceEstimate estimate_;       // How well its drafts fare.
   std::atomic<bool> cancelled_{false};  // Set from any thread.
 };
-
-// Throws a usage error unless there are ids and all are in the vocabulary.
-void CheckTokenIds(std::span<const TokenId> token_ids, std::int64_t vocab_size);
 
 }  // namespace ptgc

@@ -58,7 +58,8 @@ int SpeculativeLoop::Verify(std::span<Turn> turns) {
   int length = 0;
   bool drafted = false;
   for (std::size_t row = 0; row < sessions_.size(); ++row) {
-    inputs_[row] = RowInput{.write_index = sessions_[row]->committed()};
+    inputs_[row] = RowInput();
+    inputs_[row].write_index = sessions_[row]->committed();
     length = std::max(length, sessions_[row]->committed());
   }
   for (const Turn& turn : turns) {
@@ -145,6 +146,7 @@ void SpeculativeLoop::Emit(Turn& turn) {
   }
   if (!turn.ended) add(acceptance.bonus());
   turn.emitted = session.tokens().subspan(static_cast<std::size_t>(root) + 1);
+  turn.accepted = std::min(turn.accepted, static_cast<int>(turn.emitted.size()));
 }
 
 }  // namespace ptgc

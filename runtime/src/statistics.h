@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,7 +17,7 @@ struct Statistics {
   std::int64_t new_tokens = 0;           // Tokens generated.
   std::int64_t rounds = 0;               // Decode rounds.
   std::int64_t plain_rounds = 0;         // Decode rounds without draft tokens.
-  std::string fallback_reason;           // Why drafts were mostly declined; empty if they were not.
+  std::optional<std::string> fallback_reason;  // Why drafts were mostly declined, if they were.
   std::int64_t drafted_tokens = 0;       // Draft tokens verified.
   std::int64_t accepted_tokens = 0;      // Draft tokens accepted.
   double mean_accept_length = 0;         // New tokens per decode round.
@@ -32,9 +33,9 @@ struct Statistics {
 // One round of one row, recorded on request.
 struct TraceRound {
   int width = 0;                  // Rows that the engine ran.
-  std::vector<TokenId> drafted;   // Draft tokens verified.
+  std::vector<TokenId> drafted_ids;  // Draft tokens verified.
   int accepted = 0;               // How many of them were accepted.
-  std::vector<TokenId> emitted;   // New tokens; none while a prompt is being read.
+  std::vector<TokenId> emitted_ids;  // New tokens; none while a prompt is being read.
   double engine_seconds = 0;      // Inside the engine call.
   double round_seconds = 0;       // The whole round.
 };

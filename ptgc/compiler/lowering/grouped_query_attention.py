@@ -14,7 +14,7 @@ import onnx_ir.passes.common as common
 from ptgc.compiler.lowering.constant_table import table_over_positions
 from ptgc.graphs.linear import only_user
 from ptgc.graphs.piece import MODULE_KEY, Piece
-from ptgc.graphs.values import adopt
+from ptgc.graphs.values import take_place
 from ptgc.spec import ports
 from ptgc.spec.kv_cache import LayerState
 
@@ -103,9 +103,9 @@ class LowerAttentionPass(ir.passes.InPlacePass):
             **attributes,
         )
         piece.insert_before(attention)
-        _take_place(graph, keys, present_key)
-        _take_place(graph, values, present_value)
-        _replace_output(graph, attention, out, heads * state.head_dim)
+        take_place(present_key, keys)
+        take_place(present_value, values)
+        _replace_output(attention, out, heads * state.head_dim)
 
     def _rotary(
         self, graph: ir.Graph, query: ir.Value, key: ir.Value
@@ -192,25 +192,15 @@ def _as_rows(piece: Piece, heads: ir.Value) -> ir.Value:
     return piece.op("Reshape", rows, piece.constant([0, 0, count * size]))
 
 
-def _take_place(graph: ir.Graph, old: ir.Value, new: ir.Value) -> None:
-    """Make `new` the graph output that `old` is."""
-    adopt(new, old)
-    name = old.name
-    old.replace_all_uses_with(new, replace_graph_outputs=True)
-    old.name = f"{name}.standard"
-    new.name = name
-
-
-def _replace_output(graph: ir.Graph, attention: ir.Node, rows: ir.Value, width: int) -> None:
+def _replace_output(attention: ir.Node, rows: ir.Value, width: int) -> None:
     """The operator gives rows; the standard one gave heads, which were transposed and reshaped into rows."""
     heads = attention.outputs[0]
     transpose = only_user(heads, "Transpose")
     reshape = only_user(transpose.outputs[0], "Reshape") if transpose is not None else None
     assert transpose is not None and reshape is not None, "attend() transposes, and every model then reshapes"
     old = reshape.outputs[0]
-    adopt(rows, old)
     assert old.shape is not None and old.shape[-1] == width
-    old.replace_all_uses_with(rows, replace_graph_outputs=True)
+    take_place(rows, old)
 
 
 def _drop_unused_inputs(graph: ir.Graph) -> None:

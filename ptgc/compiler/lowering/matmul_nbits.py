@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from ptgc.graphs.linear import bias_of
 from ptgc.graphs.piece import MODULE_KEY, Piece
-from ptgc.graphs.values import adopt
+from ptgc.graphs.values import take_place
 
 _BITS = {ir.DataType.INT4: 4, ir.DataType.INT8: 8}
 
@@ -106,8 +106,6 @@ def _lower_product(
 
 def _replace(graph: ir.Graph, first: ir.Node, last: ir.Node, piece: Piece, out: ir.Value) -> None:
     """Put the piece where `last` stood and take both nodes out."""
-    old = last.outputs[0]
-    adopt(out, old)
     piece.insert_before(last)
-    old.replace_all_uses_with(out, replace_graph_outputs=True)
+    take_place(out, last.outputs[0])
     graph.remove([last] if first is last else [last, first], safe=True)

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from ptgc.graphs.linear import Linear, bias_of, linears
 from ptgc.graphs.piece import MODULE_KEY, Piece
-from ptgc.graphs.values import adopt
+from ptgc.graphs.values import take_place
 
 
 class PackProjectionsPass(ir.passes.InPlacePass):
@@ -50,9 +50,7 @@ def _pack(graph: ir.Graph, group: Sequence[Linear]) -> None:
     piece.insert_before(group[0].node)
     for linear, bias, part in zip(group, biases, parts, strict=True):
         last = bias[0] if bias else linear.node
-        old = last.outputs[0]
-        adopt(part, old)
-        old.replace_all_uses_with(part, replace_graph_outputs=True)
+        take_place(part, last.outputs[0])
         graph.remove([last, linear.node] if bias else [linear.node], safe=True)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from ptgc.graphs.piece import MODULE_KEY, Piece
-from ptgc.graphs.values import adopt
+from ptgc.graphs.values import take_place
 
 _NORMS = {"RMSNormalization": "SkipSimplifiedLayerNormalization", "LayerNormalization": "SkipLayerNormalization"}
 
@@ -40,12 +40,10 @@ def _fuse(graph: ir.Graph, norm: ir.Node) -> bool:
         outputs=4,
         epsilon=norm.attributes.get_float("epsilon", 1e-5),
     )
-    for made, old in ((normed, norm.outputs[0]), (summed, total)):
-        adopt(made, old)
     piece.insert_before(add)
     for unused in piece.nodes[0].outputs[1:3]:
         unused.name = ""
-    total.replace_all_uses_with(summed, replace_graph_outputs=True)
-    norm.outputs[0].replace_all_uses_with(normed, replace_graph_outputs=True)
+    take_place(summed, total)
+    take_place(normed, norm.outputs[0])
     graph.remove([norm, add], safe=True)
     return True

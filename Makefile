@@ -1,0 +1,64 @@
+# Everything runs in .venv, which these targets make on a fresh machine: Python 3.11, a C++ compiler and make suffice.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+PARTS := cpu,build,export,dev
+MODEL := smollm2-135m-instruct
+CPP_BUILD := build/cpp
+SANITIZED := build/sanitized
+CPP := $(shell find runtime tests/cpp -name '*.h' -o -name '*.cc')
+
+.PHONY: demo test test-cpp test-sanitized test-python dev check fix bench gpu clean
+
+# An installed tree: redone when what is compiled or required changes.
+INSTALLED := $(VENV)/.installed
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --upgrade pip
+
+$(INSTALLED): $(VENV)/bin/python pyproject.toml constraints.txt CMakeLists.txt $(CPP)
+	$(PIP) install -c constraints.txt scikit-build-core nanobind nlohmann-json cmake ninja
+	$(PIP) install -c constraints.txt --no-build-isolation -e ".[$(PARTS)]"
+	touch $@
+
+dev: $(INSTALLED)
+	@git rev-parse --git-dir >/dev/null 2>&1 && git config core.hooksPath tools/hooks || true
+
+demo: $(INSTALLED)
+	model=$$($(BIN)/python tools/fetch_models.py $(MODEL) | tail -n 1) && $(BIN)/ptgc demo "$$model"
+
+test: check test-cpp test-sanitized test-python
+
+test-python: $(INSTALLED)
+	$(BIN)/pytest
+
+test-cpp: $(INSTALLED)
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S . -B $(CPP_BUILD) -G Ninja -DPTGC_BUILD_PYTHON=OFF -DPTGC_BUILD_TESTS=ON -DPython_EXECUTABLE="$(CURDIR)/$(BIN)/python" >/dev/null
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build $(CPP_BUILD) && $(BIN)/ctest --test-dir $(CPP_BUILD) --output-on-failure
+
+test-sanitized: $(INSTALLED)
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S . -B $(SANITIZED) -G Ninja -DPTGC_BUILD_PYTHON=OFF -DPTGC_BUILD_TESTS=ON -DPTGC_SANITIZE="address;undefined" -DPython_EXECUTABLE="$(CURDIR)/$(BIN)/python" >/dev/null
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build $(SANITIZED) && $(BIN)/ctest --test-dir $(SANITIZED) --output-on-failure
+
+check: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/clang-format --dry-run -Werror $(CPP)
+
+fix: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CPP)
+
+bench: $(INSTALLED)
+	$(PIP) install -c constraints.txt -e ".[bench]" --no-build-isolation
+	$(BIN)/python tools/bench/bench_genai.py
+
+gpu: $(INSTALLED)
+	$(BIN)/pytest -m gpu
+
+clean:
+	rm -rf build $(VENV) bundles

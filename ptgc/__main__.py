@@ -1,0 +1,5 @@
+"""`python -m ptgc`."""
+
+from ptgc.cli import main
+
+main()

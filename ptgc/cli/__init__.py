@@ -1,0 +1,10 @@
+"""The command line: one command a file, each a thin call of the library."""
+
+from __future__ import annotations
+
+
+def main() -> None:
+    """Entry point of `ptgc`."""
+    from ptgc.cli.app import app
+
+    app()

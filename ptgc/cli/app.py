@@ -1,0 +1,38 @@
+"""The typer program and its commands."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import ptgc
+from ptgc.cli import build, check, demo, export, inspect, run
+
+app = typer.Typer(
+    name="ptgc",
+    help="Compile parallel text generators into standard ONNX graphs and engines, and run them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("export")(export.command)
+app.command("build")(build.command)
+app.command("run")(run.command)
+app.command("check")(check.command)
+app.command("inspect")(inspect.command)
+app.command("demo")(demo.command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ptgc {ptgc.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    """Options of the program as a whole."""

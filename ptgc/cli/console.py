@@ -1,0 +1,67 @@
+"""What commands share: notes and progress on stderr, results on stdout, errors without tracebacks."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from ptgc.errors import PtgcError, UsageError
+
+notes = Console(stderr=True, highlight=False)
+results = Console(highlight=False)
+
+
+@contextmanager
+def command_errors(as_json: bool = False) -> Iterator[None]:
+    """Turns errors into exit codes: 1 for what the user can fix, 2 for usage, 3 for our own bugs."""
+    try:
+        yield
+    except PtgcError as error:
+        if as_json:
+            detail = {"code": error.code, "message": error.message, "action": error.action}
+            print_json({"error": detail})
+        else:
+            notes.print(f"Error: {error.message}", style="red", markup=False, soft_wrap=True)
+            if error.action:
+                notes.print(error.action, markup=False, soft_wrap=True)
+        raise typer.Exit(2 if isinstance(error, UsageError) else 1) from error
+    except KeyboardInterrupt:
+        notes.print("Interrupted; nothing was changed.")
+        raise typer.Exit(130) from None
+    except BrokenPipeError:
+        raise typer.Exit(1) from None  # whoever read the output has gone
+    except (typer.Exit, typer.Abort):
+        raise
+    except Exception as error:  # a bug of ours: all that helps to find it
+        traceback.print_exc()
+        if as_json:
+            print_json({"error": {"code": "internal", "message": repr(error), "action": "Report this as a bug."}})
+        raise typer.Exit(3) from error
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str], None]]:
+    """A callable that shows what is being done: a spinner on a terminal, a line a step elsewhere."""
+    if not notes.is_terminal:
+        yield lambda step: notes.print(step, markup=False)
+        return
+    with notes.status("Starting") as status:
+        yield lambda step: status.update(step)
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """One object on stdout."""
+    sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def megabytes(size: int) -> str:
+    """A size for people."""
+    return f"{size / 1e6:,.1f} MB"

@@ -1,0 +1,144 @@
+"""`ptgc demo`: export, build and run one model, plain and speculative side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.columns import Columns
+from rich.panel import Panel
+from rich.table import Table
+
+from ptgc.cli.console import command_errors, notes, progress, results
+from ptgc.errors import BundleError
+
+if TYPE_CHECKING:
+    from ptgc.runtime import GenerationResult, Generator
+
+_FILE = '''class Inventory:
+    def __init__(self):
+        self.items = {}
+
+    def add_item(self, name, count):
+        if name in self.items:
+            self.items[name] = self.items[name] + count
+        else:
+            self.items[name] = count
+
+    def remove_item(self, name, count):
+        if name not in self.items:
+            raise KeyError(name)
+        self.items[name] = self.items[name] - count
+
+    def count_items(self):
+        total = 0
+        for name in self.items:
+            total = total + self.items[name]
+        return total
+'''
+_TASK = f"Rename the method count_items to total_count, and print the whole file again.\n\n```python\n{_FILE}```"
+_REPEATS = 3
+
+
+def command(
+    model: Annotated[
+        str | None, typer.Argument(metavar="[MODEL]", help="Local directory, GGUF file, or hub id of a chat model.")
+    ] = None,
+    directory: Annotated[Path, typer.Option(help="Where the bundle goes; kept, and used again.")] = Path("bundles/demo"),
+    precision: Annotated[str, typer.Option(help="Builds to compare, with commas between.")] = "float32,int8",
+    max_new_tokens: Annotated[int, typer.Option(help="Tokens to write.")] = 160,
+) -> None:
+    """Show what speculation does on this machine: the same text, written plainly and with drafts."""
+    with command_errors():
+        _export(model, directory)
+        rows = []
+        for name in precision.split(","):
+            build_id = _build(directory, name.strip())
+            rows.append((name.strip(), *_race(directory, build_id, max_new_tokens)))
+        _show(rows)
+
+
+def _export(model: str | None, directory: Path) -> None:
+    if (directory / "manifest.json").exists():
+        notes.print(f"Using the bundle in {directory}", markup=False)
+        return
+    if model is None:
+        raise BundleError(
+            "The demo needs a model: a directory, a GGUF file or a hub id.",
+            "For example: ptgc demo HuggingFaceTB/SmolLM2-135M-Instruct",
+        )
+    from ptgc.exporters import export_checkpoint
+
+    with progress() as step:
+        export_checkpoint(model, directory, progress=step)
+
+
+def _build(directory: Path, precision: str) -> str:
+    from ptgc.compiler.build import BuildOptions, build
+    from ptgc.spec.bundle import open_bundle
+
+    bundle = open_bundle(directory)
+    wanted = {"target": precision}
+    made = [b for b in bundle.builds() if b.manifest.precision == wanted and b.manifest.bundle_sha256 == bundle.sha256]
+    if made:
+        return made[-1].manifest.id
+    with progress() as step:
+        return build(directory, BuildOptions(precision=precision, replace=True), step).manifest.id
+
+
+def _race(
+    directory: Path, build_id: str, max_new_tokens: int
+) -> tuple[list[GenerationResult], list[GenerationResult]]:
+    """Plain and speculative in turn, so that both see the same machine."""
+    from ptgc.runtime import Generator
+
+    plain, drafted = [], []
+    with progress() as step, Generator(directory, build=build_id) as generator:
+        prompt = _prompt(generator)
+        for number in range(_REPEATS):
+            step(f"{build_id}: writing, {number + 1} of {_REPEATS}")
+            plain.append(generator.generate(prompt, max_new_tokens=max_new_tokens, plain=True))
+            drafted.append(generator.generate(prompt, max_new_tokens=max_new_tokens))
+    return plain, drafted
+
+
+def _prompt(generator: Generator) -> list[int]:
+    """The task as a chat, or as the beginning of a text where the model has no chat template."""
+    from ptgc.errors import UsageError
+
+    if generator.codec is None:
+        return list(range(16)) * 4
+    try:
+        return generator.codec.encode_messages([{"role": "user", "content": _TASK}])
+    except UsageError:
+        return generator.codec.encode(f"{_FILE}\n\n{_FILE[:60]}")
+
+
+def _speed(runs: list[GenerationResult]) -> float:
+    return median(run.statistics.tokens_per_second for run in runs)
+
+
+def _show(rows: list[tuple[str, list[GenerationResult], list[GenerationResult]]]) -> None:
+    _, plain, drafted = rows[-1]
+    results.print(
+        Columns(
+            [
+                Panel(plain[0].text, title=f"plain, {_speed(plain):.0f} tokens/s", width=58),
+                Panel(drafted[0].text, title=f"{drafted[0].strategy}, {_speed(drafted):.0f} tokens/s", width=58),
+            ]
+        )
+    )
+    table = Table("build", "plain, tokens/s", "speculative, tokens/s", "speedup", "tokens a round", "same text")
+    for name, plain, drafted in rows:
+        same = all(one.token_ids == other.token_ids for one, other in zip(plain, drafted, strict=True))
+        table.add_row(
+            name,
+            f"{_speed(plain):.1f}",
+            f"{_speed(drafted):.1f}",
+            f"{_speed(drafted) / _speed(plain):.2f}x",
+            f"{drafted[0].statistics.mean_accept_length:.2f}",
+            "yes" if same else "no",
+        )
+    results.print(table)

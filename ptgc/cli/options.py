@@ -1,0 +1,16 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle's directory.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+BuildId = Annotated[str | None, typer.Option("--build", metavar="ID", help="Which build; by default the newest.")]
+Device = Annotated[str, typer.Option(help="Kind of device: cpu.")]
+NumThreads = Annotated[
+    int | None, typer.Option(min=1, help="Threads of the engine; by default the processors at hand.")
+]

@@ -1,0 +1,135 @@
+"""`ptgc run`: text from a bundle."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ptgc.cli.console import command_errors, notes, print_json
+from ptgc.cli.options import AsJson, BuildId, BundlePath, Device, NumThreads
+from ptgc.errors import UsageError
+from ptgc.spec.staging import storage_errors
+
+if TYPE_CHECKING:
+    from ptgc.runtime import GenerationResult, Generator
+
+
+def command(
+    bundle: BundlePath,
+    prompt: Annotated[str | None, typer.Option("-p", "--prompt", metavar="TEXT", help="The prompt.")] = None,
+    prompt_ids: Annotated[str | None, typer.Option(metavar="1,2,3", help="The prompt as token ids.")] = None,
+    messages: Annotated[
+        Path | None, typer.Option(metavar="FILE", help='Chat messages, [{"role": "user", "content": "..."}]; - is stdin.')
+    ] = None,
+    build: BuildId = None,
+    device: Device = "cpu",
+    max_new_tokens: Annotated[int | None, typer.Option(help="Tokens to write at most; 256, or what fits.")] = None,
+    stop: Annotated[list[str] | None, typer.Option(help="A string that ends the text; may be repeated.")] = None,
+    deadline: Annotated[float | None, typer.Option(help="Seconds after which the text ends as it is.")] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Decode without drafts.")] = False,
+    num_draft_tokens: Annotated[int | None, typer.Option(min=0, help="Most draft tokens of a round.")] = None,
+    trace: Annotated[Path | None, typer.Option(metavar="FILE", help="Write what every round did, a JSON line each.")] = None,
+    num_threads: NumThreads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write text with the newest build of a bundle, or with the one named."""
+    with command_errors(as_json):
+        given = _prompt(prompt, prompt_ids, messages)
+        from ptgc.runtime import Generator
+
+        options: dict[str, Any] = {
+            "max_new_tokens": max_new_tokens,
+            "stop": tuple(stop or ()),
+            "deadline": deadline,
+            "plain": plain,
+            "trace": trace is not None,
+        }
+        with Generator(
+            bundle, device=device, build=build, num_threads=num_threads, num_draft_tokens=num_draft_tokens
+        ) as generator:
+            if not as_json:
+                notes.print(f"Build {generator.build.manifest.id}", style="dim", markup=False)
+            result = _write(generator, given, options, show=not as_json)
+        if trace is not None:
+            _write_trace(trace, result)
+        if as_json:
+            print_json(result.to_json())
+        else:
+            _summarize(result)
+
+
+def _prompt(text: str | None, ids: str | None, messages: Path | None) -> Any:
+    """The one prompt that was given."""
+    given = [name for name, value in (("-p", text), ("--prompt-ids", ids), ("--messages", messages)) if value is not None]
+    if len(given) != 1:
+        raise UsageError(
+            f"Give one of -p, --prompt-ids and --messages; given: {', '.join(given) or 'none'}.",
+            'For example: ptgc run BUNDLE -p "Once upon a time"',
+        )
+    if text is not None:
+        return text
+    if ids is not None:
+        try:
+            return [int(part) for part in ids.replace(" ", "").split(",") if part]
+        except ValueError as error:
+            raise UsageError(f"--prompt-ids is '{ids}'; it must be numbers with commas between.") from error
+    assert messages is not None
+    return _messages(messages)
+
+
+def _messages(path: Path) -> Any:
+    try:
+        content = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+        found = json.loads(content)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"The messages in {path} cannot be read: {error}.") from error
+    if not isinstance(found, list):
+        raise UsageError(f"{path} holds no list of messages.", 'Write [{"role": "user", "content": "..."}].')
+    from ptgc.runtime.text import check_messages
+
+    check_messages(found)
+    return found
+
+
+def _write(generator: Generator, prompt: Any, options: dict[str, Any], *, show: bool) -> GenerationResult:
+    if not show:
+        result: GenerationResult = generator.generate(prompt, **options)
+        return result
+    if generator.codec is None:
+        result = generator.generate(prompt, **options)
+        print(",".join(str(token) for token in result.token_ids))
+        return result
+    final = None
+    for chunk in generator.stream(prompt, **options):
+        sys.stdout.write(chunk.text)
+        sys.stdout.flush()
+        final = chunk.result
+    print()
+    assert final is not None
+    return final
+
+
+def _write_trace(path: Path, result: GenerationResult) -> None:
+    with storage_errors(path):
+        lines = [json.dumps({"round": number, **asdict(one)}) for number, one in enumerate(result.trace)]
+        path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+
+
+def _summarize(result: GenerationResult) -> None:
+    stats = result.statistics
+    parts = [
+        f"{stats.new_tokens} tokens",
+        f"{stats.tokens_per_second:.1f} tokens/s",
+        f"{stats.mean_accept_length:.2f} tokens a round",
+        f"first after {stats.time_to_first_token * 1e3:.0f} ms",
+        result.finish_reason,
+        result.strategy + (", lossless" if result.lossless else ", not lossless"),
+    ]
+    notes.print(" · ".join(parts), style="dim", markup=False)
+    if stats.fallback_reason:
+        notes.print(f"{stats.plain_rounds} of {stats.rounds} rounds were plain: {stats.fallback_reason}", style="dim")

@@ -1,0 +1,98 @@
+"""Running a role's graph from Python, one sequence at a time: for checking, not for speed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptgc.errors import BackendError
+from ptgc.spec.kv_cache import LayerState
+from ptgc.spec.manifest import Role
+from ptgc.spec.tree import TreeSpec
+
+Logits = NDArray[np.float32]
+
+NUMPY_TYPES = {"float32": np.float32, "float16": np.float16}
+
+
+class GraphSession:
+    """One sequence on a role's graph in ONNX Runtime on the CPU.
+
+    Args:
+        path: The ONNX file.
+        role: Its ports and states.
+        capacity: Slots of the cache.
+        num_threads: Threads of the engine; 0 takes ONNX Runtime's own choice.
+    """
+
+    def __init__(self, path: Path, role: Role, capacity: int, num_threads: int = 0) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.intra_op_num_threads = num_threads
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's errors share no base class
+            raise BackendError(f"ONNX Runtime refuses {path}: {error}") from error
+        self._inputs = {port.name for port in role.inputs}
+        self._caches = _caches(role.states, capacity, onnxruntime)
+        self._wrap = onnxruntime.OrtValue.ortvalue_from_numpy
+        self.length = 0
+
+    def forward(self, ids: Sequence[int], tree: TreeSpec | None = None) -> Logits:
+        """One round; the first tokens that are kept must be committed with `commit`.
+
+        Args:
+            ids: The tokens of the round.
+            tree: Their shape; a chain where None.
+
+        Returns:
+            Logits of every row, `[tokens, vocab]`.
+        """
+        tree = tree or TreeSpec.chain(len(ids) - 1)
+        start = self.length
+        values = {
+            "input_ids": np.array([ids], dtype=np.int64),
+            "position_ids": start + np.array([tree.depths], dtype=np.int64),
+            "tree_mask": np.array([tree.ancestors()], dtype=np.bool_),
+            "write_index": np.array([start], dtype=np.int64),
+            "row_count": np.array([len(ids)], dtype=np.int64),
+            "logits_rows": np.arange(len(ids), dtype=np.int64)[None],
+        }
+        binding = self._session.io_binding()
+        for name in self._inputs:
+            binding.bind_ortvalue_input(name, self._wrap(values[name]))
+        for past, (present, buffer) in self._caches.items():
+            binding.bind_ortvalue_input(past, buffer)
+            binding.bind_ortvalue_output(present, buffer)
+        binding.bind_output("logits", "cpu")
+        self._session.run_with_iobinding(binding)
+        logits: Logits = binding.get_outputs()[-1].numpy()[0].astype(np.float32)
+        return logits
+
+    def commit(self, num_tokens: int) -> None:
+        """Keep the first rows of the last round."""
+        self.length += num_tokens
+
+    def prefill(self, ids: Sequence[int], chunk: int = 128) -> Logits:
+        """Read a text in chunks; gives the logits of all its rows."""
+        found = []
+        for start in range(0, len(ids), chunk):
+            part = ids[start : start + chunk]
+            found.append(self.forward(part))
+            self.commit(len(part))
+        return np.concatenate(found)
+
+
+def _caches(states: Sequence[LayerState], capacity: int, onnxruntime: object) -> dict[str, tuple[str, object]]:
+    wrap = onnxruntime.OrtValue.ortvalue_from_numpy  # type: ignore[attr-defined]  # the module is passed as it is
+    found = {}
+    for layer, state in enumerate(states):
+        for past, present in zip(state.past_ports(layer), state.present_ports(layer), strict=True):
+            shape = (1, state.kv_heads, capacity, state.head_dim)
+            found[past.name] = (present.name, wrap(np.zeros(shape, NUMPY_TYPES[state.dtype.value])))
+    return found

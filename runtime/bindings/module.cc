@@ -1,0 +1,283 @@
+// The Python module ptgc.runtime._core: the generator as Python sees it, and nothing more.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/map.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "clock.h"
+#include "device.h"
+#include "error.h"
+#include "generator.h"
+#include "names.h"
+#include "request.h"
+#include "session_handle.h"
+
+namespace nb = nanobind;
+using nb::literals::operator""_a;
+
+namespace ptgc {
+namespace {
+
+// How often a running generation looks for Ctrl-C; taking the GIL may have to wait for others.
+constexpr double kSecondsBetweenSignalChecks = 0.05;
+
+using Callback = std::optional<nb::typed<nb::callable, bool(int, std::vector<TokenId>)>>;
+
+// The class of ptgc.errors that carries this code.
+nb::object ErrorClass(ErrorCode code) {
+  const nb::module_ errors = nb::module_::import_("ptgc.errors");
+  if (code == ErrorCode::kInternal) return errors.attr("InternalError");
+  for (nb::handle candidate : errors.attr("PtgcError").attr("__subclasses__")()) {
+    if (nb::cast<std::string>(candidate.attr("code")) == Name(code)) return nb::borrow(candidate);
+  }
+  return errors.attr("InternalError");
+}
+
+void RaiseInPython(const Error& error) {
+  const nb::object type = ErrorClass(error.code());
+  nb::object raised;
+  if (error.code() == ErrorCode::kInternal) {
+    raised = type(error.message());
+  } else {
+    raised = type(error.message(), error.action());
+  }
+  PyErr_SetObject(type.ptr(), raised.ptr());
+}
+
+void TranslateError(const std::exception_ptr& pointer, void*) {
+  try {
+    std::rethrow_exception(pointer);
+  } catch (const Error& error) {
+    try {
+      RaiseInPython(error);
+    } catch (nb::python_error& failure) {
+      failure.restore();
+    }
+  }
+}
+
+// Calls Python with the new tokens; None counts as going on.
+bool CallBack(const nb::callable& on_tokens, std::size_t index, std::span<const TokenId> tokens) {
+  const nb::gil_scoped_acquire gil;
+  nb::list ids;
+  for (TokenId token : tokens) ids.append(token);
+  const nb::object answer = on_tokens(index, ids);
+  if (answer.is_none()) return true;
+  const int truth = PyObject_IsTrue(answer.ptr());
+  if (truth < 0) nb::raise_python_error();
+  return truth != 0;
+}
+
+void CheckSignals() {
+  const nb::gil_scoped_acquire gil;
+  if (PyErr_CheckSignals() != 0) nb::raise_python_error();
+}
+
+Hooks MakeHooks(const Callback& on_tokens) {
+  Hooks hooks;
+  if (on_tokens.has_value()) {
+    hooks.on_tokens = [&callback = *on_tokens](std::size_t index,
+                                               std::span<const TokenId> tokens) {
+      return CallBack(callback, index, tokens);
+    };
+  }
+  hooks.poll = [last = Clock::now()]() mutable {
+    if (SecondsSince(last) < kSecondsBetweenSignalChecks) return;
+    CheckSignals();
+    last = Clock::now();
+  };
+  return hooks;
+}
+
+DraftLengthMode ReadDraftLength(const std::string& name) {
+  const std::optional<DraftLengthMode> mode = FromName<DraftLengthMode>(name);
+  if (mode.has_value()) return *mode;
+  throw Error(ErrorCode::kUsage, "There is no draft length '" + name + "'.",
+              "Choose from: fixed, measured.");
+}
+
+template <typename Enum>
+std::vector<std::string> AllNames() {
+  return {Names<Enum>::kAll.begin(), Names<Enum>::kAll.end()};
+}
+
+std::map<std::string, std::vector<std::string>> EnumNames() {
+  return {
+      {"Strategy", AllNames<Strategy>()},
+      {"DrafterKind", AllNames<DrafterKind>()},
+      {"AcceptanceRule", AllNames<AcceptanceRule>()},
+      {"DType", AllNames<DType>()},
+      {"StateKind", AllNames<StateKind>()},
+      {"Rollback", AllNames<Rollback>()},
+      {"FinishReason", AllNames<FinishReason>()},
+      {"DraftLengthMode", AllNames<DraftLengthMode>()},
+  };
+}
+
+void BindRequest(nb::module_& module) {
+  nb::class_<Request>(module, "Request", "One text to write.")
+      .def(
+          "__init__",
+          [](Request* self, std::vector<TokenId> prompt_ids, int max_new_tokens,
+             std::vector<TokenId> eos_token_ids, bool plain, double deadline_seconds, bool trace) {
+            new (self) Request{std::move(prompt_ids), max_new_tokens, std::move(eos_token_ids),
+                               plain, deadline_seconds, trace};
+          },
+          "prompt_ids"_a, "max_new_tokens"_a, "eos_token_ids"_a = std::vector<TokenId>(),
+          "plain"_a = false, "deadline_seconds"_a = 0.0, "trace"_a = false)
+      .def_ro("prompt_ids", &Request::prompt_ids,
+              "What to continue; in a session, what to add first.")
+      .def_ro("max_new_tokens", &Request::max_new_tokens, "Tokens to write at most.")
+      .def_ro("eos_token_ids", &Request::eos_token_ids,
+              "Any of them ends the text and is its last token.")
+      .def_ro("plain", &Request::plain, "Decode without drafts.")
+      .def_ro("deadline_seconds", &Request::deadline_seconds,
+              "The text ends as it is after so long; 0 for never.")
+      .def_ro("trace", &Request::trace, "Keep what every round did.");
+}
+
+void BindStatistics(nb::module_& module) {
+  nb::class_<Statistics>(module, "Statistics", "What was done for one text and what it cost.")
+      .def_ro("prompt_tokens", &Statistics::prompt_tokens, "Tokens before the first new one.")
+      .def_ro("new_tokens", &Statistics::new_tokens, "Tokens written.")
+      .def_ro("rounds", &Statistics::rounds, "Rounds after the first new token.")
+      .def_ro("plain_rounds", &Statistics::plain_rounds, "Those without draft tokens.")
+      .def_ro("fallback_reason", &Statistics::fallback_reason,
+              "Why drafts were mostly declined, if they were.")
+      .def_ro("drafted_tokens", &Statistics::drafted_tokens, "Draft tokens verified.")
+      .def_ro("accepted_tokens", &Statistics::accepted_tokens, "Draft tokens accepted.")
+      .def_ro("mean_accept_length", &Statistics::mean_accept_length, "New tokens per round.")
+      .def_ro("load_seconds", &Statistics::load_seconds, "Opening the build.")
+      .def_ro("time_to_first_token", &Statistics::time_to_first_token,
+              "From the call, waiting for a row included.")
+      .def_ro("prefill_seconds", &Statistics::prefill_seconds,
+              "From the row's start to its first new token.")
+      .def_ro("decode_seconds", &Statistics::decode_seconds,
+              "From the first new token to the last.")
+      .def_ro("engine_seconds", &Statistics::engine_seconds,
+              "Inside engine calls, part of decode_seconds.")
+      .def_ro("tokens_per_second", &Statistics::tokens_per_second,
+              "(new_tokens - 1) / decode_seconds.")
+      .def_ro("peak_memory_bytes", &Statistics::peak_memory_bytes,
+              "Largest resident memory of the process so far.");
+}
+
+void BindResult(nb::module_& module) {
+  nb::class_<TraceRound>(module, "TraceRound", "One round of one text.")
+      .def_ro("width", &TraceRound::width, "Rows that the engine ran.")
+      .def_ro("drafted_ids", &TraceRound::drafted_ids, "Draft tokens verified.")
+      .def_ro("accepted", &TraceRound::accepted, "How many of them were accepted.")
+      .def_ro("emitted_ids", &TraceRound::emitted_ids,
+              "New tokens; none while a prompt is being read.")
+      .def_ro("engine_seconds", &TraceRound::engine_seconds, "Inside the engine call.")
+      .def_ro("round_seconds", &TraceRound::round_seconds, "The whole round.");
+  nb::class_<Result>(module, "Result", "One text, written.")
+      .def_ro("token_ids", &Result::token_ids, "The new tokens.")
+      .def_prop_ro(
+          "finish_reason", [](const Result& self) { return std::string(Name(self.finish_reason)); },
+          "eos, length, stop, cancelled or deadline.")
+      .def_ro("statistics", &Result::statistics, nb::rv_policy::reference_internal,
+              "What was done and what it cost.")
+      .def_ro("trace", &Result::trace, "Round by round, where asked for.");
+}
+
+void BindSession(nb::module_& module) {
+  using Unlocked = nb::call_guard<nb::gil_scoped_release>;
+  nb::class_<SessionHandle>(module, "Session", "Text that stays in the cache between calls.")
+      .def(
+          "append",
+          [](SessionHandle& self, const std::vector<TokenId>& ids) { self.Append(ids); },
+          "token_ids"_a, Unlocked(), "Adds a prompt or a part of one.")
+      .def(
+          "generate",
+          [](SessionHandle& self, const Request& request, const Callback& on_tokens) {
+            const Hooks hooks = MakeHooks(on_tokens);
+            const nb::gil_scoped_release unlocked;
+            return self.Generate(request, hooks);
+          },
+          "request"_a, "on_tokens"_a = nb::none(),
+          "Continues the text, after adding the request's prompt, if any.")
+      .def("rewind", &SessionHandle::Rewind, "count"_a, Unlocked(), "Drops the last tokens.")
+      .def("reset", &SessionHandle::Reset, Unlocked(), "Drops everything.")
+      .def("cancel", &SessionHandle::Cancel,
+           "From any thread: ends the generation that is under way.")
+      .def("close", &SessionHandle::Close, "Gives the row back.")
+      .def_prop_ro("tokens", &SessionHandle::Tokens, Unlocked(), "Prompt and text.")
+      .def_prop_ro("length", &SessionHandle::Length, Unlocked(), "Number of tokens.");
+}
+
+void BindGenerator(nb::module_& module) {
+  using Unlocked = nb::call_guard<nb::gil_scoped_release>;
+  nb::class_<Generator>(module, "Generator", "A loaded build; many threads may use one.")
+      .def(nb::new_([](const std::string& build_directory, int num_threads,
+                       const std::string& library, const std::map<int, double>& cost_curve,
+                       const std::string& draft_length, int num_draft_tokens) {
+             const GeneratorOptions options{num_threads, library, cost_curve,
+                                            ReadDraftLength(draft_length), num_draft_tokens};
+             const nb::gil_scoped_release unlocked;
+             return Generator::Open(build_directory, options);
+           }),
+           "build_directory"_a, "num_threads"_a = 0, "library"_a = "",
+           "cost_curve"_a = std::map<int, double>(), "draft_length"_a = "measured",
+           "num_draft_tokens"_a = -1)
+      .def(
+          "generate",
+          [](Generator& self, const std::vector<const Request*>& requests,
+             const Callback& on_tokens) {
+            std::vector<Request> copies;
+            for (const Request* request : requests) {
+              if (request == nullptr) throw nb::type_error("requests must not contain None");
+              copies.push_back(*request);
+            }
+            const Hooks hooks = MakeHooks(on_tokens);
+            const nb::gil_scoped_release unlocked;
+            return self.Generate(copies, hooks);
+          },
+          "requests"_a, "on_tokens"_a = nb::none(),
+          "Writes any number of texts; `on_tokens(index, ids)` ends a text by returning False.")
+      .def(
+          "session", [](Generator& self) { return new SessionHandle(self); },
+          nb::rv_policy::take_ownership, nb::keep_alive<0, 1>(), "Takes a free row.")
+      .def("measure", &Generator::Measure, "num_tokens"_a, "num_logits"_a, "past_length"_a,
+           "repeats"_a, Unlocked(), "Seconds of each of `repeats` bare engine runs.")
+      .def("close", &Generator::Close, Unlocked(), "Gives the engine's memory back.")
+      .def_prop_ro("batch_size", [](const Generator& self) { return self.bundle().shapes.batch; })
+      .def_prop_ro("max_length",
+                   [](const Generator& self) { return self.bundle().shapes.max_length; })
+      .def_prop_ro("context_length",
+                   [](const Generator& self) { return self.bundle().model.context_length; })
+      .def_prop_ro("vocab_size",
+                   [](const Generator& self) { return self.bundle().model.vocab_size; })
+      .def_prop_ro("eos_token_ids",
+                   [](const Generator& self) { return self.bundle().model.eos_token_ids; })
+      .def_prop_ro("widths", [](const Generator& self) { return self.bundle().shapes.widths; })
+      .def_prop_ro("verify_width",
+                   [](const Generator& self) { return self.bundle().shapes.verify_width; })
+      .def_prop_ro("free_rows", &Generator::free_rows)
+      .def_prop_ro("load_seconds", &Generator::load_seconds)
+      .def_prop_ro("engine_library_version",
+                   [](const Generator& self) { return self.library_version(); });
+}
+
+}  // namespace
+}  // namespace ptgc
+
+NB_MODULE(_core, module) {
+  module.doc() = "The C++ runtime: loads a build and runs its loop over token ids.";
+  nb::register_exception_translator(&ptgc::TranslateError);
+  ptgc::BindRequest(module);
+  ptgc::BindStatistics(module);
+  ptgc::BindResult(module);
+  ptgc::BindSession(module);
+  ptgc::BindGenerator(module);
+  module.def("device_fingerprint", &ptgc::DeviceFingerprint,
+             "Names this kind of processor, safe as a file name.");
+  module.def("peak_memory_bytes", &ptgc::PeakMemoryBytes,
+             "Largest resident memory of the process so far.");
+  module.def("enum_names", &ptgc::EnumNames, "The spellings of every enum of the core.");
+}

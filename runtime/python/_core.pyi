@@ -1,0 +1,229 @@
+"""The C++ runtime: loads a build and runs its loop over token ids."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+
+class Request:
+    """One text to write."""
+
+    def __init__(self, prompt_ids: Sequence[int], max_new_tokens: int, eos_token_ids: Sequence[int] = [], plain: bool = False, deadline_seconds: float = 0.0, trace: bool = False) -> None: ...
+
+    @property
+    def prompt_ids(self) -> list[int]:
+        """What to continue; in a session, what to add first."""
+
+    @property
+    def max_new_tokens(self) -> int:
+        """Tokens to write at most."""
+
+    @property
+    def eos_token_ids(self) -> list[int]:
+        """Any of them ends the text and is its last token."""
+
+    @property
+    def plain(self) -> bool:
+        """Decode without drafts."""
+
+    @property
+    def deadline_seconds(self) -> float:
+        """The text ends as it is after so long; 0 for never."""
+
+    @property
+    def trace(self) -> bool:
+        """Keep what every round did."""
+
+class Statistics:
+    """What was done for one text and what it cost."""
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens before the first new one."""
+
+    @property
+    def new_tokens(self) -> int:
+        """Tokens written."""
+
+    @property
+    def rounds(self) -> int:
+        """Rounds after the first new token."""
+
+    @property
+    def plain_rounds(self) -> int:
+        """Those without draft tokens."""
+
+    @property
+    def fallback_reason(self) -> str | None:
+        """Why drafts were mostly declined, if they were."""
+
+    @property
+    def drafted_tokens(self) -> int:
+        """Draft tokens verified."""
+
+    @property
+    def accepted_tokens(self) -> int:
+        """Draft tokens accepted."""
+
+    @property
+    def mean_accept_length(self) -> float:
+        """New tokens per round."""
+
+    @property
+    def load_seconds(self) -> float:
+        """Opening the build."""
+
+    @property
+    def time_to_first_token(self) -> float:
+        """From the call, waiting for a row included."""
+
+    @property
+    def prefill_seconds(self) -> float:
+        """From the row's start to its first new token."""
+
+    @property
+    def decode_seconds(self) -> float:
+        """From the first new token to the last."""
+
+    @property
+    def engine_seconds(self) -> float:
+        """Inside engine calls, part of decode_seconds."""
+
+    @property
+    def tokens_per_second(self) -> float:
+        """(new_tokens - 1) / decode_seconds."""
+
+    @property
+    def peak_memory_bytes(self) -> int:
+        """Largest resident memory of the process so far."""
+
+class TraceRound:
+    """One round of one text."""
+
+    @property
+    def width(self) -> int:
+        """Rows that the engine ran."""
+
+    @property
+    def drafted_ids(self) -> list[int]:
+        """Draft tokens verified."""
+
+    @property
+    def accepted(self) -> int:
+        """How many of them were accepted."""
+
+    @property
+    def emitted_ids(self) -> list[int]:
+        """New tokens; none while a prompt is being read."""
+
+    @property
+    def engine_seconds(self) -> float:
+        """Inside the engine call."""
+
+    @property
+    def round_seconds(self) -> float:
+        """The whole round."""
+
+class Result:
+    """One text, written."""
+
+    @property
+    def token_ids(self) -> list[int]:
+        """The new tokens."""
+
+    @property
+    def finish_reason(self) -> str:
+        """eos, length, stop, cancelled or deadline."""
+
+    @property
+    def statistics(self) -> Statistics:
+        """What was done and what it cost."""
+
+    @property
+    def trace(self) -> list[TraceRound]:
+        """Round by round, where asked for."""
+
+class Session:
+    """Text that stays in the cache between calls."""
+
+    def append(self, token_ids: Sequence[int]) -> None:
+        """Adds a prompt or a part of one."""
+
+    def generate(self, request: Request, on_tokens: Callable[[int, Sequence[int]], bool] | None = None) -> Result:
+        """Continues the text, after adding the request's prompt, if any."""
+
+    def rewind(self, count: int) -> None:
+        """Drops the last tokens."""
+
+    def reset(self) -> None:
+        """Drops everything."""
+
+    def cancel(self) -> None:
+        """From any thread: ends the generation that is under way."""
+
+    def close(self) -> None:
+        """Gives the row back."""
+
+    @property
+    def tokens(self) -> list[int]:
+        """Prompt and text."""
+
+    @property
+    def length(self) -> int:
+        """Number of tokens."""
+
+class Generator:
+    """A loaded build; many threads may use one."""
+
+    def __init__(self, build_directory: str, num_threads: int = 0, library: str = '', cost_curve: Mapping[int, float] = {}, draft_length: str = 'measured', num_draft_tokens: int = -1) -> None: ...
+
+    def generate(self, requests: Sequence[Request], on_tokens: Callable[[int, Sequence[int]], bool] | None = None) -> list[Result]:
+        """
+        Writes any number of texts; `on_tokens(index, ids)` ends a text by returning False.
+        """
+
+    def session(self) -> Session:
+        """Takes a free row."""
+
+    def measure(self, num_tokens: int, num_logits: int, past_length: int, repeats: int) -> list[float]:
+        """Seconds of each of `repeats` bare engine runs."""
+
+    def close(self) -> None:
+        """Gives the engine's memory back."""
+
+    @property
+    def batch_size(self) -> int: ...
+
+    @property
+    def max_length(self) -> int: ...
+
+    @property
+    def context_length(self) -> int: ...
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    @property
+    def eos_token_ids(self) -> list[int]: ...
+
+    @property
+    def widths(self) -> list[int]: ...
+
+    @property
+    def verify_width(self) -> int: ...
+
+    @property
+    def free_rows(self) -> int: ...
+
+    @property
+    def load_seconds(self) -> float: ...
+
+    @property
+    def engine_library_version(self) -> str: ...
+
+def device_fingerprint() -> str:
+    """Names this kind of processor, safe as a file name."""
+
+def peak_memory_bytes() -> int:
+    """Largest resident memory of the process so far."""
+
+def enum_names() -> dict[str, list[str]]:
+    """The spellings of every enum of the core."""

@@ -1,0 +1,14 @@
+#include "engine.h"
+#include "error.h"
+#include "backends/onnxruntime.h"
+
+namespace ptgc {
+
+std::unique_ptr<Backend> MakeBackend(const std::string& name, const std::string& library) {
+  if (name == "onnxruntime") return MakeOnnxRuntimeBackend(library);
+  throw Error(ErrorCode::kBackend,
+              "This ptgc was built without the backend '" + name + "'; it has: onnxruntime.",
+              "Build the bundle with --backend onnxruntime.");
+}
+
+}  // namespace ptgc

@@ -1,0 +1,51 @@
+// Generation: one request on its way through the rounds.
+#pragma once
+
+#include <optional>
+
+#include "clock.h"
+#include "request.h"
+#include "session.h"
+#include "speculative_loop.h"
+
+namespace ptgc {
+
+// Keeps the accounts of one request: what it may still do, what it did, when it ends.
+class Generation {
+ public:
+  // `request` must outlive this; `called` is when the caller asked.
+  Generation(const Request& request, Clock::time_point called)
+      : request_(&request), called_(called) {}
+
+  // Takes its place: adds the prompt to the session. Throws what Session::Append throws.
+  void Start(Session& session);
+
+  // Ends it where its deadline has passed or it was cancelled.
+  void CheckTime();
+  // What it may do in the next round.
+  Turn NextTurn() const;
+  // Accounts for a round that it took part in; ends it at an end token or at its length.
+  void Record(const Turn& turn, const RoundReport& report);
+
+  // Ends it with the tokens that it has; the row may be used for something else then.
+  void Finish(FinishReason reason);
+  bool finished() const { return reason_.has_value(); }
+  Result TakeResult(double load_seconds);
+
+ private:
+  void RecordFirstToken();
+  void RecordDecodeRound(const Turn& turn, const RoundReport& report);
+  void RecordTrace(const Turn& turn, const RoundReport& report);
+
+  const Request* request_;              // What was asked.
+  Clock::time_point called_;            // When it was asked.
+  Clock::time_point started_;           // When it got a row.
+  Clock::time_point first_token_;       // When its first new token came.
+  Session* session_ = nullptr;          // Its row, once it has one.
+  int prompt_length_ = 0;               // Tokens in the session before the first new one.
+  std::int64_t declined_rounds_ = 0;    // Rounds whose offered drafts did not pay.
+  Result result_;                       // Grows round by round.
+  std::optional<FinishReason> reason_;  // Set once it is over.
+};
+
+}  // namespace ptgc

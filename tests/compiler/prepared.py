@@ -1,0 +1,52 @@
+"""Canonical and prepared graphs of tiny models, on disk and loaded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import onnx_ir as ir
+
+from ptgc.compiler.backends.onnxruntime import OnnxRuntimeBackend
+from ptgc.compiler.graph_session import GraphSession
+from ptgc.exporters.target import TracedTarget, trace_target
+from ptgc.graphs.storage import save
+from ptgc.spec.manifest import Role
+from ptgc.spec.plan import ShapePlan, ngram
+from tests.models import tiny_model
+
+CAPACITY = 160
+
+
+@cache
+def traced(family: str) -> TracedTarget:
+    """The canonical graph of a tiny model."""
+    return trace_target(tiny_model(family))
+
+
+def role_of(target: TracedTarget) -> Role:
+    """Its role."""
+    return Role("target.onnx", target.inputs, target.outputs, target.states)
+
+
+def canonical(family: str, folder: Path) -> GraphSession:
+    """The canonical graph, loaded."""
+    save(traced(family).model, folder, "canonical")
+    return GraphSession(folder / "canonical.onnx", role_of(traced(family)), CAPACITY, num_threads=1)
+
+
+def prepared_model(family: str, folder: Path, precision: str = "float32", batch: int = 1) -> tuple[ir.Model, Role]:
+    """The graph lowered for ONNX Runtime on the CPU."""
+    save(traced(family).model, folder, "canonical")
+    model = ir.load(folder / "canonical.onnx")
+    shapes = ShapePlan(batch, 128, (1, 2, 4, 8, 16, 32), 16, (CAPACITY,))
+    made = OnnxRuntimeBackend().prepare(model, role_of(traced(family)), ngram(), shapes, precision)
+    return made.model, replace(made.role, graph=f"{precision}.onnx")
+
+
+def prepared(family: str, folder: Path, precision: str = "float32", batch: int = 1) -> GraphSession:
+    """The same, loaded."""
+    model, role = prepared_model(family, folder, precision, batch)
+    save(model, folder, precision)
+    return GraphSession(folder / role.graph, role, CAPACITY, num_threads=1)

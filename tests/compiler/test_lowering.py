@@ -1,0 +1,104 @@
+"""Lowered graphs compute what the canonical graph computes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from ptgc.compiler.lowering.pack_projections import PackProjectionsPass
+from ptgc.compiler.lowering.skip_normalization import SkipNormalizationPass
+from ptgc.compiler.quantize import quantize_blocks
+from ptgc.graphs.linear import linears
+from ptgc.graphs.passes.normalize_linear import NormalizeLinearPass
+from ptgc.spec.tree import TreeSpec
+from tests.compiler.prepared import canonical, prepared, prepared_model, traced
+from tests.models import FAMILIES, prompt
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_rounds_of_any_width_agree_also_after_rejected_rows(family: str, batch: int, tmp_path: Path) -> None:
+    one, other = canonical(family, tmp_path), prepared(family, tmp_path, batch=batch)
+    for ids, kept in ((prompt(30), 30), (prompt(7, 1), 3), (prompt(1, 2), 1), (prompt(16, 3), 9), (prompt(4, 4), 4)):
+        expected, found = one.forward(ids), other.forward(ids)
+        np.testing.assert_allclose(found, expected, atol=2e-3, rtol=1e-4)
+        one.commit(kept)
+        other.commit(kept)
+
+
+def test_the_standard_attention_stays_where_trees_or_batches_need_it(tmp_path: Path) -> None:
+    one, other = canonical("llama", tmp_path), prepared("llama", tmp_path, batch=3)
+    tree, ids = TreeSpec((-1, 0, 0, 1)), prompt(4, 1)
+    for session in (one, other):
+        session.prefill(prompt(20))
+    np.testing.assert_allclose(other.forward(ids, tree), one.forward(ids, tree), atol=2e-3, rtol=1e-4)
+
+
+def test_one_sequence_of_chains_needs_no_mask_and_no_positions(tmp_path: Path) -> None:
+    model, role = prepared_model("llama", tmp_path)
+    counts = Counter(node.op_type for node in model.graph)
+    assert counts["GroupQueryAttention"] == 3 and not counts["Attention"] and not counts["TensorScatter"]
+    assert not counts["RotaryEmbedding"] and not counts["Cos"]
+    assert {port.name for port in role.inputs} == {"input_ids", "write_index", "logits_rows"}
+    assert {port.name for port in role.outputs} == {"logits", "next_ids"}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_residual_sums_and_norms_are_one_operator(family: str, tmp_path: Path) -> None:
+    model, _ = prepared_model(family, tmp_path)
+    counts = Counter(node.op_type for node in model.graph)
+    assert counts["SkipSimplifiedLayerNormalization"] + counts["SkipLayerNormalization"] >= 6
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_quantised_graphs_stay_near_the_original(family: str, precision: str, tmp_path: Path) -> None:
+    one, other = canonical(family, tmp_path), prepared(family, tmp_path, precision)
+    expected, found = one.forward(prompt(24)), other.forward(prompt(24))
+    correlation = np.corrcoef(expected.ravel(), found.ravel())[0, 1]
+    assert correlation > (0.99 if precision == "int8" else 0.8)
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_every_linear_layer_embedding_and_head_is_quantised(precision: str, tmp_path: Path) -> None:
+    model, _ = prepared_model("llama", tmp_path, precision)
+    counts = Counter(node.op_type for node in model.graph)
+    assert counts["GatherBlockQuantized"] == 1 and counts["MatMulNBits"] == 3 * 4 + 1
+    assert not linears(model.graph)
+    levels = {n.attributes["accuracy_level"].as_int() for n in model.graph if n.op_type == "MatMulNBits"}
+    assert levels == {4}
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8", "int4"])
+def test_rows_do_not_see_their_neighbours(precision: str, tmp_path: Path) -> None:
+    """An outlier among the later rows of a round leaves the earlier rows as they were, to the bit."""
+    session = prepared("llama", tmp_path, precision)
+    session.prefill(prompt(20))
+    ids = prompt(8, 1)
+    before = session.forward(ids)
+    after = session.forward([*ids[:4], *prompt(4, 9)])
+    np.testing.assert_array_equal(before[:4], after[:4])
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_blocks_hold_their_weights_within_half_a_step(bits: int) -> None:
+    matrix = np.random.default_rng(0).normal(size=(64, 5)).astype(np.float32)
+    integers, scales = quantize_blocks(matrix, bits, 32)
+    restored = integers.reshape(5, 2, 32) * scales.reshape(5, 2, 1)
+    error = np.abs(restored - matrix.T.reshape(5, 2, 32))
+    # the positive end of the range is one step short of the negative one
+    assert (error <= np.abs(scales.reshape(5, 2, 1)) * 1.001).all()
+    assert (np.median(error) <= np.abs(scales).max() / 2).all()
+
+
+@pytest.mark.parametrize("lowering", [NormalizeLinearPass, PackProjectionsPass, SkipNormalizationPass])
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_a_pass_run_twice_changes_nothing(lowering: type[ir.passes.InPlacePass], family: str) -> None:
+    model = traced(family).model.clone()
+    NormalizeLinearPass()(model)
+    lowering()(model)
+    assert not lowering()(model).modified

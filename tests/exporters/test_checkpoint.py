@@ -1,0 +1,372 @@
+"""Tests of opening checkpoints, and of every way in which one can be wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models
+from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
+
+from ptgc.errors import CheckpointError
+from ptgc.exporters import hub_snapshot
+from ptgc.exporters.checkpoint import open_checkpoint
+from ptgc.exporters.huggingface_directory import write_huggingface_directory
+from tests.exporters.gguf_writing import logits, write_model
+from tests.models import tiny_model
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """A small Llama checkpoint in one file, with a tokenizer."""
+    output = tmp_path / "tiny"
+    write_huggingface_directory(tiny_model("llama"), _tokenizer(), output)  # type: ignore[arg-type]  # a PreTrainedModel
+    return output
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    """The same in several files with an index."""
+    output = tmp_path / "sharded"
+    tiny_model("llama").save_pretrained(output, max_shard_size="150KB")  # type: ignore[operator]  # a PreTrainedModel
+    return output
+
+
+def _tokenizer() -> PreTrainedTokenizerFast:
+    vocabulary = Tokenizer(models.BPE({"a": 0, "b": 1, "</s>": 2}, []))
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # not annotated
+        tokenizer_object=vocabulary, eos_token="</s>", chat_template="{{ messages[0].content }}"
+    )
+
+
+def _edit(directory: Path, **changes: Any) -> Path:
+    file = directory / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+    return directory
+
+
+def test_single_file_loads_as_it_was_saved(directory: Path) -> None:
+    checkpoint = open_checkpoint(str(directory))
+    assert (checkpoint.source, checkpoint.directory) == (str(directory), directory)
+    assert checkpoint.weight_files == (directory / "model.safetensors",)
+    assert checkpoint.weight_bytes == (directory / "model.safetensors").stat().st_size
+    assert (checkpoint.revision, checkpoint.gguf_file) == (None, None)
+    model = checkpoint.load_model()
+    assert torch.allclose(logits(model), logits(tiny_model("llama")), atol=1e-4)
+    assert not model.training
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert model.config._attn_implementation == "eager"
+
+
+def test_shards_load_as_they_were_saved(shards: Path) -> None:
+    checkpoint = open_checkpoint(shards)
+    assert len(checkpoint.weight_files) > 2
+    assert torch.allclose(logits(checkpoint.load_model()), logits(tiny_model("llama")), atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_dtype_is_the_one_of_the_file_whatever_the_configuration_says(directory: Path, dtype: torch.dtype) -> None:
+    file = directory / "model.safetensors"
+    save_file({name: tensor.to(dtype) for name, tensor in load_file(file).items()}, file, {"format": "pt"})
+    checkpoint = open_checkpoint(_edit(directory, dtype="float64"))
+    assert checkpoint.dtype == dtype
+    assert checkpoint.load_model().dtype == dtype
+    assert checkpoint.load_model(torch.float64).dtype == torch.float64
+
+
+def test_tokenizer_is_loaded_where_there_is_one(directory: Path, shards: Path) -> None:
+    tokenizer = open_checkpoint(directory).load_tokenizer()
+    assert tokenizer is not None
+    assert tokenizer.chat_template == "{{ messages[0].content }}"
+    assert tokenizer("ab").input_ids == [0, 1]
+    assert open_checkpoint(shards).load_tokenizer() is None
+
+
+def test_damaged_tokenizer_is_an_error(directory: Path) -> None:
+    (directory / "tokenizer.json").write_text("{")
+    with pytest.raises(CheckpointError, match="Cannot load the checkpoint"):
+        open_checkpoint(directory).load_tokenizer()
+
+
+def test_hashes_cover_weights_and_what_describes_them(directory: Path) -> None:
+    (directory / "README.md").write_text("not of interest")
+    hashes = open_checkpoint(directory).hashes()
+    assert set(hashes) == {
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
+    assert hashes["config.json"] == hashlib.sha256((directory / "config.json").read_bytes()).hexdigest()
+
+
+def test_directory_with_one_gguf_file_is_that_file(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "tiny.gguf", tiny_model("llama"))
+    checkpoint = open_checkpoint(tmp_path)
+    assert checkpoint.gguf_file == path
+    assert checkpoint.weight_files == (path,)
+    assert set(checkpoint.hashes()) == {"tiny.gguf"}
+    assert checkpoint.load_tokenizer() is None
+
+
+def test_several_gguf_files_are_named(tmp_path: Path) -> None:
+    for name in ("a.gguf", "b.gguf"):
+        write_model(tmp_path / name, tiny_model("llama"))
+    with pytest.raises(CheckpointError, match=r"2 GGUF files: a\.gguf, b\.gguf"):
+        open_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["nowhere/at/all", "./nowhere", "nowhere.gguf", "~nobody/model"])
+def test_missing_path_is_an_error(name: str) -> None:
+    with pytest.raises(CheckpointError, match="no such path"):
+        open_checkpoint(name)
+    with pytest.raises(CheckpointError, match="no such path"):
+        open_checkpoint(Path(name))
+
+
+def test_empty_directory_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="directory is empty"):
+        open_checkpoint(tmp_path)
+
+
+def test_directory_without_configuration_is_an_error(directory: Path) -> None:
+    (directory / "config.json").unlink()
+    with pytest.raises(CheckpointError, match=r"no config\.json"):
+        open_checkpoint(directory)
+
+
+def test_adapter_is_told_to_be_merged(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="merge_and_unload"):
+        open_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "\x00"])
+def test_configuration_that_is_no_json_object_is_an_error(directory: Path, text: str) -> None:
+    (directory / "config.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"config\.json.*JSON"):
+        open_checkpoint(directory)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "weights.ckpt"])
+def test_pickled_weights_are_refused_and_not_opened(directory: Path, name: str) -> None:
+    (directory / "model.safetensors").rename(directory / name)
+    with pytest.raises(CheckpointError, match=rf"only pickled weights \({name}\)") as raised:
+        open_checkpoint(directory)
+    assert "save_pretrained" in raised.value.action
+    with pytest.raises(CheckpointError, match="single file"):
+        open_checkpoint(directory / name)
+
+
+def test_weights_under_another_name_are_listed(directory: Path) -> None:
+    (directory / "model.safetensors").rename(directory / "consolidated.safetensors")
+    with pytest.raises(CheckpointError, match=r"but consolidated\.safetensors"):
+        open_checkpoint(directory)
+
+
+def test_missing_shards_are_all_named(shards: Path) -> None:
+    names = sorted(file.name for file in shards.glob("*.safetensors"))
+    for name in names[:2]:
+        (shards / name).unlink()
+    with pytest.raises(CheckpointError, match=rf"2 of the {len(names)} weight files.*{names[0]}, {names[1]}"):
+        open_checkpoint(shards)
+
+
+def test_index_that_leads_out_of_the_directory_is_refused(shards: Path) -> None:
+    index = shards / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "../other/model.safetensors"}}))
+    with pytest.raises(CheckpointError, match=r"beside it.*\.\./other"):
+        open_checkpoint(shards)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"weight_map": []}', '{"weight_map": {}}'])
+def test_damaged_index_is_an_error(shards: Path, text: str) -> None:
+    (shards / "model.safetensors.index.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"index\.json"):
+        open_checkpoint(shards)
+
+
+def test_index_of_another_model_is_an_error(shards: Path) -> None:
+    index = shards / "model.safetensors.index.json"
+    content = json.loads(index.read_text())
+    content["weight_map"]["model.layers.9.self_attn.q_proj.weight"] = next(shards.glob("*.safetensors")).name
+    index.write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match=r"lack 1 tensors.*model\.layers\.9\.self_attn\.q_proj\.weight"):
+        open_checkpoint(shards)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.01, 0.5, 0.99])
+def test_half_downloaded_weights_are_an_error(directory: Path, share: float) -> None:
+    file = directory / "model.safetensors"
+    size = int(file.stat().st_size * share)
+    os.truncate(file, size)
+    with pytest.raises(CheckpointError, match=rf"model\.safetensors.*{size}"):
+        open_checkpoint(directory)
+
+
+def test_truncated_weights_name_both_sizes(directory: Path) -> None:
+    file = directory / "model.safetensors"
+    size = file.stat().st_size
+    os.truncate(file, size - 100)
+    with pytest.raises(CheckpointError, match=rf"truncated.*Expected {size} bytes.*has {size - 100}"):
+        open_checkpoint(directory)
+
+
+def test_bytes_behind_the_weights_are_an_error(directory: Path) -> None:
+    with (directory / "model.safetensors").open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(CheckpointError, match="too long"):
+        open_checkpoint(directory)
+
+
+def test_all_truncated_shards_are_named(shards: Path) -> None:
+    files = sorted(shards.glob("*.safetensors"))
+    for file in files[:2]:
+        os.truncate(file, file.stat().st_size - 8)
+    with pytest.raises(CheckpointError) as raised:
+        open_checkpoint(shards)
+    assert files[0].name in raised.value.message
+    assert files[1].name in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4\n", "Git LFS pointer"),
+        (b"\xff" * 64, "not a safetensors file"),
+        ((8).to_bytes(8, "little") + b"not json", "header is damaged"),
+        ((12).to_bytes(8, "little") + b'{"a": "bad"}', "header is damaged"),
+    ],
+)
+def test_what_is_no_safetensors_file_is_an_error(directory: Path, content: bytes, message: str) -> None:
+    (directory / "model.safetensors").write_bytes(content)
+    with pytest.raises(CheckpointError, match=message):
+        open_checkpoint(directory)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors.incomplete", "model-2.safetensors.part", "x.gguf.crdownload"])
+def test_unfinished_downloads_are_an_error(directory: Path, name: str) -> None:
+    (directory / name).touch()
+    with pytest.raises(CheckpointError, match=f"unfinished downloads: {name}"):
+        open_checkpoint(directory)
+
+
+def test_encoder_is_refused_by_its_architecture(tmp_path: Path) -> None:
+    config = BertConfig(
+        vocab_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
+    )
+    BertForMaskedLM(config).save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=r"BertForMaskedLM, is not a causal language model"):
+        open_checkpoint(tmp_path)
+
+
+def test_model_without_named_architecture_goes_by_its_type(directory: Path) -> None:
+    assert open_checkpoint(_edit(directory, architectures=None)).load_model()
+    with pytest.raises(CheckpointError, match="'t5', is not a causal"):
+        open_checkpoint(_edit(directory, architectures=None, model_type="t5"))
+
+
+def test_code_of_the_checkpoint_runs_only_when_trusted(directory: Path, tmp_path: Path) -> None:
+    witness = tmp_path / "code_ran"
+    (directory / "configuration_odd.py").write_text(
+        "from pathlib import Path\n"
+        "from transformers import LlamaConfig\n"
+        f"Path({str(witness)!r}).touch()\n"
+        "class OddConfig(LlamaConfig):\n    model_type = 'odd'\n"
+    )
+    auto_map = {"AutoConfig": "configuration_odd.OddConfig", "AutoModelForCausalLM": "modeling_odd.OddModel"}
+    _edit(directory, model_type="odd", auto_map=auto_map)
+    with pytest.raises(CheckpointError, match=r"'odd'.*configuration_odd\.OddConfig") as raised:
+        open_checkpoint(directory)
+    assert "--trust-remote-code" in raised.value.action
+    assert not witness.exists()
+    checkpoint = open_checkpoint(directory, trust_remote_code=True)
+    assert witness.exists()
+    assert type(checkpoint.config).__name__ == "OddConfig"
+    assert "configuration_odd.py" in checkpoint.hashes()
+
+
+def test_code_that_is_not_needed_does_not_run(directory: Path) -> None:
+    _edit(directory, auto_map={"AutoConfig": "missing.Config", "AutoModelForCausalLM": "missing.Model"})
+    assert open_checkpoint(directory).load_model()
+
+
+def test_unknown_model_type_is_an_error(directory: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"model type 'odd' is not in transformers"):
+        open_checkpoint(_edit(directory, model_type="odd"))
+
+
+def test_quantised_checkpoint_is_refused(directory: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"already quantised \(gptq\)"):
+        open_checkpoint(_edit(directory, quantization_config={"quant_method": "gptq"}))
+
+
+def test_configuration_with_impossible_values_is_an_error(directory: Path) -> None:
+    with pytest.raises(CheckpointError, match="Cannot load the checkpoint"):
+        open_checkpoint(_edit(directory, hidden_size="wide"))
+
+
+def test_weights_of_another_configuration_are_an_error(directory: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"lack \d+ tensors.*layers\.3"):
+        open_checkpoint(_edit(directory, num_hidden_layers=5, layer_types=None)).load_model()
+    with pytest.raises(CheckpointError, match="Cannot load the checkpoint"):
+        open_checkpoint(_edit(directory, num_hidden_layers=3, intermediate_size=100)).load_model()
+
+
+def test_local_path_has_no_revisions(directory: Path) -> None:
+    with pytest.raises(CheckpointError, match="revision 'main'.*local path"):
+        open_checkpoint(directory, revision="main")
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
+    """Replace the hub: a path is what it gives, an exception is what it raises."""
+
+    def answer(result: Any) -> None:
+        def snapshot(*_: Any, **options: Any) -> str:
+            assert not any("bin" in pattern or ".pt" in pattern for pattern in options["allow_patterns"])
+            if isinstance(result, Exception):
+                raise result
+            return str(result)
+
+        monkeypatch.setattr(hub_snapshot, "snapshot_download", snapshot)
+
+    return answer
+
+
+def test_hub_id_is_downloaded_and_its_commit_kept(directory: Path, hub: Callable[[Any], None]) -> None:
+    commit = directory.rename(directory.with_name("0123abc"))
+    hub(commit)
+    checkpoint = open_checkpoint("org/name", revision="main")
+    assert (checkpoint.source, checkpoint.revision) == ("org/name", "0123abc")
+
+
+def test_hub_out_of_reach_is_an_error(hub: Callable[[Any], None]) -> None:
+    hub(LocalEntryNotFoundError("offline"))
+    with pytest.raises(CheckpointError, match=r"'org/name'.*hub cannot be reached"):
+        open_checkpoint("org/name")
+
+
+def test_offline_mode_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(CheckpointError, match="hub cannot be reached"):
+        open_checkpoint("surely-no-such-organisation/model")
+
+
+def test_unreadable_directory_is_an_error(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(directory))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(CheckpointError, match="Permission denied"):
+        open_checkpoint(directory)
