@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from transformers import PreTrainedModel
 
 import ptgc
 from ptgc.errors import ExportError, StorageError
@@ -27,7 +27,7 @@ PACKAGES = ("torch", "transformers", "onnx-ir", "onnxscript")
 
 
 def export(
-    roles: Mapping[str, nn.Module],
+    roles: Mapping[str, PreTrainedModel],
     plan: DecodePlan,
     output: str | Path,
     *,
@@ -97,7 +97,7 @@ def refuse_existing(final: Path, *, force: bool) -> None:
         raise StorageError(f"{final} is no bundle; it will not be replaced.", "Choose another name with -o.")
 
 
-def _write_reference(folder: Path, model: nn.Module, tokenizer: Any | None) -> str:
+def _write_reference(folder: Path, model: PreTrainedModel, tokenizer: Any | None) -> str:
     path = folder / "reference" / "target.json"
     path.parent.mkdir()
     path.write_text(json.dumps(reference_texts(model, tokenizer), ensure_ascii=False) + "\n", encoding="utf-8")
@@ -130,9 +130,9 @@ def _write_tokenizer(folder: Path, tokenizer: Any | None) -> str | None:
     return "tokenizer"
 
 
-def _facts(model: nn.Module) -> ModelFacts:
+def _facts(model: PreTrainedModel) -> ModelFacts:
     config = model.config.get_text_config()
-    embeddings = model.get_output_embeddings()  # type: ignore[operator]  # a transformers model
+    embeddings = model.get_output_embeddings()
     bos = getattr(config, "bos_token_id", None)
     vocab_size = int(embeddings.weight.shape[0])
     return ModelFacts(

@@ -37,6 +37,7 @@ _DESCRIBING_FILES = (
     "chat_template.json",
     *_VOCABULARY_FILES,
 )
+_CHUNK = 1 << 20
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _UNFINISHED = (".incomplete", ".part", ".partial", ".crdownload", ".aria2")
 _CONVERT_PICKLES = (
@@ -134,9 +135,7 @@ class Checkpoint:
         return {file.name: _sha256(file) for file in sorted(set(files)) if file.is_file()}
 
 
-def open_checkpoint(
-    model: str | Path, *, revision: str | None = None, trust_remote_code: bool = False
-) -> Checkpoint:
+def open_checkpoint(model: str | Path, *, revision: str | None = None, trust_remote_code: bool = False) -> Checkpoint:
     """Find a checkpoint, check that it is complete and read its configuration, but not its weights.
 
     Args:
@@ -241,5 +240,8 @@ def _without_weights(directory: Path) -> CheckpointError:
 
 
 def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
     with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
+        while chunk := content.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -34,17 +34,13 @@ def read_settings(directory: Path) -> dict[str, Any]:
     try:
         settings = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(
-            f"Cannot read '{file}': it is not JSON ({error}).", "Download it again."
-        ) from error
+        raise CheckpointError(f"Cannot read '{file}': it is not JSON ({error}).", "Download it again.") from error
     if not isinstance(settings, dict):
         raise CheckpointError(f"Cannot read '{file}': it is not a JSON object.", "Download it again.")
     return settings
 
 
-def read_config(
-    source: str, directory: Path, settings: dict[str, Any], *, trust_remote_code: bool
-) -> PreTrainedConfig:
+def read_config(source: str, directory: Path, settings: dict[str, Any], *, trust_remote_code: bool) -> PreTrainedConfig:
     """Make the transformers configuration out of config.json.
 
     Args:
@@ -69,9 +65,7 @@ def read_config(
     return config
 
 
-def _refuse_unknown_code(
-    source: str, model_type: object, classes: dict[str, Any], trust_remote_code: bool
-) -> None:
+def _refuse_unknown_code(source: str, model_type: object, classes: dict[str, Any], trust_remote_code: bool) -> None:
     if isinstance(model_type, str) and model_type in CONFIG_MAPPING:
         return
     if not classes:

@@ -166,8 +166,7 @@ class _Fields:
         if embedding is None or (head.shape, head.type) != (embedding.shape, embedding.type):
             return False
         first, second = (
-            np.memmap(self.file.path, np.uint8, "r", tensor.offset, tensor.num_bytes)
-            for tensor in (embedding, head)
+            np.memmap(self.file.path, np.uint8, "r", tensor.offset, tensor.num_bytes) for tensor in (embedding, head)
         )
         return bool(np.array_equal(first, second))
 
@@ -177,9 +176,7 @@ class _Fields:
         size = self.number("attention.key_length", int, default)
         rotary = self.number("rope.dimension_count", int, size)
         if self.number("attention.value_length", int, size) != size or rotary != size:
-            raise _unsupported(
-                self.file, f"'{self.architecture}' with unequal heads or partial rotary positions"
-            )
+            raise _unsupported(self.file, f"'{self.architecture}' with unequal heads or partial rotary positions")
         return size
 
     def rope_parameters(self) -> dict[str, str | float | int]:
@@ -191,9 +188,7 @@ class _Fields:
             factor = self.number("rope.scaling.factor", float)
             return {"rope_type": "linear", "rope_theta": theta, "factor": factor}
         if scaling != "none":
-            raise _unsupported(
-                self.file, f"'{self.architecture}' with rotary positions scaled by '{scaling}'"
-            )
+            raise _unsupported(self.file, f"'{self.architecture}' with rotary positions scaled by '{scaling}'")
         return {"rope_type": "default", "rope_theta": theta}
 
     def _llama3_rope(self, theta: float) -> dict[str, str | float | int]:

@@ -105,9 +105,7 @@ class _HeaderReader:
     def read(self) -> GgufFile:
         version = self._number("I")
         if version not in _VERSIONS:
-            raise self._damaged(
-                f"its version is {version}, and only little-endian versions 2 and 3 are known"
-            )
+            raise self._damaged(f"its version is {version}, and only little-endian versions 2 and 3 are known")
         tensor_count, key_count = self._number("Q"), self._number("Q")
         metadata = dict(self._entry() for _ in range(key_count))
         table = [self._tensor() for _ in range(tensor_count)]
@@ -116,8 +114,7 @@ class _HeaderReader:
             raise self._damaged(f"its alignment is {alignment!r}, and must be a positive number")
         start = -(-self._position // alignment) * alignment
         tensors = {
-            name: GgufTensor(shape, type_, start + offset, num_bytes)
-            for name, shape, type_, offset, num_bytes in table
+            name: GgufTensor(shape, type_, start + offset, num_bytes) for name, shape, type_, offset, num_bytes in table
         }
         if len(tensors) != len(table):
             raise self._damaged("two of its tensors have the same name")

@@ -39,9 +39,7 @@ def download_snapshot(hub_id: str, revision: str | None, *, with_code: bool) -> 
     """
     patterns = [*_FILES, "*.py"] if with_code else [*_FILES]
     try:
-        snapshot = snapshot_download(
-            hub_id, revision=revision, allow_patterns=patterns, ignore_patterns=[*_NOT_NEEDED]
-        )
+        snapshot = snapshot_download(hub_id, revision=revision, allow_patterns=patterns, ignore_patterns=[*_NOT_NEEDED])
     except (OSError, ValueError) as error:
         if is_disk_full(error):
             raise storage_error(Path(constants.HF_HUB_CACHE), error) from error

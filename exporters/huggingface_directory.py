@@ -59,23 +59,19 @@ def model_from_state_dict(
                 f"Cannot build {model_class.__name__}: its tensors do not fit its configuration ({error})."
             ) from error
     model, report = loaded
-    wrong = {
-        kind: sorted(map(str, report[f"{kind}_keys"])) for kind in ("missing", "unexpected", "mismatched")
-    }
+    wrong = {kind: sorted(map(str, report[f"{kind}_keys"])) for kind in ("missing", "unexpected", "mismatched")}
     if any(wrong.values()):
         listed = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in wrong.items() if names)
         raise CheckpointError(f"Cannot build {model_class.__name__}: its tensors do not fit ({listed}).")
     if model.generation_config is not None:
-        model.generation_config._from_model_config = (
-            False  # or transformers makes it anew, without later changes
-        )
+        model.generation_config._from_model_config = False  # or transformers makes it anew, without later changes
     return frozen(model)
 
 
 def causal_model_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
     """Return the class of transformers that makes a causal language model of a configuration."""
     model_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-    return cast(type[PreTrainedModel], model_class)
+    return cast("type[PreTrainedModel]", model_class)
 
 
 def write_huggingface_directory(

@@ -6,7 +6,7 @@ import warnings
 from typing import Any
 
 import torch
-from torch import nn
+from transformers import GenerationConfig, PreTrainedModel
 
 from ptgc.spec.ports import TOP_K
 
@@ -21,7 +21,7 @@ PROMPTS = (
 NEW_TOKENS = 32
 
 
-def reference_texts(model: nn.Module, tokenizer: Any | None) -> dict[str, Any]:
+def reference_texts(model: PreTrainedModel, tokenizer: Any | None) -> dict[str, Any]:
     """Greedy continuations of a few prompts with the largest logits of every step.
 
     Args:
@@ -57,10 +57,10 @@ def _prompts(tokenizer: Any | None, vocab_size: int) -> list[tuple[str | None, l
 
 
 @torch.no_grad()
-def _greedy(model: nn.Module, ids: list[int]) -> tuple[list[int], torch.Tensor]:
+def _greedy(model: PreTrainedModel, ids: list[int]) -> tuple[list[int], torch.Tensor]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # generate warns about pad tokens, which one unpadded row does not need
-        out = model.generate(  # type: ignore[operator]  # a transformers model, typed as nn.Module
+        out = model.generate(
             torch.tensor([ids]),
             attention_mask=torch.ones(1, len(ids), dtype=torch.long),
             generation_config=_greedy_config(model),
@@ -68,10 +68,8 @@ def _greedy(model: nn.Module, ids: list[int]) -> tuple[list[int], torch.Tensor]:
     return out.sequences[0, len(ids) :].tolist(), torch.cat(list(out.logits)).float()
 
 
-def _greedy_config(model: nn.Module) -> Any:
+def _greedy_config(model: PreTrainedModel) -> Any:
     """Plain greedy decoding, whatever the checkpoint's own defaults are."""
-    from transformers import GenerationConfig
-
     eos = eos_token_ids(model)
     return GenerationConfig(
         max_new_tokens=NEW_TOKENS,
@@ -83,7 +81,7 @@ def _greedy_config(model: nn.Module) -> Any:
     )
 
 
-def eos_token_ids(model: nn.Module) -> tuple[int, ...]:
+def eos_token_ids(model: PreTrainedModel) -> tuple[int, ...]:
     """Every id that ends a text, of the generation settings or of the configuration."""
     settings = getattr(model, "generation_config", None)
     found = getattr(settings, "eos_token_id", None)

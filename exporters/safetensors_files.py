@@ -129,9 +129,7 @@ def _read_index(path: Path) -> dict[str, str]:
         raise CheckpointError(
             f"Cannot read '{path}': it is not an index of safetensors files ({error}).", _DOWNLOAD_AGAIN
         ) from error
-    odd = sorted(
-        {name for name in entries.values() if Path(name).name != name or Path(name).suffix != SUFFIX}
-    )
+    odd = sorted({name for name in entries.values() if Path(name).name != name or Path(name).suffix != SUFFIX})
     if odd or not entries:
         raise CheckpointError(
             f"Cannot read '{path}': it must name .safetensors files beside it, it names {odd or 'none'}.",

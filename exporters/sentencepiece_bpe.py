@@ -66,9 +66,7 @@ def tokenizer_from_sentencepiece(vocabulary: SentencePieceVocabulary) -> Tokeniz
     return tokenizer
 
 
-def template_with_ends(
-    pieces: list[str], bos_id: int | None, eos_id: int | None
-) -> processors.TemplateProcessing:
+def template_with_ends(pieces: list[str], bos_id: int | None, eos_id: int | None) -> processors.TemplateProcessing:
     """Put the first and the last token around a text, and around each text of a pair."""
     front = [] if bos_id is None else [pieces[bos_id]]
     back = [] if eos_id is None else [pieces[eos_id]]

@@ -11,6 +11,7 @@ from typing import Any
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from ptgc.errors import ExportError
 from ptgc.exporters.tracing import (
@@ -56,7 +57,7 @@ class TracedTarget:
 class Verify(nn.Module):
     """A causal LM over explicit caches and masks, with logits for chosen rows."""
 
-    def __init__(self, model: nn.Module, windows: Sequence[int | None]) -> None:
+    def __init__(self, model: PreTrainedModel, windows: Sequence[int | None]) -> None:
         super().__init__()
         self.model = model
         self.windows = tuple(windows)
@@ -101,7 +102,7 @@ def layer_states(layers: Sequence[LayerCall], dtype: DType) -> tuple[LayerState,
     )
 
 
-def trace_target(model: nn.Module) -> TracedTarget:
+def trace_target(model: PreTrainedModel) -> TracedTarget:
     """Trace a causal LM into the canonical graph.
 
     Args:
@@ -118,7 +119,7 @@ def trace_target(model: nn.Module) -> TracedTarget:
         program = _export(Verify(model, windows).eval(), layers, windows, next(model.parameters()).dtype)
     traced = program.model
     program.exported_program = None
-    vocab_size = int(model.get_output_embeddings().weight.shape[0])  # type: ignore[operator]  # a transformers model
+    vocab_size = int(model.get_output_embeddings().weight.shape[0])
     outputs = (ports.logits(vocab_size, dtype), ports.NEXT_IDS, ports.top_logits(dtype), ports.TOP_IDS)
     inputs = (
         ports.INPUT_IDS,
@@ -193,9 +194,7 @@ def _mask_name(window: int | None) -> str:
     return "mask.full" if window is None else f"mask.window.{window}"
 
 
-def _name_ports(
-    graph: ir.Graph, windows: Sequence[int | None], states: Sequence[LayerState], logits: Port
-) -> None:
+def _name_ports(graph: ir.Graph, windows: Sequence[int | None], states: Sequence[LayerState], logits: Port) -> None:
     """Give the exporter's inputs and outputs their contract names and shapes."""
     past = [state.past_ports(layer) for layer, state in enumerate(states)]
     present = [state.present_ports(layer) for layer, state in enumerate(states)]

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface
+from transformers import AttentionInterface, PreTrainedModel
 from transformers.cache_utils import Cache
 
 from ptgc.errors import ExportError
@@ -180,7 +180,7 @@ def _is_rotary(function: Callable[..., Any]) -> bool:
 
     try:
         got_query, got_key = function(query, key, cos, sin)
-    except Exception:  # whatever a probe of an unknown function raises: it is not the one looked for
+    except Exception:  # noqa: BLE001  # whatever a probe of an unknown function raises: it is not the one looked for
         return False
     return torch.allclose(got_query, rotated(query), atol=1e-6) and torch.allclose(got_key, rotated(key), atol=1e-6)
 
@@ -194,7 +194,7 @@ def _rotary(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, *_: Any, **__:
 
 
 @contextlib.contextmanager
-def standard_operators(model: nn.Module) -> Iterator[None]:
+def standard_operators(model: PreTrainedModel) -> Iterator[None]:
     """While open, the model's attention, norms and rotary embeddings are the standard operators."""
     norms = [module for module in model.modules() if _is_rms_norm(module)]
     modeling = {sys.modules[type(module).__module__] for module in model.modules()}
@@ -202,7 +202,7 @@ def standard_operators(model: nn.Module) -> Iterator[None]:
     saved = [(m, m.apply_rotary_pos_emb) for m in rotaries]
     previous = model.config._attn_implementation
     AttentionInterface.register(ATTENTION, attend)
-    model.set_attn_implementation(ATTENTION)  # type: ignore[operator]  # a transformers model, typed as nn.Module
+    model.set_attn_implementation(ATTENTION)
     try:
         for module in norms:
             module.forward = _rms_norm(module)  # type: ignore[method-assign]  # undone below
@@ -214,10 +214,10 @@ def standard_operators(model: nn.Module) -> Iterator[None]:
             del module.forward
         for namespace, function in saved:
             namespace.apply_rotary_pos_emb = function  # type: ignore[attr-defined]
-        model.set_attn_implementation(previous)  # type: ignore[operator]
+        model.set_attn_implementation(previous)
 
 
-def probe_layers(model: nn.Module) -> list[LayerCall]:
+def probe_layers(model: PreTrainedModel) -> list[LayerCall]:
     """How every layer attends, found by one eager run of two tokens.
 
     Raises:
@@ -226,12 +226,12 @@ def probe_layers(model: nn.Module) -> list[LayerCall]:
     probe = Probe()
     previous = model.config._attn_implementation
     AttentionInterface.register(ATTENTION, attend)
-    model.set_attn_implementation(ATTENTION)  # type: ignore[operator]
+    model.set_attn_implementation(ATTENTION)
     try:
         with tracing(probe), torch.no_grad():
             model(input_ids=torch.zeros(1, 2, dtype=torch.long), use_cache=False)
     finally:
-        model.set_attn_implementation(previous)  # type: ignore[operator]
+        model.set_attn_implementation(previous)
     layers = model.config.get_text_config().num_hidden_layers
     if len(probe.layers) != layers:
         raise ExportError(

@@ -70,7 +70,7 @@ def only_user(value: ir.Value, op_type: str) -> ir.Node | None:
     users = value.uses()
     if len(users) != 1 or value.is_graph_output():
         return None
-    node = users[0].node
+    node = next(iter(users)).node
     return node if node.op_type == op_type else None
 
 

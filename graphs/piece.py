@@ -11,6 +11,7 @@ from onnx_ir.tape import Tape
 MODULE_KEY = "ptgc.module"
 """Node metadata: the path of the PyTorch module, or the piece of graph, that a node came from."""
 
+Attribute = int | float | str | Sequence[int] | Sequence[float] | Sequence[str] | ir.TensorProtocol
 Constant = int | float | Sequence[int] | np.ndarray
 
 
@@ -37,7 +38,7 @@ class Piece:
         *inputs: ir.Value | None,
         domain: str = "",
         outputs: int = 1,
-        **attributes: ir.attributes.SupportedAttrTypes,
+        **attributes: Attribute,
     ) -> ir.Value:
         """The first output of a new node."""
         return self.op_outputs(op_type, *inputs, domain=domain, outputs=outputs, **attributes)[0]
@@ -48,7 +49,7 @@ class Piece:
         *inputs: ir.Value | None,
         domain: str = "",
         outputs: int = 1,
-        **attributes: ir.attributes.SupportedAttrTypes,
+        **attributes: Attribute,
     ) -> Sequence[ir.Value]:
         """All outputs of a new node."""
         made = self._tape.op_multi_out(

@@ -14,7 +14,5 @@ def argmax(piece: Piece, logits: ir.Value) -> ir.Value:
 
 def top_k(piece: Piece, logits: ir.Value, k: int) -> tuple[ir.Value, ir.Value]:
     """The `k` largest logits, descending, and their indices: both [batch, rows, k]."""
-    values, indices = piece.op_outputs(
-        "TopK", logits, piece.constant([k]), outputs=2, axis=-1, largest=1, sorted=1
-    )
+    values, indices = piece.op_outputs("TopK", logits, piece.constant([k]), outputs=2, axis=-1, largest=1, sorted=1)
     return values, indices

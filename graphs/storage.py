@@ -57,7 +57,12 @@ def _write_weights(graph: ir.Graph, file: BinaryIO, path: Path) -> dict[ir.Value
             file.write(content)
             places[digest] = offset
         placed[value] = ir.ExternalTensor(
-            path.name, places[digest], content.nbytes, tensor.dtype, shape=tensor.shape, name=value.name or ""
+            path.name,
+            places[digest],
+            content.nbytes,
+            tensor.dtype,
+            shape=ir.Shape(tensor.shape.numpy()),
+            name=value.name or "",
         )
     return placed
 
@@ -67,10 +72,10 @@ def _bytes(tensor: ir.TensorProtocol) -> memoryview:
     if tensor.dtype.bitwidth < 8:
         return memoryview(tensor.tobytes())
     array = np.ascontiguousarray(tensor.numpy())
-    return memoryview(array.view(np.uint8).reshape(-1))
+    return array.view(np.uint8).reshape(-1).data
 
 
 def serialize(model: ir.Model) -> bytes:
     """The graph file's bytes, the same for the same graph."""
     proto: onnx.ModelProto = ir.to_proto(model)
-    return proto.SerializeToString(deterministic=True)
+    return bytes(proto.SerializeToString(deterministic=True))

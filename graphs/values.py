@@ -26,9 +26,15 @@ def describe(value: ir.Value, port: Port) -> None:
 
 def take_place(new: ir.Value, old: ir.Value) -> None:
     """Let `new` be read wherever `old` was, with its shape, dtype and, for an output of the graph, its name."""
-    new.shape, new.dtype = old.shape, old.dtype
+    copy_type(new, old)
     was_output, name = old.is_graph_output(), old.name
     old.replace_all_uses_with(new, replace_graph_outputs=True)
     if was_output:
         old.name = f"{name}.replaced"
         new.name = name
+
+
+def copy_type(new: ir.Value, old: ir.Value) -> None:
+    """Give a value the shape and dtype of another."""
+    new.shape = old.shape
+    new.type = old.type

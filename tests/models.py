@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    LlamaConfig,
+    MistralConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
 
 VOCAB_SIZE = 512
 _COMMON: dict[str, Any] = {
@@ -28,7 +35,13 @@ CONFIGS: dict[str, Callable[[], Any]] = {
     "qwen3": lambda: Qwen3Config(**_COMMON, head_dim=16),
     "mistral": lambda: MistralConfig(**_COMMON, sliding_window=24),
     "gpt2": lambda: GPT2Config(
-        vocab_size=VOCAB_SIZE, n_embd=64, n_layer=3, n_head=4, n_positions=1024, bos_token_id=None, eos_token_id=None
+        vocab_size=VOCAB_SIZE,
+        n_embd=64,
+        n_layer=3,
+        n_head=4,
+        n_positions=1024,
+        bos_token_id=None,
+        eos_token_id=None,
     ),
 }
 FAMILIES = tuple(CONFIGS)

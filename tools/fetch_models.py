@@ -134,9 +134,7 @@ def _convert(recipe: Recipe, source: Path, scratch: Path) -> Path:
     return finished
 
 
-def _load(
-    source_format: SourceFormat, source: Path
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
+def _load(source_format: SourceFormat, source: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
     if source_format is SourceFormat.LLAMA2C:
         from llama2c import load_llama2c
 

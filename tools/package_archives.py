@@ -127,8 +127,11 @@ def check_sha256(path: Path, expected: str, name: str) -> None:
 
 def sha256_of(path: Path) -> str:
     """Return the hash of a file in hexadecimal digits."""
+    digest = hashlib.sha256()
     with path.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
+        while chunk := content.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _download(archive: PackageArchive, scratch: Path, progress: Progress) -> Path:
@@ -203,12 +206,8 @@ def _failure(archive: PackageArchive, status: int, log: Path) -> PtgcError:
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     what = f"Cannot fetch {archive.package} {archive.version} from {archive.index.value}"
     # on a full disk the log itself may be lost
-    if shutil.disk_usage(log.parent).free < _CHUNK or any(
-        mark in line for mark in _NO_SPACE for line in lines
-    ):
-        return StorageError(
-            f"{what}: the disk is full.", "Make room, or choose another directory with --cache."
-        )
+    if shutil.disk_usage(log.parent).free < _CHUNK or any(mark in line for mark in _NO_SPACE for line in lines):
+        return StorageError(f"{what}: the disk is full.", "Make room, or choose another directory with --cache.")
     tool = "npm pack" if archive.index is PackageIndex.NPM else "pip download"
     return DownloadError(
         f"{what}: {tool} ended with exit status {status}: {' | '.join(lines[-3:]) or 'no message'}",

@@ -40,7 +40,7 @@ class NormalizeLinearPass(ir.passes.InPlacePass):
         if len(rows.shape) == 4:  # heads and their sizes, which the exporter flattened in the same step
             rows = piece.op("Reshape", rows, piece.constant([0, 0, -1]))
             assert x is not None and x.shape is not None and restore.outputs[0].shape is not None
-            rows.shape, rows.dtype = ir.Shape([*restore.outputs[0].shape[:2], x.shape[1]]), x.dtype
+            rows.shape, rows.type = ir.Shape([*restore.outputs[0].shape[:2], x.shape[1]]), x.type
         if gemm.attributes.get_int("transB", 0):
             weight = piece.op("Transpose", weight, perm=[1, 0])
         out = piece.op("MatMul", rows, weight)

@@ -37,7 +37,7 @@ def _widened(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
     def build() -> ir.TensorProtocol:
         return ir.tensor(tensor.numpy().astype(np.float32), name=tensor.name)
 
-    return ir.LazyTensor(build, ir.DataType.FLOAT, ir.Shape(tensor.shape), name=tensor.name)
+    return ir.LazyTensor(build, ir.DataType.FLOAT, ir.Shape(tensor.shape.numpy()), name=tensor.name)
 
 
 def _widen_attributes(node: ir.Node) -> bool:

@@ -23,7 +23,8 @@ def command(
         str, typer.Option(help="Weights: float32, int8, int4, auto (int8 on a CPU), or ROLE=PRECISION,...")
     ] = "auto",
     max_length: Annotated[
-        int | None, typer.Option(help="Tokens of one sequence, prompt and text; 1024, or the context if shorter.")
+        int | None,
+        typer.Option(help="Tokens of one sequence, prompt and text; 1024, or the context if shorter."),
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Sequences that step together.")] = 1,
     build_id: Annotated[str | None, typer.Option("--id", help="Name of the build.")] = None,

@@ -17,7 +17,7 @@ from ptgc.errors import BundleError
 if TYPE_CHECKING:
     from ptgc.runtime import GenerationResult, Generator
 
-_FILE = '''class Inventory:
+_FILE = """class Inventory:
     def __init__(self):
         self.items = {}
 
@@ -37,16 +37,19 @@ _FILE = '''class Inventory:
         for name in self.items:
             total = total + self.items[name]
         return total
-'''
+"""
 _TASK = f"Rename the method count_items to total_count, and print the whole file again.\n\n```python\n{_FILE}```"
 _REPEATS = 3
 
 
 def command(
     model: Annotated[
-        str | None, typer.Argument(metavar="[MODEL]", help="Local directory, GGUF file, or hub id of a chat model.")
+        str | None,
+        typer.Argument(metavar="[MODEL]", help="Local directory, GGUF file, or hub id of a chat model."),
     ] = None,
-    directory: Annotated[Path, typer.Option(help="Where the bundle goes; kept, and used again.")] = Path("bundles/demo"),
+    directory: Annotated[Path, typer.Option(help="Where the bundle goes; kept, and used again.")] = Path(
+        "bundles/demo"
+    ),
     precision: Annotated[str, typer.Option(help="Builds to compare, with commas between.")] = "float32,int8",
     max_new_tokens: Annotated[int, typer.Option(help="Tokens to write.")] = 160,
 ) -> None:
@@ -88,9 +91,7 @@ def _build(directory: Path, precision: str) -> str:
         return build(directory, BuildOptions(precision=precision, replace=True), step).manifest.id
 
 
-def _race(
-    directory: Path, build_id: str, max_new_tokens: int
-) -> tuple[list[GenerationResult], list[GenerationResult]]:
+def _race(directory: Path, build_id: str, max_new_tokens: int) -> tuple[list[GenerationResult], list[GenerationResult]]:
     """Plain and speculative in turn, so that both see the same machine."""
     from ptgc.runtime import Generator
 

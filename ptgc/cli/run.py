@@ -24,7 +24,8 @@ def command(
     prompt: Annotated[str | None, typer.Option("-p", "--prompt", metavar="TEXT", help="The prompt.")] = None,
     prompt_ids: Annotated[str | None, typer.Option(metavar="1,2,3", help="The prompt as token ids.")] = None,
     messages: Annotated[
-        Path | None, typer.Option(metavar="FILE", help='Chat messages, [{"role": "user", "content": "..."}]; - is stdin.')
+        Path | None,
+        typer.Option(metavar="FILE", help='Chat messages, [{"role": "user", "content": "..."}]; - is stdin.'),
     ] = None,
     build: BuildId = None,
     device: Device = "cpu",
@@ -33,7 +34,9 @@ def command(
     deadline: Annotated[float | None, typer.Option(help="Seconds after which the text ends as it is.")] = None,
     plain: Annotated[bool, typer.Option("--plain", help="Decode without drafts.")] = False,
     num_draft_tokens: Annotated[int | None, typer.Option(min=0, help="Most draft tokens of a round.")] = None,
-    trace: Annotated[Path | None, typer.Option(metavar="FILE", help="Write what every round did, a JSON line each.")] = None,
+    trace: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write what every round did, a JSON line each.")
+    ] = None,
     num_threads: NumThreads = None,
     as_json: AsJson = False,
 ) -> None:
@@ -65,7 +68,9 @@ def command(
 
 def _prompt(text: str | None, ids: str | None, messages: Path | None) -> Any:
     """The one prompt that was given."""
-    given = [name for name, value in (("-p", text), ("--prompt-ids", ids), ("--messages", messages)) if value is not None]
+    given = [
+        name for name, value in (("-p", text), ("--prompt-ids", ids), ("--messages", messages)) if value is not None
+    ]
     if len(given) != 1:
         raise UsageError(
             f"Give one of -p, --prompt-ids and --messages; given: {', '.join(given) or 'none'}.",
@@ -102,14 +107,14 @@ def _write(generator: Generator, prompt: Any, options: dict[str, Any], *, show: 
         return result
     if generator.codec is None:
         result = generator.generate(prompt, **options)
-        print(",".join(str(token) for token in result.token_ids))
+        sys.stdout.write(",".join(str(token) for token in result.token_ids) + "\n")
         return result
     final = None
     for chunk in generator.stream(prompt, **options):
         sys.stdout.write(chunk.text)
         sys.stdout.flush()
         final = chunk.result
-    print()
+    sys.stdout.write("\n")
     assert final is not None
     return final
 

@@ -125,7 +125,8 @@ def _prepare(
     final = bundle.path / BUILDS / build_id
     if final.exists() and not options.replace:
         raise StorageError(
-            f"Build '{build_id}' exists already in {bundle.path}.", "Add --replace, or choose another name with --id."
+            f"Build '{build_id}' exists already in {bundle.path}.",
+            "Add --replace, or choose another name with --id.",
         )
     progress("Checking the bundle's files")
     bundle.verify()

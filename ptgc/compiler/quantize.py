@@ -92,7 +92,13 @@ class QuantizeWeightsPass(ir.passes.InPlacePass):
         return True
 
     def _dequantized(
-        self, graph: ir.Graph, weight: ir.Value, matrix: np.ndarray, block_size: int, before: ir.Node, path: str
+        self,
+        graph: ir.Graph,
+        weight: ir.Value,
+        matrix: np.ndarray,
+        block_size: int,
+        before: ir.Node,
+        path: str,
     ) -> ir.Value:
         """A DequantizeLinear over `[out, in]` in front of a node; `matrix` is `[in, out]`."""
         integers, scales = quantize_blocks(matrix, self._format.bits, block_size)

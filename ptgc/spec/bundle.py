@@ -16,6 +16,7 @@ MANIFEST = "manifest.json"
 BUILD_MANIFEST = "build.json"
 BUILDS = "builds"
 MEASURED = "measured"
+_HASH_BLOCK = 1 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -176,15 +177,11 @@ def verify_files(folder: Path, files: Sequence[FileEntry], action: str, *, hashe
 
 def sha256(path: Path) -> str:
     """The hexadecimal digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if _HAS_FILE_DIGEST else _digest(file.read())
-
-
-_HAS_FILE_DIGEST = hasattr(hashlib, "file_digest")  # Python 3.11
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        while block := file.read(_HASH_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def list_files(folder: Path, *, exclude: Sequence[str] = ()) -> tuple[FileEntry, ...]:

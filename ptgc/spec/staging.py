@@ -15,8 +15,16 @@ from pathlib import Path
 from ptgc.errors import StorageError
 
 _LOCK = ".writing"
-_FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota is used up", errno.EFBIG: "the file is too large"}
-_DENIED = {errno.EROFS: "the file system is read-only", errno.EACCES: "permission denied", errno.EPERM: "not permitted"}
+_FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the quota is used up",
+    errno.EFBIG: "the file is too large",
+}
+_DENIED = {
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "not permitted",
+}
 
 
 @contextlib.contextmanager
@@ -60,7 +68,7 @@ def staged_directory(final: Path, *, replace: bool) -> Iterator[Path]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield staging
-            os.unlink(staging / _LOCK)
+            (staging / _LOCK).unlink()
             staging.chmod(0o755)
             _sync(staging)
             _rename(staging, final, replace=replace)
@@ -113,9 +121,9 @@ def _exchange(left: Path, right: Path) -> None:
     """Swap two directories: in one step where the system can, in two where it cannot."""
     libc = ctypes.CDLL(None, use_errno=True)
     at_cwd, exchange = -100, 2
-    if hasattr(libc, "renameat2"):
-        if libc.renameat2(at_cwd, os.fsencode(left), at_cwd, os.fsencode(right), exchange) == 0:
-            return
+    swap = getattr(libc, "renameat2", None)
+    if swap is not None and swap(at_cwd, os.fsencode(left), at_cwd, os.fsencode(right), exchange) == 0:
+        return
     aside = right.with_name(f".{right.name}.replaced-{os.getpid()}")
     right.rename(aside)
     left.rename(right)

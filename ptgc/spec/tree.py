@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TreeSpec:
-    """A static token tree in topological order; node 0 is the root, the last committed token.
+    r"""A static token tree in topological order; node 0 is the root, the last committed token.
 
     ```
             0            parents = (-1, 0, 0, 1, 1)
-          /   \\          depths  = ( 0, 1, 1, 2, 2)
+          /   \          depths  = ( 0, 1, 1, 2, 2)
          1     2
-        / \\
+        / \
        3   4
     ```
     """

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from ptgc.errors import UsageError
 from ptgc.runtime import _core
@@ -21,6 +21,9 @@ from ptgc.runtime.results import Chunk, GenerationResult
 from ptgc.runtime.session import Session
 from ptgc.runtime.text import TextCodec
 from ptgc.spec.bundle import Build, Bundle, open_bundle
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 def default_num_threads() -> int:
@@ -193,7 +196,7 @@ class Generator:
         """Give the engine's memory back; nothing can be generated after."""
         self.core.close()
 
-    def __enter__(self) -> Generator:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -213,7 +216,7 @@ def _stream(core: _core.Generator, text: RunningText) -> Iterator[Chunk]:
     pieces: SimpleQueue[Any] = SimpleQueue()
     left = threading.Event()
 
-    def on_tokens(_index: int, ids: list[int]) -> bool:
+    def on_tokens(_index: int, ids: Sequence[int]) -> bool:
         shown, go_on = text.append(ids)
         pieces.put(Chunk(shown, list(ids)))
         return go_on and not left.is_set()
@@ -221,7 +224,7 @@ def _stream(core: _core.Generator, text: RunningText) -> Iterator[Chunk]:
     def work() -> None:
         try:
             pieces.put(core.generate([text.request], on_tokens)[0])
-        except BaseException as error:  # handed to whoever reads the stream
+        except BaseException as error:  # noqa: BLE001  # handed to whoever reads the stream
             pieces.put(error)
 
     worker = threading.Thread(target=work, name="ptgc-stream", daemon=True)

@@ -21,7 +21,8 @@ def onnxruntime_library() -> str:
     if given:
         if not Path(given).is_file():
             raise BackendError(
-                f"PTGC_ONNXRUNTIME names {given}, which does not exist.", "Name ONNX Runtime's shared library."
+                f"PTGC_ONNXRUNTIME names {given}, which does not exist.",
+                "Name ONNX Runtime's shared library.",
             )
         return given
     spec = importlib.util.find_spec("onnxruntime")

@@ -10,6 +10,8 @@ from ptgc.runtime.request import GenerateOptions, Prompt, RunningText, prompt_id
 from ptgc.runtime.results import GenerationResult
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from ptgc.runtime.generator import Loaded
 
 
@@ -69,11 +71,10 @@ class Session:
         """Give the row back."""
         self._core.close()
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-

@@ -87,7 +87,8 @@ class TextCodec:
         source = file.read_text(encoding="utf-8") if file.is_file() else self._settings.get("chat_template")
         if not isinstance(source, str):
             raise UsageError(
-                "This bundle has no chat template; its model was not made for messages.", "Give a prompt instead."
+                "This bundle has no chat template; its model was not made for messages.",
+                "Give a prompt instead.",
             )
 
         def refuse(message: str) -> None:

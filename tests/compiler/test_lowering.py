@@ -23,7 +23,13 @@ from tests.models import FAMILIES, prompt
 @pytest.mark.parametrize("batch", [1, 3])
 def test_rounds_of_any_width_agree_also_after_rejected_rows(family: str, batch: int, tmp_path: Path) -> None:
     one, other = canonical(family, tmp_path), prepared(family, tmp_path, batch=batch)
-    for ids, kept in ((prompt(30), 30), (prompt(7, 1), 3), (prompt(1, 2), 1), (prompt(16, 3), 9), (prompt(4, 4), 4)):
+    for ids, kept in (
+        (prompt(30), 30),
+        (prompt(7, 1), 3),
+        (prompt(1, 2), 1),
+        (prompt(16, 3), 9),
+        (prompt(4, 4), 4),
+    ):
         expected, found = one.forward(ids), other.forward(ids)
         np.testing.assert_allclose(found, expected, atol=2e-3, rtol=1e-4)
         one.commit(kept)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+_Array = npt.NDArray[np.float32]
 _ARCHITECTURES = {
     "llama": gguf.MODEL_ARCH.LLAMA,
     "qwen2": gguf.MODEL_ARCH.QWEN2,
@@ -38,7 +39,7 @@ def write_model(
     for name, parameter in model.state_dict().items():
         if name == "lm_head.weight" and model.config.tie_word_embeddings:
             continue
-        stored = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        stored = names.get_name(name, try_suffixes=(".weight", ".bias")) or name
         values = _converted(model.config, stored, parameter.float().numpy())
         kind = quantization if values.ndim == 2 else gguf.GGMLQuantizationType.F32
         writer.add_tensor(stored, gguf.quantize(np.ascontiguousarray(values), kind), raw_dtype=kind)
@@ -106,14 +107,15 @@ def _fields(config: Any) -> dict[str, Any]:
     return fields
 
 
-def _converted(config: Any, stored: str, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _converted(config: Any, stored: str, values: _Array) -> _Array:
     if config.model_type == "gpt2" and stored.endswith(_TRANSPOSED):
         return values.T
     if config.model_type != "llama" or not (".attn_q." in stored or ".attn_k." in stored):
         return values
     heads = config.num_attention_heads if ".attn_q." in stored else config.num_key_value_heads
     split = values.reshape(heads, 2, values.shape[0] // heads // 2, *values.shape[1:])
-    return split.swapaxes(1, 2).reshape(values.shape)
+    rows: _Array = split.swapaxes(1, 2).reshape(values.shape)
+    return rows
 
 
 @torch.no_grad()

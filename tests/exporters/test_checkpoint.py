@@ -15,7 +15,7 @@ import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models
-from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
+from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast, dynamic_module_utils
 
 from ptgc.errors import CheckpointError
 from ptgc.exporters import hub_snapshot
@@ -262,9 +262,7 @@ def test_unfinished_downloads_are_an_error(directory: Path, name: str) -> None:
 
 
 def test_encoder_is_refused_by_its_architecture(tmp_path: Path) -> None:
-    config = BertConfig(
-        vocab_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
-    )
+    config = BertConfig(vocab_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
     BertForMaskedLM(config).save_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match=r"BertForMaskedLM, is not a causal language model"):
         open_checkpoint(tmp_path)
@@ -276,7 +274,10 @@ def test_model_without_named_architecture_goes_by_its_type(directory: Path) -> N
         open_checkpoint(_edit(directory, architectures=None, model_type="t5"))
 
 
-def test_code_of_the_checkpoint_runs_only_when_trusted(directory: Path, tmp_path: Path) -> None:
+def test_code_of_the_checkpoint_runs_only_when_trusted(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
     witness = tmp_path / "code_ran"
     (directory / "configuration_odd.py").write_text(
         "from pathlib import Path\n"
@@ -324,7 +325,7 @@ def test_weights_of_another_configuration_are_an_error(directory: Path) -> None:
 
 
 def test_local_path_has_no_revisions(directory: Path) -> None:
-    with pytest.raises(CheckpointError, match="revision 'main'.*local path"):
+    with pytest.raises(CheckpointError, match=r"revision 'main'.*local path"):
         open_checkpoint(directory, revision="main")
 
 

@@ -30,7 +30,7 @@ def test_model_uses_the_given_tensors_themselves() -> None:
     state_dict = {name: tensor.clone() for name, tensor in original.state_dict().items()}
     model = model_from_state_dict(original.config, state_dict, torch.float32)
     assert torch.allclose(logits(model), logits(original), atol=1e-4)
-    embedding = model.get_input_embeddings().weight
+    embedding = model.get_parameter("model.embed_tokens.weight")
     assert embedding.data_ptr() == state_dict["model.embed_tokens.weight"].data_ptr()
 
 

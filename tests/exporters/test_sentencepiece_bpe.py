@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -25,7 +26,7 @@ def _sentencepiece(text: str) -> list[str]:
     score = dict(zip(_PIECES[259:], _SCORES[259:], strict=True))
     pieces = list("▁" + text.replace(" ", "▁"))
     while True:
-        joined = [left + right for left, right in zip(pieces, pieces[1:], strict=False)]
+        joined = [left + right for left, right in itertools.pairwise(pieces)]
         known = [(-score[piece], index) for index, piece in enumerate(joined) if piece in score]
         if not known:
             return pieces

@@ -67,7 +67,10 @@ def test_argmax_and_top_k_equal_their_numpy_meaning() -> None:
 
     def build(piece, values):  # type: ignore[no-untyped-def]
         return _typed(
-            [argmax(piece, values), *top_k(piece, values, 8)], ir.DataType.INT64, ir.DataType.FLOAT, ir.DataType.INT64
+            [argmax(piece, values), *top_k(piece, values, 8)],
+            ir.DataType.INT64,
+            ir.DataType.FLOAT,
+            ir.DataType.INT64,
         )
 
     ids, top_values, top_ids = run_piece(build, logits)

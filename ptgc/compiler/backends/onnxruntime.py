@@ -25,7 +25,10 @@ from ptgc.spec.ports import DType, Port
 
 PACKAGES = ("onnxruntime", "onnxruntime-gpu")
 _HALF = (DType.FLOAT16, DType.BFLOAT16)
-_UNUSED_OUTPUTS = ("top_logits", "top_ids")  # greedy decoding reads next_ids; top-k over the vocabulary is not free
+_UNUSED_OUTPUTS = (
+    "top_logits",
+    "top_ids",
+)  # greedy decoding reads next_ids; top-k over the vocabulary is not free
 
 
 class OnnxRuntimeBackend(Backend):

@@ -107,9 +107,7 @@ class LowerAttentionPass(ir.passes.InPlacePass):
         take_place(present_value, values)
         _replace_output(attention, out, heads * state.head_dim)
 
-    def _rotary(
-        self, graph: ir.Graph, query: ir.Value, key: ir.Value
-    ) -> tuple[_Rotary | None, ir.Value, ir.Value]:
+    def _rotary(self, graph: ir.Graph, query: ir.Value, key: ir.Value) -> tuple[_Rotary | None, ir.Value, ir.Value]:
         """The tables and what was rotated with them, where query and key are rotated whole."""
         turned, turned_key = query.producer(), key.producer()
         if turned is None or turned_key is None or turned.op_type != "RotaryEmbedding":

@@ -45,7 +45,7 @@ def _pack(graph: ir.Graph, group: Sequence[Linear]) -> None:
     if any(biases):
         packed = piece.op("Add", packed, _packed_bias(graph, biases, sizes, f"{weight.name}.bias"))
     if rows.shape is not None:
-        packed.shape, packed.dtype = ir.Shape([*rows.shape[:-1], sum(sizes)]), rows.dtype
+        packed.shape, packed.type = ir.Shape([*rows.shape[:-1], sum(sizes)]), rows.type
     parts = piece.op_outputs("Split", packed, piece.constant(sizes), outputs=len(sizes), axis=-1)
     piece.insert_before(group[0].node)
     for linear, bias, part in zip(group, biases, parts, strict=True):

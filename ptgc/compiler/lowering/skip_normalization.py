@@ -7,7 +7,10 @@ import onnx_ir as ir
 from ptgc.graphs.piece import MODULE_KEY, Piece
 from ptgc.graphs.values import take_place
 
-_NORMS = {"RMSNormalization": "SkipSimplifiedLayerNormalization", "LayerNormalization": "SkipLayerNormalization"}
+_NORMS = {
+    "RMSNormalization": "SkipSimplifiedLayerNormalization",
+    "LayerNormalization": "SkipLayerNormalization",
+}
 
 
 class SkipNormalizationPass(ir.passes.InPlacePass):
