@@ -82,8 +82,7 @@ void CheckSignals() {
 Hooks MakeHooks(const Callback& on_tokens) {
   Hooks hooks;
   if (on_tokens.has_value()) {
-    hooks.on_tokens = [&callback = *on_tokens](std::size_t index,
-                                               std::span<const TokenId> tokens) {
+    hooks.on_tokens = [&callback = *on_tokens](std::size_t index, std::span<const TokenId> tokens) {
       return CallBack(callback, index, tokens);
     };
   }
@@ -126,8 +125,9 @@ void BindRequest(nb::module_& module) {
           "__init__",
           [](Request* self, std::vector<TokenId> prompt_ids, int max_new_tokens,
              std::vector<TokenId> eos_token_ids, bool plain, double deadline_seconds, bool trace) {
-            new (self) Request{std::move(prompt_ids), max_new_tokens, std::move(eos_token_ids),
-                               plain, deadline_seconds, trace};
+            new (self)
+                Request{std::move(prompt_ids), max_new_tokens, std::move(eos_token_ids), plain,
+                        deadline_seconds,      trace};
           },
           "prompt_ids"_a, "max_new_tokens"_a, "eos_token_ids"_a = std::vector<TokenId>(),
           "plain"_a = false, "deadline_seconds"_a = 0.0, "trace"_a = false)
@@ -191,8 +191,7 @@ void BindSession(nb::module_& module) {
   using Unlocked = nb::call_guard<nb::gil_scoped_release>;
   nb::class_<SessionHandle>(module, "Session", "Text that stays in the cache between calls.")
       .def(
-          "append",
-          [](SessionHandle& self, const std::vector<TokenId>& ids) { self.Append(ids); },
+          "append", [](SessionHandle& self, const std::vector<TokenId>& ids) { self.Append(ids); },
           "token_ids"_a, Unlocked(), "Adds a prompt or a part of one.")
       .def(
           "generate",

@@ -107,7 +107,8 @@ void CheckFiles(const json& document, const fs::path& root, bool must_exist, con
                   std::to_string(expected) + ".";
     }
   }
-  if (!problems.empty()) Refuse("The build in '" + root.string() + "' is damaged:" + problems, action);
+  if (!problems.empty())
+    Refuse("The build in '" + root.string() + "' is damaged:" + problems, action);
 }
 
 std::vector<Port> ReadPorts(const json& ports) {
@@ -201,7 +202,8 @@ ShapePlan ReadShapes(const json& data) {
   } else if (capacities.front() < widths.back()) {
     problems += " every kv_capacity must hold the largest width.";
   }
-  if (!problems.empty()) Refuse("The shapes of build.json contradict each other:" + problems, kBuildAgain);
+  if (!problems.empty())
+    Refuse("The shapes of build.json contradict each other:" + problems, kBuildAgain);
   return shapes;
 }
 

@@ -29,10 +29,10 @@ struct Port {
 
 // The state of one layer: keys and values, [batch, kv_heads, kv_capacity, head_dim] each.
 struct LayerState {
-  StateKind kind = StateKind::kFull;          // What is kept.
-  int kv_heads = 0;                           // Heads of keys and of values.
-  int head_dim = 0;                           // Size of one head.
-  DType dtype = DType::kFloat32;              // Element type.
+  StateKind kind = StateKind::kFull;         // What is kept.
+  int kv_heads = 0;                          // Heads of keys and of values.
+  int head_dim = 0;                          // Size of one head.
+  DType dtype = DType::kFloat32;             // Element type.
   Rollback rollback = Rollback::kOverwrite;  // How rejected tokens leave it.
 };
 

@@ -12,7 +12,8 @@ namespace {
 
 // The processor's name as the kernel gives it, or its architecture.
 std::string ProcessorModel() {
-  std::ifstream board("/proc/device-tree/model");  // Present on boards, where cpuinfo names no model.
+  std::ifstream board(
+      "/proc/device-tree/model");  // Present on boards, where cpuinfo names no model.
   std::string line;
   if (board && std::getline(board, line, '\0') && !line.empty()) return line;
   std::ifstream file("/proc/cpuinfo");

@@ -35,8 +35,8 @@ class AcceptanceEstimate {
   double Position(int match_length) const;
   std::size_t BucketOf(int match_length) const;
 
-  int shortest_;                             // Match length of the first bucket.
-  int longest_;                              // Match length of the last bucket.
+  int shortest_;                            // Match length of the first bucket.
+  int longest_;                             // Match length of the last bucket.
   std::array<Bucket, kBuckets> buckets_{};  // Counts by match length.
 };
 

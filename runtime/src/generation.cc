@@ -24,7 +24,8 @@ void Generation::Start(Session& session) {
 void Generation::CheckTime() {
   if (session_->cancelled()) {
     Finish(FinishReason::kCancelled);
-  } else if (request_->deadline_seconds > 0 && SecondsSince(called_) >= request_->deadline_seconds) {
+  } else if (request_->deadline_seconds > 0 &&
+             SecondsSince(called_) >= request_->deadline_seconds) {
     Finish(FinishReason::kDeadline);
   }
 }

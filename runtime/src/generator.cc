@@ -71,8 +71,8 @@ Generator::Generator(Bundle bundle, std::unique_ptr<Engine> engine, const Genera
   target_ = std::make_unique<Target>(std::move(engine), bundle_.roles.at("target"), shapes);
   DraftLength draft_length(options.draft_length, CostCurve(shapes.widths, options.cost_curve),
                            shapes.verify_width);
-  loop_ = std::make_unique<SpeculativeLoop>(*target_, bundle_.plan, shapes,
-                                            std::move(draft_length), num_draft_tokens, rows);
+  loop_ = std::make_unique<SpeculativeLoop>(*target_, bundle_.plan, shapes, std::move(draft_length),
+                                            num_draft_tokens, rows);
 }
 
 std::vector<Result> Generator::Generate(std::span<const Request> requests, const Hooks& hooks) {

@@ -24,11 +24,11 @@ namespace ptgc {
 
 // How a build is loaded.
 struct GeneratorOptions {
-  int num_threads = 0;                                       // Threads of the engine; 0: its choice.
-  std::string library;                                       // The engine library; empty: found.
-  std::map<int, double> cost_curve;                          // Measured seconds by width, or none.
+  int num_threads = 0;               // Threads of the engine; 0: its choice.
+  std::string library;               // The engine library; empty: found.
+  std::map<int, double> cost_curve;  // Measured seconds by width, or none.
   DraftLengthMode draft_length = DraftLengthMode::kMeasured;  // How many drafts are verified.
-  int num_draft_tokens = -1;                                 // The most drafts; -1: the plan's.
+  int num_draft_tokens = -1;                                  // The most drafts; -1: the plan's.
 };
 
 // What a caller may hear of while its texts are written; both run in the calling thread.

@@ -20,10 +20,10 @@ struct DrafterPlan {
 
 // One strategy as a composition: a loop and the policies plugged into it.
 struct DecodePlan {
-  Strategy strategy = Strategy::kAutoregressive;         // Name of the composition.
-  DrafterPlan drafter;                                   // Proposes tokens.
+  Strategy strategy = Strategy::kAutoregressive;        // Name of the composition.
+  DrafterPlan drafter;                                  // Proposes tokens.
   AcceptanceRule acceptance = AcceptanceRule::kGreedy;  // Decides which of them are kept.
-  TreeSpec tree = TreeSpec::Chain(0);                    // Shape of a full proposal.
+  TreeSpec tree = TreeSpec::Chain(0);                   // Shape of a full proposal.
 };
 
 // One tuple of sizes at which the target's graph may run.
@@ -42,9 +42,7 @@ struct ShapePlan {
   std::vector<int> kv_capacities;  // Cache sizes, ascending.
 
   // The smallest width that holds `rows` rows.
-  int WidthFor(int rows) const {
-    return *std::lower_bound(widths.begin(), widths.end(), rows);
-  }
+  int WidthFor(int rows) const { return *std::lower_bound(widths.begin(), widths.end(), rows); }
   // Logits rows of a round of this width when some sequence needs more than one.
   int LogitsFor(int width) const { return std::min(width, verify_width); }
 };

@@ -15,9 +15,9 @@ namespace ptgc {
 
 // What a session may hold.
 struct SessionLimits {
-  int max_length = 0;           // Tokens of one sequence that the build was made for.
+  int max_length = 0;               // Tokens of one sequence that the build was made for.
   std::int64_t context_length = 0;  // Positions that the model was made for.
-  std::int64_t vocab_size = 0;  // Token ids are below it.
+  std::int64_t vocab_size = 0;      // Token ids are below it.
 
   // The smaller of both lengths.
   int length() const;
@@ -68,13 +68,13 @@ class Session {
  private:
   static std::size_t Index(int value) { return static_cast<std::size_t>(value); }
 
-  int row_;                           // Its place in the batch.
-  SessionLimits limits_;              // What it may hold.
-  DrafterPlan plan_;                  // How its drafts are made.
-  std::vector<TokenId> tokens_;       // Prompt and text; storage for a full session.
-  int committed_ = 0;                 // Tokens whose states are in the cache.
-  std::unique_ptr<Drafter> drafter_;  // Proposes tokens; null for plain decoding.
-  AcceptanceEstimate estimate_;       // How well its drafts fare.
+  int row_;                             // Its place in the batch.
+  SessionLimits limits_;                // What it may hold.
+  DrafterPlan plan_;                    // How its drafts are made.
+  std::vector<TokenId> tokens_;         // Prompt and text; storage for a full session.
+  int committed_ = 0;                   // Tokens whose states are in the cache.
+  std::unique_ptr<Drafter> drafter_;    // Proposes tokens; null for plain decoding.
+  AcceptanceEstimate estimate_;         // How well its drafts fare.
   std::atomic<bool> cancelled_{false};  // Set from any thread.
 };
 

@@ -20,7 +20,8 @@ Result SessionHandle::Generate(const Request& request, const Hooks& hooks) {
   session_.ClearCancel();  // Before waiting for the lock: a cancel that comes meanwhile counts.
   const Generator::Entry entry(generator_);
   Session* row = &Row();
-  if (!request.prompt_ids.empty()) generator_.limits_.CheckPrompt(row->length(), request.prompt_ids);
+  if (!request.prompt_ids.empty())
+    generator_.limits_.CheckPrompt(row->length(), request.prompt_ids);
   generator_.limits_.CheckRoom(row->length() + static_cast<int>(request.prompt_ids.size()),
                                request.max_new_tokens);
   Generation generation(request, called);

@@ -119,7 +119,8 @@ void SpeculativeLoop::OfferDrafts(Turn& turn) {
   Proposal& proposal = proposals_[Row(turn)];
   proposal.Clear();
   const int limit = std::min(num_draft_tokens_, turn.max_new_tokens - 1);
-  if (turn.may_draft && session.drafter() != nullptr && session.pending().size() == 1 && limit > 0) {
+  if (turn.may_draft && session.drafter() != nullptr && session.pending().size() == 1 &&
+      limit > 0) {
     session.drafter()->Draft(session.tokens(), limit, proposal);
   }
   turn.offered = proposal.size();

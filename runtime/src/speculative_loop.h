@@ -55,15 +55,15 @@ class SpeculativeLoop {
   void OfferDrafts(Turn& turn);
   void Emit(Turn& turn);
 
-  Target& target_;                          // Verifies.
-  ShapePlan shapes_;                        // The shapes that may occur.
-  DraftLength draft_length_;                // How many drafts pay.
-  int num_draft_tokens_;                    // The most drafts of a row.
-  std::vector<Session*> sessions_;          // Every row of the batch.
-  std::vector<Proposal> proposals_;         // [batch]
-  std::vector<Acceptance> acceptances_;     // [batch]
-  std::vector<DraftOffer> offers_;          // [batch], of the rows that take turns.
-  std::vector<RowInput> inputs_;            // [batch]
+  Target& target_;                       // Verifies.
+  ShapePlan shapes_;                     // The shapes that may occur.
+  DraftLength draft_length_;             // How many drafts pay.
+  int num_draft_tokens_;                 // The most drafts of a row.
+  std::vector<Session*> sessions_;       // Every row of the batch.
+  std::vector<Proposal> proposals_;      // [batch]
+  std::vector<Acceptance> acceptances_;  // [batch]
+  std::vector<DraftOffer> offers_;       // [batch], of the rows that take turns.
+  std::vector<RowInput> inputs_;         // [batch]
 };
 
 }  // namespace ptgc

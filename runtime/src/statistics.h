@@ -13,31 +13,31 @@ namespace ptgc {
 // Counts and times of one generation. A round that ends with the first new token is prefill; all
 // later ones are decode rounds.
 struct Statistics {
-  std::int64_t prompt_tokens = 0;        // Tokens before the first new one.
-  std::int64_t new_tokens = 0;           // Tokens generated.
-  std::int64_t rounds = 0;               // Decode rounds.
-  std::int64_t plain_rounds = 0;         // Decode rounds without draft tokens.
+  std::int64_t prompt_tokens = 0;              // Tokens before the first new one.
+  std::int64_t new_tokens = 0;                 // Tokens generated.
+  std::int64_t rounds = 0;                     // Decode rounds.
+  std::int64_t plain_rounds = 0;               // Decode rounds without draft tokens.
   std::optional<std::string> fallback_reason;  // Why drafts were mostly declined, if they were.
-  std::int64_t drafted_tokens = 0;       // Draft tokens verified.
-  std::int64_t accepted_tokens = 0;      // Draft tokens accepted.
-  double mean_accept_length = 0;         // New tokens per decode round.
-  double load_seconds = 0;               // Opening the build, once per generator.
-  double time_to_first_token = 0;        // From the call, waiting for a row included.
-  double prefill_seconds = 0;            // From the row's start to its first new token.
-  double decode_seconds = 0;             // From the first new token to the last.
-  double engine_seconds = 0;             // Inside engine calls, part of decode_seconds.
-  double tokens_per_second = 0;          // (new_tokens - 1) / decode_seconds.
-  std::int64_t peak_memory_bytes = 0;    // Largest resident size of the process so far.
+  std::int64_t drafted_tokens = 0;             // Draft tokens verified.
+  std::int64_t accepted_tokens = 0;            // Draft tokens accepted.
+  double mean_accept_length = 0;               // New tokens per decode round.
+  double load_seconds = 0;                     // Opening the build, once per generator.
+  double time_to_first_token = 0;              // From the call, waiting for a row included.
+  double prefill_seconds = 0;                  // From the row's start to its first new token.
+  double decode_seconds = 0;                   // From the first new token to the last.
+  double engine_seconds = 0;                   // Inside engine calls, part of decode_seconds.
+  double tokens_per_second = 0;                // (new_tokens - 1) / decode_seconds.
+  std::int64_t peak_memory_bytes = 0;          // Largest resident size of the process so far.
 };
 
 // One round of one row, recorded on request.
 struct TraceRound {
-  int width = 0;                  // Rows that the engine ran.
+  int width = 0;                     // Rows that the engine ran.
   std::vector<TokenId> drafted_ids;  // Draft tokens verified.
-  int accepted = 0;               // How many of them were accepted.
+  int accepted = 0;                  // How many of them were accepted.
   std::vector<TokenId> emitted_ids;  // New tokens; none while a prompt is being read.
-  double engine_seconds = 0;      // Inside the engine call.
-  double round_seconds = 0;       // The whole round.
+  double engine_seconds = 0;         // Inside the engine call.
+  double round_seconds = 0;          // The whole round.
 };
 
 }  // namespace ptgc

@@ -10,6 +10,7 @@ import onnx_ir as ir
 import pytest
 
 from ptgc.compiler.lowering.pack_projections import PackProjectionsPass
+from ptgc.compiler.lowering.pad_single_row import PadSingleRowPass
 from ptgc.compiler.lowering.skip_normalization import SkipNormalizationPass
 from ptgc.compiler.quantize import quantize_blocks
 from ptgc.graphs.linear import linears
@@ -90,6 +91,29 @@ def test_rows_do_not_see_their_neighbours(precision: str, tmp_path: Path) -> Non
     np.testing.assert_array_equal(before[:4], after[:4])
 
 
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_token_has_the_same_logits_in_a_round_of_any_width(
+    family: str, precision: str, batch: int, tmp_path: Path
+) -> None:
+    """To the bit: a rounded activation would carry the smallest difference on."""
+    ids = prompt(48)
+    session = prepared(family, tmp_path, precision, batch)
+
+    def logits(*widths: int) -> np.ndarray:
+        session.length = 0
+        found = []
+        for width in widths * (len(ids) // sum(widths)):
+            found.append(session.forward(ids[session.length : session.length + width]))
+            session.commit(width)
+        return np.concatenate(found)
+
+    one_by_one = logits(1)
+    for widths in ((2,), (3,), (4,), (8,), (16,), (48,), (1, 5)):
+        np.testing.assert_array_equal(logits(*widths), one_by_one, err_msg=str(widths))
+
+
 @pytest.mark.parametrize("bits", [4, 8])
 def test_blocks_hold_their_weights_within_half_a_step(bits: int) -> None:
     matrix = np.random.default_rng(0).normal(size=(64, 5)).astype(np.float32)
@@ -101,7 +125,9 @@ def test_blocks_hold_their_weights_within_half_a_step(bits: int) -> None:
     assert (np.median(error) <= np.abs(scales).max() / 2).all()
 
 
-@pytest.mark.parametrize("lowering", [NormalizeLinearPass, PackProjectionsPass, SkipNormalizationPass])
+@pytest.mark.parametrize(
+    "lowering", [NormalizeLinearPass, PackProjectionsPass, PadSingleRowPass, SkipNormalizationPass]
+)
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_a_pass_run_twice_changes_nothing(lowering: type[ir.passes.InPlacePass], family: str) -> None:
     model = traced(family).model.clone()

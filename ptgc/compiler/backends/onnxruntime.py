@@ -13,6 +13,7 @@ from ptgc.compiler.backends.base import Backend, PreparedRole
 from ptgc.compiler.lowering.grouped_query_attention import LowerAttentionPass
 from ptgc.compiler.lowering.matmul_nbits import LowerQuantizedWeightsPass
 from ptgc.compiler.lowering.pack_projections import PackProjectionsPass
+from ptgc.compiler.lowering.pad_single_row import PadSingleRowPass
 from ptgc.compiler.lowering.skip_normalization import SkipNormalizationPass
 from ptgc.compiler.quantize import FORMATS, QuantizeWeightsPass
 from ptgc.errors import BackendError
@@ -63,6 +64,8 @@ class OnnxRuntimeBackend(Backend):
         PackProjectionsPass()(model)
         if self._is_chain_of_one(plan, shapes.batch):
             LowerAttentionPass(role.states, max(shapes.kv_capacities))(model)
+        else:
+            PadSingleRowPass()(model)
         SkipNormalizationPass()(model)
         if precision in FORMATS:
             QuantizeWeightsPass(FORMATS[precision])(model)

@@ -27,6 +27,8 @@ class _Lengths:
 
     last: ir.Value  # int32 [batch]: tokens in the cache after this round, less one
     total: ir.Value  # int32 [1]: the same, the longest of the batch, not less one
+    rows: ir.Value  # int64 [1]: rows of the round
+    padding: ir.Value  # int64 [6]: what Pad adds to [batch, rows, width] so that there are two rows
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,10 @@ class LowerAttentionPass(ir.passes.InPlacePass):
 
     Valid for one sequence whose rounds are chains: the operator's own causal mask is then the tree mask, and a row's
     position is its cache slot. Padded rows come last, so that no valid row sees them.
+
+    A single row is padded to two around the operator: its kernels add up one row in another order than several, and
+    where the products that follow round activations to integers, the last bit that differs grows from layer to
+    layer. With two rows, a token's logits are the same to the bit in a round of any width.
 
     Args:
         states: The cache by layer, in the order of the Attention nodes.
@@ -78,7 +84,10 @@ class LowerAttentionPass(ir.passes.InPlacePass):
         heads = query.shape[1]
         assert isinstance(heads, int)
         piece = Piece(attention.metadata_props.get(MODULE_KEY, ""))
-        rows = _packed_rows(piece, query, key, value)
+        rows = [
+            value if value is None else piece.op("Pad", value, lengths.padding)
+            for value in _packed_rows(piece, query, key, value)
+        ]
         attributes: dict[str, int | float] = {
             "num_heads": heads,
             "kv_num_heads": state.kv_heads,
@@ -102,6 +111,7 @@ class LowerAttentionPass(ir.passes.InPlacePass):
             outputs=3,
             **attributes,
         )
+        out = piece.op("Slice", out, piece.constant([0]), lengths.rows, piece.constant([1]))
         piece.insert_before(attention)
         take_place(present_key, keys)
         take_place(present_value, values)
@@ -143,12 +153,15 @@ def _lengths(graph: ir.Graph) -> _Lengths:
     named = {value.name: value for value in graph.inputs}
     piece = Piece("ptgc.lengths")
     op = piece.op
-    tokens = op("Shape", named[ports.INPUT_IDS.name], start=1, end=2)  # [1]
+    rows = op("Shape", named[ports.INPUT_IDS.name], start=1, end=2)  # [1]
+    tokens = op("Max", rows, piece.constant([2]))
+    zero = piece.constant([0])
+    padding = op("Concat", *[zero] * 4, op("Sub", tokens, rows), zero, axis=0)
     total = op("Add", named[ports.WRITE_INDEX.name], tokens)  # [batch]
     last = op("Cast", op("Sub", total, piece.constant(1)), to=ir.DataType.INT32)
     longest = op("Cast", op("ReduceMax", total, keepdims=1), to=ir.DataType.INT32)
     piece.insert_at_start(graph)
-    return _Lengths(last, longest)
+    return _Lengths(last, longest, rows, padding)
 
 
 def _packed_rows(piece: Piece, *heads: ir.Value) -> list[ir.Value | None]:

@@ -1,6 +1,6 @@
+#include "backends/onnxruntime.h"
 #include "engine.h"
 #include "error.h"
-#include "backends/onnxruntime.h"
 
 namespace ptgc {
 

@@ -21,9 +21,9 @@ constexpr const char* kInstall =
 
 // The opened library; there is one per process, because its C++ header keeps one API table.
 struct Library {
-  void* handle = nullptr;      // From dlopen; never closed.
-  std::string version;         // As the library names it.
-  Ort::Env* env = nullptr;     // Never destroyed: engines may outlive static objects.
+  void* handle = nullptr;   // From dlopen; never closed.
+  std::string version;      // As the library names it.
+  Ort::Env* env = nullptr;  // Never destroyed: engines may outlive static objects.
 };
 
 std::string PathOf(const std::string& library) {
@@ -147,8 +147,8 @@ class OnnxRuntimeCall : public Call {
     return values_.back();
   }
 
-  Ort::Session& session_;           // Not owned; outlives this.
-  Ort::RunOptions options_;         // Defaults, made once.
+  Ort::Session& session_;    // Not owned; outlives this.
+  Ort::RunOptions options_;  // Defaults, made once.
   Ort::MemoryInfo memory_ = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
   std::vector<void*> data_;         // Buffers that have a value.
   std::vector<Ort::Value> values_;  // Views of the caller's buffers.
@@ -182,9 +182,8 @@ class OnnxRuntimeEngine : public Engine {
         call->Add(Match(inputs, port.name, port, "input"), /*is_input=*/true);
       }
       for (const Tensor& tensor : outputs) {
-        const auto port = std::find_if(outputs_.begin(), outputs_.end(), [&](const GraphPort& p) {
-          return p.name == tensor.name;
-        });
+        const auto port = std::find_if(outputs_.begin(), outputs_.end(),
+                                       [&](const GraphPort& p) { return p.name == tensor.name; });
         if (port == outputs_.end()) {
           throw Error(ErrorCode::kBackend, "The engine has no output '" + tensor.name + "'.",
                       "Build again with this version of ptgc.");
@@ -203,8 +202,9 @@ class OnnxRuntimeEngine : public Engine {
   // The tensor for a port of the graph; refuses ports that the runtime does not know.
   static const Tensor& Match(std::span<const Tensor> tensors, const std::string& name,
                              const GraphPort& port, const char* kind) {
-    const auto tensor = std::find_if(tensors.begin(), tensors.end(),
-                                     [&](const Tensor& candidate) { return candidate.name == name; });
+    const auto tensor = std::find_if(tensors.begin(), tensors.end(), [&](const Tensor& candidate) {
+      return candidate.name == name;
+    });
     if (tensor == tensors.end()) {
       throw Error(ErrorCode::kBackend,
                   std::string("The engine has the ") + kind + " '" + name +

@@ -1,0 +1,145 @@
+#include "substitute_engine.h"
+
+#include <algorithm>
+#include <stdexcept>
+
+namespace ptgc {
+namespace {
+
+constexpr int kContextLength = 128;
+
+const Tensor& Find(std::span<const Tensor> tensors, const std::string& name) {
+  const auto found = std::find_if(tensors.begin(), tensors.end(),
+                                  [&](const Tensor& tensor) { return tensor.name == name; });
+  if (found == tensors.end()) throw std::runtime_error("not offered: " + name);
+  return *found;
+}
+
+class SubstituteCall : public Call {
+ public:
+  SubstituteCall(std::span<const Tensor> inputs, std::span<const Tensor> outputs, bool has_mask,
+                 Observations& observations)
+      : observations_(observations) {
+    const Tensor& ids = Find(inputs, "input_ids");
+    batch_ = ids.shape[0];
+    width_ = ids.shape[1];
+    ids_ = static_cast<const TokenId*>(ids.data);
+    positions_ = static_cast<const std::int64_t*>(Find(inputs, "position_ids").data);
+    write_index_ = static_cast<const std::int64_t*>(Find(inputs, "write_index").data);
+    row_count_ = static_cast<const std::int64_t*>(Find(inputs, "row_count").data);
+    logits_rows_ = static_cast<const std::int64_t*>(Find(inputs, "logits_rows").data);
+    if (has_mask) mask_ = static_cast<const bool*>(Find(inputs, "tree_mask").data);
+    const Tensor& keys = Find(inputs, "past_key_values.0.key");
+    capacity_ = keys.shape[2];
+    keys_ = static_cast<float*>(keys.data);
+    values_ = static_cast<float*>(Find(inputs, "past_key_values.0.value").data);
+    if (Find(outputs, "present.0.key").data != keys.data) throw std::runtime_error("not in place");
+    const Tensor& next = Find(outputs, "next_ids");
+    num_logits_ = next.shape[1];
+    next_ids_ = static_cast<TokenId*>(next.data);
+    text_.resize(kContextLength);
+    seen_.resize(kContextLength);
+  }
+
+  void Run() override {
+    ++observations_.runs;
+    for (std::int64_t b = 0; b < batch_; ++b) {
+      WriteCache(b);
+      for (std::int64_t r = 0; r < num_logits_; ++r) {
+        const std::int64_t row = logits_rows_[b * num_logits_ + r];
+        next_ids_[b * num_logits_ + r] = row < row_count_[b] ? Speak(b, row) : -1;
+      }
+    }
+  }
+
+ private:
+  // Padded rows leave rubbish behind, as a real engine does.
+  void WriteCache(std::int64_t b) {
+    for (std::int64_t t = 0; t < width_; ++t) {
+      const std::int64_t slot = write_index_[b] + t;
+      const std::int64_t position = positions_[b * width_ + t];
+      if (slot >= capacity_ || position >= kContextLength || position < 0) {
+        ++observations_.out_of_bounds;
+        continue;
+      }
+      const bool valid = t < row_count_[b];
+      keys_[b * capacity_ + slot] = valid ? static_cast<float>(ids_[b * width_ + t]) : -777.0F;
+      values_[b * capacity_ + slot] = static_cast<float>(position);
+    }
+  }
+
+  // The token after row `t`, from what it sees in the cache.
+  TokenId Speak(std::int64_t b, std::int64_t t) {
+    std::fill(seen_.begin(), seen_.end(), 0);
+    const std::int64_t length = positions_[b * width_ + t] + 1;
+    bool broken = false;
+    const auto see = [&](std::int64_t slot) {
+      const std::int64_t position = static_cast<std::int64_t>(values_[b * capacity_ + slot]);
+      const float id = keys_[b * capacity_ + slot];
+      broken = broken || position >= length || id < 0 || seen_[position] != 0;
+      if (broken) return;
+      seen_[position] = 1;
+      text_[position] = static_cast<TokenId>(id);
+    };
+    for (std::int64_t slot = 0; slot < write_index_[b]; ++slot) see(slot);
+    for (std::int64_t u = 0; u < width_; ++u) {
+      const bool visible = mask_ != nullptr ? mask_[(b * width_ + t) * width_ + u] : u <= t;
+      if (visible) see(write_index_[b] + u);
+    }
+    for (std::int64_t i = 0; i < length; ++i) broken = broken || seen_[i] == 0;
+    if (broken) ++observations_.broken_texts;
+    return broken ? kVocabSize - 1
+                  : NextToken(std::span(text_).first(static_cast<std::size_t>(length)));
+  }
+
+  Observations& observations_;
+  std::int64_t batch_;
+  std::int64_t width_;
+  std::int64_t capacity_;
+  std::int64_t num_logits_;
+  const TokenId* ids_;
+  const std::int64_t* positions_;
+  const std::int64_t* write_index_;
+  const std::int64_t* row_count_;
+  const std::int64_t* logits_rows_;
+  const bool* mask_ = nullptr;
+  float* keys_;
+  float* values_;
+  TokenId* next_ids_;
+  std::vector<TokenId> text_;
+  std::vector<unsigned char> seen_;
+};
+
+}  // namespace
+
+std::unique_ptr<Call> SubstituteEngine::Bind(std::span<const Tensor> inputs,
+                                             std::span<const Tensor> outputs) {
+  observations_.widths.push_back(static_cast<int>(Find(inputs, "input_ids").shape[1]));
+  return std::make_unique<SubstituteCall>(inputs, outputs, HasInput("tree_mask"), observations_);
+}
+
+Bundle SubstituteBundle(int batch, const DrafterPlan& drafter) {
+  Bundle bundle;
+  bundle.plan.strategy =
+      drafter.kind == DrafterKind::kNone ? Strategy::kAutoregressive : Strategy::kNgram;
+  bundle.plan.drafter = drafter;
+  bundle.plan.tree = TreeSpec::Chain(drafter.num_draft_tokens);
+  bundle.model.family = "substitute";
+  bundle.model.vocab_size = kVocabSize;
+  bundle.model.context_length = kContextLength;
+  bundle.backend = "substitute";
+  bundle.shapes.batch = batch;
+  bundle.shapes.max_length = kContextLength;
+  bundle.shapes.widths = {1, 2, 4, 8, 16};
+  bundle.shapes.verify_width = 8;
+  bundle.shapes.kv_capacities = {48, 144};
+  LayerState state;
+  state.kv_heads = 1;
+  state.head_dim = 1;
+  bundle.roles["target"].states = {state};
+  return bundle;
+}
+
+DrafterPlan NgramPlan() { return {DrafterKind::kNgram, 7, 4, 1}; }
+
+}  // namespace ptgc

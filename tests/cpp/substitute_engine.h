@@ -1,0 +1,47 @@
+// An engine that speaks the made-up language, and builds that use it.
+#pragma once
+
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "bundle.h"
+#include "engine.h"
+#include "language.h"
+
+namespace ptgc {
+
+// What the engine saw; outlives it.
+struct Observations {
+  int runs = 0;             // Engine runs.
+  int broken_texts = 0;     // Rows that did not see each position up to their own exactly once.
+  int out_of_bounds = 0;    // Rows or positions outside the cache or the context.
+  std::vector<int> widths;  // Width of each bound call.
+};
+
+// Keeps token ids in the keys and positions in the values of a cache with one layer, and reads the
+// text of every row back from what the masks let it see. A wrong cache, mask, position or rollback
+// changes what it says.
+class SubstituteEngine : public Engine {
+ public:
+  SubstituteEngine(Observations& observations, std::set<std::string> absent_inputs = {})
+      : observations_(observations), absent_inputs_(std::move(absent_inputs)) {}
+
+  bool HasInput(std::string_view name) const override {
+    return !absent_inputs_.contains(std::string(name));
+  }
+  std::unique_ptr<Call> Bind(std::span<const Tensor> inputs,
+                             std::span<const Tensor> outputs) override;
+
+ private:
+  Observations& observations_;           // Where it writes what it saw.
+  std::set<std::string> absent_inputs_;  // Ports that its graph does not have.
+};
+
+// Shapes: widths 1 to 16, up to 8 rows verified, caches of 48 and 144 slots for 128 tokens.
+Bundle SubstituteBundle(int batch, const DrafterPlan& drafter);
+// Up to 7 drafts from matches of 1 to 4 tokens.
+DrafterPlan NgramPlan();
+
+}  // namespace ptgc

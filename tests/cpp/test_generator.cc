@@ -1,0 +1,221 @@
+#include <gtest/gtest.h>
+
+#include <stdexcept>
+
+#include "error.h"
+#include "generator.h"
+#include "session_handle.h"
+#include "substitute_engine.h"
+
+namespace ptgc {
+namespace {
+
+using Tokens = std::vector<TokenId>;
+
+struct Fixture {
+  explicit Fixture(int batch, const GeneratorOptions& options = {},
+                   const DrafterPlan& drafter = NgramPlan())
+      : generator(SubstituteBundle(batch, drafter), std::make_unique<SubstituteEngine>(seen),
+                  options) {}
+  Observations seen;
+  Generator generator;
+};
+
+Request MakeRequest(const Tokens& prompt, int max_new_tokens) {
+  Request request;
+  request.prompt_ids = prompt;
+  request.max_new_tokens = max_new_tokens;
+  return request;
+}
+
+template <typename Action>
+ErrorCode CodeOf(Action action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error.code();
+  }
+  ADD_FAILURE() << "nothing was thrown";
+  return ErrorCode::kInternal;
+}
+
+class Generators : public testing::TestWithParam<int> {};
+
+TEST_P(Generators, RowsAreRefilledUntilAllIsWritten) {
+  Fixture fixture(GetParam());
+  std::vector<Request> requests;
+  for (int i = 0; i < 8; ++i) requests.push_back(MakeRequest(MakePrompt(2 + i * 6, i), 10 + i * 5));
+  const std::vector<Result> results = fixture.generator.Generate(requests, {});
+  ASSERT_EQ(results.size(), 8U);
+  for (std::size_t i = 0; i < 8; ++i) {
+    EXPECT_EQ(results[i].token_ids,
+              Continuation(requests[i].prompt_ids, requests[i].max_new_tokens));
+    EXPECT_EQ(results[i].finish_reason, FinishReason::kLength);
+  }
+  EXPECT_EQ(fixture.seen.broken_texts, 0);
+  EXPECT_EQ(fixture.seen.out_of_bounds, 0);
+  EXPECT_EQ(fixture.generator.free_rows(), GetParam());
+}
+
+TEST_P(Generators, FullLengthFits) {
+  Fixture fixture(GetParam());
+  const Tokens prompt = MakePrompt(100, 1);
+  const std::vector<Request> requests = {MakeRequest(prompt, 28),
+                                         MakeRequest(MakePrompt(1, 2), 127)};
+  const std::vector<Result> results = fixture.generator.Generate(requests, {});
+  EXPECT_EQ(results[0].token_ids, Continuation(prompt, 28));
+  EXPECT_EQ(results[1].token_ids, Continuation(MakePrompt(1, 2), 127));
+  EXPECT_EQ(fixture.seen.out_of_bounds, 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Batches, Generators, testing::Values(1, 3));
+
+TEST(Generator, StatisticsAddUp) {
+  Fixture fixture(1);
+  Request request = MakeRequest(MakePrompt(40, 1), 60);
+  request.trace = true;
+  const Result result = fixture.generator.Generate({&request, 1}, {})[0];
+  const Statistics& statistics = result.statistics;
+  EXPECT_EQ(statistics.prompt_tokens, 40);
+  EXPECT_EQ(statistics.new_tokens, 60);
+  EXPECT_EQ(statistics.new_tokens - 1, statistics.rounds + statistics.accepted_tokens);
+  EXPECT_DOUBLE_EQ(statistics.mean_accept_length, 59.0 / static_cast<double>(statistics.rounds));
+  EXPECT_GT(statistics.drafted_tokens, statistics.accepted_tokens);
+  EXPECT_LE(statistics.engine_seconds, statistics.decode_seconds);
+  EXPECT_FALSE(statistics.fallback_reason.has_value());
+  Tokens emitted;
+  for (const TraceRound& round : result.trace) {
+    emitted.insert(emitted.end(), round.emitted_ids.begin(), round.emitted_ids.end());
+  }
+  EXPECT_EQ(emitted, result.token_ids);
+  EXPECT_EQ(static_cast<std::int64_t>(result.trace.size()), statistics.rounds + 3);
+}
+
+TEST(Generator, PlainRequestDraftsNothing) {
+  Fixture fixture(1);
+  Request request = MakeRequest(MakePrompt(5, 1), 30);
+  request.plain = true;
+  const Result result = fixture.generator.Generate({&request, 1}, {})[0];
+  EXPECT_EQ(result.token_ids, Continuation(request.prompt_ids, 30));
+  EXPECT_EQ(result.statistics.drafted_tokens, 0);
+  EXPECT_EQ(result.statistics.rounds, 29);
+  EXPECT_EQ(result.statistics.plain_rounds, 29);
+}
+
+TEST(Generator, SaysWhenSpeculationDoesNotPay) {
+  GeneratorOptions options;
+  options.cost_curve = {{1, 1.0}, {2, 100.0}};
+  Fixture fixture(1, options);
+  const Request request = MakeRequest(MakePrompt(5, 1), 30);
+  const Result result = fixture.generator.Generate({&request, 1}, {})[0];
+  EXPECT_EQ(result.token_ids, Continuation(request.prompt_ids, 30));
+  EXPECT_EQ(result.statistics.plain_rounds, result.statistics.rounds);
+  EXPECT_EQ(result.statistics.fallback_reason, "speculation does not pay here");
+}
+
+TEST(Generator, DraftTokensCanBeFewerThanPlanned) {
+  GeneratorOptions options;
+  options.num_draft_tokens = 0;
+  Fixture fixture(1, options);
+  const Request request = MakeRequest(MakePrompt(5, 1), 10);
+  EXPECT_EQ(fixture.generator.Generate({&request, 1}, {})[0].statistics.drafted_tokens, 0);
+  options.num_draft_tokens = 8;
+  EXPECT_EQ(CodeOf([&] { Fixture(1, options); }), ErrorCode::kUsage);
+}
+
+TEST(Generator, EndTokenIsTheLast) {
+  Fixture fixture(1);
+  Request request = MakeRequest(MakePrompt(6, 3), 60);
+  const Tokens text = Continuation(request.prompt_ids, 60);
+  request.eos_token_ids = {text[30]};
+  const Result result = fixture.generator.Generate({&request, 1}, {})[0];
+  EXPECT_EQ(result.finish_reason, FinishReason::kEos);
+  EXPECT_EQ(result.token_ids.back(), text[30]);
+  EXPECT_EQ(result.token_ids, Tokens(text.begin(), text.begin() + result.statistics.new_tokens));
+}
+
+TEST(Generator, CallbackHearsAllTokensAndStops) {
+  Fixture fixture(2);
+  const std::vector<Request> requests = {MakeRequest(MakePrompt(6, 1), 40),
+                                         MakeRequest(MakePrompt(6, 2), 40)};
+  std::vector<Tokens> heard(2);
+  Hooks hooks;
+  hooks.on_tokens = [&](std::size_t index, std::span<const TokenId> tokens) {
+    heard[index].insert(heard[index].end(), tokens.begin(), tokens.end());
+    return index == 1 || heard[index].size() < 10;
+  };
+  const std::vector<Result> results = fixture.generator.Generate(requests, hooks);
+  EXPECT_EQ(results[0].finish_reason, FinishReason::kStop);
+  EXPECT_LT(results[0].token_ids.size(), 18U);
+  EXPECT_EQ(results[1].finish_reason, FinishReason::kLength);
+  EXPECT_EQ(heard[0], results[0].token_ids);
+  EXPECT_EQ(heard[1], results[1].token_ids);
+}
+
+TEST(Generator, DeadlineEndsRunningAndWaitingTexts) {
+  Fixture fixture(1);
+  std::vector<Request> requests(2, MakeRequest(MakePrompt(6, 1), 60));
+  for (Request& request : requests) request.deadline_seconds = 1e-9;
+  for (const Result& result : fixture.generator.Generate(requests, {})) {
+    EXPECT_EQ(result.finish_reason, FinishReason::kDeadline);
+    EXPECT_TRUE(result.token_ids.empty());
+    EXPECT_EQ(result.statistics.prompt_tokens, 6);
+  }
+}
+
+TEST(Generator, ThrowingHookLeavesItUsable) {
+  Fixture fixture(1);
+  const Request request = MakeRequest(MakePrompt(6, 1), 20);
+  Hooks hooks;
+  hooks.poll = [] { throw std::runtime_error("interrupted"); };
+  EXPECT_THROW(fixture.generator.Generate({&request, 1}, hooks), std::runtime_error);
+  EXPECT_EQ(fixture.generator.free_rows(), 1);
+  EXPECT_EQ(fixture.generator.Generate({&request, 1}, {})[0].token_ids,
+            Continuation(request.prompt_ids, 20));
+}
+
+TEST(Generator, RefusesCallsFromItsOwnCallback) {
+  Fixture fixture(2);
+  const Request request = MakeRequest(MakePrompt(6, 1), 3);
+  ErrorCode code = ErrorCode::kInternal;
+  Hooks hooks;
+  hooks.poll = [&] { code = CodeOf([&] { fixture.generator.Generate({&request, 1}, {}); }); };
+  fixture.generator.Generate({&request, 1}, hooks);
+  EXPECT_EQ(code, ErrorCode::kUsage);
+}
+
+TEST(Generator, ChecksEveryRequestBeforeAnyRuns) {
+  Fixture fixture(2);
+  std::vector<Request> requests(2, MakeRequest(MakePrompt(6, 1), 3));
+  requests[1].prompt_ids.assign(129, 1);
+  EXPECT_EQ(CodeOf([&] { fixture.generator.Generate(requests, {}); }), ErrorCode::kCapacity);
+  requests[1] = MakeRequest(MakePrompt(6, 1), 123);
+  EXPECT_EQ(CodeOf([&] { fixture.generator.Generate(requests, {}); }), ErrorCode::kCapacity);
+  requests[1] = MakeRequest({}, 3);
+  EXPECT_EQ(CodeOf([&] { fixture.generator.Generate(requests, {}); }), ErrorCode::kUsage);
+  EXPECT_EQ(fixture.seen.runs, 0);
+  EXPECT_TRUE(fixture.generator.Generate({}, {}).empty());
+}
+
+TEST(Generator, MeasuresEveryWidthAndKeepsItsRows) {
+  Fixture fixture(2);
+  EXPECT_EQ(fixture.generator.Measure(8, 8, 100, 3).size(), 3U);
+  EXPECT_EQ(fixture.generator.Measure(16, 1, 0, 2).size(), 2U);
+  EXPECT_EQ(CodeOf([&] { fixture.generator.Measure(3, 3, 0, 1); }), ErrorCode::kUsage);
+  EXPECT_EQ(CodeOf([&] { fixture.generator.Measure(8, 8, 129, 1); }), ErrorCode::kUsage);
+  const Request request = MakeRequest(MakePrompt(6, 1), 20);
+  EXPECT_EQ(fixture.generator.Generate({&request, 1}, {})[0].token_ids,
+            Continuation(request.prompt_ids, 20));
+  SessionHandle session(fixture.generator);
+  EXPECT_EQ(CodeOf([&] { fixture.generator.Measure(8, 8, 0, 1); }), ErrorCode::kBusy);
+}
+
+TEST(Generator, ClosedOneRefuses) {
+  Fixture fixture(1);
+  fixture.generator.Close();
+  const Request request = MakeRequest(MakePrompt(6, 1), 20);
+  EXPECT_EQ(CodeOf([&] { fixture.generator.Generate({&request, 1}, {}); }), ErrorCode::kUsage);
+}
+
+}  // namespace
+}  // namespace ptgc

@@ -1,0 +1,70 @@
+#include <gtest/gtest.h>
+
+#include "counted_new.h"
+#include "ngram_drafter.h"
+
+namespace ptgc {
+namespace {
+
+using Tokens = std::vector<TokenId>;
+
+Tokens DraftOf(const Tokens& text, int limit, int min_size = 1, int max_size = 4,
+               int* match_length = nullptr) {
+  Proposal proposal(TreeSpec::Chain(8));
+  NgramDrafter drafter(min_size, max_size);
+  drafter.Draft(text, limit, proposal);
+  if (match_length != nullptr) *match_length = proposal.match_length();
+  return {proposal.tokens().begin(), proposal.tokens().end()};
+}
+
+TEST(NgramDrafter, LongestMatchWins) {
+  int match_length = 0;
+  const Tokens text = {1, 2, 3, 40, 9, 2, 3, 50, 9, 3, 60, 1, 2, 3};
+  EXPECT_EQ(DraftOf(text, 2, 1, 4, &match_length), (Tokens{40, 9}));
+  EXPECT_EQ(match_length, 3);
+}
+
+TEST(NgramDrafter, MostRecentOfEqualMatchesWins) {
+  EXPECT_EQ(DraftOf({2, 3, 40, 8, 2, 3, 50, 9, 2, 3}, 1), (Tokens{50}));
+}
+
+TEST(NgramDrafter, MatchIsNoLongerThanItsMaximum) {
+  int match_length = 0;
+  const Tokens text = {1, 2, 3, 40, 9, 2, 3, 50, 1, 2, 3};
+  EXPECT_EQ(DraftOf(text, 1, 1, 2, &match_length), (Tokens{50}));
+  EXPECT_EQ(match_length, 2);
+}
+
+TEST(NgramDrafter, ShorterMatchThanMinimumIsNone) {
+  EXPECT_EQ(DraftOf({1, 2, 9, 2}, 4, 2), Tokens{});
+  EXPECT_EQ(DraftOf({1, 2, 9, 1, 2}, 1, 2), (Tokens{9}));
+}
+
+TEST(NgramDrafter, ContinuationRepeatsItselfAtTheEnd) {
+  EXPECT_EQ(DraftOf({7, 1, 2, 1, 2}, 5, 2), (Tokens{1, 2, 1, 2, 1}));
+  EXPECT_EQ(DraftOf({5, 5}, 3), (Tokens{5, 5, 5}));
+}
+
+TEST(NgramDrafter, MatchAtTheStartIsFound) {
+  EXPECT_EQ(DraftOf({1, 2, 9, 8, 1, 2}, 2, 2), (Tokens{9, 8}));
+}
+
+TEST(NgramDrafter, NothingToFindInShortText) {
+  EXPECT_EQ(DraftOf({}, 4), Tokens{});
+  EXPECT_EQ(DraftOf({1}, 4), Tokens{});
+  EXPECT_EQ(DraftOf({1, 2, 3}, 4), Tokens{});
+}
+
+TEST(NgramDrafter, AllocatesNothing) {
+  Tokens text;
+  for (int i = 0; i < 2000; ++i) text.push_back(i % 611);
+  Proposal proposal(TreeSpec::Chain(15));
+  NgramDrafter drafter(2, 8);
+  const long before = NumAllocations();
+  drafter.Draft(text, 15, proposal);
+  EXPECT_EQ(NumAllocations(), before);
+  EXPECT_EQ(proposal.size(), 15);
+}
+
+}  // namespace
+}  // namespace ptgc

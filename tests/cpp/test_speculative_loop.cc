@@ -1,0 +1,239 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "counted_new.h"
+#include "generation.h"
+#include "schedule.h"
+#include "speculative_loop.h"
+#include "substitute_engine.h"
+
+namespace ptgc {
+namespace {
+
+using Tokens = std::vector<TokenId>;
+
+// A loop over a batch of sessions, driven by hand.
+class Loop {
+ public:
+  Loop(int batch, DrafterPlan drafter, TreeSpec tree, std::set<std::string> absent_inputs = {})
+      : bundle_(SubstituteBundle(batch, drafter)) {
+    bundle_.plan.tree = std::move(tree);
+    target_ =
+        std::make_unique<Target>(std::make_unique<SubstituteEngine>(seen, std::move(absent_inputs)),
+                                 bundle_.roles.at("target"), bundle_.shapes);
+    const SessionLimits limits{bundle_.shapes.max_length, bundle_.model.context_length, kVocabSize};
+    for (int row = 0; row < batch; ++row) {
+      owned_.push_back(std::make_unique<Session>(row, limits, drafter));
+      sessions.push_back(owned_.back().get());
+    }
+    loop = std::make_unique<SpeculativeLoop>(
+        *target_, bundle_.plan, bundle_.shapes,
+        DraftLength(DraftLengthMode::kFixed, CostCurve(bundle_.shapes.widths, {}),
+                    bundle_.shapes.verify_width),
+        bundle_.plan.tree.num_nodes() - 1, sessions);
+  }
+
+  // Runs every session to `count` new tokens and gives those.
+  std::vector<Tokens> Finish(int count) {
+    std::vector<int> ends;
+    for (Session* session : sessions) ends.push_back(session->length() + count);
+    while (true) {
+      std::vector<Turn> turns;
+      for (std::size_t i = 0; i < sessions.size(); ++i) {
+        if (sessions[i]->length() >= ends[i]) continue;
+        Turn turn;
+        turn.session = sessions[i];
+        turn.max_new_tokens = ends[i] - sessions[i]->length();
+        turn.may_draft = true;
+        turns.push_back(turn);
+      }
+      if (turns.empty()) break;
+      loop->Round(turns);
+      ++rounds;
+      for (const Turn& turn : turns) {
+        accepted += turn.accepted;
+        rejected += static_cast<int>(turn.drafted.size()) - turn.accepted;
+      }
+    }
+    std::vector<Tokens> texts;
+    for (std::size_t i = 0; i < sessions.size(); ++i) {
+      const auto text = sessions[i]->tokens().last(static_cast<std::size_t>(count));
+      texts.emplace_back(text.begin(), text.end());
+    }
+    return texts;
+  }
+
+  Observations seen;
+  std::vector<Session*> sessions;
+  std::unique_ptr<SpeculativeLoop> loop;
+  int rounds = 0;
+  int accepted = 0;
+  int rejected = 0;
+
+ private:
+  Bundle bundle_;
+  std::unique_ptr<Target> target_;
+  std::vector<std::unique_ptr<Session>> owned_;
+};
+
+// Knows the language: fills a binary tree with the right token in one child and a wrong one in the
+// other, and now and then with wrong ones only.
+class OracleDrafter : public Drafter {
+ public:
+  void Begin() override {}
+  void Draft(std::span<const TokenId> text, int limit, Proposal& proposal) override {
+    const TreeSpec& tree = proposal.tree();
+    std::vector<Tokens> paths = {Tokens(text.begin(), text.end())};
+    for (int node = 1; node <= limit; ++node) {
+      Tokens path = paths[static_cast<std::size_t>(tree.parent(node))];
+      const TokenId right = NextToken(path);
+      const bool is_right = (node + static_cast<int>(text.size())) % 3 == 0;
+      path.push_back(is_right ? right : (right + 1) % kVocabSize);
+      proposal.Append(path.back());
+      paths.push_back(std::move(path));
+    }
+  }
+  void Accept(std::span<const int>) override {}
+};
+
+class LoopOverBatch : public testing::TestWithParam<int> {};
+
+TEST_P(LoopOverBatch, SpeculativeTextEqualsPlainText) {
+  Loop loop(GetParam(), NgramPlan(), TreeSpec::Chain(7));
+  std::vector<Tokens> expected;
+  for (int row = 0; row < GetParam(); ++row) {
+    const Tokens prompt = MakePrompt(3 + row * 19, row);  // Ragged, up to more than two chunks.
+    loop.sessions[static_cast<std::size_t>(row)]->Append(prompt);
+    expected.push_back(Continuation(prompt, 80));
+  }
+  EXPECT_EQ(loop.Finish(80), expected);
+  EXPECT_EQ(loop.seen.broken_texts, 0);
+  EXPECT_EQ(loop.seen.out_of_bounds, 0);
+  EXPECT_GT(loop.accepted, 20);
+  EXPECT_GT(loop.rejected, 5);
+  EXPECT_LT(loop.rounds, 60);
+}
+
+TEST_P(LoopOverBatch, TreesKeepTheirLongestBranch) {
+  const TreeSpec tree({-1, 0, 0, 1, 1, 2, 2});
+  Loop loop(GetParam(), {}, tree);
+  std::vector<Tokens> expected;
+  for (int row = 0; row < GetParam(); ++row) {
+    const Tokens prompt = MakePrompt(5 + row * 7, row);
+    Session& session = *loop.sessions[static_cast<std::size_t>(row)];
+    session.set_drafter(std::make_unique<OracleDrafter>());
+    session.Append(prompt);
+    expected.push_back(Continuation(prompt, 60));
+  }
+  EXPECT_EQ(loop.Finish(60), expected);
+  EXPECT_EQ(loop.seen.broken_texts, 0);
+  EXPECT_GT(loop.accepted, 20);
+  EXPECT_GT(loop.rejected, 20);
+}
+
+TEST_P(LoopOverBatch, GraphWithoutTreeMaskReadsChains) {
+  Loop loop(GetParam(), NgramPlan(), TreeSpec::Chain(7), {"tree_mask"});
+  std::vector<Tokens> expected;
+  for (Session* session : loop.sessions) {
+    const Tokens prompt = MakePrompt(20, session->row());
+    session->Append(prompt);
+    expected.push_back(Continuation(prompt, 40));
+  }
+  EXPECT_EQ(loop.Finish(40), expected);
+}
+
+INSTANTIATE_TEST_SUITE_P(Batches, LoopOverBatch, testing::Values(1, 3));
+
+TEST(SpeculativeLoop, ReadsPromptsInChunks) {
+  Loop loop(1, {}, TreeSpec::Chain(0));
+  loop.sessions[0]->Append(MakePrompt(41, 1));
+  loop.Finish(1);
+  // 16 + 16, then 9 of the rest fit 16 better than 8 and 1.
+  EXPECT_EQ(loop.rounds, 3);
+  EXPECT_EQ(loop.sessions[0]->committed(), 41);
+}
+
+TEST(SpeculativeLoop, PromptIsReadWhileOthersDecode) {
+  Loop loop(2, NgramPlan(), TreeSpec::Chain(7));
+  const Tokens first = MakePrompt(4, 1);
+  loop.sessions[0]->Append(first);
+  std::vector<Turn> turns(1);
+  turns[0].session = loop.sessions[0];
+  turns[0].max_new_tokens = 40;
+  turns[0].may_draft = true;
+  loop.loop->Round(turns);
+  const Tokens second = MakePrompt(45, 2);
+  loop.sessions[1]->Append(second);
+  const Tokens expected_first = Continuation(first, 41);
+  EXPECT_EQ(loop.Finish(40),
+            (std::vector<Tokens>{{expected_first.begin() + 1, expected_first.end()},
+                                 Continuation(second, 40)}));
+  EXPECT_EQ(loop.seen.broken_texts, 0);
+}
+
+TEST(SpeculativeLoop, EndTokenCutsAcceptedDrafts) {
+  const Tokens prompt = MakePrompt(6, 3);
+  const Tokens text = Continuation(prompt, 60);
+  Loop loop(1, NgramPlan(), TreeSpec::Chain(7));
+  Session& session = *loop.sessions[0];
+  session.Append(prompt);
+  loop.Finish(20);
+  const Tokens eos = {text[24]};
+  const auto first = std::find(text.begin() + 20, text.end(), eos[0]);
+  Turn turn;
+  turn.session = &session;
+  turn.eos_token_ids = eos;
+  turn.may_draft = true;
+  while (!turn.ended) {
+    turn.max_new_tokens = 40;
+    loop.loop->Round({&turn, 1});
+  }
+  EXPECT_EQ(session.tokens().back(), eos[0]);
+  EXPECT_EQ(session.length(), 6 + static_cast<int>(first - text.begin()) + 1);
+  EXPECT_EQ(session.committed(), session.length() - 1);
+}
+
+TEST(SpeculativeLoop, RewoundTextIsWrittenAgain) {
+  const Tokens prompt = MakePrompt(10, 4);
+  Loop loop(1, NgramPlan(), TreeSpec::Chain(7));
+  loop.sessions[0]->Append(prompt);
+  const Tokens once = loop.Finish(50)[0];
+  loop.sessions[0]->Rewind(50);
+  EXPECT_EQ(loop.Finish(50)[0], once);
+  loop.sessions[0]->Rewind(13);
+  Tokens other(prompt);
+  other.insert(other.end(), once.begin(), once.begin() + 37);
+  other.push_back(22);
+  loop.sessions[0]->Append(Tokens{22});
+  EXPECT_EQ(loop.Finish(12)[0], Continuation(other, 12));
+  EXPECT_EQ(loop.seen.broken_texts, 0);
+}
+
+TEST(SpeculativeLoop, AllocatesNothingInSteadyState) {
+  Loop loop(3, NgramPlan(), TreeSpec::Chain(7));
+  for (Session* session : loop.sessions) session->Append(MakePrompt(10, session->row()));
+  loop.Finish(90);  // Binds every shape and both capacities.
+  std::vector<Request> requests(3);
+  std::vector<Generation> generations;
+  for (Request& request : requests) {
+    request.prompt_ids = {1, 2, 3};
+    request.max_new_tokens = 100;
+    generations.emplace_back(request, Clock::now());
+  }
+  Schedule schedule(generations, loop.sessions, /*fresh=*/true);
+  const Schedule::OnTokens on_tokens = [](std::size_t, std::span<const TokenId>) { return true; };
+  schedule.Record(loop.loop->Round(schedule.NextTurns()), on_tokens);
+  const long before = NumAllocations();
+  double host_seconds = 0;
+  for (int i = 0; i < 12; ++i) {
+    const RoundReport report = loop.loop->Round(schedule.NextTurns());
+    schedule.Record(report, on_tokens);
+    host_seconds += report.round_seconds - report.engine_seconds;
+  }
+  EXPECT_EQ(NumAllocations(), before);
+  RecordProperty("host_nanoseconds_per_round", static_cast<int>(host_seconds / 12 * 1e9));
+}
+
+}  // namespace
+}  // namespace ptgc

@@ -1,0 +1,102 @@
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "substitute_engine.h"
+#include "target.h"
+
+namespace ptgc {
+namespace {
+
+using Ids = std::vector<std::int64_t>;
+
+// Keeps the inputs of its last call as the graph would see them.
+class RecordingEngine : public Engine {
+ public:
+  bool HasInput(std::string_view) const override { return true; }
+  std::unique_ptr<Call> Bind(std::span<const Tensor> inputs, std::span<const Tensor>) override {
+    bound.emplace_back(inputs.begin(), inputs.end());
+    struct Nothing : Call {
+      void Run() override {}
+    };
+    return std::make_unique<Nothing>();
+  }
+  std::vector<std::vector<Tensor>> bound;
+};
+
+struct Fixture {
+  explicit Fixture(int batch) {
+    auto owned = std::make_unique<RecordingEngine>();
+    engine = owned.get();
+    const Bundle bundle = SubstituteBundle(batch, NgramPlan());
+    target = std::make_unique<Target>(std::move(owned), bundle.roles.at("target"), bundle.shapes);
+  }
+  Ids Input(const std::string& name) const {
+    for (const Tensor& tensor : engine->bound.back()) {
+      if (tensor.name != name) continue;
+      std::size_t size = 1;
+      for (std::int64_t dim : tensor.shape) size *= static_cast<std::size_t>(dim);
+      if (tensor.dtype == DType::kBool) {
+        const bool* data = static_cast<const bool*>(tensor.data);
+        return {data, data + size};
+      }
+      const std::int64_t* data = static_cast<const std::int64_t*>(tensor.data);
+      return {data, data + size};
+    }
+    return {};
+  }
+  RecordingEngine* engine;
+  std::unique_ptr<Target> target;
+};
+
+TEST(Target, PadsRowsWithTheLastValidPosition) {
+  Fixture fixture(2);
+  const std::vector<TokenId> text = {5, 6, 7};
+  std::vector<RowInput> rows(2);
+  rows[0].tokens = text;
+  rows[0].write_index = 10;
+  rows[1].write_index = 4;
+  fixture.target->Forward(rows, 4, 1);
+  EXPECT_EQ(fixture.Input("input_ids"), (Ids{5, 6, 7, 0, 0, 0, 0, 0}));
+  EXPECT_EQ(fixture.Input("position_ids"), (Ids{10, 11, 12, 12, 3, 3, 3, 3}));
+  EXPECT_EQ(fixture.Input("write_index"), (Ids{10, 4}));
+  EXPECT_EQ(fixture.Input("row_count"), (Ids{3, 0}));
+  EXPECT_EQ(fixture.Input("logits_rows"), (Ids{2, 0}));
+}
+
+TEST(Target, MasksTextTreeAndPadding) {
+  Fixture fixture(1);
+  const std::vector<TokenId> text = {5, 6};
+  const std::vector<TokenId> drafts = {7, 8};
+  const TreeSpec tree({-1, 0, 0});
+  std::vector<RowInput> rows(1);
+  rows[0].tokens = text;
+  rows[0].drafts = drafts;
+  rows[0].tree = &tree;
+  fixture.target->Forward(rows, 8, 8);
+  const Ids mask = fixture.Input("tree_mask");
+  EXPECT_EQ(Ids(mask.begin(), mask.begin() + 8), (Ids{1, 0, 0, 0, 0, 0, 0, 0}));
+  EXPECT_EQ(Ids(mask.begin() + 8, mask.begin() + 16), (Ids{1, 1, 0, 0, 0, 0, 0, 0}));
+  EXPECT_EQ(Ids(mask.begin() + 16, mask.begin() + 24), (Ids{1, 1, 1, 0, 0, 0, 0, 0}));
+  EXPECT_EQ(Ids(mask.begin() + 24, mask.begin() + 32), (Ids{1, 1, 0, 1, 0, 0, 0, 0}));
+  EXPECT_EQ(Ids(mask.begin() + 32, mask.begin() + 40), (Ids{0, 0, 0, 0, 1, 0, 0, 0}));
+  EXPECT_EQ(fixture.Input("position_ids"), (Ids{0, 1, 2, 2, 2, 2, 2, 2}));
+  EXPECT_EQ(fixture.Input("logits_rows"), (Ids{1, 2, 3, 3, 3, 3, 3, 3}));
+}
+
+TEST(Target, BindsEveryShapePointOnce) {
+  Fixture fixture(1);
+  const std::vector<RowInput> rows(1);
+  for (int i = 0; i < 3; ++i) {
+    fixture.target->Forward(rows, 1, 1);
+    fixture.target->Forward(rows, 8, 8);
+    fixture.target->Forward(rows, 8, 1);
+  }
+  EXPECT_EQ(fixture.engine->bound.size(), 3U);
+  fixture.target->kv_cache().Grow(49, 0);
+  fixture.target->Forward(rows, 1, 1);
+  EXPECT_EQ(fixture.engine->bound.size(), 4U);
+}
+
+}  // namespace
+}  // namespace ptgc
