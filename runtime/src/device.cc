@@ -10,18 +10,27 @@
 namespace ptgc {
 namespace {
 
-// The processor's name as the kernel gives it, or its architecture.
-std::string ProcessorModel() {
-  std::ifstream board(
-      "/proc/device-tree/model");  // Present on boards, where cpuinfo names no model.
-  std::string line;
-  if (board && std::getline(board, line, '\0') && !line.empty()) return line;
+// What follows the colon in the first line of /proc/cpuinfo that starts with `key`.
+std::string CpuInfo(const std::string& key) {
   std::ifstream file("/proc/cpuinfo");
+  std::string line;
   while (std::getline(file, line)) {
-    if (line.rfind("model name", 0) != 0) continue;
     const std::size_t colon = line.find(':');
-    if (colon != std::string::npos) return line.substr(colon + 1);
+    if (colon == std::string::npos || line.rfind(key, 0) != 0) continue;
+    const std::size_t end = line.find_last_not_of(" \t", colon - 1) + 1;
+    if (end == key.size()) return line.substr(colon + 1);
   }
+  return "";
+}
+
+// The board's or the processor's name as the kernel gives it, or the architecture. Virtual machines
+// give several processors one name, which family and model tell apart.
+std::string ProcessorModel() {
+  std::ifstream board("/proc/device-tree/model");
+  std::string name;
+  if (board && std::getline(board, name, '\0') && !name.empty()) return name;
+  name = CpuInfo("model name");
+  if (!name.empty()) return name + " " + CpuInfo("cpu family") + " " + CpuInfo("model");
   utsname system{};
   return uname(&system) == 0 ? system.machine : "processor";
 }

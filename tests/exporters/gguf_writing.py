@@ -109,7 +109,8 @@ def _fields(config: Any) -> dict[str, Any]:
 
 def _converted(config: Any, stored: str, values: _Array) -> _Array:
     if config.model_type == "gpt2" and stored.endswith(_TRANSPOSED):
-        return values.T
+        flipped: _Array = values.T
+        return flipped
     if config.model_type != "llama" or not (".attn_q." in stored or ".attn_k." in stored):
         return values
     heads = config.num_attention_heads if ".attn_q." in stored else config.num_key_value_heads

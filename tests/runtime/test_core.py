@@ -71,7 +71,7 @@ def test_speculation_takes_fewer_rounds(single: Path) -> None:
 
 
 def test_autoregressive_build_drafts_nothing(tmp_path: Path) -> None:
-    generator = load(write_toy_build(tmp_path, autoregressive(), ShapePlan(1, 64, (1, 16), 1, (96,))))
+    generator = load(write_toy_build(tmp_path, autoregressive(), ShapePlan(1, 80, (1, 16), 1, (96,))))
     result = generator.generate([request(PROMPTS[1])])[0]
     assert result.token_ids == WEIGHTS.continuation(PROMPTS[1], 30)
     assert result.statistics.plain_rounds == result.statistics.rounds == 29
@@ -238,7 +238,7 @@ def test_damaged_build_is_refused(single: Path) -> None:
 
 
 def test_library_that_is_absent_or_wrong(single: Path) -> None:
-    with pytest.raises(errors.BackendError):
+    with pytest.raises(errors.BackendError, match="Cannot open"):
         _core.Generator(str(single), library="/nonexistent/libonnxruntime.so")
 
 

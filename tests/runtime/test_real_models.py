@@ -83,11 +83,22 @@ def test_quantised_ngram_equals_plain_decoding(name: str, batch: int, precision:
     assert sum(r.statistics.accepted_tokens for r in drafted) > 0
 
 
-def test_int8_knows_the_capital_of_france(place: Path) -> None:
+def test_int8_knows_the_capital_of_france_and_chats(place: Path) -> None:
     bundle, build = real_build(place, "smollm2-135m-instruct", "int8", 1)
     with Generator(bundle, build=build) as generator:
-        result = generator.generate(
-            [{"role": "user", "content": "What is the capital of France?"}], max_new_tokens=32
-        )
-    assert "Paris" in result.text
-    assert result.finish_reason == "eos"
+        assert generator.generate("The capital of France is", max_new_tokens=4).text.startswith(" Paris")
+        answer = generator.generate([{"role": "user", "content": "Count from 1 to 5."}], max_new_tokens=96)
+    assert "1" in answer.text
+    assert "<|im_end|>" not in answer.text
+
+
+def test_the_chat_template_gives_the_ids_of_transformers(place: Path) -> None:
+    from transformers import AutoTokenizer
+
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi, où es-tu?"}]
+    tokenizer = AutoTokenizer.from_pretrained(real_model("smollm2-135m-instruct"))
+    expected_ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    bundle, build = real_build(place, "smollm2-135m-instruct", "int8", 1)
+    with Generator(bundle, build=build) as generator:
+        assert generator.codec is not None
+        assert generator.codec.encode_messages(messages) == expected_ids

@@ -104,9 +104,7 @@ def toy_model(weights: Weights) -> ir.Model:
     op, constant = piece.op, piece.constant
     write_index = inputs["write_index"]
     keys, values = (inputs[port.name] for port in past)
-    round_ports = RoundPorts(
-        inputs["tree_mask"], write_index, inputs["row_count"], inputs["position_ids"], keys
-    )
+    round_ports = RoundPorts(inputs["tree_mask"], write_index, inputs["row_count"], inputs["position_ids"], keys)
     mask = AttentionMask(piece, round_ports).full()
     embedded = op("Gather", constant(weights.embedding), inputs["input_ids"])
     hidden = op("Add", embedded, op("Gather", constant(weights.position), inputs["position_ids"]))

@@ -41,14 +41,17 @@ const OrtApiBase* ApiBase(void* handle, const std::string& path) {
   return get_api_base();
 }
 
-Library OpenLibrary(const std::string& path) {
+void* OpenFile(const std::string& path) {
+  void* handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (handle != nullptr) return handle;
+  throw Error(ErrorCode::kBackend, std::string("Cannot open ONNX Runtime: ") + dlerror() + ".",
+              kInstall);
+}
+
+Library InitLibrary(void* handle, const std::string& path) {
   Library library;
-  library.handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (library.handle == nullptr) {
-    throw Error(ErrorCode::kBackend, std::string("Cannot open ONNX Runtime: ") + dlerror() + ".",
-                kInstall);
-  }
-  const OrtApiBase* base = ApiBase(library.handle, path);
+  library.handle = handle;
+  const OrtApiBase* base = ApiBase(handle, path);
   library.version = base->GetVersionString();
   const OrtApi* api = base->GetApi(ORT_API_VERSION);
   if (api == nullptr) {
@@ -66,19 +69,14 @@ const Library& SharedLibrary(const std::string& path) {
   static std::mutex mutex;
   static Library library;
   const std::lock_guard<std::mutex> lock(mutex);
-  if (library.handle == nullptr) {
-    library = OpenLibrary(path);
-  } else {
-    void* handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-    if (handle != nullptr) dlclose(handle);
-    if (handle != library.handle) {
-      throw Error(ErrorCode::kBackend,
-                  "This process already runs ONNX Runtime " + library.version +
-                      " from another file than '" + path + "'.",
-                  "Use one library per process.");
-    }
-  }
-  return library;
+  void* handle = OpenFile(path);  // The same file gives the same handle.
+  if (library.handle == nullptr) library = InitLibrary(handle, path);
+  if (handle == library.handle) return library;
+  dlclose(handle);
+  throw Error(ErrorCode::kBackend,
+              "This process already runs ONNX Runtime " + library.version +
+                  " from another file than '" + path + "'.",
+              "Use one library per process.");
 }
 
 ONNXTensorElementDataType ElementType(DType dtype) {

@@ -1,0 +1,144 @@
+"""Host cost: decoding beside bare engine runs of the same widths."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any, Protocol
+
+from engine_worker import Mode
+from figures import Spread
+from prompt_set import Prompt
+
+from ptgc.runtime import _core
+
+BARE_RUNS = 8
+"""Bare runs of every width before a text, and as many after it."""
+
+
+class Round(Protocol):
+    """What a trace says of a round."""
+
+    @property
+    def width(self) -> int:
+        """Rows that the engine ran."""
+
+    @property
+    def emitted_ids(self) -> Sequence[int]:
+        """Tokens written."""
+
+    @property
+    def engine_seconds(self) -> float:
+        """Inside the engine."""
+
+    @property
+    def round_seconds(self) -> float:
+        """The whole round."""
+
+
+@dataclass(frozen=True)
+class HostRun:
+    """One text and the bare runs around it."""
+
+    prompt: str
+    """Name of the prompt."""
+    mode: str
+    """How it was decoded."""
+    repeat: int
+    """Which time."""
+    new_tokens: int
+    """Tokens written."""
+    widths: dict[int, int]
+    """Rounds of decoding by width."""
+    decode_seconds: float
+    """From the first new token to the last."""
+    engine_seconds: float
+    """Inside the engine, by the trace."""
+    round_seconds: float
+    """Inside rounds, by the trace."""
+    bare_seconds: float
+    """The same rounds as bare engine runs."""
+
+    @property
+    def rounds(self) -> int:
+        """Rounds of decoding."""
+        return sum(self.widths.values())
+
+    @property
+    def ratio(self) -> float:
+        """Decoding over bare runs: what we hold ourselves to."""
+        return self.decode_seconds / self.bare_seconds
+
+    @property
+    def engine_ratio(self) -> float:
+        """Engine calls while decoding over bare runs: how much of the ratio is the engine's."""
+        return self.engine_seconds / self.bare_seconds
+
+    @property
+    def host_microseconds(self) -> float:
+        """Outside the engine, a round."""
+        return (self.decode_seconds - self.engine_seconds) / self.rounds * 1e6
+
+    def to_json(self) -> dict[str, Any]:
+        """For reports."""
+        return asdict(self)
+
+
+def decode_rounds(trace: Sequence[Round]) -> list[Round]:
+    """The rounds after the one that wrote the first token, which ends prefill."""
+    first = next((at for at, round_ in enumerate(trace) if round_.emitted_ids), len(trace))
+    return list(trace[first + 1 :])
+
+
+def bare_sum(widths: Mapping[int, int], samples: Mapping[int, Sequence[float]]) -> float:
+    """Seconds of so many rounds of each width, each as long as the median of its samples."""
+    return sum(count * median(samples[width]) for width, count in widths.items())
+
+
+def measure_host_run(core: _core.Generator, prompt: Prompt, mode: Mode, max_new_tokens: int, repeat: int) -> HostRun:
+    """Write a text between two series of bare runs, half of the text being in their cache.
+
+    Which widths will occur is known only afterwards, so the first series is of those widths that are verified.
+    """
+    past = len(prompt.ids) + max_new_tokens // 2
+    likely = [1] if mode is Mode.PLAIN else [width for width in core.widths if width <= core.verify_width]
+    samples = {width: bare_runs(core, width, past) for width in likely}
+    request = _core.Request(list(prompt.ids), max_new_tokens, plain=mode is Mode.PLAIN, trace=True)
+    result = core.generate([request])[0]
+    rounds = decode_rounds(result.trace)
+    widths = dict(Counter(round_.width for round_ in rounds))
+    for width in widths:
+        samples.setdefault(width, []).extend(bare_runs(core, width, past))
+    return HostRun(
+        prompt=prompt.name,
+        mode=mode.value,
+        repeat=repeat,
+        new_tokens=len(result.token_ids),
+        widths=widths,
+        decode_seconds=result.statistics.decode_seconds,
+        engine_seconds=sum(round_.engine_seconds for round_ in rounds),
+        round_seconds=sum(round_.round_seconds for round_ in rounds),
+        bare_seconds=bare_sum(widths, samples),
+    )
+
+
+def bare_runs(core: _core.Generator, width: int, past_length: int) -> list[float]:
+    """Seconds of bare runs of a width, without the first, which finds cold caches."""
+    logits = min(width, core.verify_width)
+    return list(core.measure(width, logits, past_length, BARE_RUNS + 1))[1:]
+
+
+def summarize_host_runs(runs: Sequence[HostRun]) -> dict[str, Any]:
+    """The figures of a build, by mode."""
+    found = {}
+    for mode in dict.fromkeys(run.mode for run in runs):
+        own = [run for run in runs if run.mode == mode]
+        found[mode] = {
+            "ratio": Spread.of(run.ratio for run in own).to_json(),
+            "engine_ratio": Spread.of(run.engine_ratio for run in own).to_json(),
+            "host_microseconds": Spread.of(run.host_microseconds for run in own).to_json(),
+            "round_microseconds": 1e6 * median(run.decode_seconds / run.rounds for run in own),
+        }
+    return found
