@@ -184,12 +184,12 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def list_files(folder: Path, *, exclude: Sequence[str] = ()) -> tuple[FileEntry, ...]:
-    """Entries for every file below a folder, by path, the excluded names apart."""
+def list_files(folder: Path) -> tuple[FileEntry, ...]:
+    """Entries for every file below a folder, by path."""
     found = []
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder).as_posix()
-        if path.is_file() and relative not in exclude and not path.name.startswith(".writing"):
+        if path.is_file():
             found.append(FileEntry(relative, path.stat().st_size, sha256(path)))
     return tuple(found)
 

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from ptgc.errors import StorageError
 
-_LOCK = ".writing"
 _FULL = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the quota is used up",
@@ -63,12 +62,9 @@ def staged_directory(final: Path, *, replace: bool) -> Iterator[Path]:
     with storage_errors(final):
         final.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(final)
-        staging = Path(tempfile.mkdtemp(prefix=f".{final.name}.partial-", dir=final.parent))
-        lock = os.open(staging / _LOCK, os.O_CREAT | os.O_RDWR)
+        staging, lock = _make_staging(final)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
             yield staging
-            (staging / _LOCK).unlink()
             staging.chmod(0o755)
             _sync(staging)
             _rename(staging, final, replace=replace)
@@ -79,17 +75,28 @@ def staged_directory(final: Path, *, replace: bool) -> Iterator[Path]:
             os.close(lock)
 
 
+def _make_staging(final: Path) -> tuple[Path, int]:
+    """A new hidden directory beside `final`, and the lock on it that says that its writer lives."""
+    while True:
+        staging = Path(tempfile.mkdtemp(prefix=f".{final.name}.partial-", dir=final.parent))
+        lock = os.open(staging, os.O_RDONLY)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if staging.exists():
+            return staging, lock
+        os.close(lock)  # taken for abandoned, and removed, before it was locked
+
+
 def _remove_abandoned(final: Path) -> None:
     """Remove what killed processes left behind: staging directories that nobody holds the lock of."""
     for leftover in final.parent.glob(f".{final.name}.partial-*"):
         try:
-            lock = os.open(leftover / _LOCK, os.O_RDWR)
+            lock = os.open(leftover, os.O_RDONLY)
         except OSError:
-            continue  # just being made, or already being removed
+            continue  # being removed by another process
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            continue
+            continue  # its writer lives
         else:
             shutil.rmtree(leftover, ignore_errors=True)
         finally:

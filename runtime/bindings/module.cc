@@ -27,7 +27,8 @@ namespace {
 // How often a running generation looks for Ctrl-C; taking the GIL may have to wait for others.
 constexpr double kSecondsBetweenSignalChecks = 0.05;
 
-using Callback = std::optional<nb::typed<nb::callable, bool(int, std::vector<TokenId>)>>;
+using Callback =
+    std::optional<nb::typed<nb::callable, std::optional<bool>(int, nb::typed<nb::list, int>)>>;
 
 // The class of ptgc.errors that carries this code.
 nb::object ErrorClass(ErrorCode code) {

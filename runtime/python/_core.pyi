@@ -2,18 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+
 class Request:
     """One text to write."""
 
-    def __init__(
-        self,
-        prompt_ids: Sequence[int],
-        max_new_tokens: int,
-        eos_token_ids: Sequence[int] = [],
-        plain: bool = False,
-        deadline_seconds: float = 0.0,
-        trace: bool = False,
-    ) -> None: ...
+    def __init__(self, prompt_ids: Sequence[int], max_new_tokens: int, eos_token_ids: Sequence[int] = [], plain: bool = False, deadline_seconds: float = 0.0, trace: bool = False) -> None: ...
+
     @property
     def prompt_ids(self) -> list[int]:
         """What to continue; in a session, what to add first."""
@@ -153,7 +147,7 @@ class Session:
     def append(self, token_ids: Sequence[int]) -> None:
         """Adds a prompt or a part of one."""
 
-    def generate(self, request: Request, on_tokens: Callable[[int, Sequence[int]], bool] | None = None) -> Result:
+    def generate(self, request: Request, on_tokens: Callable[[int, list[int]], bool | None] | None = None) -> Result:
         """Continues the text, after adding the request's prompt, if any."""
 
     def rewind(self, count: int) -> None:
@@ -179,18 +173,9 @@ class Session:
 class Generator:
     """A loaded build; many threads may use one."""
 
-    def __init__(
-        self,
-        build_directory: str,
-        num_threads: int = 0,
-        library: str = "",
-        cost_curve: Mapping[int, float] = {},
-        draft_length: str = "measured",
-        num_draft_tokens: int = -1,
-    ) -> None: ...
-    def generate(
-        self, requests: Sequence[Request], on_tokens: Callable[[int, Sequence[int]], bool] | None = None
-    ) -> list[Result]:
+    def __init__(self, build_directory: str, num_threads: int = 0, library: str = '', cost_curve: Mapping[int, float] = {}, draft_length: str = 'measured', num_draft_tokens: int = -1) -> None: ...
+
+    def generate(self, requests: Sequence[Request], on_tokens: Callable[[int, list[int]], bool | None] | None = None) -> list[Result]:
         """
         Writes any number of texts; `on_tokens(index, ids)` ends a text by returning False.
         """
@@ -206,22 +191,31 @@ class Generator:
 
     @property
     def batch_size(self) -> int: ...
+
     @property
     def max_length(self) -> int: ...
+
     @property
     def context_length(self) -> int: ...
+
     @property
     def vocab_size(self) -> int: ...
+
     @property
     def eos_token_ids(self) -> list[int]: ...
+
     @property
     def widths(self) -> list[int]: ...
+
     @property
     def verify_width(self) -> int: ...
+
     @property
     def free_rows(self) -> int: ...
+
     @property
     def load_seconds(self) -> float: ...
+
     @property
     def engine_library_version(self) -> str: ...
 

@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from build_choice import newest_builds, parse_precisions
+from build_choice import newest_builds, note_missing_costs, parse_precisions
 from engine_worker import GENAI_NGRAM, Mode
 from figures import rotated
 from genai_folder import PRECISIONS, genai_folder, genai_version, source_hash
@@ -24,7 +24,7 @@ from genai_report import ENGINES, Contestant, Run, summarize
 from genai_table import print_tables
 from prompt_set import CODE_EDIT, Prompt, PromptSet, read_prompts
 from provenance import provenance
-from report_output import check_report, positive, progress_bar, report_errors, write_report
+from report_output import check_report, positive, progress_bar, report_errors, result_console, write_report
 from rich.console import Console
 from worker_process import EngineWorker
 
@@ -33,8 +33,8 @@ from ptgc.runtime.costs import read_costs
 from ptgc.spec.bundle import Build, Bundle, open_bundle
 
 SCRIPT = "tools/bench/bench_genai.py"
-PAUSE_SECONDS = 0.05
-"""Between two texts, so that the threads of the last engine are asleep when the next one starts."""
+PAUSE_SECONDS = 0.1
+"""Between two texts: threads of the last engine spin for about 35 ms before they sleep."""
 
 Workers = dict[tuple[str, str], EngineWorker]
 
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(given)
     with report_errors() as status:
         report = measure(options, given)
-        print_tables(report, Console())
+        print_tables(report, result_console())
         write_report(report, options.report)
     return status.code
 
@@ -86,6 +86,8 @@ def measure(options: argparse.Namespace, arguments: Sequence[str]) -> dict[str, 
         precision: genai_folder(options.model, precision, lambda step: notes.print(step, markup=False))
         for precision in precisions
     }
+    for build in builds.values():
+        note_missing_costs(build, options.threads, notes)
     before = provenance(SCRIPT, arguments, bundle, options.threads)
     with ExitStack() as stack:
         workers = start_workers(stack, bundle, builds, folders, options.threads)

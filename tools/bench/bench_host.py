@@ -14,14 +14,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from build_choice import builds_here, newest_build, parse_precisions, precision_of
+from build_choice import builds_here, newest_build, note_missing_costs, parse_precisions, precision_of
 from engine_worker import Mode
 from figures import Spread
 from host_cost import HostRun, measure_host_run, summarize_host_runs
 from host_table import print_tables
 from prompt_set import CODE_EDIT, PromptSet, read_prompts
 from provenance import provenance
-from report_output import check_report, positive, progress_bar, report_errors, write_report
+from report_output import check_report, positive, progress_bar, report_errors, result_console, write_report
 from rich.console import Console
 from worker_process import EngineWorker
 
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(given)
     with report_errors() as status:
         report = measure(options, given)
-        print_tables(report, Console())
+        print_tables(report, result_console())
         write_report(report, options.report)
     return status.code
 
@@ -80,6 +80,7 @@ def measure(options: argparse.Namespace, arguments: Sequence[str]) -> dict[str, 
         "builds": {},
     }
     for build in builds:
+        note_missing_costs(build, options.threads, notes)
         runs = list(host_runs(build, bundle, prompts, options, notes))
         report["builds"][build.manifest.id] = {
             "precision": precision_of(build),

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from rich.console import Console
+
 from ptgc.errors import BundleError, UsageError
+from ptgc.runtime.costs import read_costs
 from ptgc.spec.bundle import Build, Bundle
 
 DEVICE = "cpu"
@@ -57,6 +60,18 @@ def newest_builds(bundle: Bundle, precisions: Sequence[str], min_length: int) ->
     if problems:
         raise BundleError("\n".join(error.message for error in problems), "\n".join(error.action for error in problems))
     return found
+
+
+def note_missing_costs(build: Build, num_threads: int, notes: Console) -> None:
+    """Say that draft lengths will be guessed, where the build was not measured with so many threads."""
+    if read_costs(build, num_threads) is None:
+        notes.print(
+            f"Build '{build.manifest.id}' was not measured here with {num_threads} threads, so draft lengths are "
+            f"guessed. Measure it: ptgc build {build.path.parent.parent} --id {build.manifest.id} "
+            f"--stage compile --num-threads {num_threads}",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def precision_of(build: Build) -> str:

@@ -18,8 +18,9 @@ import time
 import traceback
 from collections.abc import Iterable, Sequence
 from enum import Enum
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, TextIO
 
 GENAI_NGRAM = {"ngram_size": 3, "max_draft_tokens": 4, "ngram_chained_lookup": True}
 """Settings of onnxruntime-genai's own n-gram speculation."""
@@ -34,13 +35,6 @@ class Mode(str, Enum):
     """One token a round."""
     NGRAM = "ngram"
     """Drafts are looked up in the text so far."""
-
-
-class Engine(Protocol):
-    """What a worker drives."""
-
-    def generate(self, ids: Sequence[int], max_new_tokens: int, mode: Mode) -> Answer:
-        """Write exactly `max_new_tokens` tokens."""
 
 
 class PtgcEngine:
@@ -83,14 +77,12 @@ class GenaiEngine:
     """A folder written by onnxruntime-genai's model builder."""
 
     def __init__(self, folder: Path, num_threads: int) -> None:
-        import onnxruntime_genai
-
-        self._library = onnxruntime_genai
-        config = onnxruntime_genai.Config(str(folder))
+        self._library: Any = import_module("onnxruntime_genai")
+        config = self._library.Config(str(folder))
         config.clear_providers()
         options = {"session_options": {"intra_op_num_threads": num_threads}}
         config.overlay(json.dumps({"model": {"eos_token_id": stand_in_eos(folder), "decoder": options}}))
-        self._model = onnxruntime_genai.Model(config)
+        self._model = self._library.Model(config)
 
     def generate(self, ids: Sequence[int], max_new_tokens: int, mode: Mode) -> Answer:
         """Write exactly `max_new_tokens` tokens."""
@@ -118,6 +110,9 @@ class GenaiEngine:
             "accepted_tokens": did["draft_tokens_accepted"],
             "extra_forward_passes": did["target_reanchor_forward_passes"],
         }
+
+
+Engine = PtgcEngine | GenaiEngine
 
 
 def stand_in_eos(folder: Path) -> int:

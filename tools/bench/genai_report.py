@@ -129,7 +129,7 @@ def summarize(runs: Sequence[Run], prompt_ids: Mapping[str, Sequence[int]]) -> d
     return {
         "precisions": {precision: _summarize_precision(table, precision, prompt_ids) for precision in precisions},
         "best": _compare_best(table),
-        "idle_cpu_share": _idle_cpu_share(runs),
+        "waiting": _waiting(runs),
     }
 
 
@@ -207,10 +207,13 @@ def _compare_best(table: Runs) -> dict[str, Any] | None:
     }
 
 
-def _idle_cpu_share(runs: Sequence[Run]) -> dict[str, float]:
-    """Processor time of waiting engines over the time that they waited."""
-    shares = {}
+def _waiting(runs: Sequence[Run]) -> dict[str, dict[str, float]]:
+    """What engines burnt while others had their turn: threads spin for a moment before they sleep."""
+    found = {}
     for engine in dict.fromkeys(run.engine for run in runs):
         own = [run for run in runs if run.engine == engine]
-        shares[engine] = sum(run.idle_cpu_seconds for run in own) / sum(run.idle_seconds for run in own)
-    return shares
+        found[engine] = {
+            "cpu_seconds_a_wait": median(run.idle_cpu_seconds for run in own),
+            "cpu_share": sum(run.idle_cpu_seconds for run in own) / sum(run.idle_seconds for run in own),
+        }
+    return found

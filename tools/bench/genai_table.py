@@ -23,8 +23,13 @@ def print_tables(report: dict[str, Any], console: Console) -> None:
         for pair, prompts in summary["differing_prompts"].items():
             if prompts:
                 console.print(f"{precision}, {pair}: {len(prompts)} texts differ", markup=False)
-    shares = ", ".join(f"{name} {share:.2%}" for name, share in report["idle_cpu_share"].items())
-    console.print(f"Processor time of engines while they waited: {shares}", markup=False)
+    for engine, waited in report["waiting"].items():
+        milliseconds = 1e3 * waited["cpu_seconds_a_wait"]
+        console.print(
+            f"{engine} while it waited for its turn: {milliseconds:.0f} ms of processor time a wait, "
+            f"{waited['cpu_share']:.2%} of the time",
+            markup=False,
+        )
 
 
 def _speeds(precisions: dict[str, Any]) -> Table:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
-from typing import Any, Protocol
+from typing import Any
 
 from engine_worker import Mode
 from figures import Spread
@@ -16,26 +16,6 @@ from ptgc.runtime import _core
 
 BARE_RUNS = 8
 """Bare runs of every width before a text, and as many after it."""
-
-
-class Round(Protocol):
-    """What a trace says of a round."""
-
-    @property
-    def width(self) -> int:
-        """Rows that the engine ran."""
-
-    @property
-    def emitted_ids(self) -> Sequence[int]:
-        """Tokens written."""
-
-    @property
-    def engine_seconds(self) -> float:
-        """Inside the engine."""
-
-    @property
-    def round_seconds(self) -> float:
-        """The whole round."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +66,7 @@ class HostRun:
         return asdict(self)
 
 
-def decode_rounds(trace: Sequence[Round]) -> list[Round]:
+def decode_rounds(trace: Sequence[_core.TraceRound]) -> list[_core.TraceRound]:
     """The rounds after the one that wrote the first token, which ends prefill."""
     first = next((at for at, round_ in enumerate(trace) if round_.emitted_ids), len(trace))
     return list(trace[first + 1 :])

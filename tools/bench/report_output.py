@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ptgc.errors import PtgcError, StorageError
 
+_WIDTH = 120
 _OTHER = "Name another file with --report."
 
 
@@ -41,6 +43,11 @@ def report_errors() -> Iterator[ExitStatus]:
     except KeyboardInterrupt:
         notes.print("Interrupted; no report was written.")
         status.code = 130
+
+
+def result_console() -> Console:
+    """Where tables go: stdout, as wide as they need where that is no terminal."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
 
 
 @contextmanager

@@ -1,0 +1,232 @@
+"""The command line as a user meets it: results, errors, exit codes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from ptgc.cli.app import app
+from tests.bundles import build_id, real_build, tiny_build
+from tests.models import prompt, save, tiny_model
+
+BUILD = build_id("float32", 1)
+
+
+def run(*arguments: object) -> Result:
+    result: Any = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code != 3, result.output
+    return result
+
+
+def error(result: Result) -> dict[str, str]:
+    """The error that `--json` prints."""
+    assert result.exit_code == 1, result.output
+    found: dict[str, str] = json.loads(result.stdout)["error"]
+    assert set(found) == {"code", "message", "action"}
+    return found
+
+
+@pytest.fixture
+def bundle(place: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_build(place, "llama"), tmp_path / "bundle"))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save(tiny_model("llama"), tmp_path_factory.mktemp("checkpoint"))
+
+
+def ids(length: int) -> str:
+    return ",".join(str(token) for token in prompt(length))
+
+
+def test_export_build_run_check_inspect(checkpoint: Path, tmp_path: Path, cache_folder: Path) -> None:
+    bundle = tmp_path / "bundle"
+    made = run("export", checkpoint, "-o", bundle, "--strategy", "ngram", "--num-draft-tokens", 4, "--json")
+    assert made.exit_code == 0
+    assert json.loads(made.stdout)["strategy"] == "ngram"
+    built = run("build", bundle, "--precision", "float32", "--max-length", 256, "--json")
+    assert json.loads(built.stdout)["build"] == "onnxruntime-cpu-float32-l256"
+    written = json.loads(run("run", bundle, "--prompt-ids", ids(9), "--max-new-tokens", 12, "--json").stdout)
+    plain = json.loads(run("run", bundle, "--prompt-ids", ids(9), "--max-new-tokens", 12, "--plain", "--json").stdout)
+    assert written["token_ids"] == plain["token_ids"]
+    assert set(written) == {"text", "token_ids", "finish_reason", "strategy", "lossless", "build", "stats"}
+    assert (written["strategy"], plain["strategy"]) == ("ngram", "autoregressive")
+    checked = run("check", bundle, "--json")
+    assert checked.exit_code == 0, checked.output
+    assert all(stage["passed"] for stage in json.loads(checked.stdout)["stages"])
+    inspected = json.loads(run("inspect", bundle, "--json").stdout)
+    assert inspected["builds"][0]["round_seconds"]["1"] > 0
+    assert "ngram" in run("inspect", bundle).stdout
+
+
+def test_the_same_checkpoint_gives_the_same_bytes(checkpoint: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        assert run("export", checkpoint, "-o", tmp_path / name).exit_code == 0
+    files = sorted(p.relative_to(tmp_path / "one") for p in (tmp_path / "one").rglob("*") if p.is_file())
+    assert files
+    for file in files:
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes(), file
+    text = (tmp_path / "one" / "manifest.json").read_text()
+    assert str(tmp_path) not in text
+    assert str(checkpoint.parent) not in text
+
+
+def test_run_takes_the_newest_build_and_says_which(bundle: Path) -> None:
+    run("build", bundle, "--precision", "int8", "--stage", "prepare", "--max-length", 512)
+    result = run("run", bundle, "--prompt-ids", ids(4), "--max-new-tokens", 2)
+    assert "Build onnxruntime-cpu-int8-l512" in result.stderr
+    assert len(result.stdout.strip().split(",")) == 2
+
+
+def test_a_trace_has_a_line_for_every_round(bundle: Path, tmp_path: Path) -> None:
+    file = tmp_path / "trace.jsonl"
+    run("run", bundle, "--prompt-ids", ids(4), "--max-new-tokens", 5, "--trace", file)
+    rounds = [json.loads(line) for line in file.read_text().splitlines()]
+    assert sum(len(one["emitted_ids"]) for one in rounds) == 5
+    assert [one["round"] for one in rounds] == list(range(len(rounds)))
+
+
+def test_dry_run_says_what_would_be_exported_and_writes_nothing(checkpoint: Path, tmp_path: Path) -> None:
+    result = run("export", checkpoint, "-o", tmp_path / "bundle", "--dry-run", "--json")
+    assert json.loads(result.stdout)["layers"] == 3
+    assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "B", "--prompt-ids", "1", "--colour", "green"],
+        ["export", "X", "-o", "Y", "--strategy", "telepathy"],
+        ["build", "B", "--stage", "half"],
+        ["run", "B"],
+        ["run", "B", "-p", "x", "--prompt-ids", "1"],
+        ["run", "B", "--prompt-ids", "1,x"],
+        ["export", "X"],
+        ["export", "X", "-o", "Y", "--strategy", "autoregressive", "--num-draft-tokens", "3"],
+        ["export", "X", "-o", "Y", "--num-draft-tokens", "0"],
+        ["export", "X", "-o", "Y", "--min-ngram-size", "5", "--max-ngram-size", "2"],
+        ["frobnicate"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_exits_with_2(arguments: list[str], bundle: Path) -> None:
+    result = run(*(bundle if argument == "B" else argument for argument in arguments))
+    assert result.exit_code == 2, result.output
+    assert "Traceback" not in result.output
+
+
+def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
+    found = error(run("export", tmp_path / "nowhere", "-o", tmp_path / "b", "--json"))
+    assert found["code"] == "checkpoint"
+    assert "nowhere" in found["message"]
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_half_downloaded_checkpoint_is_named(checkpoint: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(checkpoint, tmp_path / "half"))
+    weights = copy / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    found = error(run("export", copy, "-o", tmp_path / "b", "--json"))
+    assert found["code"] == "checkpoint"
+    assert "model.safetensors" in found["message"]
+    assert not (tmp_path / "b").exists()
+
+
+def test_an_existing_bundle_is_not_overwritten_without_force(checkpoint: Path, bundle: Path, tmp_path: Path) -> None:
+    before = (bundle / "manifest.json").read_bytes()
+    found = error(run("export", checkpoint, "-o", bundle, "--json"))
+    assert (found["code"], "--force" in found["action"]) == ("storage", True)
+    assert (bundle / "manifest.json").read_bytes() == before
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "data").write_text("x")
+    assert (
+        "is no bundle" in error(run("export", checkpoint, "-o", tmp_path / "precious", "--force", "--json"))["message"]
+    )
+    assert run("export", checkpoint, "-o", bundle, "--force").exit_code == 0
+    assert (bundle / "manifest.json").read_bytes() != before
+
+
+def test_an_existing_build_is_not_overwritten_without_replace(bundle: Path) -> None:
+    arguments = ("build", bundle, "--precision", "float32", "--max-length", 512, "--stage", "prepare", "--json")
+    found = error(run(*arguments))
+    assert "--replace" in found["action"]
+    assert run(*arguments, "--replace").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "code"),
+    [
+        ("--precision", "int3", "build"),
+        ("--precision", "drafter=int8", "build"),
+        ("--device", "abacus", "build"),
+        ("--max-length", 100_000, "build"),
+        ("--batch-size", 0, "build"),
+    ],
+)
+def test_a_build_that_cannot_be_made_says_what_can(option: str, value: object, code: str, bundle: Path) -> None:
+    found = error(run("build", bundle, option, value, "--json"))
+    assert found["code"] == code
+    assert found["action"]
+    assert [p.name for p in (bundle / "builds").iterdir() if not p.name.startswith(".")] == [BUILD]
+
+
+def test_a_prompt_that_does_not_fit_is_a_capacity_error(bundle: Path) -> None:
+    assert error(run("run", bundle, "--prompt-ids", ids(600), "--json"))["code"] == "capacity"
+    arguments = ("run", bundle, "--prompt-ids", ids(400), "--max-new-tokens", 400, "--json")
+    assert error(run(*arguments))["code"] == "capacity"
+
+
+def test_an_empty_prompt_is_wrong_usage(bundle: Path) -> None:
+    result = run("run", bundle, "--prompt-ids", "", "--json")
+    assert result.exit_code == 2
+    assert json.loads(result.stdout)["error"]["code"] == "usage"
+
+
+def test_messages_come_from_a_file(place: Path, tmp_path: Path) -> None:
+    bundle, build = real_build(place, "smollm2-135m-instruct", "int8", 1)
+    file = tmp_path / "messages.json"
+    file.write_text(json.dumps([{"role": "user", "content": "Say hello."}]))
+    result = run("run", bundle, "--build", build, "--messages", file, "--max-new-tokens", 8)
+    assert result.exit_code == 0
+    assert result.stdout.strip()
+    file.write_text("{}")
+    assert run("run", bundle, "--messages", file).exit_code == 2
+    assert run("run", bundle, "--messages", tmp_path / "missing").exit_code == 2
+
+
+def test_check_names_the_first_stage_that_differs(bundle: Path) -> None:
+    path = bundle / "builds" / BUILD
+    import hashlib
+
+    data = path / "target.data"
+    content = bytearray(data.read_bytes())
+    content[:4096] = bytes(4096)  # a build that was changed, with hashes to match
+    data.write_bytes(content)
+    manifest = json.loads((path / "build.json").read_text())
+    for entry in manifest["files"]:
+        if entry["path"] == "target.data":
+            entry["sha256"] = hashlib.sha256(content).hexdigest()
+    (path / "build.json").write_text(json.dumps(manifest))
+    result = run("check", bundle)
+    assert result.exit_code == 1
+    assert f"First difference: {BUILD}: prepared graph" in result.stdout
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    import ptgc
+
+    assert run("--version").stdout.strip() == f"ptgc {ptgc.__version__}"
+
+
+@pytest.mark.parametrize("command", ["export", "build", "run", "check", "inspect", "demo"])
+def test_every_command_has_help(command: str) -> None:
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    assert "Usage" in result.stdout
