@@ -1,0 +1,98 @@
+"""The wheel in empty environments: what runs without torch, and without onnx."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.bundles import ROOT, tiny_bundle
+from tests.models import prompt
+
+BUILD_PACKAGES = ("onnx", "onnx-ir", "ml-dtypes")
+RUNTIME_PACKAGES = ("onnxruntime", "numpy", "typer", "rich", "tokenizers", "jinja2")
+
+
+def pip(python: Path | str, *arguments: object) -> None:
+    command = [str(python), "-m", "pip", "--disable-pip-version-check", "-q", *(str(part) for part in arguments)]
+    subprocess.run(command, check=True, cwd=ROOT)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    build_folder = tmp_path_factory.mktemp("wheel-build")
+    pip(sys.executable, "wheel", "--no-deps", "--no-build-isolation", "-C", f"build-dir={build_folder}", "-w", folder, ROOT)
+    (found,) = folder.glob("*.whl")
+    return found
+
+
+def environment(folder: Path, wheel: Path, *packages: str) -> Path:
+    """The Python of a new environment with the wheel and exactly these packages, and what they need."""
+    venv.create(folder, with_pip=True)
+    python = folder / "bin" / "python"
+    pip(python, "install", "-c", ROOT / "constraints.txt", *packages)
+    pip(python, "install", "--no-deps", wheel)
+    return python
+
+
+def ptgc(python: Path, *arguments: object) -> Any:
+    command = [str(python), "-m", "ptgc", *(str(part) for part in arguments), "--json"]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=python.parent, check=False)
+    assert "Traceback" not in run.stderr, run.stderr
+    return json.loads(run.stdout)
+
+
+def importable(python: Path, name: str) -> bool:
+    return subprocess.run([str(python), "-c", f"import {name}"], capture_output=True, check=False).returncode == 0
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.split("/")[0] for name in names}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"ptgc"}
+    assert any(name.startswith("ptgc/runtime/_core.") and name.endswith(".so") for name in names)
+    for name in ("ptgc/spec/ports.py", "ptgc/exporters/target.py", "ptgc/graphs/piece.py", "ptgc/runtime/_core.pyi"):
+        assert name in names
+    assert "ptgc/py.typed" in names
+
+
+def test_build_and_run_need_no_torch_and_run_needs_no_onnx(wheel: Path, place: Path, tmp_path: Path) -> None:
+    bundle = tiny_bundle(place, "qwen2")
+    builder = environment(tmp_path / "builder", wheel, *BUILD_PACKAGES, *RUNTIME_PACKAGES)
+    assert not importable(builder, "torch")
+    assert not importable(builder, "transformers")
+    assert ptgc(builder, "build", bundle, "--precision", "int8", "--max-length", 128, "--replace")["weight_bytes"] > 0
+    assert all(stage["passed"] for stage in ptgc(builder, "check", bundle)["stages"])
+    refused = ptgc(builder, "export", bundle, "-o", tmp_path / "again")["error"]
+    assert "ptgc[export]" in refused["action"]
+
+    runner = environment(tmp_path / "runner", wheel, *RUNTIME_PACKAGES)
+    assert not importable(runner, "onnx")
+    assert not importable(runner, "onnx_ir")
+    ids = ",".join(str(token) for token in prompt(12))
+    result = ptgc(runner, "run", bundle, "--prompt-ids", ids, "--max-new-tokens", 8)
+    assert len(result["token_ids"]) == 8
+    assert ptgc(runner, "inspect", bundle)["builds"]
+    refused = ptgc(runner, "build", bundle)["error"]
+    assert "ptgc[build]" in refused["action"]
+
+    pip(runner, "uninstall", "-y", "onnxruntime")
+    refused = ptgc(runner, "run", bundle, "--prompt-ids", ids)["error"]
+    assert refused["code"] == "backend"
+    assert "ptgc[cpu]" in refused["action"]
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    script = (
+        "import sys, ptgc, ptgc.runtime, ptgc.exporters, ptgc.graphs, ptgc.spec.bundle; "
+        "print(sorted({'torch', 'onnx', 'onnx_ir', 'onnxruntime', 'numpy', 'tokenizers'} & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert run.stdout.strip() == "[]"
