@@ -71,7 +71,7 @@ def export(
         features = {"speculative-loop", "kv-cache-full"} | ({"sliding-window-mask"} if traced.window else set())
         manifest = Manifest(
             plan=plan,
-            model=_facts(model),
+            model=_facts(model, traced),
             roles={"target": role},
             files=list_files(folder),
             tokenizer=tokenizer_folder,
@@ -130,11 +130,10 @@ def _write_tokenizer(folder: Path, tokenizer: Any | None) -> str | None:
     return "tokenizer"
 
 
-def _facts(model: PreTrainedModel) -> ModelFacts:
+def _facts(model: PreTrainedModel, traced: TracedTarget) -> ModelFacts:
     config = model.config.get_text_config()
-    embeddings = model.get_output_embeddings()
     bos = getattr(config, "bos_token_id", None)
-    vocab_size = int(embeddings.weight.shape[0])
+    vocab_size = int(traced.outputs[0].shape[-1])
     return ModelFacts(
         family=str(config.model_type),
         vocab_size=vocab_size,

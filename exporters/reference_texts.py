@@ -60,7 +60,8 @@ def _prompts(tokenizer: Any | None, vocab_size: int) -> list[tuple[str | None, l
 def _greedy(model: PreTrainedModel, ids: list[int]) -> tuple[list[int], torch.Tensor]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # generate warns about pad tokens, which one unpadded row does not need
-        out = model.generate(
+        generate: Any = model.generate  # a mixin that transformers leaves untyped
+        out = generate(
             torch.tensor([ids]),
             attention_mask=torch.ones(1, len(ids), dtype=torch.long),
             generation_config=_greedy_config(model),
@@ -71,7 +72,8 @@ def _greedy(model: PreTrainedModel, ids: list[int]) -> tuple[list[int], torch.Te
 def _greedy_config(model: PreTrainedModel) -> Any:
     """Plain greedy decoding, whatever the checkpoint's own defaults are."""
     eos = eos_token_ids(model)
-    return GenerationConfig(
+    make: Any = GenerationConfig  # untyped, too
+    return make(
         max_new_tokens=NEW_TOKENS,
         do_sample=False,
         eos_token_id=list(eos) or None,

@@ -119,7 +119,10 @@ def trace_target(model: PreTrainedModel) -> TracedTarget:
         program = _export(Verify(model, windows).eval(), layers, windows, next(model.parameters()).dtype)
     traced = program.model
     program.exported_program = None
-    vocab_size = int(model.get_output_embeddings().weight.shape[0])
+    logits = traced.graph.outputs[0]
+    assert logits.shape is not None
+    vocab_size = logits.shape[-1]
+    assert isinstance(vocab_size, int)
     outputs = (ports.logits(vocab_size, dtype), ports.NEXT_IDS, ports.top_logits(dtype), ports.TOP_IDS)
     inputs = (
         ports.INPUT_IDS,

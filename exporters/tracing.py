@@ -200,12 +200,12 @@ def standard_operators(model: PreTrainedModel) -> Iterator[None]:
     modeling = {sys.modules[type(module).__module__] for module in model.modules()}
     rotaries = [m for m in modeling if _is_rotary(getattr(m, "apply_rotary_pos_emb", lambda: None))]
     saved = [(m, m.apply_rotary_pos_emb) for m in rotaries]
-    previous = model.config._attn_implementation
+    previous = str(model.config._attn_implementation)
     AttentionInterface.register(ATTENTION, attend)
     model.set_attn_implementation(ATTENTION)
     try:
         for module in norms:
-            module.forward = _rms_norm(module)  # type: ignore[method-assign]  # undone below
+            module.forward = _rms_norm(module)
         for namespace in rotaries:
             namespace.apply_rotary_pos_emb = _rotary  # type: ignore[attr-defined]  # undone below
         yield
@@ -224,7 +224,7 @@ def probe_layers(model: PreTrainedModel) -> list[LayerCall]:
         ExportError: The model's attention does not go through transformers' attention interface.
     """
     probe = Probe()
-    previous = model.config._attn_implementation
+    previous = str(model.config._attn_implementation)
     AttentionInterface.register(ATTENTION, attend)
     model.set_attn_implementation(ATTENTION)
     try:

@@ -28,7 +28,7 @@ def full_mask(tree_mask: Bool, write_index: Int, row_count: Int, capacity: int) 
 def window_mask(full: Bool, write_index: Int, position_ids: Int, size: int) -> Bool:
     """See `graphs.attention_mask.AttentionMask.window`."""
     batch, _, rows, capacity = full.shape
-    mask = full.copy()
+    mask: Bool = full.copy()
     for b in range(batch):
         start = int(write_index[b])
         positions = [s if s < start else int(position_ids[b, min(s - start, rows - 1)]) for s in range(capacity)]
@@ -39,7 +39,8 @@ def window_mask(full: Bool, write_index: Int, position_ids: Int, size: int) -> B
 
 def argmax(logits: Float) -> Int:
     """See `graphs.selection.argmax`."""
-    return np.argmax(logits, axis=-1).astype(np.int64)
+    ids: Int = np.argmax(logits, axis=-1).astype(np.int64)
+    return ids
 
 
 def top_k(logits: Float, k: int) -> tuple[Float, Int]:
@@ -50,7 +51,7 @@ def top_k(logits: Float, k: int) -> tuple[Float, Int]:
 
 def compact_rows(cache: Float, keep_rows: Int, write_index: Int) -> Float:
     """See `graphs.kv_cache.compact_rows`."""
-    result = cache.copy()
+    result: Float = cache.copy()
     for b, rows in enumerate(keep_rows):
         start = int(write_index[b])
         result[b, :, start : start + len(rows)] = cache[b][:, rows]

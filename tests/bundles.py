@@ -34,9 +34,13 @@ def tiny_bundle(place: Path, family: str, plan: DecodePlan | None = None) -> Pat
     return export({"target": tiny_model(family)}, plan, place / f"{family}-{plan.strategy.value}")
 
 
-@cache
 def tiny_build(place: Path, family: str, precision: str = "float32", batch_size: int = 1) -> Path:
     """The same with a build; its rounds are not measured."""
+    return _tiny_build(place, family, precision, batch_size)
+
+
+@cache
+def _tiny_build(place: Path, family: str, precision: str, batch_size: int) -> Path:
     bundle = tiny_bundle(place, family)
     options = BuildOptions(precision=precision, batch_size=batch_size, max_length=512, stage=Stage.PREPARE)
     build(bundle, options)

@@ -28,7 +28,17 @@ def pip(python: Path | str, *arguments: object) -> None:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     build_folder = tmp_path_factory.mktemp("wheel-build")
-    pip(sys.executable, "wheel", "--no-deps", "--no-build-isolation", "-C", f"build-dir={build_folder}", "-w", folder, ROOT)
+    pip(
+        sys.executable,
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "-C",
+        f"build-dir={build_folder}",
+        "-w",
+        folder,
+        ROOT,
+    )
     (found,) = folder.glob("*.whl")
     return found
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,8 +40,8 @@ class GraphSession:
         except Exception as error:  # onnxruntime's errors share no base class
             raise BackendError(f"ONNX Runtime refuses {path}: {error}") from error
         self._inputs = {port.name for port in role.inputs}
-        self._caches = _caches(role.states, capacity, onnxruntime)
         self._wrap = onnxruntime.OrtValue.ortvalue_from_numpy
+        self.caches = _caches(role.states, capacity, self._wrap)
         self.length = 0
 
     def forward(self, ids: Sequence[int], tree: TreeSpec | None = None) -> Logits:
@@ -66,7 +67,7 @@ class GraphSession:
         binding = self._session.io_binding()
         for name in self._inputs:
             binding.bind_ortvalue_input(name, self._wrap(values[name]))
-        for past, (present, buffer) in self._caches.items():
+        for past, (present, buffer) in self.caches.items():
             binding.bind_ortvalue_input(past, buffer)
             binding.bind_ortvalue_output(present, buffer)
         binding.bind_output("logits", "cpu")
@@ -88,8 +89,7 @@ class GraphSession:
         return np.concatenate(found)
 
 
-def _caches(states: Sequence[LayerState], capacity: int, onnxruntime: object) -> dict[str, tuple[str, object]]:
-    wrap = onnxruntime.OrtValue.ortvalue_from_numpy  # type: ignore[attr-defined]  # the module is passed as it is
+def _caches(states: Sequence[LayerState], capacity: int, wrap: Callable[[Any], Any]) -> dict[str, tuple[str, Any]]:
     found = {}
     for layer, state in enumerate(states):
         for past, present in zip(state.past_ports(layer), state.present_ports(layer), strict=True):

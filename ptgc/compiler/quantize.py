@@ -7,6 +7,7 @@ block on the most negative integer).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -140,7 +141,9 @@ def quantize_blocks(matrix: np.ndarray, bits: int, block_size: int) -> tuple[np.
     Returns:
         int8 `[out, in]` and float32 scales `[out, in / block_size]`.
     """
-    from onnxruntime.capi import _pybind_state as kernels
+    from onnxruntime.capi import _pybind_state
+
+    kernels: Any = _pybind_state  # compiled, without stubs
 
     rows, columns = matrix.shape
     blocks = rows // block_size

@@ -37,8 +37,13 @@ class CostCurve:
     """By number of tokens in the round."""
 
     def medians(self) -> dict[int, float]:
-        """Seconds by width."""
-        return {width: cost.median for width, cost in self.rounds.items()}
+        """Seconds by width; none costs more than a wider one, in which its rows would fit as well."""
+        found: dict[int, float] = {}
+        least = float("inf")
+        for width in sorted(self.rounds, reverse=True):
+            least = min(least, self.rounds[width].median)
+            found[width] = least
+        return dict(sorted(found.items()))
 
 
 def cache_directory() -> Path:

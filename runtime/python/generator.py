@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import collections.abc
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
@@ -16,6 +16,7 @@ from ptgc.errors import UsageError
 from ptgc.runtime import _core
 from ptgc.runtime.costs import read_costs
 from ptgc.runtime.libraries import onnxruntime_library
+from ptgc.runtime.loaded import Loaded
 from ptgc.runtime.request import GenerateOptions, Prompt, RunningText, is_batch, prompt_ids
 from ptgc.runtime.results import Chunk, GenerationResult
 from ptgc.runtime.session import Session
@@ -52,16 +53,6 @@ def load_core(
         draft_length=draft_length,
         num_draft_tokens=-1 if num_draft_tokens is None else num_draft_tokens,
     )
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """What a generator is made of."""
-
-    bundle: Bundle
-    build: Build
-    core: _core.Generator
-    codec: TextCodec | None
 
 
 class Generator:
@@ -169,7 +160,7 @@ class Generator:
         finished = [text.finish(result) for text, result in zip(running, results, strict=True)]
         return finished if is_batch(prompt) else finished[0]
 
-    def stream(self, prompt: Prompt, **options: Any) -> Iterator[Chunk]:
+    def stream(self, prompt: Prompt, **options: Any) -> collections.abc.Generator[Chunk]:
         """Write the continuation of one prompt, piece by piece; leaving the loop cancels it.
 
         Args:
@@ -211,7 +202,7 @@ class Generator:
 _END = object()
 
 
-def _stream(core: _core.Generator, text: RunningText) -> Iterator[Chunk]:
+def _stream(core: _core.Generator, text: RunningText) -> collections.abc.Generator[Chunk]:
     """Runs the loop in a thread and hands its pieces over."""
     pieces: SimpleQueue[Any] = SimpleQueue()
     left = threading.Event()

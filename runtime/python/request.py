@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ptgc.errors import UsageError
 from ptgc.runtime import _core
+from ptgc.runtime.loaded import Loaded
 from ptgc.runtime.results import GenerationResult, RoundTrace, Statistics
 from ptgc.runtime.text import GrowingText, StopMatcher, TextCodec
 from ptgc.spec.strategy import Strategy
-
-if TYPE_CHECKING:
-    from ptgc.runtime.generator import Loaded
 
 Prompt = str | Sequence[int] | Sequence[Mapping[str, Any]]
 

@@ -15,11 +15,11 @@ class Statistics:
     new_tokens: int
     """Tokens written."""
     rounds: int
-    """Rounds that wrote tokens, the last of prefill included."""
+    """Rounds after the first new token, which ends prefill."""
     plain_rounds: int
     """Rounds without draft tokens."""
     fallback_reason: str | None
-    """Why rounds that could have been speculative were plain; None where none was."""
+    """Why more rounds declined their drafts than took them; None where they did not."""
     drafted_tokens: int
     """Draft tokens that the target verified."""
     accepted_tokens: int

@@ -6,13 +6,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ptgc.runtime import _core
+from ptgc.runtime.loaded import Loaded
 from ptgc.runtime.request import GenerateOptions, Prompt, RunningText, prompt_ids
 from ptgc.runtime.results import GenerationResult
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-    from ptgc.runtime.generator import Loaded
 
 
 class Session:

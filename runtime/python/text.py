@@ -110,10 +110,11 @@ def check_messages(messages: Sequence[Message]) -> None:
     """
     problems = []
     for number, message in enumerate(messages):
-        if not isinstance(message, Mapping):
-            problems.append(f"message {number} is a {type(message).__name__}, not an object")
-        elif not isinstance(message.get("role"), str) or not isinstance(message.get("content"), str):
-            problems.append(f"message {number} needs the strings 'role' and 'content'; it has {sorted(message)}")
+        entry: Any = message  # what users give may be anything
+        if not isinstance(entry, Mapping):
+            problems.append(f"message {number} is a {type(entry).__name__}, not an object")
+        elif not isinstance(entry.get("role"), str) or not isinstance(entry.get("content"), str):
+            problems.append(f"message {number} needs the strings 'role' and 'content'; it has {sorted(entry)}")
     if not messages:
         problems.append("there are none")
     if problems:

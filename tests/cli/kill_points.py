@@ -100,4 +100,4 @@ if __name__ == "__main__":
         count, folder = run_export(Path(paths[0])), Path(paths[0]).parent
     else:
         count, folder = run_build(Path(paths[0])), Path(paths[0]) / "builds"
-    print(count, len(leftovers(folder)))
+    sys.stdout.write(f"{count} {len(leftovers(folder))}\n")

@@ -6,6 +6,7 @@ import resource
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -104,13 +105,13 @@ def test_an_export_to_a_full_disk_leaves_nothing(checkpoint: Path, tmp_path: Pat
 
 
 def test_a_second_writer_of_one_name_is_refused_at_the_end(tmp_path: Path) -> None:
-    with (
-        pytest.raises(StorageError, match="exists already"),
-        staged_directory(tmp_path / "x", replace=False) as one,
-    ):
-        (one / "a").write_text("1")
-        with staged_directory(tmp_path / "x", replace=False) as other:
-            (other / "a").write_text("2")
+    def write(text: str, meanwhile: Callable[[], None] = lambda: None) -> None:
+        with staged_directory(tmp_path / "x", replace=False) as folder:
+            (folder / "a").write_text(text)
+            meanwhile()
+
+    with pytest.raises(StorageError, match="exists already"):
+        write("1", meanwhile=lambda: write("2"))
     assert (tmp_path / "x" / "a").read_text() == "2"
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 

@@ -123,11 +123,11 @@ def test_a_kept_branch_goes_on_as_if_it_had_been_a_chain(tmp_path: Path) -> None
     session.forward(nodes, TREE)
     commit = onnxruntime.InferenceSession(str(tmp_path / "commit.onnx"), providers=["CPUExecutionProvider"])
     start = session.length
-    feeds = {name: buffer.numpy() for name, (_, buffer) in session._caches.items()}
+    feeds = {name: buffer.numpy() for name, (_, buffer) in session.caches.items()}
     feeds |= {"keep_rows": np.array([[start + node for node in path]]), "write_index": np.array([start])}
     moved = commit.run(None, feeds)
     names = [value.name for value in commit.get_outputs()]
-    for present, buffer in session._caches.values():
+    for present, buffer in session.caches.values():
         buffer.numpy()[...] = moved[names.index(present)]
     session.commit(len(path))
     text = prefix + [nodes[node] for node in path] + [42]

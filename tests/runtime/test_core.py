@@ -7,6 +7,7 @@ import signal
 import threading
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,11 +40,11 @@ def single(tmp_path: Path) -> Path:
     return write_toy_build(tmp_path, PLAN, shapes(1))
 
 
-def load(build: Path, **options: object) -> _core.Generator:
+def load(build: Path, **options: Any) -> _core.Generator:
     return _core.Generator(str(build), num_threads=1, library=onnxruntime_library(), **options)
 
 
-def request(prompt: list[int], count: int = 30, **options: object) -> _core.Request:
+def request(prompt: list[int], count: int = 30, **options: Any) -> _core.Request:
     return _core.Request(prompt_ids=prompt, max_new_tokens=count, **options)
 
 

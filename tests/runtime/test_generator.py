@@ -130,9 +130,8 @@ def test_a_session_goes_on_where_it_was(tiny: Generator) -> None:
 
 
 def test_a_generator_without_a_free_row_is_busy(tiny: Generator) -> None:
-    with tiny.session():
-        with pytest.raises(BusyError):
-            tiny.session()
+    with tiny.session(), pytest.raises(BusyError):
+        tiny.session()
     tiny.session().close()
 
 

@@ -39,4 +39,4 @@ def table_over_positions(graph: ir.Graph, values: Sequence[ir.Value], positions:
             "The rotary embedding of this model depends on more than the position; it has no table.",
             "Build with --batch-size 2 or more, which keeps the standard attention.",
         ) from error
-    return [array[0] for array in found]
+    return [np.asarray(array)[0] for array in found]

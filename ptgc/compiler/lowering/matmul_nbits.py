@@ -50,7 +50,8 @@ def _lower(graph: ir.Graph, dequantize: ir.Node) -> None:
 def _with_offset(tensor: ir.TensorProtocol, bits: int) -> np.ndarray:
     """The bytes as unsigned numbers around 8 or 128: two's complement with its sign bit turned."""
     raw = np.frombuffer(tensor.tobytes(), dtype=np.uint8)
-    return np.bitwise_xor(raw, np.uint8(0x88 if bits == 4 else 0x80))
+    turned: np.ndarray = np.bitwise_xor(raw, np.uint8(0x88 if bits == 4 else 0x80))
+    return turned
 
 
 def _initializer(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:

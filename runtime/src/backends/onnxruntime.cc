@@ -11,6 +11,7 @@
 #define ORT_API_MANUAL_INIT
 #include <onnxruntime_cxx_api.h>
 
+#include "backends/onnxruntime_memory.h"
 #include "error.h"
 
 namespace ptgc {
@@ -21,9 +22,11 @@ constexpr const char* kInstall =
 
 // The opened library; there is one per process, because its C++ header keeps one API table.
 struct Library {
-  void* handle = nullptr;   // From dlopen; never closed.
-  std::string version;      // As the library names it.
-  Ort::Env* env = nullptr;  // Never destroyed: engines may outlive static objects.
+  void* handle = nullptr;  // From dlopen; never closed.
+  std::string version;     // As the library names it.
+  // Never destroyed: engines may outlive static objects.
+  Ort::Env* env = nullptr;              // What engines share.
+  OnnxRuntimeMemory* memory = nullptr;  // What they live in.
 };
 
 std::string PathOf(const std::string& library) {
@@ -62,6 +65,8 @@ Library InitLibrary(void* handle, const std::string& path) {
   }
   Ort::InitApi(api);
   library.env = new Ort::Env(ORT_LOGGING_LEVEL_ERROR, "ptgc");
+  library.memory = new OnnxRuntimeMemory;
+  Ort::ThrowOnError(Ort::GetApi().RegisterAllocator(*library.env, library.memory));
   return library;
 }
 
@@ -235,10 +240,12 @@ class OnnxRuntimeBackend : public Backend {
       Ort::SessionOptions session_options;
       session_options.SetIntraOpNumThreads(options.num_threads);
       session_options.SetGraphOptimizationLevel(GraphOptimizationLevel::ORT_ENABLE_ALL);
+      session_options.AddConfigEntry("session.use_env_allocators", "1");
       for (const auto& [key, value] : options.entries) {
         session_options.AddConfigEntry(key.c_str(), value.c_str());
       }
       Ort::Session session(*library_.env, path.c_str(), session_options);
+      library_.memory->Trim();
       return std::unique_ptr<Engine>(std::make_unique<OnnxRuntimeEngine>(std::move(session)));
     });
   }
