@@ -55,7 +55,7 @@ fix: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(PIP) install -c constraints.txt -e ".[bench]" --no-build-isolation
-	$(BIN)/python tools/bench/bench_genai.py
+	model=$$($(BIN)/python tools/fetch_models.py $(MODEL) | tail -n 1) && PATH="$(CURDIR)/$(BIN):$$PATH" tools/bench/run.sh "$$model" bundles/bench
 
 gpu: $(INSTALLED)
 	$(BIN)/pytest -m gpu

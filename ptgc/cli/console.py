@@ -16,6 +16,8 @@ from ptgc.errors import PtgcError, UsageError
 
 notes = Console(stderr=True, highlight=False)
 results = Console(highlight=False)
+if not results.is_terminal:
+    results.width = 120  # in a file or pipe there is no window whose width would count
 
 
 @contextmanager

@@ -17,28 +17,44 @@ from ptgc.errors import BundleError
 if TYPE_CHECKING:
     from ptgc.runtime import GenerationResult, Generator
 
-_FILE = """class Inventory:
-    def __init__(self):
-        self.items = {}
+_FILE = """public class Thermostat {
+    private double target;
+    private double current;
+    private boolean heating;
 
-    def add_item(self, name, count):
-        if name in self.items:
-            self.items[name] = self.items[name] + count
-        else:
-            self.items[name] = count
+    public Thermostat(double target) {
+        this.target = target;
+        this.current = 20.0;
+        this.heating = false;
+    }
 
-    def remove_item(self, name, count):
-        if name not in self.items:
-            raise KeyError(name)
-        self.items[name] = self.items[name] - count
+    public double getTarget() {
+        return target;
+    }
 
-    def count_items(self):
-        total = 0
-        for name in self.items:
-            total = total + self.items[name]
-        return total
+    public void setTarget(double target) {
+        this.target = target;
+        update();
+    }
+
+    public void measure(double current) {
+        this.current = current;
+        update();
+    }
+
+    private void update() {
+        heating = current < target;
+    }
+
+    public boolean isHeating() {
+        return heating;
+    }
+}
 """
-_TASK = f"Rename the method count_items to total_count, and print the whole file again.\n\n```python\n{_FILE}```"
+_TASK = (
+    f"Here is the file Thermostat.java:\n\n```java\n{_FILE}```\n\n"
+    "Change the first temperature from 20.0 to 18.0. Print the whole file again and leave everything else as it is."
+)
 _REPEATS = 3
 
 

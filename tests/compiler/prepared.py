@@ -13,7 +13,7 @@ from ptgc.compiler.graph_session import GraphSession
 from ptgc.exporters.target import TracedTarget, trace_target
 from ptgc.graphs.storage import save
 from ptgc.spec.manifest import Role
-from ptgc.spec.plan import ShapePlan, ngram
+from ptgc.spec.plan import DecodePlan, ShapePlan, ngram
 from tests.models import tiny_model
 
 CAPACITY = 160
@@ -36,12 +36,14 @@ def canonical(family: str, folder: Path) -> GraphSession:
     return GraphSession(folder / "canonical.onnx", role_of(traced(family)), CAPACITY, num_threads=1)
 
 
-def prepared_model(family: str, folder: Path, precision: str = "float32", batch: int = 1) -> tuple[ir.Model, Role]:
+def prepared_model(
+    family: str, folder: Path, precision: str = "float32", batch: int = 1, plan: DecodePlan | None = None
+) -> tuple[ir.Model, Role]:
     """The graph lowered for ONNX Runtime on the CPU."""
     save(traced(family).model, folder, "canonical")
     model = ir.load(folder / "canonical.onnx")
     shapes = ShapePlan(batch, 128, (1, 2, 4, 8, 16, 32), 16, (CAPACITY,))
-    made = OnnxRuntimeBackend().prepare(model, role_of(traced(family)), ngram(), shapes, precision)
+    made = OnnxRuntimeBackend().prepare(model, role_of(traced(family)), plan or ngram(), shapes, precision)
     return made.model, replace(made.role, graph=f"{precision}.onnx")
 
 

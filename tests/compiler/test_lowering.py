@@ -15,6 +15,7 @@ from ptgc.compiler.lowering.skip_normalization import SkipNormalizationPass
 from ptgc.compiler.quantize import quantize_blocks
 from ptgc.graphs.linear import linears
 from ptgc.graphs.passes.normalize_linear import NormalizeLinearPass
+from ptgc.spec.plan import DecodePlan, autoregressive, ngram
 from ptgc.spec.tree import TreeSpec
 from tests.compiler.prepared import canonical, prepared, prepared_model, traced
 from tests.models import FAMILIES, prompt
@@ -52,6 +53,17 @@ def test_one_sequence_of_chains_needs_no_mask_and_no_positions(tmp_path: Path) -
     assert not counts["RotaryEmbedding"] and not counts["Cos"]
     assert {port.name for port in role.inputs} == {"input_ids", "write_index", "logits_rows"}
     assert {port.name for port in role.outputs} == {"logits", "next_ids"}
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_single_rows_are_padded_where_speculation_meets_rounded_activations_only(batch: int, tmp_path: Path) -> None:
+    def pads(precision: str, plan: DecodePlan) -> int:
+        model, _ = prepared_model("llama", tmp_path, precision, batch, plan)
+        return Counter(node.op_type for node in model.graph)["Pad"]
+
+    assert pads("int8", ngram()) > 0
+    assert pads("int8", autoregressive()) == 0
+    assert pads("float32", ngram()) == 0
 
 
 @pytest.mark.parametrize("family", FAMILIES)

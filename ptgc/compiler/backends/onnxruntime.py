@@ -62,12 +62,14 @@ class OnnxRuntimeBackend(Backend):
         NormalizeLinearPass()(model)
         _drop_outputs(model.graph)
         PackProjectionsPass()(model)
+        rounds_activations = precision in FORMATS
+        pad_single_row = rounds_activations and plan.tree.num_nodes > 1
         if self._is_chain_of_one(plan, shapes.batch):
-            LowerAttentionPass(role.states, max(shapes.kv_capacities))(model)
-        else:
+            LowerAttentionPass(role.states, max(shapes.kv_capacities), pad_single_row=pad_single_row)(model)
+        elif pad_single_row:
             PadSingleRowPass()(model)
         SkipNormalizationPass()(model)
-        if precision in FORMATS:
+        if rounds_activations:
             QuantizeWeightsPass(FORMATS[precision])(model)
             LowerQuantizedWeightsPass()(model)
         common.RemoveUnusedNodesPass()(model)

@@ -28,7 +28,7 @@ class _Lengths:
     last: ir.Value  # int32 [batch]: tokens in the cache after this round, less one
     total: ir.Value  # int32 [1]: the same, the longest of the batch, not less one
     rows: ir.Value  # int64 [1]: rows of the round
-    padding: ir.Value  # int64 [6]: what Pad adds to [batch, rows, width] so that there are two rows
+    padding: ir.Value | None  # int64 [6]: what Pad adds to [batch, rows, width] so that there are two rows
 
 
 @dataclass(frozen=True)
@@ -45,17 +45,20 @@ class LowerAttentionPass(ir.passes.InPlacePass):
     Valid for one sequence whose rounds are chains: the operator's own causal mask is then the tree mask, and a row's
     position is its cache slot. Padded rows come last, so that no valid row sees them.
 
-    A single row is padded to two around the operator: its kernels add up one row in another order than several, and
-    where the products that follow round activations to integers, the last bit that differs grows from layer to
-    layer. With two rows, a token's logits are the same to the bit in a round of any width.
+    Where asked for, a single row is padded to two around the operator: its kernels add up one row in another order
+    than several, and where the products that follow round activations to integers, the last bit that differs grows
+    from layer to layer. With two rows, a token's logits are the same to the bit in a round of any width. It costs up
+    to a sixth of a plain round, so that it is for builds that speculate with rounded activations only.
 
     Args:
         states: The cache by layer, in the order of the Attention nodes.
         positions: Positions that may occur: the largest cache capacity.
+        pad_single_row: Whether a single row is padded to two.
     """
 
-    def __init__(self, states: tuple[LayerState, ...], positions: int) -> None:
+    def __init__(self, states: tuple[LayerState, ...], positions: int, *, pad_single_row: bool) -> None:
         super().__init__()
+        self._pad_single_row = pad_single_row
         self._states = states
         self._positions = positions
         self._tables: dict[tuple[int, int], _Rotary] = {}
@@ -65,7 +68,7 @@ class LowerAttentionPass(ir.passes.InPlacePass):
         nodes = [node for node in model.graph if node.op_type == "Attention"]
         if not nodes:
             return ir.passes.PassResult(model, modified=False)
-        lengths = _lengths(model.graph)
+        lengths = _lengths(model.graph, pad_single_row=self._pad_single_row)
         for layer, node in enumerate(nodes):
             self._lower(model.graph, node, self._states[layer], lengths)
         common.RemoveUnusedNodesPass()(model)
@@ -84,10 +87,9 @@ class LowerAttentionPass(ir.passes.InPlacePass):
         heads = query.shape[1]
         assert isinstance(heads, int)
         piece = Piece(attention.metadata_props.get(MODULE_KEY, ""))
-        rows = [
-            value if value is None else piece.op("Pad", value, lengths.padding)
-            for value in _packed_rows(piece, query, key, value)
-        ]
+        rows = _packed_rows(piece, query, key, value)
+        if lengths.padding is not None:
+            rows = [value if value is None else piece.op("Pad", value, lengths.padding) for value in rows]
         attributes: dict[str, int | float] = {
             "num_heads": heads,
             "kv_num_heads": state.kv_heads,
@@ -111,7 +113,8 @@ class LowerAttentionPass(ir.passes.InPlacePass):
             outputs=3,
             **attributes,
         )
-        out = piece.op("Slice", out, piece.constant([0]), lengths.rows, piece.constant([1]))
+        if lengths.padding is not None:
+            out = piece.op("Slice", out, piece.constant([0]), lengths.rows, piece.constant([1]))
         piece.insert_before(attention)
         take_place(present_key, keys)
         take_place(present_value, values)
@@ -149,14 +152,16 @@ def _initializer(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
     return value
 
 
-def _lengths(graph: ir.Graph) -> _Lengths:
+def _lengths(graph: ir.Graph, *, pad_single_row: bool) -> _Lengths:
     named = {value.name: value for value in graph.inputs}
     piece = Piece("ptgc.lengths")
     op = piece.op
     rows = op("Shape", named[ports.INPUT_IDS.name], start=1, end=2)  # [1]
-    tokens = op("Max", rows, piece.constant([2]))
-    zero = piece.constant([0])
-    padding = op("Concat", *[zero] * 4, op("Sub", tokens, rows), zero, axis=0)
+    tokens, padding = rows, None
+    if pad_single_row:
+        tokens = op("Max", rows, piece.constant([2]))
+        zero = piece.constant([0])
+        padding = op("Concat", *[zero] * 4, op("Sub", tokens, rows), zero, axis=0)
     total = op("Add", named[ports.WRITE_INDEX.name], tokens)  # [batch]
     last = op("Cast", op("Sub", total, piece.constant(1)), to=ir.DataType.INT32)
     longest = op("Cast", op("ReduceMax", total, keepdims=1), to=ir.DataType.INT32)
