@@ -20,7 +20,7 @@ from build_choice import newest_builds, note_missing_costs, parse_precisions
 from engine_worker import GENAI_NGRAM, Mode
 from figures import rotated
 from genai_folder import PRECISIONS, genai_folder, genai_version, source_hash
-from genai_report import ENGINES, Contestant, Run, summarize
+from genai_report import AUTOREGRESSIVE, ENGINES, Contestant, Run, summarize
 from genai_table import print_tables
 from prompt_set import CODE_EDIT, Prompt, PromptSet, read_prompts
 from provenance import provenance
@@ -54,6 +54,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The options."""
     parser = argparse.ArgumentParser(description="Compare ptgc with onnxruntime-genai.")
     parser.add_argument("--bundle", type=Path, required=True, help="bundle with builds")
+    parser.add_argument("--plain-bundle", type=Path, help="bundle of strategy autoregressive, run beside the others")
     parser.add_argument("--model", type=Path, required=True, help="Hugging Face directory it was exported from")
     parser.add_argument("--precision", default=",".join(PRECISIONS), help="with commas (default: %(default)s)")
     parser.add_argument("--prompts", type=Path, default=CODE_EDIT, help="default: prompts/code-edit.jsonl")
@@ -91,6 +92,7 @@ def measure(options: argparse.Namespace, arguments: Sequence[str]) -> dict[str, 
     before = provenance(SCRIPT, arguments, bundle, options.threads)
     with ExitStack() as stack:
         workers = start_workers(stack, bundle, builds, folders, options.threads)
+        workers |= start_plain_workers(stack, options, precisions, prompts)
         runs = list(run_all(workers, prompts, options.repeats, options.max_new_tokens, notes))
         loads = {f"{precision} {engine}": worker.ready for (precision, engine), worker in workers.items()}
     found = summarize(runs, {prompt.name: prompt.ids for prompt in prompts.prompts})
@@ -118,9 +120,28 @@ def start_workers(
     return workers
 
 
+def start_plain_workers(
+    stack: ExitStack, options: argparse.Namespace, precisions: Sequence[str], prompts: PromptSet
+) -> Workers:
+    """One process for every precision of the bundle that decodes plainly, where one was given."""
+    if options.plain_bundle is None:
+        return {}
+    bundle = open_bundle(options.plain_bundle)
+    builds = newest_builds(bundle, precisions, prompts.longest + options.max_new_tokens)
+    threads = ["--threads", str(options.threads)]
+    return {
+        (precision, AUTOREGRESSIVE): stack.enter_context(
+            EngineWorker(f"{AUTOREGRESSIVE} {precision}", ["ptgc", str(bundle.path), build.manifest.id, *threads])
+        )
+        for precision, build in builds.items()
+    }
+
+
 def run_all(workers: Workers, prompts: PromptSet, repeats: int, max_new_tokens: int, notes: Console) -> Iterator[Run]:
     """Every text of every contestant, in turns."""
-    contestants = [Contestant(p, e, mode) for p, e in workers for mode in Mode]
+    contestants = [
+        Contestant(p, e, mode) for p, e in workers for mode in Mode if e != AUTOREGRESSIVE or mode is Mode.PLAIN
+    ]
     with progress_bar(notes, "Measuring", len(prompts.prompts) * repeats * len(contestants)) as advance:
         for contestant in contestants:
             warm_up(workers[contestant.precision, contestant.engine], prompts.prompts[0], contestant.mode)

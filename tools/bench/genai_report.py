@@ -11,7 +11,15 @@ from engine_worker import Mode
 from figures import Spread, copied_share, ratios
 
 ENGINES = ("genai", "ptgc")
-COMPARED = (("ptgc plain", "genai plain"), ("ptgc ngram", "ptgc plain"), ("ptgc ngram", "genai ngram"))
+AUTOREGRESSIVE = "autoregressive"
+"""ptgc on a bundle that was exported to decode plainly."""
+COMPARED = (
+    ("ptgc plain", "genai plain"),
+    ("autoregressive plain", "genai plain"),
+    ("ptgc ngram", "ptgc plain"),
+    ("ptgc ngram", "autoregressive plain"),
+    ("ptgc ngram", "genai ngram"),
+)
 """Ratios of every precision: the first over the second."""
 
 
@@ -22,7 +30,7 @@ class Contestant:
     precision: str
     """Of the weights."""
     engine: str
-    """`genai` or `ptgc`."""
+    """`genai`, `ptgc` or `autoregressive`."""
     mode: Mode
     """How it decodes."""
 
@@ -39,7 +47,7 @@ class Run:
     precision: str
     """Of the weights."""
     engine: str
-    """`genai` or `ptgc`."""
+    """`genai`, `ptgc` or `autoregressive`."""
     mode: str
     """How it was decoded."""
     prompt: str
