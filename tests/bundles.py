@@ -47,6 +47,15 @@ def _tiny_build(place: Path, family: str, precision: str, batch_size: int) -> Pa
     return bundle
 
 
+def own_copy(place: Path, target: Path) -> Path:
+    """A copy of the tiny llama's bundle with its float32 build alone, for a test to change."""
+    shutil.copytree(tiny_build(place, "llama"), target)
+    for made in (target / "builds").iterdir():
+        if made.is_dir() and made.name != build_id("float32", 1):
+            shutil.rmtree(made)
+    return target
+
+
 def build_id(precision: str, batch_size: int) -> str:
     """The name that `tiny_build` gives a build."""
     return f"onnxruntime-cpu-{precision}-l512" + (f"-b{batch_size}" if batch_size > 1 else "")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +13,7 @@ import pytest
 from ptgc.errors import StorageError
 from ptgc.spec.bundle import open_bundle
 from ptgc.spec.staging import staged_directory
-from tests.bundles import ROOT, tiny_build
+from tests.bundles import ROOT, own_copy
 from tests.models import save, tiny_model
 
 SCRIPT = "tests.cli.kill_points"
@@ -40,7 +39,7 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 
 @pytest.fixture
 def bundle(place: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(tiny_build(place, "llama"), tmp_path / "bundle"))
+    return own_copy(place, tmp_path / "bundle")
 
 
 @pytest.fixture(scope="module")

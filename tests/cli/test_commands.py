@@ -12,7 +12,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from ptgc.cli.app import app
-from tests.bundles import build_id, real_build, tiny_build
+from tests.bundles import build_id, own_copy, real_build
 from tests.models import prompt, save, tiny_model
 
 BUILD = build_id("float32", 1)
@@ -34,7 +34,7 @@ def error(result: Result) -> dict[str, str]:
 
 @pytest.fixture
 def bundle(place: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(tiny_build(place, "llama"), tmp_path / "bundle"))
+    return own_copy(place, tmp_path / "bundle")
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,14 @@ import pytest
 from ptgc.errors import BundleError
 from ptgc.runtime import Generator
 from ptgc.spec.bundle import open_bundle
-from tests.bundles import build_id, tiny_build
+from tests.bundles import build_id, own_copy
 
 BUILD = build_id("float32", 1)
 
 
 @pytest.fixture
 def bundle(place: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(tiny_build(place, "llama"), tmp_path / "bundle"))
+    return own_copy(place, tmp_path / "bundle")
 
 
 def edit(path: Path, change: Callable[[Any], Any]) -> None:
