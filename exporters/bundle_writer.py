@@ -127,6 +127,8 @@ def _write_tokenizer(folder: Path, tokenizer: Any | None) -> str | None:
             "Convert it with transformers first, or export without a tokenizer and use token ids.",
         )
     tokenizer.save_pretrained(folder / "tokenizer")
+    # Again without indentation, which is half of the file.
+    tokenizer.backend_tokenizer.save(str(folder / "tokenizer" / "tokenizer.json"), pretty=False)
     return "tokenizer"
 
 
