@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from ptgc.exporters.gguf_file import read_gguf_file
 from ptgc.exporters.hub_snapshot import download_snapshot, is_hub_id
 from ptgc.exporters.huggingface_directory import frozen, quiet_transformers
 from ptgc.exporters.safetensors_files import find_safetensors, stored_dtype
+from ptgc.spec.bundle import sha256
 
 _VOCABULARY_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
 _DESCRIBING_FILES = (
@@ -37,7 +37,6 @@ _DESCRIBING_FILES = (
     "chat_template.json",
     *_VOCABULARY_FILES,
 )
-_CHUNK = 1 << 20
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _UNFINISHED = (".incomplete", ".part", ".partial", ".crdownload", ".aria2")
 _CONVERT_PICKLES = (
@@ -132,7 +131,7 @@ class Checkpoint:
             files += [self.directory / name for name in _DESCRIBING_FILES]
         if self.trust_remote_code:
             files += self.directory.glob("*.py")
-        return {file.name: _sha256(file) for file in sorted(set(files)) if file.is_file()}
+        return {file.name: sha256(file) for file in sorted(set(files)) if file.is_file()}
 
 
 def open_checkpoint(model: str | Path, *, revision: str | None = None, trust_remote_code: bool = False) -> Checkpoint:
@@ -237,11 +236,3 @@ def _without_weights(directory: Path) -> CheckpointError:
         f"model.safetensors.index.json, but {', '.join(others[:4]) or 'no other weights either'}.",
         GIVE,
     )
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as content:
-        while chunk := content.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 
 from ptgc.spec.ports import DType, Port
@@ -38,3 +39,12 @@ def copy_type(new: ir.Value, old: ir.Value) -> None:
     """Give a value the shape and dtype of another."""
     new.shape = old.shape
     new.type = old.type
+
+
+def add_initializer(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
+    """The constant of that name; added to the graph where it is not there yet."""
+    if name in graph.initializers:
+        return graph.initializers[name]
+    value = ir.val(name, const_value=ir.tensor(array, name=name))
+    graph.register_initializer(value)
+    return value

@@ -16,6 +16,7 @@ import onnx_ir.passes.common as common
 
 from ptgc.graphs.linear import Linear, is_matrix, linears
 from ptgc.graphs.piece import MODULE_KEY, Piece
+from ptgc.graphs.values import add_initializer
 from ptgc.spec import ports
 
 
@@ -107,9 +108,7 @@ class QuantizeWeightsPass(ir.passes.InPlacePass):
         values = []
         for suffix, array in (("quantized", integers.astype(dtype)), ("scales", scales)):
             name = f"{weight.name}.{suffix}"
-            value = ir.val(name, const_value=ir.tensor(array, name=name))
-            graph.register_initializer(value)
-            values.append(value)
+            values.append(add_initializer(graph, name, array))
         piece = Piece(path)
         out = piece.op("DequantizeLinear", *values, axis=1, block_size=block_size)
         out.shape, out.dtype = ir.Shape([matrix.shape[1], matrix.shape[0]]), ir.DataType.FLOAT

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
 from ptgc.compiler.lowering.constant_table import table_over_positions
 from ptgc.graphs.linear import only_user
 from ptgc.graphs.piece import MODULE_KEY, Piece
-from ptgc.graphs.values import take_place
+from ptgc.graphs.values import add_initializer, take_place
 from ptgc.spec import ports
 from ptgc.spec.kv_cache import LayerState
 
@@ -141,15 +140,9 @@ class LowerAttentionPass(ir.passes.InPlacePass):
         if key not in self._tables:
             arrays = table_over_positions(graph, (cos, sin), self._positions)
             names = (f"rotary.{len(self._tables)}.cos", f"rotary.{len(self._tables)}.sin")
-            values = [_initializer(graph, name, array) for name, array in zip(names, arrays, strict=True)]
+            values = [add_initializer(graph, name, array) for name, array in zip(names, arrays, strict=True)]
             self._tables[key] = _Rotary(*values)
         return self._tables[key]
-
-
-def _initializer(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
-    value = ir.val(name, const_value=ir.tensor(array, name=name))
-    graph.register_initializer(value)
-    return value
 
 
 def _lengths(graph: ir.Graph, *, pad_single_row: bool) -> _Lengths:

@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from ptgc.graphs.linear import bias_of
 from ptgc.graphs.piece import MODULE_KEY, Piece
-from ptgc.graphs.values import take_place
+from ptgc.graphs.values import add_initializer, take_place
 
 _BITS = {ir.DataType.INT4: 4, ir.DataType.INT8: 8}
 
@@ -54,20 +54,12 @@ def _with_offset(tensor: ir.TensorProtocol, bits: int) -> np.ndarray:
     return turned
 
 
-def _initializer(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
-    if name in graph.initializers:
-        return graph.initializers[name]
-    value = ir.val(name, const_value=ir.tensor(array, name=name))
-    graph.register_initializer(value)
-    return value
-
-
 def _lower_gather(
     graph: ir.Graph, gather: ir.Node, table: np.ndarray, scales: ir.Value, bits: int, block_size: int
 ) -> None:
     piece = Piece(gather.metadata_props.get(MODULE_KEY, ""))
     assert scales.name is not None
-    data = _initializer(graph, scales.name.removesuffix(".scales") + ".table", table)
+    data = add_initializer(graph, scales.name.removesuffix(".scales") + ".table", table)
     out = piece.op(
         "GatherBlockQuantized",
         data,
@@ -87,7 +79,7 @@ def _lower_product(
 ) -> None:
     piece = Piece(product.metadata_props.get(MODULE_KEY, ""))
     assert scales.name is not None
-    data = _initializer(graph, scales.name.removesuffix(".scales") + ".blocks", blocks)
+    data = add_initializer(graph, scales.name.removesuffix(".scales") + ".blocks", blocks)
     bias = bias_of(product.outputs[0])
     inputs = [product.inputs[0], data, scales]
     if bias is not None:

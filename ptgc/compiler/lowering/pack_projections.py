@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from ptgc.graphs.linear import Linear, bias_of, linears
 from ptgc.graphs.piece import MODULE_KEY, Piece
-from ptgc.graphs.values import take_place
+from ptgc.graphs.values import add_initializer, take_place
 
 
 class PackProjectionsPass(ir.passes.InPlacePass):
@@ -77,6 +77,4 @@ def _packed_bias(
         given = bias[1].const_value if bias else None
         arrays.append(np.zeros(size, np.float32) if given is None else given.numpy())
     packed = np.concatenate([array.astype(next(a.dtype for a in arrays)) for array in arrays])
-    value = ir.val(name, const_value=ir.tensor(packed, name=name))
-    graph.register_initializer(value)
-    return value
+    return add_initializer(graph, name, packed)
