@@ -135,6 +135,10 @@ def _summarize(result: GenerationResult) -> None:
         result.finish_reason,
         result.strategy + (", lossless" if result.lossless else ", not lossless"),
     ]
-    notes.print(" · ".join(parts), style="dim", markup=False)
+    notes.print(" · ".join(parts), style="dim", markup=False, soft_wrap=True)
     if stats.fallback_reason:
-        notes.print(f"{stats.plain_rounds} of {stats.rounds} rounds were plain: {stats.fallback_reason}", style="dim")
+        notes.print(
+            f"{stats.plain_rounds} of {stats.rounds} rounds were plain: {stats.fallback_reason}",
+            style="dim",
+            soft_wrap=True,
+        )
