@@ -68,7 +68,9 @@ def export(
         progress("Writing graphs and weights")
         role = _write_target(folder, traced)
         tokenizer_folder = _write_tokenizer(folder, tokenizer)
-        features = {"speculative-loop", "kv-cache-full"} | ({"sliding-window-mask"} if traced.window else set())
+        features = {"speculative-loop", "kv-cache-full"}
+        if any(state.window is not None for state in traced.states):
+            features.add("sliding-window-mask")
         manifest = Manifest(
             plan=plan,
             model=_facts(model, traced),

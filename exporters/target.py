@@ -50,8 +50,6 @@ class TracedTarget:
     """Ports that go out, states apart."""
     states: tuple[LayerState, ...]
     """The KV cache by layer."""
-    window: bool
-    """Whether any layer sees a window only."""
 
 
 class Verify(nn.Module):
@@ -137,9 +135,7 @@ def trace_target(model: PreTrainedModel) -> TracedTarget:
     _append_selection(traced.graph, outputs)
     _order_inputs(traced.graph, inputs, states)
     TidyPass()(traced)
-    return TracedTarget(
-        traced, commit_model(states), inputs, outputs, states, any(window is not None for window in windows)
-    )
+    return TracedTarget(traced, commit_model(states), inputs, outputs, states)
 
 
 def _export(

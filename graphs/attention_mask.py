@@ -38,7 +38,7 @@ class AttentionMask:
         op, constant = piece.op, piece.constant
         zero = constant(0)
         one = constant(1)
-        self._last_axis = constant([-1])
+        self._last_axis, self._one_axis = constant([-1]), constant([1])
         batch_rows = op("Shape", ports.position_ids)  # [batch, num_tokens]
         num_tokens = op("Gather", batch_rows, one)
         capacity = op("Gather", op("Shape", ports.cache), constant(2))
@@ -48,21 +48,20 @@ class AttentionMask:
         inside = op("Sub", num_tokens, one)
         self._row_of_slot = op("Min", op("Max", self._relative, zero), inside)  # [batch, kv_capacity]
         in_round = op("And", op("Not", self._committed), op("Less", self._relative, num_tokens))
-        visible = op("And", op("Unsqueeze", in_round, one_axis := constant([1])), self._ancestors(num_tokens))
-        visible = op("Or", op("Unsqueeze", self._committed, one_axis), visible)
-        self._visible = op("Unsqueeze", visible, one_axis)
-        self._one_axis = one_axis
+        rows = op("Range", zero, num_tokens, one)
+        visible = op("And", op("Unsqueeze", in_round, self._one_axis), self._ancestors(rows))
+        visible = op("Or", op("Unsqueeze", self._committed, self._one_axis), visible)
+        self._visible = op("Unsqueeze", visible, self._one_axis)
         self._windows: dict[int, ir.Value] = {}
 
-    def _ancestors(self, num_tokens: ir.Value) -> ir.Value:
+    def _ancestors(self, rows: ir.Value) -> ir.Value:
         """tree_mask made safe for padded rows, its columns spread over the slots: [batch, num_tokens, kv_capacity]."""
-        op, constant = self._piece.op, self._piece.constant
-        rows = op("Range", constant(0), num_tokens, constant(1))
+        op = self._piece.op
         valid = op("Less", rows, op("Unsqueeze", self._ports.row_count, self._last_axis))  # [batch, num_tokens]
-        mask = op("And", self._ports.tree_mask, op("Unsqueeze", valid, constant([1])))
+        mask = op("And", self._ports.tree_mask, op("Unsqueeze", valid, self._one_axis))
         itself = op("Equal", rows, op("Unsqueeze", rows, self._last_axis))  # [num_tokens, num_tokens]
         mask = op("Cast", op("Or", mask, itself), to=ir.DataType.INT32)
-        column = op("Unsqueeze", self._row_of_slot, constant([1]))  # [batch, 1, kv_capacity]
+        column = op("Unsqueeze", self._row_of_slot, self._one_axis)  # [batch, 1, kv_capacity]
         shape = op("Concat", op("Shape", self._ports.position_ids), op("Shape", self._slots), axis=0)
         gathered = op("GatherElements", mask, op("Expand", column, shape), axis=2)
         return op("Cast", gathered, to=ir.DataType.BOOL)
