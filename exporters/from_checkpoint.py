@@ -8,7 +8,7 @@ from typing import Any
 
 from ptgc.errors import UsageError
 from ptgc.exporters.bundle_writer import Progress, export, refuse_existing
-from ptgc.exporters.checkpoint import Checkpoint, open_checkpoint
+from ptgc.exporters.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from ptgc.spec import plan as plans
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.strategy import Strategy

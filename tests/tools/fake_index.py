@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.exporters.gguf_writing import write_model
+from tests.exporters.checkpoint.gguf_writing import write_model
 from tests.models import tiny_model
 from tests.tools.llama2c_writing import llama2c_content, tiny_llama
 

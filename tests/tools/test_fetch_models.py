@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from ptgc.exporters.checkpoint import open_checkpoint
+from ptgc.exporters.checkpoint.checkpoint import open_checkpoint
 from tests.tools.fake_index import COPY, TOOLS, FakeIndex, fetch, fetch_models, files_below, model_recipes
 from tests.tools.llama2c_writing import tiny_llama
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from ptgc.errors import PtgcError, StorageError
-from ptgc.exporters.checkpoint import open_checkpoint
-from tests.exporters.gguf_writing import logits
+from ptgc.exporters.checkpoint.checkpoint import open_checkpoint
+from tests.exporters.checkpoint.gguf_writing import logits
 from tests.models import tiny_model
 from tests.tools.fake_index import (
     FakeIndex,

@@ -9,8 +9,8 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from transformers import PreTrainedTokenizerFast
 
 from ptgc.errors import CheckpointError
-from ptgc.exporters.gguf_file import GgufFile
-from ptgc.exporters.sentencepiece_bpe import (
+from ptgc.exporters.checkpoint.gguf_file import GgufFile
+from ptgc.exporters.checkpoint.sentencepiece_bpe import (
     SentencePieceVocabulary,
     template_with_ends,
     tokenizer_from_sentencepiece,

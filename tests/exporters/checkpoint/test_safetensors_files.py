@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ptgc.errors import CheckpointError
-from ptgc.exporters.checkpoint import open_checkpoint
+from ptgc.exporters.checkpoint.checkpoint import open_checkpoint
 
 
 def test_missing_shards_are_all_named(shards: Path) -> None:

@@ -21,8 +21,8 @@ from transformers import (
 )
 
 from ptgc.errors import CheckpointError
-from ptgc.exporters.gguf_file import GgufFile
-from ptgc.exporters.huggingface_directory import causal_model_class, model_from_state_dict
+from ptgc.exporters.checkpoint.gguf_file import GgufFile
+from ptgc.exporters.checkpoint.huggingface_directory import causal_model_class, model_from_state_dict
 
 _Value = TypeVar("_Value", int, float)
 _Array = npt.NDArray[np.float32]

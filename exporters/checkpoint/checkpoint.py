@@ -16,12 +16,12 @@ from transformers import (
 )
 
 from ptgc.errors import CheckpointError
-from ptgc.exporters import gguf_checkpoint, gguf_tokenizer
-from ptgc.exporters.checkpoint_config import CONFIG_FILE, GIVE, foreign_errors, read_config, read_settings
-from ptgc.exporters.gguf_file import read_gguf_file
-from ptgc.exporters.hub_snapshot import download_snapshot, is_hub_id
-from ptgc.exporters.huggingface_directory import frozen, quiet_transformers
-from ptgc.exporters.safetensors_files import find_safetensors, stored_dtype
+from ptgc.exporters.checkpoint import gguf_checkpoint, gguf_tokenizer
+from ptgc.exporters.checkpoint.config import CONFIG_FILE, GIVE, foreign_errors, read_config, read_settings
+from ptgc.exporters.checkpoint.gguf_file import read_gguf_file
+from ptgc.exporters.checkpoint.hub_snapshot import download_snapshot, is_hub_id
+from ptgc.exporters.checkpoint.huggingface_directory import frozen, quiet_transformers
+from ptgc.exporters.checkpoint.safetensors_files import find_safetensors, stored_dtype
 from ptgc.spec.bundle import sha256
 
 _VOCABULARY_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")

@@ -9,7 +9,7 @@ from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
 from ptgc.errors import CheckpointError
-from ptgc.exporters.huggingface_directory import is_disk_full, storage_error
+from ptgc.exporters.checkpoint.huggingface_directory import is_disk_full, storage_error
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _NO_HUB_ID = (".gguf", ".safetensors", ".bin", ".pt", ".json")

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from ptgc.exporters.sentencepiece_bpe import (
+from ptgc.exporters.checkpoint.sentencepiece_bpe import (
     SentencePieceVocabulary,
     merges_from_scores,
     tokenizer_from_sentencepiece,

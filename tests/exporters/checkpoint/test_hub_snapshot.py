@@ -11,8 +11,8 @@ import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from ptgc.errors import CheckpointError
-from ptgc.exporters import hub_snapshot
-from ptgc.exporters.checkpoint import open_checkpoint
+from ptgc.exporters.checkpoint import hub_snapshot
+from ptgc.exporters.checkpoint.checkpoint import open_checkpoint
 
 
 @pytest.fixture

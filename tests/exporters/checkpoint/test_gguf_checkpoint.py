@@ -14,11 +14,11 @@ import torch
 from transformers import LlamaForCausalLM
 
 from ptgc.errors import CheckpointError
-from ptgc.exporters.checkpoint import open_checkpoint
-from ptgc.exporters.gguf_checkpoint import load_model, read_config
-from ptgc.exporters.gguf_file import read_gguf_file
-from ptgc.exporters.gguf_tokenizer import load_tokenizer
-from tests.exporters.gguf_writing import logits, write_empty, write_model, write_vocabulary
+from ptgc.exporters.checkpoint.checkpoint import open_checkpoint
+from ptgc.exporters.checkpoint.gguf_checkpoint import load_model, read_config
+from ptgc.exporters.checkpoint.gguf_file import read_gguf_file
+from ptgc.exporters.checkpoint.gguf_tokenizer import load_tokenizer
+from tests.exporters.checkpoint.gguf_writing import logits, write_empty, write_model, write_vocabulary
 from tests.models import tiny_model
 
 _FAMILIES = ("llama", "qwen2", "qwen3", "gpt2")

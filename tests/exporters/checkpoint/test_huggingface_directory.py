@@ -11,12 +11,12 @@ import torch
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from ptgc.errors import CheckpointError, StorageError
-from ptgc.exporters.huggingface_directory import (
+from ptgc.exporters.checkpoint.huggingface_directory import (
     model_from_state_dict,
     storage_error,
     write_huggingface_directory,
 )
-from tests.exporters.gguf_writing import logits
+from tests.exporters.checkpoint.gguf_writing import logits
 from tests.models import tiny_model
 
 

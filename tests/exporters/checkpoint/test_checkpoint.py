@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM, dynamic_module_utils
 
 from ptgc.errors import CheckpointError
-from ptgc.exporters.checkpoint import open_checkpoint
-from tests.exporters.gguf_writing import logits, write_model
+from ptgc.exporters.checkpoint.checkpoint import open_checkpoint
+from tests.exporters.checkpoint.gguf_writing import logits, write_model
 from tests.models import tiny_model
 
 

@@ -8,7 +8,7 @@ import pytest
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
-from ptgc.exporters.huggingface_directory import write_huggingface_directory
+from ptgc.exporters.checkpoint.huggingface_directory import write_huggingface_directory
 from tests.models import tiny_model
 
 

@@ -1,0 +1,1 @@
+"""Reading checkpoints: configurations, weights and tokenizers of every supported format, never unpickling."""
