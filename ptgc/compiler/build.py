@@ -18,7 +18,7 @@ from ptgc.errors import BuildError, StorageError, UsageError
 from ptgc.graphs.storage import save
 from ptgc.spec.bundle import BUILDS, Build, Bundle, list_files, open_build, open_bundle, write_build_manifest
 from ptgc.spec.manifest import BuildManifest, Role
-from ptgc.spec.plan import ShapePlan
+from ptgc.spec.shapes import ShapePlan
 from ptgc.spec.staging import exclusive, staged_directory
 
 Progress = Callable[[str], None]

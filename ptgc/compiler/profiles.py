@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ptgc.errors import BuildError
 from ptgc.spec.manifest import ModelFacts
-from ptgc.spec.plan import DecodePlan, ShapePlan
+from ptgc.spec.plan import DecodePlan
+from ptgc.spec.shapes import ShapePlan
 
 DEFAULT_MAX_LENGTH = 1024
 PREFILL_WIDTHS = (32, 64, 128)

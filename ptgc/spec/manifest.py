@@ -8,12 +8,24 @@ from typing import Any
 
 from ptgc.errors import BundleError
 from ptgc.spec.kv_cache import LayerState
-from ptgc.spec.plan import DecodePlan, ShapePlan
+from ptgc.spec.plan import DecodePlan
 from ptgc.spec.ports import Port
+from ptgc.spec.shapes import ShapePlan
 
 SCHEMA_VERSION = 1
 MIN_RUNTIME = "0.1.0"
-FEATURES = frozenset({"speculative-loop", "kv-cache-full", "sliding-window-mask"})
+FEATURES = frozenset(
+    {
+        "speculative-loop",
+        "canvas-loop",
+        "one-shot-loop",
+        "edit-loop",
+        "kv-cache-full",
+        "sliding-window-mask",
+        "drafter-model",
+        "encoder",
+    }
+)
 """Features that this version reads; a bundle that names another is refused by that name."""
 
 
@@ -45,6 +57,10 @@ class Role:
     """Ports that go out, states apart."""
     states: tuple[LayerState, ...] = ()
     """The KV cache, layer by layer."""
+    cross_states: tuple[LayerState, ...] = ()
+    """What each layer attends to of an encoder's output, layer by layer; written once for each text."""
+    context_length: int | None = None
+    """Positions that this model was made for, where they differ from the bundle's."""
     commit_graph: str | None = None
     """The ONNX file that moves accepted rows together (port `keep_rows`); only token trees need it."""
     device: str = "default"
@@ -62,6 +78,8 @@ class Role:
                 "outputs": [port.to_json() for port in self.outputs],
             },
             "states": [state.to_json() for state in self.states],
+            "cross_states": [state.to_json() for state in self.cross_states],
+            "context_length": self.context_length,
         }
 
     @staticmethod
@@ -74,6 +92,8 @@ class Role:
             inputs=tuple(Port.from_json(port) for port in data["ports"]["inputs"]),
             outputs=tuple(Port.from_json(port) for port in data["ports"]["outputs"]),
             states=tuple(LayerState.from_json(state) for state in data["states"]),
+            cross_states=tuple(LayerState.from_json(state) for state in data.get("cross_states", ())),
+            context_length=data.get("context_length"),
         )
 
 
@@ -91,6 +111,8 @@ class ModelFacts:
     """Any of them ends a text."""
     bos_token_id: int | None = None
     """Starts a text, where the tokenizer adds it."""
+    decoder_start_token_id: int | None = None
+    """Starts every text of an encoder-decoder."""
 
     def to_json(self) -> dict[str, Any]:
         """These facts as the manifest writes them."""
@@ -100,6 +122,7 @@ class ModelFacts:
             "context_length": self.context_length,
             "eos_token_ids": list(self.eos_token_ids),
             "bos_token_id": self.bos_token_id,
+            "decoder_start_token_id": self.decoder_start_token_id,
         }
 
     @staticmethod
@@ -111,6 +134,7 @@ class ModelFacts:
             context_length=data["context_length"],
             eos_token_ids=tuple(data["eos_token_ids"]),
             bos_token_id=data["bos_token_id"],
+            decoder_start_token_id=data.get("decoder_start_token_id"),
         )
 
 

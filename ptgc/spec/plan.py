@@ -1,12 +1,15 @@
-"""DecodePlan: the frozen, serialisable description of a loop; ShapePlan: the shapes that a build may run."""
+"""DecodePlan: the frozen, serialisable description of a loop."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ptgc.spec.acceptance import AcceptanceRule
-from ptgc.spec.strategy import DrafterKind, Loop, Strategy
+from ptgc.spec.canvas import CanvasPlan
+from ptgc.spec.edit import EditPlan
+from ptgc.spec.one_shot import OneShotPlan
+from ptgc.spec.strategy import DrafterKind, DrafterVocabulary, Loop, NgramMatch, Strategy
 from ptgc.spec.tree import TreeSpec
 
 
@@ -22,12 +25,19 @@ class DrafterPlan:
     """ngram: the longest suffix of the text that is looked up, tried first."""
     min_ngram_size: int = 0
     """ngram: the shortest suffix that counts as a match."""
+    ngram_match: NgramMatch = NgramMatch.LATEST
+    """ngram: which of equally long matches is continued."""
+    vocabulary: DrafterVocabulary = DrafterVocabulary.SHARED
+    """model: how the drafter's token ids relate to the target's."""
 
     def to_json(self) -> dict[str, Any]:
         """This drafter as the manifest writes it."""
         data: dict[str, Any] = {"kind": self.kind.value, "num_draft_tokens": self.num_draft_tokens}
         if self.kind is DrafterKind.NGRAM:
             data |= {"max_ngram_size": self.max_ngram_size, "min_ngram_size": self.min_ngram_size}
+            data["ngram_match"] = self.ngram_match.value
+        if self.kind is DrafterKind.MODEL:
+            data["vocabulary"] = self.vocabulary.value
         return data
 
     @staticmethod
@@ -38,6 +48,8 @@ class DrafterPlan:
             num_draft_tokens=data["num_draft_tokens"],
             max_ngram_size=data.get("max_ngram_size", 0),
             min_ngram_size=data.get("min_ngram_size", 0),
+            ngram_match=NgramMatch(data.get("ngram_match", NgramMatch.LATEST.value)),
+            vocabulary=DrafterVocabulary(data.get("vocabulary", DrafterVocabulary.SHARED.value)),
         )
 
 
@@ -48,11 +60,17 @@ class DecodePlan:
     strategy: Strategy
     """The name under which the composition is known."""
     drafter: DrafterPlan = field(default_factory=DrafterPlan)
-    """Proposes tokens."""
-    acceptance: AcceptanceRule = AcceptanceRule.GREEDY
-    """Decides which of them are kept."""
+    """speculative: proposes tokens."""
+    acceptance: AcceptanceRule = AcceptanceRule.MATCH
+    """speculative: decides which of them are kept."""
     tree: TreeSpec = field(default_factory=lambda: TreeSpec.chain(0))
-    """The shape of a full proposal; its root is the last committed token."""
+    """speculative: the shape of a full proposal; its root is the last committed token."""
+    canvas: CanvasPlan | None = None
+    """canvas: how masked positions are filled."""
+    one_shot: OneShotPlan | None = None
+    """one-shot: how the text is read off the one run."""
+    edit: EditPlan | None = None
+    """edit: which operations there are and when they end."""
 
     @property
     def loop(self) -> Loop:
@@ -60,19 +78,30 @@ class DecodePlan:
         return self.strategy.loop
 
     def to_json(self) -> dict[str, Any]:
-        """This plan as the manifest writes it."""
-        return {
-            "loop": self.loop.value,
-            "drafter": self.drafter.to_json(),
-            "acceptance": self.acceptance.value,
-            "tree": self.tree.to_json(),
-        }
+        """This plan as the manifest writes it: the loop and that loop's policies."""
+        data: dict[str, Any] = {"loop": self.loop.value}
+        if self.loop is Loop.SPECULATIVE:
+            data["drafter"] = self.drafter.to_json()
+            data["acceptance"] = self.acceptance.value
+            data["tree"] = self.tree.to_json()
+        for name, policies in (("canvas", self.canvas), ("one_shot", self.one_shot), ("edit", self.edit)):
+            if policies is not None:
+                data[name] = policies.to_json()
+        return data
 
     @staticmethod
     def from_json(strategy: str, data: dict[str, Any]) -> DecodePlan:
         """A plan from the manifest's form."""
-        return DecodePlan(
+        plan = DecodePlan(
             strategy=Strategy(strategy),
+            canvas=CanvasPlan.from_json(data["canvas"]) if "canvas" in data else None,
+            one_shot=OneShotPlan.from_json(data["one_shot"]) if "one_shot" in data else None,
+            edit=EditPlan.from_json(data["edit"]) if "edit" in data else None,
+        )
+        if plan.loop is not Loop.SPECULATIVE:
+            return plan
+        return replace(
+            plan,
             drafter=DrafterPlan.from_json(data["drafter"]),
             acceptance=AcceptanceRule(data["acceptance"]),
             tree=TreeSpec.from_json(data["tree"]),
@@ -84,79 +113,28 @@ def autoregressive() -> DecodePlan:
     return DecodePlan(Strategy.AUTOREGRESSIVE)
 
 
-def ngram(num_draft_tokens: int = 15, max_ngram_size: int = 8, min_ngram_size: int = 2) -> DecodePlan:
+def ngram(
+    num_draft_tokens: int = 15,
+    max_ngram_size: int = 8,
+    min_ngram_size: int = 2,
+    ngram_match: NgramMatch = NgramMatch.LATEST,
+) -> DecodePlan:
     """Prompt lookup: the continuation of the longest earlier occurrence of the text's last tokens.
 
     Source: Saxena, "Prompt Lookup Decoding" (2023); LLMA, arXiv 2304.04487, section 3.
     """
-    drafter = DrafterPlan(DrafterKind.NGRAM, num_draft_tokens, max_ngram_size, min_ngram_size)
+    drafter = DrafterPlan(DrafterKind.NGRAM, num_draft_tokens, max_ngram_size, min_ngram_size, ngram_match)
     return DecodePlan(Strategy.NGRAM, drafter, tree=TreeSpec.chain(num_draft_tokens))
 
 
-@dataclass(frozen=True, order=True)
-class ShapePoint:
-    """One tuple of sizes at which a role's graph may run."""
+def draft_model(
+    num_draft_tokens: int = 5,
+    acceptance: AcceptanceRule = AcceptanceRule.MATCH,
+    vocabulary: DrafterVocabulary = DrafterVocabulary.SHARED,
+) -> DecodePlan:
+    """A smaller model drafts a chain, token by token.
 
-    batch: int
-    """Sequences."""
-    num_tokens: int
-    """Rows of a round."""
-    kv_capacity: int
-    """Slots of the cache."""
-    num_logits: int
-    """Rows for which logits are computed."""
-
-    def to_json(self) -> list[int]:
-        """`[batch, num_tokens, kv_capacity, num_logits]`."""
-        return [self.batch, self.num_tokens, self.kv_capacity, self.num_logits]
-
-
-@dataclass(frozen=True)
-class ShapePlan:
-    """Every shape that a build may run; the runtime never leaves it.
-
-    A round runs at the smallest width that holds its rows. `kv_capacities` exceed the lengths they serve by the
-    largest width, because padded rows are written too.
+    Source: Leviathan et al., arXiv 2211.17192, section 2; Chen et al., arXiv 2302.01318.
     """
-
-    batch: int
-    """Sequences that step together."""
-    max_length: int
-    """Tokens of one sequence, prompt and text."""
-    widths: tuple[int, ...]
-    """Numbers of rows of a round, ascending; the first is 1, the last a prefill chunk."""
-    verify_width: int
-    """The widest round whose every row has logits; wider ones are prefill, with logits for the last row."""
-    kv_capacities: tuple[int, ...]
-    """Cache sizes, ascending; a session that outgrows one moves to the next by a copy."""
-
-    @property
-    def points(self) -> tuple[ShapePoint, ...]:
-        """All shape points, ascending."""
-        found = set()
-        for capacity in self.kv_capacities:
-            for width in self.widths:
-                found.add(ShapePoint(self.batch, width, capacity, 1))
-                found.add(ShapePoint(self.batch, width, capacity, min(width, self.verify_width)))
-        return tuple(sorted(found))
-
-    def to_json(self) -> dict[str, Any]:
-        """This plan as build.json writes it."""
-        return {
-            "batch": self.batch,
-            "max_length": self.max_length,
-            "widths": list(self.widths),
-            "verify_width": self.verify_width,
-            "kv_capacities": list(self.kv_capacities),
-        }
-
-    @staticmethod
-    def from_json(data: dict[str, Any]) -> ShapePlan:
-        """A plan from build.json's form."""
-        return ShapePlan(
-            batch=data["batch"],
-            max_length=data["max_length"],
-            widths=tuple(data["widths"]),
-            verify_width=data["verify_width"],
-            kv_capacities=tuple(data["kv_capacities"]),
-        )
+    drafter = DrafterPlan(DrafterKind.MODEL, num_draft_tokens, vocabulary=vocabulary)
+    return DecodePlan(Strategy.DRAFT_MODEL, drafter, acceptance, TreeSpec.chain(num_draft_tokens))

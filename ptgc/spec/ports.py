@@ -12,6 +12,8 @@ BATCH = "batch"
 NUM_TOKENS = "num_tokens"
 KV_CAPACITY = "kv_capacity"
 NUM_LOGITS = "num_logits"
+SOURCE_LENGTH = "source_length"
+CANVAS_LENGTH = "canvas_length"
 
 Dim = int | str
 
@@ -78,6 +80,28 @@ LOGITS_ROWS = Port("logits_rows", DType.INT64, (BATCH, NUM_LOGITS))
 # keep_rows[b, i]: the cache slot whose content moves to slot write_index[b] + i (compaction after a tree).
 KEEP_ROWS = Port("keep_rows", DType.INT64, (BATCH, NUM_TOKENS))
 
+# window_offset[b]: the position of slot 0 in the caches of layers with a window that have a capacity of their own. They
+# slide: the runtime moves what is still seen to the front before a cache is full, so that writing stays linear.
+WINDOW_OFFSET = Port("window_offset", DType.INT64, (BATCH,))
+
+# What an encoder reads, and what attends to its output. Positions of the source that are False are padding.
+SOURCE_IDS = Port("input_ids", DType.INT64, (BATCH, SOURCE_LENGTH))
+ENCODER_ATTENTION_MASK = Port("encoder_attention_mask", DType.BOOL, (BATCH, SOURCE_LENGTH))
+
+# A canvas: the whole text of a row, of which the first `lengths[b]` positions count.
+CANVAS_IDS = Port("input_ids", DType.INT64, (BATCH, CANVAS_LENGTH))
+LENGTHS = Port("lengths", DType.INT64, (BATCH,))
+# canvas_mask[b, t]: position t is still to be filled.
+CANVAS_MASK = Port("canvas_mask", DType.BOOL, (BATCH, CANVAS_LENGTH))
+# step[b]: how many positions this round fills at least, the most confident first.
+STEP = Port("step", DType.INT64, (BATCH,))
+# threshold[b]: every position of more confidence is filled as well; 1 for none.
+THRESHOLD = Port("threshold", DType.FLOAT32, (BATCH,))
+# What a round on a canvas makes of it.
+OUTPUT_IDS = Port("output_ids", DType.INT64, (BATCH, CANVAS_LENGTH))
+OUTPUT_LENGTHS = Port("output_lengths", DType.INT64, (BATCH,))
+OUTPUT_MASK = Port("output_mask", DType.BOOL, (BATCH, CANVAS_LENGTH))
+
 NEXT_IDS = Port("next_ids", DType.INT64, (BATCH, NUM_LOGITS))
 TOP_K = 8
 
@@ -105,17 +129,28 @@ def present(layer: int, part: str, kv_heads: int, head_dim: int, dtype: DType) -
     return Port(f"present.{layer}.{part}", dtype, (BATCH, kv_heads, KV_CAPACITY, head_dim))
 
 
+def encoder_hidden_states(hidden_size: int, dtype: DType) -> Port:
+    """What an encoder made of the source, `[batch, source_length, hidden_size]`."""
+    return Port("encoder_hidden_states", dtype, (BATCH, SOURCE_LENGTH, hidden_size))
+
+
+def cross_past(layer: int, part: str, kv_heads: int, head_dim: int, dtype: DType) -> Port:
+    """What one layer attends to of the encoder's output; `part` is `key` or `value`. Only read."""
+    return Port(f"past_key_values.{layer}.encoder.{part}", dtype, (BATCH, kv_heads, SOURCE_LENGTH, head_dim))
+
+
+def cross_present(layer: int, part: str, kv_heads: int, head_dim: int, dtype: DType) -> Port:
+    """The same as the encoder role writes it."""
+    return Port(f"present.{layer}.encoder.{part}", dtype, (BATCH, kv_heads, SOURCE_LENGTH, head_dim))
+
+
 RESERVED = (
     "inputs_embeds",
     "hidden_states",
-    "encoder_hidden_states",
-    "encoder_attention_mask",
     "attention_bias",
-    "canvas_mask",
-    "step",
-    "lengths",
     "self_conditioning",
     "uniforms",
+    "temperature",
     "allowed_tokens",
 )
 """Names that later strategies give a meaning; no graph may use them for anything else."""

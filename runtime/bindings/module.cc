@@ -111,6 +111,11 @@ std::map<std::string, std::vector<std::string>> EnumNames() {
   return {
       {"Strategy", AllNames<Strategy>()},
       {"DrafterKind", AllNames<DrafterKind>()},
+      {"Loop", AllNames<Loop>()},
+      {"NgramMatch", AllNames<NgramMatch>()},
+      {"DrafterVocabulary", AllNames<DrafterVocabulary>()},
+      {"Unmasking", AllNames<Unmasking>()},
+      {"OneShotPath", AllNames<OneShotPath>()},
       {"AcceptanceRule", AllNames<AcceptanceRule>()},
       {"DType", AllNames<DType>()},
       {"StateKind", AllNames<StateKind>()},

@@ -17,8 +17,9 @@ using nlohmann::json;
 
 constexpr int kSchemaVersion = 1;
 // Features that this version reads; a bundle that names another is refused by that name.
-constexpr std::array<std::string_view, 3> kFeatures = {"speculative-loop", "kv-cache-full",
-                                                       "sliding-window-mask"};
+constexpr std::array<std::string_view, 8> kFeatures = {
+    "speculative-loop", "canvas-loop",         "one-shot-loop", "edit-loop",
+    "kv-cache-full",    "sliding-window-mask", "drafter-model", "encoder"};
 constexpr const char* kExportAgain = "Export the bundle again.";
 constexpr const char* kBuildAgain = "Build again with `ptgc build`.";
 

@@ -12,22 +12,61 @@ namespace ptgc {
 template <typename Enum>
 struct Names;
 
-enum class Strategy { kAutoregressive, kNgram };
+enum class Loop { kSpeculative, kCanvas, kEdit, kOneShot };
+template <>
+struct Names<Loop> {
+  static constexpr std::array<std::string_view, 4> kAll = {"speculative", "canvas", "edit",
+                                                           "one-shot"};
+};
+
+enum class Strategy {
+  kAutoregressive,
+  kNgram,
+  kDraftModel,
+  kMaskedDiffusion,
+  kCtc,
+  kLevenshtein,
+};
 template <>
 struct Names<Strategy> {
-  static constexpr std::array<std::string_view, 2> kAll = {"autoregressive", "ngram"};
+  static constexpr std::array<std::string_view, 6> kAll = {
+      "autoregressive", "ngram", "draft-model", "masked-diffusion", "ctc", "levenshtein"};
 };
 
-enum class DrafterKind { kNone, kNgram };
+enum class DrafterKind { kNone, kNgram, kModel };
 template <>
 struct Names<DrafterKind> {
-  static constexpr std::array<std::string_view, 2> kAll = {"none", "ngram"};
+  static constexpr std::array<std::string_view, 3> kAll = {"none", "ngram", "model"};
 };
 
-enum class AcceptanceRule { kGreedy };
+enum class NgramMatch { kLatest, kFirst };
+template <>
+struct Names<NgramMatch> {
+  static constexpr std::array<std::string_view, 2> kAll = {"latest", "first"};
+};
+
+enum class DrafterVocabulary { kShared, kReencoded };
+template <>
+struct Names<DrafterVocabulary> {
+  static constexpr std::array<std::string_view, 2> kAll = {"shared", "re-encoded"};
+};
+
+enum class AcceptanceRule { kMatch, kSpeculative };
 template <>
 struct Names<AcceptanceRule> {
-  static constexpr std::array<std::string_view, 1> kAll = {"greedy"};
+  static constexpr std::array<std::string_view, 2> kAll = {"match", "speculative"};
+};
+
+enum class Unmasking { kConfidence, kThreshold };
+template <>
+struct Names<Unmasking> {
+  static constexpr std::array<std::string_view, 2> kAll = {"confidence", "threshold"};
+};
+
+enum class OneShotPath { kCtc };
+template <>
+struct Names<OneShotPath> {
+  static constexpr std::array<std::string_view, 1> kAll = {"ctc"};
 };
 
 enum class DType { kFloat32, kFloat16, kBFloat16, kInt64, kInt32, kBool };

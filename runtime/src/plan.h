@@ -22,7 +22,7 @@ struct DrafterPlan {
 struct DecodePlan {
   Strategy strategy = Strategy::kAutoregressive;        // Name of the composition.
   DrafterPlan drafter;                                  // Proposes tokens.
-  AcceptanceRule acceptance = AcceptanceRule::kGreedy;  // Decides which of them are kept.
+  AcceptanceRule acceptance = AcceptanceRule::kMatch;  // Decides which of them are kept.
   TreeSpec tree = TreeSpec::Chain(0);                   // Shape of a full proposal.
 };
 

@@ -13,7 +13,8 @@ from ptgc.compiler.graph_session import GraphSession
 from ptgc.exporters.target import TracedTarget, trace_target
 from ptgc.graphs.storage import save
 from ptgc.spec.manifest import Role
-from ptgc.spec.plan import DecodePlan, ShapePlan, ngram
+from ptgc.spec.plan import DecodePlan, ngram
+from ptgc.spec.shapes import ShapePlan
 from tests.models import tiny_model
 
 CAPACITY = 160

@@ -17,7 +17,7 @@ using nlohmann::json;
 const char* const kManifest = R"({
   "schema_version": 1, "min_runtime": "0.1.0", "features": ["speculative-loop", "kv-cache-full"],
   "strategy": "ngram", "lossless": true,
-  "plan": {"loop": "speculative", "acceptance": "greedy", "tree": [-1, 0, 1, 2],
+  "plan": {"loop": "speculative", "acceptance": "match", "tree": [-1, 0, 1, 2],
            "drafter": {"kind": "ngram", "num_draft_tokens": 3,
                        "max_ngram_size": 4, "min_ngram_size": 2}},
   "model": {"family": "toy", "vocab_size": 32, "context_length": 128, "eos_token_ids": [2],

@@ -15,10 +15,13 @@ from ptgc import errors
 from ptgc.runtime import _core
 from ptgc.runtime.libraries import onnxruntime_library
 from ptgc.spec.acceptance import AcceptanceRule
+from ptgc.spec.canvas import Unmasking
 from ptgc.spec.kv_cache import Rollback, StateKind
-from ptgc.spec.plan import ShapePlan, autoregressive, ngram
+from ptgc.spec.one_shot import OneShotPath
+from ptgc.spec.plan import autoregressive, ngram
 from ptgc.spec.ports import DType
-from ptgc.spec.strategy import DrafterKind, Strategy
+from ptgc.spec.shapes import ShapePlan
+from ptgc.spec.strategy import DrafterKind, DrafterVocabulary, Loop, NgramMatch, Strategy
 from tests.runtime.toy_build import CONTEXT, VOCAB, Weights, write_toy_build
 
 PLAN = ngram(num_draft_tokens=7, max_ngram_size=4, min_ngram_size=1)
@@ -252,7 +255,22 @@ def test_graph_that_the_library_refuses(single: Path) -> None:
         load(single)
 
 
-@pytest.mark.parametrize("kind", [Strategy, DrafterKind, AcceptanceRule, DType, StateKind, Rollback])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        Loop,
+        Strategy,
+        DrafterKind,
+        NgramMatch,
+        DrafterVocabulary,
+        AcceptanceRule,
+        Unmasking,
+        OneShotPath,
+        DType,
+        StateKind,
+        Rollback,
+    ],
+)
 def test_enums_agree_with_the_specification(kind: type[Enum]) -> None:
     assert _core.enum_names()[kind.__name__] == [member.value for member in kind]
 

@@ -14,8 +14,9 @@ from ptgc.graphs.selection import argmax
 from ptgc.spec import ports
 from ptgc.spec.kv_cache import LayerState, StateKind
 from ptgc.spec.manifest import BuildManifest, FileEntry, Manifest, ModelFacts, Role, dumps
-from ptgc.spec.plan import DecodePlan, ShapePlan
+from ptgc.spec.plan import DecodePlan
 from ptgc.spec.ports import DType, Port
+from ptgc.spec.shapes import ShapePlan
 
 VOCAB = 24
 CONTEXT = 96

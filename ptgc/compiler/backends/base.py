@@ -10,7 +10,8 @@ import onnx_ir as ir
 
 from ptgc.errors import BuildError
 from ptgc.spec.manifest import Role
-from ptgc.spec.plan import DecodePlan, ShapePlan
+from ptgc.spec.plan import DecodePlan
+from ptgc.spec.shapes import ShapePlan
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,9 @@ from ptgc.graphs.passes.normalize_linear import NormalizeLinearPass
 from ptgc.graphs.passes.set_float_type import SetFloatTypePass
 from ptgc.spec import ports
 from ptgc.spec.manifest import Role
-from ptgc.spec.plan import DecodePlan, ShapePlan
+from ptgc.spec.plan import DecodePlan
 from ptgc.spec.ports import DType, Port
+from ptgc.spec.shapes import ShapePlan
 
 PACKAGES = ("onnxruntime", "onnxruntime-gpu")
 _HALF = (DType.FLOAT16, DType.BFLOAT16)

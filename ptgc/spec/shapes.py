@@ -1,0 +1,87 @@
+"""ShapePlan: the shapes that a build may run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, order=True)
+class ShapePoint:
+    """One tuple of sizes at which a role's graph may run."""
+
+    batch: int
+    """Sequences."""
+    num_tokens: int
+    """Rows of a round."""
+    kv_capacity: int
+    """Slots of the cache."""
+    num_logits: int
+    """Rows for which logits are computed."""
+
+    def to_json(self) -> list[int]:
+        """`[batch, num_tokens, kv_capacity, num_logits]`."""
+        return [self.batch, self.num_tokens, self.kv_capacity, self.num_logits]
+
+
+@dataclass(frozen=True)
+class ShapePlan:
+    """Every shape that a build may run; the runtime never leaves it.
+
+    A round runs at the smallest width that holds its rows. `kv_capacities` exceed the lengths they serve by the
+    largest width, because padded rows are written too.
+    """
+
+    batch: int
+    """Sequences that step together."""
+    max_length: int
+    """Tokens of one sequence, prompt and text."""
+    widths: tuple[int, ...]
+    """Numbers of rows of a round, ascending; the first is 1, the last a prefill chunk."""
+    verify_width: int
+    """The widest round whose every row has logits; wider ones are prefill, with logits for the last row."""
+    kv_capacities: tuple[int, ...]
+    """Cache sizes, ascending; a session that outgrows one moves to the next by a copy."""
+    source_lengths: tuple[int, ...] = ()
+    """Sizes of an encoder's input, ascending; none where there is no encoder."""
+    canvas_lengths: tuple[int, ...] = ()
+    """Sizes of a canvas, ascending; none where the loop has no canvas."""
+    window_capacities: dict[int, int] = field(default_factory=dict)
+    """Cache size of the layers of each window that have one of their own; the others' is `kv_capacities`."""
+
+    @property
+    def points(self) -> tuple[ShapePoint, ...]:
+        """All shape points, ascending."""
+        found = set()
+        for capacity in self.kv_capacities:
+            for width in self.widths:
+                found.add(ShapePoint(self.batch, width, capacity, 1))
+                found.add(ShapePoint(self.batch, width, capacity, min(width, self.verify_width)))
+        return tuple(sorted(found))
+
+    def to_json(self) -> dict[str, Any]:
+        """This plan as build.json writes it."""
+        return {
+            "batch": self.batch,
+            "max_length": self.max_length,
+            "widths": list(self.widths),
+            "verify_width": self.verify_width,
+            "kv_capacities": list(self.kv_capacities),
+            "source_lengths": list(self.source_lengths),
+            "canvas_lengths": list(self.canvas_lengths),
+            "window_capacities": {str(window): size for window, size in self.window_capacities.items()},
+        }
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> ShapePlan:
+        """A plan from build.json's form."""
+        return ShapePlan(
+            batch=data["batch"],
+            max_length=data["max_length"],
+            widths=tuple(data["widths"]),
+            verify_width=data["verify_width"],
+            kv_capacities=tuple(data["kv_capacities"]),
+            source_lengths=tuple(data["source_lengths"]),
+            canvas_lengths=tuple(data["canvas_lengths"]),
+            window_capacities={int(window): size for window, size in data["window_capacities"].items()},
+        )
