@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from statistics import median
 
+from ptgc.runtime._core import Generator
 from ptgc.runtime.costs import CostCurve, RoundCost
 from ptgc.runtime.generator import default_num_threads, load_core
 from ptgc.spec.bundle import Build
+from ptgc.spec.shapes import ShapePlan
 
 _PAST = 256  # tokens in the cache while measuring, where the build holds as many
 _SECONDS = 3.0  # to spend on all widths together, after one warm-up each
@@ -23,15 +25,24 @@ def measure_costs(build: Build, num_threads: int | None, progress: Callable[[str
     threads = num_threads or default_num_threads()
     core = load_core(build, num_threads=threads)
     past = min(_PAST, shapes.max_length // 2)
-    logits = {width: width if width <= shapes.verify_width else 1 for width in shapes.widths}
+    if not shapes.widths:
+        return CostCurve(num_threads=threads, past_length=0, rounds={})
+    target = _measure_role("target", core, shapes, past)
+    drafter = _measure_role("drafter", core, shapes, past) if "drafter" in build.manifest.roles else {}
+    core.close()
+    progress(f"Measured {len(target) + len(drafter)} widths")
+    return CostCurve(num_threads=threads, past_length=past, rounds=target, drafter_rounds=drafter)
+
+
+def _measure_role(role: str, core: Generator, shapes: ShapePlan, past: int) -> dict[int, RoundCost]:
+    """A drafter chooses one token a round, so that it needs one row of logits."""
+    logits = {width: width if width <= shapes.verify_width and role == "target" else 1 for width in shapes.widths}
     samples: dict[int, list[float]] = {}
     for width in shapes.widths:
-        core.measure(width, logits[width], past, 1)
-        samples[width] = list(core.measure(width, logits[width], past, 1))
+        core.measure(width, logits[width], past, 1, role)
+        samples[width] = list(core.measure(width, logits[width], past, 1, role))
     once = sum(samples[width][0] for width in shapes.widths)
     for _ in range(min(_MAX_REPEATS, max(2, int(_SECONDS / once))) - 1):
         for width in shapes.widths:
-            samples[width] += core.measure(width, logits[width], past, 1)
-    progress(f"Measured {len(samples)} widths")
-    rounds = {width: RoundCost(median(times), min(times), max(times), len(times)) for width, times in samples.items()}
-    return CostCurve(num_threads=threads, past_length=past, rounds=rounds)
+            samples[width] += core.measure(width, logits[width], past, 1, role)
+    return {width: RoundCost(median(times), min(times), max(times), len(times)) for width, times in samples.items()}

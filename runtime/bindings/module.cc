@@ -8,6 +8,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "clock.h"
@@ -16,6 +17,7 @@
 #include "generator.h"
 #include "names.h"
 #include "request.h"
+#include "sampling_options.h"
 #include "session_handle.h"
 
 namespace nb = nanobind;
@@ -95,11 +97,22 @@ Hooks MakeHooks(const Callback& on_tokens) {
   return hooks;
 }
 
-DraftLengthMode ReadDraftLength(const std::string& name) {
-  const std::optional<DraftLengthMode> mode = FromName<DraftLengthMode>(name);
-  if (mode.has_value()) return *mode;
-  throw Error(ErrorCode::kUsage, "There is no draft length '" + name + "'.",
-              "Choose from: fixed, measured.");
+template <typename Enum>
+Enum ReadName(const std::string& name, const std::string& what) {
+  const std::optional<Enum> found = FromName<Enum>(name);
+  if (found.has_value()) return *found;
+  std::string all;
+  for (std::string_view one : Names<Enum>::kAll)
+    all += (all.empty() ? "" : ", ") + std::string(one);
+  throw Error(ErrorCode::kUsage, "There is no " + what + " '" + name + "'.",
+              "Choose from: " + all + ".");
+}
+
+template <typename Enum>
+std::optional<Enum> ReadOptionalName(const std::optional<std::string>& name,
+                                     const std::string& what) {
+  if (!name.has_value()) return std::nullopt;
+  return ReadName<Enum>(*name, what);
 }
 
 template <typename Enum>
@@ -111,7 +124,7 @@ std::map<std::string, std::vector<std::string>> EnumNames() {
   return {
       {"Strategy", AllNames<Strategy>()},
       {"DrafterKind", AllNames<DrafterKind>()},
-      {"Loop", AllNames<Loop>()},
+      {"Loop", AllNames<LoopKind>()},
       {"NgramMatch", AllNames<NgramMatch>()},
       {"DrafterVocabulary", AllNames<DrafterVocabulary>()},
       {"Unmasking", AllNames<Unmasking>()},
@@ -125,18 +138,50 @@ std::map<std::string, std::vector<std::string>> EnumNames() {
   };
 }
 
+void BindSampling(nb::module_& module) {
+  nb::class_<SamplingOptions>(module, "SamplingOptions", "How a token is chosen from logits.")
+      .def(
+          "__init__",
+          [](SamplingOptions* self, double temperature, std::int64_t top_k, double top_p,
+             double min_p, double repetition_penalty, double presence_penalty,
+             double frequency_penalty, const std::map<TokenId, float>& logit_bias,
+             std::uint64_t seed) {
+            auto* made = new (self) SamplingOptions;
+            made->temperature = temperature;
+            made->top_k = top_k;
+            made->top_p = top_p;
+            made->min_p = min_p;
+            made->repetition_penalty = repetition_penalty;
+            made->presence_penalty = presence_penalty;
+            made->frequency_penalty = frequency_penalty;
+            for (const auto& [token, bias] : logit_bias) made->logit_bias.push_back({token, bias});
+            made->seed = seed;
+          },
+          "temperature"_a = 0.0, "top_k"_a = 0, "top_p"_a = 1.0, "min_p"_a = 0.0,
+          "repetition_penalty"_a = 1.0, "presence_penalty"_a = 0.0, "frequency_penalty"_a = 0.0,
+          "logit_bias"_a = std::map<TokenId, float>(), "seed"_a = 0)
+      .def_ro("temperature", &SamplingOptions::temperature, "0 for the largest logit.")
+      .def_ro("seed", &SamplingOptions::seed, "Equal seeds give equal texts.");
+}
+
 void BindRequest(nb::module_& module) {
   nb::class_<Request>(module, "Request", "One text to write.")
       .def(
           "__init__",
           [](Request* self, std::vector<TokenId> prompt_ids, int max_new_tokens,
-             std::vector<TokenId> eos_token_ids, bool plain, double deadline_seconds, bool trace) {
-            new (self)
-                Request{std::move(prompt_ids), max_new_tokens, std::move(eos_token_ids), plain,
-                        deadline_seconds,      trace};
+             std::vector<TokenId> eos_token_ids, bool plain, double deadline_seconds, bool trace,
+             const SamplingOptions& sampling) {
+            new (self) Request{std::move(prompt_ids),
+                               max_new_tokens,
+                               std::move(eos_token_ids),
+                               plain,
+                               deadline_seconds,
+                               trace,
+                               sampling};
           },
           "prompt_ids"_a, "max_new_tokens"_a, "eos_token_ids"_a = std::vector<TokenId>(),
-          "plain"_a = false, "deadline_seconds"_a = 0.0, "trace"_a = false)
+          "plain"_a = false, "deadline_seconds"_a = 0.0, "trace"_a = false,
+          "sampling"_a = SamplingOptions())
       .def_ro("prompt_ids", &Request::prompt_ids,
               "What to continue; in a session, what to add first.")
       .def_ro("max_new_tokens", &Request::max_new_tokens, "Tokens to write at most.")
@@ -145,7 +190,8 @@ void BindRequest(nb::module_& module) {
       .def_ro("plain", &Request::plain, "Decode without drafts.")
       .def_ro("deadline_seconds", &Request::deadline_seconds,
               "The text ends as it is after so long; 0 for never.")
-      .def_ro("trace", &Request::trace, "Keep what every round did.");
+      .def_ro("trace", &Request::trace, "Keep what every round did.")
+      .def_ro("sampling", &Request::sampling, "How tokens are chosen.");
 }
 
 void BindStatistics(nb::module_& module) {
@@ -168,8 +214,9 @@ void BindStatistics(nb::module_& module) {
               "From the first new token to the last.")
       .def_ro("engine_seconds", &Statistics::engine_seconds,
               "Inside engine calls, part of decode_seconds.")
+      .def_ro("draft_seconds", &Statistics::draft_seconds, "Drafting, part of decode_seconds.")
       .def_ro("tokens_per_second", &Statistics::tokens_per_second,
-              "(new_tokens - 1) / decode_seconds.")
+              "New tokens of decode rounds / decode_seconds.")
       .def_ro("peak_memory_bytes", &Statistics::peak_memory_bytes,
               "Largest resident memory of the process so far.");
 }
@@ -181,7 +228,8 @@ void BindResult(nb::module_& module) {
       .def_ro("accepted", &TraceRound::accepted, "How many of them were accepted.")
       .def_ro("emitted_ids", &TraceRound::emitted_ids,
               "New tokens; none while a prompt is being read.")
-      .def_ro("engine_seconds", &TraceRound::engine_seconds, "Inside the engine call.")
+      .def_ro("engine_seconds", &TraceRound::engine_seconds, "Inside engine calls.")
+      .def_ro("draft_seconds", &TraceRound::draft_seconds, "Drafting, engine calls included.")
       .def_ro("round_seconds", &TraceRound::round_seconds, "The whole round.");
   nb::class_<Result>(module, "Result", "One text, written.")
       .def_ro("token_ids", &Result::token_ids, "The new tokens.")
@@ -209,10 +257,14 @@ void BindSession(nb::module_& module) {
           "request"_a, "on_tokens"_a = nb::none(),
           "Continues the text, after adding the request's prompt, if any.")
       .def("rewind", &SessionHandle::Rewind, "count"_a, Unlocked(), "Drops the last tokens.")
+      .def(
+          "fork", [](SessionHandle& self) { return self.Fork().release(); }, Unlocked(),
+          nb::rv_policy::take_ownership, nb::keep_alive<0, 1>(),
+          "Another session with the same text; nothing of it is read again.")
       .def("reset", &SessionHandle::Reset, Unlocked(), "Drops everything.")
       .def("cancel", &SessionHandle::Cancel,
            "From any thread: ends the generation that is under way.")
-      .def("close", &SessionHandle::Close, "Gives the row back.")
+      .def("close", &SessionHandle::Close, Unlocked(), "Gives the row back.")
       .def_prop_ro("tokens", &SessionHandle::Tokens, Unlocked(), "Prompt and text.")
       .def_prop_ro("length", &SessionHandle::Length, Unlocked(), "Number of tokens.");
 }
@@ -221,16 +273,28 @@ void BindGenerator(nb::module_& module) {
   using Unlocked = nb::call_guard<nb::gil_scoped_release>;
   nb::class_<Generator>(module, "Generator", "A loaded build; many threads may use one.")
       .def(nb::new_([](const std::string& build_directory, int num_threads,
-                       const std::string& library, const std::map<int, double>& cost_curve,
-                       const std::string& draft_length, int num_draft_tokens) {
-             const GeneratorOptions options{num_threads, library, cost_curve,
-                                            ReadDraftLength(draft_length), num_draft_tokens};
+                       const std::string& library, const std::map<std::string, Costs>& costs,
+                       const std::string& draft_length, int num_draft_tokens,
+                       const std::optional<std::string>& acceptance,
+                       const std::optional<std::string>& ngram_match, double wait_seconds,
+                       int max_waiting) {
+             GeneratorOptions options;
+             options.load.num_threads = num_threads;
+             options.load.library = library;
+             options.load.costs = costs;
+             options.load.draft_length = ReadName<DraftLengthMode>(draft_length, "draft length");
+             options.load.num_draft_tokens = num_draft_tokens;
+             options.load.acceptance =
+                 ReadOptionalName<AcceptanceRule>(acceptance, "acceptance rule");
+             options.load.ngram_match = ReadOptionalName<NgramMatch>(ngram_match, "n-gram match");
+             options.waiting = {wait_seconds, max_waiting};
              const nb::gil_scoped_release unlocked;
              return Generator::Open(build_directory, options);
            }),
            "build_directory"_a, "num_threads"_a = 0, "library"_a = "",
-           "cost_curve"_a = std::map<int, double>(), "draft_length"_a = "measured",
-           "num_draft_tokens"_a = -1)
+           "costs"_a = std::map<std::string, Costs>(), "draft_length"_a = "measured",
+           "num_draft_tokens"_a = -1, "acceptance"_a = nb::none(), "ngram_match"_a = nb::none(),
+           "wait_seconds"_a = -1.0, "max_waiting"_a = -1)
       .def(
           "generate",
           [](Generator& self, const std::vector<const Request*>& requests,
@@ -247,10 +311,16 @@ void BindGenerator(nb::module_& module) {
           "requests"_a, "on_tokens"_a = nb::none(),
           "Writes any number of texts; `on_tokens(index, ids)` ends a text by returning False.")
       .def(
-          "session", [](Generator& self) { return new SessionHandle(self); },
+          "session", [](Generator& self) { return new SessionHandle(self); }, Unlocked(),
           nb::rv_policy::take_ownership, nb::keep_alive<0, 1>(), "Takes a free row.")
-      .def("measure", &Generator::Measure, "num_tokens"_a, "num_logits"_a, "past_length"_a,
-           "repeats"_a, Unlocked(), "Seconds of each of `repeats` bare engine runs.")
+      .def(
+          "measure",
+          [](Generator& self, int num_tokens, int num_logits, int past_length, int repeats,
+             const std::string& role) {
+            return self.Measure({role, num_tokens, num_logits, past_length, repeats});
+          },
+          "num_tokens"_a, "num_logits"_a, "past_length"_a, "repeats"_a, "role"_a = "target",
+          Unlocked(), "Seconds of each of `repeats` bare engine runs of a role.")
       .def("close", &Generator::Close, Unlocked(), "Gives the engine's memory back.")
       .def_prop_ro("batch_size", [](const Generator& self) { return self.bundle().shapes.batch; })
       .def_prop_ro("max_length",
@@ -276,6 +346,7 @@ void BindGenerator(nb::module_& module) {
 NB_MODULE(_core, module) {
   module.doc() = "The C++ runtime: loads a build and runs its loop over token ids.";
   nb::register_exception_translator(&ptgc::TranslateError);
+  ptgc::BindSampling(module);
   ptgc::BindRequest(module);
   ptgc::BindStatistics(module);
   ptgc::BindResult(module);

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ptgc.spec.bundle import MEASURED, Build
 from ptgc.spec.manifest import dumps
@@ -34,16 +35,29 @@ class CostCurve:
     past_length: int
     """Tokens in the cache while measuring."""
     rounds: dict[int, RoundCost]
-    """By number of tokens in the round."""
+    """Of the target, by number of tokens in the round."""
+    drafter_rounds: dict[int, RoundCost] = field(default_factory=dict)
+    """Of a drafter that runs a model."""
 
     def medians(self) -> dict[int, float]:
-        """Seconds by width; none costs more than a wider one, in which its rows would fit as well."""
-        found: dict[int, float] = {}
-        least = float("inf")
-        for width in sorted(self.rounds, reverse=True):
-            least = min(least, self.rounds[width].median)
-            found[width] = least
-        return dict(sorted(found.items()))
+        """Seconds of the target by width; none costs more than a wider one, in which its rows would fit as well."""
+        return _medians(self.rounds)
+
+    def medians_by_role(self) -> dict[str, dict[int, float]]:
+        """The same for every role that was measured."""
+        found = {"target": _medians(self.rounds)}
+        if self.drafter_rounds:
+            found["drafter"] = _medians(self.drafter_rounds)
+        return found
+
+
+def _medians(rounds: dict[int, RoundCost]) -> dict[int, float]:
+    found: dict[int, float] = {}
+    least = float("inf")
+    for width in sorted(rounds, reverse=True):
+        least = min(least, rounds[width].median)
+        found[width] = least
+    return dict(sorted(found.items()))
 
 
 def cache_directory() -> Path:
@@ -79,6 +93,10 @@ def write_costs(build: Build, curve: CostCurve) -> Path:
     raise AssertionError("the last place either returns or raises")
 
 
+def _rounds(data: dict[str, Any]) -> dict[int, RoundCost]:
+    return {int(width): RoundCost(**cost) for width, cost in data.items()}
+
+
 def read_costs(build: Build, num_threads: int) -> CostCurve | None:
     """The curve measured for this build on this device with as many threads, or None."""
     for place in _places(build, num_threads):
@@ -86,8 +104,12 @@ def read_costs(build: Build, num_threads: int) -> CostCurve | None:
             data = json.loads(place.read_text(encoding="utf-8"))
             if data["sequence"] != build.manifest.sequence:
                 continue
-            rounds = {int(width): RoundCost(**cost) for width, cost in data["rounds"].items()}
-            return CostCurve(int(data["num_threads"]), int(data["past_length"]), rounds)
+            return CostCurve(
+                int(data["num_threads"]),
+                int(data["past_length"]),
+                _rounds(data["rounds"]),
+                _rounds(data["drafter_rounds"]),
+            )
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue  # nothing measured here yet, or a damaged file: choices then fall back to a model of the cost
     return None

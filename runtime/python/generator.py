@@ -16,6 +16,7 @@ from ptgc.errors import UsageError
 from ptgc.runtime import _core
 from ptgc.runtime.costs import read_costs
 from ptgc.runtime.libraries import onnxruntime_library
+from ptgc.runtime.load_options import LoadOptions
 from ptgc.runtime.loaded import Loaded
 from ptgc.runtime.request import GenerateOptions, Prompt, RunningText, is_batch, prompt_ids
 from ptgc.runtime.results import Chunk, GenerationResult
@@ -36,22 +37,26 @@ def load_core(
     build: Build,
     *,
     num_threads: int,
-    cost_curve: Mapping[int, float] | None = None,
-    draft_length: str = "measured",
-    num_draft_tokens: int | None = None,
+    costs: Mapping[str, Mapping[int, float]] | None = None,
+    options: LoadOptions | None = None,
 ) -> _core.Generator:
-    """The C++ generator of a build.
+    """The C++ generator of a build; `costs` are seconds of a round by role and width.
 
     Raises:
         BackendError: The engine library is not installed, or refuses the engine.
     """
+    chosen = options or LoadOptions()
     return _core.Generator(
         str(build.path),
         num_threads=num_threads,
         library=onnxruntime_library(),
-        cost_curve=dict(cost_curve or {}),
-        draft_length=draft_length,
-        num_draft_tokens=-1 if num_draft_tokens is None else num_draft_tokens,
+        costs={role: dict(curve) for role, curve in (costs or {}).items()},
+        draft_length=chosen.draft_length,
+        num_draft_tokens=-1 if chosen.num_draft_tokens is None else chosen.num_draft_tokens,
+        acceptance=chosen.acceptance,
+        ngram_match=chosen.ngram_match,
+        wait_seconds=-1.0 if chosen.wait is None else chosen.wait,
+        max_waiting=-1 if chosen.max_waiting is None else chosen.max_waiting,
     )
 
 
@@ -63,9 +68,8 @@ class Generator:
         device: Kind of device to run on.
         build: Name of the build; None takes the newest one for the device.
         num_threads: Threads of the engine; None takes the processors at hand.
-        num_draft_tokens: Most draft tokens of a round; None takes the plan's.
-        draft_length: `measured` drafts as many tokens as the cost curve says will pay, `fixed` as many as there are.
         verify: Check the hash of every file of the build while it loads.
+        **options: The fields of `LoadOptions`.
 
     Raises:
         BundleError: No such bundle or build, or one that was changed.
@@ -79,10 +83,10 @@ class Generator:
         device: str = "cpu",
         build: str | None = None,
         num_threads: int | None = None,
-        num_draft_tokens: int | None = None,
-        draft_length: str = "measured",
         verify: bool = True,
+        **options: Any,
     ) -> None:
+        chosen_options = LoadOptions.from_names(options)
         opened = open_bundle(bundle)
         chosen = opened.build(build, device)
         threads = default_num_threads() if num_threads is None else num_threads
@@ -92,9 +96,8 @@ class Generator:
             core = load_core(
                 chosen,
                 num_threads=threads,
-                cost_curve=curve.medians() if curve else None,
-                draft_length=draft_length,
-                num_draft_tokens=num_draft_tokens,
+                costs=curve.medians_by_role() if curve else None,
+                options=chosen_options,
             )
             if verified is not None:
                 verified.result()
@@ -143,6 +146,8 @@ class Generator:
         Returns:
             A result, or a list of results in the order of the prompts.
 
+        Sampled texts of a list have seeds of their own: `seed`, `seed + 1`, ... in the order of the prompts.
+
         Raises:
             CapacityError: A prompt, or a prompt and `max_new_tokens`, does not fit the build.
             UsageError: An empty prompt, an id outside the vocabulary, an unknown option.
@@ -151,7 +156,7 @@ class Generator:
         prompts = list(prompt) if is_batch(prompt) else [prompt]
         if not prompts:
             return []
-        running = [self._start(one, chosen) for one in prompts]
+        running = [self._start(one, chosen.of_text(number)) for number, one in enumerate(prompts)]
         watched = any(text.stops for text in running)
         results = self.core.generate(
             [text.request for text in running],
@@ -172,7 +177,7 @@ class Generator:
         """
         if is_batch(prompt):
             raise UsageError("stream takes one prompt.", "Use generate for a batch, or one stream for each prompt.")
-        text = self._start(prompt, GenerateOptions.from_names(options))
+        text = self._start(prompt, GenerateOptions.from_names(options).of_text(0))
         return _stream(self.core, text)
 
     def session(self) -> Session:
@@ -197,9 +202,6 @@ class Generator:
 
     def _start(self, prompt: Prompt, options: GenerateOptions) -> RunningText:
         return RunningText(self._loaded, prompt_ids(prompt, self.codec), options)
-
-
-_END = object()
 
 
 def _stream(core: _core.Generator, text: RunningText) -> collections.abc.Generator[Chunk]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from ptgc.errors import UsageError
@@ -34,6 +35,24 @@ class GenerateOptions:
     """Seconds after which the text ends as it is."""
     trace: bool = False
     """Keep what every round did."""
+    temperature: float = 0.0
+    """0 takes the likeliest token, 1 draws from the model's distribution, more flattens it."""
+    top_k: int = 0
+    """Draw from the so many likeliest tokens only; 0 for all."""
+    top_p: float = 1.0
+    """Draw from the fewest likeliest tokens whose probabilities reach this sum."""
+    min_p: float = 0.0
+    """Draw from tokens that are at least so probable, as a share of the likeliest one's probability."""
+    repetition_penalty: float = 1.0
+    """Divides (a positive) or multiplies (a negative) logit of every token of prompt and text."""
+    presence_penalty: float = 0.0
+    """Subtracted from the logit of every token generated so far."""
+    frequency_penalty: float = 0.0
+    """The same once for each of its occurrences."""
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    """Added to the logits of these tokens; minus infinity forbids one."""
+    seed: int | None = None
+    """Equal seeds give equal texts; None takes a new one, which the result tells."""
 
     @staticmethod
     def from_names(options: Mapping[str, Any]) -> GenerateOptions:
@@ -42,7 +61,7 @@ class GenerateOptions:
         Raises:
             UsageError: An unknown name, or values out of range; all of them are named.
         """
-        known = {field.name for field in fields(GenerateOptions)}
+        known = {one.name for one in fields(GenerateOptions)}
         unknown = sorted(set(options) - known)
         if unknown:
             raise UsageError(f"Unknown option: {', '.join(unknown)}.", f"There are: {', '.join(sorted(known))}.")
@@ -57,6 +76,34 @@ class GenerateOptions:
         if problems:
             raise UsageError("\n".join(problems))
         return chosen
+
+    def of_text(self, number: int) -> GenerateOptions:
+        """The same for one text of a list: with a seed of its own."""
+        if self.temperature == 0:
+            return self
+        seed = secrets.randbits(63) if self.seed is None else self.seed + number
+        return replace(self, seed=seed)
+
+    def sampling(self) -> _core.SamplingOptions:
+        """The core's form of how tokens are chosen.
+
+        Raises:
+            UsageError: A seed out of range.
+        """
+        seed = self.seed or 0
+        if not 0 <= seed < 1 << 64:
+            raise UsageError(f"seed is {self.seed}; it must be from 0 to 2^64 - 1.")
+        return _core.SamplingOptions(
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            min_p=self.min_p,
+            repetition_penalty=self.repetition_penalty,
+            presence_penalty=self.presence_penalty,
+            frequency_penalty=self.frequency_penalty,
+            logit_bias=dict(self.logit_bias),
+            seed=seed,
+        )
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -101,6 +148,7 @@ def make_request(loaded: Loaded, ids: Sequence[int], options: GenerateOptions, h
         plain=options.plain,
         deadline_seconds=0.0 if options.deadline is None else options.deadline,
         trace=options.trace,
+        sampling=options.sampling(),
     )
 
 
@@ -154,6 +202,7 @@ class RunningText:
             strategy=strategy.value,
             lossless=strategy.lossless,
             build=self._loaded.build.manifest.id,
+            seed=self.request.sampling.seed if self._options.temperature > 0 else None,
             statistics=Statistics(**{f.name: getattr(result.statistics, f.name) for f in fields(Statistics)}),
             trace=[RoundTrace(**{f.name: getattr(r, f.name) for f in fields(RoundTrace)}) for r in result.trace],
         )

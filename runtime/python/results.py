@@ -36,6 +36,8 @@ class Statistics:
     """From then to the end."""
     engine_seconds: float
     """Inside engine calls, part of decode_seconds."""
+    draft_seconds: float
+    """Drafting, part of decode_seconds."""
     tokens_per_second: float
     """Of decoding."""
     peak_memory_bytes: int
@@ -55,7 +57,9 @@ class RoundTrace:
     emitted_ids: list[int]
     """Tokens written."""
     engine_seconds: float
-    """Inside the engine."""
+    """Inside engines."""
+    draft_seconds: float
+    """Drafting, engine calls included."""
     round_seconds: float
     """The whole round."""
 
@@ -76,6 +80,8 @@ class GenerationResult:
     """Whether it is what plain decoding of this build gives."""
     build: str
     """Which build."""
+    seed: int | None
+    """What the randomness of a sampled text came from; None for greedy decoding."""
     statistics: Statistics
     """What happened."""
     trace: list[RoundTrace] = field(default_factory=list)
@@ -90,6 +96,7 @@ class GenerationResult:
             "strategy": self.strategy,
             "lossless": self.lossless,
             "build": self.build,
+            "seed": self.seed,
             "stats": asdict(self.statistics),
         }
 

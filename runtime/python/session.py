@@ -46,12 +46,20 @@ class Session:
         Args:
             **options: The fields of `GenerateOptions`.
         """
-        chosen = GenerateOptions.from_names(options)
+        chosen = GenerateOptions.from_names(options).of_text(0)
         text = RunningText(self._loaded, [], chosen, held=len(self))
         result = self._core.generate(text.request, (lambda _, ids: text.append(ids)[1]) if text.stops else None)
         finished = text.finish(result)
         self.rewind(len(result.token_ids) - len(finished.token_ids))
         return finished
+
+    def fork(self) -> Session:
+        """Another session with the same text; nothing of it is read again.
+
+        Raises:
+            BusyError: No row is free.
+        """
+        return Session(self._core.fork(), self._loaded)
 
     def rewind(self, num_tokens: int) -> None:
         """Drop the last tokens."""

@@ -128,13 +128,16 @@ LayerState ReadState(const json& state) {
   result.head_dim = state.at("head_dim").get<int>();
   result.dtype = ReadName<DType>(state.at("dtype"), "element type");
   result.rollback = ReadName<Rollback>(state.at("rollback"), "rollback");
-  const bool known = result.kind == StateKind::kFull || result.kind == StateKind::kWindow;
+  const bool known = result.kind == StateKind::kFull || result.kind == StateKind::kWindow ||
+                     result.kind == StateKind::kCross;
   if (!known || result.rollback == Rollback::kSelectRow) {
     Refuse("The bundle keeps a state of kind '" + std::string(Name(result.kind)) +
                "' with rollback '" + std::string(Name(result.rollback)) +
                "', which this ptgc cannot run.",
            "Install a newer ptgc.");
   }
+  const json window = state.value("window", json());
+  result.window = window.is_null() ? 0 : window.get<int>();
   if (result.kv_heads < 1 || result.head_dim < 1) {
     Refuse("A state of the bundle has no size.", kExportAgain);
   }
@@ -147,44 +150,115 @@ Role ReadRole(const json& data, const fs::path& root) {
   role.inputs = ReadPorts(data.at("ports").at("inputs"));
   role.outputs = ReadPorts(data.at("ports").at("outputs"));
   for (const json& state : data.at("states")) role.states.push_back(ReadState(state));
+  for (const json& state : data.value("cross_states", json::array())) {
+    role.cross_states.push_back(ReadState(state));
+  }
+  const json context = data.value("context_length", json());
+  if (!context.is_null()) role.context_length = context.get<std::int64_t>();
+  for (const json& port : data.at("ports").at("outputs")) {
+    if (port.at("name") == "logits") role.vocab_size = port.at("shape").back().get<std::int64_t>();
+  }
   return role;
 }
 
-DecodePlan ReadPlan(const json& manifest) {
-  const json& data = manifest.at("plan");
-  const std::string loop = data.at("loop").get<std::string>();
-  if (loop != "speculative") {
-    Refuse("The bundle needs the loop '" + loop + "', which this ptgc does not have.",
-           "Install a newer ptgc.");
+DrafterPlan ReadDrafter(const json& data) {
+  DrafterPlan drafter;
+  drafter.kind = ReadName<DrafterKind>(data.at("kind"), "drafter");
+  drafter.num_draft_tokens = data.at("num_draft_tokens").get<int>();
+  drafter.max_ngram_size = data.value("max_ngram_size", 0);
+  drafter.min_ngram_size = data.value("min_ngram_size", 0);
+  drafter.ngram_match =
+      ReadName<NgramMatch>(data.value("ngram_match", json("latest")), "n-gram match");
+  drafter.vocabulary =
+      ReadName<DrafterVocabulary>(data.value("vocabulary", json("shared")), "drafter vocabulary");
+  if (drafter.kind == DrafterKind::kNgram &&
+      (drafter.min_ngram_size < 1 || drafter.max_ngram_size < drafter.min_ngram_size)) {
+    Refuse("plan.drafter has n-gram sizes out of order.", kExportAgain);
   }
-  DecodePlan plan;
-  plan.strategy = ReadName<Strategy>(manifest.at("strategy"), "strategy");
+  return drafter;
+}
+
+CanvasPlan ReadCanvas(const json& data) {
+  CanvasPlan canvas;
+  canvas.mask_token_id = data.at("mask_token_id").get<TokenId>();
+  canvas.num_steps = data.at("num_steps").get<int>();
+  canvas.unmasking = ReadName<Unmasking>(data.at("unmasking"), "unmasking");
+  canvas.threshold = data.at("threshold").get<double>();
+  canvas.block_length = data.at("block_length").get<int>();
+  if (canvas.num_steps < 1 || canvas.block_length < 0) {
+    Refuse("plan.canvas has a number of steps or a block length out of range.", kExportAgain);
+  }
+  return canvas;
+}
+
+OneShotPlan ReadOneShot(const json& data) {
+  OneShotPlan one_shot;
+  one_shot.path = ReadName<OneShotPath>(data.at("path"), "path of a one-shot text");
+  one_shot.blank_token_id = data.at("blank_token_id").get<TokenId>();
+  one_shot.upsampling = data.at("upsampling").get<int>();
+  if (one_shot.upsampling < 1) Refuse("plan.one_shot has no upsampling.", kExportAgain);
+  return one_shot;
+}
+
+EditPlan ReadEdit(const json& data) {
+  EditPlan edit;
+  edit.max_rounds = data.at("max_rounds").get<int>();
+  edit.placeholder_token_id = data.at("placeholder_token_id").get<TokenId>();
+  edit.bos_token_id = data.at("bos_token_id").get<TokenId>();
+  edit.eos_token_id = data.at("eos_token_id").get<TokenId>();
+  edit.pad_token_id = data.at("pad_token_id").get<TokenId>();
+  if (edit.max_rounds < 1) Refuse("plan.edit has no rounds.", kExportAgain);
+  return edit;
+}
+
+void ReadSpeculative(const json& data, DecodePlan& plan) {
   plan.acceptance = ReadName<AcceptanceRule>(data.at("acceptance"), "acceptance rule");
   plan.tree = TreeSpec(data.at("tree").get<std::vector<int>>());
-  const json& drafter = data.at("drafter");
-  plan.drafter.kind = ReadName<DrafterKind>(drafter.at("kind"), "drafter");
-  plan.drafter.num_draft_tokens = drafter.at("num_draft_tokens").get<int>();
-  plan.drafter.max_ngram_size = drafter.value("max_ngram_size", 0);
-  plan.drafter.min_ngram_size = drafter.value("min_ngram_size", 0);
+  plan.drafter = ReadDrafter(data.at("drafter"));
   if (plan.drafter.num_draft_tokens < 0 ||
       plan.drafter.num_draft_tokens > plan.tree.num_nodes() - 1) {
     Refuse("plan.drafter.num_draft_tokens does not fit plan.tree.", kExportAgain);
   }
-  const DrafterPlan& read = plan.drafter;
-  if (read.kind == DrafterKind::kNgram &&
-      (read.min_ngram_size < 1 || read.max_ngram_size < read.min_ngram_size)) {
-    Refuse("plan.drafter has n-gram sizes out of order.", kExportAgain);
+  if (plan.acceptance == AcceptanceRule::kSpeculative && !plan.tree.is_chain()) {
+    Refuse("plan.acceptance is 'speculative', which takes chains, and plan.tree is none.",
+           kExportAgain);
+  }
+}
+
+DecodePlan ReadPlan(const json& manifest) {
+  const json& data = manifest.at("plan");
+  DecodePlan plan;
+  plan.loop = ReadName<LoopKind>(data.at("loop"), "loop");
+  plan.strategy = ReadName<Strategy>(manifest.at("strategy"), "strategy");
+  switch (plan.loop) {
+    case LoopKind::kSpeculative:
+      ReadSpeculative(data, plan);
+      break;
+    case LoopKind::kCanvas:
+      plan.canvas = ReadCanvas(data.at("canvas"));
+      break;
+    case LoopKind::kEdit:
+      plan.edit = ReadEdit(data.at("edit"));
+      break;
+    case LoopKind::kOneShot:
+      plan.one_shot = ReadOneShot(data.at("one_shot"));
+      break;
   }
   return plan;
 }
 
-ShapePlan ReadShapes(const json& data) {
+ShapePlan ReadShapes(const json& data, LoopKind loop) {
   ShapePlan shapes;
   shapes.batch = data.at("batch").get<int>();
   shapes.max_length = data.at("max_length").get<int>();
   shapes.widths = data.at("widths").get<std::vector<int>>();
   shapes.verify_width = data.at("verify_width").get<int>();
   shapes.kv_capacities = data.at("kv_capacities").get<std::vector<int>>();
+  shapes.source_lengths = data.value("source_lengths", std::vector<int>());
+  shapes.canvas_lengths = data.value("canvas_lengths", std::vector<int>());
+  for (const auto& [window, capacity] : data.value("window_capacities", json::object()).items()) {
+    shapes.window_capacities[std::stoi(window)] = capacity.get<int>();
+  }
   const std::vector<int>& widths = shapes.widths;
   const std::vector<int>& capacities = shapes.kv_capacities;
   const auto ascending = [](const std::vector<int>& values) {
@@ -193,7 +267,14 @@ ShapePlan ReadShapes(const json& data) {
   std::string problems;
   if (shapes.batch < 1) problems += " batch is below 1.";
   if (shapes.max_length < 1) problems += " max_length is below 1.";
-  if (widths.empty() || widths.front() != 1 || !ascending(widths)) {
+  if (!ascending(shapes.source_lengths) || !ascending(shapes.canvas_lengths)) {
+    problems += " source_lengths and canvas_lengths must ascend.";
+  }
+  if (loop != LoopKind::kSpeculative) {
+    if (shapes.source_lengths.empty() && shapes.canvas_lengths.empty()) {
+      problems += " there is neither a source length nor a canvas length.";
+    }
+  } else if (widths.empty() || widths.front() != 1 || !ascending(widths)) {
     problems += " widths must ascend from 1.";
   } else if (shapes.verify_width < 1 || shapes.verify_width > widths.back()) {
     problems += " verify_width is outside the widths.";
@@ -214,10 +295,37 @@ ModelFacts ReadModel(const json& data) {
   model.vocab_size = data.at("vocab_size").get<std::int64_t>();
   model.context_length = data.at("context_length").get<std::int64_t>();
   model.eos_token_ids = data.at("eos_token_ids").get<std::vector<TokenId>>();
+  const json start = data.value("decoder_start_token_id", json());
+  if (!start.is_null()) model.start_token_id = start.get<TokenId>();
   if (model.vocab_size < 1 || model.context_length < 1) {
     Refuse("manifest.json gives the model no vocabulary or no context.", kExportAgain);
   }
   return model;
+}
+
+// Every role that the loop runs must be there.
+void CheckRoles(const Bundle& bundle) {
+  std::vector<std::string> needed;
+  switch (bundle.plan.loop) {
+    case LoopKind::kSpeculative:
+      needed = {"target"};
+      if (bundle.plan.drafter.kind == DrafterKind::kModel) needed.push_back("drafter");
+      break;
+    case LoopKind::kCanvas:
+      needed = {"denoiser"};
+      break;
+    case LoopKind::kEdit:
+      needed = {"encoder", "deleter", "inserter", "filler"};
+      break;
+    case LoopKind::kOneShot:
+      needed = {"encoder", "decoder"};
+      break;
+  }
+  std::string missing;
+  for (const std::string& role : needed) {
+    if (!bundle.roles.contains(role)) missing += (missing.empty() ? "'" : ", '") + role + "'";
+  }
+  if (!missing.empty()) Refuse("build.json lacks the role " + missing + ".", kBuildAgain);
 }
 
 Bundle Read(const fs::path& build_directory) {
@@ -233,13 +341,13 @@ Bundle Read(const fs::path& build_directory) {
   bundle.model = ReadModel(manifest.at("model"));
   bundle.id = build.at("id").get<std::string>();
   bundle.backend = build.at("backend").get<std::string>();
-  bundle.shapes = ReadShapes(build.at("shapes"));
+  bundle.shapes = ReadShapes(build.at("shapes"), bundle.plan.loop);
   const json options = build.value("engine_options", json::object());
   for (const auto& [name, role] : build.at("roles").items()) {
     bundle.roles[name] = ReadRole(role, build_directory);
     bundle.roles[name].engine_options = options.value(name, std::map<std::string, std::string>());
   }
-  if (!bundle.roles.contains("target")) Refuse("build.json has no role 'target'.", kBuildAgain);
+  CheckRoles(bundle);
   return bundle;
 }
 

@@ -15,10 +15,11 @@ namespace ptgc {
 
 // What the loops must know of the model.
 struct ModelFacts {
-  std::string family;                  // The model type of its configuration.
-  std::int64_t vocab_size = 0;         // Entries of the logits.
-  std::int64_t context_length = 0;     // Positions that the model was made for.
-  std::vector<TokenId> eos_token_ids;  // Any of them ends a text.
+  std::string family;                     // The model type of its configuration.
+  std::int64_t vocab_size = 0;            // Entries of the logits.
+  std::int64_t context_length = 0;        // Positions that the model was made for.
+  std::vector<TokenId> eos_token_ids;     // Any of them ends a text.
+  std::optional<TokenId> start_token_id;  // Starts every text of an encoder-decoder.
 };
 
 // One input or output of a role's graph; shapes stay with the graph.
@@ -34,14 +35,18 @@ struct LayerState {
   int head_dim = 0;                          // Size of one head.
   DType dtype = DType::kFloat32;             // Element type.
   Rollback rollback = Rollback::kOverwrite;  // How rejected tokens leave it.
+  int window = 0;                            // Tokens attended to; 0 for all.
 };
 
 // One model of a build and the engine that computes it.
 struct Role {
-  std::filesystem::path graph;     // The engine's file, absolute.
-  std::vector<Port> inputs;        // Ports that come in, states apart.
-  std::vector<Port> outputs;       // Ports that go out, states apart.
-  std::vector<LayerState> states;  // The KV cache, layer by layer.
+  std::filesystem::path graph;                 // The engine's file, absolute.
+  std::vector<Port> inputs;                    // Ports that come in, states apart.
+  std::vector<Port> outputs;                   // Ports that go out, states apart.
+  std::vector<LayerState> states;              // The KV cache, layer by layer.
+  std::vector<LayerState> cross_states;        // What each layer attends to of an encoder's output.
+  std::optional<std::int64_t> context_length;  // Where it differs from the bundle's.
+  std::int64_t vocab_size = 0;                 // Entries of its logits; 0 where it has none.
 
   std::map<std::string, std::string> engine_options;  // Settings that its engine is loaded with.
 };

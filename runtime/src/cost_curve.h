@@ -1,6 +1,7 @@
 // CostCurve: what a round of each width costs on this device.
 #pragma once
 
+#include <algorithm>
 #include <map>
 #include <vector>
 
@@ -16,6 +17,11 @@ class CostCurve {
   const std::vector<int>& widths() const { return widths_; }
   // Cost of a round at widths()[index].
   double At(std::size_t index) const { return costs_[index]; }
+  // Cost of a round that holds `rows` rows, at most the largest width.
+  double AtLeast(int rows) const {
+    const auto width = std::lower_bound(widths_.begin(), widths_.end(), rows);
+    return costs_[static_cast<std::size_t>(width - widths_.begin())];
+  }
 
  private:
   std::vector<int> widths_;    // The plan's widths, ascending.

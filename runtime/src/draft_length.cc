@@ -11,16 +11,6 @@ constexpr double kPriorTokens = 2;  // Draft tokens that the prior is worth.
 constexpr double kKeepTried = 0.9;  // What a round leaves of the counts it adds to ...
 constexpr double kKeepIdle = 0.97;  // ... and of those it could have added to.
 
-double ExpectedTokens(double rate, int drafts) {
-  double expected = 1;
-  double reached = 1;
-  for (int i = 0; i < drafts; ++i) {
-    reached *= rate;
-    expected += reached;
-  }
-  return expected;
-}
-
 }  // namespace
 
 double AcceptanceEstimate::Position(int match_length) const {
@@ -52,29 +42,22 @@ void AcceptanceEstimate::Skip(int match_length) {
   bucket.kept *= kKeepIdle;
 }
 
-int DraftLength::Choose(std::span<const DraftOffer> offers, int min_width) const {
-  int most = 0;
-  for (const DraftOffer& offer : offers) most = std::max(most, offer.tokens);
-  most = std::min(most, verify_width_ - 1);
-  if (mode_ == DraftLengthMode::kFixed || most == 0) return most;
-  double best_pace = 0;
-  int best = 0;
-  for (std::size_t i = 0; i < costs_.widths().size(); ++i) {
-    const int width = costs_.widths()[i];
-    if (width < min_width) continue;
-    const int drafts = std::min(width - 1, most);
-    double expected = 0;
-    for (const DraftOffer& offer : offers) {
-      expected += ExpectedTokens(offer.rate, std::min(drafts, offer.tokens));
-    }
-    const double pace = expected / costs_.At(i);
-    if (pace > best_pace) {
-      best_pace = pace;
-      best = drafts;
-    }
-    if (drafts == most) break;  // Wider rounds hold no more drafts.
+double DraftLength::Reach(std::span<DraftOffer> offers, int drafts) {
+  double added = 0;
+  for (DraftOffer& offer : offers) {
+    if (drafts > offer.tokens) continue;
+    offer.reached *= offer.rate;
+    added += offer.reached;
   }
-  return best;
+  return added;
+}
+
+int DraftLength::Rows(std::span<const DraftOffer> offers, int drafts) {
+  int rows = 1;
+  for (const DraftOffer& offer : offers) {
+    rows = std::max(rows, offer.chunk + std::min(drafts, offer.tokens));
+  }
+  return rows;
 }
 
 }  // namespace ptgc

@@ -1,8 +1,10 @@
 // DraftLength: how many draft tokens pay.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <span>
+#include <utility>
 
 #include "cost_curve.h"
 #include "names.h"
@@ -42,27 +44,50 @@ class AcceptanceEstimate {
 
 // What one sequence's drafter offers this round.
 struct DraftOffer {
-  int tokens = 0;   // Draft tokens offered.
-  double rate = 0;  // Probability that each is accepted, given that those before it were.
+  int tokens = 0;      // Draft tokens offered.
+  double rate = 0;     // Probability that each is accepted, given that those before it were.
+  int chunk = 1;       // Text tokens that the row feeds before them.
+  double reached = 1;  // Scratch: the probability that all so far are accepted.
 };
 
-// Chooses the width of a round.
+// Chooses how many drafts a round verifies.
 class DraftLength {
  public:
-  DraftLength(DraftLengthMode mode, CostCurve costs, int verify_width)
-      : mode_(mode), costs_(std::move(costs)), verify_width_(verify_width) {}
+  DraftLength(DraftLengthMode mode, CostCurve costs) : mode_(mode), costs_(std::move(costs)) {}
 
   // The most draft tokens that any sequence should have verified this round, 0 for none.
-  // `min_width` is what the round needs without drafts (more than 1 where a prompt is read).
+  // `drafter_cost` gives the seconds that drafting a number of tokens takes, 0 for free.
   //
   // With acceptance rate a, n drafts yield 1 + a + ... + a^n tokens (Leviathan et al., arXiv
-  // 2211.17192, section 3.1); the width with the most expected tokens per second wins.
-  int Choose(std::span<const DraftOffer> offers, int min_width) const;
+  // 2211.17192, section 3.1); the number with the most expected tokens per second wins.
+  template <typename DrafterCost>
+  int Choose(std::span<DraftOffer> offers, DrafterCost drafter_cost) const {
+    int most = 0;
+    for (const DraftOffer& offer : offers) most = std::max(most, offer.tokens);
+    if (mode_ == DraftLengthMode::kFixed) return most;
+    double expected = static_cast<double>(offers.size());
+    double best_pace = 0;
+    int best = 0;
+    for (int drafts = 0; drafts <= most; ++drafts) {
+      if (drafts > 0) expected += Reach(offers, drafts);
+      const double pace = expected / (costs_.AtLeast(Rows(offers, drafts)) + drafter_cost(drafts));
+      // Of numbers that cost the same the largest: a wider match may be accepted as a whole.
+      if (pace >= best_pace) {
+        best_pace = pace;
+        best = drafts;
+      }
+    }
+    return best;
+  }
 
  private:
+  // The tokens that the next draft of every row adds, as far as may be expected.
+  static double Reach(std::span<DraftOffer> offers, int drafts);
+  // Rows of the round that verifies so many drafts.
+  static int Rows(std::span<const DraftOffer> offers, int drafts);
+
   DraftLengthMode mode_;  // Whether to weigh at all.
   CostCurve costs_;       // What each width costs.
-  int verify_width_;      // The widest round whose every row has logits.
 };
 
 }  // namespace ptgc

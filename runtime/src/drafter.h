@@ -10,19 +10,44 @@
 
 namespace ptgc {
 
-// One per sequence. Drafting must be deterministic and must not allocate.
+class CausalModel;
+class RowSampling;
+
+// What one sequence wants drafted.
+struct DraftRow {
+  int row = 0;                      // Its place in the batch.
+  std::span<const TokenId> text;    // Prompt and text, whose continuation is wanted.
+  int limit = 0;                    // Draft tokens at most.
+  Proposal* proposal = nullptr;     // Where they go.
+  RowSampling* sampling = nullptr;  // How tokens are chosen.
+};
+
+// Drafts for all sequences of a batch. In steady state it must not allocate.
 class Drafter {
  public:
   virtual ~Drafter() = default;
-  // A new text starts; what was kept of the last one is dropped.
-  virtual void Begin() = 0;
-  // Appends up to `limit` draft tokens that may follow `text` to an empty proposal.
-  virtual void Draft(std::span<const TokenId> text, int limit, Proposal& proposal) = 0;
-  // Hears which nodes of its proposal were kept.
-  virtual void Accept(std::span<const int> path) = 0;
+  // A new text starts in this row; what was kept of the last one is dropped.
+  virtual void Begin(int row) = 0;
+  // The row's text has only `length` tokens any more.
+  virtual void Truncate(int row, int length) = 0;
+  // One row's text becomes another's.
+  virtual void CopyRow(int from, int to) = 0;
+  // How many tokens there will be to verify for this row, at most `limit`. A drafter that costs
+  // nothing fills the proposal here; one that runs a model waits for Draft.
+  virtual int Offer(const DraftRow& row) = 0;
+  // Fills the proposals of rows that were offered, up to their limits, which are smaller now.
+  virtual void Draft(std::span<const DraftRow> rows) = 0;
+  // Hears how many nodes of its proposal were kept.
+  virtual void Accept(int row, int accepted) = 0;
+  // Expected seconds of drafting `count` tokens; 0 where it costs nothing.
+  virtual double Cost(int count) const = 0;
+  // The probabilities that the last `count` drafts of a row were drawn from, [count, vocab_size];
+  // none where the drafter is certain of them.
+  virtual std::span<const float> Probabilities(int /*row*/, int /*count*/) const { return {}; }
+  // The model that it runs, where it runs one.
+  virtual CausalModel* model() { return nullptr; }
+  // Time inside engines during the last Draft.
+  virtual double engine_seconds() const { return 0; }
 };
-
-// The drafter of a plan; null where the plan has none.
-std::unique_ptr<Drafter> MakeDrafter(const DrafterPlan& plan);
 
 }  // namespace ptgc

@@ -57,8 +57,10 @@ class Backend {
                                        const EngineOptions& options) = 0;
 };
 
-// The backend of this name, its library opened from `library` (empty: the usual places). Throws a
+// The backend of this name, its library opened from `library` (empty: the usual places), or not
+// opened where the process has it already: `api` is ONNX Runtime's OrtApiBase then. Throws a
 // backend error where it is absent.
-std::unique_ptr<Backend> MakeBackend(const std::string& name, const std::string& library);
+std::unique_ptr<Backend> MakeBackend(const std::string& name, const std::string& library,
+                                     const void* api = nullptr);
 
 }  // namespace ptgc

@@ -4,9 +4,9 @@
 #include <optional>
 
 #include "clock.h"
+#include "decode_loop.h"
 #include "request.h"
 #include "session.h"
-#include "speculative_loop.h"
 
 namespace ptgc {
 
@@ -18,9 +18,9 @@ class Generation {
       : request_(&request), called_(called) {}
 
   // Takes its place: adds the prompt to the session. Throws what Session::Append throws.
-  void Start(Session& session);
+  void Start(Session& session, DecodeLoop& loop);
 
-  // Ends it where its deadline has passed or it was cancelled.
+  // Ends it where its deadline has passed or it was cancelled; it may still wait for a row.
   void CheckTime();
   // What it may do in the next round.
   Turn NextTurn() const;
@@ -30,10 +30,11 @@ class Generation {
   // Ends it with the tokens that it has; the row may be used for something else then.
   void Finish(FinishReason reason);
   bool finished() const { return reason_.has_value(); }
+  const Request& request() const { return *request_; }
   Result TakeResult(double load_seconds);
 
  private:
-  void RecordFirstToken();
+  void RecordFirstTokens(const Turn& turn);
   void RecordDecodeRound(const Turn& turn, const RoundReport& report);
   void RecordTrace(const Turn& turn, const RoundReport& report);
 
@@ -42,7 +43,8 @@ class Generation {
   Clock::time_point started_;           // When it got a row.
   Clock::time_point first_token_;       // When its first new token came.
   Session* session_ = nullptr;          // Its row, once it has one.
-  int prompt_length_ = 0;               // Tokens in the session before the first new one.
+  bool has_prefill_ = true;             // Whether prompts are read before any text is written.
+  std::int64_t first_tokens_ = 0;       // New tokens of the round that ended the prefill.
   std::int64_t declined_rounds_ = 0;    // Rounds whose offered drafts did not pay.
   Result result_;                       // Grows round by round.
   std::optional<FinishReason> reason_;  // Set once it is over.

@@ -1,5 +1,7 @@
 #include "kv_cache.h"
 
+#include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <string>
 #include <utility>
@@ -18,15 +20,41 @@ std::size_t SlotBytes(const LayerState& state) {
 
 }  // namespace
 
-KVCache::KVCache(std::vector<LayerState> states, int batch, std::vector<int> capacities)
-    : states_(std::move(states)), batch_(batch), capacities_(std::move(capacities)) {
+KVCache::KVCache(std::vector<LayerState> states, const ShapePlan& shapes)
+    : states_(std::move(states)),
+      batch_(shapes.batch),
+      capacities_(shapes.kv_capacities),
+      window_offsets_(Size(shapes.batch), 0),
+      offset_port_(Size(shapes.batch) * sizeof(std::int64_t)) {
+  for (const LayerState& state : states_) {
+    const auto own = shapes.window_capacities.find(state.window);
+    const bool slides = state.window > 0 && own != shapes.window_capacities.end();
+    window_capacities_.push_back(slides ? own->second : 0);
+  }
   buffers_.reserve(capacities_.size() * states_.size() * 2);
-  for (int capacity : capacities_) {
-    for (const LayerState& state : states_) {
-      const std::size_t bytes =
-          Size(batch_) * Size(state.kv_heads) * Size(capacity) * SlotBytes(state);
-      buffers_.emplace_back(bytes);
-      buffers_.emplace_back(bytes);
+  for (std::size_t set = 0; set < capacities_.size(); ++set) {
+    for (std::size_t layer = 0; layer < states_.size(); ++layer) {
+      const bool unused = Slides(layer) && set > 0;
+      const std::size_t bytes = Size(batch_) * Size(states_[layer].kv_heads) *
+                                Size(CapacityOf(layer, set)) * SlotBytes(states_[layer]);
+      buffers_.emplace_back(unused ? 0 : bytes);
+      buffers_.emplace_back(unused ? 0 : bytes);
+    }
+  }
+}
+
+template <typename Move>
+void KVCache::ForEachHead(int row, Move move) const {
+  for (std::size_t layer = 0; layer < states_.size(); ++layer) {
+    const LayerState& state = states_[layer];
+    const std::size_t slot = SlotBytes(state);
+    const std::size_t head_bytes = Size(CapacityOf(layer, active_)) * slot;
+    for (std::size_t part = 0; part < 2; ++part) {
+      char* sequence =
+          At(active_, layer, part).As<char>() + Size(row) * Size(state.kv_heads) * head_bytes;
+      for (std::size_t head = 0; head < Size(state.kv_heads); ++head) {
+        move(sequence + head * head_bytes, slot, layer);
+      }
     }
   }
 }
@@ -42,13 +70,16 @@ void KVCache::Grow(int slots, int length) {
                 "Build again with a larger --max-length.");
   }
   Copy(active_, next, length);
-  for (std::size_t i = 0; i < states_.size() * 2; ++i) {
-    buffers_[active_ * states_.size() * 2 + i].Discard();
+  for (std::size_t layer = 0; layer < states_.size(); ++layer) {
+    if (Slides(layer)) continue;
+    buffers_[(active_ * states_.size() + layer) * 2].Discard();
+    buffers_[(active_ * states_.size() + layer) * 2 + 1].Discard();
   }
   active_ = next;
 }
 
-void KVCache::Reset() {
+void KVCache::Clear() {
+  std::fill(window_offsets_.begin(), window_offsets_.end(), 0);
   if (active_ == 0) return;
   for (Buffer& buffer : buffers_) buffer.Discard();
   active_ = 0;
@@ -56,6 +87,7 @@ void KVCache::Reset() {
 
 void KVCache::Copy(std::size_t from, std::size_t to, int length) {
   for (std::size_t layer = 0; layer < states_.size(); ++layer) {
+    if (Slides(layer)) continue;
     const LayerState& state = states_[layer];
     const std::size_t slot = SlotBytes(state);
     const std::size_t heads = Size(batch_) * Size(state.kv_heads);
@@ -70,22 +102,67 @@ void KVCache::Copy(std::size_t from, std::size_t to, int length) {
   }
 }
 
+void KVCache::Slide(int row, int length, int width) {
+  int kept_from = window_offsets_[Size(row)];
+  for (std::size_t layer = 0; layer < states_.size(); ++layer) {
+    if (!Slides(layer)) continue;
+    if (length - window_offset(row) + width <= window_capacities_[layer]) continue;
+    // The next token sees itself and window - 1 before it.
+    int first_seen = length;
+    for (const LayerState& state : states_) {
+      if (state.window > 0) first_seen = std::min(first_seen, length - (state.window - 1));
+    }
+    kept_from = std::max(first_seen, kept_from);
+    break;
+  }
+  const int by = kept_from - window_offset(row);
+  if (by > 0) {
+    const std::size_t count = Size(std::max(length - kept_from, 0));
+    ForEachHead(row, [&](char* head, std::size_t slot, std::size_t layer) {
+      if (Slides(layer)) std::memmove(head, head + Size(by) * slot, count * slot);
+    });
+    window_offsets_[Size(row)] = kept_from;
+  }
+  offset_port_.As<std::int64_t>()[row] = kept_from;
+}
+
+int KVCache::Held(int row, int length) const {
+  const int offset = window_offset(row);
+  if (offset == 0) return length;
+  for (const LayerState& state : states_) {
+    if (state.window > 0 && length - (state.window - 1) < offset) return 0;
+  }
+  return length;
+}
+
 void KVCache::Gather(int row, int base, std::span<const int> path) {
+  const int offset = window_offset(row);
+  ForEachHead(row, [&](char* head, std::size_t slot, std::size_t layer) {
+    char* root = head + Size(base - (Slides(layer) ? offset : 0)) * slot;
+    for (std::size_t i = 0; i < path.size(); ++i) {
+      if (Size(path[i]) == i + 1) continue;
+      std::memcpy(root + (i + 1) * slot, root + Size(path[i]) * slot, slot);
+    }
+  });
+}
+
+void KVCache::CopyRow(int from, int to, int length) {
+  const int offset = window_offset(from);
   for (std::size_t layer = 0; layer < states_.size(); ++layer) {
     const LayerState& state = states_[layer];
     const std::size_t slot = SlotBytes(state);
+    const std::size_t head_bytes = Size(CapacityOf(layer, active_)) * slot;
+    const std::size_t row_bytes = Size(state.kv_heads) * head_bytes;
+    const std::size_t bytes = Size(length - (Slides(layer) ? offset : 0)) * slot;
     for (std::size_t part = 0; part < 2; ++part) {
-      char* sequence = At(active_, layer, part).As<char>() +
-                       Size(row) * Size(state.kv_heads) * Size(capacity()) * slot;
+      char* data = At(active_, layer, part).As<char>();
       for (std::size_t head = 0; head < Size(state.kv_heads); ++head) {
-        char* root = sequence + (head * Size(capacity()) + Size(base)) * slot;
-        for (std::size_t i = 0; i < path.size(); ++i) {
-          if (Size(path[i]) == i + 1) continue;
-          std::memcpy(root + (i + 1) * slot, root + Size(path[i]) * slot, slot);
-        }
+        std::memcpy(data + Size(to) * row_bytes + head * head_bytes,
+                    data + Size(from) * row_bytes + head * head_bytes, bytes);
       }
     }
   }
+  window_offsets_[Size(to)] = offset;
 }
 
 void KVCache::AppendPorts(const char* prefix, std::vector<Tensor>& tensors) const {
@@ -96,7 +173,7 @@ void KVCache::AppendPorts(const char* prefix, std::vector<Tensor>& tensors) cons
       tensors.push_back({prefix + std::to_string(layer) + kParts[part],
                          state.dtype,
                          At(active_, layer, part).data(),
-                         {batch_, state.kv_heads, capacity(), state.head_dim}});
+                         {batch_, state.kv_heads, CapacityOf(layer, active_), state.head_dim}});
     }
   }
 }

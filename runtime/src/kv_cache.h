@@ -14,21 +14,38 @@ namespace ptgc {
 // Every state is [batch, kv_heads, capacity, head_dim], keys and values. There is one set of
 // buffers per capacity of the plan, at fixed addresses, so that what is bound stays bound; only
 // the set in use takes memory.
+//
+// A layer with a window may have a smaller cache of its own, which slides: slot s holds position
+// s + window_offset(row). Before a round would run over its end, the slots that are still seen
+// move to the front.
 class KVCache {
  public:
-  KVCache(std::vector<LayerState> states, int batch, std::vector<int> capacities);
+  KVCache(std::vector<LayerState> states, const ShapePlan& shapes);
 
   int capacity() const { return capacities_[active_]; }
   // Which of the plan's capacities is in use.
   std::size_t active() const { return active_; }
+  // The position of slot 0 of a row's sliding caches.
+  int window_offset(int row) const { return window_offsets_[static_cast<std::size_t>(row)]; }
+  // The same of all rows, as a port.
+  const Buffer& window_offset_port() const { return offset_port_; }
 
   // Moves to the smallest capacity with `slots` slots, unless this one has them; keeps the first
   // `length` slots of every sequence. Throws a capacity error where the plan has none.
   void Grow(int slots, int length);
   // Back to the smallest capacity; the contents are gone.
-  void Reset();
+  void Clear();
+  // A row's text starts anew.
+  void Begin(int row) { window_offsets_[static_cast<std::size_t>(row)] = 0; }
+  // Makes room for `width` rows behind `length` tokens of one sequence in its sliding caches.
+  void Slide(int row, int length, int width);
+  // How many of the first `length` tokens are still held; 0 where a sliding cache has lost some
+  // that would be seen again.
+  int Held(int row, int length) const;
   // Moves slots base + path[i] of one sequence to base + 1 + i: the accepted nodes of a tree.
   void Gather(int row, int base, std::span<const int> path);
+  // Makes the first `length` tokens of one sequence those of another.
+  void CopyRow(int from, int to, int length);
 
   // The states as ports at the capacity in use: past_key_values.* or present.*, one buffer.
   void AppendPast(std::vector<Tensor>& tensors) const { AppendPorts("past_key_values.", tensors); }
@@ -37,16 +54,27 @@ class KVCache {
  private:
   // The keys (part 0) or values (part 1) of one layer at one capacity.
   const Buffer& At(std::size_t capacity, std::size_t layer, std::size_t part) const {
-    return buffers_[(capacity * states_.size() + layer) * 2 + part];
+    const std::size_t set = Slides(layer) ? 0 : capacity;
+    return buffers_[(set * states_.size() + layer) * 2 + part];
+  }
+  bool Slides(std::size_t layer) const { return window_capacities_[layer] > 0; }
+  int CapacityOf(std::size_t layer, std::size_t set) const {
+    return Slides(layer) ? window_capacities_[layer] : capacities_[set];
   }
   void AppendPorts(const char* prefix, std::vector<Tensor>& tensors) const;
   void Copy(std::size_t from, std::size_t to, int length);
+  // Calls `move(row's first slot of a head, bytes of a slot, layer)` for keys and values.
+  template <typename Move>
+  void ForEachHead(int row, Move move) const;
 
-  std::vector<LayerState> states_;  // What each layer keeps.
-  int batch_;                       // Sequences.
-  std::vector<int> capacities_;     // Slots of each set of buffers, ascending.
-  std::vector<Buffer> buffers_;     // [capacity, layer, key or value].
-  std::size_t active_ = 0;          // The set in use.
+  std::vector<LayerState> states_;      // What each layer keeps.
+  int batch_;                           // Sequences.
+  std::vector<int> capacities_;         // Slots of each set of buffers, ascending.
+  std::vector<int> window_capacities_;  // By layer; 0 where it does not slide.
+  std::vector<Buffer> buffers_;         // [capacity, layer, key or value].
+  std::size_t active_ = 0;              // The set in use.
+  std::vector<int> window_offsets_;     // [batch]
+  Buffer offset_port_;                  // [batch], what the graph reads.
 };
 
 }  // namespace ptgc

@@ -12,9 +12,9 @@ namespace ptgc {
 template <typename Enum>
 struct Names;
 
-enum class Loop { kSpeculative, kCanvas, kEdit, kOneShot };
+enum class LoopKind { kSpeculative, kCanvas, kEdit, kOneShot };
 template <>
-struct Names<Loop> {
+struct Names<LoopKind> {
   static constexpr std::array<std::string_view, 4> kAll = {"speculative", "canvas", "edit",
                                                            "one-shot"};
 };

@@ -1,28 +1,37 @@
-// NgramDrafter: the continuation of an earlier occurrence of the text's last tokens.
+// NgramDrafter: looks up the end of the text in the text itself.
 #pragma once
 
 #include <span>
 
 #include "drafter.h"
+#include "plan.h"
 
 namespace ptgc {
 
-// Prompt lookup (Saxena 2023; LLMA, arXiv 2304.04487, section 3): finds the longest suffix of n
-// tokens, min <= n <= max, that occurs earlier in the text, of equal ones the most recent, and
-// proposes what followed it. Where that runs into the end of the text, it goes on with the tokens
-// it has itself proposed.
+// Proposes what followed the longest suffix of the text that occurs earlier in it (prompt lookup,
+// Saxena 2023; LLMA, Yang et al., arXiv 2304.04487, section 3). Costs nothing worth counting.
 class NgramDrafter : public Drafter {
  public:
-  NgramDrafter(int min_ngram_size, int max_ngram_size)
-      : min_ngram_size_(min_ngram_size), max_ngram_size_(max_ngram_size) {}
+  explicit NgramDrafter(const DrafterPlan& plan) : plan_(plan) {}
 
-  void Begin() override {}
-  void Draft(std::span<const TokenId> text, int limit, Proposal& proposal) override;
-  void Accept(std::span<const int>) override {}
+  void Begin(int) override {}
+  void Truncate(int, int) override {}
+  void CopyRow(int, int) override {}
+  int Offer(const DraftRow& row) override;
+  void Draft(std::span<const DraftRow> rows) override;
+  void Accept(int, int) override {}
+  double Cost(int) const override { return 0; }
 
  private:
-  int min_ngram_size_;  // The shortest suffix that counts as a match.
-  int max_ngram_size_;  // The longest suffix that is looked up.
+  // A place in the text that agrees with its end.
+  struct Match {
+    std::size_t next = 0;    // What followed it; 0 for no match.
+    std::size_t length = 0;  // Tokens that agree.
+  };
+  Match Latest(std::span<const TokenId> text) const;
+  Match First(std::span<const TokenId> text) const;
+
+  DrafterPlan plan_;  // Sizes of n-grams, and which match counts.
 };
 
 }  // namespace ptgc

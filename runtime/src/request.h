@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "names.h"
+#include "sampling_options.h"
 #include "statistics.h"
 #include "token.h"
 
@@ -17,6 +18,7 @@ struct Request {
   bool plain = false;                  // Decode without drafts.
   double deadline_seconds = 0;         // The text ends as it is after so long; 0 for never.
   bool trace = false;                  // Keep what every round did.
+  SamplingOptions sampling;            // How tokens are chosen.
 };
 
 // One text, written.

@@ -22,6 +22,7 @@ void SessionLimits::CheckPrompt(int held, std::span<const TokenId> token_ids) co
                     std::to_string(vocab_size) + " entries.",
                 "Use the tokenizer of this bundle.");
   }
+  if (max_source_length > 0) return CheckSource(held, token_ids);
   const std::size_t total = static_cast<std::size_t>(held) + token_ids.size();
   if (total <= static_cast<std::size_t>(length())) return;
   const bool model_ends = context_length <= max_length;
@@ -33,7 +34,20 @@ void SessionLimits::CheckPrompt(int held, std::span<const TokenId> token_ids) co
                          : "Shorten the prompt, or build again with a larger --max-length.");
 }
 
+void SessionLimits::CheckSource(int held, std::span<const TokenId> token_ids) const {
+  const std::size_t total = static_cast<std::size_t>(held) + token_ids.size();
+  if (total <= static_cast<std::size_t>(max_source_length)) return;
+  throw Error(ErrorCode::kCapacity,
+              "The prompt has " + std::to_string(total) + " tokens; this build's encoder reads " +
+                  std::to_string(max_source_length) + ".",
+              "Shorten the prompt, or build again with a larger --max-length.");
+}
+
 void SessionLimits::CheckRoom(int held, int max_new_tokens) const {
+  CheckRoom(held, max_source_length > 0 ? 1 : held, max_new_tokens);
+}
+
+void SessionLimits::CheckRoom(int held, int text_length, int max_new_tokens) const {
   if (held == 0) {
     throw Error(ErrorCode::kUsage, "The prompt is empty.", "Give at least one token.");
   }
@@ -42,7 +56,7 @@ void SessionLimits::CheckRoom(int held, int max_new_tokens) const {
                 "max_new_tokens is " + std::to_string(max_new_tokens) + "; it must be at least 1.",
                 "Ask for one token or more.");
   }
-  const int room = length() - held;
+  const int room = length() - text_length;
   if (max_new_tokens <= room) return;
   const bool model_ends = context_length <= max_length;
   throw Error(ErrorCode::kCapacity,
@@ -54,38 +68,64 @@ void SessionLimits::CheckRoom(int held, int max_new_tokens) const {
                          : "Ask for fewer tokens, or build again with a larger --max-length.");
 }
 
-Session::Session(int row, SessionLimits limits, const DrafterPlan& drafter)
-    : row_(row),
-      limits_(limits),
-      plan_(drafter),
-      drafter_(MakeDrafter(drafter)),
-      estimate_(drafter.min_ngram_size, drafter.max_ngram_size) {
+Session::Session(int row, SessionLimits limits) : row_(row), limits_(limits) {
   tokens_.reserve(Index(limits_.length()));
+  source_.reserve(Index(limits_.max_source_length));
 }
 
 void Session::Append(std::span<const TokenId> token_ids) {
-  limits_.CheckPrompt(length(), token_ids);
-  tokens_.insert(tokens_.end(), token_ids.begin(), token_ids.end());
+  if (limits_.max_source_length == 0) {
+    limits_.CheckPrompt(length(), token_ids);
+    tokens_.insert(tokens_.end(), token_ids.begin(), token_ids.end());
+    return;
+  }
+  limits_.CheckPrompt(Size(source_), token_ids);
+  if (length() > (limits_.start_token_id.has_value() ? 1 : 0)) {
+    throw Error(ErrorCode::kUsage, "A text has been written about this source already.",
+                "Reset the session, or open another one.");
+  }
+  source_.insert(source_.end(), token_ids.begin(), token_ids.end());
+  if (tokens_.empty() && limits_.start_token_id.has_value()) {
+    tokens_.push_back(*limits_.start_token_id);
+  }
 }
 
 void Session::Rewind(int count) {
-  if (count < 0 || count > length()) {
+  const int least = limits_.max_source_length > 0 && limits_.start_token_id.has_value() ? 1 : 0;
+  const int most = std::max(length() - least, 0);
+  if (count < 0 || count > most) {
     throw Error(ErrorCode::kUsage,
                 "Cannot rewind by " + std::to_string(count) + " tokens; the session has " +
-                    std::to_string(length()) + ".",
+                    std::to_string(most) + ".",
                 "Rewind by at most its length.");
   }
-  tokens_.resize(tokens_.size() - Index(count));
-  // The last token goes through the target once more: its logits are needed.
-  committed_ = std::clamp(length() - 1, 0, committed_);
-  if (drafter_ != nullptr) drafter_->Begin();
+  Truncate(length() - count);
+}
+
+void Session::Truncate(int length) {
+  tokens_.resize(Index(length));
+  // The last token is pending always: continuing needs the logits after it.
+  committed_ = std::min(committed_, std::max(length - 1, 0));
 }
 
 void Session::Reset() {
   tokens_.clear();
+  source_.clear();
   committed_ = 0;
-  estimate_ = AcceptanceEstimate(plan_.min_ngram_size, plan_.max_ngram_size);
-  if (drafter_ != nullptr) drafter_->Begin();
+}
+
+void Session::CopyFrom(const Session& other) {
+  tokens_ = other.tokens_;
+  source_ = other.source_;
+  committed_ = other.committed_;
+}
+
+void Session::CheckRequest(std::span<const TokenId> prompt, int max_new_tokens) const {
+  const int held = prompt_length();
+  if (!prompt.empty()) limits_.CheckPrompt(held, prompt);
+  const int all = held + static_cast<int>(prompt.size());
+  limits_.CheckRoom(all, limits_.max_source_length > 0 ? std::max(length(), 1) : all,
+                    max_new_tokens);
 }
 
 }  // namespace ptgc

@@ -6,37 +6,51 @@
 namespace ptgc {
 
 SessionHandle::SessionHandle(Generator& generator)
-    : generator_(generator),
-      lease_(generator.TakeRow()),
-      session_(*generator.sessions_[static_cast<std::size_t>(lease_.row())]) {}
+    : generator_(generator), session_(generator.scheduler_->Keep()) {}
+
+SessionHandle::~SessionHandle() { Close(); }
 
 void SessionHandle::Append(std::span<const TokenId> token_ids) {
-  const Generator::Entry entry(generator_);
-  Row().Append(token_ids);
+  const Scheduler::Pause pause(*generator_.scheduler_);
+  CheckOpen();
+  session_.Append(token_ids);
 }
 
 Result SessionHandle::Generate(const Request& request, const Hooks& hooks) {
   const Clock::time_point called = Clock::now();
-  session_.ClearCancel();  // Before waiting for the lock: a cancel that comes meanwhile counts.
-  const Generator::Entry entry(generator_);
-  Session* row = &Row();
-  if (!request.prompt_ids.empty())
-    generator_.limits_.CheckPrompt(row->length(), request.prompt_ids);
-  generator_.limits_.CheckRoom(row->length() + static_cast<int>(request.prompt_ids.size()),
-                               request.max_new_tokens);
+  session_.ClearCancel();  // Before waiting for a round to end: a cancel meanwhile counts.
+  {
+    const Scheduler::Pause pause(*generator_.scheduler_);
+    CheckOpen();
+    session_.CheckRequest(request.prompt_ids, request.max_new_tokens);
+    request.sampling.Check(generator_.limits_.vocab_size);
+  }
   Generation generation(request, called);
-  generator_.Run(Schedule({&generation, 1}, {&row, 1}, /*fresh=*/false), hooks);
+  generator_.scheduler_->Run({&generation, 1}, &session_, hooks);
   return generation.TakeResult(generator_.load_seconds_);
 }
 
 void SessionHandle::Rewind(int count) {
-  const Generator::Entry entry(generator_);
-  Row().Rewind(count);
+  const Scheduler::Pause pause(*generator_.scheduler_);
+  CheckOpen();
+  session_.Rewind(count);
+  generator_.loop_->Rewind(session_);
+}
+
+std::unique_ptr<SessionHandle> SessionHandle::Fork() {
+  auto fork = std::make_unique<SessionHandle>(generator_);
+  const Scheduler::Pause pause(*generator_.scheduler_);
+  CheckOpen();
+  fork->session_.CopyFrom(session_);
+  generator_.loop_->Fork(session_, fork->session_);
+  return fork;
 }
 
 void SessionHandle::Reset() {
-  const Generator::Entry entry(generator_);
-  Row().Reset();
+  const Scheduler::Pause pause(*generator_.scheduler_);
+  CheckOpen();
+  session_.Reset();
+  generator_.loop_->Begin(session_);
 }
 
 void SessionHandle::Cancel() {
@@ -45,27 +59,27 @@ void SessionHandle::Cancel() {
 
 void SessionHandle::Close() {
   Cancel();
-  if (open_.exchange(false)) lease_.Release();
+  if (open_.exchange(false)) generator_.scheduler_->GiveBack(session_);
 }
 
 std::vector<TokenId> SessionHandle::Tokens() {
-  const Generator::Entry entry(generator_);
-  const std::span<const TokenId> tokens = Row().tokens();
+  const Scheduler::Pause pause(*generator_.scheduler_);
+  CheckOpen();
+  const std::span<const TokenId> tokens = session_.tokens();
   return {tokens.begin(), tokens.end()};
 }
 
 int SessionHandle::Length() {
-  const Generator::Entry entry(generator_);
-  return Row().length();
+  const Scheduler::Pause pause(*generator_.scheduler_);
+  CheckOpen();
+  return session_.length();
 }
 
-Session& SessionHandle::Row() {
+void SessionHandle::CheckOpen() const {
   if (!open_.load()) {
     throw Error(ErrorCode::kUsage, "This session is closed.", "Open another one.");
   }
-  if (fresh_) session_.Reset();
-  fresh_ = false;
-  return session_;
+  generator_.scheduler_->CheckIdle(session_);
 }
 
 }  // namespace ptgc

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -14,8 +15,11 @@ namespace ptgc {
 // Text that stays in the cache between calls. Must not outlive its generator.
 class SessionHandle {
  public:
-  // Takes a free row. Throws a busy error where there is none.
+  // Takes a free row, as the generator waits for one. Throws a busy error.
   explicit SessionHandle(Generator& generator);
+  ~SessionHandle();
+  SessionHandle(const SessionHandle&) = delete;
+  SessionHandle& operator=(const SessionHandle&) = delete;
 
   // Adds a prompt or a part of one; it is read with the next Generate.
   void Append(std::span<const TokenId> token_ids);
@@ -23,6 +27,8 @@ class SessionHandle {
   Result Generate(const Request& request, const Hooks& hooks);
   // Drops the last `count` tokens.
   void Rewind(int count);
+  // Another session with the same text; nothing of it is read again.
+  std::unique_ptr<SessionHandle> Fork();
   // Drops everything.
   void Reset();
   // From any thread: ends the generation that is under way.
@@ -34,14 +40,12 @@ class SessionHandle {
   int Length();
 
  private:
-  // The row, emptied when it is first used. The generator's lock must be held.
-  Session& Row();
+  // Throws where the session is closed or writing. Inside a pause.
+  void CheckOpen() const;
 
   Generator& generator_;          // Whose row.
-  RowLease lease_;                // Gives the row back.
-  Session& session_;              // The row; touched only under the generator's lock, cancel apart.
+  Session& session_;              // The row; touched only in a pause, cancel apart.
   std::atomic<bool> open_{true};  // Cleared by Close, from any thread.
-  bool fresh_ = true;             // The row still holds what its last user left.
 };
 
 }  // namespace ptgc

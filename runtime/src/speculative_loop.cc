@@ -4,89 +4,120 @@
 #include <utility>
 
 #include "clock.h"
+#include "error.h"
 
 namespace ptgc {
 namespace {
 
-std::size_t Row(const Turn& turn) { return static_cast<std::size_t>(turn.session->row()); }
+// The target's logits after the nodes of one row's proposal.
+class TargetRows : public LogitsReader {
+ public:
+  TargetRows(const CausalModel& target, int row) : target_(target), row_(row) {}
+  LogitsRow Row(int node) override {
+    const std::span<const float> logits = target_.Logits(row_, node);
+    return {logits.data(), DType::kFloat32, target_.vocab_size()};
+  }
+
+ private:
+  const CausalModel& target_;  // Whose logits.
+  int row_;                    // Which sequence.
+};
 
 }  // namespace
 
-SpeculativeLoop::SpeculativeLoop(Target& target, const DecodePlan& plan, const ShapePlan& shapes,
-                                 DraftLength draft_length, int num_draft_tokens,
-                                 std::span<Session*> sessions)
-    : target_(target),
-      shapes_(shapes),
-      draft_length_(std::move(draft_length)),
-      num_draft_tokens_(std::min(num_draft_tokens, shapes.verify_width - 1)),
-      sessions_(sessions.begin(), sessions.end()),
-      proposals_(sessions.size(), Proposal(plan.tree)),
-      acceptances_(sessions.size(), Acceptance(plan.tree.num_nodes() - 1)),
+SpeculativeLoop::SpeculativeLoop(SpeculativeParts parts, std::span<Session* const> sessions)
+    : parts_(std::move(parts)),
+      choice_(parts_.target->vocab_size(), parts_.plan.tree.num_nodes() - 1),
       inputs_(sessions.size()) {
+  const DrafterPlan& drafter = parts_.plan.drafter;
+  for (Session* session : sessions) {
+    rows_.push_back(
+        {session, Proposal(parts_.plan.tree), Acceptance(parts_.plan.tree.num_nodes() - 1),
+         AcceptanceEstimate(drafter.min_ngram_size, drafter.max_ngram_size), RowSampling()});
+  }
   offers_.reserve(sessions.size());
+  draft_rows_.reserve(sessions.size());
+  parts_.num_draft_tokens = std::min(
+      {parts_.num_draft_tokens, parts_.shapes.verify_width - 1, parts_.plan.tree.num_nodes() - 1});
+}
+
+void SpeculativeLoop::Start(const Session& session, const Request& request) {
+  RowOf(session).sampling.Begin(request.sampling, session.tokens(), parts_.target->vocab_size(),
+                                parts_.max_length);
 }
 
 RoundReport SpeculativeLoop::Round(std::span<Turn> turns) {
   const Clock::time_point start = Clock::now();
-  Draft(turns);
+  const double draft_seconds = Draft(turns);
   const int width = Verify(turns);
   Accept(turns);
   Commit(turns);
-  return {width, target_.engine_seconds(), SecondsSince(start)};
+  double engine_seconds = parts_.target->engine_seconds();
+  if (draft_seconds > 0) engine_seconds += parts_.drafter->engine_seconds();
+  return {width, engine_seconds, draft_seconds, SecondsSince(start)};
 }
 
-// Decides what each row feeds: a chunk of its prompt, or its last token with drafts after it.
-void SpeculativeLoop::Draft(std::span<Turn> turns) {
+// Decides what each row feeds: a chunk of its prompt, or the rest of its text with drafts after it.
+double SpeculativeLoop::Draft(std::span<Turn> turns) {
   offers_.clear();
-  int min_width = 1;
+  draft_rows_.clear();
+  bool offered = false;
   for (Turn& turn : turns) {
     turn.chunk = ChunkLength(static_cast<int>(turn.session->pending().size()));
-    min_width = std::max(min_width, turn.chunk);
+    turn.drafted = {};
     OfferDrafts(turn);
+    offered = offered || turn.offered > 0;
   }
-  const int most = draft_length_.Choose(offers_, min_width);
-  for (Turn& turn : turns) {
-    Proposal& proposal = proposals_[Row(turn)];
-    proposal.Truncate(most);
-    turn.drafted = proposal.tokens();
+  if (!offered) return 0;
+  const Clock::time_point start = Clock::now();
+  const int most =
+      parts_.draft_length.Choose(offers_, [&](int drafts) { return parts_.drafter->Cost(drafts); });
+  for (std::size_t i = 0; i < turns.size(); ++i) {
+    draft_rows_[i].limit = std::min(turns[i].offered, most);
   }
+  parts_.drafter->Draft(draft_rows_);
+  for (Turn& turn : turns) turn.drafted = RowOf(*turn.session).proposal.tokens();
+  return SecondsSince(start);
 }
 
 // Runs the target over all rows; idle ones are padding at the end of what they hold.
 int SpeculativeLoop::Verify(std::span<Turn> turns) {
+  if (parts_.encoder != nullptr) Encode(turns);
   int width = 1;
-  int length = 0;
+  Wanted wanted;
   bool drafted = false;
-  for (std::size_t row = 0; row < sessions_.size(); ++row) {
+  for (std::size_t row = 0; row < rows_.size(); ++row) {
     inputs_[row] = RowInput();
-    inputs_[row].write_index = sessions_[row]->committed();
-    length = std::max(length, sessions_[row]->committed());
+    inputs_[row].write_index = rows_[row].session->committed();
   }
   for (const Turn& turn : turns) {
-    RowInput& input = inputs_[Row(turn)];
+    Row& row = RowOf(*turn.session);
+    RowInput& input = inputs_[static_cast<std::size_t>(turn.session->row())];
     input.tokens = turn.session->pending().first(static_cast<std::size_t>(turn.chunk));
     input.drafts = turn.drafted;
-    input.tree = &proposals_[Row(turn)].tree();
+    input.tree = &row.proposal.tree();
     width = std::max(width, input.count());
     drafted = drafted || !input.drafts.empty();
+    wanted.logits = wanted.logits || !row.sampling.options().is_argmax();
   }
-  width = shapes_.WidthFor(width);
-  target_.kv_cache().Grow(length + width, length);
-  target_.Forward(inputs_, width, drafted ? shapes_.LogitsFor(width) : 1);
+  width = parts_.shapes.WidthFor(width);
+  wanted.num_logits = drafted ? parts_.shapes.LogitsFor(width) : 1;
+  parts_.target->Forward(inputs_, width, wanted);
   return width;
 }
 
 void SpeculativeLoop::Accept(std::span<Turn> turns) {
   for (Turn& turn : turns) {
-    const Proposal& proposal = proposals_[Row(turn)];
-    Acceptance& acceptance = acceptances_[Row(turn)];
-    acceptance.Greedy(proposal, target_.NextIds(turn.session->row()));
-    turn.accepted = static_cast<int>(acceptance.path().size());
-    if (proposal.size() > 0) {
-      turn.session->estimate().Observe(proposal.match_length(), proposal.size(), turn.accepted);
-      turn.session->drafter()->Accept(acceptance.path());
+    turn.accepted = 0;
+    if (turn.chunk < static_cast<int>(turn.session->pending().size())) continue;
+    Row& row = RowOf(*turn.session);
+    Choose(turn);
+    turn.accepted = static_cast<int>(row.acceptance.path().size());
+    if (row.proposal.size() > 0) {
+      row.estimate.Observe(row.proposal.match_length(), row.proposal.size(), turn.accepted);
+      parts_.drafter->Accept(turn.session->row(), turn.accepted);
     } else if (turn.offered > 0) {
-      turn.session->estimate().Skip(proposal.match_length());
+      row.estimate.Skip(row.proposal.match_length());
     }
   }
 }
@@ -104,50 +135,139 @@ void SpeculativeLoop::Commit(std::span<Turn> turns) {
   }
 }
 
+void SpeculativeLoop::Encode(std::span<Turn> turns) {
+  for (const Turn& turn : turns) {
+    if (turn.session->committed() > 0) continue;
+    parts_.encoder->Encode(turn.session->row(), turn.session->source());
+  }
+}
+
 // The whole chunk where it fits; of a short rest only as much as fills the next smaller width,
 // because a round costs what its width costs.
 int SpeculativeLoop::ChunkLength(int pending) const {
-  const int largest = shapes_.widths.back();
-  if (pending >= largest) return largest;
-  const auto above = std::lower_bound(shapes_.widths.begin(), shapes_.widths.end(), pending);
-  if (pending * 2 > *above || above == shapes_.widths.begin()) return pending;
+  const std::vector<int>& widths = parts_.shapes.widths;
+  if (pending >= widths.back()) return widths.back();
+  const auto above = std::lower_bound(widths.begin(), widths.end(), pending);
+  if (pending * 2 > *above || above == widths.begin()) return pending;
   return *std::prev(above);
 }
 
+// Behind the whole text only, and where the round has room.
 void SpeculativeLoop::OfferDrafts(Turn& turn) {
   Session& session = *turn.session;
-  Proposal& proposal = proposals_[Row(turn)];
-  proposal.Clear();
-  const int limit = std::min(num_draft_tokens_, turn.max_new_tokens - 1);
-  if (turn.may_draft && session.drafter() != nullptr && session.pending().size() == 1 &&
-      limit > 0) {
-    session.drafter()->Draft(session.tokens(), limit, proposal);
+  Row& row = RowOf(session);
+  row.proposal.Clear();
+  turn.offered = 0;
+  const bool whole = turn.chunk == static_cast<int>(session.pending().size());
+  const int limit = std::min(
+      {parts_.num_draft_tokens, turn.max_new_tokens - 1, parts_.shapes.widths.back() - turn.chunk});
+  const DraftRow wanted = {session.row(), session.tokens(), limit, &row.proposal, &row.sampling};
+  if (turn.may_draft && parts_.drafter != nullptr && whole && limit > 0) {
+    turn.offered = parts_.drafter->Offer(wanted);
   }
-  turn.offered = proposal.size();
-  offers_.push_back({proposal.size(), session.estimate().Rate(proposal.match_length())});
+  draft_rows_.push_back(wanted);
+  offers_.push_back({turn.offered, row.estimate.Rate(row.proposal.match_length()), turn.chunk});
+}
+
+// What the target says after every node, and what of the proposal agrees with it.
+void SpeculativeLoop::Choose(const Turn& turn) {
+  const int index = turn.session->row();
+  Row& row = RowOf(*turn.session);
+  if (row.sampling.options().is_argmax()) {
+    row.acceptance.Greedy(row.proposal, parts_.target->NextIds(index));
+    return;
+  }
+  TargetRows logits(*parts_.target, index);
+  ProposedText text;
+  text.proposal = &row.proposal;
+  text.logits = &logits;
+  text.options = &row.sampling.options();
+  text.counts = row.sampling.counts();
+  text.position = turn.session->length();
+  text.rule = parts_.plan.acceptance;
+  if (row.proposal.size() > 0) {
+    text.draft_probabilities = parts_.drafter->Probabilities(index, row.proposal.size());
+  }
+  row.acceptance.Greedy(row.proposal, choice_.NextIds(text));
+  if (row.acceptance.bonus() != kNoToken) return;
+  throw Error(ErrorCode::kBackend, "The target's logits are not numbers.",
+              "Find out with `ptgc check` which stage is damaged.");
 }
 
 // Adds the accepted path and the bonus token, up to the first that ends the text.
 void SpeculativeLoop::Emit(Turn& turn) {
   Session& session = *turn.session;
-  const Proposal& proposal = proposals_[Row(turn)];
-  const Acceptance& acceptance = acceptances_[Row(turn)];
+  Row& row = RowOf(session);
   const int root = session.length() - 1;
-  if (!proposal.tree().is_chain()) {
-    target_.kv_cache().Gather(session.row(), root, acceptance.path());
+  if (!row.proposal.tree().is_chain()) {
+    parts_.target->kv_cache().Gather(session.row(), root, row.acceptance.path());
   }
-  const auto add = [&](TokenId token) {
-    session.Extend(token);
-    turn.ended = std::find(turn.eos_token_ids.begin(), turn.eos_token_ids.end(), token) !=
-                 turn.eos_token_ids.end();
-  };
-  for (int node : acceptance.path()) {
+  for (int node : row.acceptance.path()) {
     if (turn.ended) break;
-    add(proposal.tokens()[static_cast<std::size_t>(node) - 1]);
+    AddToken(turn, row.proposal.tokens()[static_cast<std::size_t>(node) - 1]);
   }
-  if (!turn.ended) add(acceptance.bonus());
+  if (!turn.ended) {
+    AddToken(turn, row.acceptance.bonus());
+  } else if (parts_.drafter != nullptr) {
+    parts_.drafter->Truncate(session.row(), session.length());
+  }
   turn.emitted = session.tokens().subspan(static_cast<std::size_t>(root) + 1);
   turn.accepted = std::min(turn.accepted, static_cast<int>(turn.emitted.size()));
+}
+
+void SpeculativeLoop::AddToken(Turn& turn, TokenId token) {
+  turn.session->Extend(token);
+  RowOf(*turn.session).sampling.Push(token);
+  turn.ended = std::find(turn.eos_token_ids.begin(), turn.eos_token_ids.end(), token) !=
+               turn.eos_token_ids.end();
+}
+
+void SpeculativeLoop::Begin(const Session& session) {
+  const DrafterPlan& drafter = parts_.plan.drafter;
+  RowOf(session).estimate = AcceptanceEstimate(drafter.min_ngram_size, drafter.max_ngram_size);
+  parts_.target->kv_cache().Begin(session.row());
+  if (parts_.drafter != nullptr) parts_.drafter->Begin(session.row());
+}
+
+void SpeculativeLoop::Rewind(Session& session) {
+  KVCache& cache = parts_.target->kv_cache();
+  if (cache.Held(session.row(), session.committed()) < session.committed()) {
+    session.Uncommit(0);
+    cache.Begin(session.row());
+  }
+  if (parts_.drafter != nullptr) parts_.drafter->Truncate(session.row(), session.length());
+}
+
+void SpeculativeLoop::Fork(const Session& from, Session& to) {
+  RowOf(to).estimate = RowOf(from).estimate;
+  parts_.target->kv_cache().CopyRow(from.row(), to.row(), from.committed());
+  if (parts_.encoder != nullptr) parts_.encoder->CopyRow(from.row(), to.row());
+  if (parts_.drafter != nullptr) parts_.drafter->CopyRow(from.row(), to.row());
+}
+
+void SpeculativeLoop::Clear() {
+  parts_.target->kv_cache().Clear();
+  if (parts_.drafter != nullptr && parts_.drafter->model() != nullptr) {
+    parts_.drafter->model()->kv_cache().Clear();
+  }
+}
+
+std::vector<double> SpeculativeLoop::Measure(const EngineRuns& runs) {
+  const ShapePlan& shapes = parts_.shapes;
+  CausalModel* model = nullptr;
+  if (runs.role == "target") model = parts_.target.get();
+  if (runs.role == "drafter" && parts_.drafter != nullptr) model = parts_.drafter->model();
+  const bool known =
+      std::binary_search(shapes.widths.begin(), shapes.widths.end(), runs.num_tokens) &&
+      (runs.num_logits == 1 || runs.num_logits == shapes.LogitsFor(runs.num_tokens));
+  if (model == nullptr || !known || runs.past_length < 0 || runs.past_length > shapes.max_length) {
+    throw Error(ErrorCode::kUsage,
+                "This build has no round of " + std::to_string(runs.num_tokens) + " tokens and " +
+                    std::to_string(runs.num_logits) + " logits after " +
+                    std::to_string(runs.past_length) + " tokens for the role '" + runs.role + "'.",
+                "Measure the widths of its shape plan.");
+  }
+  return model->Measure(runs.num_tokens, runs.num_logits, runs.past_length, runs.repeats);
 }
 
 }  // namespace ptgc

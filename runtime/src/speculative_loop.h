@@ -1,69 +1,77 @@
 // SpeculativeLoop: draft -> verify -> accept -> commit.
 #pragma once
 
+#include <memory>
 #include <span>
 #include <vector>
 
 #include "acceptance.h"
+#include "causal_model.h"
+#include "decode_loop.h"
 #include "draft_length.h"
+#include "drafter.h"
+#include "encoder.h"
 #include "proposal.h"
-#include "session.h"
-#include "target.h"
-#include "token.h"
+#include "row_sampling.h"
+#include "target_choice.h"
 
 namespace ptgc {
 
-// One session's part in a round: what it may do, and what came of it.
-struct Turn {
-  Session* session = nullptr;              // Whose turn it is.
-  std::span<const TokenId> eos_token_ids;  // Any of them ends the text.
-  int max_new_tokens = 0;                  // Tokens that it may still add; at least 1.
-  bool may_draft = false;                  // Whether drafts may be verified.
-
-  int chunk = 0;                     // Text tokens fed this round.
-  int offered = 0;                   // Draft tokens that the drafter had.
-  std::span<const TokenId> drafted;  // Draft tokens verified; valid until the next round.
-  int accepted = 0;                  // How many of them were accepted.
-  std::span<const TokenId> emitted;  // New tokens; none while a prompt is being read.
-  bool ended = false;                // The last new token ends the text.
+// What the loop is made of.
+struct SpeculativeParts {
+  std::unique_ptr<CausalModel> target;  // Verifies.
+  std::unique_ptr<Drafter> drafter;     // Proposes; null for plain decoding.
+  std::unique_ptr<Encoder> encoder;     // Reads sources; null where there are none.
+  DecodePlan plan;                      // The policies.
+  ShapePlan shapes;                     // The shapes that may occur.
+  DraftLength draft_length;             // How many drafts pay.
+  int num_draft_tokens = 0;             // The most drafts of a row.
+  int max_length = 0;                   // Tokens of a text.
 };
 
-// What a round did as a whole.
-struct RoundReport {
-  int width = 0;              // Rows that the engine ran.
-  double engine_seconds = 0;  // Inside the engine.
-  double round_seconds = 0;   // All of it.
-};
-
-// Steps any of a batch's sessions; in steady state a round allocates nothing.
-class SpeculativeLoop {
+// One token a round where there is no drafter; any drafter, rule and batch otherwise.
+class SpeculativeLoop : public DecodeLoop {
  public:
-  // `num_draft_tokens` is the most drafts of a row; `sessions` has one per row of the batch.
-  SpeculativeLoop(Target& target, const DecodePlan& plan, const ShapePlan& shapes,
-                  DraftLength draft_length, int num_draft_tokens, std::span<Session*> sessions);
+  // `sessions` has one per row of the batch.
+  SpeculativeLoop(SpeculativeParts parts, std::span<Session* const> sessions);
 
-  // One round for the sessions of `turns`; the others keep what they have.
-  RoundReport Round(std::span<Turn> turns);
+  bool has_prefill() const override { return true; }
+  void Start(const Session& session, const Request& request) override;
+  RoundReport Round(std::span<Turn> turns) override;
+  void Begin(const Session& session) override;
+  void Rewind(Session& session) override;
+  void Fork(const Session& from, Session& to) override;
+  void Clear() override;
+  std::vector<double> Measure(const EngineRuns& runs) override;
 
  private:
-  void Draft(std::span<Turn> turns);
+  // What belongs to one row of the batch.
+  struct Row {
+    Session* session;             // Its text.
+    Proposal proposal;            // Its drafts.
+    Acceptance acceptance;        // What became of them.
+    AcceptanceEstimate estimate;  // How well its drafts fare.
+    RowSampling sampling;         // How its tokens are chosen.
+  };
+  double Draft(std::span<Turn> turns);
   int Verify(std::span<Turn> turns);
   void Accept(std::span<Turn> turns);
   void Commit(std::span<Turn> turns);
 
+  void Encode(std::span<Turn> turns);
   int ChunkLength(int pending) const;
   void OfferDrafts(Turn& turn);
+  void Choose(const Turn& turn);
   void Emit(Turn& turn);
+  void AddToken(Turn& turn, TokenId token);
+  Row& RowOf(const Session& session) { return rows_[static_cast<std::size_t>(session.row())]; }
 
-  Target& target_;                       // Verifies.
-  ShapePlan shapes_;                     // The shapes that may occur.
-  DraftLength draft_length_;             // How many drafts pay.
-  int num_draft_tokens_;                 // The most drafts of a row.
-  std::vector<Session*> sessions_;       // Every row of the batch.
-  std::vector<Proposal> proposals_;      // [batch]
-  std::vector<Acceptance> acceptances_;  // [batch]
-  std::vector<DraftOffer> offers_;       // [batch], of the rows that take turns.
-  std::vector<RowInput> inputs_;         // [batch]
+  SpeculativeParts parts_;            // Its own.
+  std::vector<Row> rows_;             // [batch]
+  TargetChoice choice_;               // Chooses tokens where logits are read.
+  std::vector<DraftOffer> offers_;    // [batch], of the rows that take turns.
+  std::vector<DraftRow> draft_rows_;  // [batch], the same.
+  std::vector<RowInput> inputs_;      // [batch]
 };
 
 }  // namespace ptgc

@@ -10,8 +10,8 @@
 
 namespace ptgc {
 
-// Counts and times of one generation. A round that ends with the first new token is prefill; all
-// later ones are decode rounds.
+// Counts and times of one generation. The rounds up to the one that gives the first new tokens are
+// prefill; all later ones are decode rounds.
 struct Statistics {
   std::int64_t prompt_tokens = 0;              // Tokens before the first new one.
   std::int64_t new_tokens = 0;                 // Tokens generated.
@@ -26,7 +26,8 @@ struct Statistics {
   double prefill_seconds = 0;                  // From the row's start to its first new token.
   double decode_seconds = 0;                   // From the first new token to the last.
   double engine_seconds = 0;                   // Inside engine calls, part of decode_seconds.
-  double tokens_per_second = 0;                // (new_tokens - 1) / decode_seconds.
+  double draft_seconds = 0;                    // Drafting, part of decode_seconds.
+  double tokens_per_second = 0;                // New tokens of decode rounds / decode_seconds.
   std::int64_t peak_memory_bytes = 0;          // Largest resident size of the process so far.
 };
 
@@ -36,7 +37,8 @@ struct TraceRound {
   std::vector<TokenId> drafted_ids;  // Draft tokens verified.
   int accepted = 0;                  // How many of them were accepted.
   std::vector<TokenId> emitted_ids;  // New tokens; none while a prompt is being read.
-  double engine_seconds = 0;         // Inside the engine call.
+  double engine_seconds = 0;         // Inside engine calls.
+  double draft_seconds = 0;          // Drafting, engine calls included.
   double round_seconds = 0;          // The whole round.
 };
 

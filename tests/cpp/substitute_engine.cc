@@ -18,8 +18,8 @@ const Tensor& Find(std::span<const Tensor> tensors, const std::string& name) {
 class SubstituteCall : public Call {
  public:
   SubstituteCall(std::span<const Tensor> inputs, std::span<const Tensor> outputs, bool has_mask,
-                 Observations& observations)
-      : observations_(observations) {
+                 int wrong_every, Observations& observations)
+      : observations_(observations), wrong_every_(wrong_every) {
     const Tensor& ids = Find(inputs, "input_ids");
     batch_ = ids.shape[0];
     width_ = ids.shape[1];
@@ -37,6 +37,9 @@ class SubstituteCall : public Call {
     const Tensor& next = Find(outputs, "next_ids");
     num_logits_ = next.shape[1];
     next_ids_ = static_cast<TokenId*>(next.data);
+    for (const Tensor& tensor : outputs) {
+      if (tensor.name == "logits") logits_ = static_cast<float*>(tensor.data);
+    }
     text_.resize(kContextLength);
     seen_.resize(kContextLength);
   }
@@ -47,7 +50,9 @@ class SubstituteCall : public Call {
       WriteCache(b);
       for (std::int64_t r = 0; r < num_logits_; ++r) {
         const std::int64_t row = logits_rows_[b * num_logits_ + r];
-        next_ids_[b * num_logits_ + r] = row < row_count_[b] ? Speak(b, row) : -1;
+        const std::int64_t at = b * num_logits_ + r;
+        next_ids_[at] = row < row_count_[b] ? Speak(b, row) : -1;
+        if (logits_ != nullptr) WriteLogits(next_ids_[at], logits_ + at * kVocabSize);
       }
     }
   }
@@ -88,11 +93,22 @@ class SubstituteCall : public Call {
     }
     for (std::int64_t i = 0; i < length; ++i) broken = broken || seen_[i] == 0;
     if (broken) ++observations_.broken_texts;
-    return broken ? kVocabSize - 1
-                  : NextToken(std::span(text_).first(static_cast<std::size_t>(length)));
+    if (broken) return kVocabSize - 1;
+    const TokenId next = NextToken(std::span(text_).first(static_cast<std::size_t>(length)));
+    const bool wrong = wrong_every_ > 0 && length % wrong_every_ == 0;
+    return wrong ? (next + 1) % kVocabSize : next;
+  }
+
+  // The next token is the likeliest, those near it come next.
+  static void WriteLogits(TokenId next, float* logits) {
+    for (TokenId token = 0; token < kVocabSize; ++token) {
+      const TokenId distance = (token - next + kVocabSize) % kVocabSize;
+      logits[token] = 3.0F / (1.0F + static_cast<float>(distance));
+    }
   }
 
   Observations& observations_;
+  int wrong_every_;
   std::int64_t batch_;
   std::int64_t width_;
   std::int64_t capacity_;
@@ -106,6 +122,7 @@ class SubstituteCall : public Call {
   float* keys_;
   float* values_;
   TokenId* next_ids_;
+  float* logits_ = nullptr;
   std::vector<TokenId> text_;
   std::vector<unsigned char> seen_;
 };
@@ -115,13 +132,14 @@ class SubstituteCall : public Call {
 std::unique_ptr<Call> SubstituteEngine::Bind(std::span<const Tensor> inputs,
                                              std::span<const Tensor> outputs) {
   observations_.widths.push_back(static_cast<int>(Find(inputs, "input_ids").shape[1]));
-  return std::make_unique<SubstituteCall>(inputs, outputs, HasInput("tree_mask"), observations_);
+  return std::make_unique<SubstituteCall>(inputs, outputs, HasInput("tree_mask"), wrong_every_,
+                                          observations_);
 }
 
 Bundle SubstituteBundle(int batch, const DrafterPlan& drafter) {
   Bundle bundle;
-  bundle.plan.strategy =
-      drafter.kind == DrafterKind::kNone ? Strategy::kAutoregressive : Strategy::kNgram;
+  if (drafter.kind == DrafterKind::kNgram) bundle.plan.strategy = Strategy::kNgram;
+  if (drafter.kind == DrafterKind::kModel) bundle.plan.strategy = Strategy::kDraftModel;
   bundle.plan.drafter = drafter;
   bundle.plan.tree = TreeSpec::Chain(drafter.num_draft_tokens);
   bundle.model.family = "substitute";
@@ -137,9 +155,23 @@ Bundle SubstituteBundle(int batch, const DrafterPlan& drafter) {
   state.kv_heads = 1;
   state.head_dim = 1;
   bundle.roles["target"].states = {state};
+  bundle.roles["target"].vocab_size = kVocabSize;
+  if (drafter.kind == DrafterKind::kModel) bundle.roles["drafter"] = bundle.roles["target"];
   return bundle;
 }
 
 DrafterPlan NgramPlan() { return {DrafterKind::kNgram, 7, 4, 1}; }
+
+DrafterPlan ModelPlan(int num_draft_tokens) { return {DrafterKind::kModel, num_draft_tokens}; }
+
+Engines SubstituteEngines(Observations& target, Observations* drafter) {
+  Engines engines;
+  engines["target"] = std::make_unique<SubstituteEngine>(target);
+  if (drafter != nullptr) {
+    engines["drafter"] =
+        std::make_unique<SubstituteEngine>(*drafter, std::set<std::string>(), /*wrong_every=*/3);
+  }
+  return engines;
+}
 
 }  // namespace ptgc

@@ -9,6 +9,7 @@
 #include "bundle.h"
 #include "engine.h"
 #include "language.h"
+#include "loop_factory.h"
 
 namespace ptgc {
 
@@ -25,8 +26,12 @@ struct Observations {
 // changes what it says.
 class SubstituteEngine : public Engine {
  public:
-  SubstituteEngine(Observations& observations, std::set<std::string> absent_inputs = {})
-      : observations_(observations), absent_inputs_(std::move(absent_inputs)) {}
+  // With `wrong_every` n above 0 it errs at every n-th position: a drafter.
+  explicit SubstituteEngine(Observations& observations, std::set<std::string> absent_inputs = {},
+                            int wrong_every = 0)
+      : observations_(observations),
+        absent_inputs_(std::move(absent_inputs)),
+        wrong_every_(wrong_every) {}
 
   bool HasInput(std::string_view name) const override {
     return !absent_inputs_.contains(std::string(name));
@@ -37,11 +42,16 @@ class SubstituteEngine : public Engine {
  private:
   Observations& observations_;           // Where it writes what it saw.
   std::set<std::string> absent_inputs_;  // Ports that its graph does not have.
+  int wrong_every_;                      // How often it errs.
 };
 
 // Shapes: widths 1 to 16, up to 8 rows verified, caches of 48 and 144 slots for 128 tokens.
 Bundle SubstituteBundle(int batch, const DrafterPlan& drafter);
 // Up to 7 drafts from matches of 1 to 4 tokens.
 DrafterPlan NgramPlan();
+// Up to `num_draft_tokens` drafts of a model.
+DrafterPlan ModelPlan(int num_draft_tokens);
+// Engines for the roles of such a bundle; a drafter errs at every third position.
+Engines SubstituteEngines(Observations& target, Observations* drafter = nullptr);
 
 }  // namespace ptgc

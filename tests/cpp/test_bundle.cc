@@ -160,7 +160,7 @@ TEST_F(BundleOnDisk, RefusesIncompleteManifests) {
     ExpectRefusalOfBuild([&](json& b) { b.erase(field); }, "incomplete");
   }
   ExpectRefusalOfBuild([](json& b) { b["shapes"]["batch"] = "two"; }, "incomplete");
-  ExpectRefusalOfBuild([](json& b) { b["roles"] = json::object(); }, "no role 'target'");
+  ExpectRefusalOfBuild([](json& b) { b["roles"] = json::object(); }, "lacks the role 'target'");
 }
 
 TEST_F(BundleOnDisk, RefusesShapesThatContradictEachOther) {

@@ -15,9 +15,12 @@ using Tokens = std::vector<TokenId>;
 struct Fixture {
   explicit Fixture(int batch, const GeneratorOptions& options = {},
                    const DrafterPlan& drafter = NgramPlan())
-      : generator(SubstituteBundle(batch, drafter), std::make_unique<SubstituteEngine>(seen),
-                  options) {}
+      : generator(
+            SubstituteBundle(batch, drafter),
+            SubstituteEngines(seen, drafter.kind == DrafterKind::kModel ? &drafter_seen : nullptr),
+            options) {}
   Observations seen;
+  Observations drafter_seen;
   Generator generator;
 };
 
@@ -79,7 +82,11 @@ TEST(Generator, StatisticsAddUp) {
   EXPECT_EQ(statistics.prompt_tokens, 40);
   EXPECT_EQ(statistics.new_tokens, 60);
   EXPECT_EQ(statistics.new_tokens - 1, statistics.rounds + statistics.accepted_tokens);
-  EXPECT_DOUBLE_EQ(statistics.mean_accept_length, 59.0 / static_cast<double>(statistics.rounds));
+  const auto first = std::find_if(result.trace.begin(), result.trace.end(),
+                                  [](const auto& round) { return !round.emitted_ids.empty(); });
+  EXPECT_DOUBLE_EQ(
+      statistics.mean_accept_length,
+      static_cast<double>(60 - first->emitted_ids.size()) / static_cast<double>(statistics.rounds));
   EXPECT_GT(statistics.drafted_tokens, statistics.accepted_tokens);
   EXPECT_LE(statistics.engine_seconds, statistics.decode_seconds);
   EXPECT_FALSE(statistics.fallback_reason.has_value());
@@ -104,7 +111,7 @@ TEST(Generator, PlainRequestDraftsNothing) {
 
 TEST(Generator, SaysWhenSpeculationDoesNotPay) {
   GeneratorOptions options;
-  options.cost_curve = {{1, 1.0}, {2, 100.0}};
+  options.load.costs["target"] = {{1, 1.0}, {2, 100.0}};
   Fixture fixture(1, options);
   const Request request = MakeRequest(MakePrompt(5, 1), 30);
   const Result result = fixture.generator.Generate({&request, 1}, {})[0];
@@ -115,11 +122,11 @@ TEST(Generator, SaysWhenSpeculationDoesNotPay) {
 
 TEST(Generator, DraftTokensCanBeFewerThanPlanned) {
   GeneratorOptions options;
-  options.num_draft_tokens = 0;
+  options.load.num_draft_tokens = 0;
   Fixture fixture(1, options);
   const Request request = MakeRequest(MakePrompt(5, 1), 10);
   EXPECT_EQ(fixture.generator.Generate({&request, 1}, {})[0].statistics.drafted_tokens, 0);
-  options.num_draft_tokens = 8;
+  options.load.num_draft_tokens = 8;
   EXPECT_EQ(CodeOf([&] { Fixture(1, options); }), ErrorCode::kUsage);
 }
 
@@ -199,15 +206,85 @@ TEST(Generator, ChecksEveryRequestBeforeAnyRuns) {
 
 TEST(Generator, MeasuresEveryWidthAndKeepsItsRows) {
   Fixture fixture(2);
-  EXPECT_EQ(fixture.generator.Measure(8, 8, 100, 3).size(), 3U);
-  EXPECT_EQ(fixture.generator.Measure(16, 1, 0, 2).size(), 2U);
-  EXPECT_EQ(CodeOf([&] { fixture.generator.Measure(3, 3, 0, 1); }), ErrorCode::kUsage);
-  EXPECT_EQ(CodeOf([&] { fixture.generator.Measure(8, 8, 129, 1); }), ErrorCode::kUsage);
+  EXPECT_EQ(fixture.generator.Measure({"target", 8, 8, 100, 3}).size(), 3U);
+  EXPECT_EQ(fixture.generator.Measure({"target", 16, 1, 0, 2}).size(), 2U);
+  EXPECT_EQ(CodeOf([&] { fixture.generator.Measure({"target", 3, 3, 0, 1}); }), ErrorCode::kUsage);
+  EXPECT_EQ(CodeOf([&] { fixture.generator.Measure({"target", 8, 8, 129, 1}); }),
+            ErrorCode::kUsage);
   const Request request = MakeRequest(MakePrompt(6, 1), 20);
   EXPECT_EQ(fixture.generator.Generate({&request, 1}, {})[0].token_ids,
             Continuation(request.prompt_ids, 20));
   SessionHandle session(fixture.generator);
-  EXPECT_EQ(CodeOf([&] { fixture.generator.Measure(8, 8, 0, 1); }), ErrorCode::kBusy);
+  EXPECT_EQ(CodeOf([&] { fixture.generator.Measure({"target", 8, 8, 0, 1}); }), ErrorCode::kBusy);
+}
+
+class ModelDrafts : public testing::TestWithParam<int> {};
+
+TEST_P(ModelDrafts, WriteThePlainText) {
+  Fixture fixture(GetParam(), {}, ModelPlan(5));
+  std::vector<Request> requests;
+  for (int i = 0; i < 5; ++i) requests.push_back(MakeRequest(MakePrompt(2 + i * 11, i), 60));
+  const std::vector<Result> results = fixture.generator.Generate(requests, {});
+  for (std::size_t i = 0; i < 5; ++i) {
+    EXPECT_EQ(results[i].token_ids, Continuation(requests[i].prompt_ids, 60));
+    EXPECT_GT(results[i].statistics.mean_accept_length, 1.5);
+  }
+  EXPECT_EQ(fixture.seen.broken_texts + fixture.drafter_seen.broken_texts, 0);
+  EXPECT_EQ(fixture.seen.out_of_bounds + fixture.drafter_seen.out_of_bounds, 0);
+}
+
+// Rule match: a seed's text is the same with and without drafts, whatever the batch.
+TEST_P(ModelDrafts, SampledTextIsThatOfPlainSampling) {
+  for (const DrafterPlan& plan : {ModelPlan(5), NgramPlan()}) {
+    Fixture fixture(GetParam(), {}, plan);
+    std::vector<Request> requests;
+    for (int i = 0; i < 4; ++i) {
+      Request request = MakeRequest(MakePrompt(2 + i * 11, i), 50);
+      request.sampling.temperature = 0.9;
+      request.sampling.top_k = 12;
+      request.sampling.repetition_penalty = 1.05;
+      request.sampling.frequency_penalty = 0.1;
+      request.sampling.seed = static_cast<std::uint64_t>(i);
+      requests.push_back(request);
+    }
+    const std::vector<Result> drafted = fixture.generator.Generate(requests, {});
+    std::int64_t accepted = 0;
+    for (std::size_t i = 0; i < 4; ++i) {
+      requests[i].plain = true;
+      Fixture alone(1, {}, plan);
+      const Result plain = alone.generator.Generate({&requests[i], 1}, {})[0];
+      EXPECT_EQ(drafted[i].token_ids, plain.token_ids);
+      EXPECT_NE(plain.token_ids, Continuation(requests[i].prompt_ids, 50));
+      accepted += drafted[i].statistics.accepted_tokens;
+    }
+    EXPECT_GT(accepted, 5);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Batches, ModelDrafts, testing::Values(1, 3));
+
+TEST(Generator, DraftsEndWithTheDraftersContext) {
+  Observations seen;
+  Observations drafter_seen;
+  Bundle bundle = SubstituteBundle(1, ModelPlan(5));
+  bundle.roles["drafter"].context_length = 30;
+  Generator generator(std::move(bundle), SubstituteEngines(seen, &drafter_seen), {});
+  Request request = MakeRequest(MakePrompt(6, 1), 60);
+  request.trace = true;
+  const Result result = generator.Generate({&request, 1}, {})[0];
+  EXPECT_EQ(result.token_ids, Continuation(request.prompt_ids, 60));
+  EXPECT_FALSE(result.trace.front().drafted_ids.empty());
+  EXPECT_TRUE(result.trace.back().drafted_ids.empty());
+}
+
+TEST(Generator, RefusesDrafterOfAnotherVocabulary) {
+  Observations seen;
+  Observations drafter_seen;
+  Bundle bundle = SubstituteBundle(1, ModelPlan(5));
+  bundle.roles["drafter"].vocab_size = 7;
+  EXPECT_EQ(
+      CodeOf([&] { Generator(std::move(bundle), SubstituteEngines(seen, &drafter_seen), {}); }),
+      ErrorCode::kBundle);
 }
 
 TEST(Generator, ClosedOneRefuses) {

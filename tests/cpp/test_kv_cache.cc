@@ -16,7 +16,10 @@ KVCache MakeCache() {
   LayerState state;
   state.kv_heads = kHeads;
   state.head_dim = kHeadDim;
-  return KVCache({state, state}, kBatch, {8, 16, 32});
+  ShapePlan shapes;
+  shapes.batch = kBatch;
+  shapes.kv_capacities = {8, 16, 32};
+  return KVCache({state, state}, shapes);
 }
 
 // Element [b, h, slot, 0] of a port.
@@ -61,11 +64,11 @@ TEST(KVCache, GrowingKeepsEverySequence) {
   }
 }
 
-TEST(KVCache, ResetReturnsToTheSmallestAndIsEmpty) {
+TEST(KVCache, ClearReturnsToTheSmallestAndIsEmpty) {
   KVCache cache = MakeCache();
   At(Past(cache)[0], 0, 0, 0) = 5;
   cache.Grow(9, 1);
-  cache.Reset();
+  cache.Clear();
   EXPECT_EQ(cache.capacity(), 8);
   EXPECT_EQ(At(Past(cache)[0], 0, 0, 0), 0.0F);
 }
@@ -92,6 +95,59 @@ TEST(KVCache, GatherMovesAcceptedNodesTogether) {
   EXPECT_EQ(At(keys, 1, 1, 3), 4);
   EXPECT_EQ(At(keys, 1, 1, 4), 7);
   EXPECT_EQ(At(keys, 0, 1, 3), 3);
+}
+
+TEST(KVCache, CopyingARowLeavesTheOthers) {
+  KVCache cache = MakeCache();
+  const Tensor keys = Past(cache)[2];
+  for (int slot = 0; slot < 8; ++slot) At(keys, 0, 2, slot) = static_cast<float>(slot + 1);
+  cache.CopyRow(0, 1, 5);
+  EXPECT_EQ(At(keys, 1, 2, 4), 5);
+  EXPECT_EQ(At(keys, 1, 2, 5), 0);
+  EXPECT_EQ(At(keys, 0, 2, 7), 8);
+}
+
+// One full layer and one with a window of 4 in a cache of 10 slots.
+KVCache MakeSlidingCache() {
+  LayerState full;
+  full.kv_heads = kHeads;
+  full.head_dim = kHeadDim;
+  LayerState window = full;
+  window.kind = StateKind::kWindow;
+  window.window = 4;
+  ShapePlan shapes;
+  shapes.batch = kBatch;
+  shapes.kv_capacities = {32, 64};
+  shapes.window_capacities = {{4, 10}};
+  return KVCache({full, window}, shapes);
+}
+
+TEST(KVCache, WindowSlidesWhenItIsFull) {
+  KVCache cache = MakeSlidingCache();
+  const Tensor values = Past(cache)[3];
+  EXPECT_EQ(values.shape[2], 10);
+  EXPECT_EQ(Past(cache)[0].shape[2], 32);
+  for (int length = 0; length < 30; length += 2) {
+    cache.Slide(1, length, 2);
+    const int offset = cache.window_offset(1);
+    EXPECT_EQ(cache.window_offset_port().As<std::int64_t>()[1], offset);
+    ASSERT_LE(length - offset + 2, 10);
+    for (int i = 0; i < 2; ++i) {
+      At(values, 1, 2, length + i - offset) = static_cast<float>(length + i);
+    }
+    // The next token sees three before itself.
+    for (int position = std::max(length - 1, 0); position < length + 2; ++position) {
+      EXPECT_EQ(At(values, 1, 2, position - offset), position);
+    }
+  }
+  EXPECT_EQ(cache.window_offset(0), 0);
+  EXPECT_EQ(cache.Held(1, 30), 30);
+  EXPECT_EQ(cache.Held(1, 20), 0);
+  cache.CopyRow(1, 0, 30);
+  EXPECT_EQ(cache.window_offset(0), cache.window_offset(1));
+  EXPECT_EQ(At(values, 0, 2, 29 - cache.window_offset(0)), 29);
+  cache.Begin(1);
+  EXPECT_EQ(cache.window_offset(1), 0);
 }
 
 }  // namespace

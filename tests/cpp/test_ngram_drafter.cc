@@ -9,10 +9,13 @@ namespace {
 using Tokens = std::vector<TokenId>;
 
 Tokens DraftOf(const Tokens& text, int limit, int min_size = 1, int max_size = 4,
-               int* match_length = nullptr) {
+               int* match_length = nullptr, NgramMatch match = NgramMatch::kLatest) {
   Proposal proposal(TreeSpec::Chain(8));
-  NgramDrafter drafter(min_size, max_size);
-  drafter.Draft(text, limit, proposal);
+  NgramDrafter drafter({DrafterKind::kNgram, 8, max_size, min_size, match});
+  const DraftRow row = {0, text, limit, &proposal};
+  const int offered = drafter.Offer(row);
+  EXPECT_EQ(offered, proposal.size());
+  drafter.Draft({&row, 1});
   if (match_length != nullptr) *match_length = proposal.match_length();
   return {proposal.tokens().begin(), proposal.tokens().end()};
 }
@@ -55,13 +58,24 @@ TEST(NgramDrafter, NothingToFindInShortText) {
   EXPECT_EQ(DraftOf({1, 2, 3}, 4), Tokens{});
 }
 
+// As transformers' prompt lookup does.
+TEST(NgramDrafter, FirstMatchGoesToTheEndOfTheText) {
+  const auto first = [](const Tokens& text, int limit, int max_size) {
+    return DraftOf(text, limit, 1, max_size, nullptr, NgramMatch::kFirst);
+  };
+  EXPECT_EQ(first({2, 3, 40, 8, 2, 3, 50, 9, 2, 3}, 2, 2), (Tokens{40, 8}));
+  EXPECT_EQ(first({7, 1, 2, 1, 2}, 5, 2), (Tokens{1, 2}));
+  EXPECT_EQ(first({5, 5}, 3, 4), (Tokens{5}));
+  EXPECT_EQ(first({1, 9, 2, 1, 8}, 3, 4), Tokens{});
+}
+
 TEST(NgramDrafter, AllocatesNothing) {
   Tokens text;
   for (int i = 0; i < 2000; ++i) text.push_back(i % 611);
   Proposal proposal(TreeSpec::Chain(15));
-  NgramDrafter drafter(2, 8);
+  NgramDrafter drafter({DrafterKind::kNgram, 15, 8, 2});
   const long before = NumAllocations();
-  drafter.Draft(text, 15, proposal);
+  drafter.Offer({0, text, 15, &proposal});
   EXPECT_EQ(NumAllocations(), before);
   EXPECT_EQ(proposal.size(), 15);
 }

@@ -10,7 +10,7 @@ namespace {
 using Tokens = std::vector<TokenId>;
 
 Session MakeSession(int max_length, int context_length) {
-  return Session(0, {max_length, context_length, kVocabSize}, {});
+  return Session(0, {max_length, context_length, kVocabSize});
 }
 
 template <typename Action>
@@ -45,11 +45,11 @@ TEST(Session, RefusesPromptsThatDoNotFit) {
 
 TEST(Session, RefusesMoreNewTokensThanFit) {
   Session session = MakeSession(8, 100);
-  EXPECT_EQ(CodeOf([&] { session.CheckRoom(1); }), ErrorCode::kUsage);
+  EXPECT_EQ(CodeOf([&] { session.CheckRequest({}, 1); }), ErrorCode::kUsage);
   session.Append(Tokens(5, 1));
-  EXPECT_NO_THROW(session.CheckRoom(3));
-  EXPECT_EQ(CodeOf([&] { session.CheckRoom(4); }), ErrorCode::kCapacity);
-  EXPECT_EQ(CodeOf([&] { session.CheckRoom(0); }), ErrorCode::kUsage);
+  EXPECT_NO_THROW(session.CheckRequest({}, 3));
+  EXPECT_EQ(CodeOf([&] { session.CheckRequest({}, 4); }), ErrorCode::kCapacity);
+  EXPECT_EQ(CodeOf([&] { session.CheckRequest({}, 0); }), ErrorCode::kUsage);
 }
 
 TEST(Session, RewindLeavesTheLastTokenPending) {
@@ -72,6 +72,26 @@ TEST(Session, GeneratedTokenIsPending) {
   EXPECT_EQ(session.committed(), 2);
   EXPECT_EQ(session.pending().size(), 1U);
   EXPECT_EQ(session.pending()[0], 3);
+}
+
+TEST(Session, PromptOfAnEncoderIsItsSource) {
+  SessionLimits limits{8, 100, kVocabSize};
+  limits.max_source_length = 4;
+  limits.start_token_id = 0;
+  Session session(0, limits);
+  session.Append(Tokens{5, 6});
+  session.Append(Tokens{7});
+  EXPECT_EQ(session.source().size(), 3U);
+  EXPECT_EQ(session.prompt_length(), 3);
+  EXPECT_EQ(session.length(), 1);
+  EXPECT_EQ(CodeOf([&] { session.Append(Tokens{1, 1}); }), ErrorCode::kCapacity);
+  EXPECT_NO_THROW(session.CheckRequest({}, 7));
+  EXPECT_EQ(CodeOf([&] { session.CheckRequest({}, 8); }), ErrorCode::kCapacity);
+  session.Extend(9);
+  EXPECT_EQ(CodeOf([&] { session.Append(Tokens{1}); }), ErrorCode::kUsage);
+  EXPECT_EQ(CodeOf([&] { session.Rewind(2); }), ErrorCode::kUsage);
+  session.Rewind(1);
+  EXPECT_EQ(session.length(), 1);
 }
 
 }  // namespace

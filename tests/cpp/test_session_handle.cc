@@ -14,8 +14,7 @@ using Tokens = std::vector<TokenId>;
 
 struct Fixture {
   explicit Fixture(int batch)
-      : generator(SubstituteBundle(batch, NgramPlan()), std::make_unique<SubstituteEngine>(seen),
-                  {}) {}
+      : generator(SubstituteBundle(batch, NgramPlan()), SubstituteEngines(seen), {}) {}
   Observations seen;
   Generator generator;
 };
@@ -97,6 +96,24 @@ TEST(SessionHandle, RewindsAndResets) {
   EXPECT_EQ(session.Length(), 0);
   EXPECT_EQ(CodeOf([&] { session.Generate(Ask(3), {}); }), ErrorCode::kUsage);
   EXPECT_EQ(session.Generate(Ask(30, prompt), {}).token_ids, once);
+}
+
+TEST(SessionHandle, ForkGoesItsOwnWay) {
+  Fixture fixture(2);
+  SessionHandle session(fixture.generator);
+  const Tokens prompt = MakePrompt(30, 2);
+  Tokens text = session.Generate(Ask(20, prompt), {}).token_ids;
+  text.insert(text.begin(), prompt.begin(), prompt.end());
+  const int runs = fixture.seen.runs;
+  const std::unique_ptr<SessionHandle> fork = session.Fork();
+  EXPECT_EQ(fork->Tokens(), text);
+  Tokens other = text;
+  other.push_back(3);
+  EXPECT_EQ(fork->Generate(Ask(15, {3}), {}).token_ids, Continuation(other, 15));
+  EXPECT_LE(fixture.seen.runs, runs + 15);
+  EXPECT_EQ(session.Generate(Ask(15), {}).token_ids, Continuation(text, 15));
+  EXPECT_EQ(fixture.seen.broken_texts, 0);
+  EXPECT_EQ(CodeOf([&] { session.Fork(); }), ErrorCode::kBusy);
 }
 
 TEST(SessionHandle, RefusedRequestChangesNothing) {

@@ -4,7 +4,7 @@
 
 #include "counted_new.h"
 #include "generation.h"
-#include "schedule.h"
+#include "ngram_drafter.h"
 #include "speculative_loop.h"
 #include "substitute_engine.h"
 
@@ -16,22 +16,30 @@ using Tokens = std::vector<TokenId>;
 // A loop over a batch of sessions, driven by hand.
 class Loop {
  public:
-  Loop(int batch, DrafterPlan drafter, TreeSpec tree, std::set<std::string> absent_inputs = {})
-      : bundle_(SubstituteBundle(batch, drafter)) {
-    bundle_.plan.tree = std::move(tree);
-    target_ =
-        std::make_unique<Target>(std::make_unique<SubstituteEngine>(seen, std::move(absent_inputs)),
-                                 bundle_.roles.at("target"), bundle_.shapes);
-    const SessionLimits limits{bundle_.shapes.max_length, bundle_.model.context_length, kVocabSize};
+  Loop(int batch, DrafterPlan drafter, TreeSpec tree, std::set<std::string> absent_inputs = {},
+       std::unique_ptr<Drafter> proposes = nullptr) {
+    Bundle bundle = SubstituteBundle(batch, drafter);
+    bundle.plan.tree = std::move(tree);
+    const SessionLimits limits{bundle.shapes.max_length, bundle.model.context_length, kVocabSize};
     for (int row = 0; row < batch; ++row) {
-      owned_.push_back(std::make_unique<Session>(row, limits, drafter));
+      owned_.push_back(std::make_unique<Session>(row, limits));
       sessions.push_back(owned_.back().get());
     }
-    loop = std::make_unique<SpeculativeLoop>(
-        *target_, bundle_.plan, bundle_.shapes,
-        DraftLength(DraftLengthMode::kFixed, CostCurve(bundle_.shapes.widths, {}),
-                    bundle_.shapes.verify_width),
-        bundle_.plan.tree.num_nodes() - 1, sessions);
+    auto target = std::make_unique<CausalModel>(
+        std::make_unique<SubstituteEngine>(seen, std::move(absent_inputs)),
+        bundle.roles.at("target"), bundle.shapes, kVocabSize);
+    if (drafter.kind == DrafterKind::kNgram) proposes = std::make_unique<NgramDrafter>(drafter);
+    SpeculativeParts parts{
+        std::move(target),
+        std::move(proposes),
+        nullptr,
+        bundle.plan,
+        bundle.shapes,
+        DraftLength(DraftLengthMode::kFixed, CostCurve(bundle.shapes.widths, {})),
+        bundle.plan.tree.num_nodes() - 1,
+        bundle.shapes.max_length,
+    };
+    loop = std::make_unique<SpeculativeLoop>(std::move(parts), sessions);
   }
 
   // Runs every session to `count` new tokens and gives those.
@@ -72,8 +80,6 @@ class Loop {
   int rejected = 0;
 
  private:
-  Bundle bundle_;
-  std::unique_ptr<Target> target_;
   std::vector<std::unique_ptr<Session>> owned_;
 };
 
@@ -81,20 +87,29 @@ class Loop {
 // other, and now and then with wrong ones only.
 class OracleDrafter : public Drafter {
  public:
-  void Begin() override {}
-  void Draft(std::span<const TokenId> text, int limit, Proposal& proposal) override {
-    const TreeSpec& tree = proposal.tree();
-    std::vector<Tokens> paths = {Tokens(text.begin(), text.end())};
-    for (int node = 1; node <= limit; ++node) {
+  void Begin(int) override {}
+  void Truncate(int, int) override {}
+  void CopyRow(int, int) override {}
+  int Offer(const DraftRow& row) override { return row.limit; }
+  void Draft(std::span<const DraftRow> rows) override {
+    for (const DraftRow& row : rows) Fill(row);
+  }
+  void Accept(int, int) override {}
+  double Cost(int) const override { return 0; }
+
+ private:
+  static void Fill(const DraftRow& row) {
+    const TreeSpec& tree = row.proposal->tree();
+    std::vector<Tokens> paths = {Tokens(row.text.begin(), row.text.end())};
+    for (int node = 1; node <= row.limit; ++node) {
       Tokens path = paths[static_cast<std::size_t>(tree.parent(node))];
       const TokenId right = NextToken(path);
-      const bool is_right = (node + static_cast<int>(text.size())) % 3 == 0;
+      const bool is_right = (node + static_cast<int>(row.text.size())) % 3 == 0;
       path.push_back(is_right ? right : (right + 1) % kVocabSize);
-      proposal.Append(path.back());
+      row.proposal->Append(path.back());
       paths.push_back(std::move(path));
     }
   }
-  void Accept(std::span<const int>) override {}
 };
 
 class LoopOverBatch : public testing::TestWithParam<int> {};
@@ -117,12 +132,11 @@ TEST_P(LoopOverBatch, SpeculativeTextEqualsPlainText) {
 
 TEST_P(LoopOverBatch, TreesKeepTheirLongestBranch) {
   const TreeSpec tree({-1, 0, 0, 1, 1, 2, 2});
-  Loop loop(GetParam(), {}, tree);
+  Loop loop(GetParam(), {}, tree, {}, std::make_unique<OracleDrafter>());
   std::vector<Tokens> expected;
   for (int row = 0; row < GetParam(); ++row) {
     const Tokens prompt = MakePrompt(5 + row * 7, row);
     Session& session = *loop.sessions[static_cast<std::size_t>(row)];
-    session.set_drafter(std::make_unique<OracleDrafter>());
     session.Append(prompt);
     expected.push_back(Continuation(prompt, 60));
   }
@@ -200,8 +214,10 @@ TEST(SpeculativeLoop, RewoundTextIsWrittenAgain) {
   loop.sessions[0]->Append(prompt);
   const Tokens once = loop.Finish(50)[0];
   loop.sessions[0]->Rewind(50);
+  loop.loop->Rewind(*loop.sessions[0]);
   EXPECT_EQ(loop.Finish(50)[0], once);
   loop.sessions[0]->Rewind(13);
+  loop.loop->Rewind(*loop.sessions[0]);
   Tokens other(prompt);
   other.insert(other.end(), once.begin(), once.begin() + 37);
   other.push_back(22);
@@ -212,23 +228,26 @@ TEST(SpeculativeLoop, RewoundTextIsWrittenAgain) {
 
 TEST(SpeculativeLoop, AllocatesNothingInSteadyState) {
   Loop loop(3, NgramPlan(), TreeSpec::Chain(7));
-  for (Session* session : loop.sessions) session->Append(MakePrompt(10, session->row()));
-  loop.Finish(90);  // Binds every shape and both capacities.
   std::vector<Request> requests(3);
   std::vector<Generation> generations;
-  for (Request& request : requests) {
-    request.prompt_ids = {1, 2, 3};
-    request.max_new_tokens = 100;
-    generations.emplace_back(request, Clock::now());
+  for (Session* session : loop.sessions) session->Append(MakePrompt(10, session->row()));
+  loop.Finish(90);  // Binds every shape and both capacities.
+  for (std::size_t i = 0; i < 3; ++i) {
+    loop.sessions[i]->Reset();
+    loop.loop->Begin(*loop.sessions[i]);
+    requests[i].prompt_ids = {1, 2, 3};
+    requests[i].max_new_tokens = 100;
+    generations.emplace_back(requests[i], Clock::now());
+    generations.back().Start(*loop.sessions[i], *loop.loop);
   }
-  Schedule schedule(generations, loop.sessions, /*fresh=*/true);
-  const Schedule::OnTokens on_tokens = [](std::size_t, std::span<const TokenId>) { return true; };
-  schedule.Record(loop.loop->Round(schedule.NextTurns()), on_tokens);
-  const long before = NumAllocations();
+  std::vector<Turn> turns(3);
   double host_seconds = 0;
-  for (int i = 0; i < 12; ++i) {
-    const RoundReport report = loop.loop->Round(schedule.NextTurns());
-    schedule.Record(report, on_tokens);
+  long before = 0;
+  for (int round = 0; round < 13; ++round) {
+    if (round == 1) before = NumAllocations();
+    for (std::size_t i = 0; i < 3; ++i) turns[i] = generations[i].NextTurn();
+    const RoundReport report = loop.loop->Round(turns);
+    for (std::size_t i = 0; i < 3; ++i) generations[i].Record(turns[i], report);
     host_seconds += report.round_seconds - report.engine_seconds;
   }
   EXPECT_EQ(NumAllocations(), before);

@@ -211,7 +211,7 @@ def test_measured_costs_decide(single: Path) -> None:
     assert all(seconds > 0 for seconds in generator.measure(16, 1, 0, 2))
     with pytest.raises(errors.UsageError, match="no round of 3"):
         generator.measure(3, 3, 0, 1)
-    dear = load(single, cost_curve={1: 1.0, 2: 50.0})
+    dear = load(single, costs={"target": {1: 1.0, 2: 50.0}})
     statistics = dear.generate([request(PROMPTS[0])])[0].statistics
     assert statistics.drafted_tokens == 0
     assert statistics.fallback_reason == "speculation does not pay here"

@@ -9,11 +9,12 @@ import pytest
 
 from ptgc.runtime import Generator
 from tests.bundles import build_id, tiny_build
-from tests.models import FAMILIES, greedy, prompt, tiny_model
+from tests.models import FAMILIES, MORE_FAMILIES, greedy, prompt, tiny_model
 
 NEW_TOKENS = 64
 # One prompt of a single token, one longer than two prefill chunks of 128, and ragged ones between.
 LENGTHS = (1, 5, 40, 300)
+SHORT_LENGTHS = (5, 40)
 
 
 @cache
@@ -21,9 +22,9 @@ def expected(family: str, length: int) -> list[int]:
     return greedy(tiny_model(family), prompt(length), NEW_TOKENS)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", FAMILIES + MORE_FAMILIES)
 def test_the_tiny_models_write_texts_that_wander(family: str) -> None:
-    for length in LENGTHS:
+    for length in LENGTHS if family in FAMILIES else SHORT_LENGTHS:
         assert len(set(expected(family, length))) >= 16
 
 
@@ -47,6 +48,29 @@ def test_quantised_ngram_equals_plain_decoding(family: str, batch: int, precisio
     bundle = tiny_build(place, family, precision, batch)
     prompts = [prompt(length) * 2 for length in LENGTHS[:3]]
     with Generator(bundle, build=build_id(precision, batch), draft_length="fixed") as generator:
+        plain = generator.generate(prompts, max_new_tokens=NEW_TOKENS, plain=True)
+        drafted = generator.generate(prompts, max_new_tokens=NEW_TOKENS)
+    assert [r.token_ids for r in drafted] == [r.token_ids for r in plain]
+    assert sum(r.statistics.drafted_tokens for r in drafted) > 0
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("family", MORE_FAMILIES)
+def test_other_families_write_what_transformers_writes(family: str, batch: int, place: Path) -> None:
+    bundle = tiny_build(place, family, "float32", batch)
+    prompts = [prompt(length) for length in SHORT_LENGTHS]
+    with Generator(bundle, build=build_id("float32", batch), draft_length="fixed") as generator:
+        for plain in (True, False):
+            results = generator.generate(prompts, max_new_tokens=NEW_TOKENS, plain=plain)
+            texts = [result.token_ids for result in results]
+            assert texts == [expected(family, length) for length in SHORT_LENGTHS], f"plain: {plain}"
+
+
+@pytest.mark.parametrize("family", MORE_FAMILIES)
+def test_quantised_ngram_equals_plain_decoding_in_other_families(family: str, place: Path) -> None:
+    bundle = tiny_build(place, family, "int8", 1)
+    prompts = [prompt(length) * 2 for length in SHORT_LENGTHS]
+    with Generator(bundle, build=build_id("int8", 1), draft_length="fixed") as generator:
         plain = generator.generate(prompts, max_new_tokens=NEW_TOKENS, plain=True)
         drafted = generator.generate(prompts, max_new_tokens=NEW_TOKENS)
     assert [r.token_ids for r in drafted] == [r.token_ids for r in plain]

@@ -20,10 +20,10 @@ namespace {
 constexpr const char* kInstall =
     "Install ONNX Runtime (pip install \"ptgc[cpu]\"), or set PTGC_ONNXRUNTIME to its library.";
 
-// The opened library; there is one per process, because its C++ header keeps one API table.
+// The library; there is one per process, because its C++ header keeps one API table.
 struct Library {
-  void* handle = nullptr;  // From dlopen; never closed.
-  std::string version;     // As the library names it.
+  const OrtApiBase* base = nullptr;  // The same for all who open the same file.
+  std::string version;               // As the library names it.
   // Never destroyed: engines may outlive static objects.
   Ort::Env* env = nullptr;              // What engines share.
   OnnxRuntimeMemory* memory = nullptr;  // What they live in.
@@ -51,36 +51,45 @@ void* OpenFile(const std::string& path) {
               kInstall);
 }
 
-Library InitLibrary(void* handle, const std::string& path) {
+// Engines share one memory. Where a host has registered another allocator with its environment,
+// which is the process's, theirs is that one.
+void ShareMemory(const Library& library) {
+  if (OrtStatus* refused = Ort::GetApi().RegisterAllocator(*library.env, library.memory)) {
+    Ort::GetApi().ReleaseStatus(refused);
+  }
+}
+
+Library InitLibrary(const OrtApiBase* base) {
   Library library;
-  library.handle = handle;
-  const OrtApiBase* base = ApiBase(handle, path);
+  library.base = base;
   library.version = base->GetVersionString();
   const OrtApi* api = base->GetApi(ORT_API_VERSION);
   if (api == nullptr) {
     throw Error(ErrorCode::kBackend,
-                "'" + path + "' is ONNX Runtime " + library.version + "; ptgc needs 1." +
+                "ONNX Runtime " + library.version + " is too old; ptgc needs 1." +
                     std::to_string(ORT_API_VERSION) + " or newer.",
                 kInstall);
   }
   Ort::InitApi(api);
   library.env = new Ort::Env(ORT_LOGGING_LEVEL_ERROR, "ptgc");
   library.memory = new OnnxRuntimeMemory;
-  Ort::ThrowOnError(Ort::GetApi().RegisterAllocator(*library.env, library.memory));
+  ShareMemory(library);
   return library;
 }
 
-const Library& SharedLibrary(const std::string& path) {
+// The library at `path`, which is never closed, or the one that `given` belongs to.
+const Library& SharedLibrary(const std::string& path, const OrtApiBase* given) {
   static std::mutex mutex;
   static Library library;
   const std::lock_guard<std::mutex> lock(mutex);
-  void* handle = OpenFile(path);  // The same file gives the same handle.
-  if (library.handle == nullptr) library = InitLibrary(handle, path);
-  if (handle == library.handle) return library;
-  dlclose(handle);
+  void* handle = given == nullptr ? OpenFile(path) : nullptr;
+  const OrtApiBase* base = given == nullptr ? ApiBase(handle, path) : given;
+  if (library.base == nullptr) library = InitLibrary(base);
+  if (base == library.base) return library;
+  if (handle != nullptr) dlclose(handle);
   throw Error(ErrorCode::kBackend,
-              "This process already runs ONNX Runtime " + library.version +
-                  " from another file than '" + path + "'.",
+              "This process already runs ONNX Runtime " + library.version + " from another file" +
+                  (given == nullptr ? " than '" + path + "'." : "."),
               "Use one library per process.");
 }
 
@@ -256,8 +265,9 @@ class OnnxRuntimeBackend : public Backend {
 
 }  // namespace
 
-std::unique_ptr<Backend> MakeOnnxRuntimeBackend(const std::string& library) {
-  return std::make_unique<OnnxRuntimeBackend>(SharedLibrary(PathOf(library)));
+std::unique_ptr<Backend> MakeOnnxRuntimeBackend(const std::string& library, const void* api) {
+  return std::make_unique<OnnxRuntimeBackend>(
+      SharedLibrary(PathOf(library), static_cast<const OrtApiBase*>(api)));
 }
 
 }  // namespace ptgc

@@ -8,7 +8,8 @@
 
 namespace ptgc {
 
-// Opens the shared library at `library`, or at $PTGC_ONNXRUNTIME, or libonnxruntime.so.1.
-std::unique_ptr<Backend> MakeOnnxRuntimeBackend(const std::string& library);
+// Uses `api`, an OrtApiBase that outlives the process's engines, or where that is null opens the
+// shared library at `library`, or at $PTGC_ONNXRUNTIME, or libonnxruntime.so.1.
+std::unique_ptr<Backend> MakeOnnxRuntimeBackend(const std::string& library, const void* api);
 
 }  // namespace ptgc

@@ -3,7 +3,7 @@
 #include <cstring>
 
 #include "substitute_engine.h"
-#include "target.h"
+#include "causal_model.h"
 
 namespace ptgc {
 namespace {
@@ -29,7 +29,8 @@ struct Fixture {
     auto owned = std::make_unique<RecordingEngine>();
     engine = owned.get();
     const Bundle bundle = SubstituteBundle(batch, NgramPlan());
-    target = std::make_unique<Target>(std::move(owned), bundle.roles.at("target"), bundle.shapes);
+    target = std::make_unique<CausalModel>(std::move(owned), bundle.roles.at("target"), bundle.shapes,
+                                           kVocabSize);
   }
   Ids Input(const std::string& name) const {
     for (const Tensor& tensor : engine->bound.back()) {
@@ -46,17 +47,17 @@ struct Fixture {
     return {};
   }
   RecordingEngine* engine;
-  std::unique_ptr<Target> target;
+  std::unique_ptr<CausalModel> target;
 };
 
-TEST(Target, PadsRowsWithTheLastValidPosition) {
+TEST(CausalModel, PadsRowsWithTheLastValidPosition) {
   Fixture fixture(2);
   const std::vector<TokenId> text = {5, 6, 7};
   std::vector<RowInput> rows(2);
   rows[0].tokens = text;
   rows[0].write_index = 10;
   rows[1].write_index = 4;
-  fixture.target->Forward(rows, 4, 1);
+  fixture.target->Forward(rows, 4, {1});
   EXPECT_EQ(fixture.Input("input_ids"), (Ids{5, 6, 7, 0, 0, 0, 0, 0}));
   EXPECT_EQ(fixture.Input("position_ids"), (Ids{10, 11, 12, 12, 3, 3, 3, 3}));
   EXPECT_EQ(fixture.Input("write_index"), (Ids{10, 4}));
@@ -64,7 +65,7 @@ TEST(Target, PadsRowsWithTheLastValidPosition) {
   EXPECT_EQ(fixture.Input("logits_rows"), (Ids{2, 0}));
 }
 
-TEST(Target, MasksTextTreeAndPadding) {
+TEST(CausalModel, MasksTextTreeAndPadding) {
   Fixture fixture(1);
   const std::vector<TokenId> text = {5, 6};
   const std::vector<TokenId> drafts = {7, 8};
@@ -73,7 +74,7 @@ TEST(Target, MasksTextTreeAndPadding) {
   rows[0].tokens = text;
   rows[0].drafts = drafts;
   rows[0].tree = &tree;
-  fixture.target->Forward(rows, 8, 8);
+  fixture.target->Forward(rows, 8, {8});
   const Ids mask = fixture.Input("tree_mask");
   EXPECT_EQ(Ids(mask.begin(), mask.begin() + 8), (Ids{1, 0, 0, 0, 0, 0, 0, 0}));
   EXPECT_EQ(Ids(mask.begin() + 8, mask.begin() + 16), (Ids{1, 1, 0, 0, 0, 0, 0, 0}));
@@ -84,17 +85,17 @@ TEST(Target, MasksTextTreeAndPadding) {
   EXPECT_EQ(fixture.Input("logits_rows"), (Ids{1, 2, 3, 3, 3, 3, 3, 3}));
 }
 
-TEST(Target, BindsEveryShapePointOnce) {
+TEST(CausalModel, BindsEveryShapePointOnce) {
   Fixture fixture(1);
   const std::vector<RowInput> rows(1);
   for (int i = 0; i < 3; ++i) {
-    fixture.target->Forward(rows, 1, 1);
-    fixture.target->Forward(rows, 8, 8);
-    fixture.target->Forward(rows, 8, 1);
+    fixture.target->Forward(rows, 1, {1});
+    fixture.target->Forward(rows, 8, {8});
+    fixture.target->Forward(rows, 8, {1});
   }
   EXPECT_EQ(fixture.engine->bound.size(), 3U);
   fixture.target->kv_cache().Grow(49, 0);
-  fixture.target->Forward(rows, 1, 1);
+  fixture.target->Forward(rows, 1, {1});
   EXPECT_EQ(fixture.engine->bound.size(), 4U);
 }
 

@@ -1,4 +1,4 @@
-#include "target.h"
+#include "causal_model.h"
 
 #include <algorithm>
 #include <utility>
@@ -12,10 +12,13 @@ std::size_t Size(int value) { return static_cast<std::size_t>(value); }
 
 }  // namespace
 
-Target::Target(std::unique_ptr<Engine> engine, const Role& role, const ShapePlan& shapes)
+CausalModel::CausalModel(std::unique_ptr<Engine> engine, const Role& role, const ShapePlan& shapes,
+                         std::int64_t vocab_size, std::vector<Tensor> fixed_inputs)
     : engine_(std::move(engine)),
       shapes_(shapes),
-      kv_cache_(role.states, shapes.batch, shapes.kv_capacities),
+      vocab_size_(vocab_size),
+      kv_cache_(role.states, shapes),
+      fixed_inputs_(std::move(fixed_inputs)),
       has_tree_mask_(engine_->HasInput("tree_mask")) {
   const std::size_t batch = Size(shapes.batch);
   const std::size_t tokens = batch * Size(shapes.widths.back());
@@ -27,27 +30,53 @@ Target::Target(std::unique_ptr<Engine> engine, const Role& role, const ShapePlan
   row_count_ = Buffer(batch * sizeof(std::int64_t));
   logits_rows_ = Buffer(logits * sizeof(std::int64_t));
   next_ids_ = Buffer(logits * sizeof(TokenId));
-  calls_.resize(shapes.kv_capacities.size() * shapes.widths.size() * 2);
+  logits_ = Buffer(logits * static_cast<std::size_t>(vocab_size) * sizeof(float));
+  calls_.resize(shapes.kv_capacities.size() * shapes.widths.size() * 4);
 }
 
-void Target::Forward(std::span<const RowInput> rows, int width, int num_logits) {
+void CausalModel::Forward(std::span<const RowInput> rows, int width, Wanted wanted) {
   width_ = width;
-  num_logits_ = num_logits;
+  num_logits_ = wanted.num_logits;
+  int length = 0;
+  for (const RowInput& row : rows) length = std::max(length, row.write_index);
+  kv_cache_.Grow(length + width, length);
   for (std::size_t row = 0; row < rows.size(); ++row) {
+    kv_cache_.Slide(static_cast<int>(row), rows[row].write_index, width);
     FillRow(row, rows[row]);
     if (has_tree_mask_) FillTreeMask(row, rows[row]);
   }
-  Call& call = BoundCall(width, num_logits);
+  Call& call = BoundCall(width, wanted);
   const Clock::time_point start = Clock::now();
   call.Run();
   engine_seconds_ = SecondsSince(start);
 }
 
-std::span<const TokenId> Target::NextIds(int row) const {
+std::span<const TokenId> CausalModel::NextIds(int row) const {
   return {next_ids_.As<const TokenId>() + Size(row) * Size(num_logits_), Size(num_logits_)};
 }
 
-void Target::FillRow(std::size_t row, const RowInput& input) {
+std::span<const float> CausalModel::Logits(int row, int index) const {
+  const std::size_t vocab = static_cast<std::size_t>(vocab_size_);
+  const std::size_t at = Size(row) * Size(num_logits_) + Size(index);
+  return {logits_.As<float>() + at * vocab, vocab};
+}
+
+std::vector<double> CausalModel::Measure(int num_tokens, int num_logits, int past_length,
+                                         int repeats) {
+  const std::vector<TokenId> tokens(Size(num_tokens), 0);
+  RowInput input;
+  input.tokens = tokens;
+  input.write_index = past_length;
+  const std::vector<RowInput> inputs(Size(shapes_.batch), input);
+  std::vector<double> seconds;
+  for (int i = 0; i < repeats; ++i) {
+    Forward(inputs, num_tokens, {num_logits, false});
+    seconds.push_back(engine_seconds_);
+  }
+  return seconds;
+}
+
+void CausalModel::FillRow(std::size_t row, const RowInput& input) {
   const std::size_t width = Size(width_);
   const std::size_t chunk = input.tokens.size();
   const std::size_t count = Size(input.count());
@@ -81,7 +110,7 @@ void Target::FillRow(std::size_t row, const RowInput& input) {
 //        d1   x  x  x
 //        d2   x  x     x
 //        p                x
-void Target::FillTreeMask(std::size_t row, const RowInput& input) {
+void CausalModel::FillTreeMask(std::size_t row, const RowInput& input) {
   const std::size_t width = Size(width_);
   const std::size_t chunk = input.tokens.size();
   const std::size_t count = Size(input.count());
@@ -98,16 +127,17 @@ void Target::FillTreeMask(std::size_t row, const RowInput& input) {
   }
 }
 
-Tensor Target::View(const char* name, const Buffer& buffer, std::vector<std::int64_t> shape) const {
+Tensor CausalModel::View(const char* name, const Buffer& buffer,
+                         std::vector<std::int64_t> shape) const {
   return {name, DType::kInt64, buffer.data(), std::move(shape)};
 }
 
-Call& Target::BoundCall(int width, int num_logits) {
+Call& CausalModel::BoundCall(int width, Wanted wanted) {
   const auto at = std::lower_bound(shapes_.widths.begin(), shapes_.widths.end(), width);
   const std::size_t index = Size(static_cast<int>(at - shapes_.widths.begin()));
-  const std::size_t many = num_logits > 1 ? 1 : 0;
+  const std::size_t kind = (wanted.num_logits > 1 ? 2 : 0) + (wanted.logits ? 1 : 0);
   std::unique_ptr<Call>& call =
-      calls_[(kv_cache_.active() * shapes_.widths.size() + index) * 2 + many];
+      calls_[(kv_cache_.active() * shapes_.widths.size() + index) * 4 + kind];
   if (call != nullptr) return *call;
   const std::int64_t batch = shapes_.batch;
   std::vector<Tensor> inputs = {
@@ -116,10 +146,16 @@ Call& Target::BoundCall(int width, int num_logits) {
       {"tree_mask", DType::kBool, tree_mask_.data(), {batch, width, width}},
       View("write_index", write_index_, {batch}),
       View("row_count", row_count_, {batch}),
-      View("logits_rows", logits_rows_, {batch, num_logits}),
+      View("logits_rows", logits_rows_, {batch, wanted.num_logits}),
+      View("window_offset", kv_cache_.window_offset_port(), {batch}),
   };
+  inputs.insert(inputs.end(), fixed_inputs_.begin(), fixed_inputs_.end());
   kv_cache_.AppendPast(inputs);
-  std::vector<Tensor> outputs = {View("next_ids", next_ids_, {batch, num_logits})};
+  std::vector<Tensor> outputs = {View("next_ids", next_ids_, {batch, wanted.num_logits})};
+  if (wanted.logits) {
+    outputs.push_back(
+        {"logits", DType::kFloat32, logits_.data(), {batch, wanted.num_logits, vocab_size_}});
+  }
   kv_cache_.AppendPresent(outputs);
   call = engine_->Bind(inputs, outputs);
   return *call;

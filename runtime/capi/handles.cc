@@ -1,0 +1,33 @@
+#include "handles.h"
+
+#include <atomic>
+
+#include "names.h"
+
+namespace ptgc::capi {
+
+GeneratorState::GeneratorState(std::unique_ptr<Generator> opened)
+    : generator(std::move(opened)), strategy(Name(generator->bundle().plan.strategy)) {}
+
+std::uintptr_t NextHandleNumber() {
+  // Steps like those of addresses; far from zero, where a NULL plus an offset would lie.
+  static std::atomic<std::uintptr_t> next{0x10000};
+  return next.fetch_add(16, std::memory_order_relaxed);
+}
+
+HandleTable<ptgc_generator, GeneratorState>& Generators() {
+  static auto* table = new HandleTable<ptgc_generator, GeneratorState>("generator");
+  return *table;
+}
+
+HandleTable<ptgc_session, SessionState>& Sessions() {
+  static auto* table = new HandleTable<ptgc_session, SessionState>("session");
+  return *table;
+}
+
+HandleTable<ptgc_result, ResultState>& Results() {
+  static auto* table = new HandleTable<ptgc_result, ResultState>("result");
+  return *table;
+}
+
+}  // namespace ptgc::capi

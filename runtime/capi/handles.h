@@ -1,0 +1,119 @@
+// Handles: which generators, sessions and results a C caller holds.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <shared_mutex>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "bundle.h"
+#include "generator.h"
+#include "ptgc.h"
+#include "request.h"
+#include "session_handle.h"
+#include "status.h"
+
+namespace ptgc::capi {
+
+// Behind a ptgc_generator.
+struct GeneratorState {
+  explicit GeneratorState(std::unique_ptr<Generator> opened);
+
+  std::unique_ptr<Generator> generator;  // What was loaded.
+  std::string strategy;                  // Its name, for ptgc_generator_info.
+};
+
+// Behind a ptgc_session.
+struct SessionState {
+  SessionState(std::shared_ptr<GeneratorState> whose, std::unique_ptr<SessionHandle> opened)
+      : generator(std::move(whose)), session(std::move(opened)) {}
+
+  std::shared_ptr<GeneratorState> generator;  // Lives as long as its sessions.
+  std::mutex mutex;                           // Held by a call, cancel and close apart.
+  std::unique_ptr<SessionHandle> session;     // The row.
+  std::atomic<bool> closed{false};            // What is under way must end.
+};
+
+// Behind a ptgc_result.
+struct ResultState {
+  ResultState(Result written, std::uint64_t drawn_with)
+      : result(std::move(written)), seed(drawn_with) {}
+
+  Result result;       // The text.
+  std::uint64_t seed;  // What it was drawn with; 0 where nothing was drawn.
+};
+
+// A number that no handle has had in this process.
+std::uintptr_t NextHandleNumber();
+
+// The live handles of one kind. A handle is a number in the form of a pointer, never an address:
+// so that one that was closed is known as such for good.
+template <typename Handle, typename State>
+class HandleTable {
+ public:
+  // `kind` completes the sentence "This ... is closed".
+  explicit HandleTable(const char* kind) : kind_(kind) {}
+
+  Handle* Add(std::shared_ptr<State> state) {
+    const std::uintptr_t number = NextHandleNumber();
+    const std::unique_lock lock(mutex_);
+    states_.emplace(number, std::move(state));
+    return reinterpret_cast<Handle*>(number);
+  }
+
+  // Handles for all of `states`, or, where memory is exhausted, for none.
+  void AddAll(const std::vector<std::shared_ptr<State>>& states, Handle** handles) {
+    std::size_t added = 0;
+    try {
+      for (; added < states.size(); ++added) handles[added] = Add(states[added]);
+    } catch (...) {
+      while (added-- > 0) Remove(std::exchange(handles[added], nullptr));
+      throw;
+    }
+  }
+
+  // What the handle stands for; it lives on while a call uses it. Throws usage errors.
+  std::shared_ptr<State> Find(const Handle* handle) const {
+    const std::shared_lock lock(mutex_);
+    const auto found = states_.find(Number(handle));
+    if (found == states_.end()) Refuse(handle);
+    return found->second;
+  }
+
+  // The same, and the handle is closed.
+  std::shared_ptr<State> Remove(const Handle* handle) {
+    const std::unique_lock lock(mutex_);
+    const auto found = states_.find(Number(handle));
+    if (found == states_.end()) Refuse(handle);
+    std::shared_ptr<State> state = std::move(found->second);
+    states_.erase(found);
+    return state;
+  }
+
+ private:
+  static std::uintptr_t Number(const Handle* handle) {
+    return reinterpret_cast<std::uintptr_t>(handle);
+  }
+
+  [[noreturn]] void Refuse(const Handle* handle) const {
+    RequirePointer(handle, kind_);
+    RefuseUsage("This " + std::string(kind_) + " is closed, or no " + kind_ + " at all.",
+                "Use handles between opening and closing them.");
+  }
+
+  const char* kind_;                                                   // As errors call it.
+  mutable std::shared_mutex mutex_;                                    // Guards what follows.
+  std::unordered_map<std::uintptr_t, std::shared_ptr<State>> states_;  // By handle.
+};
+
+// The process's tables; never destroyed, so that calls from other static objects are safe.
+HandleTable<ptgc_generator, GeneratorState>& Generators();
+HandleTable<ptgc_session, SessionState>& Sessions();
+HandleTable<ptgc_result, ResultState>& Results();
+
+}  // namespace ptgc::capi

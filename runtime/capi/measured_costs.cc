@@ -1,0 +1,70 @@
+// What was measured on this device, read as ptgc.runtime.costs writes it.
+#include <algorithm>
+#include <cstdlib>
+#include <fstream>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "build_choice.h"
+#include "device.h"
+
+namespace ptgc::capi {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+std::string Variable(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+
+// Where ptgc keeps what can be made again.
+fs::path CacheDirectory() {
+  if (const std::string given = Variable("PTGC_CACHE"); !given.empty()) return given;
+  if (const std::string base = Variable("XDG_CACHE_HOME"); !base.empty()) {
+    return fs::path(base) / "ptgc";
+  }
+  return fs::path(Variable("HOME")) / ".cache" / "ptgc";
+}
+
+// Medians by width; none costs more than a wider one, in which its rows would fit as well.
+std::map<int, double> Medians(const json& rounds) {
+  std::map<int, double> seconds;
+  for (const auto& [width, cost] : rounds.items()) {
+    seconds[std::stoi(width)] = cost.at("median").get<double>();
+  }
+  double least = std::numeric_limits<double>::infinity();
+  for (auto at = seconds.rbegin(); at != seconds.rend(); ++at) {
+    least = std::min(least, at->second);
+    at->second = least;
+  }
+  return seconds;
+}
+
+}  // namespace
+
+std::map<std::string, std::map<int, double>> MeasuredCosts(const BuildChoice& build,
+                                                           int num_threads) {
+  const fs::path name =
+      fs::path("measured") / (DeviceFingerprint() + "-t" + std::to_string(num_threads) + ".json");
+  const std::string key =
+      build.bundle_sha256.substr(0, 16) + "-" + build.id + "-" + std::to_string(build.sequence);
+  for (const fs::path& path :
+       {build.directory / name, CacheDirectory() / "measured" / key / name.filename()}) {
+    std::ifstream file(path);
+    const json document = json::parse(file, nullptr, /*allow_exceptions=*/false);
+    try {
+      if (document.at("sequence").get<std::int64_t>() == build.sequence) {
+        return {{"target", Medians(document.at("rounds"))},
+                {"drafter", Medians(document.at("drafter_rounds"))}};
+      }
+    } catch (const std::exception&) {
+      continue;  // nothing measured here yet, or a damaged file: choices fall back to a model of it
+    }
+  }
+  return {};
+}
+
+}  // namespace ptgc::capi

@@ -1,0 +1,159 @@
+#include "request_reader.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <limits>
+#include <random>
+#include <string>
+#include <utility>
+
+#include "sized_struct.h"
+#include "status.h"
+
+namespace ptgc::capi {
+namespace {
+
+constexpr std::int64_t kDefaultNewTokens = 256;
+// Sizes of version 1 of the API: up to its last fields.
+constexpr std::size_t kRequestSize = offsetof(ptgc_request, plain) + sizeof(ptgc_request::plain);
+constexpr std::size_t kSamplingSize = offsetof(ptgc_sampling, top_k) + sizeof(ptgc_sampling::top_k);
+
+// The most tokens of a prompt.
+std::int64_t PromptLength(const SessionLimits& limits) {
+  return limits.max_source_length > 0 ? limits.max_source_length : limits.length();
+}
+
+// New tokens that fit after `held` tokens of text and the prompt, which is no part of the text
+// where an encoder reads it.
+std::int64_t RoomAfter(std::int64_t held, std::size_t prompt, const SessionLimits& limits) {
+  const std::int64_t length = limits.max_source_length > 0
+                                  ? std::max<std::int64_t>(held, 1)
+                                  : held + static_cast<std::int64_t>(prompt);
+  return limits.length() - length;
+}
+
+// Throws unless there are `count` things at `pointer`.
+void CheckArray(const void* pointer, std::size_t count, const std::string& name) {
+  if (pointer != nullptr || count == 0) return;
+  RefuseUsage(name + " is NULL, but " + std::to_string(count) + " of them are announced.",
+              "Give a pointer, or a count of 0.");
+}
+
+// More ids than the vocabulary has, or more sequences than a text has tokens, are a count that was
+// never set.
+void CheckCount(std::size_t count, std::int64_t most, const std::string& name) {
+  if (count <= static_cast<std::size_t>(most)) return;
+  RefuseUsage("There are " + std::to_string(count) + " " + name + "; at most " +
+                  std::to_string(most) + " make sense.",
+              "Set the count.");
+}
+
+std::uint64_t NewSeed() {
+  std::random_device device;
+  return (static_cast<std::uint64_t>(device()) << 32U) | device();
+}
+
+SamplingOptions ReadSampling(const ptgc_sampling* given, const SessionLimits& limits) {
+  SamplingOptions options;
+  if (given == nullptr) return options;
+  const ptgc_sampling sampling =
+      ReadSized(given, ptgc_sampling PTGC_SAMPLING_INIT, kSamplingSize, "ptgc_sampling");
+  options.temperature = sampling.temperature;
+  options.top_k = sampling.top_k;
+  options.top_p = sampling.top_p;
+  options.min_p = sampling.min_p;
+  options.repetition_penalty = sampling.repetition_penalty;
+  options.presence_penalty = sampling.presence_penalty;
+  options.frequency_penalty = sampling.frequency_penalty;
+  CheckArray(sampling.logit_bias, sampling.num_logit_bias, "ptgc_sampling.logit_bias");
+  CheckCount(sampling.num_logit_bias, limits.vocab_size, "logit biases");
+  for (std::size_t i = 0; i < sampling.num_logit_bias; ++i) {
+    const ptgc_logit_bias& bias = sampling.logit_bias[i];
+    options.logit_bias.push_back({bias.token_id, static_cast<float>(bias.bias)});
+  }
+  if (sampling.has_seed != 0 && sampling.has_seed != 1) {
+    RefuseUsage(
+        "ptgc_sampling.has_seed is " + std::to_string(sampling.has_seed) + "; it must be 0 or 1.",
+        "Initialise the struct with PTGC_SAMPLING_INIT.");
+  }
+  if (!options.is_greedy()) options.seed = sampling.has_seed != 0 ? sampling.seed : NewSeed();
+  return options;
+}
+
+std::vector<TokenId> ReadEndTokens(const ptgc_request& given, const Bundle& bundle) {
+  CheckArray(given.eos_token_ids, given.num_eos_token_ids, "ptgc_request.eos_token_ids");
+  CheckCount(given.num_eos_token_ids, bundle.model.vocab_size, "end tokens");
+  if (given.ignore_eos != 0) return {};
+  if (given.eos_token_ids == nullptr) return bundle.model.eos_token_ids;
+  return {given.eos_token_ids, given.eos_token_ids + given.num_eos_token_ids};
+}
+
+std::vector<std::vector<TokenId>> ReadStops(const ptgc_request& given, const Generator& generator) {
+  CheckArray(given.stop_sequences, given.num_stop_sequences, "ptgc_request.stop_sequences");
+  CheckCount(given.num_stop_sequences, generator.limits().length(), "stop sequences");
+  std::vector<std::vector<TokenId>> stops;
+  for (std::size_t i = 0; i < given.num_stop_sequences; ++i) {
+    const ptgc_token_sequence& sequence = given.stop_sequences[i];
+    if (sequence.num_tokens == 0) {
+      RefuseUsage("Stop sequence " + std::to_string(i) + " is empty.", "Leave it out.");
+    }
+    stops.push_back(
+        ReadTokens(sequence.token_ids, sequence.num_tokens, generator, "A stop sequence"));
+  }
+  return stops;
+}
+
+// Everything out of range, at once.
+void CheckRanges(const ptgc_request& given) {
+  std::string problems;
+  if (!(given.deadline_seconds >= 0)) {
+    problems += "deadline_seconds is " + std::to_string(given.deadline_seconds) +
+                "; it must be 0 (never) or more. ";
+  }
+  if (given.max_new_tokens < 0 || given.max_new_tokens > std::numeric_limits<int>::max()) {
+    problems += "max_new_tokens is " + std::to_string(given.max_new_tokens) +
+                "; it must be 1 or more, or 0 for the default. ";
+  }
+  for (const auto& [name, flag] :
+       {std::pair("ignore_eos", given.ignore_eos), std::pair("plain", given.plain)}) {
+    if (flag == 0 || flag == 1) continue;
+    problems += std::string(name) + " is " + std::to_string(flag) + "; it must be 0 or 1. ";
+  }
+  if (problems.empty()) return;
+  problems.pop_back();
+  RefuseUsage(problems, "Initialise the struct with PTGC_REQUEST_INIT.");
+}
+
+}  // namespace
+
+std::vector<TokenId> ReadTokens(const ptgc_token_id* token_ids, std::size_t count,
+                                const Generator& generator, const char* name) {
+  CheckArray(token_ids, count, name);
+  const std::int64_t most = PromptLength(generator.limits());
+  if (count <= static_cast<std::size_t>(most)) return {token_ids, token_ids + count};
+  throw Error(ErrorCode::kCapacity,
+              std::string(name) + " has " + std::to_string(count) +
+                  " tokens; this build takes at most " + std::to_string(most) + ".",
+              "Shorten it, or build again with a larger --max-length.");
+}
+
+ReadRequest ReadRequestOf(const ptgc_request* pointer, const Generator& generator,
+                          std::int64_t held) {
+  const ptgc_request given =
+      ReadSized(pointer, ptgc_request PTGC_REQUEST_INIT, kRequestSize, "ptgc_request");
+  CheckRanges(given);
+  const SessionLimits& limits = generator.limits();
+  Request request;
+  request.prompt_ids = ReadTokens(given.prompt_ids, given.num_prompt_ids, generator, "The prompt");
+  const std::int64_t room = RoomAfter(held, given.num_prompt_ids, limits);
+  const std::int64_t most = std::max<std::int64_t>(1, std::min(kDefaultNewTokens, room));
+  request.max_new_tokens =
+      static_cast<int>(given.max_new_tokens == 0 ? most : given.max_new_tokens);
+  request.eos_token_ids = ReadEndTokens(given, generator.bundle());
+  request.plain = given.plain != 0;
+  request.deadline_seconds = given.deadline_seconds;
+  request.sampling = ReadSampling(given.sampling, limits);
+  return {std::move(request), StopSequences(ReadStops(given, generator))};
+}
+
+}  // namespace ptgc::capi

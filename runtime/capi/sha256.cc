@@ -1,0 +1,114 @@
+#include "sha256.h"
+
+#include <algorithm>
+#include <bit>
+#include <fstream>
+#include <vector>
+
+#include "error.h"
+
+namespace ptgc::capi {
+namespace {
+
+constexpr std::size_t kReadBytes = std::size_t{1} << 20U;
+
+constexpr std::array<std::uint32_t, 64> kRounds = {
+    0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
+    0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
+    0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
+    0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147, 0x06ca6351, 0x14292967,
+    0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
+    0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070,
+    0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
+    0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
+
+std::uint32_t BigEndian(const unsigned char* bytes) {
+  return std::uint32_t{bytes[0]} << 24U | std::uint32_t{bytes[1]} << 16U |
+         std::uint32_t{bytes[2]} << 8U | std::uint32_t{bytes[3]};
+}
+
+// The 64 words of a block's message schedule, W in the standard.
+std::array<std::uint32_t, 64> Schedule(const unsigned char* block) {
+  std::array<std::uint32_t, 64> w;
+  for (std::size_t t = 0; t < 16; ++t) w[t] = BigEndian(block + 4 * t);
+  for (std::size_t t = 16; t < 64; ++t) {
+    const std::uint32_t s0 = std::rotr(w[t - 15], 7) ^ std::rotr(w[t - 15], 18) ^ w[t - 15] >> 3U;
+    const std::uint32_t s1 = std::rotr(w[t - 2], 17) ^ std::rotr(w[t - 2], 19) ^ w[t - 2] >> 10U;
+    w[t] = w[t - 16] + s0 + w[t - 7] + s1;
+  }
+  return w;
+}
+
+}  // namespace
+
+void Sha256::Compress(const unsigned char* blocks, std::size_t count) {
+  for (; count > 0; --count, blocks += kBlock) {
+    const std::array<std::uint32_t, 64> w = Schedule(blocks);
+    auto [a, b, c, d, e, f, g, h] = state_;
+    for (std::size_t t = 0; t < 64; ++t) {
+      const std::uint32_t sum1 = std::rotr(e, 6) ^ std::rotr(e, 11) ^ std::rotr(e, 25);
+      const std::uint32_t t1 = h + sum1 + ((e & f) ^ (~e & g)) + kRounds[t] + w[t];
+      const std::uint32_t sum0 = std::rotr(a, 2) ^ std::rotr(a, 13) ^ std::rotr(a, 22);
+      const std::uint32_t t2 = sum0 + ((a & b) ^ (a & c) ^ (b & c));
+      h = g;
+      g = f;
+      f = e;
+      e = d + t1;
+      d = c;
+      c = b;
+      b = a;
+      a = t1 + t2;
+    }
+    const std::array<std::uint32_t, 8> added = {a, b, c, d, e, f, g, h};
+    for (std::size_t i = 0; i < 8; ++i) state_[i] += added[i];
+  }
+}
+
+void Sha256::Update(std::span<const unsigned char> bytes) {
+  size_ += bytes.size();
+  if (partial_size_ > 0) {
+    const std::size_t taken = std::min(kBlock - partial_size_, bytes.size());
+    std::copy_n(bytes.begin(), taken,
+                partial_.begin() + static_cast<std::ptrdiff_t>(partial_size_));
+    partial_size_ += taken;
+    bytes = bytes.subspan(taken);
+    if (partial_size_ < kBlock) return;
+    Compress(partial_.data(), 1);
+  }
+  const std::size_t blocks = bytes.size() / kBlock;
+  Compress(bytes.data(), blocks);
+  bytes = bytes.subspan(blocks * kBlock);
+  std::copy(bytes.begin(), bytes.end(), partial_.begin());
+  partial_size_ = bytes.size();
+}
+
+std::string Sha256::Finish() {
+  const std::uint64_t bits = size_ * 8;
+  // A one, zeros up to 8 bytes before the end of a block, and the length in bits.
+  std::vector<unsigned char> tail(kBlock - (size_ + 8) % kBlock + 8, 0);
+  tail[0] = 0x80;
+  for (std::size_t i = 0; i < 8; ++i) {
+    tail[tail.size() - 1 - i] = static_cast<unsigned char>(bits >> (8 * i));
+  }
+  Update(tail);
+  std::string digest;
+  for (std::uint32_t word : state_) {
+    for (int shift = 28; shift >= 0; shift -= 4) digest += "0123456789abcdef"[word >> shift & 15U];
+  }
+  return digest;
+}
+
+std::string Sha256OfFile(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::vector<unsigned char> bytes(kReadBytes);
+  Sha256 digest;
+  while (file) {
+    file.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+    digest.Update(std::span(bytes).first(static_cast<std::size_t>(file.gcount())));
+  }
+  if (file.eof()) return digest.Finish();
+  throw Error(ErrorCode::kStorage, "Cannot read '" + path.string() + "'.",
+              "Check its permissions and the disk.");
+}
+
+}  // namespace ptgc::capi

@@ -1,0 +1,36 @@
+// SHA-256 (FIPS 180-4), by which bundles know their files.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+
+namespace ptgc::capi {
+
+// A digest under way.
+class Sha256 {
+ public:
+  void Update(std::span<const unsigned char> bytes);
+  // The lower-case hexadecimal digest; nothing may be added after.
+  std::string Finish();
+
+ private:
+  static constexpr std::size_t kBlock = 64;
+
+  // Takes in whole blocks.
+  void Compress(const unsigned char* blocks, std::size_t count);
+
+  std::array<std::uint32_t, 8> state_ = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
+                                         0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+  std::array<unsigned char, kBlock> partial_{};  // Bytes that make no block yet.
+  std::size_t partial_size_ = 0;                 // How many.
+  std::uint64_t size_ = 0;                       // Bytes so far.
+};
+
+// The digest of a file. Throws a storage error where it cannot be read.
+std::string Sha256OfFile(const std::filesystem::path& path);
+
+}  // namespace ptgc::capi

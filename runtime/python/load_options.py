@@ -1,0 +1,49 @@
+"""LoadOptions: how a build is used once it is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from ptgc.errors import UsageError
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How a build is used once it is loaded."""
+
+    num_draft_tokens: int | None = None
+    """Most draft tokens of a round; None takes the plan's."""
+    draft_length: str = "measured"
+    """`measured` drafts as many tokens as the measured costs say will pay, `fixed` as many as there are."""
+    acceptance: str | None = None
+    """`match` or `speculative`, which differ when sampling; None takes the plan's."""
+    ngram_match: str | None = None
+    """ngram: `latest` or `first`, which of equal matches is continued; None takes the plan's."""
+    wait: float | None = None
+    """Seconds that a call waits for a row; 0 fails at once; None waits for texts that are being written, which end, but
+    not for rows that open sessions keep."""
+    max_waiting: int | None = None
+    """Texts that may wait for a row, of all threads; one more is refused as busy. None for any number."""
+
+    @staticmethod
+    def from_names(options: Mapping[str, Any]) -> LoadOptions:
+        """Options by name.
+
+        Raises:
+            UsageError: An unknown name, or values out of range; all of them are named.
+        """
+        known = [field.name for field in fields(LoadOptions)]
+        unknown = sorted(set(options) - set(known))
+        if unknown:
+            raise UsageError(f"Unknown option: {', '.join(unknown)}.", f"There are: {', '.join(known)}.")
+        chosen = LoadOptions(**options)
+        problems = []
+        for name in ("num_draft_tokens", "wait", "max_waiting"):
+            value = getattr(chosen, name)
+            if value is not None and value < 0:
+                problems.append(f"{name} is {value}; it must be 0 or more.")
+        if problems:
+            raise UsageError("\n".join(problems))
+        return chosen

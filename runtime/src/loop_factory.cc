@@ -1,0 +1,124 @@
+#include "loop_factory.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "causal_model.h"
+#include "cost_curve.h"
+#include "encoder.h"
+#include "error.h"
+#include "model_drafter.h"
+#include "ngram_drafter.h"
+#include "speculative_loop.h"
+
+namespace ptgc {
+namespace {
+
+int NumDraftTokens(const DecodePlan& plan, int wanted) {
+  const int most = plan.drafter.num_draft_tokens;
+  if (wanted <= most) return wanted < 0 ? most : wanted;
+  throw Error(ErrorCode::kUsage,
+              "num_draft_tokens is " + std::to_string(wanted) + "; this bundle was exported for " +
+                  std::to_string(most) + ".",
+              "Choose at most that, or export again with more.");
+}
+
+// The plan as the options change it.
+DecodePlan ChangedPlan(const DecodePlan& plan, const LoadOptions& options) {
+  DecodePlan changed = plan;
+  if (options.acceptance.has_value()) changed.acceptance = *options.acceptance;
+  if (options.ngram_match.has_value()) changed.drafter.ngram_match = *options.ngram_match;
+  if (changed.acceptance == AcceptanceRule::kSpeculative && !plan.tree.is_chain()) {
+    throw Error(ErrorCode::kUsage,
+                "The acceptance rule 'speculative' takes chains; this bundle drafts trees.",
+                "Leave the rule as it was exported.");
+  }
+  return changed;
+}
+
+// What a drafter is taken to cost, in rounds of the target, until it is measured.
+constexpr double kAssumedDrafterCost = 0.2;
+
+CostCurve TargetCosts(const ShapePlan& shapes, const LoadOptions& options) {
+  const auto measured = options.costs.find("target");
+  return CostCurve(shapes.widths, measured == options.costs.end() ? Costs() : measured->second);
+}
+
+CostCurve DrafterCosts(const ShapePlan& shapes, const LoadOptions& options) {
+  const auto measured = options.costs.find("drafter");
+  if (measured != options.costs.end()) return CostCurve(shapes.widths, measured->second);
+  const CostCurve target = TargetCosts(shapes, options);
+  Costs assumed;
+  for (std::size_t i = 0; i < shapes.widths.size(); ++i) {
+    assumed[shapes.widths[i]] = target.At(i) * kAssumedDrafterCost;
+  }
+  return CostCurve(shapes.widths, assumed);
+}
+
+std::unique_ptr<Drafter> MakeModelDrafter(const Bundle& bundle, Engines& engines,
+                                          const DecodePlan& plan, int max_drafts,
+                                          const LoadOptions& options) {
+  const Role& role = bundle.roles.at("drafter");
+  const std::int64_t vocab_size = bundle.model.vocab_size;
+  if (role.vocab_size != vocab_size) {
+    throw Error(ErrorCode::kBundle,
+                "The drafter's vocabulary has " + std::to_string(role.vocab_size) +
+                    " entries, the target's " + std::to_string(vocab_size) + ".",
+                "Export again with a drafter of the same vocabulary.");
+  }
+  auto model = std::make_unique<CausalModel>(std::move(engines.at("drafter")), role, bundle.shapes,
+                                             vocab_size);
+  return std::make_unique<ModelDrafter>(
+      std::move(model), bundle.shapes, role.context_length.value_or(bundle.model.context_length),
+      max_drafts, plan.acceptance, DrafterCosts(bundle.shapes, options));
+}
+
+std::unique_ptr<DecodeLoop> MakeSpeculativeLoop(const Bundle& bundle, Engines engines,
+                                                const LoadOptions& options,
+                                                std::span<Session* const> sessions) {
+  const Role& target = bundle.roles.at("target");
+  const DecodePlan plan = ChangedPlan(bundle.plan, options);
+  const int num_draft_tokens = NumDraftTokens(plan, options.num_draft_tokens);
+  std::unique_ptr<Encoder> encoder;
+  if (bundle.roles.contains("encoder")) {
+    encoder = std::make_unique<Encoder>(std::move(engines.at("encoder")), target.cross_states,
+                                        bundle.shapes);
+  }
+  std::unique_ptr<Drafter> drafter;
+  if (plan.drafter.kind == DrafterKind::kNgram) {
+    drafter = std::make_unique<NgramDrafter>(plan.drafter);
+  } else if (plan.drafter.kind == DrafterKind::kModel) {
+    drafter = MakeModelDrafter(bundle, engines, plan, num_draft_tokens, options);
+  }
+  auto model = std::make_unique<CausalModel>(
+      std::move(engines.at("target")), target, bundle.shapes, bundle.model.vocab_size,
+      encoder != nullptr ? encoder->Ports() : std::vector<Tensor>());
+  SpeculativeParts parts{
+      std::move(model),   std::move(drafter),
+      std::move(encoder), plan,
+      bundle.shapes,      DraftLength(options.draft_length, TargetCosts(bundle.shapes, options)),
+      num_draft_tokens,   bundle.shapes.max_length,
+  };
+  return std::make_unique<SpeculativeLoop>(std::move(parts), sessions);
+}
+
+}  // namespace
+
+std::unique_ptr<DecodeLoop> MakeLoop(const Bundle& bundle, Engines engines,
+                                     const LoadOptions& options,
+                                     std::span<Session* const> sessions) {
+  switch (bundle.plan.loop) {
+    case LoopKind::kSpeculative:
+      return MakeSpeculativeLoop(bundle, std::move(engines), options, sessions);
+    case LoopKind::kCanvas:
+    case LoopKind::kEdit:
+    case LoopKind::kOneShot:
+      break;
+  }
+  throw Error(ErrorCode::kBundle,
+              "The bundle needs the loop '" + std::string(Name(bundle.plan.loop)) +
+                  "', which this ptgc does not have.",
+              "Install a newer ptgc.");
+}
+
+}  // namespace ptgc

@@ -1,0 +1,181 @@
+#include "model_drafter.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "error.h"
+#include "row_sampling.h"
+#include "target_choice.h"
+
+namespace ptgc {
+namespace {
+
+std::size_t Size(int value) { return static_cast<std::size_t>(value); }
+
+}  // namespace
+
+ModelDrafter::ModelDrafter(std::unique_ptr<CausalModel> model, const ShapePlan& shapes,
+                           std::int64_t context_length, int max_drafts, AcceptanceRule rule,
+                           CostCurve costs)
+    : model_(std::move(model)),
+      shapes_(shapes),
+      context_length_(context_length),
+      max_drafts_(max_drafts),
+      rule_(rule),
+      costs_(std::move(costs)),
+      sampler_(model_->vocab_size()),
+      held_(Size(shapes.batch)),
+      inputs_(Size(shapes.batch)),
+      probabilities_(Size(shapes.batch) * Size(max_drafts) *
+                     static_cast<std::size_t>(model_->vocab_size()) * sizeof(float)) {}
+
+void ModelDrafter::Begin(int row) {
+  held_[Size(row)] = {};
+  model_->kv_cache().Begin(row);
+}
+
+void ModelDrafter::Truncate(int row, int length) {
+  Held& held = held_[Size(row)];
+  held = {model_->kv_cache().Held(row, std::min(held.length, length)), 0};
+  if (held.length == 0) model_->kv_cache().Begin(row);
+}
+
+void ModelDrafter::CopyRow(int from, int to) {
+  held_[Size(to)] = {held_[Size(from)].length, 0};
+  model_->kv_cache().CopyRow(from, to, held_[Size(to)].length);
+}
+
+int ModelDrafter::Offer(const DraftRow& row) {
+  const std::int64_t room = std::min<std::int64_t>(context_length_, shapes_.max_length) -
+                            static_cast<std::int64_t>(row.text.size());
+  return static_cast<int>(std::clamp<std::int64_t>(room, 0, std::min(row.limit, max_drafts_)));
+}
+
+void ModelDrafter::Draft(std::span<const DraftRow> rows) {
+  engine_seconds_ = 0;
+  bool any = false;
+  for (const DraftRow& row : rows) {
+    held_[Size(row.row)].drafted = 0;
+    any = any || row.limit > 0;
+  }
+  if (!any) return;
+  ReadTexts(rows);
+  AddDrafts(rows);
+}
+
+// Reads what the texts gained since the last round, chunk by chunk, up to the last chunk: its
+// logits give the first draft.
+void ModelDrafter::ReadTexts(std::span<const DraftRow> rows) {
+  const std::size_t largest = Size(shapes_.widths.back());
+  while (true) {
+    std::size_t longest = 0;
+    for (RowInput& input : inputs_) input.tokens = {};
+    for (const DraftRow& row : rows) {
+      if (row.limit == 0) continue;
+      const std::size_t held = Size(held_[Size(row.row)].length);
+      const std::size_t pending = row.text.size() - held;
+      longest = std::max(longest, pending);
+      if (pending <= largest) continue;
+      inputs_[Size(row.row)].tokens = row.text.subspan(held, largest);
+    }
+    if (longest <= largest) return;
+    Forward(shapes_.widths.back(), /*sampled=*/false);
+    for (const DraftRow& row : rows) {
+      held_[Size(row.row)].length += static_cast<int>(inputs_[Size(row.row)].tokens.size());
+    }
+  }
+}
+
+// Round i adds draft i + 1 to every row that wants as many.
+void ModelDrafter::AddDrafts(std::span<const DraftRow> rows) {
+  int most = 0;
+  bool sampled = false;
+  for (const DraftRow& row : rows) {
+    most = std::max(most, row.limit);
+    sampled = sampled || (row.limit > 0 && !row.sampling->options().is_argmax());
+  }
+  for (int draft = 0; draft < most; ++draft) {
+    std::size_t widest = 1;
+    for (RowInput& input : inputs_) input.tokens = {};
+    for (const DraftRow& row : rows) {
+      if (row.limit <= draft) continue;
+      RowInput& input = inputs_[Size(row.row)];
+      input.tokens = draft == 0 ? row.text.subspan(Size(held_[Size(row.row)].length))
+                                : row.proposal->tokens().last(1);
+      widest = std::max(widest, input.tokens.size());
+    }
+    Forward(shapes_.WidthFor(static_cast<int>(widest)), sampled);
+    for (const DraftRow& row : rows) {
+      if (row.limit <= draft) continue;
+      Held& held = held_[Size(row.row)];
+      if (draft == 0) {
+        held.length = static_cast<int>(row.text.size());
+      } else {
+        ++held.drafted;
+      }
+      AddDraft(row, draft);
+    }
+  }
+}
+
+void ModelDrafter::AddDraft(const DraftRow& row, int draft) {
+  RowSampling& sampling = *row.sampling;
+  if (sampling.options().is_argmax()) {
+    row.proposal->Append(model_->NextIds(row.row)[0]);
+    return;
+  }
+  TokenCounts* counts = sampling.counts();
+  const std::span<const TokenId> drafted = row.proposal->tokens();
+  if (counts != nullptr) {
+    for (TokenId token : drafted) counts->Push(token);
+  }
+  const std::span<const float> logits = model_->Logits(row.row, 0);
+  const LogitsRow values{logits.data(), DType::kFloat32, model_->vocab_size()};
+  const std::int64_t position = static_cast<std::int64_t>(row.text.size()) + draft;
+  const bool keeps = rule_ == AcceptanceRule::kSpeculative;
+  const TokenId token = ChooseDraft(sampler_, values, sampling.options(), counts, position, rule_,
+                                    keeps ? Storage(row.row, draft) : std::span<float>());
+  if (counts != nullptr) {
+    for (std::size_t i = drafted.size(); i-- > 0;) counts->Pop(drafted[i]);
+  }
+  if (token == kNoToken) {
+    throw Error(ErrorCode::kBackend, "The drafter's logits are not numbers.",
+                "Find out with `ptgc check` which stage is damaged.");
+  }
+  row.proposal->Append(token);
+}
+
+void ModelDrafter::Accept(int row, int accepted) {
+  Held& held = held_[Size(row)];
+  held.length += std::min(accepted, held.drafted);
+  held.drafted = 0;
+}
+
+// The first draft reads what the last round added, the others one token each.
+double ModelDrafter::Cost(int count) const {
+  if (count == 0) return 0;
+  const std::size_t second = std::min<std::size_t>(1, costs_.widths().size() - 1);
+  return costs_.At(second) + costs_.At(0) * (count - 1);
+}
+
+std::span<const float> ModelDrafter::Probabilities(int row, int count) const {
+  if (rule_ != AcceptanceRule::kSpeculative) return {};
+  const std::size_t vocab = static_cast<std::size_t>(model_->vocab_size());
+  return {Storage(row, 0).data(), Size(count) * vocab};
+}
+
+std::span<float> ModelDrafter::Storage(int row, int draft) const {
+  const std::size_t vocab = static_cast<std::size_t>(model_->vocab_size());
+  const std::size_t at = (Size(row) * Size(max_drafts_) + Size(draft)) * vocab;
+  return {probabilities_.As<float>() + at, vocab};
+}
+
+void ModelDrafter::Forward(int width, bool sampled) {
+  for (std::size_t row = 0; row < inputs_.size(); ++row) {
+    inputs_[row].write_index = held_[row].length + held_[row].drafted;
+  }
+  model_->Forward(inputs_, width, {1, sampled});
+  engine_seconds_ += model_->engine_seconds();
+}
+
+}  // namespace ptgc

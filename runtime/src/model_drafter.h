@@ -1,0 +1,63 @@
+// ModelDrafter: a smaller causal language model that drafts a chain, token by token.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "buffer.h"
+#include "causal_model.h"
+#include "cost_curve.h"
+#include "drafter.h"
+#include "names.h"
+#include "sampler.h"
+
+namespace ptgc {
+
+// Source: Leviathan et al., arXiv 2211.17192, section 2; Chen et al., arXiv 2302.01318.
+//
+//   cache of a row    [ text that the target keeps ............ ][ drafts but the last ]
+//                     0                                  held    until the next round
+class ModelDrafter : public Drafter {
+ public:
+  // `context_length` is the drafter's own: beyond it there are no drafts.
+  ModelDrafter(std::unique_ptr<CausalModel> model, const ShapePlan& shapes,
+               std::int64_t context_length, int max_drafts, AcceptanceRule rule, CostCurve costs);
+
+  void Begin(int row) override;
+  void Truncate(int row, int length) override;
+  void CopyRow(int from, int to) override;
+  int Offer(const DraftRow& row) override;
+  void Draft(std::span<const DraftRow> rows) override;
+  void Accept(int row, int accepted) override;
+  double Cost(int count) const override;
+  double engine_seconds() const override { return engine_seconds_; }
+  std::span<const float> Probabilities(int row, int count) const override;
+  CausalModel* model() override { return model_.get(); }
+
+ private:
+  // What a row's cache holds.
+  struct Held {
+    int length = 0;   // Tokens of the text.
+    int drafted = 0;  // Draft tokens of the last round behind them.
+  };
+  void ReadTexts(std::span<const DraftRow> rows);
+  void AddDrafts(std::span<const DraftRow> rows);
+  void AddDraft(const DraftRow& row, int draft);
+  void Forward(int width, bool sampled);
+  std::span<float> Storage(int row, int draft) const;
+
+  std::unique_ptr<CausalModel> model_;  // Runs the engine.
+  ShapePlan shapes_;                    // The shapes that may occur.
+  std::int64_t context_length_;         // Positions that the model was made for.
+  int max_drafts_;                      // Drafts of a row at most.
+  AcceptanceRule rule_;                 // What the target will ask of the drafts.
+  CostCurve costs_;                     // Of the drafter's rounds.
+  Sampler sampler_;                     // Chooses drafts.
+  std::vector<Held> held_;              // [batch]
+  std::vector<RowInput> inputs_;        // [batch]
+  Buffer probabilities_;                // [batch, max_drafts, vocab_size], rule speculative.
+  double engine_seconds_ = 0;           // Inside the engine, last Draft.
+};
+
+}  // namespace ptgc

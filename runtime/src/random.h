@@ -1,0 +1,47 @@
+// Randomness as a pure function: one number per seed, position and purpose.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+namespace ptgc {
+
+// Philox4x32-10 (Salmon et al. 2011, doi 10.1145/2063384.2063405): ten rounds over `counter` under
+// `key`.
+constexpr std::array<std::uint32_t, 4> Philox4x32(std::array<std::uint32_t, 4> counter,
+                                                  std::array<std::uint32_t, 2> key) {
+  constexpr std::uint64_t kMultipliers[2] = {0xD2511F53, 0xCD9E8D57};
+  constexpr std::uint32_t kWeyl[2] = {0x9E3779B9, 0xBB67AE85};
+  for (int round = 0; round < 10; ++round) {
+    const std::uint64_t product0 = kMultipliers[0] * counter[0];
+    const std::uint64_t product1 = kMultipliers[1] * counter[2];
+    counter = {static_cast<std::uint32_t>(product1 >> 32) ^ counter[1] ^ key[0],
+               static_cast<std::uint32_t>(product1),
+               static_cast<std::uint32_t>(product0 >> 32) ^ counter[3] ^ key[1],
+               static_cast<std::uint32_t>(product0)};
+    key = {key[0] + kWeyl[0], key[1] + kWeyl[1]};
+  }
+  return counter;
+}
+
+// What a number is drawn for; every purpose has numbers of its own.
+enum class RandomStream : std::uint32_t {
+  kChoose,    // The token of plain decoding.
+  kAccept,    // Whether a draft stays (rule `speculative`).
+  kResidual,  // The token in place of a refused draft.
+  kDraft,     // A drafter's token (rule `speculative`).
+};
+
+// A number of [0, 1) with 53 bits for the token at index `position` of a text. It depends on
+// nothing else, so that a text is the same at every width, batch and backend.
+constexpr double Uniform(std::uint64_t seed, std::int64_t position, RandomStream stream) {
+  const std::uint64_t index = static_cast<std::uint64_t>(position);
+  const std::array<std::uint32_t, 4> words =
+      Philox4x32({static_cast<std::uint32_t>(index), static_cast<std::uint32_t>(index >> 32),
+                  static_cast<std::uint32_t>(stream), 0},
+                 {static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)});
+  const std::uint64_t bits = (std::uint64_t{words[0]} << 21) ^ (words[1] >> 11);
+  return static_cast<double>(bits) * 0x1p-53;
+}
+
+}  // namespace ptgc

@@ -1,0 +1,168 @@
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "build_choice.h"
+#include "device.h"
+#include "error.h"
+#include "sha256.h"
+
+namespace ptgc::capi {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+// A bundle as far as choosing a build reads it.
+class BuildChoices : public testing::Test {
+ protected:
+  void SetUp() override {
+    bundle_ = fs::path(testing::TempDir()) /
+              testing::UnitTest::GetInstance()->current_test_info()->name();
+    fs::remove_all(bundle_);
+    fs::create_directories(bundle_ / "builds");
+    std::ofstream(bundle_ / "manifest.json") << "{}";
+    sha256_ = Sha256OfFile(bundle_ / "manifest.json");
+  }
+  void TearDown() override { fs::remove_all(bundle_); }
+
+  json Manifest(const std::string& id, int sequence) const {
+    return {{"id", id},
+            {"backend", "onnxruntime"},
+            {"device", "cpu"},
+            {"bundle_sha256", sha256_},
+            {"sequence", sequence},
+            {"files", json::array()}};
+  }
+  void Write(const std::string& folder, const json& manifest) const {
+    fs::create_directories(bundle_ / "builds" / folder);
+    std::ofstream(bundle_ / "builds" / folder / "build.json") << manifest;
+  }
+  void Add(const std::string& id, int sequence) const { Write(id, Manifest(id, sequence)); }
+
+  // What choosing is refused with; empty where it is not.
+  std::string RefusalOf(const fs::path& path, const std::string& id, const std::string& device) {
+    try {
+      ChooseBuild(path, id, device);
+    } catch (const Error& error) {
+      code_ = error.code();
+      return error.message() + " " + error.action();
+    }
+    return "";
+  }
+  void ExpectRefusal(const std::string& id, const std::string& device, const std::string& part) {
+    EXPECT_NE(RefusalOf(bundle_, id, device).find(part), std::string::npos)
+        << RefusalOf(bundle_, id, device);
+  }
+
+  fs::path bundle_;                        // Its folder.
+  std::string sha256_;                     // Of its manifest.
+  ErrorCode code_ = ErrorCode::kInternal;  // Of the last refusal.
+};
+
+TEST_F(BuildChoices, NewestOfTheDeviceIsTaken) {
+  Add("b", 1);
+  Add("a", 2);
+  Add("c", 0);
+  json other = Manifest("cuda", 3);
+  other["device"] = "cuda";
+  Write("cuda", other);
+  EXPECT_EQ(ChooseBuild(bundle_, "", "cpu").id, "a");
+  EXPECT_EQ(ChooseBuild(bundle_, "", "cuda").id, "cuda");
+  EXPECT_EQ(ChooseBuild(bundle_, "c", "cpu").id, "c");
+  EXPECT_EQ(ChooseBuild(bundle_ / "builds" / "b", "", "cpu").id, "b");
+}
+
+TEST_F(BuildChoices, BuildsOfAnotherExportAreNotTaken) {
+  Add("a", 0);
+  json other = Manifest("old", 1);
+  other["bundle_sha256"] = std::string(64, '0');
+  Write("old", other);
+  EXPECT_EQ(ChooseBuild(bundle_, "", "cpu").id, "a");
+  ExpectRefusal("old", "cpu", "another export");
+}
+
+TEST_F(BuildChoices, BuildsThatCannotBeRunAreNotTaken) {
+  json other = Manifest("rtx", 1);
+  other["backend"] = "tensorrt-rtx";
+  Write("rtx", other);
+  ExpectRefusal("", "cpu", "made for tensorrt-rtx and cannot be run");
+  EXPECT_EQ(code_, ErrorCode::kBackend);
+  ExpectRefusal("rtx", "cpu", "made for tensorrt-rtx and cannot be run");
+  Add("a", 0);
+  EXPECT_EQ(ChooseBuild(bundle_, "", "cpu").id, "a");
+}
+
+TEST_F(BuildChoices, WhatIsBeingBuiltIsNotSeen) {
+  Add("a", 0);
+  Write(".b.x", Manifest("b", 1));
+  fs::create_directories(bundle_ / "builds" / "empty");
+  EXPECT_EQ(ChooseBuild(bundle_, "", "cpu").id, "a");
+}
+
+TEST_F(BuildChoices, RefusalsSayWhatThereIsAndWhatToDo) {
+  EXPECT_NE(RefusalOf(bundle_ / "nowhere", "", "cpu").find("ptgc export"), std::string::npos);
+  ExpectRefusal("", "cpu", "ptgc build");
+  EXPECT_EQ(code_, ErrorCode::kBundle);
+  Add("a", 0);
+  Add("b", 1);
+  ExpectRefusal("x", "cpu", "it has: a, b");
+  ExpectRefusal("", "cuda", "--device cuda");
+  ExpectRefusal("a", "cuda", "for device 'cpu'");
+}
+
+TEST_F(BuildChoices, DamagedManifestIsNamed) {
+  Add("a", 0);
+  fs::create_directories(bundle_ / "builds" / "b");
+  std::ofstream(bundle_ / "builds" / "b" / "build.json") << "{\"id\": ";
+  ExpectRefusal("", "cpu", "builds/b/build.json");
+  Write("b", {{"id", 3}});
+  ExpectRefusal("", "cpu", "builds/b/build.json");
+}
+
+TEST_F(BuildChoices, ChangedFileIsFoundByItsHash) {
+  json manifest = Manifest("a", 0);
+  manifest["files"] = {{{"path", "target.onnx"}, {"size", 2}, {"sha256", sha256_}}};
+  Write("a", manifest);
+  std::ofstream(bundle_ / "builds" / "a" / "target.onnx") << "{}";
+  const BuildChoice build = ChooseBuild(bundle_, "", "cpu");
+  VerifyHashes(build);
+  std::ofstream(bundle_ / "builds" / "a" / "target.onnx") << "{x";
+  try {
+    VerifyHashes(build);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kBundle);
+    EXPECT_NE(error.message().find("target.onnx' has been changed"), std::string::npos);
+  }
+}
+
+TEST_F(BuildChoices, MeasuredCostsAreReadForThreadsAndSequence) {
+  Add("a", 4);
+  const BuildChoice build = ChooseBuild(bundle_, "", "cpu");
+  EXPECT_TRUE(MeasuredCosts(build, 2).empty());
+  const fs::path folder = bundle_ / "builds" / "a" / "measured";
+  fs::create_directories(folder);
+  const json rounds = {
+      {"1", {{"median", 0.5}}}, {"2", {{"median", 0.75}}}, {"4", {{"median", 0.25}}}};
+  const auto write = [&](int sequence) {
+    std::ofstream(folder / (DeviceFingerprint() + "-t2.json"))
+        << json{{"sequence", sequence},
+                {"rounds", rounds},
+                {"drafter_rounds", {{"1", {{"median", 0.125}}}}}};
+  };
+  write(4);
+  // No width costs more than a wider one.
+  EXPECT_EQ(MeasuredCosts(build, 2).at("target"),
+            (std::map<int, double>{{1, 0.25}, {2, 0.25}, {4, 0.25}}));
+  EXPECT_EQ(MeasuredCosts(build, 2).at("drafter"), (std::map<int, double>{{1, 0.125}}));
+  EXPECT_TRUE(MeasuredCosts(build, 3).empty());
+  write(5);
+  EXPECT_TRUE(MeasuredCosts(build, 2).empty());
+}
+
+}  // namespace
+}  // namespace ptgc::capi
