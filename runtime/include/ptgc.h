@@ -148,8 +148,8 @@ PTGC_API ptgc_status ptgc_generator_open(const char* path, const ptgc_load_optio
                                          ptgc_generator** generator);
 PTGC_API ptgc_status ptgc_generator_get_info(const ptgc_generator* generator,
                                              ptgc_generator_info* info);
-// Gives the engine's memory back, after calls that are under way. Sessions of it can only be closed
-// from then on, before or after it.
+// Ends calls that are under way, which fail then, and gives the engines' memory back. Its sessions
+// can be closed before or after it, and nothing else after it.
 PTGC_API ptgc_status ptgc_generator_close(ptgc_generator* generator);
 
 // ---- Requests -----------------------------------------------------------------------------------

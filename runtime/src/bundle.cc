@@ -115,8 +115,11 @@ void CheckFiles(const json& document, const fs::path& root, bool must_exist, con
 std::vector<Port> ReadPorts(const json& ports) {
   std::vector<Port> result;
   for (const json& port : ports) {
-    result.push_back(
-        {port.at("name").get<std::string>(), ReadName<DType>(port.at("dtype"), "element type")});
+    const json& shape = port.at("shape");
+    const bool fixed = !shape.empty() && shape.back().is_number_integer();
+    result.push_back({port.at("name").get<std::string>(),
+                      ReadName<DType>(port.at("dtype"), "element type"),
+                      fixed ? shape.back().get<std::int64_t>() : 0});
   }
   return result;
 }
@@ -155,8 +158,8 @@ Role ReadRole(const json& data, const fs::path& root) {
   }
   const json context = data.value("context_length", json());
   if (!context.is_null()) role.context_length = context.get<std::int64_t>();
-  for (const json& port : data.at("ports").at("outputs")) {
-    if (port.at("name") == "logits") role.vocab_size = port.at("shape").back().get<std::int64_t>();
+  for (const Port& port : role.outputs) {
+    if (port.name == "logits") role.vocab_size = port.last_size;
   }
   return role;
 }

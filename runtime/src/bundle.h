@@ -26,6 +26,7 @@ struct ModelFacts {
 struct Port {
   std::string name;               // The name in the graph.
   DType dtype = DType::kFloat32;  // Element type.
+  std::int64_t last_size = 0;     // Its last dimension, where that is fixed.
 };
 
 // The state of one layer: keys and values, [batch, kv_heads, kv_capacity, head_dim] each.

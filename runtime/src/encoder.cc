@@ -2,19 +2,55 @@
 
 #include <algorithm>
 #include <cstring>
-#include <string>
 #include <utility>
 
 #include "clock.h"
+#include "error.h"
 
 namespace ptgc {
 namespace {
 
 std::size_t Size(int value) { return static_cast<std::size_t>(value); }
 
+std::size_t RowBytes(const EncoderOutput& output) {
+  std::size_t bytes = ItemSize(output.dtype);
+  for (std::size_t i = 1; i < output.shape.size(); ++i) {
+    bytes *= static_cast<std::size_t>(output.shape[i]);
+  }
+  return bytes;
+}
+
 }  // namespace
 
-Encoder::Encoder(std::unique_ptr<Engine> engine, std::vector<LayerState> cross_states,
+std::vector<EncoderOutput> CrossStates(std::span<const LayerState> states,
+                                       const ShapePlan& shapes) {
+  std::vector<EncoderOutput> outputs;
+  for (std::size_t layer = 0; layer < states.size(); ++layer) {
+    const LayerState& state = states[layer];
+    for (const char* part : {".encoder.key", ".encoder.value"}) {
+      const std::string name = std::to_string(layer) + part;
+      outputs.push_back(
+          {"present." + name,
+           "past_key_values." + name,
+           state.dtype,
+           {shapes.batch, state.kv_heads, shapes.source_lengths.back(), state.head_dim}});
+    }
+  }
+  return outputs;
+}
+
+std::vector<EncoderOutput> HiddenStates(const Role& encoder, const ShapePlan& shapes) {
+  constexpr const char* kName = "encoder_hidden_states";
+  for (const Port& port : encoder.outputs) {
+    if (port.name != kName || port.last_size < 1) continue;
+    return {
+        {kName, kName, port.dtype, {shapes.batch, shapes.source_lengths.back(), port.last_size}}};
+  }
+  throw Error(ErrorCode::kBundle, "The role 'encoder' gives no encoder_hidden_states.",
+              "Export the bundle again.");
+}
+
+Encoder::Encoder(std::unique_ptr<Engine> engine, std::vector<EncoderOutput> outputs,
                  const ShapePlan& shapes)
     : engine_(std::move(engine)),
       batch_(shapes.batch),
@@ -22,24 +58,14 @@ Encoder::Encoder(std::unique_ptr<Engine> engine, std::vector<LayerState> cross_s
       input_ids_(Size(batch_) * Size(source_length_) * sizeof(TokenId)),
       mask_(Size(batch_) * Size(source_length_)),
       read_mask_(Size(batch_) * Size(source_length_)) {
-  constexpr const char* kParts[] = {".encoder.key", ".encoder.value"};
-  states_.reserve(cross_states.size() * 2);
-  std::vector<Tensor> outputs;
-  for (std::size_t layer = 0; layer < cross_states.size(); ++layer) {
-    const LayerState& state = cross_states[layer];
-    for (const char* part : kParts) {
-      State& made = states_.emplace_back();
-      made.row_bytes = Size(state.kv_heads) * Size(source_length_) * Size(state.head_dim) *
-                       ItemSize(state.dtype);
-      made.written_buffer = Buffer(Size(batch_) * made.row_bytes);
-      made.read_buffer = Buffer(Size(batch_) * made.row_bytes);
-      const std::vector<std::int64_t> shape = {batch_, state.kv_heads, source_length_,
-                                               state.head_dim};
-      const std::string name = std::to_string(layer) + part;
-      made.written = {"present." + name, state.dtype, made.written_buffer.data(), shape};
-      made.read = {"past_key_values." + name, state.dtype, made.read_buffer.data(), shape};
-      outputs.push_back(made.written);
-    }
+  std::vector<Tensor> bound;
+  for (const EncoderOutput& output : outputs) {
+    State& state = states_.emplace_back();
+    state.row_bytes = RowBytes(output);
+    state.written_buffer = Buffer(Size(batch_) * state.row_bytes);
+    state.read_buffer = Buffer(Size(batch_) * state.row_bytes);
+    state.read = {output.read, output.dtype, state.read_buffer.data(), output.shape};
+    bound.push_back({output.written, output.dtype, state.written_buffer.data(), output.shape});
   }
   // A row without a source sees one token of padding: a fully masked row may be NaN elsewhere.
   for (int row = 0; row < batch_; ++row) {
@@ -50,21 +76,34 @@ Encoder::Encoder(std::unique_ptr<Engine> engine, std::vector<LayerState> cross_s
       {"input_ids", DType::kInt64, input_ids_.data(), {batch_, source_length_}},
       {"encoder_attention_mask", DType::kBool, mask_.data(), {batch_, source_length_}},
   };
-  call_ = engine_->Bind(inputs, outputs);
+  call_ = engine_->Bind(inputs, bound);
 }
 
-void Encoder::Encode(int row, std::span<const TokenId> source) {
-  const std::size_t length = Size(source_length_);
-  TokenId* ids = input_ids_.As<TokenId>() + Size(row) * length;
-  bool* mask = mask_.As<bool>() + Size(row) * length;
-  std::copy(source.begin(), source.end(), ids);
-  std::fill(ids + source.size(), ids + length, 0);
-  std::fill(mask, mask + source.size(), true);
-  std::fill(mask + source.size(), mask + length, false);
+void Encoder::Encode(std::span<const Source> sources) {
+  engine_seconds_ = 0;
+  if (sources.empty()) return;
+  for (const Source& source : sources) Fill(source);
   const Clock::time_point start = Clock::now();
   call_->Run();
   engine_seconds_ = SecondsSince(start);
-  std::memcpy(read_mask_.As<bool>() + Size(row) * length, mask, length);
+  for (const Source& source : sources) KeepRow(source.row);
+}
+
+void Encoder::Fill(const Source& source) {
+  const std::size_t length = Size(source_length_);
+  const std::size_t count = source.tokens.size();
+  TokenId* ids = input_ids_.As<TokenId>() + Size(source.row) * length;
+  bool* mask = mask_.As<bool>() + Size(source.row) * length;
+  std::copy(source.tokens.begin(), source.tokens.end(), ids);
+  std::fill(ids + count, ids + length, 0);
+  std::fill(mask, mask + count, true);
+  std::fill(mask + count, mask + length, false);
+}
+
+void Encoder::KeepRow(int row) {
+  const std::size_t length = Size(source_length_);
+  std::memcpy(read_mask_.As<bool>() + Size(row) * length, mask_.As<bool>() + Size(row) * length,
+              length);
   for (State& state : states_) {
     std::memcpy(state.read_buffer.As<char>() + Size(row) * state.row_bytes,
                 state.written_buffer.As<char>() + Size(row) * state.row_bytes, state.row_bytes);

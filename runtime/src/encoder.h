@@ -1,9 +1,10 @@
-// Encoder: reads the sources of all rows, and keeps what the target attends to of them.
+// Encoder: reads the sources of rows, and keeps what other roles attend to of them.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "buffer.h"
@@ -14,33 +15,51 @@
 
 namespace ptgc {
 
-// An encoder of an encoder-decoder writes keys and values for every layer of the target once for
-// each text: `present.{i}.encoder.key|value`. Rows that are read later must not disturb the others:
-// the engine writes into buffers of its own, from which a row's part is copied.
+// One row and what its encoder reads.
+struct Source {
+  int row = 0;                      // Its place in the batch.
+  std::span<const TokenId> tokens;  // At most the plan's longest source.
+};
+
+// One tensor that an encoder writes.
+struct EncoderOutput {
+  std::string written;              // The port of the encoder.
+  std::string read;                 // The port of the role that attends to it.
+  DType dtype = DType::kFloat32;    // Element type.
+  std::vector<std::int64_t> shape;  // [batch, ..., source_length, ...]
+};
+
+// Keys and values for every layer of a target, written once for each text.
+std::vector<EncoderOutput> CrossStates(std::span<const LayerState> states, const ShapePlan& shapes);
+// The rows that a decoder reads as they are: port encoder_hidden_states.
+std::vector<EncoderOutput> HiddenStates(const Role& encoder, const ShapePlan& shapes);
+
+// Rows that are read later must not disturb the others: the engine writes into buffers of its own,
+// from which a row's part is copied.
 class Encoder {
  public:
-  // `cross_states` are the target's, layer by layer.
-  Encoder(std::unique_ptr<Engine> engine, std::vector<LayerState> cross_states,
+  Encoder(std::unique_ptr<Engine> engine, std::vector<EncoderOutput> outputs,
           const ShapePlan& shapes);
 
-  // Reads one row's source: the states of the others stay.
-  void Encode(int row, std::span<const TokenId> source);
+  // Reads these rows' sources in one run; the states of the others stay.
+  void Encode(std::span<const Source> sources);
   // Makes one row's source another's.
   void CopyRow(int from, int to);
-  // The ports through which a target sees the sources.
+  // The ports through which a role sees the sources.
   std::vector<Tensor> Ports() const;
   // Time inside the engine during the last Encode.
   double engine_seconds() const { return engine_seconds_; }
 
  private:
-  // One tensor of the states: as the engine writes it, and as the target reads it.
+  // One output: as the engine writes it, and as it is read.
   struct State {
-    Tensor written;
-    Tensor read;
-    Buffer written_buffer;
-    Buffer read_buffer;
-    std::size_t row_bytes = 0;
+    Tensor read;                // What other roles are bound to.
+    Buffer written_buffer;      // Of the engine's last run.
+    Buffer read_buffer;         // Of the texts.
+    std::size_t row_bytes = 0;  // Of one sequence.
   };
+  void Fill(const Source& source);
+  void KeepRow(int row);
 
   std::unique_ptr<Engine> engine_;  // Runs the graph.
   int batch_;                       // Sequences.
@@ -48,7 +67,7 @@ class Encoder {
   Buffer input_ids_;                // [batch, source_length]
   Buffer mask_;                     // [batch, source_length], of the run.
   Buffer read_mask_;                // [batch, source_length], of the texts.
-  std::vector<State> states_;       // Keys and values of every layer.
+  std::vector<State> states_;       // All outputs.
   std::unique_ptr<Call> call_;      // Bound once.
   double engine_seconds_ = 0;       // Inside the last run.
 };

@@ -14,6 +14,9 @@ SessionLimits LimitsOf(const Bundle& bundle) {
   limits.context_length = bundle.model.context_length;
   limits.vocab_size = bundle.model.vocab_size;
   limits.start_token_id = bundle.model.start_token_id;
+  if (bundle.plan.loop == LoopKind::kCanvas) {
+    limits.mask_token_id = bundle.plan.canvas.mask_token_id;
+  }
   if (!bundle.shapes.source_lengths.empty()) {
     limits.max_source_length = bundle.shapes.source_lengths.back();
   }
@@ -84,18 +87,28 @@ void Generator::Close() {
 }
 
 void Generator::CheckRequests(std::span<const Request> requests) const {
+  const Session empty(0, limits_);
   for (std::size_t i = 0; i < requests.size(); ++i) {
     const std::vector<TokenId>& prompt = requests[i].prompt_ids;
     try {
       limits_.CheckPrompt(0, prompt);
-      limits_.CheckRoom(static_cast<int>(prompt.size()), requests[i].max_new_tokens);
-      requests[i].sampling.Check(limits_.vocab_size);
+      empty.CheckRequest(prompt, requests[i].max_new_tokens);
+      CheckSampling(requests[i].sampling);
     } catch (const Error& error) {
       if (requests.size() == 1) throw;
       throw Error(error.code(), "Request " + std::to_string(i) + ": " + error.message(),
                   error.action());
     }
   }
+}
+
+void Generator::CheckSampling(const SamplingOptions& sampling) const {
+  sampling.Check(limits_.vocab_size);
+  if (sampling.is_argmax() || bundle_.plan.loop == LoopKind::kSpeculative) return;
+  throw Error(ErrorCode::kUsage,
+              "The strategy '" + std::string(Name(bundle_.plan.strategy)) +
+                  "' takes the likeliest tokens; it has no temperature, penalties or biases.",
+              "Leave the sampling options out.");
 }
 
 }  // namespace ptgc

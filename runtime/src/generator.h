@@ -52,6 +52,8 @@ class Generator {
   friend class SessionHandle;
 
   void CheckRequests(std::span<const Request> requests) const;
+  // Throws for options out of range, or that the loop does not have.
+  void CheckSampling(const SamplingOptions& sampling) const;
 
   Bundle bundle_;                                   // What was loaded.
   SessionLimits limits_;                            // What a session may hold.

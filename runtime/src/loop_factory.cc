@@ -3,12 +3,15 @@
 #include <algorithm>
 #include <utility>
 
+#include "canvas_loop.h"
 #include "causal_model.h"
 #include "cost_curve.h"
+#include "edit_loop.h"
 #include "encoder.h"
 #include "error.h"
 #include "model_drafter.h"
 #include "ngram_drafter.h"
+#include "one_shot_loop.h"
 #include "speculative_loop.h"
 
 namespace ptgc {
@@ -81,8 +84,9 @@ std::unique_ptr<DecodeLoop> MakeSpeculativeLoop(const Bundle& bundle, Engines en
   const int num_draft_tokens = NumDraftTokens(plan, options.num_draft_tokens);
   std::unique_ptr<Encoder> encoder;
   if (bundle.roles.contains("encoder")) {
-    encoder = std::make_unique<Encoder>(std::move(engines.at("encoder")), target.cross_states,
-                                        bundle.shapes);
+    encoder =
+        std::make_unique<Encoder>(std::move(engines.at("encoder")),
+                                  CrossStates(target.cross_states, bundle.shapes), bundle.shapes);
   }
   std::unique_ptr<Drafter> drafter;
   if (plan.drafter.kind == DrafterKind::kNgram) {
@@ -102,6 +106,12 @@ std::unique_ptr<DecodeLoop> MakeSpeculativeLoop(const Bundle& bundle, Engines en
   return std::make_unique<SpeculativeLoop>(std::move(parts), sessions);
 }
 
+std::unique_ptr<Encoder> MakeReader(const Bundle& bundle, Engines& engines) {
+  return std::make_unique<Encoder>(std::move(engines.at("encoder")),
+                                   HiddenStates(bundle.roles.at("encoder"), bundle.shapes),
+                                   bundle.shapes);
+}
+
 }  // namespace
 
 std::unique_ptr<DecodeLoop> MakeLoop(const Bundle& bundle, Engines engines,
@@ -111,14 +121,20 @@ std::unique_ptr<DecodeLoop> MakeLoop(const Bundle& bundle, Engines engines,
     case LoopKind::kSpeculative:
       return MakeSpeculativeLoop(bundle, std::move(engines), options, sessions);
     case LoopKind::kCanvas:
-    case LoopKind::kEdit:
+      return std::make_unique<CanvasLoop>(std::move(engines.at("denoiser")), bundle.plan.canvas,
+                                          bundle.shapes, sessions);
+    case LoopKind::kEdit: {
+      EditEngines operations{std::move(engines.at("deleter")), std::move(engines.at("inserter")),
+                             std::move(engines.at("filler"))};
+      return std::make_unique<EditLoop>(MakeReader(bundle, engines), std::move(operations),
+                                        bundle.plan.edit, bundle.shapes);
+    }
     case LoopKind::kOneShot:
-      break;
+      return std::make_unique<OneShotLoop>(MakeReader(bundle, engines),
+                                           std::move(engines.at("decoder")), bundle.plan.one_shot,
+                                           bundle.shapes);
   }
-  throw Error(ErrorCode::kBundle,
-              "The bundle needs the loop '" + std::string(Name(bundle.plan.loop)) +
-                  "', which this ptgc does not have.",
-              "Install a newer ptgc.");
+  throw Error(ErrorCode::kInternal, "A loop is not made.");
 }
 
 }  // namespace ptgc

@@ -43,8 +43,9 @@ void SessionLimits::CheckSource(int held, std::span<const TokenId> token_ids) co
               "Shorten the prompt, or build again with a larger --max-length.");
 }
 
-void SessionLimits::CheckRoom(int held, int max_new_tokens) const {
-  CheckRoom(held, max_source_length > 0 ? 1 : held, max_new_tokens);
+bool SessionLimits::FillsIn(std::span<const TokenId> prompt) const {
+  return mask_token_id.has_value() &&
+         std::find(prompt.begin(), prompt.end(), *mask_token_id) != prompt.end();
 }
 
 void SessionLimits::CheckRoom(int held, int text_length, int max_new_tokens) const {
@@ -124,6 +125,7 @@ void Session::CheckRequest(std::span<const TokenId> prompt, int max_new_tokens) 
   const int held = prompt_length();
   if (!prompt.empty()) limits_.CheckPrompt(held, prompt);
   const int all = held + static_cast<int>(prompt.size());
+  if (limits_.FillsIn(tokens_) || limits_.FillsIn(prompt)) return;
   limits_.CheckRoom(all, limits_.max_source_length > 0 ? std::max(length(), 1) : all,
                     max_new_tokens);
 }

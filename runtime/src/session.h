@@ -18,16 +18,17 @@ struct SessionLimits {
   std::int64_t vocab_size = 0;      // Token ids are below it.
   int max_source_length = 0;        // Tokens of an encoder's input; 0 where there is no encoder.
   std::optional<TokenId> start_token_id = std::nullopt;  // Starts the text that follows a source.
+  std::optional<TokenId> mask_token_id = std::nullopt;   // A prompt that has it is filled in.
 
   // The smaller of both lengths.
   int length() const;
   // Throws unless `token_ids` are ids and fit after `held` tokens: usage and capacity errors.
   void CheckPrompt(int held, std::span<const TokenId> token_ids) const;
-  // Throws unless there is a prompt of `held` tokens, and room for `max_new_tokens` more after it,
-  // or after a text of `text_length` tokens, which the prompt is not part of where there is an
-  // encoder.
-  void CheckRoom(int held, int max_new_tokens) const;
+  // Throws unless there is a prompt of `held` tokens, and room for `max_new_tokens` more after a
+  // text of `text_length` tokens, which the prompt is not part of where there is an encoder.
   void CheckRoom(int held, int text_length, int max_new_tokens) const;
+  // Whether the tokens of this prompt are filled in, so that nothing is added behind it.
+  bool FillsIn(std::span<const TokenId> prompt) const;
 
  private:
   void CheckSource(int held, std::span<const TokenId> token_ids) const;
@@ -59,7 +60,7 @@ class Session {
   void Reset();
   // Becomes a copy of another text.
   void CopyFrom(const Session& other);
-  // Throws unless `prompt` can be added and `max_new_tokens` written after it.
+  // Throws unless `prompt` can be added, if it is any, and `max_new_tokens` written after it.
   void CheckRequest(std::span<const TokenId> prompt, int max_new_tokens) const;
 
   // The loop's part: the first `count` pending tokens are in the cache now.

@@ -23,7 +23,7 @@ Result SessionHandle::Generate(const Request& request, const Hooks& hooks) {
     const Scheduler::Pause pause(*generator_.scheduler_);
     CheckOpen();
     session_.CheckRequest(request.prompt_ids, request.max_new_tokens);
-    request.sampling.Check(generator_.limits_.vocab_size);
+    generator_.CheckSampling(request.sampling);
   }
   Generation generation(request, called);
   generator_.scheduler_->Run({&generation, 1}, &session_, hooks);

@@ -37,6 +37,7 @@ SpeculativeLoop::SpeculativeLoop(SpeculativeParts parts, std::span<Session* cons
   }
   offers_.reserve(sessions.size());
   draft_rows_.reserve(sessions.size());
+  sources_.reserve(sessions.size());
   parts_.num_draft_tokens = std::min(
       {parts_.num_draft_tokens, parts_.shapes.verify_width - 1, parts_.plan.tree.num_nodes() - 1});
 }
@@ -136,10 +137,12 @@ void SpeculativeLoop::Commit(std::span<Turn> turns) {
 }
 
 void SpeculativeLoop::Encode(std::span<Turn> turns) {
+  sources_.clear();
   for (const Turn& turn : turns) {
     if (turn.session->committed() > 0) continue;
-    parts_.encoder->Encode(turn.session->row(), turn.session->source());
+    sources_.push_back({turn.session->row(), turn.session->source()});
   }
+  parts_.encoder->Encode(sources_);
 }
 
 // The whole chunk where it fits; of a short rest only as much as fills the next smaller width,

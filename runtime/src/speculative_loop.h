@@ -72,6 +72,7 @@ class SpeculativeLoop : public DecodeLoop {
   std::vector<DraftOffer> offers_;    // [batch], of the rows that take turns.
   std::vector<DraftRow> draft_rows_;  // [batch], the same.
   std::vector<RowInput> inputs_;      // [batch]
+  std::vector<Source> sources_;       // [batch], of the rows whose texts begin.
 };
 
 }  // namespace ptgc

@@ -1,0 +1,72 @@
+// CanvasBuffers: the texts of all rows as one round of a canvas or edit loop sees them.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "buffer.h"
+#include "engine.h"
+#include "plan.h"
+#include "token.h"
+
+namespace ptgc {
+
+// Room for the largest canvas of the plan, used at any of its lengths.
+class CanvasBuffers {
+ public:
+  explicit CanvasBuffers(const ShapePlan& shapes)
+      : batch_(shapes.batch),
+        ids_(Count(shapes) * sizeof(TokenId)),
+        mask_(Count(shapes)),
+        lengths_(static_cast<std::size_t>(shapes.batch) * sizeof(std::int64_t)) {}
+
+  // Writes one row at a canvas length; `fill` stands behind the text.
+  void Write(int row, int canvas_length, std::span<const TokenId> text, TokenId fill) {
+    TokenId* written = ids(row, canvas_length);
+    std::copy(text.begin(), text.end(), written);
+    std::fill(written + text.size(), written + canvas_length, fill);
+    lengths_.As<std::int64_t>()[row] = static_cast<std::int64_t>(text.size());
+  }
+  // The text of a row.
+  std::span<const TokenId> Read(int row, int canvas_length) const {
+    return {ids(row, canvas_length), static_cast<std::size_t>(length(row))};
+  }
+  // All positions of a row.
+  TokenId* ids(int row, int canvas_length) const {
+    return ids_.As<TokenId>() + Offset(row, canvas_length);
+  }
+  std::int64_t length(int row) const { return lengths_.As<std::int64_t>()[row]; }
+  // One flag per position of a row.
+  bool* mask(int row, int canvas_length) const {
+    return mask_.As<bool>() + Offset(row, canvas_length);
+  }
+
+  Tensor Ids(const char* name, int canvas_length) const {
+    return {name, DType::kInt64, ids_.data(), {batch_, canvas_length}};
+  }
+  Tensor Mask(const char* name, int canvas_length) const {
+    return {name, DType::kBool, mask_.data(), {batch_, canvas_length}};
+  }
+  Tensor Lengths(const char* name) const {
+    return {name, DType::kInt64, lengths_.data(), {batch_}};
+  }
+
+ private:
+  static std::size_t Count(const ShapePlan& shapes) {
+    return static_cast<std::size_t>(shapes.batch) *
+           static_cast<std::size_t>(shapes.canvas_lengths.back());
+  }
+  static std::size_t Offset(int row, int canvas_length) {
+    return static_cast<std::size_t>(row) * static_cast<std::size_t>(canvas_length);
+  }
+
+  std::int64_t batch_;  // Sequences.
+  Buffer ids_;          // [batch, canvas_length]
+  Buffer mask_;         // [batch, canvas_length]
+  Buffer lengths_;      // [batch]
+};
+
+}  // namespace ptgc
