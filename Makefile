@@ -3,11 +3,11 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
-PARTS := cpu,build,export,dev
+PARTS := cpu,build,export,bench,tensorrt-rtx,dev
 MODEL := smollm2-135m-instruct
 CPP_BUILD := build/cpp
 SANITIZED := build/sanitized
-CPP := $(shell find runtime tests/cpp -name '*.h' -o -name '*.cc')
+CPP := $(shell find runtime tests/cpp -name '*.h' -o -name '*.hpp' -o -name '*.cc' -o -name '*.c')
 
 .PHONY: demo test test-cpp test-sanitized test-python dev check fix bench gpu clean
 
@@ -54,9 +54,9 @@ fix: $(INSTALLED)
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CPP)
 
+# The commands of tools/bench/README.md, all of them: hours on two cores.
 bench: $(INSTALLED)
-	$(PIP) install -c constraints.txt -e ".[bench]" --no-build-isolation
-	model=$$($(BIN)/python tools/fetch_models.py $(MODEL) | tail -n 1) && PATH="$(CURDIR)/$(BIN):$$PATH" tools/bench/run.sh "$$model" bundles/bench
+	set -e; for part in copies pair small; do PATH="$(CURDIR)/$(BIN):$$PATH" tools/bench/run.sh $$part bundles/bench; done
 
 gpu: $(INSTALLED)
 	$(BIN)/pytest -m gpu

@@ -1,4 +1,4 @@
-"""Writing a bundle: traced roles, plan, tokenizer and reference texts into one directory."""
+"""Writing a bundle: traced roles, plan, tokenizers and reference texts into one directory."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel
+from torch import nn
 
 import ptgc
 from ptgc.errors import ExportError, StorageError
-from ptgc.exporters.reference_texts import eos_token_ids, reference_texts
-from ptgc.exporters.target import TracedTarget, trace_target
-from ptgc.graphs.storage import save
+from ptgc.exporters.draft_model import check_pair
+from ptgc.exporters.model_facts import context_of, facts_of
+from ptgc.exporters.references import pretrained, reference_of
+from ptgc.exporters.roles import RoleSource, TracedRole, check_roles, trace_role
+from ptgc.graphs.storage import SavedWeights, save
 from ptgc.spec.bundle import list_files, write_manifest
 from ptgc.spec.manifest import Manifest, ModelFacts, Role
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.staging import staged_directory
+from ptgc.spec.strategy import DrafterVocabulary
 
 Progress = Callable[[str], None]
 """Called with what is being done, for whoever watches."""
@@ -27,59 +30,66 @@ PACKAGES = ("torch", "transformers", "onnx-ir", "onnxscript")
 
 
 def export(
-    roles: Mapping[str, PreTrainedModel],
+    roles: Mapping[str, nn.Module],
     plan: DecodePlan,
     output: str | Path,
     *,
     tokenizer: Any | None = None,
+    drafter_tokenizer: Any | None = None,
+    model_facts: ModelFacts | None = None,
     provenance: Mapping[str, Any] | None = None,
     force: bool = False,
     progress: Progress = lambda _: None,
+    note: Progress = lambda _: None,
 ) -> Path:
     """Trace modules into standard ONNX graphs and write a bundle.
 
     Args:
-        roles: `{"target": causal_lm}`, a transformers causal LM in eval mode.
+        roles: The modules by role, in eval mode: `target` (and `drafter`, `encoder`), transformers models; or what
+            the plan's loop has, any modules that honour the ports (docs/adding-a-model.md).
         plan: The loop and its policies.
         output: Where the bundle will be; appears whole or not at all.
         tokenizer: A fast transformers tokenizer; without one the bundle takes token ids only.
+        drafter_tokenizer: The drafter's own.
+        model_facts: What the loops must know of the model; by default read off its `config`.
         provenance: What the manifest should say of where the weights came from.
         force: Replace what is at `output`.
         progress: Called with each step.
+        note: Called with what a user should know of a combination that works.
 
     Returns:
         The bundle's directory.
 
     Raises:
-        ExportError: A role that no loop of the plan has, or a model that cannot be traced.
+        ExportError: Roles that the plan does not have, or a model that cannot be traced.
         StorageError: `output` exists and `force` is not set, or it cannot be written.
     """
-    unknown = sorted(set(roles) - {"target"})
-    if unknown or "target" not in roles:
-        raise ExportError(f"Strategy '{plan.strategy.value}' has the role 'target'; given: {sorted(roles)}.")
+    order = check_roles(plan, tuple(roles))
     final = Path(output)
     refuse_existing(final, force=force)
-    model = roles["target"]
+    notes = _check_drafter(roles, plan, tokenizer, drafter_tokenizer)
+    for text in notes:
+        note(text)
     with staged_directory(final, replace=force) as folder:
         progress("Writing reference texts with PyTorch")
-        reference = _write_reference(folder, model, tokenizer)
-        progress("Tracing the target")
-        traced = trace_target(model)
-        progress("Writing graphs and weights")
-        role = _write_target(folder, traced)
-        tokenizer_folder = _write_tokenizer(folder, tokenizer)
-        features = {"speculative-loop", "kv-cache-full"}
-        if any(state.window is not None for state in traced.states):
-            features.add("sliding-window-mask")
+        main = "target" if "target" in order else order[-1]
+        reference = _write_reference(folder, main, reference_of(roles, plan, tokenizer))
+        traced = _write_roles(folder, {name: roles[name] for name in order}, plan, progress)
+        facts = model_facts or facts_of(roles[main], _vocab_size(traced[main]))
+        tokenizer_folder = _write_tokenizer(folder, tokenizer, "tokenizer")
+        other = drafter_tokenizer if plan.drafter.vocabulary is DrafterVocabulary.REENCODED else None
+        drafter_folder = _write_tokenizer(folder, other, "drafter_tokenizer")
+        made_of = {"ptgc": ptgc.__version__, "packages": _packages()} | ({"notes": notes} if notes else {})
         manifest = Manifest(
             plan=plan,
-            model=_facts(model, traced),
-            roles={"target": role},
+            model=facts,
+            roles={name: _role(name, made, roles[name], facts) for name, made in traced.items()},
             files=list_files(folder),
             tokenizer=tokenizer_folder,
+            drafter_tokenizer=drafter_folder,
             reference=reference,
-            features=tuple(features),
-            provenance={"ptgc": ptgc.__version__, "packages": _packages()} | dict(provenance or {}),
+            features=_features(plan, traced),
+            provenance=made_of | dict(provenance or {}),
         )
         write_manifest(folder, manifest)
     return final
@@ -99,28 +109,68 @@ def refuse_existing(final: Path, *, force: bool) -> None:
         raise StorageError(f"{final} is no bundle; it will not be replaced.", "Choose another name with -o.")
 
 
-def _write_reference(folder: Path, model: PreTrainedModel, tokenizer: Any | None) -> str:
-    path = folder / "reference" / "target.json"
+def _check_drafter(
+    roles: Mapping[str, nn.Module], plan: DecodePlan, tokenizer: Any | None, drafter_tokenizer: Any | None
+) -> list[str]:
+    if "drafter" not in roles:
+        return []
+    target, drafter = (pretrained(roles, name) for name in ("target", "drafter"))
+    return check_pair(target, drafter, (tokenizer, drafter_tokenizer), plan.drafter.vocabulary)
+
+
+def _write_reference(folder: Path, name: str, reference: Mapping[str, Any]) -> str:
+    path = folder / "reference" / f"{name}.json"
     path.parent.mkdir()
-    path.write_text(json.dumps(reference_texts(model, tokenizer), ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(reference, ensure_ascii=False) + "\n", encoding="utf-8")
     return path.relative_to(folder).as_posix()
 
 
-def _write_target(folder: Path, traced: TracedTarget) -> Role:
+def _write_roles(
+    folder: Path, roles: Mapping[str, nn.Module], plan: DecodePlan, progress: Progress
+) -> dict[str, TracedRole]:
+    """Trace every role and write its graphs; what roles share is stored once."""
     graphs = folder / "graphs"
     graphs.mkdir()
-    save(traced.model, graphs, "target")
-    save(traced.commit_model, graphs, "target_commit")
+    saved, traced = SavedWeights(), dict[str, TracedRole]()
+    for name, module in roles.items():
+        progress(f"Tracing the {name}")
+        made = trace_role(RoleSource(name, module, plan, traced))
+        progress(f"Writing graph and weights of the {name}")
+        save(made.model, graphs, name, saved)
+        if made.commit_model is not None:
+            save(made.commit_model, graphs, f"{name}_commit", saved)
+        traced[name] = made
+    return traced
+
+
+def _role(name: str, made: TracedRole, module: nn.Module, facts: ModelFacts) -> Role:
+    context = context_of(module)
     return Role(
-        graph="graphs/target.onnx",
-        commit_graph="graphs/target_commit.onnx",
-        inputs=traced.inputs,
-        outputs=traced.outputs,
-        states=traced.states,
+        graph=f"graphs/{name}.onnx",
+        commit_graph=f"graphs/{name}_commit.onnx" if made.commit_model is not None else None,
+        inputs=made.inputs,
+        outputs=made.outputs,
+        states=made.states,
+        cross_states=made.cross_states,
+        context_length=None if context == facts.context_length else context,
     )
 
 
-def _write_tokenizer(folder: Path, tokenizer: Any | None) -> str | None:
+def _vocab_size(role: TracedRole) -> int | None:
+    """Entries of the logits, which may be padded; None where the role keeps its logits to itself."""
+    last = role.outputs[0].shape[-1]
+    return last if isinstance(last, int) else None
+
+
+def _features(plan: DecodePlan, traced: Mapping[str, TracedRole]) -> tuple[str, ...]:
+    states = [state for made in traced.values() for state in made.states]
+    found = {f"{plan.loop.value}-loop": True}
+    found |= {"kv-cache-full": bool(states), "sliding-window-mask": any(s.window is not None for s in states)}
+    found |= {"drafter-model": "drafter" in traced, "encoder": "encoder" in traced}
+    return tuple(name for name, there in found.items() if there)
+
+
+def _write_tokenizer(folder: Path, tokenizer: Any | None, name: str) -> str | None:
     if tokenizer is None:
         return None
     if not getattr(tokenizer, "is_fast", False):
@@ -128,23 +178,10 @@ def _write_tokenizer(folder: Path, tokenizer: Any | None) -> str | None:
             f"{type(tokenizer).__name__} has no fast form (tokenizer.json), which the runtime reads.",
             "Convert it with transformers first, or export without a tokenizer and use token ids.",
         )
-    tokenizer.save_pretrained(folder / "tokenizer")
+    tokenizer.save_pretrained(folder / name)
     # Again without indentation, which is half of the file.
-    tokenizer.backend_tokenizer.save(str(folder / "tokenizer" / "tokenizer.json"), pretty=False)
-    return "tokenizer"
-
-
-def _facts(model: PreTrainedModel, traced: TracedTarget) -> ModelFacts:
-    config = model.config.get_text_config()
-    bos = getattr(config, "bos_token_id", None)
-    vocab_size = int(traced.outputs[0].shape[-1])
-    return ModelFacts(
-        family=str(config.model_type),
-        vocab_size=vocab_size,
-        context_length=int(config.max_position_embeddings),
-        eos_token_ids=eos_token_ids(model),
-        bos_token_id=bos if isinstance(bos, int) and 0 <= bos < vocab_size else None,
-    )
+    tokenizer.backend_tokenizer.save(str(folder / name / "tokenizer.json"), pretty=False)
+    return name
 
 
 def _packages() -> dict[str, str]:

@@ -2,57 +2,68 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ptgc.errors import UsageError
+from torch import nn
+
+from ptgc.errors import ExportError
 from ptgc.exporters.bundle_writer import Progress, export, refuse_existing
 from ptgc.exporters.checkpoint.checkpoint import Checkpoint, open_checkpoint
-from ptgc.spec import plan as plans
-from ptgc.spec.plan import DecodePlan
-from ptgc.spec.strategy import Strategy
+from ptgc.exporters.checkpoint.task import Task
+from ptgc.exporters.export_options import ExportOptions
+from ptgc.spec.strategy import Loop, Strategy
+
+_DEFAULTS = {
+    Task.CAUSAL_LM: Strategy.NGRAM,
+    Task.SEQ2SEQ_LM: Strategy.NGRAM,
+    Task.MASKED_LM: Strategy.MASKED_DIFFUSION,
+}
 
 
 @dataclass(frozen=True)
-class ExportOptions:
-    """What to make of a checkpoint."""
+class Sources:
+    """The checkpoints of one export, opened but not loaded."""
 
-    strategy: Strategy = Strategy.NGRAM
-    """How the bundle generates; every strategy's bundle also decodes plainly."""
-    num_draft_tokens: int | None = None
-    """Most draft tokens of a round; the strategy's own default where None."""
-    max_ngram_size: int | None = None
-    """ngram: longest suffix looked up."""
-    min_ngram_size: int | None = None
-    """ngram: shortest suffix that counts."""
+    model: Checkpoint
+    """What is exported."""
+    strategy: Strategy
+    """How the bundle generates."""
+    drafter: Checkpoint | None = None
+    """draft-model: what drafts."""
 
-    def plan(self) -> DecodePlan:
-        """The loop that these options describe.
 
-        Raises:
-            UsageError: Options of another strategy, or values out of range; all of them are named.
-        """
-        given = {key: value for key, value in asdict(self).items() if key != "strategy" and value is not None}
-        if self.strategy is Strategy.AUTOREGRESSIVE:
-            if given:
-                names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-                raise UsageError(f"Strategy 'autoregressive' drafts nothing; it takes no {names}.")
-            return plans.autoregressive()
-        plan = plans.ngram(**given)
-        drafter = plan.drafter
-        problems = []
-        if not 1 <= drafter.num_draft_tokens <= 63:
-            problems.append(f"--num-draft-tokens is {drafter.num_draft_tokens}; it must be from 1 to 63.")
-        if drafter.min_ngram_size < 1:
-            problems.append(f"--min-ngram-size is {drafter.min_ngram_size}; it must be 1 or more.")
-        if drafter.max_ngram_size < drafter.min_ngram_size:
-            problems.append(
-                f"--max-ngram-size is {drafter.max_ngram_size}, below --min-ngram-size {drafter.min_ngram_size}."
-            )
-        if problems:
-            raise UsageError("\n".join(problems))
-        return plan
+def open_sources(
+    model: str | Path, options: ExportOptions, *, revision: str | None = None, trust_remote_code: bool = False
+) -> Sources:
+    """Open every checkpoint of an export and check that strategy and options fit them.
+
+    Raises:
+        UsageError: Options of another strategy, or values out of range; all of them are named.
+        CheckpointError: See `open_checkpoint`.
+        ExportError: A strategy that this kind of model cannot have.
+    """
+    options.check(options.strategy)  # before anything is downloaded
+    checkpoint = open_checkpoint(model, revision=revision, trust_remote_code=trust_remote_code)
+    strategy = options.strategy or _DEFAULTS[checkpoint.task]
+    options.check(strategy)
+    fitting = Loop.CANVAS if checkpoint.task is Task.MASKED_LM else Loop.SPECULATIVE
+    if strategy.loop is not fitting:
+        named = ", ".join(one.value for one in Strategy if one.loop is fitting)
+        raise ExportError(
+            f"'{checkpoint.source}' is a {checkpoint.task.value}; it cannot generate by '{strategy.value}'.",
+            f"Choose from: {named}.",
+        )
+    if options.drafter is None:
+        return Sources(checkpoint, strategy)
+    drafter = open_checkpoint(options.drafter, trust_remote_code=trust_remote_code)
+    if drafter.task is not Task.CAUSAL_LM:
+        raise ExportError(
+            f"'{drafter.source}' is a {drafter.task.value}; a drafter is a {Task.CAUSAL_LM.value}.",
+            "Choose a smaller model of the target's family.",
+        )
+    return Sources(checkpoint, strategy, drafter)
 
 
 def export_checkpoint(
@@ -64,37 +75,61 @@ def export_checkpoint(
     trust_remote_code: bool = False,
     force: bool = False,
     progress: Progress = lambda _: None,
+    note: Progress = lambda _: None,
 ) -> Path:
     """Export a local directory, GGUF file or hub id into a bundle.
 
     Raises:
-        PtgcError: See `open_checkpoint` and `export`.
+        PtgcError: See `open_sources` and `export`.
     """
     options = options or ExportOptions()
-    plan = options.plan()
     refuse_existing(Path(output), force=force)
     progress("Opening the checkpoint")
-    checkpoint = open_checkpoint(model, revision=revision, trust_remote_code=trust_remote_code)
+    sources = open_sources(model, options, revision=revision, trust_remote_code=trust_remote_code)
     progress("Loading weights")
-    module, tokenizer = checkpoint.load_model(), checkpoint.load_tokenizer()
+    tokenizer = sources.model.load_tokenizer()
+    mask_token_id = getattr(tokenizer, "mask_token_id", None)
+    plan = options.plan(sources.strategy, mask_token_id)
     return export(
-        {"target": module},
+        _modules(sources),
         plan,
         output,
         tokenizer=tokenizer,
-        provenance=_provenance(checkpoint, options),
+        drafter_tokenizer=sources.drafter.load_tokenizer() if sources.drafter else None,
+        provenance=_provenance(sources, options),
         force=force,
         progress=progress,
+        note=note,
     )
 
 
-def _provenance(checkpoint: Checkpoint, options: ExportOptions) -> dict[str, Any]:
+def _modules(sources: Sources) -> dict[str, nn.Module]:
+    """The PyTorch modules by role."""
+    module = sources.model.load_model()
+    if sources.strategy.loop is Loop.CANVAS:
+        return {"denoiser": module}
+    roles: dict[str, nn.Module] = {"target": module}
+    if sources.model.task is Task.SEQ2SEQ_LM:
+        roles["encoder"] = module
+    if sources.drafter is not None:
+        roles["drafter"] = sources.drafter.load_model()
+    return roles
+
+
+def _provenance(sources: Sources, options: ExportOptions) -> dict[str, Any]:
     """Where the weights came from, without a path of the machine that exported them."""
+    arguments = options.given() | {"strategy": sources.strategy.value}
+    found = _origin(sources.model)
+    if sources.drafter is not None:
+        found["drafter"] = _origin(sources.drafter)
+        arguments["drafter"] = found["drafter"]["source"]
+    return found | {"arguments": arguments}
+
+
+def _origin(checkpoint: Checkpoint) -> dict[str, Any]:
     local = Path(checkpoint.source).exists()
-    arguments = {k: v.value if isinstance(v, Strategy) else v for k, v in asdict(options).items() if v is not None}
     return {
         "source": Path(checkpoint.source).resolve().name if local else checkpoint.source,
         "revision": checkpoint.revision,
         "files": checkpoint.hashes(),
-        "arguments": arguments,
     }

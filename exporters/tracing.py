@@ -1,39 +1,57 @@
 """How a PyTorch model becomes a standard ONNX graph.
 
 Attention goes through transformers' attention interface. Whatever must become one ONNX operator (attention, the
-cache write, RMS normalisation, rotary embedding) is replaced while tracing by a symbolic operator, and only where a
+cache write, RMS normalisation, rotary embedding) is replaced while tracing by that operator, and only where a
 numeric probe shows that the operator means the same. What is not recognised stays as PyTorch wrote it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
-import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.cache_utils import Cache
 
-from ptgc.errors import ExportError
-from ptgc.spec.ports import OPSET
+from ptgc.exporters.operators import symbolic
+from ptgc.exporters.recognition import standard_modules
+from ptgc.exporters.rotary_frequencies import fixed_frequencies
 
 ATTENTION = "ptgc"
 
 
-@dataclass
-class LayerCall:
-    """What one layer's attention was called with."""
+@dataclass(frozen=True)
+class AttentionCall:
+    """What a model gave its attention function."""
 
-    kv_heads: int
-    """Heads of keys and values."""
-    head_dim: int
-    """Size of one head."""
-    window: int | None
-    """Positions seen, the current one included; None for all."""
+    module: nn.Module
+    """Who called."""
+    query: Tensor
+    """`[batch, heads, num_tokens, head_dim]`."""
+    key: Tensor
+    """`[batch, kv_heads, num_tokens, head_dim]`."""
+    value: Tensor
+    """`[batch, kv_heads, num_tokens, value_dim]`."""
+    mask: Tensor | None
+    """What the model made of the attention mask."""
+    scale: float
+    """Factor of the scores."""
+    softcap: float | None
+    """Bound of the scores; None for none."""
+    others: dict[str, Any]
+    """Whatever else this model gives."""
+
+
+class Attending(Protocol):
+    """What attention does at present."""
+
+    def attend(self, call: AttentionCall) -> Tensor:
+        """`[batch, heads, num_tokens, value_dim]`."""
+        ...
 
 
 @dataclass
@@ -46,27 +64,43 @@ class Trace:
     """Cache of values by layer."""
     write_index: Tensor
     """int64 `[batch]`."""
-    masks: dict[int | None, Tensor]
-    """Boolean mask `[batch, 1, num_tokens, kv_capacity]` by window; None is the full mask."""
+    masks: Sequence[Tensor]
+    """Boolean mask `[batch, 1, num_tokens, kv_capacity]` by layer; layers may share one."""
     new_keys: list[Tensor] = field(default_factory=list)
     """Keys after this round."""
     new_values: list[Tensor] = field(default_factory=list)
     """Values after this round."""
 
+    def attend(self, call: AttentionCall) -> Tensor:
+        """Write keys and values into the caches and attend to these."""
+        layer = len(self.new_keys)
+        head_dim = self.keys[layer].shape[-1]
+        query, key, value = (_widened(x, head_dim) for x in (call.query, call.key, call.value))
+        keys, values = self._written(self.keys[layer], key), self._written(self.values[layer], value)
+        self.new_keys.append(keys)
+        self.new_values.append(values)
+        attributes = {"scale": call.scale}
+        if call.softcap:
+            attributes["softcap"] = float(call.softcap)
+        out = symbolic("Attention", [query, keys, values, self.masks[layer]], attributes, query)
+        return out if call.value.shape[-1] == head_dim else out[..., : call.value.shape[-1]]
 
-class Probe:
-    """Records what every attention call looks like, in one eager run."""
-
-    def __init__(self) -> None:
-        self.layers: list[LayerCall] = []
+    def _written(self, cache: Tensor, rows: Tensor) -> Tensor:
+        return symbolic("TensorScatter", [cache, rows, self.write_index], {"axis": -2}, cache)
 
 
-_active: Trace | Probe | None = None
+def _widened(heads: Tensor, head_dim: int) -> Tensor:
+    """Zeros behind heads that are smaller: they change no product of query and key."""
+    missing = head_dim - heads.shape[-1]
+    return pad(heads, (0, missing)) if missing else heads
+
+
+_active: Attending | None = None
 
 
 @contextlib.contextmanager
-def tracing(state: Trace | Probe) -> Iterator[None]:
-    """Makes `state` what attention calls read and write."""
+def tracing(state: Attending) -> Iterator[None]:
+    """Makes `state` what attention calls."""
     global _active
     assert _active is None, "one trace at a time"
     _active = state
@@ -76,19 +110,22 @@ def tracing(state: Trace | Probe) -> Iterator[None]:
         _active = None
 
 
-def symbolic(op_type: str, inputs: Sequence[Tensor | None], attributes: dict[str, Any], like: Tensor) -> Tensor:
-    """One standard operator whose result has the dtype and shape of `like`."""
-    result: Tensor = torch.onnx.ops.symbolic(
-        op_type, inputs, attributes, dtype=like.dtype, shape=like.shape, version=OPSET
-    )
-    return result
+class OwnStateError(Exception):
+    """A module asked the cache for a state that is no keys and values."""
+
+
+class _NoLayers(list[Any]):
+    """The layers of a cache that keeps nothing."""
+
+    def __getitem__(self, index: Any) -> Any:
+        raise OwnStateError
 
 
 class PassThroughCache(Cache):
     """Returns new keys and values unchanged: the attention function owns the cache."""
 
     def __init__(self) -> None:
-        self.layers = []
+        self.layers = _NoLayers()
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Nothing is kept here."""
@@ -98,6 +135,14 @@ class PassThroughCache(Cache):
         """Positions come in as a port."""
         return 0
 
+    def get_query_offset(self, *args: Any, **kwargs: Any) -> int:
+        """As above."""
+        return 0
+
+    def get_mask_sizes(self, query_length: int, *args: Any, **kwargs: Any) -> tuple[int, int]:
+        """Masks come in as ports."""
+        return query_length, 0
+
 
 def attend(
     module: nn.Module,
@@ -106,137 +151,30 @@ def attend(
     value: Tensor,
     attention_mask: Tensor | None,
     scaling: float | None = None,
-    sliding_window: int | None = None,
     softcap: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """The attention function that transformers calls: query `[batch, heads, num_tokens, head_dim]`."""
-    for name in ("s_aux", "position_bias", "sinks"):
-        if kwargs.get(name) is not None:
-            raise ExportError(f"The attention of {type(module).__name__} uses '{name}', which is not supported.")
-    if isinstance(_active, Probe):
-        _active.layers.append(LayerCall(key.shape[1], key.shape[3], sliding_window))
-        return torch.zeros_like(query).transpose(1, 2).contiguous(), None
     assert _active is not None, "attention was called outside a trace"
-    layer = len(_active.new_keys)
-    write = _active.write_index
-    keys = symbolic("TensorScatter", [_active.keys[layer], key, write], {"axis": -2}, _active.keys[layer])
-    values = symbolic("TensorScatter", [_active.values[layer], value, write], {"axis": -2}, _active.values[layer])
-    _active.new_keys.append(keys)
-    _active.new_values.append(values)
-    attributes = {"scale": float(query.shape[-1] ** -0.5 if scaling is None else scaling)}
-    if softcap:
-        attributes["softcap"] = float(softcap)
-    out = symbolic("Attention", [query, keys, values, _active.masks[sliding_window]], attributes, query)
-    return out.transpose(1, 2).contiguous(), None
+    scale = float(query.shape[-1] ** -0.5 if scaling is None else scaling)
+    call = AttentionCall(module, query, key, value, attention_mask, scale, softcap, kwargs)
+    return _active.attend(call).transpose(1, 2).contiguous(), None
 
 
-def gather_rows(hidden: Tensor, rows: Tensor) -> Tensor:
-    """Row `rows[b, r]` of each sequence: `[batch, num_tokens, hidden]` to `[batch, num_logits, hidden]`."""
-    like = hidden.new_empty((*rows.shape, hidden.shape[-1]))
-    return symbolic("GatherND", [hidden, rows.unsqueeze(-1)], {"batch_dims": 1}, like)
-
-
-def _norm_epsilon(module: nn.Module) -> float | None:
-    for name in ("variance_epsilon", "eps", "epsilon"):
-        value = getattr(module, name, None)
-        if isinstance(value, float):
-            return value
-    return None
-
-
-def _is_rms_norm(module: nn.Module) -> bool:
-    """Whether `weight * x / sqrt(mean(x^2) + epsilon)` is what the module computes, tried on numbers."""
-    weight = getattr(module, "weight", None)
-    epsilon = _norm_epsilon(module)
-    if "RMSNorm" not in type(module).__name__ or weight is None or weight.ndim != 1 or epsilon is None:
-        return False
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(2, 3, weight.shape[0], generator=generator).to(weight.dtype)
-    expected = torch.rms_norm(x.float(), (weight.shape[0],), weight.float(), epsilon)
-    tolerance = 1e-5 if weight.dtype is torch.float32 else 3e-2
-    with torch.no_grad():
-        return torch.allclose(module(x).float(), expected, rtol=tolerance, atol=tolerance)
-
-
-def _rms_norm(module: nn.Module) -> Callable[[Tensor], Tensor]:
-    epsilon = _norm_epsilon(module)
-    assert epsilon is not None
-    weight = module.weight
-    assert isinstance(weight, Tensor)
-    return lambda x: symbolic("RMSNormalization", [x, weight], {"epsilon": epsilon, "axis": -1}, x)
-
-
-def _is_rotary(function: Callable[..., Any]) -> bool:
-    """Whether the function rotates halves with duplicated cosines, tried on numbers."""
-    generator = torch.Generator().manual_seed(0)
-    query, key = torch.randn(2, 1, 2, 3, 8, generator=generator)
-    angle = torch.randn(1, 3, 4, generator=generator)
-    cos, sin = torch.cat([angle.cos()] * 2, -1), torch.cat([angle.sin()] * 2, -1)
-
-    def rotated(x: Tensor) -> Tensor:
-        half = torch.cat((-x[..., 4:], x[..., :4]), dim=-1)
-        return x * cos[:, None] + half * sin[:, None]
-
+@contextlib.contextmanager
+def own_attention(model: PreTrainedModel) -> Iterator[None]:
+    """While open, the model's attention is `attend`."""
+    previous = str(model.config._attn_implementation)
+    AttentionInterface.register(ATTENTION, attend)
+    model.set_attn_implementation(ATTENTION)
     try:
-        got_query, got_key = function(query, key, cos, sin)
-    except Exception:  # noqa: BLE001  # whatever a probe of an unknown function raises: it is not the one looked for
-        return False
-    return torch.allclose(got_query, rotated(query), atol=1e-6) and torch.allclose(got_key, rotated(key), atol=1e-6)
-
-
-def _rotary(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-    half = query.shape[-1] // 2
-    return (
-        symbolic("RotaryEmbedding", [query, cos[..., :half], sin[..., :half]], {"interleaved": 0}, query),
-        symbolic("RotaryEmbedding", [key, cos[..., :half], sin[..., :half]], {"interleaved": 0}, key),
-    )
+        yield
+    finally:
+        model.set_attn_implementation(previous)
 
 
 @contextlib.contextmanager
 def standard_operators(model: PreTrainedModel) -> Iterator[None]:
     """While open, the model's attention, norms and rotary embeddings are the standard operators."""
-    norms = [module for module in model.modules() if _is_rms_norm(module)]
-    modeling = {sys.modules[type(module).__module__] for module in model.modules()}
-    rotaries = [m for m in modeling if _is_rotary(getattr(m, "apply_rotary_pos_emb", lambda: None))]
-    saved = [(m, m.apply_rotary_pos_emb) for m in rotaries]
-    previous = str(model.config._attn_implementation)
-    AttentionInterface.register(ATTENTION, attend)
-    model.set_attn_implementation(ATTENTION)
-    try:
-        for module in norms:
-            module.forward = _rms_norm(module)
-        for namespace in rotaries:
-            namespace.apply_rotary_pos_emb = _rotary  # type: ignore[attr-defined]  # undone below
+    with own_attention(model), fixed_frequencies(model), standard_modules(model):
         yield
-    finally:
-        for module in norms:
-            del module.forward
-        for namespace, function in saved:
-            namespace.apply_rotary_pos_emb = function  # type: ignore[attr-defined]
-        model.set_attn_implementation(previous)
-
-
-def probe_layers(model: PreTrainedModel) -> list[LayerCall]:
-    """How every layer attends, found by one eager run of two tokens.
-
-    Raises:
-        ExportError: The model's attention does not go through transformers' attention interface.
-    """
-    probe = Probe()
-    previous = str(model.config._attn_implementation)
-    AttentionInterface.register(ATTENTION, attend)
-    model.set_attn_implementation(ATTENTION)
-    try:
-        with tracing(probe), torch.no_grad():
-            model(input_ids=torch.zeros(1, 2, dtype=torch.long), use_cache=False)
-    finally:
-        model.set_attn_implementation(previous)
-    layers = model.config.get_text_config().num_hidden_layers
-    if len(probe.layers) != layers:
-        raise ExportError(
-            f"{type(model).__name__} has {layers} layers, of which {len(probe.layers)} attend through transformers' "
-            "attention interface; the others cannot be traced.",
-            "docs/support.md lists the families that can.",
-        )
-    return probe.layers

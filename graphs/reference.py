@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ptgc.spec.edit import EditPlan
+
 Bool = NDArray[np.bool_]
 Int = NDArray[np.int64]
 Float = NDArray[np.floating]
@@ -56,3 +58,66 @@ def compact_rows(cache: Float, keep_rows: Int, write_index: Int) -> Float:
         start = int(write_index[b])
         result[b, :, start : start + len(rows)] = cache[b][:, rows]
     return result
+
+
+def fill_most_confident(
+    logits: Float, ids: Int, lengths: Int, mask: Bool, step: Int, threshold: Float, mask_token_id: int
+) -> tuple[Int, Bool, Float]:
+    """See `graphs.canvas.fill_most_confident`."""
+    logits = logits.astype(np.float32)
+    logits[..., mask_token_id] = -np.inf
+    weight = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    confidence = (weight / weight.sum(axis=-1, keepdims=True)).max(axis=-1)
+    ids, mask = ids.copy(), mask.copy()
+    for b, length in enumerate(lengths):
+        order = sorted((-confidence[b, t], t) for t in range(length) if mask[b, t])
+        for rank, (_, t) in enumerate(order):
+            if rank < step[b] or confidence[b, t] > threshold[b]:
+                ids[b, t], mask[b, t] = logits[b, t].argmax(), False
+    return ids, mask, confidence
+
+
+def _rows(texts: list[list[int]], columns: int, fill: int) -> tuple[Int, Int]:
+    """Ragged texts as ids `[batch, columns]` and lengths `[batch]`."""
+    ids = np.array([text + [fill] * (columns - len(text)) for text in texts], dtype=np.int64)
+    return ids, np.array([len(text) for text in texts], dtype=np.int64)
+
+
+def collapse(logits: Float, source_mask: Bool, upsampling: int, blank_token_id: int) -> tuple[Int, Int]:
+    """See `graphs.ctc.collapse`."""
+    texts = []
+    for row, mask in zip(argmax(logits), source_mask, strict=True):
+        rows = row[: int(mask.sum()) * upsampling].tolist()
+        runs = [token for t, token in enumerate(rows) if t == 0 or token != rows[t - 1]]
+        texts.append([token for token in runs if token != blank_token_id])
+    return _rows(texts, logits.shape[1], blank_token_id)
+
+
+def delete_tokens(scores: Float, ids: Int, lengths: Int, plan: EditPlan) -> tuple[Int, Int]:
+    """See `graphs.edit_ops.delete_tokens`."""
+    texts, kept = [], {plan.bos_token_id, plan.eos_token_id}
+    for row, length, deleted in zip(ids, lengths, argmax(scores), strict=True):
+        texts.append([int(row[t]) for t in range(length) if row[t] in kept or not deleted[t]])
+    return _rows(texts, ids.shape[1], plan.pad_token_id)
+
+
+def insert_placeholders(scores: Float, ids: Int, lengths: Int, plan: EditPlan) -> tuple[Int, Int]:
+    """See `graphs.edit_ops.insert_placeholders`."""
+    texts = []
+    for row, length, numbers in zip(ids, lengths, argmax(scores), strict=True):
+        text: list[int] = []
+        room = ids.shape[1] - int(length)
+        for t in range(length):
+            number = min(int(numbers[t]), room) if t < length - 1 else 0
+            room -= number
+            text += [int(row[t])] + [plan.placeholder_token_id] * number
+        texts.append(text)
+    return _rows(texts, ids.shape[1], plan.pad_token_id)
+
+
+def fill_placeholders(logits: Float, ids: Int, lengths: Int, plan: EditPlan) -> tuple[Int, Int]:
+    """See `graphs.edit_ops.fill_placeholders`."""
+    logits = logits.astype(np.float32)
+    logits[..., [plan.placeholder_token_id, plan.bos_token_id, plan.eos_token_id, plan.pad_token_id]] = -np.inf
+    inside = np.arange(ids.shape[1]) < lengths[:, None]
+    return np.where(inside & (ids == plan.placeholder_token_id), argmax(logits), ids), lengths

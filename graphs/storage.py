@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,18 +15,44 @@ _ALIGNMENT = 4096  # of large tensors, so that they can be mapped
 _INLINE = 1024  # bytes up to which a tensor stays in the graph file
 
 
-def save(model: ir.Model, directory: Path, name: str) -> list[Path]:
-    """Write `name.onnx` and, where there are weights, `name.data` beside it.
+@dataclass(frozen=True)
+class Place:
+    """Where the bytes of a tensor lie."""
+
+    file: str
+    """A file of the directory that graphs are saved into."""
+    offset: int
+    """Bytes before it."""
+
+
+@dataclass
+class SavedWeights:
+    """The tensors that the graphs of one directory have written so far, by digest of their bytes."""
+
+    places: dict[bytes, Place] = field(default_factory=dict)
+    """Where each lies: a graph refers to the file of whichever graph wrote it first."""
+
+
+def save(model: ir.Model, directory: Path, name: str, saved: SavedWeights | None = None) -> list[Path]:
+    """Write `name.onnx` and, where there are new weights, `name.data` beside it.
 
     Tensors with equal bytes share one place. Lazy tensors are evaluated one at a time. The model stays as it is.
+
+    Args:
+        model: The graph.
+        directory: Where the files go.
+        name: Of the files.
+        saved: What the other graphs of that directory have written; what they share is stored once.
 
     Returns:
         The files written.
     """
+    saved = saved or SavedWeights()
     data = directory / f"{name}.data"
     originals = {value: value.const_value for value in model.graph.initializers.values()}
     with data.open("wb") as file:
-        placed = _write_weights(model.graph, file, data)
+        placed = _write_weights(model.graph, file, data.name, saved.places)
+        written = file.tell() > 0
     graph_file = directory / f"{name}.onnx"
     try:
         for value, tensor in placed.items():
@@ -34,15 +61,16 @@ def save(model: ir.Model, directory: Path, name: str) -> list[Path]:
     finally:
         for value, original in originals.items():
             value.const_value = original
-    if not placed:
+    if not written:
         data.unlink()
         return [graph_file]
     return [graph_file, data]
 
 
-def _write_weights(graph: ir.Graph, file: BinaryIO, path: Path) -> dict[ir.Value, ir.ExternalTensor]:
-    """Write every tensor that is not small; gives where each value's bytes are."""
-    places: dict[bytes, int] = {}
+def _write_weights(
+    graph: ir.Graph, file: BinaryIO, name: str, places: dict[bytes, Place]
+) -> dict[ir.Value, ir.ExternalTensor]:
+    """Write every tensor that is not small and has no place yet; gives where each value's bytes are."""
     placed = {}
     for value in graph.initializers.values():
         tensor = value.const_value
@@ -55,10 +83,10 @@ def _write_weights(graph: ir.Graph, file: BinaryIO, path: Path) -> dict[ir.Value
             offset = -(-file.tell() // _ALIGNMENT) * _ALIGNMENT
             file.write(b"\0" * (offset - file.tell()))
             file.write(content)
-            places[digest] = offset
+            places[digest] = Place(name, offset)
         placed[value] = ir.ExternalTensor(
-            path.name,
-            places[digest],
+            places[digest].file,
+            places[digest].offset,
             content.nbytes,
             tensor.dtype,
             shape=ir.Shape(tensor.shape.numpy()),

@@ -6,13 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from tests import bundles
+from tests import bundles, wheels
 
 
 @pytest.fixture(scope="session")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where this run's bundles are."""
     return bundles.folder(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this tree."""
+    return wheels.build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture

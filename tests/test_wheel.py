@@ -10,37 +10,14 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import pytest
-
+from ptgc.spec.bundle import open_bundle
 from tests.bundles import ROOT, tiny_bundle
-from tests.models import prompt
+from tests.models import prompt, save, tiny_model
+from tests.wheels import environment_beside, pip
 
 BUILD_PACKAGES = ("onnx", "onnx-ir", "ml-dtypes")
 RUNTIME_PACKAGES = ("onnxruntime", "numpy", "typer", "rich", "tokenizers", "jinja2")
-
-
-def pip(python: Path | str, *arguments: object) -> None:
-    command = [str(python), "-m", "pip", "--disable-pip-version-check", "-q", *(str(part) for part in arguments)]
-    subprocess.run(command, check=True, cwd=ROOT)
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    build_folder = tmp_path_factory.mktemp("wheel-build")
-    pip(
-        sys.executable,
-        "wheel",
-        "--no-deps",
-        "--no-build-isolation",
-        "-C",
-        f"build-dir={build_folder}",
-        "-w",
-        folder,
-        ROOT,
-    )
-    (found,) = folder.glob("*.whl")
-    return found
+OPTIMUM_COMMAND = "optimum/commands/register/export_ptgc.py"
 
 
 def environment(folder: Path, wheel: Path, *packages: str) -> Path:
@@ -66,11 +43,15 @@ def importable(python: Path, name: str) -> bool:
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"ptgc"}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"ptgc", "optimum"}
+    assert [name for name in names if name.startswith("optimum/")] == [OPTIMUM_COMMAND]
     assert any(name.startswith("ptgc/runtime/_core.") and name.endswith(".so") for name in names)
     for name in ("ptgc/spec/ports.py", "ptgc/exporters/target.py", "ptgc/graphs/piece.py", "ptgc/runtime/_core.pyi"):
         assert name in names
+    assert "ptgc/bench/prompts/chat.jsonl" in names
     assert "ptgc/py.typed" in names
+    for name in ("include/ptgc.h", "include/ptgc.hpp", "lib/libptgc.so", "lib/cmake/ptgc/ptgcConfig.cmake"):
+        assert f"ptgc/{name}" in names
 
 
 def test_build_and_run_need_no_torch_and_run_needs_no_onnx(wheel: Path, place: Path, tmp_path: Path) -> None:
@@ -97,6 +78,22 @@ def test_build_and_run_need_no_torch_and_run_needs_no_onnx(wheel: Path, place: P
     refused = ptgc(runner, "run", bundle, "--prompt-ids", ids)["error"]
     assert refused["code"] == "backend"
     assert "ptgc[cpu]" in refused["action"]
+
+
+def test_the_wheel_adds_a_command_to_optimum(wheel: Path, tmp_path: Path) -> None:
+    """In an environment of the wheel alone, beside the packages, but not the editable install, of this one."""
+    python = environment_beside(tmp_path / "venv", wheel)
+    model = save(tiny_model("qwen2"), tmp_path / "model")
+    command = [python, "-m", "optimum.commands.optimum_cli", "export", "ptgc"]
+    run = subprocess.run(
+        [*command, "-m", model, "--strategy", "autoregressive", tmp_path / "bundle"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert open_bundle(tmp_path / "bundle").manifest.plan.strategy.value == "autoregressive"
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:

@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PLACES = {
     "pyproject.toml": r'^version = "([^"]+)"',
     "ptgc/__init__.py": r'^__version__ = "([^"]+)"',
+    "runtime/include/ptgc.h": r'^#define PTGC_VERSION "([^"]+)"',
     "CMakeLists.txt": r"project\(\s*ptgc\s+VERSION\s+([0-9.]+)",
 }
 

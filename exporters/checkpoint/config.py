@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from ptgc.errors import CheckpointError
+from ptgc.exporters.checkpoint.task import task_of
 
 CONFIG_FILE = "config.json"
 GIVE = "Give a directory with config.json and model.safetensors, a .gguf file, or a hub id such as org/name."
@@ -50,14 +50,13 @@ def read_config(source: str, directory: Path, settings: dict[str, Any], *, trust
         trust_remote_code: Allow the configuration's own code to run.
 
     Raises:
-        CheckpointError: It needs code that is not trusted, is quantised, or is no causal language model.
+        CheckpointError: It needs code that is not trusted, is quantised, or is of no kind that ptgc exports.
     """
     auto_map = settings.get("auto_map")
     classes: dict[str, Any] = auto_map if isinstance(auto_map, dict) else {}
     _refuse_unknown_code(source, settings.get("model_type"), classes, trust_remote_code)
     _refuse_quantised(source, settings.get("quantization_config"))
-    if not (trust_remote_code and "AutoModelForCausalLM" in classes):
-        _refuse_other_tasks(source, settings)
+    task_of(source, settings, trust_remote_code=trust_remote_code)
     with foreign_errors(source):
         config: PreTrainedConfig = AutoConfig.from_pretrained(
             directory, local_files_only=True, trust_remote_code=trust_remote_code
@@ -89,20 +88,6 @@ def _refuse_quantised(source: str, quantization: object) -> None:
             f"Cannot open the checkpoint '{source}': its weights are already quantised ({method}).",
             "Give the unquantised checkpoint; ptgc build quantises.",
         )
-
-
-def _refuse_other_tasks(source: str, settings: dict[str, Any]) -> None:
-    architectures, model_type = settings.get("architectures"), settings.get("model_type")
-    names = [str(name) for name in architectures] if isinstance(architectures, list) else []
-    if names and not set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()).isdisjoint(names):
-        return
-    if not names and model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        return
-    raise CheckpointError(
-        f"Cannot open the checkpoint '{source}': its architecture, {', '.join(names) or repr(model_type)}, "
-        "is not a causal language model.",
-        "Give a checkpoint whose architecture is one, for example LlamaForCausalLM.",
-    )
 
 
 @contextmanager

@@ -28,14 +28,18 @@ _ONE_FILE = 1 << 62  # bytes in a shard: more than any model has
 
 
 def model_from_state_dict(
-    config: PreTrainedConfig, state_dict: Mapping[str, torch.Tensor], dtype: torch.dtype
+    config: PreTrainedConfig,
+    state_dict: Mapping[str, torch.Tensor],
+    dtype: torch.dtype,
+    model_class: type[PreTrainedModel] | None = None,
 ) -> PreTrainedModel:
-    """Build a causal language model around tensors, without a second copy of them.
+    """Build a model around tensors, without a second copy of them.
 
     Args:
         config: Configuration of an architecture that transformers has.
         state_dict: Every tensor by the name it has in that architecture; a tied head may be left out.
         dtype: Type of the model's weights.
+        model_class: The class of transformers; by default the architecture's causal language model.
 
     Returns:
         The model in evaluation mode, with eager attention and without gradients.
@@ -43,7 +47,7 @@ def model_from_state_dict(
     Raises:
         CheckpointError: A tensor is missing, unknown or of another shape than the configuration says.
     """
-    model_class = causal_model_class(config)
+    model_class = model_class or causal_model_class(config)
     with quiet_transformers():
         try:
             loaded: Any = model_class.from_pretrained(
@@ -63,7 +67,7 @@ def model_from_state_dict(
     if any(wrong.values()):
         listed = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in wrong.items() if names)
         raise CheckpointError(f"Cannot build {model_class.__name__}: its tensors do not fit ({listed}).")
-    if model.generation_config is not None:
+    if getattr(model, "generation_config", None) is not None:
         model.generation_config._from_model_config = False  # or transformers makes it anew, without later changes
     return frozen(model)
 

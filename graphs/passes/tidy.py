@@ -9,6 +9,7 @@ from ptgc.graphs.piece import MODULE_KEY
 from ptgc.spec.ports import IR_VERSION, OPSET
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
+_NO_MODULE = "_empty_nn_module_stack_from_metadata_hook"  # what PyTorch calls the module of a bare input
 
 
 class TidyPass(ir.passes.InPlacePass):
@@ -49,5 +50,5 @@ def module_path(node: ir.Node) -> str:
     if scopes is None:
         return ""
     named = [part.strip(" '\"") for part in scopes.strip("[]").split(",")]
-    modules = [name for name in named[:-1] if name]  # the last one is the operation
+    modules = [name for name in named[:-1] if name and name != _NO_MODULE]  # the last one is the operation
     return modules[-1].removeprefix("model.") if modules else ""  # the wrapper's own name for the model

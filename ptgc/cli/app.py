@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import ptgc
-from ptgc.cli import build, check, demo, export, inspect, run
+from ptgc.cli import bench, build, check, demo, export, inspect, pack, run
 
 app = typer.Typer(
     name="ptgc",
@@ -20,8 +20,10 @@ app = typer.Typer(
 app.command("export")(export.command)
 app.command("build")(build.command)
 app.command("run")(run.command)
+app.command("bench")(bench.command)
 app.command("check")(check.command)
 app.command("inspect")(inspect.command)
+app.command("pack")(pack.command)
 app.command("demo")(demo.command)
 
 

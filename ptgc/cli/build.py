@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+from typing import Annotated, Any
 
 import typer
 
+import ptgc
 from ptgc.cli.console import command_errors, megabytes, print_json, progress, results
 from ptgc.cli.options import AsJson, BundlePath, NumThreads
 from ptgc.compiler.stage import Stage
-from ptgc.errors import BackendError
+from ptgc.errors import BackendError, UsageError
+from ptgc.spec.bundle import Build
 
 
 def command(
@@ -17,22 +20,32 @@ def command(
     stage: Annotated[Stage, typer.Option(help="prepare needs no device; compile makes engines and measures.")] = (
         Stage.ALL
     ),
-    backend: Annotated[str, typer.Option(help="Engine library: onnxruntime.")] = "onnxruntime",
-    device: Annotated[str, typer.Option(help="Kind of device: cpu.")] = "cpu",
+    backend: Annotated[
+        str, typer.Option(help="Engine library: onnxruntime, tensorrt-rtx or tensorrt.")
+    ] = "onnxruntime",
+    device: Annotated[str | None, typer.Option(help="Kind of device: cpu, cuda; by default the backend's.")] = None,
     precision: Annotated[
-        str, typer.Option(help="Weights: float32, int8, int4, auto (int8 on a CPU), or ROLE=PRECISION,...")
+        str,
+        typer.Option(
+            help="Weights: float32, float16, bfloat16, int8, int4, auto (int8 on a CPU, float16 with TensorRT), or "
+            "ROLE=PRECISION,..."
+        ),
     ] = "auto",
     max_length: Annotated[
         int | None,
         typer.Option(help="Tokens of one sequence, prompt and text; 1024, or the context if shorter."),
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Sequences that step together.")] = 1,
+    compute_capability: Annotated[
+        str | None,
+        typer.Option(metavar="8.6,8.9", help="GPU generations to compile for ahead of time; by default 8.0 and newer."),
+    ] = None,
     build_id: Annotated[str | None, typer.Option("--id", help="Name of the build.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace a build of that name.")] = False,
     num_threads: NumThreads = None,
     as_json: AsJson = False,
 ) -> None:
-    """Quantise and lower a bundle for a backend, and measure its rounds on this device."""
+    """Quantise and lower a bundle for a backend, then compile its engines or measure its rounds on this device."""
     with command_errors(as_json):
         try:
             from ptgc.compiler.build import BuildOptions, build
@@ -50,11 +63,41 @@ def command(
             replace=replace,
             stage=stage,
             num_threads=num_threads,
+            compute_capabilities=_capabilities(compute_capability),
         )
         with progress() as step:
             made = build(bundle, options, step)
-        weights = made.manifest.weight_bytes
-        if as_json:
-            print_json({"build": made.manifest.id, "path": str(made.path), "weight_bytes": weights})
-        else:
-            results.print(f"{made.path}: {megabytes(weights)} of weights", soft_wrap=True, markup=False)
+        _show(made, as_json=as_json)
+
+
+def _capabilities(text: str | None) -> tuple[str, ...]:
+    """`8.6,8.9` as given, ascending and each once."""
+    if text is None:
+        return ()
+    parts = {part.strip() for part in text.split(",")}
+    if not all(re.fullmatch(r"[1-9]\d?\.\d", part) for part in parts):
+        raise UsageError(
+            f"--compute-capability is '{text}'; it must be numbers such as 8.6 with commas between.",
+            "For example: --compute-capability 8.6,8.9,12.0",
+        )
+    return tuple(sorted(parts, key=lambda part: [int(number) for number in part.split(".")]))
+
+
+def _show(made: Build, *, as_json: bool) -> None:
+    """Where the build is and how large."""
+    manifest = made.manifest
+    weights = manifest.weight_bytes
+    engines = sum(engine.engine_bytes for engine in manifest.engines)
+    if as_json:
+        document: dict[str, Any] = {"build": manifest.id, "path": str(made.path), "weight_bytes": weights}
+        print_json(document | ({"engine_bytes": engines} if manifest.engines else {}))
+        return
+    results.print(f"{made.path}: {megabytes(weights)} of weights", soft_wrap=True, markup=False)
+    if manifest.engines:
+        generations = ", ".join(manifest.compute_capabilities) or "the compiler's default generations"
+        results.print(
+            f"{megabytes(engines)} of engines, compiled for {generations}; not run: ptgc {ptgc.__version__} runs "
+            "onnxruntime builds only.",
+            soft_wrap=True,
+            markup=False,
+        )

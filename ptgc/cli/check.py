@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any
+
 import typer
 from rich.table import Table
 
-from ptgc.cli.console import command_errors, print_json, progress, results
+from ptgc.cli.console import command_errors, notes, print_json, progress, results
 from ptgc.cli.options import AsJson, BundlePath
+from ptgc.errors import BackendError, UsageError
+from ptgc.spec.bundle import Bundle, open_bundle
+
+_SHOWN = 3  # divergences of the first stage that differs
 
 
-def command(bundle: BundlePath, as_json: AsJson = False) -> None:
+def command(
+    bundle: BundlePath,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="CHECKPOINT", help="What the bundle was exported from: PyTorch is compared as well."),
+    ] = None,
+    drafter: Annotated[str | None, typer.Option(metavar="CHECKPOINT", help="The same of its drafter.")] = None,
+    as_json: AsJson = False,
+) -> None:
     """Compare every stage of a bundle with the texts that PyTorch wrote at export."""
     with command_errors(as_json):
-        from ptgc.compiler.check import StageReport, check_bundle
-
+        try:
+            from ptgc.compiler.check import check_bundle
+            from ptgc.compiler.checking.report import StageReport
+        except ImportError as error:
+            raise BackendError(
+                f"Checking needs ONNX's Python packages: {error}.", 'Install them: pip install "ptgc[build]"'
+            ) from error
         with progress() as step:
-            reports = check_bundle(bundle, step)
+            step("Opening the bundle")
+            original = _original(open_bundle(bundle), model, drafter)
+            reports = check_bundle(bundle, step, original=original)
         if as_json:
             print_json({"stages": [report.to_json() for report in reports]})
         else:
@@ -24,15 +47,48 @@ def command(bundle: BundlePath, as_json: AsJson = False) -> None:
         if failed is None:
             return
         if not as_json:
-            results.print(f"First difference: {failed.stage}: {failed.divergences[0]}", soft_wrap=True, markup=False)
+            _show_failure(failed)
         raise typer.Exit(1)
+
+
+def _original(bundle: Bundle, model: str | None, drafter: str | None) -> dict[str, Any] | None:
+    """What PyTorch writes now, where it and the checkpoint are here."""
+    if model is None and drafter is not None:
+        raise UsageError("--drafter needs --model as well.")
+    if find_spec("torch") is None or find_spec("transformers") is None:
+        if model is not None:
+            raise BackendError(
+                "Comparing with PyTorch needs torch and transformers.", 'Install them: pip install "ptgc[export]"'
+            )
+        return None
+    provenance = bundle.manifest.provenance
+    if model is None and "revision" not in provenance:
+        return None  # exported from modules
+    from ptgc.exporters.parity import find_source, original_texts
+
+    origin: str | Path | None = model or find_source(provenance)
+    if origin is None:
+        return None
+    return original_texts(bundle, origin, drafter or find_source(provenance.get("drafter", {})))
 
 
 def _show(reports: list) -> None:  # type: ignore[type-arg]  # of StageReport, imported with the compiler
     table = Table("stage", "same as the original", "largest logit difference", "verdict")
     for report in reports:
         share = f"{report.kept} of {report.tokens} tokens" if report.tokens else "-"
-        verdict = ("exact" if report.exact else "consistent") if report.passed else "differs"
         difference = f"{report.largest_difference:.2g}" if report.largest_difference else "-"
-        table.add_row(report.stage, share, difference, verdict)
+        table.add_row(report.stage, share, difference, report.verdict)
     results.print(table)
+    for report in reports:
+        for text in report.undecided:
+            notes.print(f"{report.stage}: {text}", markup=False, soft_wrap=True)
+
+
+def _show_failure(failed: Any) -> None:
+    results.print(f"First difference: {failed.stage}: {failed.divergences[0]}", soft_wrap=True, markup=False)
+    for text in failed.divergences[1:_SHOWN]:
+        results.print(f"  {text}", soft_wrap=True, markup=False)
+    if len(failed.divergences) > _SHOWN:
+        results.print(f"  and {len(failed.divergences) - _SHOWN} more", markup=False)
+    if failed.hint:
+        results.print(f"In the graph: {failed.hint}", soft_wrap=True, markup=False)

@@ -2,16 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
+import typer
 from rich.table import Table
 
 from ptgc.cli.console import command_errors, megabytes, print_json, results
 from ptgc.cli.options import AsJson, BundlePath
-from ptgc.spec.bundle import Build, Bundle, open_bundle
+from ptgc.errors import UsageError
+from ptgc.spec.bundle import RUNNABLE, Build, Bundle, open_bundle
+from ptgc.spec.engine import Engine
 
 
-def command(bundle: BundlePath, as_json: AsJson = False) -> None:
+def _print_cmake_directory(wanted: bool) -> None:
+    if not wanted:
+        return
+    with command_errors():
+        from ptgc.runtime import _core
+
+        package = Path(_core.__file__).parent.parent  # of an editable install: where its compiled parts are
+        folder = package / "lib" / "cmake" / "ptgc"
+        if not (folder / "ptgcConfig.cmake").is_file():
+            raise UsageError(f"There is no C library beside {package}.", "Install ptgc again, from a wheel.")
+    typer.echo(folder)
+    raise typer.Exit
+
+
+CmakeDirectory = Annotated[
+    bool,
+    typer.Option(
+        "--cmake-dir",
+        callback=_print_cmake_directory,
+        is_eager=True,
+        help="Print the folder for CMake's ptgc_DIR, and nothing else; needs no BUNDLE.",
+    ),
+]
+
+
+def command(bundle: BundlePath, as_json: AsJson = False, cmake_dir: CmakeDirectory = False) -> None:  # noqa: ARG001  # eager
     """Show a bundle's strategy, models, builds and measured costs."""
     with command_errors(as_json):
         opened = open_bundle(bundle)
@@ -57,6 +86,8 @@ def _show_bundle(bundle: Bundle) -> None:
         table.add_row(f"role {name}", f"{len(role.states)} layers, {state:,} bytes of cache for each token")
     table.add_row("size", megabytes(sum(entry.size for entry in manifest.files)))
     table.add_row("tokenizer", "yes" if manifest.tokenizer else "no: token ids only")
+    if manifest.packed is not None:
+        table.add_row("packed", f"{len(manifest.packed.dropped)} files left out; it runs, and is not built again")
     table.add_row("source", str(manifest.provenance.get("source", "a module")))
     results.print(table)
 
@@ -70,8 +101,13 @@ def _show_build(bundle: Bundle, build: Build) -> None:
     table.add_row("for", f"{manifest.backend}, {manifest.device}, {precision}")
     table.add_row("weights", megabytes(manifest.weight_bytes))
     table.add_row("length", f"{manifest.shapes.max_length:,} tokens, batch {manifest.shapes.batch}")
+    for engine in manifest.engines:
+        table.add_row(f"engine {engine.role}", _engine(engine, manifest.compute_capabilities))
     costs = _costs(build)
-    if costs:
+    if manifest.backend not in RUNNABLE:
+        state = "compiled ahead of time" if manifest.engines else "prepared, not compiled"
+        table.add_row("rounds here", f"not run: {state}")
+    elif costs:
         base = costs[min(costs)]
         verify = {w: s for w, s in costs.items() if w <= manifest.shapes.verify_width}
         cells = "  ".join(f"{w}: {s * 1e3:.1f} ms ({s / base:.2f}x)" for w, s in sorted(verify.items()))
@@ -79,3 +115,16 @@ def _show_build(bundle: Bundle, build: Build) -> None:
     else:
         table.add_row("rounds here", f"not measured: ptgc build {bundle.path} --stage compile --id {manifest.id}")
     results.print(table)
+
+
+def _engine(engine: Engine, capabilities: tuple[str, ...]) -> str:
+    """Its size, what it was compiled for, and how much of attention is the compiler's own."""
+    native = engine.layers.get("KV_CACHE_UPDATE", 0), engine.layers.get("ATTENTION_OUTPUT", 0)
+    reasons = sorted(set(engine.not_native.values()))
+    lines = [
+        f"{megabytes(engine.engine_bytes)}, {engine.weight_ratio:.2f} times its weights; for compute capability "
+        + (", ".join(capabilities) or "8.0 and newer"),
+        f"{native[0]} cache updates and {native[1]} attention layers in the network",
+        *(f"{sum(one == reason for one in engine.not_native.values())} not native: {reason}" for reason in reasons),
+    ]
+    return "\n".join(lines)

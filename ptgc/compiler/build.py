@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,18 +9,16 @@ import onnx_ir as ir
 
 import ptgc
 from ptgc.compiler.backends import BACKENDS
-from ptgc.compiler.backends.base import Backend, PreparedRole
-from ptgc.compiler.compile import compile_build
+from ptgc.compiler.backends.base import Backend, PreparedRole, Progress
+from ptgc.compiler.compile import CompileOptions, compile_build
 from ptgc.compiler.profiles import shape_plan
 from ptgc.compiler.stage import Stage
 from ptgc.errors import BuildError, StorageError, UsageError
-from ptgc.graphs.storage import save
+from ptgc.graphs.storage import SavedWeights, save
 from ptgc.spec.bundle import BUILDS, Build, Bundle, list_files, open_build, open_bundle, write_build_manifest
 from ptgc.spec.manifest import BuildManifest, Role
 from ptgc.spec.shapes import ShapePlan
 from ptgc.spec.staging import exclusive, staged_directory
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -30,8 +27,8 @@ class BuildOptions:
 
     backend: str = "onnxruntime"
     """Engine library."""
-    device: str = "cpu"
-    """Kind of device."""
+    device: str | None = None
+    """Kind of device; None takes the backend's first."""
     precision: str = "auto"
     """Weight precision: one for every role, or `role=precision,role=precision`; auto takes the backend's default."""
     max_length: int | None = None
@@ -46,6 +43,8 @@ class BuildOptions:
     """How far to go."""
     num_threads: int | None = None
     """Threads that rounds are measured with; None takes the processor's cores."""
+    compute_capabilities: tuple[str, ...] = ()
+    """GPU generations (`8.6`) to compile engines for ahead of time; empty for the backend's own choice."""
 
 
 def build(path: str | Path, options: BuildOptions | None = None, progress: Progress = lambda _: None) -> Build:
@@ -63,11 +62,17 @@ def build(path: str | Path, options: BuildOptions | None = None, progress: Progr
     """
     options = options or BuildOptions()
     bundle = open_bundle(path)
+    if options.stage is not Stage.COMPILE:
+        bundle.require_graphs("Building")
     backend = BACKENDS.create(options.backend)
+    options = replace(options, device=options.device or backend.devices[0])
     precision = _precision_by_role(options.precision, bundle, backend)
+    assert options.device is not None
     for role in bundle.manifest.roles:
         backend.check(options.device, precision[role])
-    backend.version()
+    if options.stage is not Stage.PREPARE or not backend.compiles_ahead:
+        backend.version()
+        backend.check_capabilities(options.compute_capabilities)
     build_id = options.build_id or default_id(options, precision)
     _check_id(build_id)
     with exclusive(bundle.path / BUILDS / ".lock") as waited:
@@ -76,20 +81,31 @@ def build(path: str | Path, options: BuildOptions | None = None, progress: Progr
         if options.stage is not Stage.COMPILE:
             _prepare(bundle, backend, options, precision, build_id, progress)
         made = open_build(bundle.path / BUILDS / build_id)
+        _check_backend(made, backend)
         if options.stage is not Stage.PREPARE:
-            compile_build(made, options.num_threads, progress)
+            compiling = CompileOptions(options.num_threads, options.compute_capabilities)
+            made = compile_build(made, backend, compiling, progress)
     return made
 
 
 def default_id(options: BuildOptions, precision: dict[str, str]) -> str:
     """A name that says what the build is: `onnxruntime-cpu-int8`, with `-b3` for a batch of three."""
     named = sorted(set(precision.values()))
-    parts = [options.backend, options.device, "-".join(named)]
+    parts = [options.backend, options.device or BACKENDS.create(options.backend).devices[0], "-".join(named)]
+    parts += [f"sm{capability.replace('.', '')}" for capability in options.compute_capabilities]
     if options.max_length is not None:
         parts.append(f"l{options.max_length}")
     if options.batch_size != 1:
         parts.append(f"b{options.batch_size}")
     return "-".join(parts)
+
+
+def _check_backend(made: Build, backend: Backend) -> None:
+    if made.manifest.backend != backend.name:
+        raise BuildError(
+            f"Build '{made.manifest.id}' was prepared for backend '{made.manifest.backend}', not '{backend.name}'.",
+            f"Add --backend {made.manifest.backend}, or prepare it again with --replace.",
+        )
 
 
 def _check_id(build_id: str) -> None:
@@ -137,14 +153,16 @@ def _prepare(
         options.max_length,
         options.batch_size,
         pays_for_capacity=backend.pays_for_capacity(plan, options.batch_size),
+        roles=bundle.manifest.roles,
     )
     sequence = max((made.manifest.sequence for made in bundle.builds()), default=-1) + 1
+    assert options.device is not None
     with staged_directory(final, replace=options.replace) as folder:
-        roles, engine_options = {}, {}
+        roles, engine_options, saved = {}, {}, SavedWeights()
         for name, role in bundle.manifest.roles.items():
             progress(f"Preparing {name} ({precision[name]})")
             prepared = _prepare_role(bundle, backend, role, shapes, precision[name])
-            save(prepared.model, folder, name)
+            save(prepared.model, folder, name, saved)
             roles[name] = replace(prepared.role, graph=f"{name}.onnx")
             engine_options[name] = prepared.engine_options
         files = list_files(folder)
@@ -160,9 +178,15 @@ def _prepare(
             sequence=sequence,
             weight_bytes=sum(entry.size for entry in files if entry.path.endswith(".data")),
             engine_options=engine_options,
-            provenance={"ptgc": ptgc.__version__, "backend_version": backend.version()},
+            provenance=_provenance(backend),
         )
         write_build_manifest(folder, manifest)
+
+
+def _provenance(backend: Backend) -> dict[str, str]:
+    """Engines that are compiled later are stamped with their compiler's version then."""
+    made_by = {"ptgc": ptgc.__version__}
+    return made_by if backend.compiles_ahead else made_by | {"backend_version": backend.version()}
 
 
 def _prepare_role(bundle: Bundle, backend: Backend, role: Role, shapes: ShapePlan, precision: str) -> PreparedRole:

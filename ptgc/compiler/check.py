@@ -2,172 +2,162 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ptgc.compiler.graph_session import GraphSession, Logits
-from ptgc.runtime.generator import Generator
-from ptgc.spec.bundle import Build, Bundle, open_bundle
-from ptgc.spec.manifest import Role
+from ptgc.compiler.checking.engine import check_engine
+from ptgc.compiler.checking.graphs import check_outputs, check_texts, explain, writes_alone
+from ptgc.compiler.checking.loops import check_loop
+from ptgc.compiler.checking.references import References, read_references, read_role_references
+from ptgc.compiler.checking.report import EXACT, StageReport
+from ptgc.compiler.checking.weights import check_weights
+from ptgc.spec.bundle import RUNNABLE, Build, Bundle, open_bundle
+from ptgc.spec.strategy import Loop
 
 Progress = Callable[[str], None]
 
-_EXACT = 5e-3  # logit difference of two float32 computations that are the same model
-
 
 @dataclass(frozen=True)
-class Reference:
-    """One text that PyTorch wrote."""
+class Task:
+    """What there is to check with."""
 
-    prompt_ids: list[int]
-    """The prompt."""
-    token_ids: list[int]
-    """Its greedy continuation."""
-    top_ids: list[list[int]]
-    """The tokens of the largest logits, for each new token."""
-    top_logits: list[list[float]]
-    """Those logits, descending."""
+    bundle: Bundle
+    """The bundle."""
+    references: Mapping[str, References]
+    """Texts by role, of those roles that write alone."""
+    main: References
+    """Texts of the bundle as a whole."""
 
     @property
-    def context(self) -> list[int]:
-        """What a model reads to predict every new token."""
-        return self.prompt_ids + self.token_ids[:-1]
+    def vocab_size(self) -> int:
+        """Token ids are below it."""
+        return self.bundle.manifest.model.vocab_size
 
 
-@dataclass
-class StageReport:
-    """How one stage compares with the original."""
+def check_bundle(
+    path: str | Path, progress: Progress = lambda _: None, *, original: Mapping[str, Any] | None = None
+) -> list[StageReport]:
+    """Compare in order PyTorch, the canonical graphs, and every build's prepared graphs and engine.
 
-    stage: str
-    """Which stage."""
-    exact: bool
-    """Whether it must give the original's tokens."""
-    tokens: int = 0
-    """New tokens compared."""
-    kept: int = 0
-    """Of them, how many are the original's, each given the original's text before it."""
-    largest_difference: float = 0.0
-    """Largest difference of the logits that the reference holds."""
-    divergences: list[str] = field(default_factory=list)
-    """What differs, where nothing may."""
+    The first stage that fails is where the error is: later ones inherit it. Weights that are no numbers end the check.
 
-    @property
-    def passed(self) -> bool:
-        """Whether nothing differs that may not."""
-        return not self.divergences
-
-    def to_json(self) -> dict[str, Any]:
-        """This stage as `ptgc check --json` prints it."""
-        return {
-            "stage": self.stage,
-            "passed": self.passed,
-            "tokens": self.tokens,
-            "kept": self.kept,
-            "largest_difference": self.largest_difference,
-            "divergences": self.divergences,
-        }
-
-
-def check_bundle(path: str | Path, progress: Progress = lambda _: None) -> list[StageReport]:
-    """Compare the canonical graph, and every build's prepared graph and engine, with the original's texts.
-
-    The first stage that fails is where the error is: later ones inherit it.
+    Args:
+        path: The bundle.
+        progress: Called with each step.
+        original: What PyTorch writes here and now, in the form of the bundle's reference file; None leaves that out.
 
     Raises:
-        PtgcError: The bundle or a build is damaged, or a backend is missing.
+        PtgcError: The bundle or a build is damaged or packed, or a backend is missing.
     """
     bundle = open_bundle(path)
+    main = read_references(bundle)
     progress("Checking the bundle's files")
     bundle.verify()
-    dtype, texts = read_references(bundle)
-    exact = dtype == "float32"
-    role = bundle.manifest.roles["target"]
-    progress("Running the canonical graph")
+    task = Task(bundle, _role_references(bundle, main), main)
     reports = []
-    if exact:
-        reports.append(_check_graph("canonical graph", bundle.path / role.graph, role, texts, exact=True))
+    if original is not None:
+        reports.append(_check_original(main, References.from_json(original)))
+    if bundle.manifest.packed is None:
+        progress("Looking at the weights")
+        weights = check_weights("weights", bundle.path, bundle.manifest.roles)
+        reports.append(weights)
+        if not weights.passed:
+            return reports
+        progress("Running the canonical graphs")
+        reports += _check_canonical(task)
     for build in bundle.builds():
         progress(f"Checking build {build.manifest.id}")
-        reports += _check_build(bundle, build, texts, exact)
+        reports += _check_build(task, build)
     return reports
 
 
-def read_references(bundle: Bundle) -> tuple[str, list[Reference]]:
-    """The dtype in which PyTorch computed, and the texts that it wrote."""
-    assert bundle.manifest.reference is not None
-    document = json.loads((bundle.path / bundle.manifest.reference).read_text(encoding="utf-8"))
-    names = ("prompt_ids", "token_ids", "top_ids", "top_logits")
-    return document["dtype"], [Reference(**{name: text[name] for name in names}) for text in document["prompts"]]
+def _role_references(bundle: Bundle, main: References) -> dict[str, References]:
+    found = {}
+    for name, role in bundle.manifest.roles.items():
+        own = main if name == "target" else read_role_references(bundle, name)
+        if own is not None and writes_alone(role):
+            found[name] = own
+    return found
 
 
-def _check_build(bundle: Bundle, build: Build, texts: Sequence[Reference], exact: bool) -> list[StageReport]:
-    build.verify()
-    float32 = exact and set(build.manifest.precision.values()) == {"float32"}
-    role = build.manifest.roles["target"]
-    fitting = [text for text in texts if len(text.context) < build.manifest.shapes.max_length]
-    name = build.manifest.id
-    reports = []
-    if build.manifest.shapes.batch == 1:
-        reports.append(_check_graph(f"{name}: prepared graph", build.path / role.graph, role, fitting, exact=float32))
-    reports.append(_check_engine(bundle, build, fitting, exact=float32))
-    return reports
-
-
-def _check_graph(stage: str, path: Path, role: Role, texts: Sequence[Reference], *, exact: bool) -> StageReport:
-    """The original's text goes in; every next token is compared."""
-    report = StageReport(stage, exact)
-    capacity = max(len(text.context) for text in texts) + 1
-    for number, text in enumerate(texts):
-        session = GraphSession(path, role, capacity)
-        logits = session.prefill(text.context)[len(text.prompt_ids) - 1 :]
-        _compare_logits(report, number, text, logits)
-    return report
-
-
-def _compare_logits(report: StageReport, number: int, text: Reference, logits: Logits) -> None:
-    for step, (ids, given) in enumerate(zip(text.top_ids, text.top_logits, strict=True)):
-        difference = float(np.abs(logits[step][ids] - np.array(given)).max())
-        report.largest_difference = max(report.largest_difference, difference)
-        report.tokens += 1
-        report.kept += int(np.argmax(logits[step])) == text.token_ids[step]
-        if report.exact and difference > _EXACT:
-            where = f"text {number}, token {step}"
-            report.divergences.append(f"{where}: a logit differs by {difference:.3g} from the original's")
-
-
-def _check_engine(bundle: Bundle, build: Build, texts: Sequence[Reference], *, exact: bool) -> StageReport:
-    """The runtime writes every text plainly and with the bundle's strategy; both must agree."""
-    report = StageReport(f"{build.manifest.id}: engine", exact)
-    with Generator(bundle.path, build=build.manifest.id, device=build.manifest.device) as generator:
-        prompts = [text.prompt_ids for text in texts]
-        options = {"max_new_tokens": max(len(text.token_ids) for text in texts)}
-        plain = generator.generate(prompts, plain=True, **options)
-        drafted = generator.generate(prompts, **options)
-    for number, (text, one, other) in enumerate(zip(texts, plain, drafted, strict=True)):
-        report.tokens += len(text.token_ids)
-        same = _common_prefix(one.token_ids, text.token_ids)
+def _check_original(recorded: References, written: References) -> StageReport:
+    """PyTorch here and now against PyTorch at export."""
+    report = StageReport("PyTorch", exact=recorded.dtype == "float32")
+    if len(recorded.texts) != len(written.texts):
+        report.divergences.append(f"{len(written.texts)} texts were written, not {len(recorded.texts)}")
+        return report
+    for number, (one, other) in enumerate(zip(recorded.texts, written.texts, strict=True)):
+        report.tokens += len(one.token_ids)
+        same = sum(map(int.__eq__, one.token_ids, other.token_ids))
         report.kept += same
-        if exact and same < len(text.token_ids) and not _is_tie(text, same):
-            report.divergences.append(f"text {number}: plain decoding leaves the original's text at token {same}")
-        if one.token_ids != other.token_ids:
-            at = _common_prefix(one.token_ids, other.token_ids)
-            report.divergences.append(f"text {number}: {other.strategy} leaves plain decoding at token {at}")
+        if one.prompt_ids != other.prompt_ids:
+            report.divergences.append(f"text {number}: the prompt's tokens are others; was it this checkpoint?")
+        elif report.exact and same < len(one.token_ids):
+            report.divergences.append(f"text {number}: {len(one.token_ids) - same} tokens are others")
+        for left, right in zip(one.top_logits, other.top_logits, strict=False):
+            difference = max(abs(a - b) for a, b in zip(left, right, strict=True))
+            report.largest_difference = max(report.largest_difference, difference)
+    if report.exact and report.passed and report.largest_difference > EXACT:
+        report.divergences.append(f"a logit differs by {report.largest_difference:.3g} from the one at export")
     return report
 
 
-def _common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
-    for count, (one, other) in enumerate(zip(left, right, strict=False)):
-        if one != other:
-            return count
-    return min(len(left), len(right))
+def _check_canonical(task: Task) -> list[StageReport]:
+    reports = []
+    for name, references in task.references.items():
+        role = task.bundle.manifest.roles[name]
+        if references.dtype == "float32":
+            stage = _named("canonical graph", name)
+            reports.append(check_texts(stage, task.bundle.path / role.graph, role, references.texts, exact=True))
+    manifest = task.bundle.manifest
+    if manifest.plan.loop is not Loop.SPECULATIVE and task.main.dtype == "float32":
+        stage, texts = "canonical graphs", task.main.texts
+        reports.append(check_loop(stage, task.bundle.path, manifest.roles, manifest.plan, texts, exact=True))
+    return reports
 
 
-def _is_tie(text: Reference, step: int) -> bool:
-    """Whether the original itself was undecided there."""
-    first, second = text.top_logits[step][:2]
-    return first - second < _EXACT
+def _check_build(task: Task, build: Build) -> list[StageReport]:
+    made = build.manifest
+    if made.bundle_sha256 != task.bundle.sha256:
+        again = f"ptgc build {task.bundle.path} --id {made.id} --replace"
+        return [StageReport(made.id, divergences=[f"made from another export of this bundle; build it again: {again}"])]
+    build.verify()
+    reports = [check_weights(f"{made.id}: weights", build.path, made.roles)]
+    if not reports[0].passed:
+        return reports
+    runs_here = made.backend in RUNNABLE
+    if made.shapes.batch == 1:
+        # ONNX Runtime on the CPU has no bfloat16.
+        names = [name for name in made.roles if runs_here or made.precision[name] != "bfloat16"]
+        reports += [_check_prepared(task, build, name) for name in names]
+    exact = task.main.dtype == "float32" and set(made.precision.values()) == {"float32"}
+    texts = [text for text in task.main.texts if len(text.context) < made.shapes.max_length]
+    if texts and runs_here:
+        reports += check_engine(task.bundle, build, texts, exact=exact)
+    return reports
+
+
+def _check_prepared(task: Task, build: Build, name: str) -> StageReport:
+    """A prepared graph against the original's texts, or against the canonical graph where it cannot write alone."""
+    stage = _named(f"{build.manifest.id}: prepared graph", name)
+    role, canonical = build.manifest.roles[name], task.bundle.manifest.roles[name]
+    path, before = build.path / role.graph, task.bundle.path / canonical.graph
+    references = task.references.get(name)
+    float32 = build.manifest.precision[name] == "float32"
+    if references is not None and writes_alone(role):
+        texts = [text for text in references.texts if len(text.context) < build.manifest.shapes.max_length]
+        report = check_texts(stage, path, role, texts, exact=float32 and references.dtype == "float32")
+    elif before.is_file():
+        exact = float32 and task.main.dtype == "float32"
+        report = check_outputs(stage, (before, canonical), (path, role), task.vocab_size, exact=exact)
+    else:
+        return StageReport(f"{stage}: not compared, its canonical graph was left out", exact=False)
+    if before.is_file():
+        explain(report, before, path, task.vocab_size)
+    return report
+
+
+def _named(stage: str, role: str) -> str:
+    return stage if role == "target" else f"{stage} of the {role}"

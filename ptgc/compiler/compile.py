@@ -1,22 +1,81 @@
-"""The second stage of a build: engines made and measured on the device."""
+"""The second stage of a build: engines compiled ahead of time, or made while loading and measured on the device."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+from ptgc.compiler.backends.base import Backend, Progress
 from ptgc.compiler.cost import measure_costs
 from ptgc.runtime.costs import write_costs
-from ptgc.spec.bundle import Build
+from ptgc.spec.bundle import Build, open_build, sha256, write_build_manifest
+from ptgc.spec.manifest import FileEntry
+from ptgc.spec.staging import staged_directory
 
 
-def compile_build(build: Build, num_threads: int | None, progress: Callable[[str], None]) -> None:
-    """Load every engine, which proves that the backend takes it, and measure what its rounds cost here.
+@dataclass(frozen=True)
+class CompileOptions:
+    """How to compile."""
 
-    ONNX Runtime on the CPU compiles while it loads, so that the prepared graph is the engine.
+    num_threads: int | None = None
+    """Threads that rounds are measured with; None takes the processors at hand."""
+    compute_capabilities: tuple[str, ...] = ()
+    """GPU generations to compile for ahead of time; empty for the backend's own choice."""
+
+
+def compile_build(build: Build, backend: Backend, options: CompileOptions, progress: Progress) -> Build:
+    """Make every engine of a prepared build.
+
+    Where the library compiles while it loads (ONNX Runtime), every engine is loaded, which proves that the backend
+    takes it, and its rounds are measured here. Where it compiles ahead of time, engines become files of the build;
+    nothing runs, because the device need not be here.
 
     Raises:
         BackendError: The backend refuses the engine.
+        BuildError: The compiler refuses a graph.
     """
     build.verify()
+    if backend.compiles_ahead:
+        return _compile_ahead(build, backend, options, progress)
+    shapes = build.manifest.shapes
+    if not shapes.widths or shapes.source_lengths:
+        return build  # no choice of a loop over canvases or of a translation depends on what its rounds cost
     progress("Loading the engine and measuring rounds")
-    write_costs(build, measure_costs(build, num_threads, progress))
+    write_costs(build, measure_costs(build, options.num_threads, progress))
+    return build
+
+
+def _compile_ahead(build: Build, backend: Backend, options: CompileOptions, progress: Progress) -> Build:
+    """The build with engines in it; it takes the prepared one's place when all are made."""
+    old = {engine.path for engine in build.manifest.engines}
+    prepared = tuple(entry for entry in build.manifest.files if entry.path not in old)
+    with staged_directory(build.path, replace=True) as folder:
+        for entry in prepared:
+            _link(build.path / entry.path, folder / entry.path)
+        engines = backend.compile(build, folder, options.compute_capabilities, progress)
+        made = tuple(_entry(folder, engine.path) for engine in engines)
+        manifest = replace(
+            build.manifest,
+            files=tuple(sorted((*prepared, *made), key=lambda entry: entry.path)),
+            engines=engines,
+            compute_capabilities=options.compute_capabilities,
+            provenance=build.manifest.provenance | {"backend_version": backend.version()},
+        )
+        write_build_manifest(folder, manifest)
+    return open_build(build.path)
+
+
+def _link(source: Path, copy: Path) -> None:
+    """A second name for a file, where the file system has such; the weights are large."""
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, copy)
+    except OSError:
+        shutil.copyfile(source, copy)
+
+
+def _entry(folder: Path, path: str) -> FileEntry:
+    file = folder / path
+    return FileEntry(path, file.stat().st_size, sha256(file))

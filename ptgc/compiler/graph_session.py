@@ -63,6 +63,7 @@ class GraphSession:
             "write_index": np.array([start], dtype=np.int64),
             "row_count": np.array([len(ids)], dtype=np.int64),
             "logits_rows": np.arange(len(ids), dtype=np.int64)[None],
+            "window_offset": np.zeros(1, dtype=np.int64),  # caches that hold the whole text need not slide
         }
         binding = self._session.io_binding()
         for name in self._inputs:

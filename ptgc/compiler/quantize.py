@@ -27,10 +27,18 @@ class WeightFormat:
     bits: int
     """4 or 8."""
     block_sizes: tuple[int, ...]
-    """Weights that share a scale, in order of preference; the first that divides a matrix is taken."""
+    """Weights that share a scale, in order of preference; the first that divides a matrix is taken. None: one scale
+    for all weights of an output channel."""
+
+    @property
+    def per_channel(self) -> bool:
+        """Whether a scale serves a whole output channel."""
+        return not self.block_sizes
 
     def block_size(self, in_features: int) -> int | None:
         """The block for a matrix of that many rows, or None where none divides it."""
+        if self.per_channel:
+            return in_features
         return next((size for size in self.block_sizes if in_features % size == 0), None)
 
 
@@ -103,14 +111,20 @@ class QuantizeWeightsPass(ir.passes.InPlacePass):
         path: str,
     ) -> ir.Value:
         """A DequantizeLinear over `[out, in]` in front of a node; `matrix` is `[in, out]`."""
-        integers, scales = quantize_blocks(matrix, self._format.bits, block_size)
+        if self._format.per_channel:
+            integers, scales = quantize_channels(matrix, self._format.bits)
+        else:
+            integers, scales = quantize_blocks(matrix, self._format.bits, block_size)
         dtype = ml_dtypes.int4 if self._format.bits == 4 else np.int8
         values = []
         for suffix, array in (("quantized", integers.astype(dtype)), ("scales", scales)):
             name = f"{weight.name}.{suffix}"
             values.append(add_initializer(graph, name, array))
         piece = Piece(path)
-        out = piece.op("DequantizeLinear", *values, axis=1, block_size=block_size)
+        if self._format.per_channel:
+            out = piece.op("DequantizeLinear", *values, axis=0)
+        else:
+            out = piece.op("DequantizeLinear", *values, axis=1, block_size=block_size)
         out.shape, out.dtype = ir.Shape([matrix.shape[1], matrix.shape[0]]), ir.DataType.FLOAT
         piece.insert_before(before)
         return out
@@ -156,3 +170,20 @@ def quantize_blocks(matrix: np.ndarray, bits: int, block_size: int) -> tuple[np.
     else:
         integers = (packed.reshape(columns, rows) ^ np.uint8(0x80)).view(np.int8)
     return integers, scales.reshape(columns, blocks)
+
+
+def quantize_channels(matrix: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
+    """Symmetric integers with one positive scale for each output channel.
+
+    Args:
+        matrix: float32 `[in, out]`.
+        bits: 4 or 8.
+
+    Returns:
+        int8 `[out, in]` and float32 scales `[out]`.
+    """
+    largest = (1 << (bits - 1)) - 1
+    scales = np.abs(matrix).max(axis=0) / np.float32(largest)
+    scales[scales == 0] = 1
+    integers = np.rint(matrix / scales).astype(np.int8).T
+    return np.ascontiguousarray(integers), scales

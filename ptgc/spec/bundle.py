@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ptgc.errors import BundleError
+from ptgc.errors import BackendError, BundleError
 from ptgc.spec.manifest import BuildManifest, FileEntry, Manifest, check_readable, dumps
 
 MANIFEST = "manifest.json"
 BUILD_MANIFEST = "build.json"
 BUILDS = "builds"
 MEASURED = "measured"
+RUNNABLE = ("onnxruntime",)
+"""Backends that this version's runtime opens; builds of others are compiled only."""
 _HASH_BLOCK = 1 << 20  # bytes
 
 
@@ -68,22 +70,55 @@ class Bundle:
 
         Raises:
             BundleError: There is none, or the one named was made from another export or for another device.
+            BackendError: It is for a backend that this version compiles for, but does not run.
         """
         builds = self.builds()
-        make = f"Make one: ptgc build {self.path}" + (f" --device {device}" if device != "cpu" else "")
+        make = self._how_to_build("" if device == "cpu" else f" --device {device}")
         if build_id is not None:
             named = [build for build in builds if build.manifest.id == build_id]
             if not named:
                 known = ", ".join(build.manifest.id for build in builds) or "none"
-                raise BundleError(f"{self.path} has no build '{build_id}'; it has: {known}.", f"{make} --id {build_id}")
+                make = self._how_to_build(f" --id {build_id}")
+                raise BundleError(f"{self.path} has no build '{build_id}'; it has: {known}.", make)
             self._check_fits(named[0], device)
             return named[0]
-        fitting = [b for b in builds if b.manifest.device == device and b.manifest.bundle_sha256 == self.sha256]
+        current = [b for b in builds if b.manifest.device == device and b.manifest.bundle_sha256 == self.sha256]
+        fitting = [build for build in current if build.manifest.backend in RUNNABLE]
+        if current and not fitting:
+            _check_runnable(current[-1])
         if not fitting:
             raise BundleError(f"{self.path} has no build for device '{device}'.", make)
         return fitting[-1]
 
+    def require_graphs(self, purpose: str) -> None:
+        """Refuse a packed bundle for what reads the canonical graphs.
+
+        Args:
+            purpose: What needs them, as the beginning of a sentence.
+
+        Raises:
+            BundleError: They were left out; says where they are.
+        """
+        if self.manifest.packed is not None:
+            raise BundleError(
+                f"{purpose} needs the canonical graphs, which `ptgc pack` left out of {self.path}.",
+                f"Use the bundle that it was packed from: {self._origin()}.",
+            )
+
+    def _how_to_build(self, options: str) -> str:
+        if self.manifest.packed is None:
+            return f"Make one: ptgc build {self.path}{options}"
+        return f"Make one of the bundle that this was packed from ({self._origin()}), and pack that again."
+
+    def _origin(self) -> str:
+        """How to recognise the bundle that this one was packed from."""
+        packed = self.manifest.packed
+        assert packed is not None
+        source = self.manifest.provenance.get("source", "a module")
+        return f"an export of {source} whose {MANIFEST} has the sha256 {packed.bundle_sha256[:16]}..."
+
     def _check_fits(self, build: Build, device: str) -> None:
+        _check_runnable(build)
         if build.manifest.device != device:
             raise BundleError(
                 f"Build '{build.manifest.id}' is for device '{build.manifest.device}', not '{device}'.",
@@ -94,6 +129,17 @@ class Bundle:
                 f"Build '{build.manifest.id}' was made from another export of this bundle.",
                 f"Build it again: ptgc build {self.path} --id {build.manifest.id} --replace",
             )
+
+
+def _check_runnable(build: Build) -> None:
+    if build.manifest.backend not in RUNNABLE:
+        done = "compiled" if build.manifest.engines else "prepared"
+        name, backend = build.manifest.id, build.manifest.backend
+        raise BackendError(
+            f"Build '{name}' was {done} for {backend} and cannot be run: the runtime of this version opens builds for "
+            f"{', '.join(RUNNABLE)} only.",
+            f"Make a build that runs here: ptgc build {build.path.parent.parent}",
+        )
 
 
 def open_bundle(path: str | Path) -> Bundle:

@@ -18,6 +18,7 @@ class StateKind(str, Enum):
     """Keys and values, of which only the last `window` are attended to."""
     RECURRENT = "recurrent"
     CROSS = "cross"
+    """Keys and values of an encoder's output, written once for each text."""
     SHARED = "shared"
 
 
@@ -56,16 +57,18 @@ class LayerState:
 
     def past_ports(self, layer: int) -> tuple[Port, Port]:
         """The two ports through which this state comes in."""
+        port = ports.cross_past if self.kind is StateKind.CROSS else ports.past
         return (
-            ports.past(layer, "key", self.kv_heads, self.head_dim, self.dtype),
-            ports.past(layer, "value", self.kv_heads, self.head_dim, self.dtype),
+            port(layer, "key", self.kv_heads, self.head_dim, self.dtype),
+            port(layer, "value", self.kv_heads, self.head_dim, self.dtype),
         )
 
     def present_ports(self, layer: int) -> tuple[Port, Port]:
-        """The two ports through which this state goes out, in place."""
+        """The two ports through which this state goes out: in place, or of an encoder what a target then reads."""
+        port = ports.cross_present if self.kind is StateKind.CROSS else ports.present
         return (
-            ports.present(layer, "key", self.kv_heads, self.head_dim, self.dtype),
-            ports.present(layer, "value", self.kv_heads, self.head_dim, self.dtype),
+            port(layer, "key", self.kv_heads, self.head_dim, self.dtype),
+            port(layer, "value", self.kv_heads, self.head_dim, self.dtype),
         )
 
     def to_json(self) -> dict[str, object]:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ptgc.errors import BundleError
+from ptgc.spec.engine import Engine
 from ptgc.spec.kv_cache import LayerState
+from ptgc.spec.packed import Packed
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.ports import Port
 from ptgc.spec.shapes import ShapePlan
@@ -152,16 +154,20 @@ class Manifest:
     """Every file but the manifest itself and the builds."""
     tokenizer: str | None = None
     """The folder of the tokenizer, or None where only token ids go in and out."""
+    drafter_tokenizer: str | None = None
+    """The folder of the drafter's own tokenizer, where drafts are encoded again; None otherwise."""
     reference: str | None = None
     """The file of reference texts."""
     features: tuple[str, ...] = ()
     """What a reader must understand."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """Where the bundle came from."""
+    packed: Packed | None = None
+    """What was left out, where the bundle was packed."""
 
     def to_json(self) -> dict[str, Any]:
         """The whole document."""
-        return {
+        document = {
             "schema_version": SCHEMA_VERSION,
             "min_runtime": MIN_RUNTIME,
             "features": sorted(self.features),
@@ -171,10 +177,12 @@ class Manifest:
             "model": self.model.to_json(),
             "roles": {name: role.to_json() for name, role in self.roles.items()},
             "tokenizer": self.tokenizer,
+            "drafter_tokenizer": self.drafter_tokenizer,
             "reference": self.reference,
             "provenance": self.provenance,
             "files": [entry.to_json() for entry in self.files],
         }
+        return document if self.packed is None else document | {"packed": self.packed.to_json()}
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> Manifest:
@@ -185,9 +193,11 @@ class Manifest:
             roles={name: Role.from_json(role) for name, role in data["roles"].items()},
             files=tuple(FileEntry(**entry) for entry in _only(data["files"], ("path", "size", "sha256"))),
             tokenizer=data["tokenizer"],
+            drafter_tokenizer=data.get("drafter_tokenizer"),
             reference=data["reference"],
             features=tuple(data["features"]),
             provenance=data["provenance"],
+            packed=Packed.from_json(data["packed"]) if "packed" in data else None,
         )
 
 
@@ -217,6 +227,10 @@ class BuildManifest:
     """Bytes of weights in the prepared graphs."""
     engine_options: dict[str, dict[str, str]] = field(default_factory=dict)
     """Settings, by role, that its engine is loaded with."""
+    engines: tuple[Engine, ...] = ()
+    """Engines that were compiled ahead of time; none where the library compiles while it loads."""
+    compute_capabilities: tuple[str, ...] = ()
+    """GPU generations that the engines were compiled for; none where that does not apply."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """Versions and options of the build."""
 
@@ -235,6 +249,8 @@ class BuildManifest:
             "roles": {name: role.to_json() for name, role in self.roles.items()},
             "weight_bytes": self.weight_bytes,
             "engine_options": self.engine_options,
+            "engines": [engine.to_json() for engine in self.engines],
+            "compute_capabilities": list(self.compute_capabilities),
             "bundle_sha256": self.bundle_sha256,
             "provenance": self.provenance,
             "files": [entry.to_json() for entry in self.files],
@@ -255,6 +271,8 @@ class BuildManifest:
             sequence=data["sequence"],
             weight_bytes=data["weight_bytes"],
             engine_options=data["engine_options"],
+            engines=tuple(Engine.from_json(engine) for engine in data.get("engines", ())),
+            compute_capabilities=tuple(data.get("compute_capabilities", ())),
             provenance=data["provenance"],
         )
 

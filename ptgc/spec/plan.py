@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ptgc.spec.acceptance import AcceptanceRule
-from ptgc.spec.canvas import CanvasPlan
+from ptgc.spec.canvas import CanvasPlan, Unmasking
 from ptgc.spec.edit import EditPlan
-from ptgc.spec.one_shot import OneShotPlan
+from ptgc.spec.one_shot import OneShotPath, OneShotPlan
 from ptgc.spec.strategy import DrafterKind, DrafterVocabulary, Loop, NgramMatch, Strategy
 from ptgc.spec.tree import TreeSpec
 
@@ -138,3 +138,34 @@ def draft_model(
     """
     drafter = DrafterPlan(DrafterKind.MODEL, num_draft_tokens, vocabulary=vocabulary)
     return DecodePlan(Strategy.DRAFT_MODEL, drafter, acceptance, TreeSpec.chain(num_draft_tokens))
+
+
+def masked_diffusion(
+    mask_token_id: int, num_steps: int = 16, threshold: float | None = None, block_length: int = 0
+) -> DecodePlan:
+    """Masked positions of a canvas are filled a few a round, the most confident first.
+
+    Source: MaskGIT, arXiv 2202.04200, section 3.2; LLaDA, arXiv 2502.09992, appendix B; Fast-dLLM, arXiv 2505.22618.
+    """
+    unmasking = Unmasking.CONFIDENCE if threshold is None else Unmasking.THRESHOLD
+    canvas = CanvasPlan(mask_token_id, num_steps, unmasking, threshold or 0.0, block_length)
+    return DecodePlan(Strategy.MASKED_DIFFUSION, canvas=canvas)
+
+
+def ctc(blank_token_id: int, upsampling: int) -> DecodePlan:
+    """One run over several rows for each token of the source; repeats and blanks are dropped.
+
+    Source: Libovicky and Helcl, arXiv 1811.04719, section 3.
+    """
+    return DecodePlan(Strategy.CTC, one_shot=OneShotPlan(OneShotPath.CTC, blank_token_id, upsampling))
+
+
+def levenshtein(
+    placeholder_token_id: int, bos_token_id: int, eos_token_id: int, pad_token_id: int, max_rounds: int = 10
+) -> DecodePlan:
+    """Tokens are deleted, placeholders inserted and filled, until nothing changes.
+
+    Source: Gu et al., arXiv 1905.11006, section 3.
+    """
+    edit = EditPlan(max_rounds, placeholder_token_id, bos_token_id, eos_token_id, pad_token_id)
+    return DecodePlan(Strategy.LEVENSHTEIN, edit=edit)

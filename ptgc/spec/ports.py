@@ -101,6 +101,8 @@ THRESHOLD = Port("threshold", DType.FLOAT32, (BATCH,))
 OUTPUT_IDS = Port("output_ids", DType.INT64, (BATCH, CANVAS_LENGTH))
 OUTPUT_LENGTHS = Port("output_lengths", DType.INT64, (BATCH,))
 OUTPUT_MASK = Port("output_mask", DType.BOOL, (BATCH, CANVAS_LENGTH))
+# confidence[b, t]: the probability of the likeliest token at position t.
+CONFIDENCE = Port("confidence", DType.FLOAT32, (BATCH, CANVAS_LENGTH))
 
 NEXT_IDS = Port("next_ids", DType.INT64, (BATCH, NUM_LOGITS))
 TOP_K = 8

@@ -16,8 +16,8 @@ from typing import Any
 from ptgc.compiler.build import BuildOptions, build
 from ptgc.compiler.stage import Stage
 from ptgc.exporters import bundle_writer
-from ptgc.exporters.reference_texts import reference_texts
-from ptgc.exporters.target import trace_target
+from ptgc.exporters.references import reference_of
+from ptgc.exporters.roles import RoleSource, trace_role
 from ptgc.spec.bundle import open_bundle
 from ptgc.spec.plan import ngram
 from tests.models import tiny_model
@@ -63,9 +63,9 @@ def killed_after(changes: int, job: Callable[[], object]) -> bool:
 def run_export(bundle: Path) -> int:
     """Tracing touches no file of the bundle and PyTorch does not like to be forked, so it is done once, before."""
     model = tiny_model("llama")
-    traced, texts = trace_target(model), reference_texts(model, None)
-    bundle_writer.trace_target = lambda _: traced
-    bundle_writer.reference_texts = lambda *_: texts
+    traced, texts = trace_role(RoleSource("target", model, ngram())), reference_of({"target": model}, ngram(), None)
+    bundle_writer.trace_role = lambda _: traced
+    bundle_writer.reference_of = lambda *_: texts
     kills = 0
     while killed_after(kills, lambda: bundle_writer.export({"target": model}, ngram(), bundle)):
         kills += 1

@@ -225,7 +225,7 @@ def test_the_version_is_that_of_the_package() -> None:
     assert run("--version").stdout.strip() == f"ptgc {ptgc.__version__}"
 
 
-@pytest.mark.parametrize("command", ["export", "build", "run", "check", "inspect", "demo"])
+@pytest.mark.parametrize("command", ["export", "build", "run", "bench", "check", "inspect", "pack", "demo"])
 def test_every_command_has_help(command: str) -> None:
     result = run(command, "--help")
     assert result.exit_code == 0

@@ -14,10 +14,13 @@ from ptgc.compiler.graph_session import GraphSession
 from ptgc.exporters.target import TracedTarget, trace_target
 from ptgc.graphs.piece import MODULE_KEY
 from ptgc.graphs.storage import save, serialize
+from ptgc.spec.bundle import open_bundle
 from ptgc.spec.manifest import Role
 from ptgc.spec.tree import TreeSpec
-from tests.models import FAMILIES, prompt, tiny_model
+from tests.bundles import tiny_bundle
+from tests.models import FAMILIES, MORE_FAMILIES, prompt, tiny_model
 
+ROPES = ("linear", "dynamic", "yarn", "longrope", "llama3")
 TREE = TreeSpec((-1, 0, 0, 1, 1, 2, 3, 3))
 
 
@@ -27,11 +30,10 @@ def _traced(family: str) -> TracedTarget:
 
 
 @pytest.fixture
-def session(family: str, tmp_path: Path) -> GraphSession:
-    traced = _traced(family)
-    save(traced.model, tmp_path, "target")
-    role = Role("target.onnx", traced.inputs, traced.outputs, traced.states)
-    return GraphSession(tmp_path / "target.onnx", role, capacity=96)
+def session(family: str, place: Path) -> GraphSession:
+    bundle = open_bundle(tiny_bundle(place, family))
+    role = bundle.manifest.roles["target"]
+    return GraphSession(bundle.path / role.graph, role, capacity=96)
 
 
 @torch.no_grad()
@@ -44,20 +46,22 @@ def _tree_logits(family: str, prefix: list[int], nodes: list[int], tree: TreeSpe
     whole[past:, :past] = True
     whole[past:, past:] = torch.tensor(tree.ancestors())
     positions = torch.tensor([*range(past), *(past + depth for depth in tree.depths)])
-    window = getattr(model.config, "sliding_window", None)
-    if window:
-        whole &= positions[:, None] - positions[None] < window
-    bias = torch.where(whole, 0.0, torch.finfo(torch.float32).min)[None, None]
+    near = positions[:, None] - positions[None] < (getattr(model.config, "sliding_window", None) or past + count)
+    masks = {
+        kind: torch.where(seen, 0.0, torch.finfo(torch.float32).min)[None, None]
+        for kind, seen in (("full_attention", whole), ("sliding_attention", whole & near))
+    }
+    several = len(set(getattr(model.config, "layer_types", None) or ())) > 1
     out = model(
         input_ids=torch.tensor([prefix + nodes]),
-        attention_mask=bias,
+        attention_mask=masks if several else masks["sliding_attention"],
         position_ids=positions[None],
         use_cache=False,
     )
     return out.logits[0, past:].numpy()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", FAMILIES + MORE_FAMILIES)
 def test_a_tree_over_a_prefix_gives_the_logits_of_pytorch(family: str, session: GraphSession) -> None:
     prefix, nodes = prompt(37), prompt(8, seed=1)
     session.prefill(prefix, chunk=16)
@@ -66,13 +70,27 @@ def test_a_tree_over_a_prefix_gives_the_logits_of_pytorch(family: str, session: 
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_norms_attention_and_rotary_are_standard_operators(family: str) -> None:
-    graph = _traced(family).model.graph
+def test_norms_attention_and_rotary_are_standard_operators(family: str, place: Path) -> None:
+    graph = ir.load(tiny_bundle(place, family) / "graphs" / "target.onnx").graph
     types = [node.op_type for node in graph]
     assert {node.domain for node in graph} == {""}
     assert types.count("Attention") == 3 and types.count("TensorScatter") == 6
     assert types.count("RotaryEmbedding") == (0 if family == "gpt2" else 6)
     assert types.count("LayerNormalization" if family == "gpt2" else "RMSNormalization") >= 7
+
+
+@pytest.mark.parametrize("family", ["gemma2", "gemma3", "phi3", "cohere", "cohere2"])
+def test_norms_with_an_offset_and_other_rotations_are_standard_operators_too(family: str, place: Path) -> None:
+    graph = ir.load(tiny_bundle(place, family) / "graphs" / "target.onnx").graph
+    types = [node.op_type for node in graph]
+    rotated_layers = 1 if family == "cohere2" else 2  # its full layers have no positions
+    assert types.count("RotaryEmbedding") == 2 * rotated_layers
+    assert types.count("RMSNormalization") >= (0 if "cohere" in family else 5)
+
+
+def test_a_text_ends_where_rotary_frequencies_change(place: Path) -> None:
+    contexts = {name: open_bundle(tiny_bundle(place, f"llama-{name}")).manifest.model.context_length for name in ROPES}
+    assert contexts == {"linear": 1024, "dynamic": 1024, "yarn": 1024, "llama3": 1024, "longrope": 640}
 
 
 def test_every_node_knows_its_module() -> None:

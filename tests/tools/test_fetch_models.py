@@ -234,6 +234,7 @@ def test_list_names_every_model(capsys: pytest.CaptureFixture[str]) -> None:
         "smollm2-135m-instruct",
         "stories15m",
         "tinyllama-1.1b-chat",
+        "rxnfp-bert-pretrained",
     ]
 
 

@@ -14,17 +14,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from build_choice import builds_here, newest_build, note_missing_costs, parse_precisions, precision_of
-from engine_worker import Mode
-from figures import Spread
-from host_cost import HostRun, measure_host_run, summarize_host_runs
+from build_choice import builds_here, newest_build, parse_precisions
+from host_cost import HostRun, Mode, measure_host_run, summarize_host_runs
 from host_table import print_tables
-from prompt_set import CODE_EDIT, PromptSet, read_prompts
-from provenance import provenance
-from report_output import check_report, positive, progress_bar, report_errors, result_console, write_report
+from report_output import positive, report_errors, result_console
 from rich.console import Console
-from worker_process import EngineWorker
 
+from ptgc.bench.bench import note_missing_costs
+from ptgc.bench.contestants import precision_of
+from ptgc.bench.figures import Spread
+from ptgc.bench.prompt_set import PromptSet, prompt_file, read_prompts
+from ptgc.bench.provenance import machine, provenance
+from ptgc.bench.report_file import check_report, progress_bar, write_report
+from ptgc.bench.worker_process import EngineWorker
 from ptgc.errors import BundleError
 from ptgc.runtime import Generator
 from ptgc.spec.bundle import Build, Bundle, open_bundle
@@ -53,7 +55,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--bundle", type=Path, required=True, help="bundle with builds")
     parser.add_argument("--build", action="append", help="which, again for more (default: newest of --precision)")
     parser.add_argument("--precision", default=",".join(PRECISIONS), help="with commas (default: %(default)s)")
-    parser.add_argument("--prompts", type=Path, default=CODE_EDIT, help="default: prompts/code-edit.jsonl")
+    parser.add_argument("--prompts", default="code-edit", help="a set or a file (default: %(default)s)")
     parser.add_argument("--num-prompts", type=positive, default=5, help="the first so many (default: %(default)s)")
     parser.add_argument("--max-new-tokens", type=positive, default=96, help="of each text (default: %(default)s)")
     parser.add_argument("--threads", type=positive, default=2, help="of the engine (default: %(default)s)")
@@ -69,13 +71,14 @@ def measure(options: argparse.Namespace, arguments: Sequence[str]) -> dict[str, 
     """All parts, one after the other."""
     check_report(options.report)
     bundle = open_bundle(options.bundle)
-    prompts = read_prompts(options.prompts, bundle, options.num_prompts)
+    prompts = read_prompts(prompt_file(options.prompts), bundle, options.num_prompts)
     builds = choose_builds(bundle, options, prompts.longest + max(options.max_new_tokens, MEMORY_TOKENS))
     notes = Console(stderr=True, highlight=False)
     pair = capacity_pair(bundle, options, notes)
     report: dict[str, Any] = {
         "benchmark": "host",
-        "provenance": provenance(SCRIPT, arguments, bundle, options.threads),
+        "machine": machine(),
+        "provenance": provenance(["python", SCRIPT], arguments, bundle, options.threads),
         "settings": {"prompts": prompts.to_json(), "max_new_tokens": options.max_new_tokens},
         "builds": {},
     }
@@ -190,14 +193,14 @@ def measure_capacity(
 
 def measure_loads(build: Build, bundle: Bundle, prompts: PromptSet, options: argparse.Namespace) -> dict[str, Any]:
     """Loads in fresh processes; the first one also writes some text."""
-    command = ["ptgc", str(bundle.path), build.manifest.id, "--threads", str(options.threads)]
+    settings = {"bundle": str(bundle.path), "build": build.manifest.id, "num_threads": options.threads}
     ready, starts, memory = [], [], {}
     for load in range(options.loads):
-        with EngineWorker(build.manifest.id, command) as worker:
+        with EngineWorker(build.manifest.id, "ptgc", settings) as worker:
             ready.append(worker.ready)
             starts.append(worker.start_seconds)
             if load == 0:
-                worker.generate(prompts.prompts[0].ids, MEMORY_TOKENS, Mode.NGRAM.value)
+                worker.generate(prompts.prompts[0].ids, MEMORY_TOKENS, Mode.DRAFTS.value)
                 memory = worker.memory()
     return {
         "load_seconds": Spread.of(one["load_seconds"] for one in ready).to_json(),

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-from rich.console import Console
-
+from ptgc.bench.contestants import precision_of
 from ptgc.errors import BundleError, UsageError
-from ptgc.runtime.costs import read_costs
 from ptgc.spec.bundle import Build, Bundle
 
 DEVICE = "cpu"
@@ -43,40 +41,6 @@ def newest_build(bundle: Bundle, precision: str, min_length: int) -> Build:
             f"{make} --max-length {min_length}",
         )
     return holding[-1]
-
-
-def newest_builds(bundle: Bundle, precisions: Sequence[str], min_length: int) -> dict[str, Build]:
-    """The newest build of each precision.
-
-    Raises:
-        BundleError: Precisions without one; all of them are named.
-    """
-    found, problems = {}, []
-    for precision in precisions:
-        try:
-            found[precision] = newest_build(bundle, precision, min_length)
-        except BundleError as error:
-            problems.append(error)
-    if problems:
-        raise BundleError("\n".join(error.message for error in problems), "\n".join(error.action for error in problems))
-    return found
-
-
-def note_missing_costs(build: Build, num_threads: int, notes: Console) -> None:
-    """Say that draft lengths will be guessed, where the build was not measured with so many threads."""
-    if read_costs(build, num_threads) is None:
-        notes.print(
-            f"Build '{build.manifest.id}' was not measured here with {num_threads} threads, so draft lengths are "
-            f"guessed. Measure it: ptgc build {build.path.parent.parent} --id {build.manifest.id} "
-            f"--stage compile --num-threads {num_threads}",
-            markup=False,
-            soft_wrap=True,
-        )
-
-
-def precision_of(build: Build) -> str:
-    """Its precision, or precisions where its roles differ."""
-    return ",".join(sorted(set(build.manifest.precision.values())))
 
 
 def parse_precisions(text: str, known: Iterable[str]) -> list[str]:

@@ -5,17 +5,25 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from enum import Enum
 from statistics import median
 from typing import Any
 
-from engine_worker import Mode
-from figures import Spread
-from prompt_set import Prompt
-
+from ptgc.bench.figures import Spread
+from ptgc.bench.prompt_set import Prompt
 from ptgc.runtime import _core
 
 BARE_RUNS = 8
 """Bare runs of every width before a text, and as many after it."""
+
+
+class Mode(str, Enum):
+    """How a text is written."""
+
+    PLAIN = "plain"
+    """One token a round."""
+    DRAFTS = "drafts"
+    """With the bundle's strategy."""
 
 
 @dataclass(frozen=True)

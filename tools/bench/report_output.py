@@ -1,23 +1,18 @@
-"""What the benchmarks share with their terminal: options, errors, progress, reports."""
+"""What the scripts share with their terminal: options, errors, where tables go."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ptgc.errors import PtgcError, StorageError
+from ptgc.errors import PtgcError
 
 _WIDTH = 120
-_OTHER = "Name another file with --report."
 
 
 @dataclass
@@ -48,55 +43,6 @@ def report_errors() -> Iterator[ExitStatus]:
 def result_console() -> Console:
     """Where tables go: stdout, as wide as they need where that is no terminal."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
-
-
-@contextmanager
-def progress_bar(console: Console, title: str, total: int) -> Iterator[Callable[[], None]]:
-    """A callable that counts a step; shows a bar on a terminal, and a line now and then elsewhere."""
-    if not console.is_terminal:
-        yield _line_counter(console, title, total)
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, refresh_per_second=1) as progress:
-        task = progress.add_task(title, total=total)
-        yield lambda: progress.advance(task)
-
-
-def _line_counter(console: Console, title: str, total: int) -> Callable[[], None]:
-    done = 0
-    step = max(1, total // 10)
-
-    def advance() -> None:
-        nonlocal done
-        done += 1
-        if done % step == 0 or done == total:
-            console.print(f"{title}: {done} of {total}", markup=False)
-
-    return advance
-
-
-def check_report(path: Path | None) -> None:
-    """Find out before measuring whether the report can be written.
-
-    Raises:
-        StorageError: Its folder is missing, or it is a folder itself.
-    """
-    if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-        raise StorageError(f"Cannot write the report {path}: no such folder, or a folder itself.", _OTHER)
-
-
-def write_report(report: dict[str, Any], path: Path | None) -> None:
-    """Write the JSON report, if a file was named.
-
-    Raises:
-        StorageError: It cannot be written.
-    """
-    if path is None:
-        return
-    try:
-        path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise StorageError(f"Cannot write the report {path}: {error}.", _OTHER) from error
 
 
 def positive(text: str) -> int:

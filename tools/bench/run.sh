@@ -1,18 +1,54 @@
 #!/usr/bin/env bash
-# Exports, builds and measures a model: tools/bench/run.sh MODEL FOLDER
+# Exports, builds and measures: tools/bench/run.sh PART FOLDER
+#   copies   SmolLM2-135M, n-gram, every precision, beside transformers and onnxruntime-genai
+#   pair     TinyLlama-1.1B with stories15M as its drafter, on stories
+#   small    what ptgc costs around its engines, also where they are small
 set -euo pipefail
-model=$1 folder=$2
+part=$1 folder=$2
 cd "$(dirname "$0")/../.."
 mkdir -p "$folder"
-[ -d "$folder/ngram" ] || ptgc export "$model" -o "$folder/ngram" --strategy ngram
-[ -d "$folder/plain" ] || ptgc export "$model" -o "$folder/plain" --strategy autoregressive
-for length in 4096 544; do
-  ptgc build "$folder/ngram" --precision int8 --max-length $length --num-threads 2 --replace
-done
-for precision in float32 int8 int4; do
-  ptgc build "$folder/ngram" --precision $precision --num-threads 2 --replace
-  ptgc build "$folder/plain" --precision $precision --num-threads 2 --replace
-done
-python tools/bench/bench_genai.py --bundle "$folder/ngram" --plain-bundle "$folder/plain" --model "$model" \
-  --repeats 2 --report "$folder/genai.json"
-python tools/bench/bench_host.py --bundle "$folder/ngram" --report "$folder/host.json"
+threads=2 precisions="float32 int8 int4"
+fetch() { python tools/fetch_models.py "$1" | tail -n 1; }
+builds() { echo "onnxruntime-cpu-float32,onnxruntime-cpu-int8,onnxruntime-cpu-int4"; }
+export_bundle() { [ -d "$1" ] || ptgc export "$2" -o "$1" "${@:3}"; }
+build_all() { for precision in $precisions; do ptgc build "$1" --precision $precision --num-threads $threads --replace; done; }
+
+case $part in
+copies)
+  model=$(fetch smollm2-135m-instruct)
+  export_bundle "$folder/ngram" "$model" --strategy ngram
+  export_bundle "$folder/plain" "$model" --strategy autoregressive
+  build_all "$folder/ngram"
+  build_all "$folder/plain"
+  ptgc bench "$folder/ngram" --build "$(builds)" --plain-bundle "$folder/plain" --model "$model" \
+    --num-threads $threads --repeats 1 --report "$folder/copies.json"
+  ;;
+pair)
+  model=$(fetch tinyllama-1.1b-chat) drafter=$(fetch stories15m)
+  export_bundle "$folder/pair" "$model" --strategy draft-model --drafter "$drafter"
+  for precision in $precisions; do
+    peers=transformers,onnxruntime-genai
+    [ $precision = float32 ] && peers=onnxruntime-genai # five copies of 4.4 GB would not fit into 24 GB
+    ptgc build "$folder/pair" --precision $precision --num-threads $threads --replace
+    ptgc bench "$folder/pair" --build onnxruntime-cpu-$precision --prompts story --against $peers --model "$model" \
+      --drafter "$drafter" --num-threads $threads --repeats 1 --report "$folder/pair-$precision.json"
+  done
+  ;;
+small)
+  model=$(fetch smollm2-135m-instruct)
+  export_bundle "$folder/ngram" "$model" --strategy ngram
+  for length in 4096 544; do
+    ptgc build "$folder/ngram" --precision int8 --max-length $length --num-threads $threads --replace
+  done
+  build_all "$folder/ngram"
+  python tools/bench/bench_host.py --bundle "$folder/ngram" --threads $threads --report "$folder/host.json"
+  export_bundle "$folder/stories15m" "$(fetch stories15m)" --strategy ngram
+  ptgc build "$folder/stories15m" --precision int8 --num-threads $threads --replace
+  python tools/bench/bench_host.py --bundle "$folder/stories15m" --precision int8 --prompts story --num-prompts 6 \
+    --repeats 6 --max-new-tokens 160 --threads $threads --report "$folder/host-small.json"
+  ;;
+*)
+  sed -n '2,5s/^# //p' "$0" >&2
+  exit 2
+  ;;
+esac

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import onnx_ir as ir
 
 from ptgc.errors import BuildError
+from ptgc.spec.bundle import Build
+from ptgc.spec.engine import Engine
 from ptgc.spec.manifest import Role
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.shapes import ShapePlan
+
+Progress = Callable[[str], None]
+"""Called with what is being done, for whoever watches."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,8 @@ class Backend(ABC):
     """Kinds of device that builds can be made for."""
     precisions: Sequence[str]
     """Weight precisions, the default first."""
+    compiles_ahead = False
+    """Whether engines are files that `compile` makes; otherwise the library compiles while it loads."""
 
     @abstractmethod
     def version(self) -> str:
@@ -51,6 +59,35 @@ class Backend(ABC):
     @abstractmethod
     def prepare(self, model: ir.Model, role: Role, plan: DecodePlan, shapes: ShapePlan, precision: str) -> PreparedRole:
         """Lower and quantise a canonical graph; `model` is consumed."""
+
+    def compile(
+        self, build: Build, folder: Path, capabilities: Sequence[str], progress: Progress
+    ) -> tuple[Engine, ...]:
+        """Make the engines of a prepared build; only where `compiles_ahead`.
+
+        Args:
+            build: The prepared build.
+            folder: A copy of its files, into which the engines go.
+            capabilities: Compute capabilities to compile for; empty for the library's own choice.
+            progress: Called with each step.
+
+        Raises:
+            BuildError: The compiler refuses a graph.
+        """
+        raise NotImplementedError
+
+    def check_capabilities(self, capabilities: Sequence[str]) -> None:
+        """Refuse compute capabilities that this backend does not compile for.
+
+        Raises:
+            BuildError: Naming those that it takes.
+        """
+        if capabilities:
+            raise BuildError(
+                f"Backend '{self.name}' compiles no GPU engines ahead of time; --compute-capability is "
+                f"{','.join(capabilities)}.",
+                "Leave it out, or build with --backend tensorrt-rtx.",
+            )
 
     def check(self, device: str, precision: str) -> None:
         """Refuse what this backend does not have.

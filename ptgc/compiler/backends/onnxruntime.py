@@ -19,7 +19,6 @@ from ptgc.compiler.quantize import FORMATS, QuantizeWeightsPass
 from ptgc.errors import BackendError
 from ptgc.graphs.passes.normalize_linear import NormalizeLinearPass
 from ptgc.graphs.passes.set_float_type import SetFloatTypePass
-from ptgc.spec import ports
 from ptgc.spec.manifest import Role
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.ports import DType, Port
@@ -64,8 +63,8 @@ class OnnxRuntimeBackend(Backend):
         _drop_outputs(model.graph)
         PackProjectionsPass()(model)
         rounds_activations = precision in FORMATS
-        pad_single_row = rounds_activations and plan.tree.num_nodes > 1
-        if self._is_chain_of_one(plan, shapes.batch):
+        pad_single_row = rounds_activations and plan.tree.num_nodes > 1 and bool(role.states)
+        if role.states and not role.cross_states and self._is_chain_of_one(plan, shapes.batch):
             LowerAttentionPass(role.states, max(shapes.kv_capacities), pad_single_row=pad_single_row)(model)
         elif pad_single_row:
             PadSingleRowPass()(model)
@@ -93,6 +92,7 @@ def _in_float32(role: Role) -> Role:
         inputs=tuple(widen(port) for port in role.inputs),
         outputs=tuple(widen(port) for port in role.outputs),
         states=tuple(replace(s, dtype=DType.FLOAT32) if s.dtype in _HALF else s for s in role.states),
+        cross_states=tuple(replace(s, dtype=DType.FLOAT32) if s.dtype in _HALF else s for s in role.cross_states),
     )
 
 
@@ -105,7 +105,6 @@ def _drop_outputs(graph: ir.Graph) -> None:
 def _ports_of(graph: ir.Graph, role: Role) -> Role:
     """The role with the ports that the lowered graph still has."""
     names = {value.name for value in (*graph.inputs, *graph.outputs)}
-    assert ports.INPUT_IDS.name in names
     return replace(
         role,
         inputs=tuple(port for port in role.inputs if port.name in names),

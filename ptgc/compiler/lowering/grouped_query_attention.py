@@ -131,8 +131,10 @@ class LowerAttentionPass(ir.passes.InPlacePass):
         query_in, key_in = turned.inputs[0], turned_key.inputs[0]
         if not same or interleaved or query_in is None or key_in is None:
             return None, query, key
-        if query_in.shape is None or not isinstance(query_in.shape[3], int) or query_in.shape[3] % 16:
-            return None, query, key  # the operator rotates heads of a multiple of 16 only
+        if query_in.shape is None or not isinstance(query_in.shape[3], int):
+            return None, query, key
+        if (turned.attributes.get_int("rotary_embedding_dim", 0) or query_in.shape[3]) % 16:
+            return None, query, key  # the operator rotates multiples of 16 only, of the whole head or of its first part
         return self._table(graph, cos, sin), query_in, key_in
 
     def _table(self, graph: ir.Graph, cos: ir.Value, sin: ir.Value) -> _Rotary:
@@ -202,14 +204,22 @@ def _as_rows(piece: Piece, heads: ir.Value) -> ir.Value:
 
 
 def _replace_output(attention: ir.Node, rows: ir.Value, width: int) -> None:
-    """The operator gives rows; the standard one gave heads, which were transposed and reshaped into rows."""
+    """The operator gives rows; the standard one gave heads, which most models transpose and reshape into rows."""
     heads = attention.outputs[0]
     transpose = only_user(heads, "Transpose")
     reshape = only_user(transpose.outputs[0], "Reshape") if transpose is not None else None
-    assert transpose is not None and reshape is not None, "attend() transposes, and every model then reshapes"
-    old = reshape.outputs[0]
-    assert old.shape is not None and old.shape[-1] == width
-    take_place(rows, old)
+    old = reshape.outputs[0] if reshape is not None else None
+    if old is not None and old.shape is not None and len(old.shape) == 3 and old.shape[-1] == width:
+        take_place(rows, old)
+        return
+    # A model that gates, normalises or cuts its heads first has them as the standard operator gave them.
+    assert heads.shape is not None
+    count, size = heads.shape[1], heads.shape[3]
+    assert isinstance(count, int) and isinstance(size, int)
+    piece = Piece(attention.metadata_props.get(MODULE_KEY, ""))
+    split = piece.op("Reshape", rows, piece.constant([0, 0, count, size]))
+    take_place(piece.op("Transpose", split, perm=list(_HEADS_FIRST)), heads)
+    piece.insert_before(attention)
 
 
 def _drop_unused_inputs(graph: ir.Graph) -> None:

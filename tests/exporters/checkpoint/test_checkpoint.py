@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import BertConfig, BertForMaskedLM, dynamic_module_utils
+from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, dynamic_module_utils
 
 from ptgc.errors import CheckpointError
 from ptgc.exporters.checkpoint.checkpoint import open_checkpoint
+from ptgc.exporters.checkpoint.task import Task
 from tests.exporters.checkpoint.gguf_writing import logits, write_model
 from tests.models import tiny_model
 
@@ -151,17 +152,26 @@ def test_unfinished_downloads_are_an_error(directory: Path, name: str) -> None:
         open_checkpoint(directory)
 
 
-def test_encoder_is_refused_by_its_architecture(tmp_path: Path) -> None:
-    config = BertConfig(vocab_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
-    BertForMaskedLM(config).save_pretrained(tmp_path)
-    with pytest.raises(CheckpointError, match=r"BertForMaskedLM, is not a causal language model"):
+_BERT = BertConfig(vocab_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
+
+
+def test_classifier_is_refused_by_its_architecture(tmp_path: Path) -> None:
+    BertForSequenceClassification(_BERT).save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=r"BertForSequenceClassification, is not a causal language model"):
         open_checkpoint(tmp_path)
+
+
+def test_masked_language_model_is_known_by_its_architecture(tmp_path: Path) -> None:
+    BertForMaskedLM(_BERT).save_pretrained(tmp_path)
+    checkpoint = open_checkpoint(tmp_path)
+    assert checkpoint.task is Task.MASKED_LM
+    assert isinstance(checkpoint.load_model(), BertForMaskedLM)
 
 
 def test_model_without_named_architecture_goes_by_its_type(directory: Path) -> None:
     assert open_checkpoint(_edit(directory, architectures=None)).load_model()
-    with pytest.raises(CheckpointError, match="'t5', is not a causal"):
-        open_checkpoint(_edit(directory, architectures=None, model_type="t5"))
+    with pytest.raises(CheckpointError, match="'vit', is not a causal"):
+        open_checkpoint(_edit(directory, architectures=None, model_type="vit"))
 
 
 def test_code_of_the_checkpoint_runs_only_when_trusted(

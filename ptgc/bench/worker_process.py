@@ -1,4 +1,4 @@
-"""EngineWorker: the other side of engine_worker.py."""
+"""EngineWorker: the other side of worker.py."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from types import TracebackType
 from typing import Any, final
 
 from ptgc.errors import BackendError
 
-_SCRIPT = Path(__file__).with_name("engine_worker.py")
-_QUIET = {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1"}
+_MODULE = "ptgc.bench.worker"
+_QUIET = {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 _SHOWN_LINES = 5
 
 
@@ -27,18 +26,19 @@ class EngineWorker:
 
     Args:
         name: What to call it in messages.
-        arguments: Of engine_worker.py.
+        engine: Which engine; a name of worker.ENGINES.
+        settings: The arguments of that engine.
 
     Raises:
         BackendError: The engine could not be loaded.
     """
 
-    def __init__(self, name: str, arguments: Sequence[str]) -> None:
+    def __init__(self, name: str, engine: str, settings: Mapping[str, Any]) -> None:
         self.name = name
         self._log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed in close
         start = time.perf_counter()
         self._process = subprocess.Popen(
-            [sys.executable, str(_SCRIPT), *arguments],
+            [sys.executable, "-m", _MODULE, engine, json.dumps(dict(settings))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

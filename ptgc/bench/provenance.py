@@ -17,34 +17,40 @@ PACKAGES = ("ptgc", "onnxruntime", "onnxruntime-genai", "numpy", "tokenizers", "
 _FEATURES = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm", "sve")
 
 
-def provenance(script: str, arguments: Sequence[str], bundle: Bundle, num_threads: int) -> dict[str, Any]:
+def provenance(program: Sequence[str], arguments: Sequence[str], bundle: Bundle, num_threads: int) -> dict[str, Any]:
     """What a report says about its making.
 
     Args:
-        script: Path of the script inside the source tree.
+        program: What was run: `ptgc bench`, or `python` and a script.
         arguments: Its command line.
         bundle: What was measured.
         num_threads: Threads of every engine.
     """
-    model, features = _processor()
     return {
-        "command": command(script, arguments),
+        "command": command(program, arguments),
         "date": datetime.now(timezone.utc).date().isoformat(),
-        "cpu": model,
-        "cpu_features": features,
-        "cores": num_cores(),
         "threads": num_threads,
-        "kernel": f"{platform.system()} {platform.release()}",
-        "load_average": [round(load, 2) for load in os.getloadavg()],
         "python": platform.python_version(),
         "packages": versions(PACKAGES),
         "bundle_sha256": bundle.sha256,
     }
 
 
-def command(script: str, arguments: Sequence[str]) -> str:
+def machine() -> dict[str, Any]:
+    """What figures were measured on, and how busy it was."""
+    model, features = _processor()
+    return {
+        "cpu": model,
+        "cpu_features": features,
+        "cores": num_cores(),
+        "kernel": f"{platform.system()} {platform.release()}",
+        "load_average": [round(load, 2) for load in os.getloadavg()],
+    }
+
+
+def command(program: Sequence[str], arguments: Sequence[str]) -> str:
     """The command line, every path reduced to its last name."""
-    return shlex.join(["python", script, *(without_folders(argument) for argument in arguments)])
+    return shlex.join([*program, *(without_folders(argument) for argument in arguments)])
 
 
 def without_folders(argument: str) -> str:

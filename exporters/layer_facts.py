@@ -1,0 +1,49 @@
+"""What a configuration says of a model's layers, in optimum's normalised spelling where it has the family."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from optimum.utils import NormalizedConfigManager
+from transformers import PreTrainedConfig
+
+
+@dataclass(frozen=True)
+class LayerFacts:
+    """Facts of a configuration; None is what it does not say."""
+
+    num_layers: int | None
+    """Decoder layers."""
+    kv_heads: int | None
+    """Heads of keys and values."""
+    head_dim: int | None
+    """Size of one head."""
+
+
+def layer_facts(config: PreTrainedConfig) -> LayerFacts:
+    """The facts of a text model's configuration.
+
+    Every family spells them differently (`n_layer`, `decoder_layers`, `num_hidden_layers` ...). Where optimum lacks the
+    family, only the number of layers is taken, from transformers' own name for it: what the layers are is then found
+    by running them.
+    """
+    text: Any = config.get_text_config(decoder=True)
+    try:
+        normalized = NormalizedConfigManager.get_normalized_config_class(text.model_type)(text)
+    except KeyError:
+        return LayerFacts(_number(text, "num_hidden_layers"), None, None)
+    heads = _number(normalized, "num_attention_heads")
+    head_dim, hidden_size = _number(normalized, "head_dim"), _number(normalized, "hidden_size")
+    if head_dim is None and heads and hidden_size:
+        head_dim = hidden_size // heads
+    return LayerFacts(
+        num_layers=_number(normalized, "num_layers"),
+        kv_heads=_number(normalized, "num_key_value_heads") or heads,
+        head_dim=head_dim,
+    )
+
+
+def _number(source: Any, name: str) -> int | None:
+    found = getattr(source, name, None)
+    return found if isinstance(found, int) else None

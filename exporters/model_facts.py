@@ -1,0 +1,63 @@
+"""What the loops must know of a model, read off its configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from ptgc.errors import ExportError
+from ptgc.exporters.rotary_frequencies import fixed_length
+from ptgc.spec.manifest import ModelFacts
+
+
+def facts_of(module: nn.Module, vocab_size: int | None = None) -> ModelFacts:
+    """The facts of a module whose `config` has the names that transformers uses.
+
+    Args:
+        module: Its config has `model_type`, `vocab_size` and `max_position_embeddings`, and may have
+            `eos_token_id`, `bos_token_id` and `decoder_start_token_id`.
+        vocab_size: Entries of the logits, where they are known; they may be padded.
+
+    Raises:
+        ExportError: Something is missing.
+    """
+    config = _text_config(module)
+    size = vocab_size or getattr(config, "vocab_size", None)
+    context = context_of(module)
+    if not isinstance(size, int) or context is None:
+        raise ExportError(
+            f"{type(module).__name__} has no config with vocab_size and max_position_embeddings.",
+            "Give it one, or say what the loops must know: export(..., model_facts=ModelFacts(...)).",
+        )
+    bos, start = (getattr(config, name, None) for name in ("bos_token_id", "decoder_start_token_id"))
+    return ModelFacts(
+        family=str(getattr(config, "model_type", type(module).__name__)),
+        vocab_size=size,
+        context_length=context,
+        eos_token_ids=eos_token_ids(module),
+        bos_token_id=bos if isinstance(bos, int) and 0 <= bos < size else None,
+        decoder_start_token_id=start if isinstance(start, int) and 0 <= start < size else None,
+    )
+
+
+def context_of(module: nn.Module) -> int | None:
+    """Positions for which one graph is the model; None where its configuration does not say how many there are."""
+    length = getattr(_text_config(module), "max_position_embeddings", None)
+    return min(length, fixed_length(module) or length) if isinstance(length, int) else None
+
+
+def eos_token_ids(module: nn.Module) -> tuple[int, ...]:
+    """Every id that ends a text, of the generation settings or of the configuration."""
+    found = getattr(getattr(module, "generation_config", None), "eos_token_id", None)
+    config = _text_config(module)
+    if found is None:
+        found = getattr(getattr(module, "config", None), "eos_token_id", None)
+    vocab_size = getattr(config, "vocab_size", 0)
+    ids = [found] if isinstance(found, int) else list(found or ())
+    return tuple(token for token in ids if 0 <= token < vocab_size)
+
+
+def _text_config(module: nn.Module) -> Any:
+    config: Any = getattr(module, "config", None)
+    return config.get_text_config() if hasattr(config, "get_text_config") else config

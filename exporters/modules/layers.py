@@ -1,0 +1,103 @@
+"""The layers that non-autoregressive transformers are made of."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn.functional import gelu, scaled_dot_product_attention
+
+
+class Attention(nn.Module):
+    """Attention of several heads to all rows that a mask shows.
+
+    Args:
+        hidden_size: Columns of a row.
+        num_heads: Divides them.
+    """
+
+    def __init__(self, hidden_size: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.q_proj, self.k_proj, self.v_proj, self.out_proj = (nn.Linear(hidden_size, hidden_size) for _ in range(4))
+
+    def forward(self, rows: Tensor, read: Tensor, mask: Tensor) -> Tensor:
+        """`[batch, rows, hidden]` from `read` `[batch, keys, hidden]`; mask bool `[batch, keys]`."""
+        query = self._heads(self.q_proj(rows))
+        key, value = self._heads(self.k_proj(read)), self._heads(self.v_proj(read))
+        shown = mask[:, None, None, :].expand(-1, 1, rows.shape[1], -1)
+        heads = scaled_dot_product_attention(query, key, value, shown)
+        out: Tensor = self.out_proj(heads.transpose(1, 2).flatten(2))
+        return out
+
+    def _heads(self, rows: Tensor) -> Tensor:
+        batch, count, size = rows.shape
+        return rows.view(batch, count, self.num_heads, size // self.num_heads).transpose(1, 2)
+
+
+class Layer(nn.Module):
+    """A transformer layer whose norms come first; with `reads`, it attends to a source as well.
+
+    Args:
+        hidden_size: Columns of a row.
+        num_heads: Heads of attention.
+        intermediate_size: Columns inside the feed-forward part.
+        reads: Whether it attends to an encoder's output.
+    """
+
+    def __init__(self, hidden_size: int, num_heads: int, intermediate_size: int, *, reads: bool) -> None:
+        super().__init__()
+        self.self_attn_norm, self.self_attn = nn.LayerNorm(hidden_size), Attention(hidden_size, num_heads)
+        if reads:
+            self.cross_attn_norm, self.cross_attn = nn.LayerNorm(hidden_size), Attention(hidden_size, num_heads)
+        self.mlp_norm = nn.LayerNorm(hidden_size)
+        self.up_proj = nn.Linear(hidden_size, intermediate_size)
+        self.down_proj = nn.Linear(intermediate_size, hidden_size)
+        self.reads = reads
+
+    def forward(
+        self, rows: Tensor, mask: Tensor, source: Tensor | None = None, source_mask: Tensor | None = None
+    ) -> Tensor:
+        """`[batch, rows, hidden]`; masks are bool `[batch, rows]` and `[batch, source_length]`."""
+        normed = self.self_attn_norm(rows)
+        rows = rows + self.self_attn(normed, normed, mask)
+        if self.reads:
+            rows = rows + self.cross_attn(self.cross_attn_norm(rows), source, source_mask)
+        out: Tensor = rows + self.down_proj(gelu(self.up_proj(self.mlp_norm(rows))))
+        return out
+
+
+class Encoder(nn.Module):
+    """Tokens of a source into rows that a decoder reads.
+
+    Args:
+        vocab_size: Of the source.
+        hidden_size: Columns of a row.
+        num_layers: Layers.
+        num_heads: Heads of attention.
+        intermediate_size: Columns inside the feed-forward parts.
+        max_positions: Longest source.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        hidden_size: int,
+        num_layers: int,
+        num_heads: int,
+        intermediate_size: int,
+        max_positions: int,
+    ) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(vocab_size, hidden_size)
+        self.embed_positions = nn.Embedding(max_positions, hidden_size)
+        self.layers = nn.ModuleList(
+            Layer(hidden_size, num_heads, intermediate_size, reads=False) for _ in range(num_layers)
+        )
+        self.norm = nn.LayerNorm(hidden_size)
+
+    def forward(self, input_ids: Tensor, encoder_attention_mask: Tensor) -> Tensor:
+        """`[batch, source_length, hidden]` of int64 and bool `[batch, source_length]`."""
+        rows = self.embed_tokens(input_ids) + self.embed_positions.weight[: input_ids.shape[1]]
+        for layer in self.layers:
+            rows = layer(rows, encoder_attention_mask)
+        out: Tensor = self.norm(rows)
+        return out

@@ -1,0 +1,238 @@
+"""Measuring a bundle: what takes part, the turns, and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ptgc.bench.checkpoint_files import check_origin, read_checkpoint
+from ptgc.bench.contestants import AUTOREGRESSIVE, Entrant, own_entrant, plain_entrant, precision_of
+from ptgc.bench.measuring import run_all, start_workers
+from ptgc.bench.options import BenchOptions
+from ptgc.bench.peers import PEERS, Peer, PeerTask
+from ptgc.bench.prompt_set import PromptSet, read_sets
+from ptgc.bench.provenance import machine, num_cores, provenance
+from ptgc.bench.report import summarize
+from ptgc.errors import BackendError, BundleError, UsageError
+from ptgc.runtime.costs import read_costs
+from ptgc.spec.bundle import Build, Bundle, open_bundle
+from ptgc.spec.strategy import Loop
+
+_DEVICE = "cpu"
+
+
+@dataclass(frozen=True)
+class Field:
+    """Everyone who takes part."""
+
+    entrants: list[Entrant]
+    """Engines, a process each."""
+    absent: list[dict[str, str]]
+    """Peers that do not take part, and why."""
+
+
+def bench(path: Path, options: BenchOptions, notes: Console) -> dict[str, Any]:
+    """Run a bundle's strategy, plain decoding and peers on the same prompts, in turns.
+
+    Args:
+        path: The bundle.
+        options: What to measure.
+        notes: Where progress goes.
+
+    Returns:
+        The report: `rows`, `machine`, `provenance` and more, and under `texts` every run.
+
+    Raises:
+        PtgcError: Options that contradict each other, a build that is missing or too short, a peer that was named
+            and is not installed, or an engine that fails.
+    """
+    check_options(options)
+    bundle = open_bundle(path)
+    sets = read_sets(options.prompts, bundle, options.num_prompts)
+    builds = choose_builds(bundle, options, sets)
+    threads = options.num_threads or num_cores()
+    before = machine()
+    with ExitStack() as stack:
+        taking_part = assemble(bundle, builds, options, sets, notes)
+        workers = start_workers(stack, taking_part.entrants)
+        prompts = [prompt for one in sets for prompt in one.prompts]
+        runs = list(run_all(workers, prompts, options.repeats, options.max_new_tokens, notes))
+        loads = {worker.name: worker.ready for worker in workers.values()}
+    return {
+        "benchmark": "bench",
+        **summarize(runs, {prompt.name: prompt.ids for prompt in prompts}),
+        "absent": taking_part.absent,
+        "machine": before,
+        "provenance": provenance(["ptgc", "bench"], options.arguments(path), bundle, threads),
+        "settings": _settings(options, sets, taking_part.entrants),
+        "loads": loads,
+        "texts": [run.to_json() for run in runs],
+    }
+
+
+def check_options(options: BenchOptions) -> None:
+    """Refuse what cannot be measured.
+
+    Raises:
+        UsageError: Naming every problem.
+    """
+    problems = []
+    if options.max_new_tokens < 2:
+        problems.append("--max-new-tokens is 1; the first token is prefill, so decoding needs 2 or more.")
+    named = options.against or ()
+    known = (AUTOREGRESSIVE, *PEERS)
+    unknown = [name for name in named if name not in known]
+    if unknown:
+        problems.append(f"--against has {', '.join(unknown)}; there are: {', '.join(known)}.")
+    if options.model is None and any(name in PEERS for name in named):
+        problems.append("Peers read the checkpoint that the bundle was exported from: name it with --model.")
+    if options.drafter is not None and options.model is None:
+        problems.append("--drafter is for peers, which need --model as well.")
+    if problems:
+        raise UsageError("\n".join(problems))
+
+
+def choose_builds(bundle: Bundle, options: BenchOptions, sets: Sequence[PromptSet]) -> list[Build]:
+    """The builds that were named, or the newest one; all hold the prompts and their texts.
+
+    Raises:
+        BundleError: One is missing or too short; says how to make it.
+        UsageError: Two of the same precision.
+    """
+    builds = [bundle.build(name, _DEVICE) for name in options.builds or (None,)]
+    if len({precision_of(build) for build in builds}) != len(builds):
+        raise UsageError("--build names two builds of one precision; their rows would have one name.")
+    if bundle.manifest.plan.loop is Loop.SPECULATIVE:
+        for build in builds:
+            _check_length(bundle, build, max(one.longest for one in sets) + options.max_new_tokens)
+    return builds
+
+
+def _check_length(bundle: Bundle, build: Build, length: int) -> None:
+    holds = build.manifest.shapes.max_length
+    if holds < length:
+        raise BundleError(
+            f"Build '{build.manifest.id}' holds {holds} tokens; the longest prompt and its text take {length}.",
+            f"Make one: ptgc build {bundle.path} --precision {precision_of(build)} --max-length {length}",
+        )
+
+
+def assemble(
+    bundle: Bundle, builds: Sequence[Build], options: BenchOptions, sets: Sequence[PromptSet], notes: Console
+) -> Field:
+    """Everyone who takes part: strategy and plain decoding of every build, a plain bundle, and peers."""
+    threads = options.num_threads or num_cores()
+    entrants = [own_entrant(bundle, build, threads) for build in builds]
+    for build in builds:
+        note_missing_costs(build, threads, notes)
+    if options.plain_bundle is not None:
+        plain = open_bundle(options.plain_bundle)
+        length = max(one.longest for one in sets) + options.max_new_tokens
+        entrants += [plain_entrant(plain, _plain_build(plain, build, length), threads) for build in builds]
+    peers, absent = choose_peers(options, notes)
+    if peers and bundle.manifest.plan.loop is not Loop.SPECULATIVE:
+        raise UsageError(f"No peer runs strategy '{bundle.manifest.plan.strategy.value}'; leave --against out.")
+    if peers:
+        entrants += _peer_entrants(bundle, builds, options, peers, absent, notes)
+    return Field(entrants, absent)
+
+
+def choose_peers(options: BenchOptions, notes: Console) -> tuple[list[Peer], list[dict[str, str]]]:
+    """Peers that are installed, and a note on those that are not.
+
+    Raises:
+        BackendError: One that was named is not installed.
+    """
+    if options.model is None:
+        return [], []
+    named = options.against
+    found, absent = [], []
+    for name in PEERS if named is None else [name for name in named if name in PEERS]:
+        try:
+            PEERS[name].require()
+        except BackendError as error:
+            if named is not None:
+                raise
+            notes.print(f"Without {name}: {error.message} {error.action}", markup=False, soft_wrap=True)
+            absent.append({"engine": name, "reason": error.message, "action": error.action})
+        else:
+            found.append(PEERS[name])
+    return found, absent
+
+
+def _peer_entrants(
+    bundle: Bundle,
+    builds: Sequence[Build],
+    options: BenchOptions,
+    peers: Sequence[Peer],
+    absent: list[dict[str, str]],
+    notes: Console,
+) -> list[Entrant]:
+    assert options.model is not None
+    target = read_checkpoint(options.model)
+    check_origin(bundle, target)
+    drafter = read_checkpoint(options.drafter) if options.drafter else None
+    task = PeerTask(target, drafter, bundle.manifest.plan, options.num_threads or num_cores())
+
+    def say(step: str) -> None:
+        notes.print(step, markup=False)
+
+    entrants = []
+    for peer in peers:
+        precisions = dict.fromkeys(peer.precision(build) for build in builds)
+        if None in precisions:
+            reason = "it has nothing like the precision of a build"
+            notes.print(f"{peer.name}: {reason}", markup=False)
+            absent.append({"engine": peer.name, "reason": reason, "action": ""})
+        for precision in filter(None, precisions):
+            entrants += peer.entrants(task, precision, say)
+    return entrants
+
+
+def _plain_build(plain: Bundle, build: Build, length: int) -> Build:
+    """The newest build of a plain bundle at the precision of another build's target."""
+    wanted = build.manifest.precision["target"]
+    fitting = [
+        one
+        for one in plain.builds()
+        if one.manifest.device == _DEVICE
+        and one.manifest.bundle_sha256 == plain.sha256
+        and one.manifest.precision.get("target") == wanted
+        and one.manifest.shapes.batch == 1
+    ]
+    if not fitting:
+        raise BundleError(
+            f"{plain.path} has no {wanted} build for one sequence.",
+            f"Make one: ptgc build {plain.path} --precision {wanted}",
+        )
+    _check_length(plain, fitting[-1], length)
+    return fitting[-1]
+
+
+def note_missing_costs(build: Build, num_threads: int, notes: Console) -> None:
+    """Say that draft lengths will be guessed, where the build was not measured with so many threads."""
+    if read_costs(build, num_threads) is None:
+        notes.print(
+            f"Build '{build.manifest.id}' was not measured here with {num_threads} threads, so draft lengths are "
+            f"guessed. Measure it: ptgc build {build.path.parent.parent} --id {build.manifest.id} "
+            f"--stage compile --num-threads {num_threads}",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _settings(options: BenchOptions, sets: Sequence[PromptSet], entrants: Sequence[Entrant]) -> dict[str, Any]:
+    return {
+        "prompts": [one.to_json() for one in sets],
+        "max_new_tokens": options.max_new_tokens,
+        "repeats": options.repeats,
+        "engines": [
+            {"engine": one.engine, "precision": one.precision, "modes": list(one.modes), **one.facts}
+            for one in entrants
+        ],
+    }

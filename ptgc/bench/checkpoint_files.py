@@ -1,0 +1,59 @@
+"""The checkpoint that peers read: a local Hugging Face directory, and whether a bundle came from it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ptgc.errors import CheckpointError, UsageError
+from ptgc.spec.bundle import Bundle, sha256
+
+_PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.model")
+
+
+@dataclass(frozen=True)
+class CheckpointFiles:
+    """A Hugging Face directory and the digests of its files."""
+
+    path: Path
+    """Its folder."""
+    hashes: Mapping[str, str]
+    """sha256 of weights, configuration and tokenizer, by file name."""
+
+    @property
+    def key(self) -> str:
+        """A short name that changes with any of the files."""
+        lines = "".join(f"{name} {digest}\n" for name, digest in sorted(self.hashes.items()))
+        return hashlib.sha256(lines.encode()).hexdigest()[:16]
+
+
+def read_checkpoint(path: Path) -> CheckpointFiles:
+    """Digest a checkpoint's files.
+
+    Raises:
+        CheckpointError: There is no model in the directory.
+    """
+    if not (path / "config.json").is_file() or not any(path.glob("*.safetensors")):
+        raise CheckpointError(
+            f"There is no model in {path}: a Hugging Face directory has config.json and *.safetensors.",
+            "Give the directory that the bundle was exported from: --model DIR",
+        )
+    files = sorted({file for pattern in _PATTERNS for file in path.glob(pattern)})
+    return CheckpointFiles(path, {file.name: sha256(file) for file in files})
+
+
+def check_origin(bundle: Bundle, checkpoint: CheckpointFiles) -> None:
+    """Refuse a checkpoint whose weights are not those of the bundle; figures would compare two models.
+
+    Raises:
+        UsageError: Naming the file that differs.
+    """
+    recorded: Mapping[str, str] = bundle.manifest.provenance.get("files", {})
+    for name, digest in recorded.items():
+        if name.endswith(".safetensors") and checkpoint.hashes.get(name) != digest:
+            raise UsageError(
+                f"{checkpoint.path} is not what {bundle.path} was exported from: {name} differs.",
+                "Give the checkpoint of this bundle with --model, or export the bundle again.",
+            )

@@ -1,0 +1,110 @@
+"""Who takes part: engines, what each is loaded with, and the ways in which it decodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ptgc.errors import UsageError
+from ptgc.spec.bundle import Build, Bundle
+from ptgc.spec.plan import DecodePlan
+from ptgc.spec.strategy import DrafterKind, Loop
+
+PTGC = "ptgc"
+AUTOREGRESSIVE = "autoregressive"
+"""ptgc on a bundle that was exported to decode plainly."""
+PLAIN = "plain"
+
+
+@dataclass(frozen=True, order=True)
+class Contestant:
+    """An engine in a mode at a precision."""
+
+    engine: str
+    """`ptgc`, `autoregressive` or the name of a peer."""
+    mode: str
+    """How it decodes."""
+    precision: str
+    """Of its weights."""
+
+    @property
+    def name(self) -> str:
+        """As tables and rows name it."""
+        how = "" if self.engine == AUTOREGRESSIVE else f" {self.mode}"
+        return f"{self.engine}{how} {self.precision}"
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """An engine in a process of its own."""
+
+    engine: str
+    """`ptgc`, `autoregressive` or the name of a peer."""
+    precision: str
+    """Of its weights."""
+    worker: str
+    """The worker's name of the engine."""
+    settings: Mapping[str, Any]
+    """What the worker loads it with."""
+    modes: tuple[str, ...]
+    """How it decodes, one text after the other."""
+    facts: Mapping[str, Any]
+    """What a report says of it."""
+
+    @property
+    def contestants(self) -> list[Contestant]:
+        """One for each mode."""
+        return [Contestant(self.engine, mode, self.precision) for mode in self.modes]
+
+
+def own_entrant(bundle: Bundle, build: Build, num_threads: int) -> Entrant:
+    """The bundle's strategy and plain decoding of the same build."""
+    plan = bundle.manifest.plan
+    return _entrant(PTGC, bundle, build, num_threads, modes_of(plan))
+
+
+def plain_entrant(bundle: Bundle, build: Build, num_threads: int) -> Entrant:
+    """A bundle that was exported to decode plainly.
+
+    Raises:
+        UsageError: It was exported to do something else.
+    """
+    if modes_of(bundle.manifest.plan) != (PLAIN,):
+        raise UsageError(
+            f"--plain-bundle {bundle.path} has strategy '{bundle.manifest.plan.strategy.value}'.",
+            "Export one: ptgc export MODEL -o BUNDLE --strategy autoregressive",
+        )
+    return _entrant(AUTOREGRESSIVE, bundle, build, num_threads, (PLAIN,))
+
+
+def modes_of(plan: DecodePlan) -> tuple[str, ...]:
+    """In which ways a bundle writes: only the speculative loop also decodes plainly."""
+    if plan.loop is not Loop.SPECULATIVE:
+        return (plan.strategy.value,)
+    return (PLAIN,) if plan.drafter.kind is DrafterKind.NONE else (PLAIN, plan.strategy.value)
+
+
+def precision_of(build: Build) -> str:
+    """Its precision, or those of its roles where they differ."""
+    found = build.manifest.precision
+    if len(set(found.values())) == 1:
+        return next(iter(found.values()))
+    return "+".join(found[role] for role in build.manifest.roles)
+
+
+def _entrant(engine: str, bundle: Bundle, build: Build, num_threads: int, modes: tuple[str, ...]) -> Entrant:
+    made = build.manifest
+    return Entrant(
+        engine=engine,
+        precision=precision_of(build),
+        worker=PTGC,
+        settings={"bundle": str(bundle.path), "build": made.id, "num_threads": num_threads},
+        modes=modes,
+        facts={
+            "build": made.id,
+            "max_length": made.shapes.max_length,
+            "weight_bytes": made.weight_bytes,
+            "provenance": made.provenance,
+        },
+    )

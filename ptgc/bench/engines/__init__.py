@@ -1,0 +1,1 @@
+"""One engine a file; a worker process holds one of them."""

@@ -1,0 +1,112 @@
+"""Folders of onnxruntime-genai, made with its own model builder and kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from ptgc.bench.checkpoint_files import CheckpointFiles
+from ptgc.errors import BackendError, BuildError
+from ptgc.runtime.costs import cache_directory
+from ptgc.spec.staging import staged_directory, storage_errors
+
+PRECISIONS = {"float32": "fp32", "int8": "int8", "int4": "int4"}
+"""Our names, and the builder's, of what it makes for a CPU."""
+
+Progress = Callable[[str], None]
+_CONFIG = "genai_config.json"
+_SHOWN_LINES = 5
+
+
+def genai_version() -> str:
+    """Version of the installed package.
+
+    Raises:
+        BackendError: It is not installed; says how to install it.
+    """
+    try:
+        return version("onnxruntime-genai")
+    except PackageNotFoundError as error:
+        raise BackendError(
+            "onnxruntime-genai is not installed.", 'Install it: pip install "ptgc[bench,export]"'
+        ) from error
+
+
+def genai_folder(checkpoint: CheckpointFiles, precision: str, progress: Progress) -> Path:
+    """The folder for a checkpoint and a precision, made now or before.
+
+    Args:
+        checkpoint: What the builder reads.
+        precision: float32, int8 or int4.
+        progress: Called with what takes time.
+
+    Raises:
+        BackendError: onnxruntime-genai is not installed.
+        BuildError: The builder failed.
+        StorageError: The cache cannot be written.
+    """
+    folder = _cached(f"{checkpoint.key}-{genai_version()}-{PRECISIONS[precision]}")
+    if not (folder / _CONFIG).is_file():
+        progress(f"Building {checkpoint.path.name} for onnxruntime-genai ({precision})")
+        with staged_directory(folder, replace=True) as made:
+            _run_builder(checkpoint.path, precision, made)
+    return folder
+
+
+def genai_pair(target: Path, drafter: Path) -> Path:
+    """A folder in which one model drafts for another; both lie in it as links, which cost no space.
+
+    Raises:
+        StorageError: The cache cannot be written.
+    """
+    pair = _cached(f"{target.name}+{drafter.name}")
+    if (pair / _CONFIG).is_file():
+        return pair
+    with staged_directory(pair, replace=True) as made:
+        for path in target.iterdir():
+            if path.suffix in (".json", ".jinja", ".model"):
+                shutil.copy(path, made / path.name)
+        config = _read_config(target)
+        draft = _read_config(drafter)["model"]["decoder"]
+        for name, folder in (("target", target), ("draft", drafter)):
+            (made / name).mkdir()
+            for path in folder.glob("*.onnx*"):
+                os.link(path, made / name / path.name)
+        # Paths with `..` are refused, so that both models lie below.
+        config["model"]["decoder"]["filename"] = f"target/{config['model']['decoder']['filename']}"
+        config["model"]["draft"] = {**draft, "filename": f"draft/{draft['filename']}"}
+        (made / _CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
+    return pair
+
+
+def _cached(name: str) -> Path:
+    return cache_directory() / "genai" / name
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    config: dict[str, Any] = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+    return config
+
+
+def _run_builder(model: Path, precision: str, output: Path) -> None:
+    builder = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-i", str(model)]
+    with storage_errors(output), tempfile.TemporaryDirectory() as scratch:
+        made = subprocess.run(
+            [*builder, "-o", str(output), "-c", scratch, "-p", PRECISIONS[precision], "-e", "cpu"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            env={**os.environ, "ORT_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1"},
+        )
+    if made.returncode != 0 or not (output / _CONFIG).is_file():
+        said = [line for line in made.stdout.splitlines() if line.strip()]
+        raise BuildError(f"onnxruntime-genai's builder failed for {precision}.", "\n".join(said[-_SHOWN_LINES:]))

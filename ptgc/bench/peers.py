@@ -1,0 +1,142 @@
+"""Peers: other engines on the same checkpoint, at the precision of the build where they have it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from ptgc.bench.checkpoint_files import CheckpointFiles
+from ptgc.bench.contestants import PLAIN, Entrant
+from ptgc.bench.engines.genai_engine import NGRAM
+from ptgc.bench.genai_folder import PRECISIONS, genai_folder, genai_pair, genai_version
+from ptgc.errors import BackendError
+from ptgc.spec.bundle import Build
+from ptgc.spec.plan import DecodePlan
+from ptgc.spec.strategy import DrafterKind
+
+_DRAFT_TOKENS = 5  # of a round, where the bundle's own plan has no drafter model
+_LOOKUP_TOKENS, _LOOKUP_NGRAM = 10, 2  # as transformers' documentation has them, where the plan looks up nothing
+
+
+@dataclass(frozen=True)
+class PeerTask:
+    """What a peer is to be loaded with."""
+
+    target: CheckpointFiles
+    """The checkpoint that the bundle was exported from."""
+    drafter: CheckpointFiles | None
+    """That of a drafter."""
+    plan: DecodePlan
+    """The bundle's: peers draft as many tokens."""
+    num_threads: int
+    """Of every engine."""
+
+    @property
+    def num_draft_tokens(self) -> int:
+        """Draft tokens of a round with a drafter model."""
+        own = self.plan.drafter
+        return own.num_draft_tokens if own.kind is DrafterKind.MODEL else _DRAFT_TOKENS
+
+
+class Peer(ABC):
+    """Another engine."""
+
+    name: str
+    """As `--against` names it."""
+
+    @abstractmethod
+    def require(self) -> None:
+        """Find out whether it is here.
+
+        Raises:
+            BackendError: It is not installed; says how to install it.
+        """
+
+    @abstractmethod
+    def precision(self, build: Build) -> str | None:
+        """What it has that is nearest to a build's precision; None where it has nothing like it."""
+
+    @abstractmethod
+    def entrants(self, task: PeerTask, precision: str, progress: Callable[[str], None]) -> list[Entrant]:
+        """Its processes at a precision; makes what is missing."""
+
+
+class TransformersPeer(Peer):
+    """PyTorch: plain, assisted generation and prompt lookup. Integers it has not; it takes float32 for them."""
+
+    name = "transformers"
+
+    def require(self) -> None:
+        """See `Peer`."""
+        if find_spec("torch") is None or find_spec("transformers") is None:
+            raise BackendError("transformers or PyTorch is not installed.", 'Install them: pip install "ptgc[export]"')
+
+    def precision(self, build: Build) -> str | None:
+        """See `Peer`."""
+        own = build.manifest.precision["target"]
+        return own if own in ("float16", "bfloat16") else "float32"
+
+    def entrants(self, task: PeerTask, precision: str, progress: Callable[[str], None]) -> list[Entrant]:  # noqa: ARG002
+        """See `Peer`; there is nothing to make."""
+        own = task.plan.drafter
+        looks_up = own.kind is DrafterKind.NGRAM
+        settings = {
+            "model": str(task.target.path),
+            "drafter": str(task.drafter.path) if task.drafter else None,
+            "dtype": precision,
+            "num_threads": task.num_threads,
+            "num_draft_tokens": task.num_draft_tokens,
+            "lookup_tokens": own.num_draft_tokens if looks_up else _LOOKUP_TOKENS,
+            "lookup_ngram": own.max_ngram_size if looks_up else _LOOKUP_NGRAM,
+        }
+        modes = (PLAIN, "prompt-lookup", *(("assisted",) if task.drafter else ()))
+        facts = {name: value for name, value in settings.items() if name not in ("model", "drafter")}
+        return [Entrant(self.name, precision, self.name, settings, modes, facts)]
+
+
+class GenaiPeer(Peer):
+    """onnxruntime-genai: plain, n-gram and draft model, in folders of its own builder."""
+
+    name = "onnxruntime-genai"
+
+    def require(self) -> None:
+        """See `Peer`."""
+        genai_version()
+        if find_spec("torch") is None or find_spec("transformers") is None:
+            raise BackendError(
+                "onnxruntime-genai's model builder needs PyTorch and transformers, which are not installed.",
+                'Install them: pip install "ptgc[bench,export]"',
+            )
+
+    def precision(self, build: Build) -> str | None:
+        """See `Peer`."""
+        own = build.manifest.precision["target"]
+        return own if own in PRECISIONS else None
+
+    def entrants(self, task: PeerTask, precision: str, progress: Callable[[str], None]) -> list[Entrant]:
+        """See `Peer`."""
+        target = genai_folder(task.target, precision, progress)
+        found = [self._entrant(task, precision, target, (PLAIN, "ngram"))]
+        if task.drafter is not None:
+            pair = genai_pair(target, genai_folder(task.drafter, precision, progress))
+            found.append(self._entrant(task, precision, pair, ("draft",)))
+        return found
+
+    def _entrant(self, task: PeerTask, precision: str, folder: Path, modes: tuple[str, ...]) -> Entrant:
+        settings = {
+            "folder": str(folder),
+            "num_threads": task.num_threads,
+            "num_draft_tokens": task.num_draft_tokens,
+        }
+        facts = {
+            "weight_bytes": sum(path.stat().st_size for path in folder.rglob("*.onnx*")),
+            "ngram": NGRAM,
+            "num_draft_tokens": task.num_draft_tokens,
+        }
+        return Entrant(self.name, precision, self.name, settings, modes, facts)
+
+
+PEERS: dict[str, Peer] = {peer.name: peer for peer in (TransformersPeer(), GenaiPeer())}

@@ -1,0 +1,184 @@
+"""Reading files of prompts, and tokenizing them once for all engines."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ptgc.errors import UsageError
+from ptgc.runtime.text import TextCodec, check_messages
+from ptgc.spec.bundle import Bundle
+
+FOLDER = Path(__file__).with_name("prompts")
+DEFAULT_SETS = ("chat", "code", "copy-heavy")
+_FORM = 'A line is {"id": NAME, "prompt": TEXT}, {"id": NAME, "messages": [...]} or {"id": NAME, "token_ids": [...]}.'
+_KINDS = ("prompt", "messages", "token_ids")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt, as engines take it."""
+
+    kind: str
+    """The set that it belongs to."""
+    name: str
+    """Its set and its `id` in the file: `chat/budget`."""
+    ids: tuple[int, ...]
+    """Its tokens."""
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """Some prompts of a file."""
+
+    kind: str
+    """Name of the file, without folder and ending."""
+    sha256: str
+    """Digest of the whole file."""
+    prompts: tuple[Prompt, ...]
+    """The first of them, or all."""
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest prompt."""
+        return max(len(prompt.ids) for prompt in self.prompts)
+
+    def to_json(self) -> dict[str, Any]:
+        """For reports."""
+        return {
+            "kind": self.kind,
+            "sha256": self.sha256,
+            "prompt_tokens": {prompt.name: len(prompt.ids) for prompt in self.prompts},
+        }
+
+
+def set_names() -> list[str]:
+    """Names of the sets that come with ptgc."""
+    return sorted(path.stem for path in FOLDER.glob("*.jsonl"))
+
+
+def prompt_file(name: str) -> Path:
+    """The file of a set that comes with ptgc, or the file of that name.
+
+    Raises:
+        UsageError: Neither.
+    """
+    own = FOLDER / f"{name}.jsonl"
+    if own.is_file():
+        return own
+    if not Path(name).is_file():
+        raise UsageError(
+            f"There are no prompts '{name}': no such file, and no set of that name.",
+            f"Sets: {', '.join(set_names())}. {_FORM}",
+        )
+    return Path(name)
+
+
+def read_sets(names: Sequence[str], bundle: Bundle, limit: int | None) -> list[PromptSet]:
+    """The first prompts of several sets or files; none named takes the sets chat, code and copy-heavy.
+
+    A bundle without a tokenizer takes token ids only: none named takes the prompts of its reference texts.
+
+    Raises:
+        UsageError: No such set or file, two of one name, or prompts that the bundle cannot take.
+    """
+    if not names and bundle.manifest.tokenizer is None:
+        return [_reference_prompts(bundle, limit)]
+    found = [read_prompts(prompt_file(name), bundle, limit) for name in names or DEFAULT_SETS]
+    if len({one.kind for one in found}) != len(found):
+        raise UsageError(f"--prompts names two sets alike: {', '.join(one.kind for one in found)}.")
+    return found
+
+
+def read_prompts(path: Path, bundle: Bundle, limit: int | None) -> PromptSet:
+    """The first prompts of a file, tokenized with the bundle's tokenizer.
+
+    Messages for a model without a chat template are texts with empty lines between.
+
+    Raises:
+        UsageError: No such file, a line that is no prompt, or a text for a bundle without a tokenizer.
+    """
+    entries = read_entries(path)
+    folder = bundle.manifest.tokenizer
+    codec = TextCodec(bundle.path / folder) if folder else None
+    is_chat = folder is not None and _has_chat_template(bundle.path / folder)
+    prompts = [
+        Prompt(path.stem, f"{path.stem}/{entry['id']}", tuple(_encode(codec, entry, is_chat=is_chat)))
+        for entry in (entries if limit is None else entries[:limit])
+    ]
+    empty = [prompt.name for prompt in prompts if not prompt.ids]
+    if empty:
+        raise UsageError(f"These prompts have no tokens: {', '.join(empty)}.")
+    return PromptSet(path.stem, hashlib.sha256(path.read_bytes()).hexdigest(), tuple(prompts))
+
+
+def read_entries(path: Path) -> list[dict[str, Any]]:
+    """The lines of a file of prompts.
+
+    Raises:
+        UsageError: No such file, or lines that are no prompts; all of them are named.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"Cannot read the prompts in {path}: {error}.", "Name a file with --prompts.") from error
+    entries = [_entry(line) for line in lines if line.strip()]
+    bad = [number for number, entry in enumerate(entries, 1) if entry is None]
+    if bad or not entries:
+        what = f"line {', '.join(map(str, bad))} is no prompt" if bad else "it is empty"
+        raise UsageError(f"Cannot use the prompts in {path}: {what}.", _FORM)
+    good = [entry for entry in entries if entry is not None]
+    if len({entry["id"] for entry in good}) != len(good):
+        raise UsageError(f"Cannot use the prompts in {path}: two have the same id.", _FORM)
+    return good
+
+
+def _entry(line: str) -> dict[str, Any] | None:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(entry, dict) or not isinstance(entry.get("id"), str):
+        return None
+    given = [name for name in _KINDS if name in entry]
+    types = {"prompt": str, "messages": list, "token_ids": list}
+    return entry if len(given) == 1 and isinstance(entry[given[0]], types[given[0]]) else None
+
+
+def _encode(codec: TextCodec | None, entry: dict[str, Any], *, is_chat: bool) -> list[int]:
+    if "token_ids" in entry:
+        ids = entry["token_ids"]
+        if not all(isinstance(token, int) for token in ids):
+            raise UsageError(f"Prompt '{entry['id']}' has token ids that are no integers.", _FORM)
+        return list(ids)
+    if codec is None:
+        raise UsageError(
+            f"This bundle has no tokenizer; prompt '{entry['id']}' is a text.", 'Give prompts as {"id", "token_ids"}.'
+        )
+    if "prompt" in entry:
+        return codec.encode(entry["prompt"])
+    check_messages(entry["messages"])
+    if is_chat:
+        return codec.encode_messages(entry["messages"])
+    return codec.encode("\n\n".join(message["content"] for message in entry["messages"]) + "\n\n")
+
+
+def _has_chat_template(tokenizer: Path) -> bool:
+    if (tokenizer / "chat_template.jinja").is_file():
+        return True
+    settings = tokenizer / "tokenizer_config.json"
+    return settings.is_file() and "chat_template" in json.loads(settings.read_text(encoding="utf-8"))
+
+
+def _reference_prompts(bundle: Bundle, limit: int | None) -> PromptSet:
+    name = bundle.manifest.reference
+    if name is None:
+        raise UsageError("This bundle has no tokenizer and no reference texts.", "Give prompts of token ids: --prompts")
+    content = (bundle.path / name).read_bytes()
+    texts = json.loads(content)["prompts"][:limit]
+    prompts = [Prompt("reference", f"reference/{at}", tuple(text["prompt_ids"])) for at, text in enumerate(texts)]
+    return PromptSet("reference", hashlib.sha256(content).hexdigest(), tuple(prompts))

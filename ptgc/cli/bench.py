@@ -1,0 +1,78 @@
+"""`ptgc bench`: a bundle's strategy beside plain decoding and beside other engines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ptgc.cli.console import command_errors, notes, print_json, results
+from ptgc.cli.options import AsJson, BundlePath, NumThreads
+
+
+def command(
+    bundle: BundlePath,
+    prompts: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE,...", help="Files of prompts, or sets: chat, code, code-edit, copy-heavy, story; first three."
+        ),
+    ] = None,
+    num_prompts: Annotated[int | None, typer.Option(min=1, help="The first so many of each set; all.")] = None,
+    build: Annotated[
+        str | None, typer.Option(metavar="ID,...", help="Builds of different precisions; by default the newest.")
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PEER,...",
+            help="autoregressive, transformers, onnxruntime-genai; with --model by default all that are installed.",
+        ),
+    ] = None,
+    plain_bundle: Annotated[
+        Path | None, typer.Option(metavar="BUNDLE", help="One of strategy autoregressive, run beside the others.")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(metavar="CHECKPOINT", help="Directory that the bundle was exported from, for peers.")
+    ] = None,
+    drafter: Annotated[
+        Path | None, typer.Option(metavar="CHECKPOINT", help="Directory of a drafter, for peers.")
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens of each text.")] = 96,
+    repeats: Annotated[int, typer.Option(min=1, help="Times that each text is written.")] = 3,
+    num_threads: NumThreads = None,
+    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the whole report as JSON.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure tokens per second, accept length and speedup on the same prompts, all engines in turns."""
+    with command_errors(as_json):
+        from ptgc.bench.bench import bench
+        from ptgc.bench.options import BenchOptions
+        from ptgc.bench.report_file import check_report, write_report
+        from ptgc.bench.table import print_tables
+
+        check_report(report)
+        options = BenchOptions(
+            builds=_names(build),
+            prompts=_names(prompts),
+            num_prompts=num_prompts,
+            against=None if against is None else _names(against),
+            plain_bundle=plain_bundle,
+            model=model,
+            drafter=drafter,
+            max_new_tokens=max_new_tokens,
+            repeats=repeats,
+            num_threads=num_threads,
+        )
+        found = bench(bundle, options, notes)
+        write_report(found, report)
+        if as_json:
+            print_json({name: value for name, value in found.items() if name != "texts"})
+        else:
+            print_tables(found, results)
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    """The parts of a list with commas."""
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())

@@ -1,0 +1,200 @@
+"""One prepared graph through TensorRT's parser and builder, with the network walked in between."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from ptgc.compiler.backends.tensorrt_errors import Message, Origin, explain
+from ptgc.compiler.dimensions import Dimensions
+from ptgc.compiler.lowering.fix_dimensions import FixDimensionsPass
+from ptgc.compiler.lowering.write_out_attention import WRITTEN_OUT_KEY
+from ptgc.errors import BuildError
+from ptgc.graphs.piece import MODULE_KEY
+from ptgc.graphs.storage import serialize
+
+_NO_KERNEL = "not supported by a dedicated kernel"
+_TYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What the compiler made of one graph."""
+
+    content: Any
+    """The engine's bytes, as a buffer."""
+    layers: dict[str, int]
+    """Layers of the network by type."""
+    not_native: dict[str, str]
+    """Attention and cache updates that are no layer of their own, by module, and why."""
+
+
+def compile_graph(
+    library: Any, graph: Path, dimensions: Dimensions, capabilities: Sequence[str], role: str, backend: str
+) -> Compiled:
+    """Compile one prepared graph at one set of sizes.
+
+    Args:
+        library: The module `tensorrt` or `tensorrt_rtx`.
+        graph: The ONNX file; its weights lie beside it.
+        dimensions: The sizes.
+        capabilities: Compute capabilities as `8.6`; empty for the compiler's own choice.
+        role: The role, for messages.
+        backend: The backend's name, for messages.
+
+    Raises:
+        BuildError: The parser or the builder refuses the graph.
+    """
+    model = ir.load(graph)
+    FixDimensionsPass(dimensions.fixed)(model)
+    origins = {node.name or "": Origin(node.op_type, node.metadata_props.get(MODULE_KEY, "")) for node in model.graph}
+    log = _logger(library)
+    log.messages.clear()
+    builder = library.Builder(log)
+    network = builder.create_network(_flags(library))
+    parser = library.OnnxParser(network, log)
+    if not parser.parse(serialize(model), str(graph)):
+        raise explain(role, backend, _parser_messages(parser), origins)
+    config = builder.create_builder_config()
+    _set_capabilities(library, config, capabilities)
+    _add_profile(builder, config, model.graph, dimensions)
+    content = builder.build_serialized_network(network, config)
+    decomposed: dict[str, str] = {}
+    if content is None and any(_NO_KERNEL in message for message in log.messages):
+        decomposed = _decompose_attention(library, network)
+        log.messages.clear()
+        content = builder.build_serialized_network(network, config)
+    if content is None:
+        raise explain(role, backend, [Message(text) for text in log.messages], origins)
+    layers = Counter(layer.type.name for layer in _layers(network))
+    not_native = _not_native(library, network, model.graph, decomposed)
+    return Compiled(memoryview(content), dict(sorted(layers.items())), not_native)
+
+
+@functools.cache  # the library keeps the first logger of a process, whatever a later builder is given
+def _logger(library: Any) -> Any:
+    class Log(library.ILogger):  # type: ignore[misc]  # the library has no types
+        """Keeps errors, and drops everything else."""
+
+        def __init__(self) -> None:
+            library.ILogger.__init__(self)
+            self.messages: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (library.ILogger.Severity.ERROR, library.ILogger.Severity.INTERNAL_ERROR):
+                self.messages.append(message)
+
+    return Log()
+
+
+def _flags(library: Any) -> int:
+    """Precision lies in the graph; where the flag is gone it is always so."""
+    flag = getattr(library.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    return 0 if flag is None else 1 << int(flag)
+
+
+def _parser_messages(parser: Any) -> list[Message]:
+    errors = (parser.get_error(index) for index in range(parser.num_errors))
+    return [Message(error.desc(), error.node_name()) for error in errors]
+
+
+def _layers(network: Any) -> Iterator[Any]:
+    return (network.get_layer(index) for index in range(network.num_layers))
+
+
+def _enumerated(capability: str) -> str:
+    """`8.6` as the compiler's enumeration spells it."""
+    return "SM" + capability.replace(".", "")
+
+
+def known_capabilities(library: Any) -> list[str]:
+    """The compute capabilities that this compiler takes, ascending; empty where it compiles for the GPU at hand."""
+    members = getattr(getattr(library, "ComputeCapability", None), "__members__", {})
+    numbers = sorted(int(name[2:]) for name in members if name.startswith("SM"))
+    return [f"{number // 10}.{number % 10}" for number in numbers]
+
+
+def _set_capabilities(library: Any, config: Any, capabilities: Sequence[str]) -> None:
+    if capabilities:
+        config.num_compute_capabilities = len(capabilities)
+        for index, capability in enumerate(capabilities):
+            accepted = config.set_compute_capability(getattr(library.ComputeCapability, _enumerated(capability)), index)
+            assert accepted, "known_capabilities names what is accepted"
+
+
+def _add_profile(builder: Any, config: Any, graph: ir.Graph, dimensions: Dimensions) -> None:
+    """One range of sizes for every input that has any."""
+    if not dimensions.ranges:
+        return
+    profile = builder.create_optimization_profile()
+    for value in graph.inputs:
+        assert value.name is not None and value.shape is not None
+        bounds: tuple[list[int], list[int], list[int]] = ([], [], [])
+        for size in value.shape:
+            name = "" if isinstance(size, int) else str(size.value)
+            found = dimensions.ranges.get(name)
+            sizes = (found.least, found.best, found.most) if found is not None else (size,) * 3
+            for bound, number in zip(bounds, sizes, strict=True):
+                assert isinstance(number, int)
+                bound.append(number)
+        profile.set_shape(value.name, *(tuple(bound) for bound in bounds))
+    assert config.add_optimization_profile(profile) >= 0, "ranges are ascending"
+
+
+def _decompose_attention(library: Any, network: Any) -> dict[str, str]:
+    """Allow the compiler to write attention out; gives the reason by the name of the node.
+
+    It is not allowed from the beginning, because a build that succeeds without it proves that every attention has a
+    kernel of its own.
+    """
+    reasons = {}
+    for layer in _layers(network):
+        if layer.type == library.LayerType.ATTENTION_INPUT:
+            layer.__class__ = library.IAttentionInputLayer  # how the binding casts
+            layer.attention.decomposable = True
+            query = layer.get_input(0)
+            what = f"{_TYPES.get(query.dtype.name, query.dtype.name)} attention with heads of {query.shape[-1]}"
+            reasons[layer.name.removesuffix("_AttentionInput")] = f"{what} has no kernel; the compiler writes it out"
+    return reasons
+
+
+def _not_native(library: Any, network: Any, graph: ir.Graph, decomposed: Mapping[str, str]) -> dict[str, str]:
+    """What is no KV_CACHE_UPDATE or ATTENTION layer although the model attends or writes a cache there."""
+    wanted = (library.LayerType.KV_CACHE_UPDATE, library.LayerType.ATTENTION_OUTPUT)
+    names = {layer.name.removesuffix("_AttentionOutput") for layer in _layers(network) if layer.type in wanted}
+    reasons: dict[str, str] = {}
+    for node in graph:
+        module, name = node.metadata_props.get(MODULE_KEY, ""), node.name or ""
+        if WRITTEN_OUT_KEY in node.metadata_props:
+            reasons[module] = node.metadata_props[WRITTEN_OUT_KEY]
+        elif name in decomposed:
+            reasons[module] = decomposed[name]
+        elif node.op_type in ("Attention", "TensorScatter") and name not in names:
+            reasons[module] = f"the parser made no layer of its own of {node.op_type}, and says no reason"
+    return reasons
+
+
+def refuse_unknown(capabilities: Sequence[str], known: Sequence[str], backend: str) -> None:
+    """Check what was asked for against what the compiler takes.
+
+    Raises:
+        BuildError: Naming what it takes.
+    """
+    unknown = [capability for capability in capabilities if capability not in known]
+    if not unknown:
+        return
+    if not known:
+        raise BuildError(
+            f"Backend '{backend}' compiles for the GPU of the machine it runs on; it takes no compute capability.",
+            "Leave --compute-capability out, or compile ahead of time with --backend tensorrt-rtx.",
+        )
+    raise BuildError(
+        f"{backend} does not compile for compute capability {', '.join(unknown)}; it takes: {', '.join(known)}.",
+        "Jetson boards (8.7, 11.0) and data-centre GPUs (9.0, 10.x) are for --backend tensorrt, on such a device.",
+    )

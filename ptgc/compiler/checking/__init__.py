@@ -1,0 +1,1 @@
+"""The stages of `ptgc check`: weights, graphs, engines."""

@@ -1,0 +1,154 @@
+"""Engines: what the runtime writes, against the original and against plain decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ptgc.compiler.checking.graphs import writes_alone
+from ptgc.compiler.checking.references import Reference
+from ptgc.compiler.checking.report import EXACT, StageReport
+from ptgc.compiler.graph_session import GraphSession
+from ptgc.runtime import Generator
+from ptgc.runtime.results import GenerationResult
+from ptgc.spec.acceptance import AcceptanceRule
+from ptgc.spec.bundle import Build, Bundle
+from ptgc.spec.strategy import DrafterKind, Loop
+
+_WIDTHS = (2, 4, 8)  # of the rounds that are compared with a round of one row
+_MOST_UNDECIDED = 0.01  # of the tokens compared
+_SEED = 20
+SAMPLING = {"temperature": 0.8, "top_k": 40, "seed": _SEED}
+"""Options of the texts that are sampled."""
+
+
+def check_engine(bundle: Bundle, build: Build, texts: Sequence[Reference], *, exact: bool) -> list[StageReport]:
+    """The runtime writes every text, plainly and with the bundle's strategy, and samples it.
+
+    Args:
+        bundle: The bundle.
+        build: Whose engine runs.
+        texts: What PyTorch wrote.
+        exact: Whether plain decoding must write the original's texts.
+    """
+    name = build.manifest.id
+    report = StageReport(f"{name}: engine", exact)
+    plan = bundle.manifest.plan
+    with Generator(bundle.path, build=name, device=build.manifest.device) as generator:
+        if plan.loop is not Loop.SPECULATIVE:
+            _check_whole_texts(report, generator, texts)
+            return [report]
+        plain = _write(generator, texts, plain=True)
+        _check_plain(report, texts, plain)
+        if plan.drafter.kind is DrafterKind.NONE:
+            return [report]
+        drafted = _write(generator, texts)
+        _check_drafted(report, build, texts, (plain, drafted))
+        reports = [report]
+        if plan.acceptance is AcceptanceRule.MATCH:
+            reports.append(_check_sampled(f"{name}: engine, sampling", generator, texts))
+    return reports
+
+
+def _write(generator: Generator, texts: Sequence[Reference], **options: Any) -> list[GenerationResult]:
+    longest = max(len(text.token_ids) for text in texts)
+    return generator.generate([text.prompt_ids for text in texts], max_new_tokens=longest, **options)
+
+
+def _check_whole_texts(report: StageReport, generator: Generator, texts: Sequence[Reference]) -> None:
+    """Loops that write a text as a whole: all of it is compared."""
+    for number, (text, result) in enumerate(zip(texts, _write(generator, texts), strict=True)):
+        report.tokens += len(text.token_ids)
+        report.kept += sum(map(int.__eq__, result.token_ids, text.token_ids))
+        if report.exact and result.token_ids != text.token_ids:
+            at = common_prefix(result.token_ids, text.token_ids)
+            report.divergences.append(f"text {number}: {result.strategy} leaves the original's text at token {at}")
+
+
+def _check_plain(report: StageReport, texts: Sequence[Reference], plain: Sequence[GenerationResult]) -> None:
+    for number, (text, result) in enumerate(zip(texts, plain, strict=True)):
+        report.tokens += len(text.token_ids)
+        same = common_prefix(result.token_ids, text.token_ids)
+        report.kept += same
+        if report.exact and same < len(text.token_ids) and not _is_tie(text, same):
+            report.divergences.append(f"text {number}: plain decoding leaves the original's text at token {same}")
+
+
+def _check_drafted(
+    report: StageReport,
+    build: Build,
+    texts: Sequence[Reference],
+    results: tuple[Sequence[GenerationResult], Sequence[GenerationResult]],
+) -> None:
+    """A lossless strategy writes what plain decoding writes, but where two tokens are equally likely."""
+    for number, (text, one, other) in enumerate(zip(texts, *results, strict=True)):
+        if one.token_ids == other.token_ids:
+            continue
+        at = common_prefix(one.token_ids, other.token_ids)
+        what = f"text {number}: {other.strategy} leaves plain decoding at token {at}"
+        judged = undecided(build, text.prompt_ids + one.token_ids[:at])
+        if judged is None:
+            report.divergences.append(what)
+            continue
+        gap, difference = judged
+        what += f", where the two likeliest tokens are {gap:.3g} apart and widths differ by {difference:.3g}"
+        (report.undecided if gap < 2 * difference else report.divergences).append(what)
+    if len(report.undecided) > max(1, _MOST_UNDECIDED * report.tokens):
+        report.divergences.append(f"{len(report.undecided)} texts part at undecided tokens; 1 % of the tokens may")
+
+
+def undecided(build: Build, context: Sequence[int]) -> tuple[float, float] | None:
+    """How firm plain decoding's choice is behind a text.
+
+    Args:
+        build: Whose prepared graph is asked; None comes back where it cannot be run row by row.
+        context: The text so far.
+
+    Returns:
+        The gap between the two largest logits, and the largest difference of that row's logits between a round of one
+        row and wider rounds.
+    """
+    role = build.manifest.roles["target"]
+    if build.manifest.shapes.batch != 1 or not writes_alone(role):
+        return None
+    rows = [_last_row(build, context, width) for width in (1, *_WIDTHS) if width <= len(context)]
+    second, first = np.sort(rows[0])[-2:]
+    return float(first - second), max((float(np.abs(row - rows[0]).max()) for row in rows[1:]), default=0.0)
+
+
+def _last_row(build: Build, context: Sequence[int], width: int) -> Any:
+    role = build.manifest.roles["target"]
+    session = GraphSession(build.path / role.graph, role, len(context) + max(_WIDTHS))
+    if len(context) > width:
+        session.prefill(context[:-width])
+    return session.forward(context[-width:])[-1]
+
+
+def _check_sampled(stage: str, generator: Generator, texts: Sequence[Reference]) -> StageReport:
+    """With rule `match` a sampled text is that of plain decoding with the same seed, token for token."""
+    report = StageReport(stage)
+    results = _write(generator, texts, plain=True, **SAMPLING), _write(generator, texts, **SAMPLING)
+    for number, (plain, drafted) in enumerate(zip(*results, strict=True)):
+        same = common_prefix(plain.token_ids, drafted.token_ids)
+        report.tokens += len(plain.token_ids)
+        report.kept += same
+        if plain.token_ids != drafted.token_ids:
+            what = f"{drafted.strategy} leaves plain decoding at token {same}"
+            report.divergences.append(f"text {number}, sampled with seed {_SEED}: {what}")
+    return report
+
+
+def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
+    """How many tokens two texts have in common from the start."""
+    for count, (one, other) in enumerate(zip(left, right, strict=False)):
+        if one != other:
+            return count
+    return min(len(left), len(right))
+
+
+def _is_tie(text: Reference, step: int) -> bool:
+    """Whether the original itself was undecided there."""
+    first, second = text.top_logits[step][:2]
+    return first - second < EXACT

@@ -1,0 +1,112 @@
+"""Graphs against the original's texts, and prepared graphs against canonical ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ptgc.compiler.checking.modules import first_difference
+from ptgc.compiler.checking.references import Reference
+from ptgc.compiler.checking.report import EXACT, StageReport
+from ptgc.compiler.checking.role_inputs import common_outputs, load_graph, made_up_inputs
+from ptgc.compiler.graph_session import GraphSession, Logits
+from ptgc.spec import ports
+from ptgc.spec.manifest import Role
+
+_DRIVEN = {
+    port.name
+    for port in (
+        ports.INPUT_IDS,
+        ports.POSITION_IDS,
+        ports.TREE_MASK,
+        ports.WRITE_INDEX,
+        ports.ROW_COUNT,
+        ports.LOGITS_ROWS,
+        ports.WINDOW_OFFSET,
+    )
+}
+
+
+def writes_alone(role: Role) -> bool:
+    """Whether a role is a language model that needs no other role."""
+    return bool(role.states) and not role.cross_states and {port.name for port in role.inputs} <= _DRIVEN
+
+
+def check_texts(stage: str, path: Path, role: Role, texts: Sequence[Reference], *, exact: bool) -> StageReport:
+    """The original's text goes in; every next token is compared.
+
+    Args:
+        stage: Name of the stage.
+        path: The graph.
+        role: Its ports.
+        texts: What PyTorch wrote.
+        exact: Whether logits must be the original's.
+    """
+    report = StageReport(stage, exact)
+    capacity = max(len(text.context) for text in texts) + 1
+    for number, text in enumerate(texts):
+        session = GraphSession(path, role, capacity)
+        logits = session.prefill(text.context)[len(text.prompt_ids) - 1 :]
+        _compare_logits(report, number, text, logits)
+    return report
+
+
+def _compare_logits(report: StageReport, number: int, text: Reference, logits: Logits) -> None:
+    for step, (ids, given) in enumerate(zip(text.top_ids, text.top_logits, strict=True)):
+        difference = float(np.abs(logits[step][ids] - np.array(given)).max())
+        where = f"text {number}, token {step}"
+        report.tokens += 1
+        report.kept += int(np.argmax(logits[step])) == text.token_ids[step]
+        if not np.isfinite(logits[step]).all():
+            report.divergences.append(f"{where}: logits are NaN or infinite")
+            return
+        report.largest_difference = max(report.largest_difference, difference)
+        if report.exact and difference > EXACT:
+            report.divergences.append(f"{where}: a logit differs by {difference:.3g} from the original's")
+
+
+def check_outputs(
+    stage: str, before: tuple[Path, Role], after: tuple[Path, Role], vocab_size: int, *, exact: bool
+) -> StageReport:
+    """Two forms of one graph on the same made-up inputs.
+
+    Args:
+        stage: Name of the stage.
+        before: The canonical graph and its ports.
+        after: The prepared one.
+        vocab_size: Token ids are below it.
+        exact: Whether both must give the same.
+    """
+    report = StageReport(stage, exact)
+    names = common_outputs(before[1], after[1])
+    first, second = load_graph(str(before[0])), load_graph(str(after[0]))
+    inputs = made_up_inputs(second, vocab_size)
+    known = {value.name for value in first.get_inputs()}
+    missing = made_up_inputs(first, vocab_size)
+    expected = first.run(names, {**missing, **{name: value for name, value in inputs.items() if name in known}})
+    for name, wanted, given in zip(names, expected, second.run(names, inputs), strict=True):
+        if wanted.shape != given.shape:
+            report.divergences.append(f"output {name} has the shape {given.shape}, not {wanted.shape}")
+        elif wanted.dtype.kind == "f":
+            _compare_floats(report, name, wanted.astype(np.float32), given.astype(np.float32))
+        elif exact and (wanted != given).any():
+            report.divergences.append(f"output {name} differs in {int((wanted != given).sum())} of {wanted.size}")
+    return report
+
+
+def _compare_floats(report: StageReport, name: str, wanted: Logits, given: Logits) -> None:
+    if not np.isfinite(given).all() and np.isfinite(wanted).all():
+        report.divergences.append(f"output {name} holds NaN or infinity")
+        return
+    difference = float(np.nanmax(np.abs(np.where(np.isfinite(wanted), given - wanted, 0.0)), initial=0.0))
+    report.largest_difference = max(report.largest_difference, difference)
+    if report.exact and difference > EXACT:
+        report.divergences.append(f"output {name} differs by {difference:.3g}")
+
+
+def explain(report: StageReport, before: Path, after: Path, vocab_size: int) -> None:
+    """Say which module of a prepared graph that differs is the first to do so."""
+    if not report.passed:
+        report.hint = first_difference(before, after, vocab_size)

@@ -1,0 +1,112 @@
+"""Inputs for any role, made up from its ports: to run two forms of one graph on the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptgc.errors import BackendError
+from ptgc.spec import ports
+from ptgc.spec.manifest import Role
+
+Array = NDArray[Any]
+
+_SIZES: dict[str, int] = {
+    ports.BATCH: 1,
+    ports.NUM_TOKENS: 6,
+    ports.KV_CAPACITY: 32,
+    ports.NUM_LOGITS: 6,
+    ports.SOURCE_LENGTH: 7,
+    ports.CANVAS_LENGTH: 16,
+}
+_TYPES = {
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(bool)": np.bool_,
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+}
+
+
+@dataclass(frozen=True)
+class InputPort:
+    """An input as a loaded graph has it."""
+
+    name: str
+    """Its name."""
+    dtype: type
+    """numpy's type."""
+    shape: tuple[int, ...]
+    """Sizes, named ones filled in."""
+
+
+def load_graph(model: str | bytes, folder: Path | None = None) -> Any:
+    """A graph in ONNX Runtime on the CPU.
+
+    Args:
+        model: Path of an ONNX file, or a serialised one.
+        folder: Where the external data of a serialised one lies.
+
+    Raises:
+        BackendError: ONNX Runtime refuses it.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    if folder is not None:
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors share no base class
+        raise BackendError(f"ONNX Runtime refuses {model if isinstance(model, str) else 'a graph'}: {error}") from error
+
+
+def input_ports(session: Any) -> list[InputPort]:
+    """The inputs of a loaded graph."""
+    found = []
+    for value in session.get_inputs():
+        shape = tuple(size if isinstance(size, int) else _SIZES.get(size, 1) for size in value.shape)
+        found.append(InputPort(value.name, _TYPES[value.type], shape))
+    return found
+
+
+def made_up_inputs(session: Any, vocab_size: int) -> dict[str, Array]:
+    """Values for every input, the same for every form of a graph: tokens at random, masks open, empty caches."""
+    return {port.name: _value(port, vocab_size) for port in input_ports(session)}
+
+
+def _value(port: InputPort, vocab_size: int) -> Array:
+    random = np.random.default_rng(sum(port.name.encode()))
+    shape, length = port.shape, port.shape[-1] if port.shape else 1
+    made: Mapping[str, Callable[[], Array]] = {
+        ports.POSITION_IDS.name: lambda: np.broadcast_to(np.arange(length), shape),
+        ports.TREE_MASK.name: lambda: np.broadcast_to(np.tri(length, dtype=np.bool_), shape),
+        ports.WRITE_INDEX.name: lambda: np.zeros(shape),
+        ports.WINDOW_OFFSET.name: lambda: np.zeros(shape),
+        ports.ROW_COUNT.name: lambda: np.full(shape, _SIZES[ports.NUM_TOKENS]),
+        ports.LOGITS_ROWS.name: lambda: np.broadcast_to(np.arange(length), shape),
+        ports.LENGTHS.name: lambda: np.full(shape, _SIZES[ports.CANVAS_LENGTH]),
+        ports.CANVAS_MASK.name: lambda: np.broadcast_to(np.arange(length) % 2 == 1, shape),
+        ports.ENCODER_ATTENTION_MASK.name: lambda: np.ones(shape),
+        ports.STEP.name: lambda: np.full(shape, 2),
+        ports.THRESHOLD.name: lambda: np.ones(shape),
+    }
+    if port.name in made:
+        return np.ascontiguousarray(made[port.name]().astype(port.dtype))
+    if port.dtype in (np.int64, np.int32):
+        return random.integers(0, vocab_size, shape).astype(port.dtype)
+    if port.name.startswith("past_key_values.") and ".encoder." not in port.name:
+        return np.zeros(shape, port.dtype)
+    return (random.standard_normal(shape) * 0.1).astype(port.dtype)
+
+
+def common_outputs(role: Role, other: Role) -> list[str]:
+    """What both forms of a role give."""
+    given = {port.name for port in other.outputs}
+    return [port.name for port in role.outputs if port.name in given]

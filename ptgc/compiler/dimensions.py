@@ -1,0 +1,83 @@
+"""Which sizes the named dimensions of a role's graph take in a build."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ptgc.errors import BuildError
+from ptgc.spec import ports
+from ptgc.spec.shapes import ShapePlan
+
+
+@dataclass(frozen=True)
+class Range:
+    """A dimension that varies from round to round."""
+
+    least: int
+    """The smallest size."""
+    best: int
+    """The size that matters most."""
+    most: int
+    """The largest size."""
+
+
+@dataclass(frozen=True)
+class Dimensions:
+    """The sizes of one engine."""
+
+    fixed: dict[str, int]
+    """Named dimensions of one size."""
+    ranges: dict[str, Range]
+    """Named dimensions that vary."""
+
+
+def engine_dimensions(names: Iterable[str], shapes: ShapePlan, role: str) -> list[Dimensions]:
+    """The sizes of every engine that a role needs, the smallest cache first.
+
+    A cache has one size in an engine, so that each capacity is an engine of its own. All other dimensions are one range
+    each: a profile for every shape would repeat the weights in the engine (measured in docs/tensorrt.md).
+
+    Args:
+        names: The named dimensions of the role's inputs.
+        shapes: What the build may run.
+        role: The role, for messages.
+
+    Raises:
+        BuildError: A dimension of which the shapes say nothing.
+    """
+    names = list(names)
+    sizes = _sizes(shapes)
+    unknown = [name for name in names if not sizes.get(name)]
+    if unknown:
+        known = ", ".join(name for name, values in sizes.items() if values)
+        raise BuildError(
+            f"The graph of role '{role}' has dimensions that this build gives no size: {', '.join(unknown)}.",
+            f"The build has sizes for {known}; name the dimensions of the role's ports so.",
+        )
+    capacities = sizes[ports.KV_CAPACITY] if ports.KV_CAPACITY in names else (0,)
+    rest = [name for name in names if name != ports.KV_CAPACITY]
+    ranges = {name: _range(name, sizes[name], shapes) for name in rest if len(sizes[name]) > 1}
+    fixed = {name: sizes[name][0] for name in rest if name not in ranges}
+    if ports.KV_CAPACITY not in names:
+        return [Dimensions(fixed, ranges)]
+    return [Dimensions(fixed | {ports.KV_CAPACITY: capacity}, ranges) for capacity in capacities]
+
+
+def _sizes(shapes: ShapePlan) -> dict[str, tuple[int, ...]]:
+    """Every size of every named dimension, ascending."""
+    return {
+        ports.BATCH: (shapes.batch,),
+        ports.NUM_TOKENS: shapes.widths,
+        ports.KV_CAPACITY: shapes.kv_capacities,
+        ports.NUM_LOGITS: tuple(sorted({point.num_logits for point in shapes.points})),
+        ports.SOURCE_LENGTH: shapes.source_lengths,
+        ports.CANVAS_LENGTH: shapes.canvas_lengths,
+    }
+
+
+def _range(name: str, sizes: tuple[int, ...], shapes: ShapePlan) -> Range:
+    """Rounds are mostly of the width that is verified; of everything else the largest size costs most."""
+    rounds = name in (ports.NUM_TOKENS, ports.NUM_LOGITS)
+    best = min(shapes.verify_width, sizes[-1]) if rounds else sizes[-1]
+    return Range(sizes[0], best, sizes[-1])

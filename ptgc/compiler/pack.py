@@ -1,0 +1,127 @@
+"""Pack: a bundle with what the runtime reads, and nothing else."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ptgc.errors import BundleError, StorageError
+from ptgc.spec.bundle import (
+    BUILDS,
+    MANIFEST,
+    MEASURED,
+    Build,
+    Bundle,
+    list_files,
+    open_bundle,
+    write_build_manifest,
+    write_manifest,
+)
+from ptgc.spec.packed import Packed
+from ptgc.spec.staging import staged_directory
+
+Progress = Callable[[str], None]
+
+
+def pack(
+    path: str | Path,
+    output: str | Path,
+    builds: Sequence[str] = (),
+    *,
+    keep_references: bool = False,
+    force: bool = False,
+    progress: Progress = lambda _: None,
+) -> Bundle:
+    """Write a bundle with a manifest, tokenizers and some builds: no canonical graphs, no reference texts.
+
+    Args:
+        path: The bundle.
+        output: Where the packed one will be; appears whole or not at all.
+        builds: Which builds; none takes the newest one of this export.
+        keep_references: Keep the reference texts, so that `ptgc check` can compare the builds.
+        force: Replace a bundle at `output`.
+        progress: Called with each step.
+
+    Returns:
+        The packed bundle.
+
+    Raises:
+        BundleError: A build that is missing, damaged or of another export.
+        StorageError: `output` exists and may not be replaced, or cannot be written.
+    """
+    bundle = open_bundle(path)
+    final = Path(output)
+    _check_output(bundle, final, force=force)
+    chosen = choose_builds(bundle, builds)
+    progress("Checking the bundle's files")
+    bundle.verify()
+    for build in chosen:
+        build.verify()
+    with staged_directory(final, replace=force) as folder:
+        progress("Copying what the runtime reads")
+        sha256 = _write_manifest(bundle, folder, keep_references=keep_references)
+        for build in chosen:
+            _copy_build(build, folder / BUILDS / build.manifest.id, sha256)
+    return open_bundle(final)
+
+
+def choose_builds(bundle: Bundle, names: Sequence[str]) -> list[Build]:
+    """The builds that were named, or the newest one of this export.
+
+    Raises:
+        BundleError: One is missing or of another export.
+    """
+    current = [build for build in bundle.builds() if build.manifest.bundle_sha256 == bundle.sha256]
+    if not names:
+        if not current:
+            raise BundleError(f"{bundle.path} has no build to pack.", f"Make one: ptgc build {bundle.path}")
+        return [current[-1]]
+    by_id = {build.manifest.id: build for build in current}
+    return [by_id[name] if name in by_id else bundle.build(name) for name in names]
+
+
+def _check_output(bundle: Bundle, final: Path, *, force: bool) -> None:
+    if final.resolve().is_relative_to(bundle.path.resolve()):
+        raise StorageError(f"{final} lies in the bundle that is packed.", "Choose another place with -o.")
+    if not final.exists():
+        return
+    if not force:
+        raise StorageError(f"{final} exists already.", "Choose another name with -o, or add --force to replace it.")
+    if not (final / MANIFEST).is_file() and not (final.is_dir() and not any(final.iterdir())):
+        raise StorageError(f"{final} is no bundle; it will not be replaced.", "Choose another name with -o.")
+
+
+def _write_manifest(bundle: Bundle, folder: Path, *, keep_references: bool) -> str:
+    """Copy the files that are kept and write a manifest of them; gives its digest."""
+    manifest = bundle.manifest
+    kept = [name for name in (manifest.tokenizer, manifest.drafter_tokenizer) if name]
+    reference = manifest.reference if keep_references else None
+    dropped = []
+    for entry in manifest.files:
+        if entry.path == reference or any(entry.path.startswith(f"{name}/") for name in kept):
+            target = folder / entry.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(bundle.path / entry.path, target)
+        else:
+            dropped.append(entry.path)
+    before = manifest.packed
+    packed = Packed(
+        bundle_sha256=before.bundle_sha256 if before else bundle.sha256,
+        dropped=tuple(sorted({*dropped, *(before.dropped if before else ())})),
+    )
+    write_manifest(folder, replace(manifest, files=list_files(folder), reference=reference, packed=packed))
+    return open_bundle(folder).sha256
+
+
+def _copy_build(build: Build, folder: Path, bundle_sha256: str) -> None:
+    """Copy a build, with what was measured of it; it now belongs to the packed manifest."""
+    for entry in build.manifest.files:
+        target = folder / entry.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(build.path / entry.path, target)
+    measured = build.path / MEASURED
+    if measured.is_dir():
+        shutil.copytree(measured, folder / MEASURED)
+    write_build_manifest(folder, replace(build.manifest, bundle_sha256=bundle_sha256))

@@ -1,0 +1,44 @@
+"""Engine: a file that a vendor's compiler made of one role, and what is known of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One engine of a build, compiled ahead of time."""
+
+    role: str
+    """The role that it computes."""
+    path: str
+    """Its file, relative to the build's folder."""
+    sizes: dict[str, int]
+    """Named dimensions that have one size in it."""
+    ranges: dict[str, tuple[int, int, int]]
+    """Named dimensions that may vary: the least size, the one that it is optimised for, and the largest."""
+    engine_bytes: int
+    """Bytes of the file."""
+    weight_bytes: int
+    """Bytes of the role's weights before compiling."""
+    layers: dict[str, int]
+    """Layers of the compiler's network by type."""
+    not_native: dict[str, str]
+    """Attention and cache updates that are no layer of their own, by the path of their module, and why."""
+
+    @property
+    def weight_ratio(self) -> float:
+        """Bytes of the engine over bytes of the weights: what the vendor adds."""
+        return self.engine_bytes / max(1, self.weight_bytes)
+
+    def to_json(self) -> dict[str, Any]:
+        """This engine as build.json writes it."""
+        return asdict(self) | {"ranges": {name: list(sizes) for name, sizes in self.ranges.items()}}
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> Engine:
+        """An engine from build.json's form."""
+        fields = {name: data[name] for name in Engine.__dataclass_fields__}
+        fields["ranges"] = {name: (least, best, most) for name, (least, best, most) in data["ranges"].items()}
+        return Engine(**fields)

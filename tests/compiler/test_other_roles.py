@@ -1,0 +1,92 @@
+"""Builds of loops other than the speculative one, and of encoders: prepared graphs against canonical ones."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ptgc.compiler.build import BuildOptions, build
+from ptgc.exporters import export
+from ptgc.spec.bundle import Bundle, open_bundle
+from ptgc.spec.manifest import Role
+from ptgc.spec.plan import ctc, levenshtein, masked_diffusion, ngram
+from ptgc.spec.ports import DType, Port
+from tests.exporters.graph_run import load
+from tests.other_models import tiny_bert, tiny_ctc, tiny_levenshtein, tiny_marian
+
+SIZES = {"batch": 2, "canvas_length": 16, "source_length": 8, "num_tokens": 3, "num_logits": 3, "kv_capacity": 20}
+PLANS: dict[str, Any] = {
+    "masked-diffusion": lambda: ({"denoiser": tiny_bert()}, masked_diffusion(3)),
+    "ctc": lambda: (tiny_ctc(), ctc(0, 2)),
+    "levenshtein": lambda: (tiny_levenshtein(), levenshtein(3, 1, 2, 0)),
+    "encoder-decoder": lambda: ({"target": tiny_marian(), "encoder": tiny_marian()}, ngram(4)),
+}
+LENGTHS = {
+    "masked-diffusion": ((), (32, 64)),
+    "ctc": ((32, 64), (64, 128)),
+    "levenshtein": ((32, 48), (32, 48)),
+    "encoder-decoder": ((32, 64), ()),
+}
+
+
+@cache
+def _bundle(place: Path, name: str) -> Bundle:
+    modules, plan = PLANS[name]()
+    return open_bundle(export(modules, plan, place / f"other-{name}"))
+
+
+def _array(port: Port, rng: np.random.Generator) -> np.ndarray:
+    """Something that this port may bring."""
+    shape = [SIZES[dim] if isinstance(dim, str) else dim for dim in port.shape]
+    if port.name in ("position_ids", "logits_rows"):
+        return np.repeat(np.arange(shape[1])[None], shape[0], axis=0)
+    if port.name == "tree_mask":
+        return np.repeat(np.tril(np.ones(shape[1:], np.bool_))[None], shape[0], axis=0)
+    if port.name.endswith("mask"):
+        return np.arange(shape[1]) < np.array([[shape[1]], [shape[1] - 3]])
+    fixed = {"write_index": [0, 0], "row_count": [3, 2], "lengths": [16, 9], "step": [3, 2]}
+    if port.name in fixed:
+        return np.array(fixed[port.name])
+    if port.dtype is DType.INT64:
+        return rng.integers(4, 20, shape)
+    return rng.normal(size=shape).astype(np.float32) if len(shape) > 1 else np.full(shape, 0.9, np.float32)
+
+
+def _inputs(role: Role) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(3)
+    reads = role.states + (role.cross_states if role.states else ())
+    states = [port for layer, state in enumerate(role.states) for port in state.past_ports(layer)]
+    states += [port for layer, state in enumerate(reads[len(role.states) :]) for port in state.past_ports(layer)]
+    return {port.name: _array(port, rng) for port in (*role.inputs, *states)}
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8", "int4"])
+@pytest.mark.parametrize("name", PLANS)
+def test_prepared_graphs_compute_what_canonical_ones_do(place: Path, name: str, precision: str) -> None:
+    bundle = _bundle(place, name)
+    made = build(bundle.path, BuildOptions(precision=precision, batch_size=2))
+    assert (made.manifest.shapes.source_lengths, made.manifest.shapes.canvas_lengths) == LENGTHS[name]
+    for role_name, role in bundle.manifest.roles.items():
+        arrays, prepared = _inputs(role), made.manifest.roles[role_name]
+        canonical = load(bundle.path / role.graph)(**arrays)
+        found = load(made.path / prepared.graph)(**{port: arrays[port] for port in arrays})
+        assert set(found) == set(canonical) - {"top_logits", "top_ids"}
+        for output, array in found.items():
+            assert array.shape == canonical[output].shape and np.isfinite(array).all()
+            if precision == "float32":
+                np.testing.assert_allclose(array, canonical[output], rtol=1e-3, atol=1e-4)
+            elif array.dtype == np.float32 and precision == "int8":
+                error = np.abs(array - canonical[output]).max() / np.abs(canonical[output]).max()
+                assert error < 0.1, output
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_weights_that_roles_share_are_in_a_build_once(place: Path, precision: str) -> None:
+    bundle = _bundle(place, "levenshtein")
+    made = build(bundle.path, BuildOptions(precision=precision, build_id=f"shared-{precision}"))
+    sizes = {entry.path: entry.size for entry in made.manifest.files}
+    assert sizes.get("inserter.data", 0) + sizes["filler.data"] < 0.7 * sizes["deleter.data"]

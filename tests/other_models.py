@@ -1,0 +1,138 @@
+"""Tiny models that are no causal language models: their weights are random, their outputs vary."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import nn
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MarianConfig,
+    MarianMTModel,
+    PreTrainedTokenizerFast,
+)
+
+from ptgc.exporters.modules.ctc import CtcConfig, CtcDecoder, CtcEncoder
+from ptgc.exporters.modules.levenshtein import LevenshteinConfig, levenshtein_roles
+
+VOCAB_SIZE = 96
+_POSITIONS = 1.5  # size of positions: what a model writes must not be the same everywhere
+
+
+def lively(module: nn.Module, seed: int = 7, scale: float = 6.0) -> Any:
+    """The module in eval mode, with weights so large that its choices differ from position to position."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if parameter.ndim == 2:
+                parameter.normal_(std=_POSITIONS if "positions" in name else 0.02 * scale, generator=generator)
+            elif "bias" in name:
+                parameter.normal_(std=0.1, generator=generator)
+            else:
+                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    return module.requires_grad_(False).eval()
+
+
+@cache
+def tiny_llama(vocab_size: int = VOCAB_SIZE, context: int = 128, layers: int = 1) -> Any:
+    """A causal LM that can draft."""
+    config = LlamaConfig(
+        vocab_size=vocab_size,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=context,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    return lively(LlamaForCausalLM(config))
+
+
+def words(count: int = VOCAB_SIZE, prefix: str = "w", **special: str) -> Any:
+    """A tokenizer of made-up words."""
+    vocabulary = {token: index for index, token in enumerate(special.values())}
+    vocabulary |= {f"{prefix}{index}": index for index in range(len(vocabulary), count)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=f"{prefix}{count - 1}"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token=f"{prefix}{count - 1}", **special)
+
+
+@cache
+def tiny_bert() -> Any:
+    """A masked LM; token 3 is its mask."""
+    config = BertConfig(
+        vocab_size=VOCAB_SIZE,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=48,
+        max_position_embeddings=64,
+    )
+    return lively(BertForMaskedLM(config))
+
+
+@cache
+def tiny_marian() -> Any:
+    """An encoder-decoder with positions that follow the cache's length, and a bias of the logits."""
+    config = MarianConfig(
+        vocab_size=VOCAB_SIZE,
+        d_model=32,
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_attention_heads=4,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=48,
+        decoder_ffn_dim=48,
+        max_position_embeddings=64,
+        pad_token_id=0,
+        eos_token_id=None,
+        bos_token_id=None,
+        forced_eos_token_id=None,
+        decoder_start_token_id=0,
+        scale_embedding=True,
+    )
+    model = lively(MarianMTModel(config))
+    model.final_logits_bias.normal_(std=0.1, generator=torch.Generator().manual_seed(1))
+    return model
+
+
+@cache
+def tiny_ctc(upsampling: int = 2) -> dict[str, Any]:
+    """The roles of a CTC transformer; token 0 of the text is the blank."""
+    config = CtcConfig(
+        source_vocab_size=40,
+        vocab_size=24,
+        blank_token_id=0,
+        upsampling=upsampling,
+        hidden_size=32,
+        num_encoder_layers=1,
+        num_decoder_layers=2,
+        intermediate_size=48,
+        max_position_embeddings=64,
+    )
+    return {"encoder": lively(CtcEncoder(config)), "decoder": lively(CtcDecoder(config))}
+
+
+@cache
+def tiny_levenshtein() -> dict[str, Any]:
+    """The roles of a Levenshtein transformer: 0 pads, 1 begins, 2 ends, 3 is the placeholder."""
+    config = LevenshteinConfig(
+        vocab_size=32,
+        source_vocab_size=40,
+        max_insertions=5,
+        hidden_size=32,
+        num_encoder_layers=1,
+        num_decoder_layers=2,
+        intermediate_size=48,
+        max_position_embeddings=48,
+    )
+    modules = nn.ModuleDict(levenshtein_roles(config))
+    return dict(lively(modules).items())

@@ -1,0 +1,117 @@
+"""The C and C++ examples, built against an installed wheel and run; what the library shows of itself."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ptgc import errors
+from ptgc.runtime import Generator
+from ptgc.runtime.libraries import onnxruntime_library
+from tests.bundles import ROOT, build_id, tiny_build
+from tests.models import prompt
+from tests.wheels import environment_beside
+
+HEADER = (ROOT / "runtime" / "include" / "ptgc.h").read_text(encoding="utf-8")
+NUM_NEW_TOKENS = 24
+
+
+@pytest.fixture(scope="module")
+def cmake_folder(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    python = environment_beside(tmp_path_factory.mktemp("installed") / "venv", wheel)
+    command = [python, "-m", "ptgc", "inspect", "--cmake-dir"]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, cwd=python.parent)
+    found = Path(run.stdout.strip())
+    assert python.parents[1] in found.parents
+    return found
+
+
+@pytest.fixture(scope="module")
+def library(cmake_folder: Path) -> Path:
+    return cmake_folder.parents[1] / "libptgc.so"
+
+
+@pytest.fixture(scope="module")
+def build(place: Path) -> Path:
+    """A build of two rows."""
+    return tiny_build(place, "llama", batch_size=2) / "builds" / build_id("float32", 2)
+
+
+def example(cmake_folder: Path, name: str, folder: Path) -> Path:
+    """Configure and build one of the examples."""
+    configure = ["cmake", "-S", ROOT / "runtime" / "examples" / name, "-B", folder, f"-Dptgc_DIR={cmake_folder}"]
+    for command in (configure, ["cmake", "--build", folder]):
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert run.returncode == 0, run.stdout + run.stderr
+    return folder
+
+
+def run(program: Path, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [str(program), *(str(argument) for argument in arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+
+def ids(text: str) -> list[int]:
+    return [int(word) for word in text.split()]
+
+
+def test_the_c_example_writes_what_python_writes(cmake_folder: Path, build: Path, tmp_path: Path) -> None:
+    program = example(cmake_folder, "c", tmp_path / "build") / "generate"
+    library = {"PTGC_ONNXRUNTIME": onnxruntime_library()}
+    done = run(program, build, NUM_NEW_TOKENS, *prompt(9), **library)
+    assert done.returncode == 0, done.stderr
+    written, end = done.stdout.splitlines()
+    with Generator(build.parents[1], build=build.name) as generator:
+        assert ids(written) == generator.generate(prompt(9), max_new_tokens=NUM_NEW_TOKENS).token_ids
+    assert end.startswith(f"length: {NUM_NEW_TOKENS} tokens in ")
+
+    refused = run(program, tmp_path, NUM_NEW_TOKENS, *prompt(9), **library)
+    assert refused.returncode == 1
+    assert refused.stderr.splitlines()[0] == f"There is no bundle at '{tmp_path}'."
+    refused = run(program, build, 100_000, *prompt(9), **library)
+    assert refused.returncode == 1
+    assert "100000 new tokens do not fit" in refused.stderr
+    refused = run(program, build, NUM_NEW_TOKENS, *prompt(9), PTGC_ONNXRUNTIME="/nowhere.so")
+    assert refused.returncode == 1
+    assert "ptgc[cpu]" in refused.stderr
+
+
+def test_the_cpp_example_runs_on_the_library_that_its_process_opened(
+    cmake_folder: Path, build: Path, tmp_path: Path
+) -> None:
+    program = example(cmake_folder, "cpp", tmp_path / "build") / "converse"
+    done = run(program, build, onnxruntime_library(), NUM_NEW_TOKENS, *prompt(9))
+    assert done.returncode == 0, done.stderr
+    probable, drawn = (line.split(maxsplit=1) for line in done.stdout.splitlines())
+    with Generator(build.parents[1], build=build.name) as generator:
+        expected = [
+            generator.generate(prompt(9), max_new_tokens=NUM_NEW_TOKENS, **options).token_ids
+            for options in ({}, {"temperature": 1.0, "seed": 1})
+        ]
+    assert [probable[0], drawn[0]] == ["probable", "drawn"]
+    assert [ids(probable[1]), ids(drawn[1])] == expected
+
+    refused = run(program, build, onnxruntime_library(), 100_000, *prompt(9))
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("capacity: ")
+
+
+def test_the_library_shows_the_functions_of_its_header_and_nothing_else(library: Path) -> None:
+    shown = subprocess.run(["nm", "-D", "--defined-only", library], capture_output=True, text=True, check=True).stdout
+    declared = re.findall(r"^PTGC_API [^(]*?(ptgc_\w+)\(", HEADER, re.MULTILINE)
+    assert len(declared) > 20
+    assert {line.split()[-1] for line in shown.splitlines()} == set(declared)
+
+
+def test_statuses_are_the_codes_of_the_errors(library: Path) -> None:
+    loaded = ctypes.CDLL(str(library))
+    loaded.ptgc_status_name.restype = ctypes.c_char_p
+    declared = {name.lower(): int(value) for name, value in re.findall(r"PTGC_ERROR_(\w+) = (\d+)", HEADER)}
+    codes = {error.code for error in errors.PtgcError.__subclasses__() if error.__module__ == errors.__name__}
+    assert set(declared) == codes | {"internal"}
+    for name, value in declared.items():
+        assert loaded.ptgc_status_name(value).decode() == name
