@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch import nn
 import ptgc
 from ptgc.errors import ExportError, StorageError
 from ptgc.exporters.draft_model import check_pair
-from ptgc.exporters.model_facts import context_of, facts_of
+from ptgc.exporters.model_facts import context_of, facts_of, source_vocab_size
 from ptgc.exporters.references import pretrained, reference_of
 from ptgc.exporters.roles import RoleSource, TracedRole, check_roles, trace_role
 from ptgc.graphs.storage import SavedWeights, save
@@ -76,6 +77,8 @@ def export(
         reference = _write_reference(folder, main, reference_of(roles, plan, tokenizer))
         traced = _write_roles(folder, {name: roles[name] for name in order}, plan, progress)
         facts = model_facts or facts_of(roles[main], _vocab_size(traced[main]))
+        if "encoder" in roles and facts.source_vocab_size is None:
+            facts = replace(facts, source_vocab_size=source_vocab_size(roles["encoder"]))
         tokenizer_folder = _write_tokenizer(folder, tokenizer, "tokenizer")
         other = drafter_tokenizer if plan.drafter.vocabulary is DrafterVocabulary.REENCODED else None
         drafter_folder = _write_tokenizer(folder, other, "drafter_tokenizer")

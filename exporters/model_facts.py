@@ -47,6 +47,16 @@ def context_of(module: nn.Module) -> int | None:
     return min(length, fixed_length(module) or length) if isinstance(length, int) else None
 
 
+def source_vocab_size(encoder: nn.Module) -> int | None:
+    """Entries of what an encoder reads; None where its configuration does not say."""
+    config = getattr(encoder, "config", None)
+    for name in ("source_vocab_size", "vocab_size"):
+        size = getattr(config, name, None)
+        if isinstance(size, int):
+            return size
+    return None
+
+
 def eos_token_ids(module: nn.Module) -> tuple[int, ...]:
     """Every id that ends a text, of the generation settings or of the configuration."""
     found = getattr(getattr(module, "generation_config", None), "eos_token_id", None)

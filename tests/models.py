@@ -128,7 +128,7 @@ _MORE_CONFIGS: dict[str, Callable[[], Any]] = {
 }
 MORE_FAMILIES = tuple(_MORE_CONFIGS)
 """Families that one test each reads and writes texts with."""
-_SCALE = {"gpt_neox": 5.0}  # of random matrices; 8 where nothing else is said
+_SCALE = {"gpt_neox": 10.0}  # of random matrices; 8 where nothing else is said
 
 
 @cache

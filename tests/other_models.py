@@ -134,5 +134,6 @@ def tiny_levenshtein() -> dict[str, Any]:
         intermediate_size=48,
         max_position_embeddings=48,
     )
-    modules = nn.ModuleDict(levenshtein_roles(config))
-    return dict(lively(modules).items())
+    modules = levenshtein_roles(config)
+    lively(nn.ModuleDict(modules))
+    return dict(modules)

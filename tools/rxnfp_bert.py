@@ -37,10 +37,11 @@ def load_rxnfp_bert(content: bytes) -> tuple[PreTrainedModel, PreTrainedTokenize
         raise CheckpointError(
             f"The weights, configuration and vocabulary do not follow each other: {error}."
         ) from error
-    tokenizer = tokenizer_from_vocabulary(text[end:].split())
+    vocabulary = text[end:].split()
+    tokenizer = tokenizer_from_vocabulary(vocabulary)
     config = BertConfig(
         **{name: settings[name] for name in settings.keys() & BertConfig().to_dict().keys()},
-        pad_token_id=tokenizer.pad_token_id,
+        pad_token_id=vocabulary.index(_SPECIAL["pad"]),
     )
     tokenizer.model_max_length = config.max_position_embeddings
     state_dict = {name: tensor for name, tensor in weights.items() if not name.startswith(_UNUSED)}

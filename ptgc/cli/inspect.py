@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,12 +20,11 @@ def _print_cmake_directory(wanted: bool) -> None:
     if not wanted:
         return
     with command_errors():
-        from ptgc.runtime import _core
-
-        package = Path(_core.__file__).parent.parent  # of an editable install: where its compiled parts are
+        module = find_spec("ptgc.runtime._core")  # in an editable install, only it tells where compiled parts are
+        package = Path(module.origin).parents[1] if module is not None and module.origin else Path()
         folder = package / "lib" / "cmake" / "ptgc"
         if not (folder / "ptgcConfig.cmake").is_file():
-            raise UsageError(f"There is no C library beside {package}.", "Install ptgc again, from a wheel.")
+            raise UsageError(f"There is no C library in {package}.", "Install ptgc again.")
     typer.echo(folder)
     raise typer.Exit
 

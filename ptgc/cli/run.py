@@ -32,6 +32,16 @@ def command(
     max_new_tokens: Annotated[int | None, typer.Option(help="Tokens to write at most; 256, or what fits.")] = None,
     stop: Annotated[list[str] | None, typer.Option(help="A string that ends the text; may be repeated.")] = None,
     deadline: Annotated[float | None, typer.Option(help="Seconds after which the text ends as it is.")] = None,
+    temperature: Annotated[float, typer.Option(help="0 takes the likeliest tokens, 1 draws from the model.")] = 0.0,
+    top_k: Annotated[int, typer.Option(help="Draw from so many likeliest tokens; 0 for all.")] = 0,
+    top_p: Annotated[float, typer.Option(help="Draw from the likeliest tokens that reach this probability.")] = 1.0,
+    min_p: Annotated[float, typer.Option(help="Draw from tokens of at least this share of the likeliest's.")] = 0.0,
+    repetition_penalty: Annotated[
+        float, typer.Option(help="Above 1: tokens of prompt and text are less likely.")
+    ] = 1.0,
+    presence_penalty: Annotated[float, typer.Option(help="Taken off tokens that were generated before.")] = 0.0,
+    frequency_penalty: Annotated[float, typer.Option(help="The same for each time that they were.")] = 0.0,
+    seed: Annotated[int | None, typer.Option(help="Equal seeds give equal texts; a new one by default.")] = None,
     plain: Annotated[bool, typer.Option("--plain", help="Decode without drafts.")] = False,
     num_draft_tokens: Annotated[int | None, typer.Option(min=0, help="Most draft tokens of a round.")] = None,
     trace: Annotated[
@@ -51,6 +61,14 @@ def command(
             "deadline": deadline,
             "plain": plain,
             "trace": trace is not None,
+            "temperature": temperature,
+            "top_k": top_k,
+            "top_p": top_p,
+            "min_p": min_p,
+            "repetition_penalty": repetition_penalty,
+            "presence_penalty": presence_penalty,
+            "frequency_penalty": frequency_penalty,
+            "seed": seed,
         }
         with Generator(
             bundle, device=device, build=build, num_threads=num_threads, num_draft_tokens=num_draft_tokens
@@ -135,6 +153,8 @@ def _summarize(result: GenerationResult) -> None:
         result.finish_reason,
         result.strategy + (", lossless" if result.lossless else ", not lossless"),
     ]
+    if result.seed is not None:
+        parts.append(f"seed {result.seed}")
     notes.print(" · ".join(parts), style="dim", markup=False, soft_wrap=True)
     if stats.fallback_reason:
         notes.print(

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from ptgc.compiler.checking.engine import check_engine
-from ptgc.compiler.checking.graphs import check_outputs, check_texts, explain, writes_alone
-from ptgc.compiler.checking.loops import check_loop
+from ptgc.compiler.checking.graphs import check_outputs, check_texts, explain, writes
+from ptgc.compiler.checking.loops import Values, check_loop, runner
 from ptgc.compiler.checking.references import References, read_references, read_role_references
 from ptgc.compiler.checking.report import EXACT, StageReport
 from ptgc.compiler.checking.weights import check_weights
 from ptgc.spec.bundle import RUNNABLE, Build, Bundle, open_bundle
+from ptgc.spec.manifest import Role
 from ptgc.spec.strategy import Loop
 
 Progress = Callable[[str], None]
@@ -77,7 +78,7 @@ def _role_references(bundle: Bundle, main: References) -> dict[str, References]:
     found = {}
     for name, role in bundle.manifest.roles.items():
         own = main if name == "target" else read_role_references(bundle, name)
-        if own is not None and writes_alone(role):
+        if own is not None and writes(role):
             found[name] = own
     return found
 
@@ -110,11 +111,13 @@ def _check_canonical(task: Task) -> list[StageReport]:
         role = task.bundle.manifest.roles[name]
         if references.dtype == "float32":
             stage = _named("canonical graph", name)
-            reports.append(check_texts(stage, task.bundle.path / role.graph, role, references.texts, exact=True))
+            path, texts = task.bundle.path / role.graph, references.texts
+            encoder = _encoder(task.bundle.path, task.bundle.manifest.roles, role)
+            reports.append(check_texts(stage, path, role, texts, exact=True, encoder=encoder))
     manifest = task.bundle.manifest
     if manifest.plan.loop is not Loop.SPECULATIVE and task.main.dtype == "float32":
-        stage, texts = "canonical graphs", task.main.texts
-        reports.append(check_loop(stage, task.bundle.path, manifest.roles, manifest.plan, texts, exact=True))
+        roles, texts = manifest.roles, task.main.texts
+        reports.append(check_loop("canonical graphs", task.bundle.path, roles, manifest.plan, texts, exact=True))
     return reports
 
 
@@ -133,7 +136,9 @@ def _check_build(task: Task, build: Build) -> list[StageReport]:
         names = [name for name in made.roles if runs_here or made.precision[name] != "bfloat16"]
         reports += [_check_prepared(task, build, name) for name in names]
     exact = task.main.dtype == "float32" and set(made.precision.values()) == {"float32"}
-    texts = [text for text in task.main.texts if len(text.context) < made.shapes.max_length]
+    texts = task.main.texts
+    if task.bundle.manifest.plan.loop is Loop.SPECULATIVE:
+        texts = [text for text in texts if len(text.context) < made.shapes.max_length]
     if texts and runs_here:
         reports += check_engine(task.bundle, build, texts, exact=exact)
     return reports
@@ -146,9 +151,11 @@ def _check_prepared(task: Task, build: Build, name: str) -> StageReport:
     path, before = build.path / role.graph, task.bundle.path / canonical.graph
     references = task.references.get(name)
     float32 = build.manifest.precision[name] == "float32"
-    if references is not None and writes_alone(role):
+    if references is not None and writes(role):
         texts = [text for text in references.texts if len(text.context) < build.manifest.shapes.max_length]
-        report = check_texts(stage, path, role, texts, exact=float32 and references.dtype == "float32")
+        encoder = _encoder(build.path, build.manifest.roles, role)
+        exact = float32 and references.dtype == "float32"
+        report = check_texts(stage, path, role, texts, exact=exact, encoder=encoder)
     elif before.is_file():
         exact = float32 and task.main.dtype == "float32"
         report = check_outputs(stage, (before, canonical), (path, role), task.vocab_size, exact=exact)
@@ -157,6 +164,11 @@ def _check_prepared(task: Task, build: Build, name: str) -> StageReport:
     if before.is_file():
         explain(report, before, path, task.vocab_size)
     return report
+
+
+def _encoder(folder: Path, roles: Mapping[str, Role], role: Role) -> Callable[[Values], Values] | None:
+    """The encoder that a role attends to, loaded; None where it attends to none."""
+    return runner(folder / roles["encoder"].graph) if role.cross_states else None
 
 
 def _named(stage: str, role: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,17 @@ class GraphSession:
         role: Its ports and states.
         capacity: Slots of the cache.
         num_threads: Threads of the engine; 0 takes ONNX Runtime's own choice.
+        read: What every round reads and none changes, by port: an encoder's output and its mask.
     """
 
-    def __init__(self, path: Path, role: Role, capacity: int, num_threads: int = 0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        role: Role,
+        capacity: int,
+        num_threads: int = 0,
+        read: Mapping[str, NDArray[Any]] | None = None,
+    ) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -39,8 +47,10 @@ class GraphSession:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's errors share no base class
             raise BackendError(f"ONNX Runtime refuses {path}: {error}") from error
-        self._inputs = {port.name for port in role.inputs}
         self._wrap = onnxruntime.OrtValue.ortvalue_from_numpy
+        known = {value.name for value in self._session.get_inputs()}
+        self._read = {name: self._wrap(value) for name, value in (read or {}).items() if name in known}
+        self._inputs = {port.name for port in role.inputs} - set(self._read)
         self.caches = _caches(role.states, capacity, self._wrap)
         self.length = 0
 
@@ -68,6 +78,8 @@ class GraphSession:
         binding = self._session.io_binding()
         for name in self._inputs:
             binding.bind_ortvalue_input(name, self._wrap(values[name]))
+        for name, value in self._read.items():
+            binding.bind_ortvalue_input(name, value)
         for past, (present, buffer) in self.caches.items():
             binding.bind_ortvalue_input(past, buffer)
             binding.bind_ortvalue_output(present, buffer)

@@ -115,6 +115,8 @@ class ModelFacts:
     """Starts a text, where the tokenizer adds it."""
     decoder_start_token_id: int | None = None
     """Starts every text of an encoder-decoder."""
+    source_vocab_size: int | None = None
+    """Entries of an encoder's vocabulary, where it has one of its own."""
 
     def to_json(self) -> dict[str, Any]:
         """These facts as the manifest writes them."""
@@ -125,6 +127,7 @@ class ModelFacts:
             "eos_token_ids": list(self.eos_token_ids),
             "bos_token_id": self.bos_token_id,
             "decoder_start_token_id": self.decoder_start_token_id,
+            "source_vocab_size": self.source_vocab_size,
         }
 
     @staticmethod
@@ -137,6 +140,7 @@ class ModelFacts:
             eos_token_ids=tuple(data["eos_token_ids"]),
             bos_token_id=data["bos_token_id"],
             decoder_start_token_id=data.get("decoder_start_token_id"),
+            source_vocab_size=data.get("source_vocab_size"),
         )
 
 

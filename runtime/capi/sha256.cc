@@ -5,6 +5,11 @@
 #include <fstream>
 #include <vector>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <immintrin.h>
+#endif
+
 #include "error.h"
 
 namespace ptgc::capi {
@@ -39,12 +44,61 @@ std::array<std::uint32_t, 64> Schedule(const unsigned char* block) {
   return w;
 }
 
+#if defined(__x86_64__)
+bool HasShaInstructions() {
+  unsigned a = 0;
+  unsigned b = 0;
+  unsigned c = 0;
+  unsigned d = 0;
+  return __builtin_cpu_supports("sse4.1") && __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 &&
+         (b & 1U << 29U) != 0;
+}
+
+// The instructions keep the state as two registers, ABEF and CDGH, and do four rounds in two.
+__attribute__((target("sha,sse4.1"))) void CompressWithInstructions(Sha256State& state,
+                                                                    const unsigned char* blocks,
+                                                                    std::size_t count) {
+  auto* words = reinterpret_cast<__m128i*>(state.data());
+  const __m128i cdab = _mm_shuffle_epi32(_mm_loadu_si128(words), 0xB1);
+  const __m128i efgh = _mm_shuffle_epi32(_mm_loadu_si128(words + 1), 0x1B);
+  __m128i abef = _mm_alignr_epi8(cdab, efgh, 8);
+  __m128i cdgh = _mm_blend_epi16(efgh, cdab, 0xF0);
+  const __m128i big_endian = _mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203);
+  for (; count > 0; --count, blocks += 64) {
+    const __m128i abef_before = abef;
+    const __m128i cdgh_before = cdgh;
+    __m128i w[4];  // The 16 words of the schedule that come next.
+    for (std::size_t i = 0; i < 4; ++i) {
+      const auto* bytes = reinterpret_cast<const __m128i*>(blocks) + i;
+      w[i] = _mm_shuffle_epi8(_mm_loadu_si128(bytes), big_endian);
+    }
+    for (std::size_t i = 0; i < 16; ++i) {
+      const auto* constants = reinterpret_cast<const __m128i*>(kRounds.data()) + i;
+      const __m128i sums = _mm_add_epi32(w[i % 4], _mm_loadu_si128(constants));
+      cdgh = _mm_sha256rnds2_epu32(cdgh, abef, sums);
+      abef = _mm_sha256rnds2_epu32(abef, cdgh, _mm_shuffle_epi32(sums, 0x0E));
+      if (i >= 12) continue;
+      const __m128i seven_back = _mm_alignr_epi8(w[(i + 3) % 4], w[(i + 2) % 4], 4);
+      const __m128i next =
+          _mm_add_epi32(_mm_sha256msg1_epu32(w[i % 4], w[(i + 1) % 4]), seven_back);
+      w[i % 4] = _mm_sha256msg2_epu32(next, w[(i + 3) % 4]);
+    }
+    abef = _mm_add_epi32(abef, abef_before);
+    cdgh = _mm_add_epi32(cdgh, cdgh_before);
+  }
+  const __m128i feba = _mm_shuffle_epi32(abef, 0x1B);
+  const __m128i dchg = _mm_shuffle_epi32(cdgh, 0xB1);
+  _mm_storeu_si128(words, _mm_blend_epi16(feba, dchg, 0xF0));
+  _mm_storeu_si128(words + 1, _mm_alignr_epi8(dchg, feba, 8));
+}
+#endif
+
 }  // namespace
 
-void Sha256::Compress(const unsigned char* blocks, std::size_t count) {
-  for (; count > 0; --count, blocks += kBlock) {
+void CompressPortably(Sha256State& state, const unsigned char* blocks, std::size_t count) {
+  for (; count > 0; --count, blocks += 64) {
     const std::array<std::uint32_t, 64> w = Schedule(blocks);
-    auto [a, b, c, d, e, f, g, h] = state_;
+    auto [a, b, c, d, e, f, g, h] = state;
     for (std::size_t t = 0; t < 64; ++t) {
       const std::uint32_t sum1 = std::rotr(e, 6) ^ std::rotr(e, 11) ^ std::rotr(e, 25);
       const std::uint32_t t1 = h + sum1 + ((e & f) ^ (~e & g)) + kRounds[t] + w[t];
@@ -59,9 +113,17 @@ void Sha256::Compress(const unsigned char* blocks, std::size_t count) {
       b = a;
       a = t1 + t2;
     }
-    const std::array<std::uint32_t, 8> added = {a, b, c, d, e, f, g, h};
-    for (std::size_t i = 0; i < 8; ++i) state_[i] += added[i];
+    const Sha256State added = {a, b, c, d, e, f, g, h};
+    for (std::size_t i = 0; i < 8; ++i) state[i] += added[i];
   }
+}
+
+Sha256Compress FastestCompress() {
+#if defined(__x86_64__)
+  static const bool has_instructions = HasShaInstructions();
+  if (has_instructions) return &CompressWithInstructions;
+#endif
+  return &CompressPortably;
 }
 
 void Sha256::Update(std::span<const unsigned char> bytes) {
@@ -73,10 +135,10 @@ void Sha256::Update(std::span<const unsigned char> bytes) {
     partial_size_ += taken;
     bytes = bytes.subspan(taken);
     if (partial_size_ < kBlock) return;
-    Compress(partial_.data(), 1);
+    compress_(state_, partial_.data(), 1);
   }
   const std::size_t blocks = bytes.size() / kBlock;
-  Compress(bytes.data(), blocks);
+  compress_(state_, bytes.data(), blocks);
   bytes = bytes.subspan(blocks * kBlock);
   std::copy(bytes.begin(), bytes.end(), partial_.begin());
   partial_size_ = bytes.size();

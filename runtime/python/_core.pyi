@@ -3,10 +3,23 @@
 from collections.abc import Callable, Mapping, Sequence
 
 
+class SamplingOptions:
+    """How a token is chosen from logits."""
+
+    def __init__(self, temperature: float = 0.0, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0, repetition_penalty: float = 1.0, presence_penalty: float = 0.0, frequency_penalty: float = 0.0, logit_bias: Mapping[int, float] = {}, seed: int = 0) -> None: ...
+
+    @property
+    def temperature(self) -> float:
+        """0 for the largest logit."""
+
+    @property
+    def seed(self) -> int:
+        """Equal seeds give equal texts."""
+
 class Request:
     """One text to write."""
 
-    def __init__(self, prompt_ids: Sequence[int], max_new_tokens: int, eos_token_ids: Sequence[int] = [], plain: bool = False, deadline_seconds: float = 0.0, trace: bool = False) -> None: ...
+    def __init__(self, prompt_ids: Sequence[int], max_new_tokens: int, eos_token_ids: Sequence[int] = [], plain: bool = False, deadline_seconds: float = 0.0, trace: bool = False, sampling: SamplingOptions = ...) -> None: ...
 
     @property
     def prompt_ids(self) -> list[int]:
@@ -31,6 +44,10 @@ class Request:
     @property
     def trace(self) -> bool:
         """Keep what every round did."""
+
+    @property
+    def sampling(self) -> SamplingOptions:
+        """How tokens are chosen."""
 
 class Statistics:
     """What was done for one text and what it cost."""
@@ -88,8 +105,12 @@ class Statistics:
         """Inside engine calls, part of decode_seconds."""
 
     @property
+    def draft_seconds(self) -> float:
+        """Drafting, part of decode_seconds."""
+
+    @property
     def tokens_per_second(self) -> float:
-        """(new_tokens - 1) / decode_seconds."""
+        """New tokens of decode rounds / decode_seconds."""
 
     @property
     def peak_memory_bytes(self) -> int:
@@ -116,7 +137,11 @@ class TraceRound:
 
     @property
     def engine_seconds(self) -> float:
-        """Inside the engine call."""
+        """Inside engine calls."""
+
+    @property
+    def draft_seconds(self) -> float:
+        """Drafting, engine calls included."""
 
     @property
     def round_seconds(self) -> float:
@@ -153,6 +178,9 @@ class Session:
     def rewind(self, count: int) -> None:
         """Drops the last tokens."""
 
+    def fork(self) -> Session:
+        """Another session with the same text; nothing of it is read again."""
+
     def reset(self) -> None:
         """Drops everything."""
 
@@ -173,7 +201,7 @@ class Session:
 class Generator:
     """A loaded build; many threads may use one."""
 
-    def __init__(self, build_directory: str, num_threads: int = 0, library: str = '', cost_curve: Mapping[int, float] = {}, draft_length: str = 'measured', num_draft_tokens: int = -1) -> None: ...
+    def __init__(self, build_directory: str, num_threads: int = 0, library: str = '', costs: Mapping[str, Mapping[int, float]] = {}, draft_length: str = 'measured', num_draft_tokens: int = -1, acceptance: str | None = None, ngram_match: str | None = None, wait_seconds: float = -1.0, max_waiting: int = -1) -> None: ...
 
     def generate(self, requests: Sequence[Request], on_tokens: Callable[[int, list[int]], bool | None] | None = None) -> list[Result]:
         """
@@ -183,8 +211,8 @@ class Generator:
     def session(self) -> Session:
         """Takes a free row."""
 
-    def measure(self, num_tokens: int, num_logits: int, past_length: int, repeats: int) -> list[float]:
-        """Seconds of each of `repeats` bare engine runs."""
+    def measure(self, num_tokens: int, num_logits: int, past_length: int, repeats: int, role: str = 'target') -> list[float]:
+        """Seconds of each of `repeats` bare engine runs of a role."""
 
     def close(self) -> None:
         """Gives the engine's memory back."""

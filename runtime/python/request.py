@@ -138,7 +138,9 @@ def prompt_ids(prompt: Prompt, codec: TextCodec | None) -> list[int]:
 
 def make_request(loaded: Loaded, ids: Sequence[int], options: GenerateOptions, held: int = 0) -> _core.Request:
     """The core's form of a request; `held` tokens are in the session already."""
-    room = loaded.build.manifest.shapes.max_length - len(ids) - held
+    shapes = loaded.build.manifest.shapes
+    # Behind an encoder the prompt is no part of the text, which begins with a token of its own.
+    room = shapes.max_length - (max(held, 1) if shapes.source_lengths else len(ids) + held)
     wanted = options.max_new_tokens
     eos = () if options.ignore_eos else loaded.bundle.manifest.model.eos_token_ids
     return _core.Request(

@@ -2,7 +2,7 @@
 
 namespace ptgc {
 
-void Acceptance::Greedy(const Proposal& proposal, std::span<const TokenId> next_ids) {
+void Acceptance::Keep(const Proposal& proposal, std::span<const TokenId> next_ids) {
   const TreeSpec& tree = proposal.tree();
   const std::span<const TokenId> tokens = proposal.tokens();
   int deepest = 0;

@@ -18,9 +18,9 @@ class Acceptance {
     agreed_.resize(static_cast<std::size_t>(capacity) + 1);
   }
 
-  // Keeps the longest path from the root whose every token is the target's argmax after its
-  // parent. `next_ids[i]` is the argmax at node i: [1 + proposal.size()].
-  void Greedy(const Proposal& proposal, std::span<const TokenId> next_ids);
+  // Keeps the longest path from the root whose every token is the target's answer after its
+  // parent. `next_ids[i]` is the answer at node i: [1 + proposal.size()].
+  void Keep(const Proposal& proposal, std::span<const TokenId> next_ids);
 
   // Accepted nodes from the root's child down; node i carries draft token i - 1.
   std::span<const int> path() const { return path_; }

@@ -71,6 +71,14 @@ Enum ReadName(const json& value, const char* what) {
   return *found;
 }
 
+// A field that may be absent or null.
+template <typename T>
+std::optional<T> ReadOptional(const json& data, const char* name) {
+  const auto found = data.find(name);
+  if (found == data.end() || found->is_null()) return std::nullopt;
+  return found->get<T>();
+}
+
 // Whether a path from a manifest stays inside the folder, as it is written.
 bool IsInside(const fs::path& path) {
   if (path.empty() || path.is_absolute()) return false;
@@ -139,8 +147,7 @@ LayerState ReadState(const json& state) {
                "', which this ptgc cannot run.",
            "Install a newer ptgc.");
   }
-  const json window = state.value("window", json());
-  result.window = window.is_null() ? 0 : window.get<int>();
+  result.window = ReadOptional<int>(state, "window").value_or(0);
   if (result.kv_heads < 1 || result.head_dim < 1) {
     Refuse("A state of the bundle has no size.", kExportAgain);
   }
@@ -156,8 +163,7 @@ Role ReadRole(const json& data, const fs::path& root) {
   for (const json& state : data.value("cross_states", json::array())) {
     role.cross_states.push_back(ReadState(state));
   }
-  const json context = data.value("context_length", json());
-  if (!context.is_null()) role.context_length = context.get<std::int64_t>();
+  role.context_length = ReadOptional<std::int64_t>(data, "context_length");
   for (const Port& port : role.outputs) {
     if (port.name == "logits") role.vocab_size = port.last_size;
   }
@@ -259,7 +265,8 @@ ShapePlan ReadShapes(const json& data, LoopKind loop) {
   shapes.kv_capacities = data.at("kv_capacities").get<std::vector<int>>();
   shapes.source_lengths = data.value("source_lengths", std::vector<int>());
   shapes.canvas_lengths = data.value("canvas_lengths", std::vector<int>());
-  for (const auto& [window, capacity] : data.value("window_capacities", json::object()).items()) {
+  const json windows = data.value("window_capacities", json::object());
+  for (const auto& [window, capacity] : windows.items()) {
     shapes.window_capacities[std::stoi(window)] = capacity.get<int>();
   }
   const std::vector<int>& widths = shapes.widths;
@@ -298,8 +305,8 @@ ModelFacts ReadModel(const json& data) {
   model.vocab_size = data.at("vocab_size").get<std::int64_t>();
   model.context_length = data.at("context_length").get<std::int64_t>();
   model.eos_token_ids = data.at("eos_token_ids").get<std::vector<TokenId>>();
-  const json start = data.value("decoder_start_token_id", json());
-  if (!start.is_null()) model.start_token_id = start.get<TokenId>();
+  model.start_token_id = ReadOptional<TokenId>(data, "decoder_start_token_id");
+  model.source_vocab_size = ReadOptional<std::int64_t>(data, "source_vocab_size");
   if (model.vocab_size < 1 || model.context_length < 1) {
     Refuse("manifest.json gives the model no vocabulary or no context.", kExportAgain);
   }

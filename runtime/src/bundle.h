@@ -15,11 +15,12 @@ namespace ptgc {
 
 // What the loops must know of the model.
 struct ModelFacts {
-  std::string family;                     // The model type of its configuration.
-  std::int64_t vocab_size = 0;            // Entries of the logits.
-  std::int64_t context_length = 0;        // Positions that the model was made for.
-  std::vector<TokenId> eos_token_ids;     // Any of them ends a text.
-  std::optional<TokenId> start_token_id;  // Starts every text of an encoder-decoder.
+  std::string family;                             // The model type of its configuration.
+  std::int64_t vocab_size = 0;                    // Entries of the logits.
+  std::int64_t context_length = 0;                // Positions that the model was made for.
+  std::vector<TokenId> eos_token_ids;             // Any of them ends a text.
+  std::optional<TokenId> start_token_id;          // Starts every text of an encoder-decoder.
+  std::optional<std::int64_t> source_vocab_size;  // Of prompts, where an encoder has its own.
 };
 
 // One input or output of a role's graph; shapes stay with the graph.

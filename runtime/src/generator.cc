@@ -12,7 +12,7 @@ SessionLimits LimitsOf(const Bundle& bundle) {
   SessionLimits limits;
   limits.max_length = bundle.shapes.max_length;
   limits.context_length = bundle.model.context_length;
-  limits.vocab_size = bundle.model.vocab_size;
+  limits.vocab_size = bundle.model.source_vocab_size.value_or(bundle.model.vocab_size);
   limits.start_token_id = bundle.model.start_token_id;
   if (bundle.plan.loop == LoopKind::kCanvas) {
     limits.mask_token_id = bundle.plan.canvas.mask_token_id;
@@ -58,7 +58,7 @@ std::vector<Result> Generator::Generate(std::span<const Request> requests, const
   if (requests.empty()) return {};
   std::vector<Generation> generations;
   for (const Request& request : requests) generations.emplace_back(request, called);
-  scheduler_->Run(generations, nullptr, hooks);
+  scheduler_->Write(generations, hooks);
   std::vector<Result> results;
   for (Generation& generation : generations) {
     results.push_back(generation.TakeResult(load_seconds_));
@@ -75,7 +75,6 @@ std::vector<double> Generator::Measure(const EngineRuns& runs) {
     throw Error(ErrorCode::kBusy, "Sessions are open, whose text measuring would write over.",
                 "Close them first.");
   }
-  scheduler_->Tidy();
   std::vector<double> seconds = loop_->Measure(runs);
   loop_->Clear();
   return seconds;
@@ -103,7 +102,7 @@ void Generator::CheckRequests(std::span<const Request> requests) const {
 }
 
 void Generator::CheckSampling(const SamplingOptions& sampling) const {
-  sampling.Check(limits_.vocab_size);
+  sampling.Check(bundle_.model.vocab_size);
   if (sampling.is_argmax() || bundle_.plan.loop == LoopKind::kSpeculative) return;
   throw Error(ErrorCode::kUsage,
               "The strategy '" + std::string(Name(bundle_.plan.strategy)) +

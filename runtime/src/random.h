@@ -26,20 +26,25 @@ constexpr std::array<std::uint32_t, 4> Philox4x32(std::array<std::uint32_t, 4> c
 
 // What a number is drawn for; every purpose has numbers of its own.
 enum class RandomStream : std::uint32_t {
-  kChoose,    // The token of plain decoding.
+  kChoose,    // The token of plain decoding, and a drafter's token (rule `match`).
   kAccept,    // Whether a draft stays (rule `speculative`).
   kResidual,  // The token in place of a refused draft.
   kDraft,     // A drafter's token (rule `speculative`).
 };
 
-// A number of [0, 1) with 53 bits for the token at index `position` of a text. It depends on
-// nothing else, so that a text is the same at every width, batch and backend.
-constexpr double Uniform(std::uint64_t seed, std::int64_t position, RandomStream stream) {
+// The words for the token at index `position` of a text. They depend on nothing else, so that a
+// text is the same at every width, batch and backend.
+constexpr std::array<std::uint32_t, 4> PhiloxAt(std::uint64_t seed, std::int64_t position,
+                                                RandomStream stream) {
   const std::uint64_t index = static_cast<std::uint64_t>(position);
-  const std::array<std::uint32_t, 4> words =
-      Philox4x32({static_cast<std::uint32_t>(index), static_cast<std::uint32_t>(index >> 32),
-                  static_cast<std::uint32_t>(stream), 0},
-                 {static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)});
+  return Philox4x32({static_cast<std::uint32_t>(index), static_cast<std::uint32_t>(index >> 32),
+                     static_cast<std::uint32_t>(stream), 0},
+                    {static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)});
+}
+
+// A number of [0, 1) with 53 bits, from the first two words.
+constexpr double Uniform(std::uint64_t seed, std::int64_t position, RandomStream stream) {
+  const std::array<std::uint32_t, 4> words = PhiloxAt(seed, position, stream);
   const std::uint64_t bits = (std::uint64_t{words[0]} << 21) ^ (words[1] >> 11);
   return static_cast<double>(bits) * 0x1p-53;
 }

@@ -26,9 +26,13 @@ float LargestOf(const float* values) {
   }
 }
 
-bool HasNan(std::span<const float> values) {
-  std::uint32_t found = 0;
-  for (float value : values) found |= value != value ? 1 : 0;
+// Whether a block holds NaN; half of it is compared with the other half, because one comparison
+// tells whether either is.
+bool HasNan(std::span<const float> block) {
+  const std::size_t half = block.size() / 2;
+  const float* second = block.data() + block.size() - half;
+  int found = std::isnan(block[half]) ? 1 : 0;
+  for (std::size_t i = 0; i < half; ++i) found |= std::isunordered(block[i], second[i]) ? -1 : 0;
   return found != 0;
 }
 
@@ -66,38 +70,39 @@ Ranking::Ranking(std::int64_t vocab_size) : buckets_(kNumBuckets) {
   members_.reserve(size);
 }
 
-bool Ranking::ReadLargest(std::span<const float> logits) {
-  return FindLargest(logits) && !HasNan(logits);
-}
-
 bool Ranking::Read(std::span<const float> logits, double temperature) {
-  if (!FindLargest(logits)) return false;
-  inverse_temperature_ = static_cast<float>(1 / temperature);
-  has_buckets_ = false;
-  FindTotal();
-  if (std::isnan(total_)) return false;
-  SortHead();
-  return true;
-}
-
-// NaN may hide behind numbers here; the callers look for it in what they compute.
-bool Ranking::FindLargest(std::span<const float> logits) {
   logits_ = logits;
-  maxima_.clear();
-  const std::size_t whole = logits.size() / kBlock * kBlock;
-  for (std::size_t first = 0; first < whole; first += kBlock) {
-    maxima_.push_back(LargestOf<kBlock>(logits.data() + first));
-  }
-  if (whole < logits.size()) {
-    maxima_.push_back(
-        *std::max_element(logits.begin() + static_cast<std::ptrdiff_t>(whole), logits.end()));
-  }
+  inverse_temperature_ = static_cast<float>(1 / temperature);
+  has_total_ = false;
+  has_head_ = false;
+  has_buckets_ = false;
+  if (!FindMaxima()) return false;
   const auto block = std::max_element(maxima_.begin(), maxima_.end());
   if (block == maxima_.end() || !std::isfinite(*block)) return false;
   const auto begin = logits.begin() + (block - maxima_.begin()) * static_cast<int>(kBlock);
   const auto at = std::find(begin, logits.end(), *block);
   largest_ = {*block, static_cast<std::int32_t>(at - logits.begin())};
   return true;
+}
+
+// False where the row holds NaN, which may hide behind the numbers of a block.
+bool Ranking::FindMaxima() {
+  maxima_.clear();
+  bool has_nan = false;
+  for (std::size_t first = 0; first < logits_.size(); first += kBlock) {
+    const std::span<const float> block =
+        logits_.subspan(first, std::min(kBlock, logits_.size() - first));
+    maxima_.push_back(block.size() == kBlock ? LargestOf<kBlock>(block.data())
+                                             : *std::max_element(block.begin(), block.end()));
+    has_nan |= HasNan(block);
+  }
+  return !has_nan;
+}
+
+double Ranking::Total() {
+  if (!has_total_) FindTotal();
+  has_total_ = true;
+  return total_;
 }
 
 void Ranking::FindTotal() {
@@ -141,6 +146,7 @@ void Ranking::SortHead() {
     mass += Mass(candidate.value);
     head_masses_.push_back(mass);
   }
+  has_head_ = true;
 }
 
 std::size_t Ranking::BucketOf(float value) const {
@@ -198,6 +204,7 @@ Place Ranking::MemberPlace(std::size_t bucket, std::size_t index) const {
 }
 
 Place Ranking::AtMass(double mass) {
+  if (!has_head_) SortHead();
   if (head_is_all_ || head_masses_.back() >= mass) {
     const auto at = std::lower_bound(head_masses_.begin(), head_masses_.end(), mass);
     const std::size_t index = static_cast<std::size_t>(at - head_masses_.begin());
@@ -222,6 +229,7 @@ Place Ranking::AtMass(double mass) {
 }
 
 Place Ranking::AtRank(std::int64_t rank) {
+  if (!has_head_) SortHead();
   const std::int64_t sorted = static_cast<std::int64_t>(head_.size());
   if (head_is_all_ || rank <= sorted) {
     return HeadPlace(static_cast<std::size_t>(std::min(rank, sorted)) - 1);
@@ -237,6 +245,7 @@ Place Ranking::AtRank(std::int64_t rank) {
 }
 
 Place Ranking::AtValue(double value) {
+  if (!has_head_) SortHead();
   const auto reaches = [value](const Candidate& token) { return token.value >= value; };
   if (head_is_all_ || !reaches(head_.back())) {
     const auto at = std::partition_point(head_.begin(), head_.end(), reaches);

@@ -28,24 +28,27 @@ struct Place {
 };
 
 // The mass of a token is exp((logit - largest) / temperature), so that its probability is its mass
-// over the total. Tokens without mass (kLowestExponent) do not count. The first tokens are sorted
-// at once; what is asked for beyond them is found in buckets of the logits' range, of which only
-// the one in question is sorted. All storage is taken at construction.
+// over the total. Tokens without mass (kLowestExponent) do not count. Nothing is computed before it
+// is asked for: the first tokens are sorted at once; what is asked for beyond them is found in
+// buckets of the logits' range, of which only the one in question is sorted. All storage is taken
+// at construction.
 class Ranking {
  public:
+  static constexpr std::size_t kBlock = 64;  // Logits of a block.
+
   // For rows of at most `vocab_size` logits.
   explicit Ranking(std::int64_t vocab_size);
 
-  // Finds the largest logit of a row, and nothing else. False where there is none: the row holds
-  // NaN or +infinity, or nothing above -infinity. The row must stay until it is asked no more.
-  bool ReadLargest(std::span<const float> logits);
-  // Takes a row whole.
+  // Takes a row and finds its largest logit. False where there is none: the row holds NaN or
+  // +infinity, or nothing above -infinity. The row must stay until it is asked no more.
   bool Read(std::span<const float> logits, double temperature);
 
   // The first token.
   const Candidate& largest() const { return largest_; }
+  // The largest logit of each block of the row.
+  std::span<const float> block_maxima() const { return maxima_; }
   // The mass of all tokens.
-  double total() const { return total_; }
+  double Total();
   // The mass of a token with this logit.
   float Mass(float value) const { return Exp((value - largest_.value) * inverse_temperature_); }
 
@@ -57,15 +60,14 @@ class Ranking {
   Place AtValue(double value);
 
  private:
-  static constexpr std::size_t kBlock = 64;  // Logits of a block.
-  static constexpr std::size_t kHead = 64;   // Tokens sorted at once, about.
+  static constexpr std::size_t kHead = 64;  // Tokens sorted at once, about.
   static constexpr std::size_t kNumBuckets = 2048;
   struct Bucket {
     double mass = 0;         // Of its tokens and those of the buckets before it.
     std::int64_t count = 0;  // How many tokens those are.
   };
 
-  bool FindLargest(std::span<const float> logits);
+  bool FindMaxima();
   void FindTotal();
   void SortHead();
   void FillBuckets();
@@ -85,9 +87,11 @@ class Ranking {
   std::span<const float> logits_;     // The row.
   Candidate largest_;                 // Its first token.
   float inverse_temperature_ = 1;     // What the distance from the largest is multiplied with.
+  bool has_total_ = false;            // Whether the total is of this row.
   double total_ = 0;                  // Mass of all tokens.
   std::vector<float> maxima_;         // [vocab_size / kBlock], the largest of each block.
   std::vector<float> sorted_maxima_;  // Scratch of the same size.
+  bool has_head_ = false;             // Whether what follows is of this row.
   std::vector<Candidate> head_;       // The first tokens.
   std::vector<double> head_masses_;   // [head], of each and all before it.
   bool head_is_all_ = false;          // No other token has mass.

@@ -4,9 +4,20 @@
 #include <cmath>
 #include <limits>
 
+#include "logarithm.h"
 #include "penalties.h"
 
 namespace ptgc {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+}  // namespace
+
+double LowestKept(float largest, const SamplingOptions& options) {
+  // Below the smallest normal number, to which Log is exact, no token has any mass.
+  return largest + options.temperature * Log(std::max(options.min_p, 0x1p-1022));
+}
 
 Sampler::Sampler(std::int64_t vocab_size)
     : values_(static_cast<std::size_t>(vocab_size)), ranking_(vocab_size) {}
@@ -22,56 +33,94 @@ bool Sampler::Read(const LogitsRow& row, const SamplingOptions& options,
     AdjustLogits(options, counts, values);
     logits_ = values;
   }
-  greedy_ = options.is_greedy();
-  if (greedy_) {
-    const bool chosen = ranking_.ReadLargest(logits_);
+  temperature_ = options.temperature;
+  if (!ranking_.Read(logits_, options.is_greedy() ? 1 : temperature_)) return false;
+  if (options.is_greedy()) {
     last_ = {ranking_.largest(), 1};
-    return chosen;
+  } else {
+    Filter(options);
   }
-  if (!ranking_.Read(logits_, options.temperature)) return false;
-  Filter(options);
   return true;
 }
 
 // Every filter keeps a beginning of the order, so that all of them together keep the shortest.
 void Sampler::Filter(const SamplingOptions& options) {
-  last_ = {{-std::numeric_limits<float>::infinity(), std::numeric_limits<std::int32_t>::max()},
-           ranking_.total()};
+  last_ = {{-kInfinity, std::numeric_limits<std::int32_t>::max()}, 0};
+  has_filters_ = options.top_k > 0 || options.top_p < 1 || options.min_p > 0;
   if (options.top_k > 0) last_ = ranking_.AtRank(options.top_k);
-  if (options.top_p < 1) last_ = ranking_.AtMass(options.top_p * last_.mass);
+  if (options.top_p < 1) {
+    last_ = ranking_.AtMass(options.top_p * (options.top_k > 0 ? last_.mass : ranking_.Total()));
+  }
   if (options.min_p > 0) {
-    const double lowest = ranking_.largest().value + options.temperature * std::log(options.min_p);
-    const Place last = ranking_.AtValue(lowest);
+    const Place last = ranking_.AtValue(LowestKept(ranking_.largest().value, options));
     if (Precedes(last.token, last_.token)) last_ = last;
   }
 }
 
-TokenId Sampler::Choose(double uniform) {
-  if (greedy_) return last_.token.id;
-  // A token's stretch begins where the mass before it ends, and that point belongs to it.
-  const double mass = std::nextafter(uniform * last_.mass, std::numeric_limits<double>::infinity());
-  const Candidate token = ranking_.AtMass(mass).token;
-  return Precedes(last_.token, token) ? last_.token.id : token.id;
+// The first token so far.
+struct Sampler::Leader {
+  double score = -std::numeric_limits<double>::infinity();
+  TokenId id = std::numeric_limits<TokenId>::max();
+
+  // Whether a token may come before it whose score is `bound` at most, but for rounding.
+  bool IsReachedBy(double bound) const {
+    return bound + 1e-6 + std::fabs(score) * 0x1p-48 >= score;
+  }
+  void Meet(double other, TokenId other_id) {
+    if (other > score || (other == score && other_id < id)) *this = {other, other_id};
+  }
+};
+
+// The block of the largest logit runs first: what it leads with few others reach, so that of these
+// only a bound of the noise is computed.
+TokenId Sampler::Choose(const GumbelNoise& noise) const {
+  if (temperature_ == 0) return last_.token.id;
+  static_assert(Ranking::kBlock == GumbelNoise::kBlock);
+  const double inverse_temperature = 1 / temperature_;
+  const std::span<const float> maxima = ranking_.block_maxima();
+  const std::size_t first = static_cast<std::size_t>(ranking_.largest().id) / Ranking::kBlock;
+  Leader leader;
+  RaceBlock(noise, first, leader);
+  for (std::size_t block = 0; block < maxima.size(); ++block) {
+    if (block == first || maxima[block] < last_.token.value) continue;
+    const double largest = maxima[block] * inverse_temperature;
+    if (!leader.IsReachedBy(largest + GumbelNoise::kMost)) continue;
+    const float bound = noise.BlockBound(static_cast<std::int64_t>(block));
+    if (leader.IsReachedBy(largest + static_cast<double>(bound))) RaceBlock(noise, block, leader);
+  }
+  return leader.id;
 }
 
-float Sampler::Probability(TokenId token_id) const {
+void Sampler::RaceBlock(const GumbelNoise& noise, std::size_t block, Leader& leader) const {
+  const double bound = noise.BlockBound(static_cast<std::int64_t>(block));
+  const double inverse_temperature = 1 / temperature_;
+  const std::size_t end = std::min((block + 1) * Ranking::kBlock, logits_.size());
+  for (std::size_t i = block * Ranking::kBlock; i < end; ++i) {
+    if (!leader.IsReachedBy(logits_[i] * inverse_temperature + bound)) continue;
+    const Candidate token = {logits_[i], static_cast<std::int32_t>(i)};
+    if (Precedes(last_.token, token)) continue;
+    leader.Meet(Score(token.value, temperature_, noise.At(token.id)), token.id);
+  }
+}
+
+float Sampler::Probability(TokenId token_id) {
   if (token_id < 0 || token_id >= static_cast<TokenId>(logits_.size())) return 0;
   const Candidate token = {logits_[static_cast<std::size_t>(token_id)],
                            static_cast<std::int32_t>(token_id)};
-  if (greedy_) return token.id == last_.token.id ? 1.0F : 0.0F;
+  if (temperature_ == 0) return token.id == last_.token.id ? 1.0F : 0.0F;
   if (Precedes(last_.token, token)) return 0;
-  return ranking_.Mass(token.value) * static_cast<float>(1 / last_.mass);
+  return ranking_.Mass(token.value) * static_cast<float>(1 / KeptMass());
 }
 
-void Sampler::WriteProbabilities(std::span<float> probabilities) const {
+void Sampler::WriteProbabilities(std::span<float> probabilities) {
   const std::size_t size = std::min(logits_.size(), probabilities.size());
   std::fill(probabilities.begin(), probabilities.end(), 0.0F);
-  if (greedy_) {
+  if (temperature_ == 0) {
     probabilities[static_cast<std::size_t>(last_.token.id)] = 1;
     return;
   }
   const Candidate last = last_.token;
-  const float scale = static_cast<float>(1 / last_.mass);
+  const float scale = static_cast<float>(1 / KeptMass());
   const float* logits = logits_.data();
   float* out = probabilities.data();
   for (std::size_t i = 0; i < size; ++i) {

@@ -21,7 +21,8 @@ struct LogitBias {
 //   3. division by the temperature and softmax;
 //   4. top_k keeps the k most probable tokens, the lower id of equals first;
 //   5. top_p keeps the fewest of them whose share of what top_k left reaches p;
-//   6. min_p keeps those at least min_p times as probable as the most probable.
+//   6. min_p keeps those at least min_p times as probable as the most probable;
+//   7. of what is kept, the largest sum of logit / temperature and GumbelNoise is chosen.
 // At temperature 0 the choice is the largest logit after step 2, the lowest id of equals.
 struct SamplingOptions {
   double temperature = 0;         // 0: the largest logit; or kMin to kMaxTemperature.

@@ -18,15 +18,17 @@ void SessionHandle::Append(std::span<const TokenId> token_ids) {
 
 Result SessionHandle::Generate(const Request& request, const Hooks& hooks) {
   const Clock::time_point called = Clock::now();
-  session_.ClearCancel();  // Before waiting for a round to end: a cancel meanwhile counts.
   {
-    const Scheduler::Pause pause(*generator_.scheduler_);
+    const auto lock = generator_.scheduler_->Lock();
     CheckOpen();
-    session_.CheckRequest(request.prompt_ids, request.max_new_tokens);
-    generator_.CheckSampling(request.sampling);
+    session_.ClearCancel();  // Before waiting for a round to end: a cancel meanwhile counts.
   }
   Generation generation(request, called);
-  generator_.scheduler_->Run({&generation, 1}, &session_, hooks);
+  Scheduler::Pause pause(*generator_.scheduler_);
+  CheckOpen();
+  session_.CheckRequest(request.prompt_ids, request.max_new_tokens);
+  generator_.CheckSampling(request.sampling);
+  generator_.scheduler_->Continue(pause, session_, generation, hooks);
   return generation.TakeResult(generator_.load_seconds_);
 }
 
@@ -38,6 +40,10 @@ void SessionHandle::Rewind(int count) {
 }
 
 std::unique_ptr<SessionHandle> SessionHandle::Fork() {
+  {
+    const auto lock = generator_.scheduler_->Lock();
+    CheckOpen();
+  }
   auto fork = std::make_unique<SessionHandle>(generator_);
   const Scheduler::Pause pause(*generator_.scheduler_);
   CheckOpen();
@@ -54,29 +60,32 @@ void SessionHandle::Reset() {
 }
 
 void SessionHandle::Cancel() {
-  if (open_.load()) session_.Cancel();
+  const auto lock = generator_.scheduler_->Lock();
+  if (open_) session_.Cancel();
 }
 
 void SessionHandle::Close() {
-  Cancel();
-  if (open_.exchange(false)) generator_.scheduler_->GiveBack(session_);
+  const auto lock = generator_.scheduler_->Lock();
+  if (open_) generator_.scheduler_->GiveBack(session_);
+  open_ = false;
 }
 
 std::vector<TokenId> SessionHandle::Tokens() {
-  const Scheduler::Pause pause(*generator_.scheduler_);
+  const auto lock = generator_.scheduler_->Lock();
   CheckOpen();
   const std::span<const TokenId> tokens = session_.tokens();
   return {tokens.begin(), tokens.end()};
 }
 
 int SessionHandle::Length() {
-  const Scheduler::Pause pause(*generator_.scheduler_);
+  const auto lock = generator_.scheduler_->Lock();
   CheckOpen();
   return session_.length();
 }
 
 void SessionHandle::CheckOpen() const {
-  if (!open_.load()) {
+  generator_.scheduler_->CheckCaller();
+  if (!open_) {
     throw Error(ErrorCode::kUsage, "This session is closed.", "Open another one.");
   }
   generator_.scheduler_->CheckIdle(session_);

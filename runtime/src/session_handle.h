@@ -1,7 +1,6 @@
 // SessionHandle: a caller's hold on one row of a generator.
 #pragma once
 
-#include <atomic>
 #include <memory>
 #include <span>
 #include <vector>
@@ -27,25 +26,27 @@ class SessionHandle {
   Result Generate(const Request& request, const Hooks& hooks);
   // Drops the last `count` tokens.
   void Rewind(int count);
-  // Another session with the same text; nothing of it is read again.
+  // Another session with the same text; nothing of it is read again. Takes a row as the
+  // constructor does.
   std::unique_ptr<SessionHandle> Fork();
   // Drops everything.
   void Reset();
   // From any thread: ends the generation that is under way.
   void Cancel();
-  // Gives the row back; whatever follows is a usage error.
+  // From any thread: gives the row back; whatever follows is a usage error. A generation that is
+  // under way is cancelled, and keeps the row until it has ended.
   void Close();
 
   std::vector<TokenId> Tokens();
   int Length();
 
  private:
-  // Throws where the session is closed or writing. Inside a pause.
+  // With the scheduler locked: throws where the session is closed or writing.
   void CheckOpen() const;
 
-  Generator& generator_;          // Whose row.
-  Session& session_;              // The row; touched only in a pause, cancel apart.
-  std::atomic<bool> open_{true};  // Cleared by Close, from any thread.
+  Generator& generator_;  // Whose row.
+  Session& session_;      // The row; changed only in a pause, read with the scheduler locked.
+  bool open_ = true;      // Guarded by the scheduler's lock.
 };
 
 }  // namespace ptgc

@@ -107,12 +107,19 @@ int SpeculativeLoop::Verify(std::span<Turn> turns) {
   return width;
 }
 
+// Chooses for all before anything is changed: where logits are no numbers, all rows stay as they
+// were, and their sessions can go on.
 void SpeculativeLoop::Accept(std::span<Turn> turns) {
+  const auto is_reading = [](const Turn& turn) {
+    return turn.chunk < static_cast<int>(turn.session->pending().size());
+  };
   for (Turn& turn : turns) {
     turn.accepted = 0;
-    if (turn.chunk < static_cast<int>(turn.session->pending().size())) continue;
+    if (!is_reading(turn)) Choose(turn);
+  }
+  for (Turn& turn : turns) {
+    if (is_reading(turn)) continue;
     Row& row = RowOf(*turn.session);
-    Choose(turn);
     turn.accepted = static_cast<int>(row.acceptance.path().size());
     if (row.proposal.size() > 0) {
       row.estimate.Observe(row.proposal.match_length(), row.proposal.size(), turn.accepted);
@@ -177,7 +184,7 @@ void SpeculativeLoop::Choose(const Turn& turn) {
   const int index = turn.session->row();
   Row& row = RowOf(*turn.session);
   if (row.sampling.options().is_argmax()) {
-    row.acceptance.Greedy(row.proposal, parts_.target->NextIds(index));
+    row.acceptance.Keep(row.proposal, parts_.target->NextIds(index));
     return;
   }
   TargetRows logits(*parts_.target, index);
@@ -191,7 +198,7 @@ void SpeculativeLoop::Choose(const Turn& turn) {
   if (row.proposal.size() > 0) {
     text.draft_probabilities = parts_.drafter->Probabilities(index, row.proposal.size());
   }
-  row.acceptance.Greedy(row.proposal, choice_.NextIds(text));
+  row.acceptance.Keep(row.proposal, choice_.NextIds(text));
   if (row.acceptance.bonus() != kNoToken) return;
   throw Error(ErrorCode::kBackend, "The target's logits are not numbers.",
               "Find out with `ptgc check` which stage is damaged.");

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <optional>
 
+#include "gumbel_noise.h"
 #include "random.h"
 #include "top_choice.h"
 
@@ -84,13 +85,13 @@ void TargetChoice::Speculate(const ProposedText& text) {
 // What plain decoding chooses after a node.
 TokenId TargetChoice::Choose(const ProposedText& text, int node) {
   const CountedAncestors ancestors(text, node);
-  const double uniform = Uniform(
-      text.options->seed, text.position + text.proposal->tree().depth(node), RandomStream::kChoose);
+  const GumbelNoise noise(text.options->seed, text.position + text.proposal->tree().depth(node),
+                          RandomStream::kChoose);
   const std::optional<TokenId> token =
-      ChooseFromTop(text.logits->Top(node), *text.options, text.counts, uniform);
+      ChooseFromTop(text.logits->Top(node), *text.options, text.counts, noise);
   if (token) return *token;
   if (!sampler_.Read(text.logits->Row(node), *text.options, text.counts)) return kNoToken;
-  return sampler_.Choose(uniform);
+  return sampler_.Choose(noise);
 }
 
 // The draft after a node of a chain, or what takes its place.
@@ -125,10 +126,10 @@ TokenId ChooseDraft(Sampler& sampler, const LogitsRow& row, const SamplingOption
                     std::span<float> probabilities) {
   if (!sampler.Read(row, options, counts)) return kNoToken;
   if (rule == AcceptanceRule::kMatch || options.is_greedy()) {
-    return sampler.Choose(Uniform(options.seed, position, RandomStream::kChoose));
+    return sampler.Choose(GumbelNoise(options.seed, position, RandomStream::kChoose));
   }
   sampler.WriteProbabilities(probabilities);
-  return sampler.Choose(Uniform(options.seed, position, RandomStream::kDraft));
+  return sampler.Choose(GumbelNoise(options.seed, position, RandomStream::kDraft));
 }
 
 }  // namespace ptgc

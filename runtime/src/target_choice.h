@@ -64,9 +64,11 @@ class TargetChoice {
 };
 
 // A drafter's token at index `position` of the text, from its own logits and by the text's options.
-// Under rule `match` it is drawn with the number with which the target will choose, so that near
-// distributions give equal tokens; under `speculative` with one of its own, and `probabilities`
-// ([draft_vocab_size]) takes what it was drawn from. kNoToken where the row holds no choice.
+// Under rule `match` it is chosen with the noise with which the target will choose, so that near
+// distributions mostly give equal tokens; under `speculative` with noise of its own, and
+// `probabilities` ([draft_vocab_size]) takes what it was drawn from. kNoToken where the row holds
+// no choice. Any token of the row may be chosen: whoever drafts for a smaller vocabulary passes a
+// row of that size.
 TokenId ChooseDraft(Sampler& sampler, const LogitsRow& row, const SamplingOptions& options,
                     const TokenCounts* counts, std::int64_t position, AcceptanceRule rule,
                     std::span<float> probabilities);

@@ -10,6 +10,7 @@
 #include "exponential.h"
 #include "penalties.h"
 #include "ranking.h"
+#include "sampler.h"
 
 namespace ptgc {
 namespace {
@@ -24,6 +25,13 @@ struct Interval {
   double high = 0;
 };
 
+// How many tokens are kept, as far as is known; kUnbounded where it may be more than are settled.
+struct Count {
+  static constexpr std::size_t kUnbounded = std::numeric_limits<std::size_t>::max();
+  std::size_t low = 0;
+  std::size_t high = kUnbounded;
+};
+
 // The beginning of a row's order that its largest logits settle, and bounds on all else. Masses are
 // those of Ranking.
 class TopRanking {
@@ -31,19 +39,16 @@ class TopRanking {
   // False where nothing is settled.
   bool Read(const TopLogits& top, const SamplingOptions& options, const TokenCounts* counts);
   TokenId first() const { return tokens_[0].id; }
-  // What the filters keep.
-  Interval Kept(const SamplingOptions& options) const;
-  // The place that a mass falls on; size() where it is beyond what is settled.
-  std::size_t At(double mass) const;
-  std::size_t size() const { return size_; }
-  TokenId token_id(std::size_t place) const { return tokens_[place].id; }
+  // What the noise chooses of the tokens that the filters keep.
+  std::optional<TokenId> Choose(const SamplingOptions& options, const GumbelNoise& noise) const;
 
  private:
   static constexpr std::size_t kMost = 64;
   void Order(std::size_t count, bool penalized, double temperature);
   Interval Outside(const TopLogits& top, double temperature, bool penalized) const;
-  Interval CutAtShare(double share, Interval mass) const;
-  Interval CutAtValue(double value, Interval mass) const;
+  Count Kept(const SamplingOptions& options) const;
+  Count KeptByShare(double share, Interval mass) const;
+  std::size_t At(double mass) const;
 
   std::array<Candidate, kMost> tokens_;  // Those given, after penalties; the settled ones first.
   std::array<double, kMost> masses_{};   // Of each settled token and all before it.
@@ -128,53 +133,73 @@ Interval TopRanking::Outside(const TopLogits& top, double temperature, bool pena
   return {mass.low * (1 - kMassRounding), mass.high * (1 + kMassRounding)};
 }
 
-Interval TopRanking::Kept(const SamplingOptions& options) const {
-  const double settled = masses_[size_ - 1];
-  Interval mass = {settled + rest_.low, settled + rest_.high};
-  if (options.top_k > 0 && options.top_k <= static_cast<std::int64_t>(size_)) {
-    mass.low = mass.high = masses_[static_cast<std::size_t>(options.top_k) - 1];
-  } else if (options.top_k > 0) {
-    mass.low = settled;
+// The filters keep beginnings of the order, so that all of them together keep the shortest.
+Count TopRanking::Kept(const SamplingOptions& options) const {
+  const std::size_t top_k = static_cast<std::size_t>(options.top_k);
+  Count kept = {size_, is_all_ ? size_ : Count::kUnbounded};
+  Interval mass = {masses_[size_ - 1] + rest_.low, masses_[size_ - 1] + rest_.high};
+  if (top_k > 0 && top_k <= size_) {
+    kept = {top_k, top_k};
+    mass.low = mass.high = masses_[top_k - 1];
+  } else if (top_k > 0) {
+    mass.low = masses_[size_ - 1];
   }
-  if (options.top_p < 1) mass = CutAtShare(options.top_p, mass);
+  if (options.top_p < 1) {
+    const Count by_share = KeptByShare(options.top_p, mass);
+    kept = {std::min(kept.low, by_share.low), std::min(kept.high, by_share.high)};
+  }
   if (options.min_p > 0) {
-    mass = CutAtValue(tokens_[0].value + options.temperature * std::log(options.min_p), mass);
+    const double lowest = LowestKept(tokens_[0].value, options);
+    std::size_t count = size_;
+    while (tokens_[count - 1].value < lowest) --count;
+    kept.low = std::min(kept.low, count);
+    if (count < size_ || bound_ < lowest) kept.high = std::min(kept.high, count);
   }
-  return mass;
+  return kept;
 }
 
-Interval TopRanking::CutAtShare(double share, Interval mass) const {
-  const double low = share * mass.low * (1 - kSumRounding);
-  const std::size_t first = At(low);
+// The fewest tokens whose share of a mass reaches `share`.
+Count TopRanking::KeptByShare(double share, Interval mass) const {
+  const std::size_t first = At(share * mass.low * (1 - kSumRounding));
   const std::size_t last = At(share * mass.high * (1 + kSumRounding));
-  return {first < size_ ? masses_[first] : low, last < size_ ? masses_[last] : mass.high};
+  return {std::min(first + 1, size_), last < size_ ? last + 1 : Count::kUnbounded};
 }
 
-Interval TopRanking::CutAtValue(double value, Interval mass) const {
-  std::size_t kept = size_;
-  while (tokens_[kept - 1].value < value) --kept;
-  const double settled = masses_[kept - 1];
-  const bool is_cut = kept < size_ || bound_ < value || is_all_;
-  return {std::min(mass.low, settled), is_cut ? std::min(mass.high, settled) : mass.high};
-}
-
+// The settled token that a mass falls on; size_ where it is beyond them.
 std::size_t TopRanking::At(double mass) const {
   const auto end = masses_.begin() + static_cast<std::ptrdiff_t>(size_);
   return static_cast<std::size_t>(std::lower_bound(masses_.begin(), end, mass) - masses_.begin());
 }
 
+// Of the tokens that are kept for certain; the best of them wins where it leads whatever else may
+// be kept by more than the noise can make up for.
+std::optional<TokenId> TopRanking::Choose(const SamplingOptions& options,
+                                          const GumbelNoise& noise) const {
+  const Count kept = Kept(options);
+  Candidate winner;
+  double best = -std::numeric_limits<double>::infinity();
+  for (std::size_t i = 0; i < kept.low; ++i) {
+    const Candidate& token = tokens_[i];
+    const double score = Score(token.value, options.temperature, noise.At(token.id));
+    if (i > 0 && (score < best || (score == best && token.id > winner.id))) continue;
+    winner = token;
+    best = score;
+  }
+  if (kept.low < kept.high) {
+    const float next = kept.low < size_ ? tokens_[kept.low].value : bound_;
+    if (!(Score(next, options.temperature, GumbelNoise::kMost) < best)) return std::nullopt;
+  }
+  return winner.id;
+}
+
 }  // namespace
 
 std::optional<TokenId> ChooseFromTop(const TopLogits& top, const SamplingOptions& options,
-                                     const TokenCounts* counts, double uniform) {
+                                     const TokenCounts* counts, const GumbelNoise& noise) {
   TopRanking ranking;
   if (!ranking.Read(top, options, counts)) return std::nullopt;
   if (options.is_greedy()) return ranking.first();
-  const Interval kept = ranking.Kept(options);
-  const std::size_t place = ranking.At(uniform * kept.low * (1 - kSumRounding));
-  const std::size_t other = ranking.At(uniform * kept.high * (1 + kSumRounding));
-  if (place != other || place == ranking.size()) return std::nullopt;
-  return ranking.token_id(place);
+  return ranking.Choose(options, noise);
 }
 
 }  // namespace ptgc

@@ -3,6 +3,7 @@
 
 #include <optional>
 
+#include "gumbel_noise.h"
 #include "logits.h"
 #include "sampling_options.h"
 #include "token.h"
@@ -10,10 +11,11 @@
 
 namespace ptgc {
 
-// The token that Sampler chooses from the whole row with the same number, where the largest logits
-// settle it whatever the others are within what is known of them; otherwise nothing, and the row
-// must be read. They never suffice where a bias or a penalty may raise a logit.
+// The token that Sampler chooses from the whole row with the same noise, where the largest logits
+// settle it whatever the others are within what is known of them: the filters keep none of the
+// others, or none can come before the winner even with the largest noise there is. Otherwise
+// nothing, and the row must be read; always so where a bias or a penalty may raise a logit.
 std::optional<TokenId> ChooseFromTop(const TopLogits& top, const SamplingOptions& options,
-                                     const TokenCounts* counts, double uniform);
+                                     const TokenCounts* counts, const GumbelNoise& noise);
 
 }  // namespace ptgc

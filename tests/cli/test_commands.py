@@ -56,7 +56,7 @@ def test_export_build_run_check_inspect(checkpoint: Path, tmp_path: Path, cache_
     written = json.loads(run("run", bundle, "--prompt-ids", ids(9), "--max-new-tokens", 12, "--json").stdout)
     plain = json.loads(run("run", bundle, "--prompt-ids", ids(9), "--max-new-tokens", 12, "--plain", "--json").stdout)
     assert written["token_ids"] == plain["token_ids"]
-    assert set(written) == {"text", "token_ids", "finish_reason", "strategy", "lossless", "build", "stats"}
+    assert set(written) == {"text", "token_ids", "finish_reason", "strategy", "lossless", "build", "seed", "stats"}
     assert (written["strategy"], plain["strategy"]) == ("ngram", "autoregressive")
     checked = run("check", bundle, "--json")
     assert checked.exit_code == 0, checked.output

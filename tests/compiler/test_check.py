@@ -16,18 +16,21 @@ import pytest
 import torch
 from transformers import BertConfig, BertForMaskedLM
 
+from ptgc.compiler.build import BuildOptions, build
 from ptgc.compiler.check import check_bundle
 from ptgc.compiler.checking import engine
 from ptgc.compiler.checking.graphs import check_outputs
 from ptgc.compiler.checking.references import Reference
 from ptgc.compiler.checking.report import StageReport
+from ptgc.compiler.stage import Stage
 from ptgc.exporters import export
 from ptgc.spec.bundle import open_bundle
 from ptgc.spec.canvas import CanvasPlan, Unmasking
-from ptgc.spec.plan import DecodePlan
+from ptgc.spec.plan import DecodePlan, ctc, levenshtein, ngram
 from ptgc.spec.strategy import Strategy
 from tests.bundles import build_id, own_copy, tiny_build
 from tests.models import prompt
+from tests.other_models import tiny_ctc, tiny_levenshtein, tiny_marian
 
 BUILD = build_id("float32", 1)
 
@@ -225,3 +228,33 @@ def test_a_canvas_is_filled_by_the_graph_as_by_pytorch(tmp_path: Path) -> None:
             entry |= {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     (bundle / "manifest.json").write_text(json.dumps(files))
     assert first_failure(check_bundle(bundle)).divergences == ["text 1: leaves the original's text at token 3"]
+
+
+@pytest.mark.parametrize(
+    ("roles", "plan"),
+    [
+        (tiny_ctc, ctc(blank_token_id=0, upsampling=2)),
+        (
+            tiny_levenshtein,
+            levenshtein(max_rounds=6, placeholder_token_id=3, bos_token_id=1, eos_token_id=2, pad_token_id=0),
+        ),
+    ],
+    ids=["one-shot", "edit"],
+)
+def test_other_loops_run_on_the_graphs_as_in_pytorch(
+    tmp_path: Path, roles: Callable[[], dict[str, Any]], plan: DecodePlan
+) -> None:
+    reports = check_bundle(export(roles(), plan, tmp_path / "bundle"))
+    assert [(report.stage, report.passed) for report in reports] == [("weights", True), ("canonical graphs", True)]
+    assert reports[-1].kept == reports[-1].tokens > 0
+
+
+def test_an_encoder_decoder_is_checked_with_its_encoder(tmp_path: Path) -> None:
+    model = tiny_marian()
+    bundle = export({"target": model, "encoder": model}, ngram(), tmp_path / "bundle")
+    name = build(bundle, BuildOptions(precision="float32", stage=Stage.PREPARE)).manifest.id
+    reports = check_bundle(bundle)
+    assert all(report.passed for report in reports)
+    compared = {report.stage: report.tokens for report in reports}
+    assert compared["canonical graph"] == compared[f"{name}: prepared graph"] == compared[f"{name}: engine"] > 0
+    assert f"{name}: prepared graph of the encoder" in compared

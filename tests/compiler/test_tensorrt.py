@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,8 @@ LENGTH = 128
 
 # The roles of every loop, whatever they are: all of them must compile.
 LOOPS: dict[str, Callable[[], dict[str, TracedRole]]] = {
-    "encoder-decoder": lambda: trace_all({"target": tiny_marian(), "encoder": tiny_marian()}, autoregressive()),
-    "masked-diffusion": lambda: trace_all({"denoiser": tiny_bert()}, masked_diffusion(3)),
+    "encoder-decoder": cache(lambda: trace_all({"target": tiny_marian(), "encoder": tiny_marian()}, autoregressive())),
+    "masked-diffusion": cache(lambda: trace_all({"denoiser": tiny_bert()}, masked_diffusion(3))),
 }
 
 

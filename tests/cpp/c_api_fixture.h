@@ -44,6 +44,17 @@ inline ptgc_request Ask(const Tokens& prompt, int count) {
   return request;
 }
 
+// What writing one text says; the text is not looked at.
+inline ptgc_status Generate(ptgc_generator* generator, const ptgc_request& request) {
+  const ptgc_request* pointer = &request;
+  ptgc_result* result = nullptr;
+  const ptgc_status status =
+      ptgc_generator_generate(generator, &pointer, 1, nullptr, nullptr, &result);
+  EXPECT_EQ(result == nullptr, status != PTGC_OK);
+  EXPECT_EQ(ptgc_result_free(result), PTGC_OK);
+  return status;
+}
+
 // The tokens of a result, which is freed.
 inline Tokens TakeTokens(ptgc_result* result) {
   const ptgc_token_id* ids = nullptr;

@@ -7,6 +7,7 @@
 namespace {
 
 std::atomic<long> allocations{0};
+std::atomic<long> frees{0};
 
 void* Allocate(std::size_t size) {
   allocations.fetch_add(1, std::memory_order_relaxed);
@@ -15,17 +16,24 @@ void* Allocate(std::size_t size) {
   return memory;
 }
 
+void Free(void* memory) {
+  if (memory == nullptr) return;
+  frees.fetch_add(1, std::memory_order_relaxed);
+  std::free(memory);
+}
+
 }  // namespace
 
 void* operator new(std::size_t size) { return Allocate(size); }
 void* operator new[](std::size_t size) { return Allocate(size); }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete[](void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
+void operator delete(void* memory) noexcept { Free(memory); }
+void operator delete[](void* memory) noexcept { Free(memory); }
+void operator delete(void* memory, std::size_t) noexcept { Free(memory); }
+void operator delete[](void* memory, std::size_t) noexcept { Free(memory); }
 
 namespace ptgc {
 
 long NumAllocations() { return allocations.load(std::memory_order_relaxed); }
+long NumLiveAllocations() { return NumAllocations() - frees.load(std::memory_order_relaxed); }
 
 }  // namespace ptgc

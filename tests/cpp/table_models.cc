@@ -84,7 +84,7 @@ ProposedText DraftedText::Question(TableReader& reader, const SamplingOptions& o
 }
 
 void DraftedText::Accept(std::span<const TokenId> next_ids) {
-  acceptance.Greedy(proposal, next_ids);
+  acceptance.Keep(proposal, next_ids);
   const auto emit = [this](TokenId token) {
     text.push_back(token);
     counts.Push(token);

@@ -17,24 +17,24 @@ struct Case {
   const char* name;          // What happens.
   std::vector<int> parents;  // The tree.
   Tokens drafts;             // Token of each node but the root.
-  Tokens next_ids;           // The target's argmax at each node.
+  Tokens next_ids;           // The target's answer at each node.
   std::vector<int> path;     // What must be accepted ...
   TokenId bonus;             // ... and what follows it.
 };
 
-class GreedyAcceptance : public testing::TestWithParam<Case> {};
+class KeptPath : public testing::TestWithParam<Case> {};
 
-TEST_P(GreedyAcceptance, KeepsLongestAgreeingPath) {
+TEST_P(KeptPath, IsTheLongestThatAgrees) {
   const Case& given = GetParam();
   const Proposal proposal = Propose(TreeSpec(given.parents), given.drafts);
   Acceptance acceptance(proposal.capacity());
-  acceptance.Greedy(proposal, given.next_ids);
+  acceptance.Keep(proposal, given.next_ids);
   EXPECT_EQ(std::vector<int>(acceptance.path().begin(), acceptance.path().end()), given.path);
   EXPECT_EQ(acceptance.bonus(), given.bonus);
 }
 
 INSTANTIATE_TEST_SUITE_P(
-    Proposals, GreedyAcceptance,
+    Proposals, KeptPath,
     testing::Values(Case{"NoDraft", {-1}, {}, {9}, {}, 9},
                     Case{"AllOfAChain", {-1, 0, 1}, {5, 6}, {5, 6, 7}, {1, 2}, 7},
                     Case{"PartOfAChain", {-1, 0, 1}, {5, 6}, {5, 8, 7}, {1}, 8},
@@ -45,10 +45,10 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"ShortProposal", {-1, 0, 1, 2}, {5}, {5, 6}, {1}, 6}),
     [](const testing::TestParamInfo<Case>& info) { return std::string(info.param.name); });
 
-TEST(GreedyAcceptance, ReusesItsStorage) {
+TEST(KeptPath, ReusesItsStorage) {
   Acceptance acceptance(2);
-  acceptance.Greedy(Propose(TreeSpec::Chain(2), {1, 2}), Tokens{1, 2, 3});
-  acceptance.Greedy(Propose(TreeSpec::Chain(2), {1, 2}), Tokens{4, 2, 3});
+  acceptance.Keep(Propose(TreeSpec::Chain(2), {1, 2}), Tokens{1, 2, 3});
+  acceptance.Keep(Propose(TreeSpec::Chain(2), {1, 2}), Tokens{4, 2, 3});
   EXPECT_TRUE(acceptance.path().empty());
   EXPECT_EQ(acceptance.bonus(), 4);
 }

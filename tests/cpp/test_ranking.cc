@@ -46,7 +46,7 @@ TEST_P(RankingOrder, EveryPlaceIsThatOfTheSortedRow) {
     ASSERT_TRUE(ranking.Read(logits, temperature));
     const std::vector<Place> places = Places(logits, ranking);
     EXPECT_EQ(ranking.largest().id, places[0].token.id);
-    EXPECT_NEAR(ranking.total(), places.back().mass, 1e-12 * places.back().mass);
+    EXPECT_NEAR(ranking.Total(), places.back().mass, 1e-12 * places.back().mass);
     const std::size_t step = std::max<std::size_t>(1, places.size() / 50);
     for (std::size_t i = 0; i < places.size(); i += step) {
       const Place& place = places[i];
@@ -82,7 +82,7 @@ TEST(Ranking, WhatIsBeyondTheLastIsTheLast) {
     ASSERT_TRUE(ranking.Read(logits, 1));
     const std::int32_t last = Places(logits, ranking).back().token.id;
     EXPECT_EQ(ranking.AtRank(size + 5).token.id, last);
-    EXPECT_EQ(ranking.AtMass(ranking.total() * 2).token.id, last);
+    EXPECT_EQ(ranking.AtMass(ranking.Total() * 2).token.id, last);
     EXPECT_EQ(ranking.AtValue(-1e30).token.id, last);
   }
 }
@@ -103,9 +103,20 @@ TEST(Ranking, EqualTokensStandByTheirIds) {
   const std::vector<float> logits(20000, 2.5F);
   Ranking ranking(20000);
   ASSERT_TRUE(ranking.Read(logits, 1));
-  EXPECT_EQ(ranking.total(), 20000);
+  EXPECT_EQ(ranking.Total(), 20000);
   EXPECT_EQ(ranking.AtRank(12345).token.id, 12344);
   EXPECT_EQ(ranking.AtMass(777).token.id, 776);
+}
+
+TEST(Ranking, BlocksHaveTheirLargest) {
+  const std::vector<float> logits = MadeUpLogits(150, Spread::kNormal, 1);
+  Ranking ranking(1000);
+  ASSERT_TRUE(ranking.Read(logits, 1));
+  ASSERT_EQ(ranking.block_maxima().size(), 3U);
+  const auto begin = logits.begin();
+  EXPECT_EQ(ranking.block_maxima()[0], *std::max_element(begin, begin + 64));
+  EXPECT_EQ(ranking.block_maxima()[1], *std::max_element(begin + 64, begin + 128));
+  EXPECT_EQ(ranking.block_maxima()[2], *std::max_element(begin + 128, logits.end()));
 }
 
 TEST(Ranking, RowsWithoutAChoiceAreRefused) {
@@ -115,7 +126,6 @@ TEST(Ranking, RowsWithoutAChoiceAreRefused) {
       std::vector<float> logits(size, 1.0F);
       logits[at] = std::numeric_limits<float>::quiet_NaN();
       EXPECT_FALSE(ranking.Read(logits, 1));
-      EXPECT_FALSE(ranking.ReadLargest(logits));
       logits[at] = kInfinity;
       EXPECT_FALSE(ranking.Read(logits, 1));
     }

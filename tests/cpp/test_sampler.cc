@@ -58,21 +58,20 @@ std::vector<SamplingOptions> ManyOptions() {
           {.repetition_penalty = 2, .frequency_penalty = 1}};
 }
 
-// The stretch of a token in descending order of probability.
-struct Stretch {
-  double begin = 0;  // Probability of all tokens before it.
-  double end = 0;    // And its own.
-};
+GumbelNoise Noise(std::uint64_t seed, std::int64_t position = 0) {
+  return {seed, position, RandomStream::kChoose};
+}
 
-Stretch StretchOf(TokenId token, const std::vector<double>& probabilities) {
-  const std::size_t id = static_cast<std::size_t>(token);
-  double before = 0;
+// How far the score of a token is below the best one.
+double Behind(TokenId token, const std::vector<double>& probabilities, const GumbelNoise& noise) {
+  const auto score = [&](TokenId id) {
+    return std::log(probabilities[static_cast<std::size_t>(id)]) + noise.At(id);
+  };
+  double best = score(token);
   for (std::size_t i = 0; i < probabilities.size(); ++i) {
-    const bool is_before =
-        probabilities[i] > probabilities[id] || (probabilities[i] == probabilities[id] && i < id);
-    if (is_before) before += probabilities[i];
+    best = std::max(best, score(static_cast<TokenId>(i)));
   }
-  return {before, before + probabilities[id]};
+  return best - score(token);
 }
 
 struct Case {
@@ -103,12 +102,11 @@ TEST_P(SamplerDistribution, IsTheReferenceForEveryOption) {
       }
       EXPECT_EQ(written.back(), 0);
       EXPECT_EQ(sampler.Probability(size), 0);
-      for (double uniform : {0.0, 0.1, 0.5, 0.9, 0.99, 0.9999, 1 - 0x1p-53}) {
-        const TokenId token = sampler.Choose(uniform);
-        const Stretch stretch = StretchOf(token, expected);
+      for (std::int64_t position = 0; position < 5; ++position) {
+        const GumbelNoise noise = Noise(seed, position);
+        const TokenId token = sampler.Choose(noise);
         ASSERT_GT(expected[static_cast<std::size_t>(token)], 0);
-        ASSERT_LE(stretch.begin, uniform + 1e-6);
-        ASSERT_GE(stretch.end, uniform - 1e-6);
+        ASSERT_LT(Behind(token, expected, noise), 1e-5);
       }
     }
   }
@@ -122,17 +120,58 @@ INSTANTIATE_TEST_SUITE_P(Rows, SamplerDistribution,
                                          Case{5000, Spread::kPeaked}),
                          [](const auto& info) { return "Row" + std::to_string(info.index); });
 
+class SamplerChoice : public testing::TestWithParam<Spread> {};
+
+TEST_P(SamplerChoice, IsTheLargestScoreOfTheWholeRow) {
+  constexpr std::int64_t kSize = 3001;
+  Sampler sampler(kSize);
+  for (std::uint64_t seed = 0; seed < 100; ++seed) {
+    const std::vector<float> logits = MadeUpLogits(kSize, GetParam(), seed);
+    const double temperature = std::pow(10, static_cast<double>(seed % 7) - 3);
+    const GumbelNoise noise = Noise(seed, 33);
+    TokenId best = 0;
+    const auto score = [&](TokenId id) {
+      return Score(logits[static_cast<std::size_t>(id)], temperature, noise.At(id));
+    };
+    for (TokenId id = 1; id < kSize; ++id) best = score(id) > score(best) ? id : best;
+    ASSERT_TRUE(sampler.Read(Row(logits), {.temperature = temperature}, nullptr));
+    ASSERT_EQ(sampler.Choose(noise), best);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Spreads, SamplerChoice,
+                         testing::Values(Spread::kNormal, Spread::kFlat, Spread::kPeaked,
+                                         Spread::kTied, Spread::kMasked));
+
+TEST(Sampler, EqualScoresGoToTheLowestId) {
+  // So large that the noise is lost in rounding.
+  std::vector<float> logits(200, 1e30F);
+  logits[0] = 0;
+  Sampler sampler(200);
+  ASSERT_TRUE(sampler.Read(Row(logits), {.temperature = 1}, nullptr));
+  for (std::uint64_t seed = 0; seed < 10; ++seed) EXPECT_EQ(sampler.Choose(Noise(seed)), 1);
+}
+
+// The largest token that is ever chosen.
+TokenId LargestChosen(Sampler& sampler, const std::vector<float>& logits,
+                      const SamplingOptions& options) {
+  TokenId largest = kNoToken;
+  if (!sampler.Read(Row(logits), options, nullptr)) return largest;
+  for (std::uint64_t seed = 0; seed < 3000; ++seed) {
+    largest = std::max(largest, sampler.Choose(Noise(seed)));
+  }
+  return largest;
+}
+
 TEST(Sampler, TiedTokensAreCutByTheirIds) {
   const std::vector<float> logits(500, 0.5F);
   Sampler sampler(500);
   ASSERT_TRUE(sampler.Read(Row(logits), {.temperature = 1, .top_k = 3}, nullptr));
   EXPECT_GT(sampler.Probability(2), 0.33F);
   EXPECT_EQ(sampler.Probability(3), 0);
-  EXPECT_EQ(sampler.Choose(0.999), 2);
-  ASSERT_TRUE(sampler.Read(Row(logits), {.temperature = 1, .top_p = 0.009}, nullptr));
-  EXPECT_EQ(sampler.Choose(0.999), 4);
-  ASSERT_TRUE(sampler.Read(Row(logits), {.temperature = 1, .min_p = 1}, nullptr));
-  EXPECT_EQ(sampler.Choose(0.9999), 499);
+  EXPECT_EQ(LargestChosen(sampler, logits, {.temperature = 1, .top_k = 3}), 2);
+  EXPECT_EQ(LargestChosen(sampler, logits, {.temperature = 1, .top_p = 0.009}), 4);
+  EXPECT_GT(LargestChosen(sampler, logits, {.temperature = 1, .min_p = 1}), 490);
 }
 
 TEST(Sampler, ShareThatIsReachedExactlyNeedsNoMore) {
@@ -147,10 +186,10 @@ TEST(Sampler, GreedyTakesTheLowestOfEquals) {
   Sampler sampler(4);
   const std::vector<float> logits = {1, 3, 3, 2};
   ASSERT_TRUE(sampler.Read(Row(logits), {}, nullptr));
-  EXPECT_EQ(sampler.Choose(0.99), 1);
+  EXPECT_EQ(sampler.Choose(Noise(0)), 1);
   const TokenCounts counts = Count({{1}, {}}, 4);
   ASSERT_TRUE(sampler.Read(Row(logits), {.repetition_penalty = 1.5}, &counts));
-  EXPECT_EQ(sampler.Choose(0), 2);
+  EXPECT_EQ(sampler.Choose(Noise(0)), 2);
 }
 
 TEST(Sampler, HalfLogitsGiveWhatTheirFloatsGive) {
@@ -166,7 +205,9 @@ TEST(Sampler, HalfLogitsGiveWhatTheirFloatsGive) {
   Sampler full(400);
   ASSERT_TRUE(half.Read({words.data(), DType::kBFloat16, 400}, options, nullptr));
   ASSERT_TRUE(full.Read(Row(values), options, nullptr));
-  for (int i = 0; i < 100; ++i) EXPECT_EQ(half.Choose(i / 100.0), full.Choose(i / 100.0));
+  for (std::uint64_t seed = 0; seed < 100; ++seed) {
+    EXPECT_EQ(half.Choose(Noise(seed)), full.Choose(Noise(seed)));
+  }
 }
 
 TEST(Sampler, RowsWithoutAChoiceAreRefused) {
@@ -192,7 +233,7 @@ TEST_P(SampledCounts, FollowTheExactDistribution) {
   std::vector<long> drawn(12);
   for (int position = 0; position < 50000; ++position) {
     ASSERT_TRUE(sampler.Read(Row(logits), options, &counts));
-    const TokenId token = sampler.Choose(Uniform(1, position, RandomStream::kChoose));
+    const TokenId token = sampler.Choose(Noise(1, position));
     ++drawn[static_cast<std::size_t>(token)];
   }
   EXPECT_GT(ChiSquareProbability(drawn, ReferenceDistribution(logits, options, text)), 1e-3);
@@ -222,8 +263,7 @@ TEST(Sampler, AllocatesNothingOnceMade) {
   for (const std::vector<float>& row : rows) {
     for (const SamplingOptions& options : all) {
       ASSERT_TRUE(sampler.Read(Row(row), options, &counts));
-      sampler.Choose(0.3);
-      sampler.Choose(0.9999);
+      sampler.Choose(Noise(1));
       sampler.WriteProbabilities(written);
     }
   }

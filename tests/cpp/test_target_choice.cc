@@ -25,7 +25,7 @@ Tokens PlainText(const SamplingOptions& options, int count) {
     const std::span<const float> logits = TargetLogits(text);
     sampler.Read({logits.data(), DType::kFloat32, kVocab}, options, &counts);
     text.push_back(sampler.Choose(
-        Uniform(options.seed, static_cast<std::int64_t>(text.size()), RandomStream::kChoose)));
+        GumbelNoise(options.seed, static_cast<std::int64_t>(text.size()), RandomStream::kChoose)));
     counts.Push(text.back());
   }
   return text;
@@ -86,14 +86,14 @@ TEST(TargetChoice, RowWithoutAChoiceEndsInNoToken) {
   Acceptance acceptance(2);
   const SamplingOptions options = {.temperature = 1};
   for (const AcceptanceRule rule : {AcceptanceRule::kMatch, AcceptanceRule::kSpeculative}) {
-    acceptance.Greedy(proposal, choice.NextIds({.proposal = &proposal,
-                                                .logits = &reader,
-                                                .options = &options,
-                                                .counts = nullptr,
-                                                .position = 3,
-                                                .rule = rule,
-                                                .draft_probabilities = {},
-                                                .draft_vocab_size = 0}));
+    acceptance.Keep(proposal, choice.NextIds({.proposal = &proposal,
+                                              .logits = &reader,
+                                              .options = &options,
+                                              .counts = nullptr,
+                                              .position = 3,
+                                              .rule = rule,
+                                              .draft_probabilities = {},
+                                              .draft_vocab_size = 0}));
     EXPECT_TRUE(acceptance.path().empty());
     EXPECT_EQ(acceptance.bonus(), kNoToken);
   }

@@ -15,6 +15,7 @@
 namespace ptgc {
 namespace {
 
+const GumbelNoise kNoise(1, 2, RandomStream::kChoose);
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
 // The largest of a row, as an engine gives them.
@@ -85,13 +86,13 @@ TEST_P(TopChoice, IsTheChoiceFromTheWholeRow) {
     counts.Push(top.logits().token_ids[top_count - 1]);
     for (const SamplingOptions& options : ManyOptions()) {
       ASSERT_TRUE(sampler.Read({logits.data(), DType::kFloat32, size}, options, &counts));
-      for (int i = 0; i < 100; ++i) {
-        const double uniform = i / 100.0 + 0.005;
-        const auto token = ChooseFromTop(top.logits(), options, &counts, uniform);
+      for (std::int64_t position = 0; position < 100; ++position) {
+        const GumbelNoise noise(seed, position, RandomStream::kChoose);
+        const auto token = ChooseFromTop(top.logits(), options, &counts, noise);
         ++asked;
         if (!token) continue;
         ++answered;
-        ASSERT_EQ(*token, sampler.Choose(uniform));
+        ASSERT_EQ(*token, sampler.Choose(noise));
       }
     }
   }
@@ -99,37 +100,58 @@ TEST_P(TopChoice, IsTheChoiceFromTheWholeRow) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Rows, TopChoice,
-                         testing::Values(Case{500, Spread::kPeaked, 8, true, 80},
-                                         Case{500, Spread::kPeaked, 8, false, 75},
-                                         Case{3000, Spread::kNormal, 8, true, 20},
-                                         Case{3000, Spread::kNormal, 64, true, 30},
-                                         Case{3000, Spread::kNormal, 64, false, 20},
-                                         Case{3000, Spread::kFlat, 8, true, 5},
-                                         Case{500, Spread::kTied, 8, true, 5},
-                                         Case{200, Spread::kMasked, 8, true, 20},
+                         testing::Values(Case{500, Spread::kPeaked, 8, true, 60},
+                                         Case{500, Spread::kPeaked, 8, false, 60},
+                                         Case{3000, Spread::kNormal, 8, true, 33},
+                                         Case{3000, Spread::kNormal, 64, true, 40},
+                                         Case{3000, Spread::kNormal, 64, false, 40},
+                                         Case{3000, Spread::kFlat, 8, true, 28},
+                                         Case{500, Spread::kTied, 8, true, 27},
+                                         Case{200, Spread::kMasked, 8, true, 34},
                                          Case{8, Spread::kNormal, 8, true, 85},
                                          Case{20, Spread::kMasked, 20, false, 85},
-                                         Case{300, Spread::kPeaked, 1, true, 10}),
+                                         Case{300, Spread::kPeaked, 1, true, 15}),
                          [](const auto& info) { return "Row" + std::to_string(info.index); });
 
+TEST(TopChoice, FilterWithinTheLargestAlwaysSuffices) {
+  const std::vector<float> logits = MadeUpLogits(3000, Spread::kFlat, 0);
+  const Top top(logits, 8, false);
+  for (const SamplingOptions& options : {SamplingOptions{.temperature = 1, .top_k = 8},
+                                         {.temperature = 1, .top_k = 1},
+                                         {.temperature = 1, .top_k = 8, .top_p = 0.5},
+                                         {.temperature = 1, .top_k = 5, .min_p = 0.9}}) {
+    EXPECT_TRUE(ChooseFromTop(top.logits(), options, nullptr, kNoise));
+  }
+  EXPECT_FALSE(ChooseFromTop(top.logits(), {.temperature = 1, .top_k = 9}, nullptr, kNoise));
+  EXPECT_FALSE(ChooseFromTop(top.logits(), {.temperature = 1}, nullptr, kNoise));
+}
+
+TEST(TopChoice, LeadThatNoNoiseMakesUpForSuffices) {
+  std::vector<float> logits(100, 0.0F);
+  logits[7] = 26;
+  EXPECT_EQ(ChooseFromTop(Top(logits, 4, false).logits(), {.temperature = 1}, nullptr, kNoise), 7);
+  logits[7] = 10;
+  EXPECT_FALSE(ChooseFromTop(Top(logits, 4, false).logits(), {.temperature = 1}, nullptr, kNoise));
+}
+
 TEST(TopChoice, NothingIsChosenFromNothing) {
-  EXPECT_FALSE(ChooseFromTop({}, {}, nullptr, 0.5));
+  EXPECT_FALSE(ChooseFromTop({}, {}, nullptr, kNoise));
   const std::vector<TokenId> ids = {0, 1};
   for (const float bad :
        {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
     const std::vector<float> values = {bad, 1};
-    EXPECT_FALSE(ChooseFromTop({values, ids, kNan, 10}, {}, nullptr, 0.5));
+    EXPECT_FALSE(ChooseFromTop({values, ids, kNan, 10}, {}, nullptr, kNoise));
   }
   const std::vector<float> none(2, -std::numeric_limits<float>::infinity());
-  EXPECT_FALSE(ChooseFromTop({none, ids, kNan, 10}, {}, nullptr, 0.5));
-  EXPECT_FALSE(ChooseFromTop({none, ids, kNan, 10}, {.temperature = 1}, nullptr, 0.5));
+  EXPECT_FALSE(ChooseFromTop({none, ids, kNan, 10}, {}, nullptr, kNoise));
+  EXPECT_FALSE(ChooseFromTop({none, ids, kNan, 10}, {.temperature = 1}, nullptr, kNoise));
 }
 
 TEST(TopChoice, AllocatesNothing) {
   const Top top(MadeUpLogits(500, Spread::kPeaked, 0), 8, true);
   const SamplingOptions options = {.temperature = 1, .top_k = 5, .top_p = 0.9, .min_p = 0.1};
   const long before = NumAllocations();
-  ChooseFromTop(top.logits(), options, nullptr, 0.5);
+  ChooseFromTop(top.logits(), options, nullptr, kNoise);
   EXPECT_EQ(NumAllocations(), before);
 }
 

@@ -84,7 +84,7 @@ def test_blocks_are_filled_one_after_the_other(graph: Graph) -> None:
             if not mask.any():
                 break
             step = -(-mask.sum(axis=1) // remaining)
-            ids = graph(input_ids=ids, lengths=[9], canvas_mask=mask, step=step, threshold=np.float32([1]))[
+            ids = graph(input_ids=ids, lengths=[9], canvas_mask=mask, step=step, threshold=np.ones(1, np.float32))[
                 "output_ids"
             ]
         assert (ids[0, : first + 3] != MASK).all() and (ids[0, first + 3 :] == MASK).all()

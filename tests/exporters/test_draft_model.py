@@ -101,4 +101,4 @@ def test_an_encoder_decoder_cannot_draft() -> None:
 )
 def test_roles_that_do_not_fit_the_plan_are_refused(tmp_path: Path, roles: tuple[str, ...], plan: DecodePlan) -> None:
     with pytest.raises(ExportError, match=r"has the roles .*'target'"):
-        export(dict.fromkeys(roles, tiny_llama()), plan, tmp_path / "b")
+        export({role: tiny_llama() for role in roles}, plan, tmp_path / "b")

@@ -169,7 +169,7 @@ def test_a_causal_model_has_no_encoder() -> None:
 
 
 def test_a_bias_by_position_is_refused() -> None:
-    config = T5Config(vocab_size=32, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, decoder_start_token_id=0)
+    config = T5Config(vocab_size=32, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
     model = T5ForConditionalGeneration(config).eval()
     with pytest.raises(ExportError, match=r"bias by position|transformers' attention interface"):
         trace_all({"target": model, "encoder": model}, autoregressive())

@@ -39,7 +39,7 @@ def _round(seed: int, step: list[int], threshold: list[float]) -> list[np.ndarra
 def test_the_most_confident_masked_positions_are_filled(seed: int, step: list[int], threshold: list[float]) -> None:
     arrays = _round(seed, step, threshold)
     ids, mask, confidence = run_piece(_fill, *arrays)
-    expected = reference.fill_most_confident(*arrays, MASK)
+    expected = reference.fill_most_confident(*arrays, mask_token_id=MASK)
     np.testing.assert_array_equal(ids, expected[0])
     np.testing.assert_array_equal(mask, expected[1])
     np.testing.assert_allclose(confidence, expected[2], rtol=1e-5)

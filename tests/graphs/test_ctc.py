@@ -15,8 +15,8 @@ BLANK = 2
 
 
 def _run(logits: np.ndarray, mask: np.ndarray, upsampling: int) -> list[np.ndarray]:
-    def build(piece: Piece, *values: ir.Value) -> list[ir.Value]:
-        ids, lengths = collapse(piece, *values, upsampling, BLANK)
+    def build(piece: Piece, logits: ir.Value, mask: ir.Value) -> list[ir.Value]:
+        ids, lengths = collapse(piece, logits, mask, upsampling, BLANK)
         ids.dtype = lengths.dtype = ir.DataType.INT64
         return [ids, lengths]
 

@@ -35,7 +35,7 @@ REACTIONS = [
 
 
 def _files(settings: dict[str, Any] | None = None) -> tuple[bytes, BertForPreTraining]:
-    sizes = {
+    sizes: dict[str, Any] = {
         "vocab_size": len(VOCABULARY),
         "hidden_size": 16,
         "num_hidden_layers": 2,

@@ -40,21 +40,23 @@ class TransformersEngine:
         self._torch = torch
         torch.set_num_threads(num_threads)
         self._model = _load(model, dtype)
-        self._options: dict[str, dict[str, Any]] = {
+        self._settings: dict[str, dict[str, Any]] = {
             "plain": {},
             "prompt-lookup": {"prompt_lookup_num_tokens": lookup_tokens, "max_matching_ngram_size": lookup_ngram},
         }
+        self._assistant: Any = None
         if drafter is not None:
-            assistant = _load(drafter, dtype)
-            settings = assistant.generation_config
+            self._assistant = _load(drafter, dtype)
+            self._settings["assisted"] = {}
+            settings = self._assistant.generation_config
             settings.num_assistant_tokens = num_draft_tokens
             settings.num_assistant_tokens_schedule = "constant"
             settings.assistant_confidence_threshold = 0.0
-            self._options["assisted"] = {"assistant_model": assistant}
 
     def generate(self, ids: Sequence[int], max_new_tokens: int, mode: str) -> Written:
         """Write one text: `plain`, `prompt-lookup`, or `assisted` where there is a drafter."""
         torch, rounds = self._torch, RoundStreamer()
+        settings = {"max_new_tokens": max_new_tokens, "do_sample": False, "pad_token_id": 0, **self._settings[mode]}
         prompt = torch.tensor([list(ids)])
         start = time.perf_counter()
         with torch.inference_mode(), warnings.catch_warnings():
@@ -62,9 +64,9 @@ class TransformersEngine:
             found = self._model.generate(
                 prompt,
                 attention_mask=torch.ones_like(prompt),
-                generation_config=_settings(max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=0),
+                generation_config=_generation_config(**settings),
+                assistant_model=self._assistant if mode == "assisted" else None,
                 streamer=rounds,
-                **self._options[mode],
             )
         end = time.perf_counter()
         return Written(
@@ -107,11 +109,13 @@ def _load(directory: str, dtype: str) -> Any:
         directory, dtype=getattr(torch, dtype), local_files_only=True, use_safetensors=True
     )
     model.eval()
-    model.generation_config = _settings()  # what ours leave open would be the checkpoint's, its end of texts too
+    model.generation_config = (
+        _generation_config()
+    )  # what ours leave open would be the checkpoint's, its end of texts too
     return model
 
 
-def _settings(**values: Any) -> Any:
+def _generation_config(**values: Any) -> Any:
     from transformers import GenerationConfig
 
     make: Any = GenerationConfig  # untyped

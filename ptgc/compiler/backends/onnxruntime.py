@@ -73,6 +73,7 @@ class OnnxRuntimeBackend(Backend):
             QuantizeWeightsPass(FORMATS[precision])(model)
             LowerQuantizedWeightsPass()(model)
         common.RemoveUnusedNodesPass()(model)
+        common.NameFixPass()(model)  # a module may attend twice
         model.graph.opset_imports["com.microsoft"] = 1
         return PreparedRole(model, _ports_of(model.graph, role))
 

@@ -15,6 +15,7 @@ from ptgc.runtime import Generator
 from ptgc.runtime.results import GenerationResult
 from ptgc.spec.acceptance import AcceptanceRule
 from ptgc.spec.bundle import Build, Bundle
+from ptgc.spec.plan import DecodePlan
 from ptgc.spec.strategy import DrafterKind, Loop
 
 _WIDTHS = (2, 4, 8)  # of the rounds that are compared with a round of one row
@@ -38,7 +39,7 @@ def check_engine(bundle: Bundle, build: Build, texts: Sequence[Reference], *, ex
     plan = bundle.manifest.plan
     with Generator(bundle.path, build=name, device=build.manifest.device) as generator:
         if plan.loop is not Loop.SPECULATIVE:
-            _check_whole_texts(report, generator, texts)
+            _check_whole_texts(report, generator, texts, plan)
             return [report]
         plain = _write(generator, texts, plain=True)
         _check_plain(report, texts, plain)
@@ -54,17 +55,26 @@ def check_engine(bundle: Bundle, build: Build, texts: Sequence[Reference], *, ex
 
 def _write(generator: Generator, texts: Sequence[Reference], **options: Any) -> list[GenerationResult]:
     longest = max(len(text.token_ids) for text in texts)
-    return generator.generate([text.prompt_ids for text in texts], max_new_tokens=longest, **options)
+    return generator.generate([text.given for text in texts], max_new_tokens=longest, **options)
 
 
-def _check_whole_texts(report: StageReport, generator: Generator, texts: Sequence[Reference]) -> None:
+def _check_whole_texts(report: StageReport, generator: Generator, texts: Sequence[Reference], plan: DecodePlan) -> None:
     """Loops that write a text as a whole: all of it is compared."""
-    for number, (text, result) in enumerate(zip(texts, _write(generator, texts), strict=True)):
-        report.tokens += len(text.token_ids)
-        report.kept += sum(map(int.__eq__, result.token_ids, text.token_ids))
-        if report.exact and result.token_ids != text.token_ids:
-            at = common_prefix(result.token_ids, text.token_ids)
+    results = generator.generate([text.given for text in texts])
+    for number, (text, result) in enumerate(zip(texts, results, strict=True)):
+        wanted = new_tokens(text, plan)
+        report.tokens += len(wanted)
+        report.kept += sum(map(int.__eq__, result.token_ids, wanted))
+        if report.exact and result.token_ids != wanted:
+            at = common_prefix(result.token_ids, wanted)
             report.divergences.append(f"text {number}: {result.strategy} leaves the original's text at token {at}")
+
+
+def new_tokens(text: Reference, plan: DecodePlan) -> list[int]:
+    """What the runtime gives of a text: of a canvas what stands from the first mask on, of an edited text no frame."""
+    if plan.canvas is not None:
+        return text.token_ids[text.prompt_ids.index(plan.canvas.mask_token_id) :]
+    return text.token_ids[1:-1] if plan.edit is not None else text.token_ids
 
 
 def _check_plain(report: StageReport, texts: Sequence[Reference], plain: Sequence[GenerationResult]) -> None:

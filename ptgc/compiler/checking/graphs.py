@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from ptgc.compiler.checking.loops import Values, encode
 from ptgc.compiler.checking.modules import first_difference
 from ptgc.compiler.checking.references import Reference
 from ptgc.compiler.checking.report import EXACT, StageReport
@@ -31,10 +32,24 @@ _DRIVEN = {
 
 def writes_alone(role: Role) -> bool:
     """Whether a role is a language model that needs no other role."""
-    return bool(role.states) and not role.cross_states and {port.name for port in role.inputs} <= _DRIVEN
+    return writes(role) and not role.cross_states
 
 
-def check_texts(stage: str, path: Path, role: Role, texts: Sequence[Reference], *, exact: bool) -> StageReport:
+def writes(role: Role) -> bool:
+    """Whether a role is a language model that needs no other role but an encoder."""
+    read = {ports.ENCODER_ATTENTION_MASK.name} if role.cross_states else set()
+    return bool(role.states) and {port.name for port in role.inputs} <= _DRIVEN | read
+
+
+def check_texts(
+    stage: str,
+    path: Path,
+    role: Role,
+    texts: Sequence[Reference],
+    *,
+    exact: bool,
+    encoder: Callable[[Values], Values] | None = None,
+) -> StageReport:
     """The original's text goes in; every next token is compared.
 
     Args:
@@ -43,11 +58,13 @@ def check_texts(stage: str, path: Path, role: Role, texts: Sequence[Reference], 
         role: Its ports.
         texts: What PyTorch wrote.
         exact: Whether logits must be the original's.
+        encoder: What the role's encoder makes of a source, where it has one.
     """
     report = StageReport(stage, exact)
     capacity = max(len(text.context) for text in texts) + 1
     for number, text in enumerate(texts):
-        session = GraphSession(path, role, capacity)
+        read = encode(encoder, text.source_ids) if encoder else None
+        session = GraphSession(path, role, capacity, read=read)
         logits = session.prefill(text.context)[len(text.prompt_ids) - 1 :]
         _compare_logits(report, number, text, logits)
     return report
@@ -80,8 +97,9 @@ def check_outputs(
         exact: Whether both must give the same.
     """
     report = StageReport(stage, exact)
-    names = common_outputs(before[1], after[1])
     first, second = load_graph(str(before[0])), load_graph(str(after[0]))
+    # An encoder may give nothing but what its decoder attends to, which ports leave to the states.
+    names = common_outputs(before[1], after[1]) or [value.name for value in second.get_outputs()]
     inputs = made_up_inputs(second, vocab_size)
     known = {value.name for value in first.get_inputs()}
     missing = made_up_inputs(first, vocab_size)

@@ -36,9 +36,9 @@ def check_loop(
         exact: Whether texts must be the original's.
     """
     report = StageReport(stage, exact)
-    loaded = {name: _runner(folder / role.graph) for name, role in roles.items()}
+    loaded = {name: runner(folder / role.graph) for name, role in roles.items()}
     for number, text in enumerate(texts):
-        written = write(loaded, plan, text.prompt_ids)
+        written = write(loaded, plan, text)
         report.tokens += len(text.token_ids)
         report.kept += sum(map(int.__eq__, written, text.token_ids))
         if exact and written != text.token_ids:
@@ -50,16 +50,17 @@ def check_loop(
     return report
 
 
-def write(roles: Roles, plan: DecodePlan, prompt_ids: Sequence[int]) -> list[int]:
-    """One text of a plan's loop."""
+def write(roles: Roles, plan: DecodePlan, text: Reference) -> list[int]:
+    """One text of a plan's loop, from what PyTorch began with."""
     if plan.loop is Loop.CANVAS:
         assert plan.canvas is not None
-        return _fill_canvas(roles["denoiser"], plan.canvas, prompt_ids)
-    read = _encode(roles["encoder"], prompt_ids)
+        return _fill_canvas(roles["denoiser"], plan.canvas, text.prompt_ids)
+    read = encode(roles["encoder"], text.source_ids)
     if plan.loop is Loop.ONE_SHOT:
-        return _kept(roles["decoder"](read))
+        made = roles["decoder"](read)
+        return _kept(made[ports.OUTPUT_IDS.name], made[ports.OUTPUT_LENGTHS.name])
     assert plan.edit is not None
-    return _edit(roles, plan.edit, read)
+    return _edit(roles, plan.edit, read, text)
 
 
 def _fill_canvas(denoiser: Callable[[Values], Values], plan: CanvasPlan, prompt_ids: Sequence[int]) -> list[int]:
@@ -94,7 +95,7 @@ def _blocks(masked: Array, plan: CanvasPlan) -> Iterator[tuple[Array, int]]:
         yield (where >= first) & (where < first + length), max(1, plan.num_steps // len(starts))
 
 
-def _encode(encoder: Callable[[Values], Values], source: Sequence[int]) -> Values:
+def encode(encoder: Callable[[Values], Values], source: Sequence[int]) -> Values:
     """What the other roles read of a source: the encoder's outputs under the names of their inputs."""
     ids = np.array([source], np.int64)
     mask = np.ones(ids.shape, np.bool_)
@@ -103,32 +104,30 @@ def _encode(encoder: Callable[[Values], Values], source: Sequence[int]) -> Value
     return {**named, ports.ENCODER_ATTENTION_MASK.name: mask}
 
 
-def _edit(roles: Roles, plan: EditPlan, read: Values) -> list[int]:
+def _edit(roles: Roles, plan: EditPlan, read: Values, text: Reference) -> list[int]:
     """Delete, insert placeholders, fill; until a round changes nothing."""
-    ids = [plan.bos_token_id, plan.eos_token_id]
+    ids = text.prompt_ids
     for _ in range(plan.max_rounds):
         before = ids
+        canvas = np.full((1, max(text.canvas_length, len(ids))), plan.pad_token_id, np.int64)
+        canvas[0, : len(ids)] = ids
+        lengths = np.array([len(ids)], np.int64)
         for name in ("deleter", "inserter", "filler"):
-            canvas = np.array([ids], np.int64)
-            values = {
-                ports.CANVAS_IDS.name: canvas,
-                ports.LENGTHS.name: np.array([len(ids)], np.int64),
-                ports.CANVAS_MASK.name: canvas == plan.placeholder_token_id,
-            }
-            ids = _kept({ports.LENGTHS.name: values[ports.LENGTHS.name], **roles[name](read | values)})
+            made = roles[name](read | {ports.CANVAS_IDS.name: canvas, ports.LENGTHS.name: lengths})
+            canvas, lengths = made[ports.OUTPUT_IDS.name], made.get(ports.OUTPUT_LENGTHS.name, lengths)
+        ids = _kept(canvas, lengths)
         if ids == before:
             break
-    return ids[1:-1]
+    return ids
 
 
-def _kept(made: Values) -> list[int]:
+def _kept(ids: Array, lengths: Array) -> list[int]:
     """The tokens of a role's output that count."""
-    ids = made[ports.OUTPUT_IDS.name][0]
-    length = made.get(ports.OUTPUT_LENGTHS.name, made.get(ports.LENGTHS.name))
-    return [int(token) for token in (ids if length is None else ids[: int(length[0])])]
+    return [int(token) for token in ids[0, : int(lengths[0])]]
 
 
-def _runner(path: Path) -> Callable[[Values], Values]:
+def runner(path: Path) -> Callable[[Values], Values]:
+    """A graph as a function of its inputs by name; values that it has no input for are left out."""
     session: Any = load_graph(str(path))
     names = [value.name for value in session.get_inputs()]
     outputs = [value.name for value in session.get_outputs()]

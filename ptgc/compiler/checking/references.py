@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -17,13 +17,22 @@ class Reference:
     """One text that PyTorch wrote."""
 
     prompt_ids: list[int]
-    """The prompt; the source, for an encoder."""
+    """The prompt; the canvas at first; what an encoder-decoder's text starts with."""
     token_ids: list[int]
     """What it wrote, greedily."""
     top_ids: list[list[int]]
     """The tokens of the largest logits, for each new token; empty for loops that do not write token by token."""
     top_logits: list[list[float]]
     """Those logits, descending."""
+    source_ids: list[int] = field(default_factory=list)
+    """What an encoder reads, where there is one."""
+    canvas_length: int = 0
+    """Tokens of the canvas that it took, where a canvas grows."""
+
+    @property
+    def given(self) -> list[int]:
+        """What a user gives."""
+        return self.source_ids or self.prompt_ids
 
     @property
     def context(self) -> list[int]:
@@ -44,7 +53,14 @@ class References:
     def from_json(document: Mapping[str, Any]) -> References:
         """From the file's form."""
         texts = [
-            Reference(text["prompt_ids"], text["token_ids"], text.get("top_ids", []), text.get("top_logits", []))
+            Reference(
+                text["prompt_ids"],
+                text["token_ids"],
+                text.get("top_ids", []),
+                text.get("top_logits", []),
+                text.get("source_ids", []),
+                text.get("largest", 0),
+            )
             for text in document["prompts"]
         ]
         return References(document["dtype"], texts)

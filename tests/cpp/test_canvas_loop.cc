@@ -1,0 +1,183 @@
+#include <gtest/gtest.h>
+
+#include <array>
+
+#include "error.h"
+#include "function_engine.h"
+#include "generator.h"
+#include "session_handle.h"
+
+namespace ptgc {
+namespace {
+
+using Tokens = std::vector<TokenId>;
+
+constexpr TokenId kMask = 99;
+
+// What belongs at a position: a matter of the first token of the text.
+TokenId RightToken(TokenId first, std::size_t position) {
+  return (first * 7 + static_cast<TokenId>(position) * 3) % 50;
+}
+
+Tokens RightTokens(TokenId first, std::size_t begin, std::size_t end) {
+  Tokens tokens;
+  for (std::size_t i = begin; i < end; ++i) tokens.push_back(RightToken(first, i));
+  return tokens;
+}
+
+Bundle CanvasBundle(int batch, const CanvasPlan& plan) {
+  Bundle bundle;
+  bundle.plan.strategy = Strategy::kMaskedDiffusion;
+  bundle.plan.loop = LoopKind::kCanvas;
+  bundle.plan.canvas = plan;
+  bundle.model.vocab_size = 100;
+  bundle.model.context_length = 64;
+  bundle.shapes.batch = batch;
+  bundle.shapes.max_length = 48;
+  bundle.shapes.widths = {1};
+  bundle.shapes.canvas_lengths = {16, 48};
+  return bundle;
+}
+
+// Fills from the right, `step` positions of those offered.
+struct Fixture {
+  Fixture(int batch, const CanvasPlan& plan) {
+    Engines engines;
+    engines["denoiser"] = MakeEngine([this](const BoundPorts& ports) { Denoise(ports); });
+    generator = std::make_unique<Generator>(CanvasBundle(batch, plan), std::move(engines),
+                                            GeneratorOptions());
+  }
+
+  void Denoise(const BoundPorts& ports) {
+    lengths.push_back(static_cast<int>(ports.Size("input_ids", 1)));
+    std::vector<int> filled;
+    for (std::int64_t row = 0; row < ports.Size("input_ids", 0); ++row) {
+      const auto ids = ports.Row<const TokenId>("input_ids", row);
+      const auto offered = ports.Row<const bool>("canvas_mask", row);
+      const auto written = ports.Row<TokenId>("output_ids", row);
+      std::copy(ids.begin(), ids.end(), written.begin());
+      std::int64_t left = ports.Row<const std::int64_t>("step", row)[0];
+      const std::int64_t length = ports.Row<const std::int64_t>("lengths", row)[0];
+      threshold = ports.Row<const float>("threshold", row)[0];
+      filled.push_back(static_cast<int>(left));
+      for (std::size_t i = ids.size(); i-- > 0;) {
+        if (!offered[i]) continue;
+        wrong_offers += ids[i] != kMask || static_cast<std::int64_t>(i) >= length ? 1 : 0;
+        if (left-- > 0) written[i] = RightToken(ids[0], i);
+      }
+    }
+    steps.push_back(filled);
+  }
+  Result Write(const Tokens& prompt, int count, const Tokens& eos = {}) {
+    Request request;
+    request.prompt_ids = prompt;
+    request.max_new_tokens = count;
+    request.eos_token_ids = eos;
+    return generator->Generate({&request, 1}, {})[0];
+  }
+
+  std::vector<int> lengths;             // Of the canvases.
+  std::vector<std::vector<int>> steps;  // Positions to be filled, by run and row.
+  int wrong_offers = 0;                 // Positions offered that were not masked, or past the end.
+  float threshold = 0;                  // The last one.
+  std::unique_ptr<Generator> generator;
+};
+
+CanvasPlan MakePlan(int num_steps, int block_length) {
+  CanvasPlan plan;
+  plan.mask_token_id = kMask;
+  plan.num_steps = num_steps;
+  plan.block_length = block_length;
+  return plan;
+}
+
+TEST(CanvasLoop, AppendsAndFillsBlockByBlock) {
+  Fixture fixture(1, MakePlan(6, 4));
+  const Result result = fixture.Write({5, 1, 2}, 10);
+  EXPECT_EQ(result.token_ids, RightTokens(5, 3, 13));
+  EXPECT_EQ(result.finish_reason, FinishReason::kLength);
+  EXPECT_EQ(result.statistics.prompt_tokens, 3);
+  // Three blocks of 4, 4 and 2, two rounds each.
+  EXPECT_EQ(fixture.steps, (std::vector<std::vector<int>>{{2}, {2}, {2}, {2}, {1}, {1}}));
+  EXPECT_EQ(fixture.lengths, std::vector<int>(6, 16));
+  EXPECT_EQ(fixture.wrong_offers, 0);
+  EXPECT_EQ(fixture.threshold, 1.0F);
+}
+
+TEST(CanvasLoop, WithoutBlocksTheStepsShareTheWholeText) {
+  Fixture fixture(1, MakePlan(3, 0));
+  EXPECT_EQ(fixture.Write({5}, 8).token_ids, RightTokens(5, 1, 9));
+  EXPECT_EQ(fixture.steps, (std::vector<std::vector<int>>{{3}, {3}, {2}}));
+}
+
+TEST(CanvasLoop, HandsTheThresholdOn) {
+  CanvasPlan plan = MakePlan(2, 0);
+  plan.unmasking = Unmasking::kThreshold;
+  plan.threshold = 0.75;
+  Fixture fixture(1, plan);
+  fixture.Write({5}, 4);
+  EXPECT_EQ(fixture.threshold, 0.75F);
+}
+
+TEST(CanvasLoop, FillsInAPromptThatHasMasks) {
+  Fixture fixture(1, MakePlan(2, 0));
+  const Result result = fixture.Write({5, 1, kMask, 2, kMask, kMask, 3}, 0);
+  EXPECT_EQ(result.token_ids, (Tokens{RightToken(5, 2), 2, RightToken(5, 4), RightToken(5, 5), 3}));
+  EXPECT_EQ(result.finish_reason, FinishReason::kEos);
+}
+
+TEST(CanvasLoop, EndsBehindTheFirstEndToken) {
+  Fixture fixture(1, MakePlan(2, 0));
+  const Result result = fixture.Write({5, 1}, 12, {RightToken(5, 6)});
+  EXPECT_EQ(result.token_ids, RightTokens(5, 2, 7));
+  EXPECT_EQ(result.finish_reason, FinishReason::kEos);
+}
+
+TEST(CanvasLoop, RaggedTextsShareRounds) {
+  Fixture fixture(3, MakePlan(4, 5));
+  std::vector<Request> requests(7);
+  for (std::size_t i = 0; i < 7; ++i) {
+    requests[i].prompt_ids.assign(1 + i, static_cast<TokenId>(i + 1));
+    requests[i].max_new_tokens = static_cast<int>(3 + 6 * i);
+  }
+  const std::vector<Result> results = fixture.generator->Generate(requests, {});
+  for (std::size_t i = 0; i < 7; ++i) {
+    EXPECT_EQ(results[i].token_ids,
+              RightTokens(static_cast<TokenId>(i + 1), 1 + i, 1 + i + 3 + 6 * i));
+  }
+  EXPECT_EQ(fixture.wrong_offers, 0);
+  EXPECT_EQ(std::count(fixture.lengths.begin(), fixture.lengths.end(), 16) +
+                std::count(fixture.lengths.begin(), fixture.lengths.end(), 48),
+            std::ssize(fixture.lengths));
+  EXPECT_EQ(fixture.lengths.front(), 48);  // 3 + 15 tokens.
+}
+
+TEST(CanvasLoop, SessionGoesOnBehindItsText) {
+  Fixture fixture(2, MakePlan(2, 0));
+  SessionHandle session(*fixture.generator);
+  Request request;
+  request.prompt_ids = {5, 1};
+  request.max_new_tokens = 6;
+  session.Generate(request, {});
+  request.prompt_ids = {};
+  EXPECT_EQ(session.Generate(request, {}).token_ids, RightTokens(5, 8, 14));
+  session.Rewind(3);
+  const std::unique_ptr<SessionHandle> fork = session.Fork();
+  EXPECT_EQ(fork->Generate(request, {}).token_ids, RightTokens(5, 11, 17));
+  EXPECT_EQ(session.Length(), 11);
+}
+
+TEST(CanvasLoop, RefusesSamplingAndForeignCanvases) {
+  Fixture fixture(1, MakePlan(2, 0));
+  Request request;
+  request.prompt_ids = {5};
+  request.max_new_tokens = 3;
+  request.sampling.temperature = 0.5;
+  EXPECT_THROW(fixture.generator->Generate({&request, 1}, {}), Error);
+  EXPECT_EQ(fixture.generator->Measure({.role = "denoiser", .num_tokens = 16, .repeats = 2}).size(),
+            2U);
+  EXPECT_THROW(fixture.generator->Measure({.role = "denoiser", .num_tokens = 17}), Error);
+}
+
+}  // namespace
+}  // namespace ptgc

@@ -1,0 +1,130 @@
+#include <gtest/gtest.h>
+
+#include "function_engine.h"
+#include "generator.h"
+
+namespace ptgc {
+namespace {
+
+using Tokens = std::vector<TokenId>;
+
+constexpr TokenId kBegin = 40;
+constexpr TokenId kEnd = 41;
+constexpr TokenId kPad = 42;
+constexpr TokenId kPlaceholder = 43;
+
+// The source backwards, one higher.
+Tokens TextOf(Tokens source) {
+  for (TokenId& token : source) ++token;
+  return {source.rbegin(), source.rend()};
+}
+
+// Runs `edit` on the text of every row, begin and end tokens apart.
+template <typename Edit>
+std::unique_ptr<Engine> MakeOperation(int& malformed, Edit edit) {
+  return MakeEngine([&malformed, edit](const BoundPorts& ports) {
+    for (std::int64_t row = 0; row < ports.Size("input_ids", 0); ++row) {
+      const auto ids = ports.Row<const TokenId>("input_ids", row);
+      const auto length =
+          static_cast<std::size_t>(ports.Row<const std::int64_t>("lengths", row)[0]);
+      malformed += ids[0] != kBegin || ids[length - 1] != kEnd ? 1 : 0;
+      Tokens text(ids.begin() + 1, ids.begin() + static_cast<std::ptrdiff_t>(length) - 1);
+      edit(text, TextOf(SeenSource(ports, row)));
+      const auto written = ports.Row<TokenId>("output_ids", row);
+      std::fill(written.begin(), written.end(), kPad);
+      written[0] = kBegin;
+      std::copy(text.begin(), text.end(), written.begin() + 1);
+      written[text.size() + 1] = kEnd;
+      ports.Row<std::int64_t>("output_lengths", row)[0] = std::ssize(text) + 2;
+    }
+  });
+}
+
+// Adds two tokens a round, of which the filler gets the second wrong until it stands alone.
+struct Fixture {
+  explicit Fixture(int batch, int max_rounds = 20) {
+    Bundle bundle;
+    bundle.plan.strategy = Strategy::kLevenshtein;
+    bundle.plan.loop = LoopKind::kEdit;
+    bundle.plan.edit = {max_rounds, kPlaceholder, kBegin, kEnd, kPad};
+    bundle.model.vocab_size = 50;
+    bundle.model.context_length = 64;
+    bundle.shapes.batch = batch;
+    bundle.shapes.max_length = 20;
+    bundle.shapes.widths = {1};
+    bundle.shapes.source_lengths = {12};
+    bundle.shapes.canvas_lengths = {24};
+    bundle.roles["encoder"].outputs = {{"encoder_hidden_states", DType::kFloat32, 1}};
+    Engines engines;
+    engines["encoder"] = MakeIdentityEncoder(encoder_runs);
+    engines["deleter"] = MakeOperation(malformed, [](Tokens& text, const Tokens& right) {
+      while (!text.empty() && text.back() != right[text.size() - 1]) text.pop_back();
+    });
+    engines["inserter"] = MakeOperation(malformed, [](Tokens& text, const Tokens& right) {
+      text.resize(std::min(text.size() + 2, right.size()), kPlaceholder);
+    });
+    engines["filler"] = MakeOperation(malformed, [this](Tokens& text, const Tokens& right) {
+      ++fills;
+      bool first = true;
+      for (std::size_t i = 0; i < text.size(); ++i) {
+        if (text[i] != kPlaceholder) continue;
+        text[i] = first ? right[i] : 39;
+        first = false;
+      }
+    });
+    generator =
+        std::make_unique<Generator>(std::move(bundle), std::move(engines), GeneratorOptions());
+  }
+  Result Write(const Tokens& source, int count) {
+    Request request;
+    request.prompt_ids = source;
+    request.max_new_tokens = count;
+    return generator->Generate({&request, 1}, {})[0];
+  }
+
+  int encoder_runs = 0;
+  int fills = 0;      // Rows that the filler saw.
+  int malformed = 0;  // Rows without their begin or end.
+  std::unique_ptr<Generator> generator;
+};
+
+TEST(EditLoop, EditsUntilNothingChanges) {
+  Fixture fixture(1);
+  const Result result = fixture.Write({1, 2, 3, 4}, 10);
+  EXPECT_EQ(result.token_ids, (Tokens{5, 4, 3, 2}));
+  EXPECT_EQ(result.finish_reason, FinishReason::kEos);
+  EXPECT_EQ(fixture.fills, 5);  // One token a round, and one round that changes nothing.
+  EXPECT_EQ(fixture.encoder_runs, 1);
+  EXPECT_EQ(fixture.malformed, 0);
+}
+
+TEST(EditLoop, EndsAfterItsRounds) {
+  Fixture fixture(1, 2);
+  EXPECT_EQ(fixture.Write({1, 2, 3, 4}, 10).token_ids, (Tokens{5, 4, 39}));
+  EXPECT_EQ(fixture.fills, 2);
+}
+
+TEST(EditLoop, CutsAtTheNumberOfTokensAskedFor) {
+  Fixture fixture(1);
+  const Result result = fixture.Write({1, 2, 3, 4}, 3);
+  EXPECT_EQ(result.token_ids, (Tokens{5, 4, 3}));
+  EXPECT_EQ(result.finish_reason, FinishReason::kLength);
+}
+
+TEST(EditLoop, RaggedTextsShareRounds) {
+  Fixture fixture(2);
+  std::vector<Request> requests(5);
+  for (std::size_t i = 0; i < 5; ++i) {
+    requests[i].prompt_ids.assign(1 + i * 2, static_cast<TokenId>(i));
+    requests[i].prompt_ids.back() = 9;
+    requests[i].max_new_tokens = 18;
+  }
+  const std::vector<Result> results = fixture.generator->Generate(requests, {});
+  for (std::size_t i = 0; i < 5; ++i) {
+    EXPECT_EQ(results[i].token_ids, TextOf(requests[i].prompt_ids));
+  }
+  EXPECT_EQ(fixture.malformed, 0);
+}
+
+}  // namespace
+}  // namespace ptgc

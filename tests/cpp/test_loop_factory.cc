@@ -1,0 +1,81 @@
+#include <gtest/gtest.h>
+
+#include "error.h"
+#include "function_engine.h"
+#include "loop_factory.h"
+#include "substitute_engine.h"
+
+namespace ptgc {
+namespace {
+
+struct Fixture {
+  std::unique_ptr<DecodeLoop> Make(const Bundle& bundle, Engines engines,
+                                   const LoadOptions& options = {}) {
+    const SessionLimits limits{128, 128, kVocabSize};
+    session = std::make_unique<Session>(0, limits);
+    Session* const sessions[] = {session.get()};
+    return MakeLoop(bundle, std::move(engines), options, sessions);
+  }
+  ErrorCode Refusal(const Bundle& bundle, const LoadOptions& options) {
+    try {
+      Make(bundle, SubstituteEngines(seen, &drafter_seen), options);
+    } catch (const Error& error) {
+      return error.code();
+    }
+    return ErrorCode::kInternal;
+  }
+  Observations seen;
+  Observations drafter_seen;
+  std::unique_ptr<Session> session;
+};
+
+Bundle BundleFor(LoopKind loop) {
+  Bundle bundle = SubstituteBundle(1, {});
+  bundle.plan.loop = loop;
+  bundle.shapes.canvas_lengths = {8};
+  bundle.shapes.source_lengths = {8};
+  bundle.roles["encoder"].outputs = {{"encoder_hidden_states", DType::kFloat32, 1}};
+  return bundle;
+}
+
+TEST(LoopFactory, MakesTheLoopOfThePlan) {
+  Fixture fixture;
+  const auto idle = [] { return MakeEngine([](const BoundPorts&) {}); };
+  Engines canvas;
+  canvas["denoiser"] = idle();
+  EXPECT_FALSE(fixture.Make(BundleFor(LoopKind::kCanvas), std::move(canvas))->has_prefill());
+  Engines one_shot;
+  for (const char* role : {"encoder", "decoder"}) one_shot[role] = idle();
+  EXPECT_FALSE(fixture.Make(BundleFor(LoopKind::kOneShot), std::move(one_shot))->has_prefill());
+  Engines edit;
+  for (const char* role : {"encoder", "deleter", "inserter", "filler"}) edit[role] = idle();
+  EXPECT_FALSE(fixture.Make(BundleFor(LoopKind::kEdit), std::move(edit))->has_prefill());
+  EXPECT_TRUE(fixture.Make(SubstituteBundle(1, NgramPlan()), SubstituteEngines(fixture.seen))
+                  ->has_prefill());
+}
+
+TEST(LoopFactory, RefusesMoreDraftsThanThePlanHas) {
+  Fixture fixture;
+  LoadOptions options;
+  options.num_draft_tokens = 6;
+  EXPECT_EQ(fixture.Refusal(SubstituteBundle(1, ModelPlan(5)), options), ErrorCode::kUsage);
+}
+
+TEST(LoopFactory, RefusesTheSpeculativeRuleForTrees) {
+  Fixture fixture;
+  Bundle bundle = SubstituteBundle(1, NgramPlan());
+  bundle.plan.tree = TreeSpec({-1, 0, 0});
+  LoadOptions options;
+  options.acceptance = AcceptanceRule::kSpeculative;
+  EXPECT_EQ(fixture.Refusal(bundle, options), ErrorCode::kUsage);
+}
+
+TEST(LoopFactory, RefusesADrafterOfAnotherVocabulary) {
+  Fixture fixture;
+  Bundle bundle = SubstituteBundle(1, ModelPlan(5));
+  bundle.roles["drafter"].vocab_size = 7;
+  EXPECT_EQ(fixture.Refusal(bundle, {}), ErrorCode::kBundle);
+}
+
+}  // namespace
+}  // namespace ptgc

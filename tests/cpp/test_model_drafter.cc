@@ -1,0 +1,135 @@
+#include <gtest/gtest.h>
+
+#include "model_drafter.h"
+#include "row_sampling.h"
+#include "substitute_engine.h"
+
+namespace ptgc {
+namespace {
+
+using Tokens = std::vector<TokenId>;
+
+constexpr int kMostDrafts = 5;
+constexpr int kContext = 60;
+
+// A drafter of two rows that errs at every third position, driven by hand.
+struct Fixture {
+  Fixture() {
+    const Bundle bundle = SubstituteBundle(2, ModelPlan(kMostDrafts));
+    auto model = std::make_unique<CausalModel>(
+        std::make_unique<SubstituteEngine>(seen, std::set<std::string>(), /*wrong_every=*/3),
+        bundle.roles.at("drafter"), bundle.shapes, kVocabSize);
+    drafter =
+        std::make_unique<ModelDrafter>(std::move(model), bundle.shapes, kContext, kMostDrafts,
+                                       AcceptanceRule::kMatch, CostCurve(bundle.shapes.widths, {}));
+  }
+  // Drafts for both rows.
+  void Draft(int first_limit, int second_limit) {
+    std::vector<DraftRow> rows;
+    for (int row = 0; row < 2; ++row) {
+      const int limit = row == 0 ? first_limit : second_limit;
+      proposals[row].Clear();
+      rows.push_back({row, texts[row], limit, &proposals[row], &sampling[row]});
+    }
+    drafter->Draft(rows);
+  }
+  // What the drafter must say after a row's text.
+  Tokens Expected(int row, int count) const {
+    Tokens text = texts[row];
+    for (int i = 0; i < count; ++i) {
+      const bool wrong = text.size() % 3 == 0;
+      text.push_back((NextToken(text) + (wrong ? 1 : 0)) % kVocabSize);
+    }
+    return {text.end() - count, text.end()};
+  }
+  Tokens Drafted(int row) const {
+    return {proposals[row].tokens().begin(), proposals[row].tokens().end()};
+  }
+  // The target keeps `accepted` drafts of a row and adds a token.
+  void Keep(int row, int accepted, TokenId bonus) {
+    const Tokens drafted = Drafted(row);
+    texts[row].insert(texts[row].end(), drafted.begin(), drafted.begin() + accepted);
+    texts[row].push_back(bonus);
+    drafter->Accept(row, accepted);
+  }
+
+  Observations seen;
+  std::unique_ptr<ModelDrafter> drafter;
+  Tokens texts[2] = {MakePrompt(37, 1), MakePrompt(4, 2)};  // More than two chunks, and few.
+  Proposal proposals[2] = {Proposal(TreeSpec::Chain(kMostDrafts)),
+                           Proposal(TreeSpec::Chain(kMostDrafts))};
+  RowSampling sampling[2];
+};
+
+TEST(ModelDrafter, DraftsWhatItsModelSays) {
+  Fixture fixture;
+  for (int round = 0; round < 4; ++round) {
+    fixture.Draft(kMostDrafts - round, kMostDrafts);
+    EXPECT_EQ(fixture.Drafted(0), fixture.Expected(0, kMostDrafts - round));
+    EXPECT_EQ(fixture.Drafted(1), fixture.Expected(1, kMostDrafts));
+    fixture.Keep(0, round % 2, 3);
+    fixture.Keep(1, kMostDrafts - round, 4);
+  }
+  EXPECT_EQ(fixture.seen.broken_texts, 0);
+}
+
+TEST(ModelDrafter, RowWithoutLimitWaits) {
+  Fixture fixture;
+  fixture.Draft(0, 2);
+  EXPECT_TRUE(fixture.Drafted(0).empty());
+  EXPECT_EQ(fixture.Drafted(1), fixture.Expected(1, 2));
+  fixture.Draft(0, 0);
+  EXPECT_EQ(fixture.seen.runs, 2);
+  fixture.Draft(3, 0);
+  EXPECT_EQ(fixture.Drafted(0), fixture.Expected(0, 3));
+}
+
+// After a round whose target failed nothing is accepted.
+TEST(ModelDrafter, ForgetsDraftsThatNobodyAccepted) {
+  Fixture fixture;
+  fixture.Draft(4, 4);
+  fixture.Draft(4, 4);
+  EXPECT_EQ(fixture.Drafted(1), fixture.Expected(1, 4));
+  EXPECT_EQ(fixture.seen.broken_texts, 0);
+}
+
+TEST(ModelDrafter, FollowsRewoundAndCopiedTexts) {
+  Fixture fixture;
+  fixture.Draft(3, 3);
+  fixture.Keep(0, 2, 1);
+  fixture.texts[0].resize(30);
+  fixture.drafter->Truncate(0, 30);
+  fixture.texts[0].push_back(9);
+  fixture.Draft(3, 3);
+  EXPECT_EQ(fixture.Drafted(0), fixture.Expected(0, 3));
+  fixture.drafter->Accept(0, 0);
+  fixture.drafter->Begin(1);
+  fixture.drafter->CopyRow(0, 1);
+  fixture.texts[1] = fixture.texts[0];
+  fixture.texts[1].push_back(8);
+  const int runs = fixture.seen.runs;
+  fixture.Draft(0, 2);
+  EXPECT_EQ(fixture.Drafted(1), fixture.Expected(1, 2));
+  EXPECT_EQ(fixture.seen.runs, runs + 2);  // Nothing of the copy was read again.
+  EXPECT_EQ(fixture.seen.broken_texts, 0);
+}
+
+TEST(ModelDrafter, OffersNothingBeyondItsContext) {
+  Fixture fixture;
+  const auto offered = [&](int length, int limit) {
+    fixture.texts[0] = MakePrompt(length, 1);
+    return fixture.drafter->Offer({0, fixture.texts[0], limit, nullptr, nullptr});
+  };
+  EXPECT_EQ(offered(10, 3), 3);
+  EXPECT_EQ(offered(10, 9), kMostDrafts);
+  EXPECT_EQ(offered(kContext - 2, 9), 2);
+  EXPECT_EQ(offered(kContext, 9), 0);
+  EXPECT_EQ(offered(kContext + 7, 9), 0);
+  fixture.texts[0] = MakePrompt(kContext - 2, 1);
+  fixture.Draft(2, 0);
+  EXPECT_EQ(fixture.Drafted(0), fixture.Expected(0, 2));
+  EXPECT_EQ(fixture.seen.out_of_bounds, 0);
+}
+
+}  // namespace
+}  // namespace ptgc

@@ -1,0 +1,130 @@
+"""Drafts of a model, and prompt lookup, round by round as transformers does them."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ptgc.compiler.build import BuildOptions, build
+from ptgc.compiler.stage import Stage
+from ptgc.exporters import export
+from ptgc.runtime import Generator
+from ptgc.spec.plan import DecodePlan, draft_model, ngram
+from ptgc.spec.strategy import NgramMatch
+from tests.models import greedy, prompt, tiny_model
+
+DRAFTS, NEW_TOKENS = 4, 48
+
+
+@cache
+def drafter() -> Any:
+    """The target, disturbed: it is right more often than not."""
+    import copy
+
+    model = copy.deepcopy(tiny_model("llama"))
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.add_(noise * parameter.std() * 0.04)
+    return model
+
+
+@cache
+def bundle(place: Path, plan: DecodePlan, batch: int) -> Path:
+    roles: dict[str, Any] = {"target": tiny_model("llama")}
+    if plan.strategy.value == "draft-model":
+        roles["drafter"] = drafter()
+    path = export(roles, plan, place / f"drafts-{plan.strategy.value}-{plan.acceptance.value}-{batch}")
+    build(path, BuildOptions(precision="float32", batch_size=batch, max_length=512, stage=Stage.PREPARE))
+    return path
+
+
+def accepted_by_transformers(monkeypatch: pytest.MonkeyPatch, ids: list[int], **options: Any) -> list[int]:
+    """How many drafts each round of assisted generation keeps."""
+    from transformers.generation import candidate_generator, utils
+
+    found: list[int] = []
+    name = "AssistedCandidateGenerator" if "assistant_model" in options else "PromptLookupCandidateGenerator"
+    generator = getattr(candidate_generator, name)
+    update = generator.update_candidate_strategy
+
+    def record(self: Any, input_ids: Any, scores: Any, num_matches: int) -> None:
+        found.append(int(num_matches))
+        update(self, input_ids, scores, num_matches)
+
+    monkeypatch.setattr(generator, "update_candidate_strategy", record)
+    assert utils is not None
+    tiny_model("llama").generate(
+        torch.tensor([ids]),
+        attention_mask=torch.ones(1, len(ids), dtype=torch.long),
+        max_new_tokens=NEW_TOKENS,
+        do_sample=False,
+        pad_token_id=0,
+        **options,
+    )
+    return found
+
+
+def accepted_by_ptgc(path: Path, ids: list[int], **options: Any) -> list[int]:
+    with Generator(path, draft_length="fixed", **options) as generator:
+        result = generator.generate(ids, max_new_tokens=NEW_TOKENS, trace=True)
+    assert result.token_ids == greedy(tiny_model("llama"), ids, NEW_TOKENS)
+    return [one.accepted for one in result.trace if one.emitted_ids]
+
+
+@pytest.mark.parametrize("length", [1, 5, 40])
+def test_a_drafter_is_accepted_as_by_assisted_generation(
+    length: int, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = prompt(length)
+    found = accepted_by_ptgc(bundle(place, draft_model(DRAFTS), 1), ids)
+    settings = drafter().generation_config
+    monkeypatch.setattr(settings, "num_assistant_tokens", DRAFTS)
+    monkeypatch.setattr(settings, "num_assistant_tokens_schedule", "constant")
+    monkeypatch.setattr(settings, "assistant_confidence_threshold", 0.0)
+    expected = accepted_by_transformers(monkeypatch, ids, assistant_model=drafter())
+    # The last round may be cut differently: it is known to be the last only afterwards.
+    assert found[:-1] == expected[: len(found) - 1]
+    assert sum(found) > len(found) / 2
+
+
+@pytest.mark.parametrize("length", [5, 40])
+def test_prompt_lookup_is_accepted_as_by_transformers(
+    length: int, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = prompt(length) * 2
+    plan = ngram(DRAFTS, 3, 1, NgramMatch.FIRST)
+    found = accepted_by_ptgc(bundle(place, plan, 1), ids)
+    expected = accepted_by_transformers(monkeypatch, ids, prompt_lookup_num_tokens=DRAFTS, max_matching_ngram_size=3)
+    assert found[:-1] == expected[: len(found) - 1]
+    assert sum(found) > 0
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_drafts_change_nothing(batch: int, place: Path) -> None:
+    path = bundle(place, draft_model(DRAFTS), batch)
+    prompts = [prompt(length) for length in (1, 5, 40, 300)]
+    with Generator(path, draft_length="fixed") as generator:
+        results = generator.generate(prompts, max_new_tokens=NEW_TOKENS)
+    for ids, result in zip(prompts, results, strict=True):
+        assert result.token_ids == greedy(tiny_model("llama"), ids, NEW_TOKENS)
+        assert result.lossless and result.strategy == "draft-model"
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_seed_gives_one_text_with_drafts_and_without(batch: int, place: Path) -> None:
+    options: dict[str, Any] = {"temperature": 0.8, "top_p": 0.95, "repetition_penalty": 1.1, "seed": 11}
+    prompts = [prompt(length) for length in (1, 5, 40)]
+    with Generator(bundle(place, draft_model(DRAFTS), batch), draft_length="fixed") as generator:
+        drafted = generator.generate(prompts, max_new_tokens=NEW_TOKENS, **options)
+        plain = generator.generate(prompts, max_new_tokens=NEW_TOKENS, plain=True, **options)
+        alone = generator.generate(prompts[2], max_new_tokens=NEW_TOKENS, plain=True, **(options | {"seed": 13}))
+    assert [r.token_ids for r in drafted] == [r.token_ids for r in plain]
+    assert [r.seed for r in plain] == [11, 12, 13]
+    assert alone.token_ids == plain[2].token_ids
+    assert sum(r.statistics.accepted_tokens for r in drafted) > 10
