@@ -7,9 +7,10 @@ PARTS := cpu,build,export,bench,tensorrt-rtx,dev
 MODEL := smollm2-135m-instruct
 CPP_BUILD := build/cpp
 SANITIZED := build/sanitized
+THREADS := build/threads
 CPP := $(shell find runtime tests/cpp -name '*.h' -o -name '*.hpp' -o -name '*.cc' -o -name '*.c')
 
-.PHONY: demo test test-cpp test-sanitized test-python dev check fix bench gpu clean
+.PHONY: demo test test-cpp test-sanitized test-threads test-python dev check fix bench gpu clean
 
 # An installed tree: redone when what is compiled or required changes.
 INSTALLED := $(VENV)/.installed
@@ -29,7 +30,7 @@ demo: $(INSTALLED)
 	model=$$($(BIN)/python tools/fetch_models.py $(MODEL) | tail -n 1) && $(BIN)/ptgc demo "$$model"
 
 # The sanitized C++ tests are the same tests; `make test-cpp` runs them at full speed.
-test: check test-sanitized test-python
+test: check test-sanitized test-threads test-python
 
 test-python: $(INSTALLED)
 	$(BIN)/pytest
@@ -41,6 +42,11 @@ test-cpp: $(INSTALLED)
 test-sanitized: $(INSTALLED)
 	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S . -B $(SANITIZED) -G Ninja -DPTGC_BUILD_PYTHON=OFF -DPTGC_BUILD_TESTS=ON -DPTGC_SANITIZE="address;undefined" -DPython_EXECUTABLE="$(CURDIR)/$(BIN)/python" >/dev/null
 	PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build $(SANITIZED) && $(BIN)/ctest --test-dir $(SANITIZED) --output-on-failure
+
+# Those tests that use threads, under the thread sanitizer.
+test-threads: $(INSTALLED)
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S . -B $(THREADS) -G Ninja -DPTGC_BUILD_PYTHON=OFF -DPTGC_BUILD_TESTS=ON -DPTGC_SANITIZE=thread -DPython_EXECUTABLE="$(CURDIR)/$(BIN)/python" >/dev/null
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build $(THREADS) --target ptgc_tests && $(BIN)/ctest --test-dir $(THREADS) --output-on-failure
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .

@@ -39,9 +39,6 @@ def compile_build(build: Build, backend: Backend, options: CompileOptions, progr
     build.verify()
     if backend.compiles_ahead:
         return _compile_ahead(build, backend, options, progress)
-    shapes = build.manifest.shapes
-    if not shapes.widths or shapes.source_lengths:
-        return build  # no choice of a loop over canvases or of a translation depends on what its rounds cost
     progress("Loading the engine and measuring rounds")
     write_costs(build, measure_costs(build, options.num_threads, progress))
     return build

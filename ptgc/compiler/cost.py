@@ -25,7 +25,7 @@ def measure_costs(build: Build, num_threads: int | None, progress: Callable[[str
     threads = num_threads or default_num_threads()
     core = load_core(build, num_threads=threads)
     past = min(_PAST, shapes.max_length // 2)
-    if not shapes.widths:
+    if not shapes.widths:  # no choice of a loop over canvases depends on what its rounds cost
         return CostCurve(num_threads=threads, past_length=0, rounds={})
     target = _measure_role("target", core, shapes, past)
     drafter = _measure_role("drafter", core, shapes, past) if "drafter" in build.manifest.roles else {}

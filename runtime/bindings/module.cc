@@ -6,6 +6,7 @@
 #include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -135,6 +136,21 @@ std::map<std::string, std::vector<std::string>> EnumNames() {
       {"Rollback", AllNames<Rollback>()},
       {"FinishReason", AllNames<FinishReason>()},
       {"DraftLengthMode", AllNames<DraftLengthMode>()},
+  };
+}
+
+// A Python function that may be called, and dropped, without the GIL.
+Reencode MakeReencode(const nb::object& function) {
+  if (function.is_none()) return nullptr;
+  const std::shared_ptr<nb::object> held(new nb::object(function), [](nb::object* object) {
+    const nb::gil_scoped_acquire gil;
+    delete object;
+  });
+  return [held](std::span<const TokenId> ids, std::size_t context) {
+    const nb::gil_scoped_acquire gil;
+    nb::list list;
+    for (TokenId id : ids) list.append(id);
+    return nb::cast<std::vector<TokenId>>((*held)(list, context));
   };
 }
 
@@ -277,7 +293,7 @@ void BindGenerator(nb::module_& module) {
                        const std::string& draft_length, int num_draft_tokens,
                        const std::optional<std::string>& acceptance,
                        const std::optional<std::string>& ngram_match, double wait_seconds,
-                       int max_waiting) {
+                       int max_waiting, const nb::object& to_drafter, const nb::object& to_target) {
              GeneratorOptions options;
              options.load.num_threads = num_threads;
              options.load.library = library;
@@ -287,6 +303,7 @@ void BindGenerator(nb::module_& module) {
              options.load.acceptance =
                  ReadOptionalName<AcceptanceRule>(acceptance, "acceptance rule");
              options.load.ngram_match = ReadOptionalName<NgramMatch>(ngram_match, "n-gram match");
+             options.load.reencoding = {MakeReencode(to_drafter), MakeReencode(to_target)};
              options.waiting = {wait_seconds, max_waiting};
              const nb::gil_scoped_release unlocked;
              return Generator::Open(build_directory, options);
@@ -294,7 +311,8 @@ void BindGenerator(nb::module_& module) {
            "build_directory"_a, "num_threads"_a = 0, "library"_a = "",
            "costs"_a = std::map<std::string, Costs>(), "draft_length"_a = "measured",
            "num_draft_tokens"_a = -1, "acceptance"_a = nb::none(), "ngram_match"_a = nb::none(),
-           "wait_seconds"_a = -1.0, "max_waiting"_a = -1)
+           "wait_seconds"_a = -1.0, "max_waiting"_a = -1, "to_drafter"_a = nb::none(),
+           "to_target"_a = nb::none())
       .def(
           "generate",
           [](Generator& self, const std::vector<const Request*>& requests,

@@ -201,7 +201,7 @@ class Session:
 class Generator:
     """A loaded build; many threads may use one."""
 
-    def __init__(self, build_directory: str, num_threads: int = 0, library: str = '', costs: Mapping[str, Mapping[int, float]] = {}, draft_length: str = 'measured', num_draft_tokens: int = -1, acceptance: str | None = None, ngram_match: str | None = None, wait_seconds: float = -1.0, max_waiting: int = -1) -> None: ...
+    def __init__(self, build_directory: str, num_threads: int = 0, library: str = '', costs: Mapping[str, Mapping[int, float]] = {}, draft_length: str = 'measured', num_draft_tokens: int = -1, acceptance: str | None = None, ngram_match: str | None = None, wait_seconds: float = -1.0, max_waiting: int = -1, to_drafter: object | None = None, to_target: object | None = None) -> None: ...
 
     def generate(self, requests: Sequence[Request], on_tokens: Callable[[int, list[int]], bool | None] | None = None) -> list[Result]:
         """

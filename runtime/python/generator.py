@@ -18,6 +18,7 @@ from ptgc.runtime.costs import read_costs
 from ptgc.runtime.libraries import onnxruntime_library
 from ptgc.runtime.load_options import LoadOptions
 from ptgc.runtime.loaded import Loaded
+from ptgc.runtime.reencoding import Reencoding
 from ptgc.runtime.request import GenerateOptions, Prompt, RunningText, is_batch, prompt_ids
 from ptgc.runtime.results import Chunk, GenerationResult
 from ptgc.runtime.session import Session
@@ -38,6 +39,7 @@ def load_core(
     *,
     num_threads: int,
     costs: Mapping[str, Mapping[int, float]] | None = None,
+    reencoding: Reencoding | None = None,
     options: LoadOptions | None = None,
 ) -> _core.Generator:
     """The C++ generator of a build; `costs` are seconds of a round by role and width.
@@ -57,6 +59,8 @@ def load_core(
         ngram_match=chosen.ngram_match,
         wait_seconds=-1.0 if chosen.wait is None else chosen.wait,
         max_waiting=-1 if chosen.max_waiting is None else chosen.max_waiting,
+        to_drafter=reencoding.to_drafter if reencoding else None,
+        to_target=reencoding.to_target if reencoding else None,
     )
 
 
@@ -91,6 +95,9 @@ class Generator:
         chosen = opened.build(build, device)
         threads = default_num_threads() if num_threads is None else num_threads
         curve = read_costs(chosen, threads)
+        folder, other = opened.manifest.tokenizer, opened.manifest.drafter_tokenizer
+        codec = TextCodec(opened.path / folder) if folder else None
+        reencoding = Reencoding(codec, TextCodec(opened.path / other)) if codec and other else None
         with ThreadPoolExecutor(1) as beside:  # hashing and loading wait for the disk and each other; do both
             verified: Future[None] | None = beside.submit(chosen.verify) if verify else None
             core = load_core(
@@ -98,11 +105,10 @@ class Generator:
                 num_threads=threads,
                 costs=curve.medians_by_role() if curve else None,
                 options=chosen_options,
+                reencoding=reencoding,
             )
             if verified is not None:
                 verified.result()
-        folder = opened.manifest.tokenizer
-        codec = TextCodec(opened.path / folder) if folder else None
         self._loaded = Loaded(opened, chosen, core, codec)
 
     @property

@@ -55,7 +55,7 @@ void Generation::Record(const Turn& turn, const RoundReport& report) {
   }
   if (turn.ended) {
     Finish(FinishReason::kEos);
-  } else if (result_.statistics.new_tokens >= request_->max_new_tokens) {
+  } else if (!turn.emitted.empty() && result_.statistics.new_tokens >= request_->max_new_tokens) {
     Finish(FinishReason::kLength);
   }
 }

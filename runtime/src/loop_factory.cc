@@ -12,6 +12,7 @@
 #include "model_drafter.h"
 #include "ngram_drafter.h"
 #include "one_shot_loop.h"
+#include "reencoded_drafter.h"
 #include "speculative_loop.h"
 
 namespace ptgc {
@@ -63,17 +64,29 @@ std::unique_ptr<Drafter> MakeModelDrafter(const Bundle& bundle, Engines& engines
                                           const LoadOptions& options) {
   const Role& role = bundle.roles.at("drafter");
   const std::int64_t vocab_size = bundle.model.vocab_size;
-  if (role.vocab_size != vocab_size) {
+  const bool shared = plan.drafter.vocabulary == DrafterVocabulary::kShared;
+  if (shared && role.vocab_size != vocab_size) {
     throw Error(ErrorCode::kBundle,
                 "The drafter's vocabulary has " + std::to_string(role.vocab_size) +
                     " entries, the target's " + std::to_string(vocab_size) + ".",
                 "Export again with a drafter of the same vocabulary.");
   }
   auto model = std::make_unique<CausalModel>(std::move(engines.at("drafter")), role, bundle.shapes,
-                                             vocab_size);
-  return std::make_unique<ModelDrafter>(
-      std::move(model), bundle.shapes, role.context_length.value_or(bundle.model.context_length),
-      max_drafts, plan.acceptance, DrafterCosts(bundle.shapes, options));
+                                             role.vocab_size);
+  const std::int64_t context = role.context_length.value_or(bundle.model.context_length);
+  auto drafter = std::make_unique<ModelDrafter>(
+      std::move(model), bundle.shapes, context, max_drafts,
+      shared ? plan.acceptance : AcceptanceRule::kMatch, DrafterCosts(bundle.shapes, options));
+  if (shared) return drafter;
+  if (options.reencoding.to_drafter == nullptr || options.reencoding.to_target == nullptr) {
+    throw Error(ErrorCode::kUsage,
+                "The drafter of this bundle has a tokenizer of its own; its drafts are encoded "
+                "again, for which this caller has no tokenizers.",
+                "Load the bundle from Python, or export again with a drafter of the same "
+                "vocabulary.");
+  }
+  return std::make_unique<ReencodedDrafter>(std::move(drafter), bundle.shapes.batch, max_drafts,
+                                            context, options.reencoding);
 }
 
 std::unique_ptr<DecodeLoop> MakeSpeculativeLoop(const Bundle& bundle, Engines engines,

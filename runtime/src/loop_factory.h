@@ -21,8 +21,16 @@ namespace ptgc {
 using Engines = std::map<std::string, std::unique_ptr<Engine>>;
 // Measured seconds of a round, by width.
 using Costs = std::map<int, double>;
-// Token ids of one vocabulary in another's: a text decoded and encoded again.
-using Reencode = std::function<std::vector<TokenId>(std::span<const TokenId>)>;
+// Gives what stands behind the first `context` ids of a text in another vocabulary's ids: decoded,
+// and encoded again. May throw; runs in the thread that steps.
+using Reencode =
+    std::function<std::vector<TokenId>(std::span<const TokenId> ids, std::size_t context)>;
+
+// Between the vocabularies of target and drafter.
+struct Reencoding {
+  Reencode to_drafter;  // From the target's ids.
+  Reencode to_target;   // From the drafter's.
+};
 
 // How engines are loaded, and how the loop uses them.
 struct LoadOptions {
@@ -34,8 +42,7 @@ struct LoadOptions {
   int num_draft_tokens = -1;                                  // The most drafts; -1: the plan's.
   std::optional<AcceptanceRule> acceptance;                   // Another rule than the plan's.
   std::optional<NgramMatch> ngram_match;                      // Another match than the plan's.
-  Reencode to_drafter;  // drafter_vocabulary re-encoded: the target's ids ...
-  Reencode to_target;   // ... to the drafter's, and back.
+  Reencoding reencoding;  // For a drafter with a tokenizer of its own.
 };
 
 // The loop of a build over `sessions`, one per row of the batch. Throws usage errors for options

@@ -34,7 +34,10 @@ void ModelDrafter::Begin(int row) {
   model_->kv_cache().Begin(row);
 }
 
-void ModelDrafter::Truncate(int row, int length) {
+// The last token is read again always: the first draft needs the logits after it.
+void ModelDrafter::Truncate(int row, int length) { HoldAtMost(row, std::max(length - 1, 0)); }
+
+void ModelDrafter::HoldAtMost(int row, int length) {
   Held& held = held_[Size(row)];
   held = {model_->kv_cache().Held(row, std::min(held.length, length)), 0};
   if (held.length == 0) model_->kv_cache().Begin(row);
@@ -56,6 +59,9 @@ void ModelDrafter::Draft(std::span<const DraftRow> rows) {
   bool any = false;
   for (const DraftRow& row : rows) {
     held_[Size(row.row)].drafted = 0;
+    // Where the target failed after the last drafts, the text has not grown since.
+    const int most = static_cast<int>(row.text.size()) - 1;
+    if (held_[Size(row.row)].length > most) HoldAtMost(row.row, most);
     any = any || row.limit > 0;
   }
   if (!any) return;

@@ -41,6 +41,7 @@ class ModelDrafter : public Drafter {
     int length = 0;   // Tokens of the text.
     int drafted = 0;  // Draft tokens of the last round behind them.
   };
+  void HoldAtMost(int row, int length);
   void ReadTexts(std::span<const DraftRow> rows);
   void AddDrafts(std::span<const DraftRow> rows);
   void AddDraft(const DraftRow& row, int draft);

@@ -1,0 +1,39 @@
+"""Reencoding: texts between the vocabularies of a target and a drafter with a tokenizer of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ptgc.runtime.text import TextCodec
+
+
+class Reencoding:
+    """Decodes with one tokenizer and encodes with the other.
+
+    Args:
+        target: The target's tokenizer.
+        drafter: The drafter's.
+    """
+
+    def __init__(self, target: TextCodec, drafter: TextCodec) -> None:
+        self._target = target
+        self._drafter = drafter
+
+    def to_drafter(self, ids: Sequence[int], context: int) -> list[int]:
+        """The drafter's ids of what stands behind the first `context` of the target's."""
+        return _reencode(self._target, self._drafter, ids, context)
+
+    def to_target(self, ids: Sequence[int], context: int) -> list[int]:
+        """The target's ids of what stands behind the first `context` of the drafter's."""
+        return _reencode(self._drafter, self._target, ids, context)
+
+
+def _reencode(source: TextCodec, wanted: TextCodec, ids: Sequence[int], context: int) -> list[int]:
+    """Only the end of a text is encoded by itself: with special tokens it would begin anew."""
+    text = source.decode(ids)
+    if context == 0:
+        return wanted.encode(text)
+    before = source.decode(ids[:context])
+    if not text.startswith(before):
+        return []  # the end changes how the rest is written, for instance half of a character
+    return list(wanted.tokenizer.encode(text[len(before) :], add_special_tokens=False).ids)

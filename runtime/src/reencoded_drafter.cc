@@ -1,0 +1,77 @@
+#include "reencoded_drafter.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace ptgc {
+namespace {
+
+std::size_t Size(int value) { return static_cast<std::size_t>(value); }
+
+}  // namespace
+
+ReencodedDrafter::ReencodedDrafter(std::unique_ptr<ModelDrafter> drafter, int batch, int max_drafts,
+                                   std::int64_t context_length, Reencoding reencoding)
+    : drafter_(std::move(drafter)),
+      max_drafts_(max_drafts),
+      context_length_(context_length),
+      reencoding_(std::move(reencoding)) {
+  for (int row = 0; row < batch; ++row) {
+    rows_.push_back({{}, Proposal(TreeSpec::Chain(max_drafts)), {}});
+  }
+  asked_.reserve(rows_.size());
+}
+
+void ReencodedDrafter::Begin(int row) {
+  rows_[Size(row)].text.clear();
+  drafter_->Begin(row);
+}
+
+// The next round finds out what the texts still have in common.
+void ReencodedDrafter::Truncate(int, int) {}
+
+void ReencodedDrafter::CopyRow(int from, int to) {
+  rows_[Size(to)].text = rows_[Size(from)].text;
+  drafter_->CopyRow(from, to);
+}
+
+int ReencodedDrafter::Offer(const DraftRow& row) { return std::min(row.limit, max_drafts_); }
+
+void ReencodedDrafter::Draft(std::span<const DraftRow> rows) {
+  asked_.clear();
+  for (const DraftRow& row : rows) Read(row);
+  drafter_->Draft(asked_);
+  for (const DraftRow& row : rows) {
+    Row& own = rows_[Size(row.row)];
+    const std::span<const TokenId> drafts = own.drafts.tokens();
+    if (drafts.empty()) continue;
+    const std::size_t context = own.text.size();
+    own.text.insert(own.text.end(), drafts.begin(), drafts.end());
+    const std::vector<TokenId> ids = reencoding_.to_target(own.text, context);
+    own.text.resize(context);
+    const std::size_t count = std::min(ids.size(), Size(row.limit));
+    for (std::size_t i = 0; i < count; ++i) row.proposal->Append(ids[i]);
+  }
+}
+
+// The row's text in the drafter's vocabulary; what of it the drafter has read already stays read.
+void ReencodedDrafter::Read(const DraftRow& row) {
+  Row& own = rows_[Size(row.row)];
+  own.drafts.Clear();
+  int limit = row.limit;
+  if (limit > 0) {
+    std::vector<TokenId> text = reencoding_.to_drafter(row.text, 0);
+    const auto differs =
+        std::mismatch(text.begin(), text.end(), own.text.begin(), own.text.end()).first;
+    drafter_->Truncate(row.row, static_cast<int>(differs - text.begin()));
+    own.text = std::move(text);
+    const auto room = context_length_ - static_cast<std::int64_t>(own.text.size());
+    limit = own.text.empty() ? 0 : static_cast<int>(std::clamp<std::int64_t>(room, 0, limit));
+  }
+  asked_.push_back({row.row, own.text, limit, &own.drafts, &own.likeliest});
+}
+
+// What was accepted is read again with the next text: it may be spelt otherwise there.
+void ReencodedDrafter::Accept(int row, int) { drafter_->Accept(row, 0); }
+
+}  // namespace ptgc
