@@ -65,17 +65,11 @@ std::unique_ptr<Drafter> MakeModelDrafter(const Bundle& bundle, Engines& engines
   const Role& role = bundle.roles.at("drafter");
   const std::int64_t vocab_size = bundle.model.vocab_size;
   const bool shared = plan.drafter.vocabulary == DrafterVocabulary::kShared;
-  if (shared && role.vocab_size != vocab_size) {
-    throw Error(ErrorCode::kBundle,
-                "The drafter's vocabulary has " + std::to_string(role.vocab_size) +
-                    " entries, the target's " + std::to_string(vocab_size) + ".",
-                "Export again with a drafter of the same vocabulary.");
-  }
   auto model = std::make_unique<CausalModel>(std::move(engines.at("drafter")), role, bundle.shapes,
                                              role.vocab_size);
   const std::int64_t context = role.context_length.value_or(bundle.model.context_length);
   auto drafter = std::make_unique<ModelDrafter>(
-      std::move(model), bundle.shapes, context, max_drafts,
+      std::move(model), bundle.shapes, context, shared ? vocab_size : role.vocab_size, max_drafts,
       shared ? plan.acceptance : AcceptanceRule::kMatch, DrafterCosts(bundle.shapes, options));
   if (shared) return drafter;
   if (options.reencoding.to_drafter == nullptr || options.reencoding.to_target == nullptr) {

@@ -15,11 +15,12 @@ std::size_t Size(int value) { return static_cast<std::size_t>(value); }
 }  // namespace
 
 ModelDrafter::ModelDrafter(std::unique_ptr<CausalModel> model, const ShapePlan& shapes,
-                           std::int64_t context_length, int max_drafts, AcceptanceRule rule,
-                           CostCurve costs)
+                           std::int64_t context_length, std::int64_t target_vocab_size,
+                           int max_drafts, AcceptanceRule rule, CostCurve costs)
     : model_(std::move(model)),
       shapes_(shapes),
       context_length_(context_length),
+      target_vocab_size_(target_vocab_size),
       max_drafts_(max_drafts),
       rule_(rule),
       costs_(std::move(costs)),
@@ -51,6 +52,10 @@ void ModelDrafter::CopyRow(int from, int to) {
 int ModelDrafter::Offer(const DraftRow& row) {
   const std::int64_t room = std::min<std::int64_t>(context_length_, shapes_.max_length) -
                             static_cast<std::int64_t>(row.text.size());
+  const std::span<const TokenId> unread = row.text.subspan(Size(held_[Size(row.row)].length));
+  const bool knows = std::all_of(unread.begin(), unread.end(),
+                                 [this](TokenId token) { return token < model_->vocab_size(); });
+  if (!knows) return 0;
   return static_cast<int>(std::clamp<std::int64_t>(room, 0, std::min(row.limit, max_drafts_)));
 }
 
@@ -92,27 +97,33 @@ void ModelDrafter::ReadTexts(std::span<const DraftRow> rows) {
   }
 }
 
+// Whether the row gets its draft of this number: it wants as many, and has all before it.
+bool ModelDrafter::Wants(const DraftRow& row, int draft) const {
+  return draft < row.limit && row.proposal->size() == draft;
+}
+
 // Round i adds draft i + 1 to every row that wants as many.
 void ModelDrafter::AddDrafts(std::span<const DraftRow> rows) {
   int most = 0;
   bool sampled = false;
   for (const DraftRow& row : rows) {
     most = std::max(most, row.limit);
-    sampled = sampled || (row.limit > 0 && !row.sampling->options().is_argmax());
+    sampled = sampled || (has_same_size() && row.limit > 0 && !row.sampling->options().is_argmax());
   }
   for (int draft = 0; draft < most; ++draft) {
-    std::size_t widest = 1;
+    std::size_t widest = 0;
     for (RowInput& input : inputs_) input.tokens = {};
     for (const DraftRow& row : rows) {
-      if (row.limit <= draft) continue;
+      if (!Wants(row, draft)) continue;
       RowInput& input = inputs_[Size(row.row)];
       input.tokens = draft == 0 ? row.text.subspan(Size(held_[Size(row.row)].length))
                                 : row.proposal->tokens().last(1);
       widest = std::max(widest, input.tokens.size());
     }
+    if (widest == 0) return;  // The last drafts were ids that the target lacks.
     Forward(shapes_.WidthFor(static_cast<int>(widest)), sampled);
     for (const DraftRow& row : rows) {
-      if (row.limit <= draft) continue;
+      if (!Wants(row, draft)) continue;
       Held& held = held_[Size(row.row)];
       if (draft == 0) {
         held.length = static_cast<int>(row.text.size());
@@ -126,8 +137,9 @@ void ModelDrafter::AddDrafts(std::span<const DraftRow> rows) {
 
 void ModelDrafter::AddDraft(const DraftRow& row, int draft) {
   RowSampling& sampling = *row.sampling;
-  if (sampling.options().is_argmax()) {
-    row.proposal->Append(model_->NextIds(row.row)[0]);
+  if (sampling.options().is_argmax() || !has_same_size()) {
+    const TokenId likeliest = model_->NextIds(row.row)[0];
+    if (likeliest < target_vocab_size_) row.proposal->Append(likeliest);
     return;
   }
   TokenCounts* counts = sampling.counts();
@@ -165,7 +177,7 @@ double ModelDrafter::Cost(int count) const {
 }
 
 std::span<const float> ModelDrafter::Probabilities(int row, int count) const {
-  if (rule_ != AcceptanceRule::kSpeculative) return {};
+  if (rule_ != AcceptanceRule::kSpeculative || !has_same_size()) return {};
   const std::size_t vocab = static_cast<std::size_t>(model_->vocab_size());
   return {Storage(row, 0).data(), Size(count) * vocab};
 }

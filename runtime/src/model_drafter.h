@@ -20,9 +20,12 @@ namespace ptgc {
 //                     0                                  held    until the next round
 class ModelDrafter : public Drafter {
  public:
-  // `context_length` is the drafter's own: beyond it there are no drafts.
+  // `context_length` is the drafter's own: beyond it there are no drafts. Its logits may be padded
+  // to another size than the target's; then it drafts what it finds likeliest, and no id that the
+  // other lacks.
   ModelDrafter(std::unique_ptr<CausalModel> model, const ShapePlan& shapes,
-               std::int64_t context_length, int max_drafts, AcceptanceRule rule, CostCurve costs);
+               std::int64_t context_length, std::int64_t target_vocab_size, int max_drafts,
+               AcceptanceRule rule, CostCurve costs);
 
   void Begin(int row) override;
   void Truncate(int row, int length) override;
@@ -41,6 +44,8 @@ class ModelDrafter : public Drafter {
     int length = 0;   // Tokens of the text.
     int drafted = 0;  // Draft tokens of the last round behind them.
   };
+  bool has_same_size() const { return model_->vocab_size() == target_vocab_size_; }
+  bool Wants(const DraftRow& row, int draft) const;
   void HoldAtMost(int row, int length);
   void ReadTexts(std::span<const DraftRow> rows);
   void AddDrafts(std::span<const DraftRow> rows);
@@ -51,6 +56,7 @@ class ModelDrafter : public Drafter {
   std::unique_ptr<CausalModel> model_;  // Runs the engine.
   ShapePlan shapes_;                    // The shapes that may occur.
   std::int64_t context_length_;         // Positions that the model was made for.
+  std::int64_t target_vocab_size_;      // Ids that the target knows.
   int max_drafts_;                      // Drafts of a row at most.
   AcceptanceRule rule_;                 // What the target will ask of the drafts.
   CostCurve costs_;                     // Of the drafter's rounds.

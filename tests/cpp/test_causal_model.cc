@@ -2,8 +2,8 @@
 
 #include <cstring>
 
-#include "substitute_engine.h"
 #include "causal_model.h"
+#include "substitute_engine.h"
 
 namespace ptgc {
 namespace {
@@ -29,8 +29,8 @@ struct Fixture {
     auto owned = std::make_unique<RecordingEngine>();
     engine = owned.get();
     const Bundle bundle = SubstituteBundle(batch, NgramPlan());
-    target = std::make_unique<CausalModel>(std::move(owned), bundle.roles.at("target"), bundle.shapes,
-                                           kVocabSize);
+    target = std::make_unique<CausalModel>(std::move(owned), bundle.roles.at("target"),
+                                           bundle.shapes, kVocabSize);
   }
   Ids Input(const std::string& name) const {
     for (const Tensor& tensor : engine->bound.back()) {

@@ -70,11 +70,11 @@ TEST(LoopFactory, RefusesTheSpeculativeRuleForTrees) {
   EXPECT_EQ(fixture.Refusal(bundle, options), ErrorCode::kUsage);
 }
 
-TEST(LoopFactory, RefusesADrafterOfAnotherVocabulary) {
+TEST(LoopFactory, RefusesReencodedDraftsWithoutTokenizers) {
   Fixture fixture;
   Bundle bundle = SubstituteBundle(1, ModelPlan(5));
-  bundle.roles["drafter"].vocab_size = 7;
-  EXPECT_EQ(fixture.Refusal(bundle, {}), ErrorCode::kBundle);
+  bundle.plan.drafter.vocabulary = DrafterVocabulary::kReencoded;
+  EXPECT_EQ(fixture.Refusal(bundle, {}), ErrorCode::kUsage);
 }
 
 }  // namespace

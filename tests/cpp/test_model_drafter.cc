@@ -19,9 +19,9 @@ struct Fixture {
     auto model = std::make_unique<CausalModel>(
         std::make_unique<SubstituteEngine>(seen, std::set<std::string>(), /*wrong_every=*/3),
         bundle.roles.at("drafter"), bundle.shapes, kVocabSize);
-    drafter =
-        std::make_unique<ModelDrafter>(std::move(model), bundle.shapes, kContext, kMostDrafts,
-                                       AcceptanceRule::kMatch, CostCurve(bundle.shapes.widths, {}));
+    drafter = std::make_unique<ModelDrafter>(std::move(model), bundle.shapes, kContext, kVocabSize,
+                                             kMostDrafts, AcceptanceRule::kMatch,
+                                             CostCurve(bundle.shapes.widths, {}));
   }
   // Drafts for both rows.
   void Draft(int first_limit, int second_limit) {

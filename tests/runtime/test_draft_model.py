@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from ptgc.compiler.build import BuildOptions, build
 from ptgc.compiler.stage import Stage
 from ptgc.exporters import export
 from ptgc.runtime import Generator
 from ptgc.spec.plan import DecodePlan, draft_model, ngram
-from ptgc.spec.strategy import NgramMatch
-from tests.models import greedy, prompt, tiny_model
+from ptgc.spec.strategy import DrafterVocabulary, NgramMatch
+from tests.models import VOCAB_SIZE, greedy, prompt, tiny_model
 
 DRAFTS, NEW_TOKENS = 4, 48
 
@@ -32,6 +35,13 @@ def drafter() -> Any:
             noise = torch.randn(parameter.shape, generator=generator)
             parameter.add_(noise * parameter.std() * 0.04)
     return model
+
+
+def numbered(order: Iterable[int]) -> Any:
+    """A tokenizer whose id i is the word of the i-th number."""
+    tokenizer = Tokenizer(models.WordLevel({f"w{number}": index for index, number in enumerate(order)}, unk_token="w0"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="w0")
 
 
 @cache
@@ -114,6 +124,36 @@ def test_drafts_change_nothing(batch: int, place: Path) -> None:
     for ids, result in zip(prompts, results, strict=True):
         assert result.token_ids == greedy(tiny_model("llama"), ids, NEW_TOKENS)
         assert result.lossless and result.strategy == "draft-model"
+
+
+def permuted(order: list[int]) -> Any:
+    """The target in another vocabulary: its id i is the target's `order[i]`."""
+    import copy
+
+    model = copy.deepcopy(tiny_model("llama"))
+    with torch.no_grad():
+        model.model.embed_tokens.weight.copy_(tiny_model("llama").model.embed_tokens.weight[order])
+    return model
+
+
+def test_a_drafter_with_its_own_tokenizer_drafts_by_text(place: Path) -> None:
+    order = torch.randperm(VOCAB_SIZE, generator=torch.Generator().manual_seed(2)).tolist()
+    plan = draft_model(DRAFTS, vocabulary=DrafterVocabulary.REENCODED)
+    path = export(
+        {"target": tiny_model("llama"), "drafter": permuted(order)},
+        plan,
+        place / "drafts-by-text",
+        tokenizer=numbered(range(VOCAB_SIZE)),
+        drafter_tokenizer=numbered(order),
+    )
+    build(path, BuildOptions(precision="float32", batch_size=1, max_length=256, stage=Stage.PREPARE))
+    ids = prompt(20)
+    with Generator(path, draft_length="fixed") as generator:
+        result = generator.generate(ids, max_new_tokens=NEW_TOKENS)
+        sampled = [generator.generate(ids, max_new_tokens=30, temperature=0.7, seed=3, plain=p) for p in (True, False)]
+    assert result.token_ids == greedy(tiny_model("llama"), ids, NEW_TOKENS)
+    assert result.statistics.mean_accept_length > DRAFTS  # it is the same model
+    assert sampled[0].token_ids == sampled[1].token_ids
 
 
 @pytest.mark.parametrize("batch", [1, 3])
