@@ -33,7 +33,7 @@ demo: $(INSTALLED)
 test: check test-sanitized test-threads test-python
 
 test-python: $(INSTALLED)
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 test-cpp: $(INSTALLED)
 	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S . -B $(CPP_BUILD) -G Ninja -DPTGC_BUILD_PYTHON=OFF -DPTGC_BUILD_TESTS=ON -DPython_EXECUTABLE="$(CURDIR)/$(BIN)/python" >/dev/null

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -26,10 +27,21 @@ def build_wheel(folder: Path) -> Path:
     return found
 
 
+def _packages_without_ours(folder: Path) -> Path:
+    """Links to all packages of this environment, but optimum without the command that the editable install added."""
+    folder.mkdir()
+    for package in Path(sysconfig.get_path("purelib")).iterdir():
+        if package.name == "optimum":
+            shutil.copytree(package, folder / package.name, ignore=shutil.ignore_patterns("export_ptgc*"))
+        elif package.suffix != ".pth":
+            (folder / package.name).symlink_to(package)
+    return folder
+
+
 def environment_beside(folder: Path, wheel: Path) -> Path:
     """The Python of an environment of the wheel, beside the packages, but not the editable install, of this one."""
     venv.create(folder, with_pip=False)
     (site,) = (folder / "lib").glob("python*/site-packages")
-    (site / "these.pth").write_text(f"{sysconfig.get_path('purelib')}\n", encoding="utf-8")
+    (site / "these.pth").write_text(f"{_packages_without_ours(folder / 'beside')}\n", encoding="utf-8")
     zipfile.ZipFile(wheel).extractall(site)
     return folder / "bin" / "python"

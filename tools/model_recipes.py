@@ -117,7 +117,7 @@ RECIPES = {
             ),
             source_format=SourceFormat.RXNFP,
             source_sha256="6ae67a71f9084a8507c96d5bd47f2f5b18b19fd61cf0809334fda50bfe6425b2",
-            disk_bytes=200_000_000,
+            disk_bytes=500_000_000,
         ),
     )
 }

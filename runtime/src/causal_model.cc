@@ -63,10 +63,12 @@ std::span<const float> CausalModel::Logits(int row, int index) const {
 
 std::vector<double> CausalModel::Measure(int num_tokens, int num_logits, int past_length,
                                          int repeats) {
-  const std::vector<TokenId> tokens(Size(num_tokens), 0);
+  // Positions end with the longest text; what is wider is padding, and costs the same.
+  const int count = std::min(num_tokens, shapes_.max_length);
+  const std::vector<TokenId> tokens(Size(count), 0);
   RowInput input;
   input.tokens = tokens;
-  input.write_index = past_length;
+  input.write_index = std::min(past_length, shapes_.max_length - count);
   const std::vector<RowInput> inputs(Size(shapes_.batch), input);
   std::vector<double> seconds;
   for (int i = 0; i < repeats; ++i) {

@@ -52,7 +52,8 @@ class CausalModel {
   std::int64_t vocab_size() const { return vocab_size_; }
   // Time inside the engine during the last Forward.
   double engine_seconds() const { return engine_seconds_; }
-  // Seconds of each of `repeats` runs with `num_tokens` in every row behind `past_length`.
+  // Seconds of each of `repeats` runs with `num_tokens` in every row behind `past_length`, or what
+  // the longest text leaves of that.
   std::vector<double> Measure(int num_tokens, int num_logits, int past_length, int repeats);
 
  private:
