@@ -83,6 +83,8 @@ CONFIGS: dict[str, Callable[[], Any]] = {
 FAMILIES = tuple(CONFIGS)
 """Families that every test of graphs and texts runs."""
 
+_FEW_HEADS: dict[str, Any] = {**_SMALL, "num_attention_heads": 2, "num_key_value_heads": 1}
+
 _MORE_CONFIGS: dict[str, Callable[[], Any]] = {
     "llama-linear": lambda: _scaled("linear"),
     "llama-dynamic": lambda: _scaled("dynamic"),
@@ -96,7 +98,7 @@ _MORE_CONFIGS: dict[str, Callable[[], Any]] = {
     ),
     "gemma3": lambda: Gemma3TextConfig(**_WINDOWS, query_pre_attn_scalar=16),
     "phi3": lambda: Phi3Config(
-        **_SMALL | {"num_attention_heads": 2, "num_key_value_heads": 1},
+        **_FEW_HEADS,
         rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5},
     ),
     "olmo2": lambda: Olmo2Config(**_SMALL),
