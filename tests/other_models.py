@@ -18,7 +18,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from ptgc.exporters.modules.ctc import CtcConfig, CtcDecoder, CtcEncoder
+from ptgc.exporters.modules.ctc import CtcConfig, CtcDecoder
+from ptgc.exporters.modules.layers import Encoder
 from ptgc.exporters.modules.levenshtein import LevenshteinConfig, levenshtein_roles
 
 VOCAB_SIZE = 96
@@ -118,7 +119,7 @@ def tiny_ctc(upsampling: int = 2) -> dict[str, Any]:
         intermediate_size=48,
         max_position_embeddings=64,
     )
-    return {"encoder": lively(CtcEncoder(config)), "decoder": lively(CtcDecoder(config))}
+    return {"encoder": lively(Encoder(config)), "decoder": lively(CtcDecoder(config))}
 
 
 @cache

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from ptgc.exporters.modules.layers import Encoder, Layer
+from ptgc.exporters.modules.layers import Layer
 
 
 @dataclass(frozen=True)
@@ -38,21 +38,6 @@ class CtcConfig:
     """Longest source."""
     model_type: str = "ctc"
     """The family."""
-
-
-class CtcEncoder(Encoder):
-    """The encoder role."""
-
-    def __init__(self, config: CtcConfig) -> None:
-        super().__init__(
-            config.source_vocab_size,
-            config.hidden_size,
-            config.num_encoder_layers,
-            config.num_heads,
-            config.intermediate_size,
-            config.max_position_embeddings,
-        )
-        self.config = config
 
 
 class CtcDecoder(nn.Module):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
@@ -65,34 +67,51 @@ class Layer(nn.Module):
         return out
 
 
+class EncoderSizes(Protocol):
+    """What an encoder needs of a model's configuration."""
+
+    @property
+    def source_vocab_size(self) -> int:
+        """Tokens of the source."""
+
+    @property
+    def hidden_size(self) -> int:
+        """Columns of a row."""
+
+    @property
+    def num_encoder_layers(self) -> int:
+        """Layers."""
+
+    @property
+    def num_heads(self) -> int:
+        """Heads of attention."""
+
+    @property
+    def intermediate_size(self) -> int:
+        """Columns inside the feed-forward parts."""
+
+    @property
+    def max_position_embeddings(self) -> int:
+        """Longest source."""
+
+
 class Encoder(nn.Module):
-    """Tokens of a source into rows that a decoder reads.
+    """The encoder role: tokens of a source into rows that a decoder reads.
 
     Args:
-        vocab_size: Of the source.
-        hidden_size: Columns of a row.
-        num_layers: Layers.
-        num_heads: Heads of attention.
-        intermediate_size: Columns inside the feed-forward parts.
-        max_positions: Longest source.
+        config: Of the model that it belongs to.
     """
 
-    def __init__(
-        self,
-        vocab_size: int,
-        hidden_size: int,
-        num_layers: int,
-        num_heads: int,
-        intermediate_size: int,
-        max_positions: int,
-    ) -> None:
+    def __init__(self, config: EncoderSizes) -> None:
         super().__init__()
-        self.embed_tokens = nn.Embedding(vocab_size, hidden_size)
-        self.embed_positions = nn.Embedding(max_positions, hidden_size)
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.source_vocab_size, config.hidden_size)
+        self.embed_positions = nn.Embedding(config.max_position_embeddings, config.hidden_size)
         self.layers = nn.ModuleList(
-            Layer(hidden_size, num_heads, intermediate_size, reads=False) for _ in range(num_layers)
+            Layer(config.hidden_size, config.num_heads, config.intermediate_size, reads=False)
+            for _ in range(config.num_encoder_layers)
         )
-        self.norm = nn.LayerNorm(hidden_size)
+        self.norm = nn.LayerNorm(config.hidden_size)
 
     def forward(self, input_ids: Tensor, encoder_attention_mask: Tensor) -> Tensor:
         """`[batch, source_length, hidden]` of int64 and bool `[batch, source_length]`."""

@@ -39,21 +39,6 @@ class LevenshteinConfig:
     """The family."""
 
 
-class LevenshteinEncoder(Encoder):
-    """The encoder role."""
-
-    def __init__(self, config: LevenshteinConfig) -> None:
-        super().__init__(
-            config.source_vocab_size,
-            config.hidden_size,
-            config.num_encoder_layers,
-            config.num_heads,
-            config.intermediate_size,
-            config.max_position_embeddings,
-        )
-        self.config = config
-
-
 class LevenshteinDecoder(nn.Module):
     """What the three roles share: rows of a canvas that attend to each other and to the source."""
 
@@ -126,7 +111,7 @@ def levenshtein_roles(config: LevenshteinConfig) -> dict[str, nn.Module]:
     """The modules of every role, with new weights: the three that edit share one decoder."""
     decoder = LevenshteinDecoder(config)
     return {
-        "encoder": LevenshteinEncoder(config),
+        "encoder": Encoder(config),
         "deleter": Deleter(decoder, config),
         "inserter": Inserter(decoder, config),
         "filler": Filler(decoder, config),
