@@ -169,13 +169,7 @@ std::vector<double> CanvasLoop::Measure(const EngineRuns& runs) {
   for (int row = 0; row < shapes_.batch; ++row) {
     in_.Write(row, runs.num_tokens, text, plan_.mask_token_id);
   }
-  std::vector<double> seconds;
-  for (int i = 0; i < runs.repeats; ++i) {
-    const Clock::time_point start = Clock::now();
-    call.Run();
-    seconds.push_back(SecondsSince(start));
-  }
-  return seconds;
+  return TimeRuns(call, runs.repeats);
 }
 
 }  // namespace ptgc

@@ -119,13 +119,7 @@ std::vector<double> EditLoop::Measure(const EngineRuns& runs) {
     front_.Write(row, runs.num_tokens, empty, plan_.pad_token_id);
     back_.Write(row, runs.num_tokens, empty, plan_.pad_token_id);
   }
-  std::vector<double> seconds;
-  for (int i = 0; i < runs.repeats; ++i) {
-    const Clock::time_point start = Clock::now();
-    calls[static_cast<std::size_t>(role - roles.begin())]->Run();
-    seconds.push_back(SecondsSince(start));
-  }
-  return seconds;
+  return TimeRuns(*calls[static_cast<std::size_t>(role - roles.begin())], runs.repeats);
 }
 
 }  // namespace ptgc

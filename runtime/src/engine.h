@@ -30,6 +30,9 @@ class Call {
   virtual void Run() = 0;
 };
 
+// Seconds of each of `repeats` runs of a call.
+std::vector<double> TimeRuns(Call& call, int repeats);
+
 // One executable graph.
 class Engine {
  public:

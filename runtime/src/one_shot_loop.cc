@@ -60,13 +60,7 @@ std::vector<double> OneShotLoop::Measure(const EngineRuns& runs) {
                     " tokens for the role '" + runs.role + "'.",
                 "Measure the role 'decoder' at " + std::to_string(source_length_) + " tokens.");
   }
-  std::vector<double> seconds;
-  for (int i = 0; i < runs.repeats; ++i) {
-    const Clock::time_point start = Clock::now();
-    call_->Run();
-    seconds.push_back(SecondsSince(start));
-  }
-  return seconds;
+  return TimeRuns(*call_, runs.repeats);
 }
 
 }  // namespace ptgc
