@@ -2,10 +2,8 @@
 
 #include <stdexcept>
 
-#include "error.h"
-#include "generator.h"
+#include "generator_fixture.h"
 #include "session_handle.h"
-#include "substitute_engine.h"
 
 namespace ptgc {
 namespace {
@@ -25,21 +23,7 @@ struct Fixture {
 };
 
 Request MakeRequest(const Tokens& prompt, int max_new_tokens) {
-  Request request;
-  request.prompt_ids = prompt;
-  request.max_new_tokens = max_new_tokens;
-  return request;
-}
-
-template <typename Action>
-ErrorCode CodeOf(Action action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.code();
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return ErrorCode::kInternal;
+  return Ask(max_new_tokens, prompt);
 }
 
 class Generators : public testing::TestWithParam<int> {};

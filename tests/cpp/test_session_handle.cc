@@ -3,9 +3,8 @@
 #include <atomic>
 #include <thread>
 
-#include "error.h"
+#include "generator_fixture.h"
 #include "session_handle.h"
-#include "substitute_engine.h"
 
 namespace ptgc {
 namespace {
@@ -18,24 +17,6 @@ struct Fixture {
   Observations seen;
   Generator generator;
 };
-
-Request Ask(int max_new_tokens, const Tokens& prompt = {}) {
-  Request request;
-  request.prompt_ids = prompt;
-  request.max_new_tokens = max_new_tokens;
-  return request;
-}
-
-template <typename Action>
-ErrorCode CodeOf(Action action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.code();
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return ErrorCode::kInternal;
-}
 
 TEST(SessionHandle, GoesOnWhereItStopped) {
   Fixture fixture(2);
