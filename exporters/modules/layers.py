@@ -73,26 +73,32 @@ class EncoderSizes(Protocol):
     @property
     def source_vocab_size(self) -> int:
         """Tokens of the source."""
+        ...
 
     @property
     def hidden_size(self) -> int:
         """Columns of a row."""
+        ...
 
     @property
     def num_encoder_layers(self) -> int:
         """Layers."""
+        ...
 
     @property
     def num_heads(self) -> int:
         """Heads of attention."""
+        ...
 
     @property
     def intermediate_size(self) -> int:
         """Columns inside the feed-forward parts."""
+        ...
 
     @property
     def max_position_embeddings(self) -> int:
         """Longest source."""
+        ...
 
 
 class Encoder(nn.Module):
