@@ -16,7 +16,7 @@ from ptgc.errors import ExportError, StorageError
 from ptgc.exporters.draft_model import check_pair
 from ptgc.exporters.model_facts import context_of, facts_of, source_vocab_size
 from ptgc.exporters.references import pretrained, reference_of
-from ptgc.exporters.roles import RoleSource, TracedRole, check_roles, trace_role
+from ptgc.exporters.roles import RoleSource, TracedRole, check_roles, check_weights, trace_role
 from ptgc.graphs.storage import SavedWeights, save
 from ptgc.spec.bundle import list_files, write_manifest
 from ptgc.spec.manifest import Manifest, ModelFacts, Role
@@ -62,12 +62,14 @@ def export(
         The bundle's directory.
 
     Raises:
-        ExportError: Roles that the plan does not have, or a model that cannot be traced.
+        ExportError: Roles that the plan does not have, weights that are no numbers, or a model that cannot be traced.
         StorageError: `output` exists and `force` is not set, or it cannot be written.
     """
     order = check_roles(plan, tuple(roles))
     final = Path(output)
     refuse_existing(final, force=force)
+    for name in order:
+        check_weights(name, roles[name])
     notes = _check_drafter(roles, plan, tokenizer, drafter_tokenizer)
     for text in notes:
         note(text)
@@ -168,7 +170,7 @@ def _vocab_size(role: TracedRole) -> int | None:
 def _features(plan: DecodePlan, traced: Mapping[str, TracedRole]) -> tuple[str, ...]:
     states = [state for made in traced.values() for state in made.states]
     found = {f"{plan.loop.value}-loop": True}
-    found |= {"kv-cache-full": bool(states), "sliding-window-mask": any(s.window is not None for s in states)}
+    found |= {"kv-cache-full": bool(states), "sliding-window-cache": any(s.window is not None for s in states)}
     found |= {"drafter-model": "drafter" in traced, "encoder": "encoder" in traced}
     return tuple(name for name, there in found.items() if there)
 

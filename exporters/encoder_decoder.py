@@ -127,7 +127,9 @@ def _decode(layers: DecoderLayers) -> Call:
         *rest: Tensor,  # keys, values, the source's mask [batch, source_length], its keys and values in turns
     ) -> list[Tensor]:
         keys, values, (source_mask, *cross) = rest[:count], rest[count : 2 * count], rest[2 * count :]
-        trace = DecoderTrace(keys, values, write_index, [mask] * count, source_mask=source_mask, cross=layers.cross)
+        trace = DecoderTrace(
+            keys, values, [write_index] * count, [mask] * count, source_mask=source_mask, cross=layers.cross
+        )
         body = model.base_model
         assert isinstance(body, nn.Module)
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from ptgc.exporters.experts import dense_experts
 from ptgc.exporters.operators import symbolic
 
 _Rotate = Callable[..., tuple[Tensor, Tensor]]
@@ -62,7 +63,7 @@ def standard_modules(model: PreTrainedModel) -> Iterator[None]:
         form = rotary_form(function) if function is not None else None
         if function is not None and form is not None:
             rotated[namespace] = (function, form)
-    with _batched_experts(model):
+    with dense_experts(model):
         try:
             for module, forward in forwards.items():
                 module.forward = forward
@@ -74,20 +75,6 @@ def standard_modules(model: PreTrainedModel) -> Iterator[None]:
                 del module.forward
             for namespace, (function, _) in rotated.items():
                 namespace.apply_rotary_pos_emb = function  # type: ignore[attr-defined]  # as above
-
-
-@contextlib.contextmanager
-def _batched_experts(model: PreTrainedModel) -> Iterator[None]:
-    """Experts as batched products: transformers' other forms loop over what the tokens chose."""
-    if not any(hasattr(module, "_is_expert_parallel") for module in model.modules()):
-        yield
-        return
-    previous: Any = model.config._experts_implementation
-    model.set_experts_implementation("batched_mm")
-    try:
-        yield
-    finally:
-        model.set_experts_implementation(previous)
 
 
 def _norm_epsilon(module: nn.Module) -> float | None:

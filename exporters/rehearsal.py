@@ -89,7 +89,8 @@ def _in_rounds(verify: Verify, model: PreTrainedModel, layers: Sequence[LayerCal
             masks = [_mask(given, window, capacity) for window in windows_of(layers)]
             rows = torch.arange(given.input_ids.shape[1])[None]
             write_index = torch.tensor([given.start])
-            out, keys, values = verify(given.input_ids, given.position_ids, write_index, rows, masks, keys, values)
+            slots = [write_index] * len(masks)
+            out, keys, values = verify(given.input_ids, given.position_ids, slots, rows, masks, keys, values)
             logits.append(out[0])
     return torch.cat([logits[0], logits[1][list(_PATH)]])
 

@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
+from math import isfinite
 from typing import cast
 
 import onnx_ir as ir
+import torch
 from torch import nn
 
 from ptgc.errors import ExportError
@@ -89,6 +91,22 @@ def check_roles(plan: DecodePlan, given: Sequence[str]) -> tuple[str, ...]:
             "Give one module for each of them: export(roles={NAME: MODULE, ...}, ...).",
         )
     return tuple(role for role in known if role in given)
+
+
+def check_weights(name: str, module: nn.Module) -> None:
+    """Look for NaN and infinity in a role's parameters: what is made of them would be no text.
+
+    Raises:
+        ExportError: Naming the first parameter that holds any.
+    """
+    for path, parameter in module.named_parameters():
+        # One pass without a copy; a sum of numbers is a number.
+        if parameter.is_floating_point() and not isfinite(float(parameter.detach().sum(dtype=torch.float32))):
+            bad = int(parameter.numel() - torch.isfinite(parameter).sum())
+            raise ExportError(
+                f"Parameter {path} of the {name} holds {bad} values that are NaN or infinite.",
+                "The checkpoint is damaged, or training diverged: take another one.",
+            )
 
 
 def trace_role(source: RoleSource) -> TracedRole:

@@ -49,20 +49,21 @@ class Verify(nn.Module):
         super().__init__()
         self.model = model
         windows = windows_of(layers)
-        self.mask_of_layer = [windows.index(layer.window) for layer in layers]
+        self.window_of_layer = [windows.index(layer.window) for layer in layers]
 
     def forward(
         self,
         input_ids: Tensor,  # [batch, num_tokens]
         position_ids: Tensor,  # [batch, num_tokens]
-        write_index: Tensor,  # [batch]
+        write_index: list[Tensor],  # by window, [batch]
         logits_rows: Tensor,  # [batch, num_logits]
-        masks: list[Tensor],  # by window, [batch, 1, num_tokens, kv_capacity]
-        keys: list[Tensor],  # by layer, [batch, kv_heads, kv_capacity, head_dim]
+        masks: list[Tensor],  # by window, [batch, 1, num_tokens, its capacity]
+        keys: list[Tensor],  # by layer, [batch, kv_heads, its window's capacity, head_dim]
         values: list[Tensor],  # by layer, as keys
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """Logits `[batch, num_logits, vocab]` and the caches with this round written."""
-        trace = Trace(keys, values, write_index, [masks[index] for index in self.mask_of_layer])
+        first_slots = [write_index[index] for index in self.window_of_layer]
+        trace = Trace(keys, values, first_slots, [masks[index] for index in self.window_of_layer])
         chosen = False
 
         def choose_rows(_module: nn.Module, _inputs: Any, output: Any) -> Any:
@@ -91,7 +92,14 @@ class Verify(nn.Module):
 def layer_states(layers: Sequence[LayerCall], dtype: DType) -> tuple[LayerState, ...]:
     """The cache that these layers keep."""
     return tuple(
-        LayerState(StateKind.FULL, layer.kv_heads, layer.head_dim, dtype, window=layer.window) for layer in layers
+        LayerState(
+            StateKind.FULL if layer.window is None else StateKind.WINDOW,
+            layer.kv_heads,
+            layer.head_dim,
+            dtype,
+            window=layer.window,
+        )
+        for layer in layers
     )
 
 
@@ -120,25 +128,33 @@ def trace_target(model: PreTrainedModel) -> TracedTarget:
 
 def _export(module: Verify, layers: Sequence[LayerCall], dtype: torch.dtype) -> torch.onnx.ONNXProgram:
     """Run PyTorch's exporter on example inputs whose sizes are all different."""
-    batch, tokens, capacity, rows = 3, 7, 37, 5
+    batch, tokens, rows = 3, 7, 5
+    windows = windows_of(layers)
+    capacity = {window: 37 + 4 * index for index, window in enumerate(windows)}
     ids = torch.zeros(batch, tokens, dtype=torch.long)
-    caches = [torch.zeros(batch, layer.kv_heads, capacity, layer.head_dim, dtype=dtype) for layer in layers]
-    masks = [torch.ones(batch, 1, tokens, capacity, dtype=torch.bool) for _ in windows_of(layers)]
+    caches = [
+        torch.zeros(batch, layer.kv_heads, capacity[layer.window], layer.head_dim, dtype=dtype) for layer in layers
+    ]
     example = (
         ids,
         torch.arange(tokens).repeat(batch, 1),
-        torch.zeros(batch, dtype=torch.long),
+        [torch.zeros(batch, dtype=torch.long) for _ in windows],
         torch.zeros(batch, rows, dtype=torch.long),
-        masks,
+        [torch.ones(batch, 1, tokens, size, dtype=torch.bool) for size in capacity.values()],
         caches,
         [cache.clone() for cache in caches],
     )
     dim = torch.export.Dim
     b, t = dim(ports.BATCH, min=2, max=1024), dim(ports.NUM_TOKENS, min=2, max=4096)
-    s, r = dim(ports.KV_CAPACITY, min=2, max=1 << 20), dim(ports.NUM_LOGITS, min=2, max=4096)
-    cache_dims = [{0: b, 2: s} for _ in layers]
-    mask_dims = [{0: b, 2: t, 3: s} for _ in windows_of(layers)]
-    dims = ({0: b, 1: t}, {0: b, 1: t}, {0: b}, {0: b, 1: r}, mask_dims, cache_dims, list(cache_dims))
+    r = dim(ports.NUM_LOGITS, min=2, max=4096)
+    slots = {
+        window: dim(ports.KV_CAPACITY if window is None else ports.window_capacity(window), min=2, max=1 << 20)
+        for window in windows
+    }
+    cache_dims = [{0: b, 2: slots[layer.window]} for layer in layers]
+    mask_dims = [{0: b, 2: t, 3: size} for size in slots.values()]
+    first_slots = [{0: b} for _ in windows]
+    dims = ({0: b, 1: t}, {0: b, 1: t}, first_slots, {0: b, 1: r}, mask_dims, cache_dims, list(cache_dims))
     quiet = logging.getLogger("torch.onnx")
     level = quiet.level
     quiet.setLevel(logging.ERROR)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
-from ptgc.graphs.attention_mask import AttentionMask, RoundPorts
+from ptgc.graphs.attention_mask import AttentionMask, CacheSlots, RoundPorts
 from ptgc.graphs.kv_cache import compact_rows
 from ptgc.graphs.passes.tidy import TidyPass
 from ptgc.graphs.piece import Piece
@@ -35,7 +36,7 @@ def finish_graph(
     vocab_size = logits.shape[-1]
     assert isinstance(vocab_size, int)
     outputs = (ports.logits(vocab_size, dtype), ports.NEXT_IDS, ports.top_logits(dtype), ports.TOP_IDS)
-    inputs = (
+    inputs: tuple[Port, ...] = (
         ports.INPUT_IDS,
         ports.POSITION_IDS,
         ports.TREE_MASK,
@@ -43,30 +44,62 @@ def finish_graph(
         ports.ROW_COUNT,
         ports.LOGITS_ROWS,
     )
-    windows = sorted({state.window for state in states}, key=lambda window: window or 0)
-    _name_ports(traced.graph, windows, states, outputs[0])
-    _expand_masks(traced.graph, windows)
+    groups = _slot_groups(states)
+    _name_ports(traced.graph, groups, states, outputs[0])
+    _expand_masks(traced.graph, groups)
     _append_selection(traced.graph, outputs)
+    if any(group.window is not None for group in groups):
+        inputs = (*inputs, ports.WINDOW_OFFSET)
     _order_inputs(traced.graph, inputs, states)
     TidyPass()(traced)
     return inputs, outputs
 
 
-def _mask_name(window: int | None) -> str:
-    return "mask.full" if window is None else f"mask.window.{window}"
+@dataclass(frozen=True)
+class _SlotGroup:
+    """The layers of one window, or those without: they share a capacity, a mask, and the slots that a round goes to."""
+
+    window: int | None
+    """Their window."""
+    capacity: str
+    """The dimension of their slots."""
+    cache: str
+    """The port of one of their caches."""
+
+    @property
+    def suffix(self) -> str:
+        return "" if self.window is None else f".window.{self.window}"
+
+    @property
+    def write_index(self) -> Port:
+        """What the exporter's graph takes for `write_index`."""
+        return replace(ports.WRITE_INDEX, name=f"{ports.WRITE_INDEX.name}{self.suffix}")
+
+    @property
+    def mask(self) -> Port:
+        """The mask that the exporter's graph takes."""
+        return Port(f"mask{self.suffix}", DType.BOOL, (ports.BATCH, 1, ports.NUM_TOKENS, self.capacity))
 
 
-def _name_ports(graph: ir.Graph, windows: Sequence[int | None], states: Sequence[LayerState], logits: Port) -> None:
+def _slot_groups(states: Sequence[LayerState]) -> list[_SlotGroup]:
+    """In the order in which the exporter's graph takes their masks: without a window first, then ascending."""
+    found: dict[int | None, _SlotGroup] = {}
+    for layer, state in enumerate(states):
+        group = _SlotGroup(state.window, state.capacity, state.past_ports(layer)[0].name)
+        found.setdefault(state.window, group)
+    return [found[window] for window in sorted(found, key=lambda window: window or 0)]
+
+
+def _name_ports(graph: ir.Graph, groups: Sequence[_SlotGroup], states: Sequence[LayerState], logits: Port) -> None:
     """Give the exporter's inputs and outputs their contract names and shapes."""
     past = [state.past_ports(layer) for layer, state in enumerate(states)]
     present = [state.present_ports(layer) for layer, state in enumerate(states)]
-    mask_shape = (ports.BATCH, 1, ports.NUM_TOKENS, ports.KV_CAPACITY)
     incoming = [
         ports.INPUT_IDS,
         ports.POSITION_IDS,
-        ports.WRITE_INDEX,
+        *(group.write_index for group in groups),
         ports.LOGITS_ROWS,
-        *(Port(_mask_name(window), DType.BOOL, mask_shape) for window in windows),
+        *(group.mask for group in groups),
         *(key for key, _ in past),
         *(value for _, value in past),
     ]
@@ -77,24 +110,29 @@ def _name_ports(graph: ir.Graph, windows: Sequence[int | None], states: Sequence
             describe(value, port)
 
 
-def _expand_masks(graph: ir.Graph, windows: Sequence[int | None]) -> None:
-    """Replace the mask inputs by the prologue that makes them of the small ports."""
+def _expand_masks(graph: ir.Graph, groups: Sequence[_SlotGroup]) -> None:
+    """Replace the inputs that the contract lacks by the prologue that makes them of the small ports."""
     named = {value.name: value for value in graph.inputs}
-    tree_mask, row_count = input_value(ports.TREE_MASK), input_value(ports.ROW_COUNT)
-    graph.inputs.extend([tree_mask, row_count])
+    small = (ports.TREE_MASK, ports.ROW_COUNT, ports.WRITE_INDEX, ports.WINDOW_OFFSET)
+    given = {port: named.get(port.name) or input_value(port) for port in small}
     piece = Piece("ptgc.attention_mask")
-    round_ports = RoundPorts(
-        tree_mask,
-        named[ports.WRITE_INDEX.name],
-        row_count,
-        named[ports.POSITION_IDS.name],
-        named["past_key_values.0.key"],
+    mask = AttentionMask(
+        piece, RoundPorts(given[ports.TREE_MASK], given[ports.ROW_COUNT], named[ports.POSITION_IDS.name])
     )
-    mask = AttentionMask(piece, round_ports)
-    for window in windows:
-        given = named[_mask_name(window)]
-        given.replace_all_uses_with(mask.full() if window is None else mask.window(window))
-        graph.inputs.remove(given)
+    write_index, offset = given[ports.WRITE_INDEX], given[ports.WINDOW_OFFSET]
+    slides = any(group.window is not None for group in groups)
+    first_slot = piece.op("Sub", write_index, offset) if slides else write_index
+    for group in groups:
+        cache = named[group.cache]
+        if group.window is None:
+            made = mask.full(CacheSlots(cache, write_index))
+        else:
+            made = mask.window(CacheSlots(cache, first_slot, offset), group.window)
+            named[group.write_index.name].replace_all_uses_with(first_slot)
+            graph.inputs.remove(named[group.write_index.name])
+        named[group.mask.name].replace_all_uses_with(made)
+        graph.inputs.remove(named[group.mask.name])
+    graph.inputs.extend(value for port, value in given.items() if port.name not in named)
     piece.insert_at_start(graph)
 
 
@@ -114,7 +152,7 @@ def _order_inputs(graph: ir.Graph, inputs: Sequence[Port], states: Sequence[Laye
     """Inputs in the contract's order: small ports, then the caches layer by layer; outputs likewise."""
     named = {value.name: value for value in graph.inputs}
     caches = [port for layer, state in enumerate(states) for port in state.past_ports(layer)]
-    graph.inputs[:] = [named[port.name] for port in (*inputs, *caches)]
+    graph.inputs[:] = [named[port.name] for port in (*inputs, *caches)]  # without the offset where nothing slides
     made = {value.name: value for value in graph.outputs}
     present = [port.name for layer, state in enumerate(states) for port in state.present_ports(layer)]
     others = [value for value in graph.outputs if value.name not in set(present)]
@@ -123,13 +161,21 @@ def _order_inputs(graph: ir.Graph, inputs: Sequence[Port], states: Sequence[Laye
 
 def commit_model(states: Sequence[LayerState]) -> ir.Model:
     """The graph that moves accepted rows of every layer together, in place."""
-    keep_rows, write_index = input_value(ports.KEEP_ROWS), input_value(ports.WRITE_INDEX)
+    slides = any(state.window is not None for state in states)
+    inputs = [input_value(port) for port in (ports.KEEP_ROWS, ports.WRITE_INDEX)]
+    rows = dict.fromkeys((False, True), tuple(inputs))
     piece = Piece("ptgc.commit")
-    inputs, outputs = [keep_rows, write_index], []
+    if slides:
+        offset = input_value(ports.WINDOW_OFFSET)
+        keep_rows, write_index = inputs
+        kept = piece.op("Sub", keep_rows, piece.op("Unsqueeze", offset, piece.constant([-1])))
+        rows[True] = (kept, piece.op("Sub", write_index, offset))
+        inputs.append(offset)
+    outputs = []
     for layer, state in enumerate(states):
         for before, after in zip(state.past_ports(layer), state.present_ports(layer), strict=True):
             cache = input_value(before)
-            moved = compact_rows(piece, cache, keep_rows, write_index)
+            moved = compact_rows(piece, cache, *rows[state.window is not None])
             describe(moved, after)
             inputs.append(cache)
             outputs.append(moved)

@@ -59,13 +59,13 @@ class Trace:
     """What attention reads and writes while one graph is traced."""
 
     keys: Sequence[Tensor]
-    """Cache of keys by layer, `[batch, kv_heads, kv_capacity, head_dim]`."""
+    """Cache of keys by layer, `[batch, kv_heads, capacity, head_dim]`."""
     values: Sequence[Tensor]
     """Cache of values by layer."""
-    write_index: Tensor
-    """int64 `[batch]`."""
+    write_index: Sequence[Tensor]
+    """By layer, int64 `[batch]`, the slot of the round's first row; layers may share one."""
     masks: Sequence[Tensor]
-    """Boolean mask `[batch, 1, num_tokens, kv_capacity]` by layer; layers may share one."""
+    """Boolean mask `[batch, 1, num_tokens, capacity]` by layer; layers may share one."""
     new_keys: list[Tensor] = field(default_factory=list)
     """Keys after this round."""
     new_values: list[Tensor] = field(default_factory=list)
@@ -76,7 +76,11 @@ class Trace:
         layer = len(self.new_keys)
         head_dim = self.keys[layer].shape[-1]
         query, key, value = (_widened(x, head_dim) for x in (call.query, call.key, call.value))
-        keys, values = self._written(self.keys[layer], key), self._written(self.values[layer], value)
+        first_slot = self.write_index[layer]
+        keys, values = (
+            symbolic("TensorScatter", [cache, rows, first_slot], {"axis": -2}, cache)
+            for cache, rows in ((self.keys[layer], key), (self.values[layer], value))
+        )
         self.new_keys.append(keys)
         self.new_values.append(values)
         attributes = {"scale": call.scale}
@@ -84,9 +88,6 @@ class Trace:
             attributes["softcap"] = float(call.softcap)
         out = symbolic("Attention", [query, keys, values, self.masks[layer]], attributes, query)
         return out if call.value.shape[-1] == head_dim else out[..., : call.value.shape[-1]]
-
-    def _written(self, cache: Tensor, rows: Tensor) -> Tensor:
-        return symbolic("TensorScatter", [cache, rows, self.write_index], {"axis": -2}, cache)
 
 
 def _widened(heads: Tensor, head_dim: int) -> Tensor:

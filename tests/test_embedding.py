@@ -12,7 +12,9 @@ import pytest
 from ptgc import errors
 from ptgc.runtime import Generator
 from ptgc.runtime.libraries import onnxruntime_library
+from ptgc.spec.plan import DecodePlan, autoregressive, ctc, masked_diffusion
 from tests.bundles import ROOT, build_id, tiny_build
+from tests.loops import LEVENSHTEIN, loop_build
 from tests.models import prompt
 from tests.wheels import environment_beside
 
@@ -59,8 +61,13 @@ def ids(text: str) -> list[int]:
     return [int(word) for word in text.split()]
 
 
-def test_the_c_example_writes_what_python_writes(cmake_folder: Path, build: Path, tmp_path: Path) -> None:
-    program = example(cmake_folder, "c", tmp_path / "build") / "generate"
+@pytest.fixture(scope="module")
+def program(cmake_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The C example."""
+    return example(cmake_folder, "c", tmp_path_factory.mktemp("c") / "build") / "generate"
+
+
+def test_the_c_example_writes_what_python_writes(program: Path, build: Path, tmp_path: Path) -> None:
     library = {"PTGC_ONNXRUNTIME": onnxruntime_library()}
     done = run(program, build, NUM_NEW_TOKENS, *prompt(9), **library)
     assert done.returncode == 0, done.stderr
@@ -78,6 +85,25 @@ def test_the_c_example_writes_what_python_writes(cmake_folder: Path, build: Path
     refused = run(program, build, NUM_NEW_TOKENS, *prompt(9), PTGC_ONNXRUNTIME="/nowhere.so")
     assert refused.returncode == 1
     assert "ptgc[cpu]" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "plan"),
+    [
+        ("bert", masked_diffusion(3, 4)),
+        ("ctc", ctc(blank_token_id=0, upsampling=2)),
+        ("levenshtein", LEVENSHTEIN),
+        ("marian", autoregressive()),
+    ],
+    ids=["canvas", "one-shot", "edit", "encoder-decoder"],
+)
+def test_the_c_example_runs_every_loop(program: Path, name: str, plan: DecodePlan, place: Path) -> None:
+    build, prompt_ids = loop_build(place, name, plan, 1, "float32"), [20, 21, 22, 23, 24]
+    done = run(program, build, 12, *prompt_ids, PTGC_ONNXRUNTIME=str(onnxruntime_library()))
+    assert done.returncode == 0, done.stderr
+    with Generator(build.parents[1], build=build.name) as generator:
+        expected = generator.generate(prompt_ids, max_new_tokens=12).token_ids
+    assert expected and ids(done.stdout.splitlines()[0]) == expected
 
 
 def test_the_cpp_example_runs_on_the_library_that_its_process_opened(

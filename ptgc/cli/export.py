@@ -32,7 +32,7 @@ def command(
         int | None, typer.Option(help="Most draft tokens of a round; ngram: 15, draft-model: 5.")
     ] = None,
     max_ngram_size: Annotated[int | None, typer.Option(help="ngram: longest suffix looked up, in tokens; 8.")] = None,
-    min_ngram_size: Annotated[int | None, typer.Option(help="ngram: shortest suffix that counts; 2.")] = None,
+    min_ngram_size: Annotated[int | None, typer.Option(help="ngram: shortest suffix that counts; 1.")] = None,
     acceptance: Annotated[
         AcceptanceRule | None,
         typer.Option(help="draft-model, when sampling: match keeps plain decoding's text, speculative more drafts."),

@@ -30,6 +30,8 @@ class Dimensions:
     """Named dimensions of one size."""
     ranges: dict[str, Range]
     """Named dimensions that vary."""
+    kv_capacity: int = 0
+    """The build's capacity that it is for; 0 where it has no cache."""
 
 
 def engine_dimensions(names: Iterable[str], shapes: ShapePlan, role: str) -> list[Dimensions]:
@@ -48,28 +50,31 @@ def engine_dimensions(names: Iterable[str], shapes: ShapePlan, role: str) -> lis
     """
     names = list(names)
     sizes = _sizes(shapes)
-    unknown = [name for name in names if not sizes.get(name)]
+    windows = {ports.window_capacity(window): slots for window, slots in shapes.window_capacities.items()}
+    caches = [name for name in names if name == ports.KV_CAPACITY or name in windows]
+    rest = [name for name in names if name not in caches]
+    unknown = [name for name in rest if not sizes.get(name)]
     if unknown:
         known = ", ".join(name for name, values in sizes.items() if values)
         raise BuildError(
             f"The graph of role '{role}' has dimensions that this build gives no size: {', '.join(unknown)}.",
             f"The build has sizes for {known}; name the dimensions of the role's ports so.",
         )
-    capacities = sizes[ports.KV_CAPACITY] if ports.KV_CAPACITY in names else (0,)
-    rest = [name for name in names if name != ports.KV_CAPACITY]
     ranges = {name: _range(name, sizes[name], shapes) for name in rest if len(sizes[name]) > 1}
     fixed = {name: sizes[name][0] for name in rest if name not in ranges}
-    if ports.KV_CAPACITY not in names:
+    if not caches:
         return [Dimensions(fixed, ranges)]
-    return [Dimensions(fixed | {ports.KV_CAPACITY: capacity}, ranges) for capacity in capacities]
+    return [
+        Dimensions(fixed | {name: min(windows.get(name, capacity), capacity) for name in caches}, ranges, capacity)
+        for capacity in shapes.kv_capacities
+    ]
 
 
 def _sizes(shapes: ShapePlan) -> dict[str, tuple[int, ...]]:
-    """Every size of every named dimension, ascending."""
+    """Every size of every named dimension but a cache's, ascending."""
     return {
         ports.BATCH: (shapes.batch,),
         ports.NUM_TOKENS: shapes.widths,
-        ports.KV_CAPACITY: shapes.kv_capacities,
         ports.NUM_LOGITS: tuple(sorted({point.num_logits for point in shapes.points})),
         ports.SOURCE_LENGTH: shapes.source_lengths,
         ports.CANVAS_LENGTH: shapes.canvas_lengths,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from ptgc.errors import BuildError
+from ptgc.spec.kv_cache import StateKind
 from ptgc.spec.manifest import ModelFacts, Role
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.shapes import ShapePlan
@@ -37,7 +38,7 @@ def shape_plan(
         max_length: Tokens of one sequence, prompt and text; None takes 1024 or the context, whichever is less.
         batch_size: Sequences that step together.
         pays_for_capacity: Whether a round costs more in a larger cache; then there are several capacities.
-        roles: The bundle's; an encoder brings lengths of its source.
+        roles: The bundle's; an encoder brings lengths of its source, layers with windows caches of their own.
 
     Raises:
         BuildError: Numbers out of range.
@@ -64,7 +65,32 @@ def shape_plan(
     lengths = [length]
     if pays_for_capacity:
         lengths = [size for size in _doublings() if size < length] + [length]
-    return ShapePlan(batch_size, length, widths, nodes, tuple(size + slack for size in lengths), sources)
+    capacities = tuple(size + slack for size in lengths)
+    return ShapePlan(
+        batch_size,
+        length,
+        widths,
+        nodes,
+        capacities,
+        sources,
+        window_capacities=_window_capacities(roles, widths[-1], capacities[-1]),
+    )
+
+
+def _window_capacities(roles: Mapping[str, Role], widest: int, largest: int) -> dict[int, int]:
+    """Slots of the caches that slide, by window.
+
+    Windows slide together, so that each holds what the widest of them sees, a round behind it, and room for further
+    rounds: moving costs as much as reading the cache once, and happens at most once in as many tokens as the widest
+    round has rows.
+    """
+    windows = {
+        state.window
+        for role in roles.values()
+        for state in role.states
+        if state.kind is StateKind.WINDOW and state.window is not None
+    }
+    return {window: min(max(windows) - 1 + 2 * widest, largest) for window in sorted(windows)}
 
 
 def _doublings() -> list[int]:

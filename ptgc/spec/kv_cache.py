@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from enum import Enum
 
@@ -15,7 +16,7 @@ class StateKind(str, Enum):
     FULL = "full"
     """Keys and values of every committed token."""
     WINDOW = "window"
-    """Keys and values, of which only the last `window` are attended to."""
+    """Keys and values, of which only the last `window` are attended to, in a cache of its own capacity that slides."""
     RECURRENT = "recurrent"
     CROSS = "cross"
     """Keys and values of an encoder's output, written once for each text."""
@@ -55,21 +56,26 @@ class LayerState:
         """Keys and values of one token."""
         return 2 * self.kv_heads * self.head_dim * self.dtype.itemsize
 
+    @property
+    def capacity(self) -> str:
+        """The dimension of its slots."""
+        if self.kind is StateKind.CROSS:
+            return ports.SOURCE_LENGTH
+        if self.kind is StateKind.WINDOW and self.window is not None:
+            return ports.window_capacity(self.window)
+        return ports.KV_CAPACITY
+
     def past_ports(self, layer: int) -> tuple[Port, Port]:
         """The two ports through which this state comes in."""
-        port = ports.cross_past if self.kind is StateKind.CROSS else ports.past
-        return (
-            port(layer, "key", self.kv_heads, self.head_dim, self.dtype),
-            port(layer, "value", self.kv_heads, self.head_dim, self.dtype),
-        )
+        return self._ports(ports.cross_past if self.kind is StateKind.CROSS else ports.past, layer)
 
     def present_ports(self, layer: int) -> tuple[Port, Port]:
         """The two ports through which this state goes out: in place, or of an encoder what a target then reads."""
-        port = ports.cross_present if self.kind is StateKind.CROSS else ports.present
-        return (
-            port(layer, "key", self.kv_heads, self.head_dim, self.dtype),
-            port(layer, "value", self.kv_heads, self.head_dim, self.dtype),
-        )
+        return self._ports(ports.cross_present if self.kind is StateKind.CROSS else ports.present, layer)
+
+    def _ports(self, name: Callable[[int, str], str], layer: int) -> tuple[Port, Port]:
+        shape = (ports.BATCH, self.kv_heads, self.capacity, self.head_dim)
+        return Port(name(layer, "key"), self.dtype, shape), Port(name(layer, "value"), self.dtype, shape)
 
     def to_json(self) -> dict[str, object]:
         """This state as the manifest writes it."""

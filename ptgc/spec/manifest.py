@@ -23,7 +23,7 @@ FEATURES = frozenset(
         "one-shot-loop",
         "edit-loop",
         "kv-cache-full",
-        "sliding-window-mask",
+        "sliding-window-cache",
         "drafter-model",
         "encoder",
     }

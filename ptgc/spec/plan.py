@@ -116,7 +116,7 @@ def autoregressive() -> DecodePlan:
 def ngram(
     num_draft_tokens: int = 15,
     max_ngram_size: int = 8,
-    min_ngram_size: int = 2,
+    min_ngram_size: int = 1,
     ngram_match: NgramMatch = NgramMatch.LATEST,
 ) -> DecodePlan:
     """Prompt lookup: the continuation of the longest earlier occurrence of the text's last tokens.

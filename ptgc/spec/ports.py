@@ -15,6 +15,12 @@ NUM_LOGITS = "num_logits"
 SOURCE_LENGTH = "source_length"
 CANVAS_LENGTH = "canvas_length"
 
+
+def window_capacity(window: int) -> str:
+    """The dimension of caches of layers that attend to the last `window` tokens only."""
+    return f"window_capacity_{window}"
+
+
 Dim = int | str
 
 
@@ -80,8 +86,9 @@ LOGITS_ROWS = Port("logits_rows", DType.INT64, (BATCH, NUM_LOGITS))
 # keep_rows[b, i]: the cache slot whose content moves to slot write_index[b] + i (compaction after a tree).
 KEEP_ROWS = Port("keep_rows", DType.INT64, (BATCH, NUM_TOKENS))
 
-# window_offset[b]: the position of slot 0 in the caches of layers with a window that have a capacity of their own. They
-# slide: the runtime moves what is still seen to the front before a cache is full, so that writing stays linear.
+# window_offset[b]: the position of slot 0 in the caches of layers with a window; in these, a round is written from slot
+# `write_index[b] - window_offset[b]` on. They slide: the runtime moves what is still seen to the front before a cache
+# is full, so that writing stays linear.
 WINDOW_OFFSET = Port("window_offset", DType.INT64, (BATCH,))
 
 # What an encoder reads, and what attends to its output. Positions of the source that are False are padding.
@@ -121,14 +128,14 @@ def top_logits(dtype: DType) -> Port:
 TOP_IDS = Port("top_ids", DType.INT64, (BATCH, NUM_LOGITS, TOP_K))
 
 
-def past(layer: int, part: str, kv_heads: int, head_dim: int, dtype: DType) -> Port:
-    """The cache of one layer as it comes in; `part` is `key` or `value`."""
-    return Port(f"past_key_values.{layer}.{part}", dtype, (BATCH, kv_heads, KV_CAPACITY, head_dim))
+def past(layer: int, part: str) -> str:
+    """Name of the cache of one layer as it comes in; `part` is `key` or `value`."""
+    return f"past_key_values.{layer}.{part}"
 
 
-def present(layer: int, part: str, kv_heads: int, head_dim: int, dtype: DType) -> Port:
-    """The cache of one layer as it goes out: the same buffer as `past`, written in place."""
-    return Port(f"present.{layer}.{part}", dtype, (BATCH, kv_heads, KV_CAPACITY, head_dim))
+def present(layer: int, part: str) -> str:
+    """Name of the cache of one layer as it goes out: the same buffer as `past`, written in place."""
+    return f"present.{layer}.{part}"
 
 
 def encoder_hidden_states(hidden_size: int, dtype: DType) -> Port:
@@ -136,14 +143,14 @@ def encoder_hidden_states(hidden_size: int, dtype: DType) -> Port:
     return Port("encoder_hidden_states", dtype, (BATCH, SOURCE_LENGTH, hidden_size))
 
 
-def cross_past(layer: int, part: str, kv_heads: int, head_dim: int, dtype: DType) -> Port:
-    """What one layer attends to of the encoder's output; `part` is `key` or `value`. Only read."""
-    return Port(f"past_key_values.{layer}.encoder.{part}", dtype, (BATCH, kv_heads, SOURCE_LENGTH, head_dim))
+def cross_past(layer: int, part: str) -> str:
+    """Name of what one layer attends to of the encoder's output; `part` is `key` or `value`. Only read."""
+    return f"past_key_values.{layer}.encoder.{part}"
 
 
-def cross_present(layer: int, part: str, kv_heads: int, head_dim: int, dtype: DType) -> Port:
-    """The same as the encoder role writes it."""
-    return Port(f"present.{layer}.encoder.{part}", dtype, (BATCH, kv_heads, SOURCE_LENGTH, head_dim))
+def cross_present(layer: int, part: str) -> str:
+    """Name of the same as the encoder role writes it."""
+    return f"present.{layer}.encoder.{part}"
 
 
 RESERVED = (

@@ -47,7 +47,8 @@ class ShapePlan:
     canvas_lengths: tuple[int, ...] = ()
     """Sizes of a canvas, ascending; none where the loop has no canvas."""
     window_capacities: dict[int, int] = field(default_factory=dict)
-    """Cache size of the layers of each window that have one of their own; the others' is `kv_capacities`."""
+    """Cache size of the layers of each window, at most that of the others in use. Smaller ones slide: each holds what
+    the widest window sees besides the widest round."""
 
     @property
     def points(self) -> tuple[ShapePoint, ...]:

@@ -18,8 +18,8 @@ using nlohmann::json;
 constexpr int kSchemaVersion = 1;
 // Features that this version reads; a bundle that names another is refused by that name.
 constexpr std::array<std::string_view, 8> kFeatures = {
-    "speculative-loop", "canvas-loop",         "one-shot-loop", "edit-loop",
-    "kv-cache-full",    "sliding-window-mask", "drafter-model", "encoder"};
+    "speculative-loop", "canvas-loop",          "one-shot-loop", "edit-loop",
+    "kv-cache-full",    "sliding-window-cache", "drafter-model", "encoder"};
 constexpr const char* kExportAgain = "Export the bundle again.";
 constexpr const char* kBuildAgain = "Build again with `ptgc build`.";
 
@@ -293,6 +293,14 @@ ShapePlan ReadShapes(const json& data, LoopKind loop) {
     problems += " kv_capacities must ascend to at least max_length plus the largest width.";
   } else if (capacities.front() < widths.back()) {
     problems += " every kv_capacity must hold the largest width.";
+  } else if (!shapes.window_capacities.empty()) {
+    const int seen = shapes.window_capacities.rbegin()->first - 1;  // By the widest window.
+    const int least = std::min(seen + widths.back(), capacities.back());
+    for (const auto& [window, capacity] : shapes.window_capacities) {
+      if (capacity >= least) continue;
+      problems += " window_capacities must hold what the widest window sees and the largest width.";
+      break;
+    }
   }
   if (!problems.empty())
     Refuse("The shapes of build.json contradict each other:" + problems, kBuildAgain);

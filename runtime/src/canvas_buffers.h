@@ -9,19 +9,19 @@
 
 #include "buffer.h"
 #include "engine.h"
-#include "plan.h"
+#include "error.h"
 #include "token.h"
 
 namespace ptgc {
 
-// Room for the largest canvas of the plan, used at any of its lengths.
+// Room for the longest canvas of a plan, used at any of its lengths.
 class CanvasBuffers {
  public:
-  explicit CanvasBuffers(const ShapePlan& shapes)
-      : batch_(shapes.batch),
-        ids_(Count(shapes) * sizeof(TokenId)),
-        mask_(Count(shapes)),
-        lengths_(static_cast<std::size_t>(shapes.batch) * sizeof(std::int64_t)) {}
+  CanvasBuffers(int batch, int longest)
+      : batch_(batch),
+        ids_(Offset(batch, longest) * sizeof(TokenId)),
+        mask_(Offset(batch, longest)),
+        lengths_(static_cast<std::size_t>(batch) * sizeof(std::int64_t)) {}
 
   // Writes one row at a canvas length; `fill` stands behind the text.
   void Write(int row, int canvas_length, std::span<const TokenId> text, TokenId fill) {
@@ -30,8 +30,15 @@ class CanvasBuffers {
     std::fill(written + text.size(), written + canvas_length, fill);
     lengths_.As<std::int64_t>()[row] = static_cast<std::int64_t>(text.size());
   }
-  // The text of a row.
-  std::span<const TokenId> Read(int row, int canvas_length) const {
+  // The text that an engine wrote of a row; throws where it has no such length.
+  std::span<const TokenId> Read(int row, int canvas_length, int shortest) const {
+    if (length(row) < shortest || length(row) > canvas_length) {
+      throw Error(ErrorCode::kBackend,
+                  "An engine wrote a text of " + std::to_string(length(row)) +
+                      " tokens; its canvas has room for " + std::to_string(shortest) + " to " +
+                      std::to_string(canvas_length) + ".",
+                  "Check the bundle: ptgc check BUNDLE.");
+    }
     return {ids(row, canvas_length), static_cast<std::size_t>(length(row))};
   }
   // All positions of a row.
@@ -55,10 +62,6 @@ class CanvasBuffers {
   }
 
  private:
-  static std::size_t Count(const ShapePlan& shapes) {
-    return static_cast<std::size_t>(shapes.batch) *
-           static_cast<std::size_t>(shapes.canvas_lengths.back());
-  }
   static std::size_t Offset(int row, int canvas_length) {
     return static_cast<std::size_t>(row) * static_cast<std::size_t>(canvas_length);
   }

@@ -19,19 +19,14 @@ namespace ptgc {
 // prompt that holds mask tokens is filled in; behind one that holds none, as many as are wanted are
 // appended. What is written begins at the first masked position, and comes when the text is whole.
 // The positions of a round are chosen inside the graph.
-class CanvasLoop : public DecodeLoop {
+class CanvasLoop : public WholeTextLoop {
  public:
   // `sessions` has one per row of the batch.
   CanvasLoop(std::unique_ptr<Engine> denoiser, const CanvasPlan& plan, const ShapePlan& shapes,
              std::span<Session* const> sessions);
 
-  bool has_prefill() const override { return false; }
   void Start(const Session& session, const Request& request) override;
   RoundReport Round(std::span<Turn> turns) override;
-  void Begin(const Session&) override {}
-  void Rewind(Session&) override {}
-  void Fork(const Session&, Session&) override {}
-  void Clear() override {}
   std::vector<double> Measure(const EngineRuns& runs) override;
 
  private:

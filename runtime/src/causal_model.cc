@@ -70,6 +70,7 @@ std::vector<double> CausalModel::Measure(int num_tokens, int num_logits, int pas
   input.tokens = tokens;
   input.write_index = std::min(past_length, shapes_.max_length - count);
   const std::vector<RowInput> inputs(Size(shapes_.batch), input);
+  for (int row = 0; row < shapes_.batch; ++row) kv_cache_.Begin(row);
   std::vector<double> seconds;
   for (int i = 0; i < repeats; ++i) {
     Forward(inputs, num_tokens, {num_logits, false});

@@ -68,4 +68,15 @@ class DecodeLoop {
   virtual std::vector<double> Measure(const EngineRuns& runs) = 0;
 };
 
+// A loop whose texts come whole: nothing is kept between requests.
+class WholeTextLoop : public DecodeLoop {
+ public:
+  bool has_prefill() const override { return false; }
+  void Start(const Session&, const Request&) override {}
+  void Begin(const Session&) override {}
+  void Rewind(Session&) override {}
+  void Fork(const Session&, Session&) override {}
+  void Clear() override {}
+};
+
 }  // namespace ptgc

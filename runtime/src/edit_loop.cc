@@ -21,8 +21,8 @@ EditLoop::EditLoop(std::unique_ptr<Encoder> encoder, EditEngines engines, const 
       plan_(plan),
       shapes_(shapes),
       drafts_(Size(shapes.batch)),
-      front_(shapes),
-      back_(shapes),
+      front_(shapes.batch, shapes.canvas_lengths.back()),
+      back_(shapes.batch, shapes.canvas_lengths.back()),
       calls_(shapes.canvas_lengths.size()) {
   sources_.reserve(drafts_.size());
   for (Draft& draft : drafts_) draft.ids.reserve(Size(shapes.canvas_lengths.back()));
@@ -56,7 +56,7 @@ RoundReport EditLoop::Round(std::span<Turn> turns) {
   const double engine_seconds = encoder_->engine_seconds() + Edit(BoundCalls(index));
   for (Turn& turn : turns) {
     Draft& draft = drafts_[Size(turn.session->row())];
-    const std::span<const TokenId> made = back_.Read(turn.session->row(), length);
+    const std::span<const TokenId> made = back_.Read(turn.session->row(), length, 2);
     const bool same = std::equal(made.begin(), made.end(), draft.ids.begin(), draft.ids.end());
     draft.ids.assign(made.begin(), made.end());
     ++draft.rounds;

@@ -24,18 +24,13 @@ struct EditEngines {
 
 // Edits an empty text about a source (Levenshtein transformer, Gu et al., arXiv 1905.11006). The
 // text comes when it is whole.
-class EditLoop : public DecodeLoop {
+class EditLoop : public WholeTextLoop {
  public:
   EditLoop(std::unique_ptr<Encoder> encoder, EditEngines engines, const EditPlan& plan,
            const ShapePlan& shapes);
 
-  bool has_prefill() const override { return false; }
   void Start(const Session& session, const Request& request) override;
   RoundReport Round(std::span<Turn> turns) override;
-  void Begin(const Session&) override {}
-  void Rewind(Session&) override {}
-  void Fork(const Session&, Session&) override {}
-  void Clear() override {}
   std::vector<double> Measure(const EngineRuns& runs) override;
 
  private:

@@ -86,12 +86,11 @@ void Generator::Close() {
 }
 
 void Generator::CheckRequests(std::span<const Request> requests) const {
-  const Session empty(0, limits_);
   for (std::size_t i = 0; i < requests.size(); ++i) {
     const std::vector<TokenId>& prompt = requests[i].prompt_ids;
     try {
       limits_.CheckPrompt(0, prompt);
-      empty.CheckRequest(prompt, requests[i].max_new_tokens);
+      limits_.CheckRequest(0, 0, prompt, requests[i].max_new_tokens);
       CheckSampling(requests[i].sampling);
     } catch (const Error& error) {
       if (requests.size() == 1) throw;

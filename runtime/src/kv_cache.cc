@@ -28,17 +28,16 @@ KVCache::KVCache(std::vector<LayerState> states, const ShapePlan& shapes)
       offset_port_(Size(shapes.batch) * sizeof(std::int64_t)) {
   for (const LayerState& state : states_) {
     const auto own = shapes.window_capacities.find(state.window);
-    const bool slides = state.window > 0 && own != shapes.window_capacities.end();
+    const bool slides = state.kind == StateKind::kWindow && own != shapes.window_capacities.end();
     window_capacities_.push_back(slides ? own->second : 0);
   }
   buffers_.reserve(capacities_.size() * states_.size() * 2);
   for (std::size_t set = 0; set < capacities_.size(); ++set) {
     for (std::size_t layer = 0; layer < states_.size(); ++layer) {
-      const bool unused = Slides(layer) && set > 0;
       const std::size_t bytes = Size(batch_) * Size(states_[layer].kv_heads) *
                                 Size(CapacityOf(layer, set)) * SlotBytes(states_[layer]);
-      buffers_.emplace_back(unused ? 0 : bytes);
-      buffers_.emplace_back(unused ? 0 : bytes);
+      buffers_.emplace_back(bytes);
+      buffers_.emplace_back(bytes);
     }
   }
 }
@@ -71,7 +70,6 @@ void KVCache::Grow(int slots, int length) {
   }
   Copy(active_, next, length);
   for (std::size_t layer = 0; layer < states_.size(); ++layer) {
-    if (Slides(layer)) continue;
     buffers_[(active_ * states_.size() + layer) * 2].Discard();
     buffers_[(active_ * states_.size() + layer) * 2 + 1].Discard();
   }
@@ -87,16 +85,16 @@ void KVCache::Clear() {
 
 void KVCache::Copy(std::size_t from, std::size_t to, int length) {
   for (std::size_t layer = 0; layer < states_.size(); ++layer) {
-    if (Slides(layer)) continue;
     const LayerState& state = states_[layer];
     const std::size_t slot = SlotBytes(state);
     const std::size_t heads = Size(batch_) * Size(state.kv_heads);
+    const std::size_t before = Size(CapacityOf(layer, from)), after = Size(CapacityOf(layer, to));
+    const std::size_t count = std::min(Size(length), before);  // What slid may be fewer.
     for (std::size_t part = 0; part < 2; ++part) {
       const char* source = At(from, layer, part).As<char>();
       char* destination = At(to, layer, part).As<char>();
       for (std::size_t head = 0; head < heads; ++head) {
-        std::memcpy(destination + head * Size(capacities_[to]) * slot,
-                    source + head * Size(capacities_[from]) * slot, Size(length) * slot);
+        std::memcpy(destination + head * after * slot, source + head * before * slot, count * slot);
       }
     }
   }
@@ -106,7 +104,7 @@ void KVCache::Slide(int row, int length, int width) {
   int kept_from = window_offsets_[Size(row)];
   for (std::size_t layer = 0; layer < states_.size(); ++layer) {
     if (!Slides(layer)) continue;
-    if (length - window_offset(row) + width <= window_capacities_[layer]) continue;
+    if (length - window_offset(row) + width <= CapacityOf(layer, active_)) continue;
     // The next token sees itself and window - 1 before it.
     int first_seen = length;
     for (const LayerState& state : states_) {
@@ -117,9 +115,13 @@ void KVCache::Slide(int row, int length, int width) {
   }
   const int by = kept_from - window_offset(row);
   if (by > 0) {
-    const std::size_t count = Size(std::max(length - kept_from, 0));
+    const int offset = window_offset(row);
     ForEachHead(row, [&](char* head, std::size_t slot, std::size_t layer) {
-      if (Slides(layer)) std::memmove(head, head + Size(by) * slot, count * slot);
+      if (!Slides(layer)) return;
+      // Measuring begins behind a text that was never written.
+      const int end = std::min(length, offset + CapacityOf(layer, active_));
+      const std::size_t count = Size(std::max(end - kept_from, 0));
+      std::memmove(head, head + (count > 0 ? Size(by) * slot : 0), count * slot);
     });
     window_offsets_[Size(row)] = kept_from;
   }

@@ -1,6 +1,7 @@
 // KVCache: the per-layer states of all sequences, in host memory.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <span>
 #include <vector>
@@ -15,9 +16,9 @@ namespace ptgc {
 // buffers per capacity of the plan, at fixed addresses, so that what is bound stays bound; only
 // the set in use takes memory.
 //
-// A layer with a window may have a smaller cache of its own, which slides: slot s holds position
-// s + window_offset(row). Before a round would run over its end, the slots that are still seen
-// move to the front.
+// A layer with a window has a cache of its own, which slides where it is smaller than the others:
+// slot s holds position s + window_offset(row). Before a round would run over its end, the slots
+// that are still seen move to the front.
 class KVCache {
  public:
   KVCache(std::vector<LayerState> states, const ShapePlan& shapes);
@@ -54,12 +55,12 @@ class KVCache {
  private:
   // The keys (part 0) or values (part 1) of one layer at one capacity.
   const Buffer& At(std::size_t capacity, std::size_t layer, std::size_t part) const {
-    const std::size_t set = Slides(layer) ? 0 : capacity;
-    return buffers_[(set * states_.size() + layer) * 2 + part];
+    return buffers_[(capacity * states_.size() + layer) * 2 + part];
   }
+  // Whether its slots are counted from the offset on.
   bool Slides(std::size_t layer) const { return window_capacities_[layer] > 0; }
   int CapacityOf(std::size_t layer, std::size_t set) const {
-    return Slides(layer) ? window_capacities_[layer] : capacities_[set];
+    return Slides(layer) ? std::min(window_capacities_[layer], capacities_[set]) : capacities_[set];
   }
   void AppendPorts(const char* prefix, std::vector<Tensor>& tensors) const;
   void Copy(std::size_t from, std::size_t to, int length);
@@ -70,7 +71,7 @@ class KVCache {
   std::vector<LayerState> states_;      // What each layer keeps.
   int batch_;                           // Sequences.
   std::vector<int> capacities_;         // Slots of each set of buffers, ascending.
-  std::vector<int> window_capacities_;  // By layer; 0 where it does not slide.
+  std::vector<int> window_capacities_;  // By layer, at most; 0 where it does not slide.
   std::vector<Buffer> buffers_;         // [capacity, layer, key or value].
   std::size_t active_ = 0;              // The set in use.
   std::vector<int> window_offsets_;     // [batch]

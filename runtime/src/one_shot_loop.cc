@@ -8,11 +8,6 @@
 #include "error.h"
 
 namespace ptgc {
-namespace {
-
-std::size_t Size(std::int64_t value) { return static_cast<std::size_t>(value); }
-
-}  // namespace
 
 OneShotLoop::OneShotLoop(std::unique_ptr<Encoder> encoder, std::unique_ptr<Engine> decoder,
                          const OneShotPlan& plan, const ShapePlan& shapes)
@@ -20,14 +15,10 @@ OneShotLoop::OneShotLoop(std::unique_ptr<Encoder> encoder, std::unique_ptr<Engin
       decoder_(std::move(decoder)),
       source_length_(shapes.source_lengths.back()),
       canvas_length_(source_length_ * plan.upsampling),
-      output_ids_(Size(shapes.batch) * Size(canvas_length_) * sizeof(TokenId)),
-      output_lengths_(Size(shapes.batch) * sizeof(std::int64_t)) {
-  sources_.reserve(Size(shapes.batch));
-  const std::int64_t batch = shapes.batch;
-  const std::vector<Tensor> outputs = {
-      {"output_ids", DType::kInt64, output_ids_.data(), {batch, canvas_length_}},
-      {"output_lengths", DType::kInt64, output_lengths_.data(), {batch}},
-  };
+      texts_(shapes.batch, canvas_length_) {
+  sources_.reserve(static_cast<std::size_t>(shapes.batch));
+  const std::vector<Tensor> outputs = {texts_.Ids("output_ids", canvas_length_),
+                                       texts_.Lengths("output_lengths")};
   call_ = decoder_->Bind(encoder_->Ports(), outputs);
 }
 
@@ -41,14 +32,12 @@ RoundReport OneShotLoop::Round(std::span<Turn> turns) {
   const double engine_seconds = encoder_->engine_seconds() + SecondsSince(decoder_start);
   for (Turn& turn : turns) {
     Session& session = *turn.session;
-    const std::size_t row = Size(session.row());
-    const std::int64_t length = output_lengths_.As<std::int64_t>()[row];
-    const std::int64_t count = std::min<std::int64_t>(length, turn.max_new_tokens);
-    const TokenId* ids = output_ids_.As<TokenId>() + row * Size(canvas_length_);
-    const int begin = session.length();
-    for (std::int64_t i = 0; i < count; ++i) session.Extend(ids[i]);
-    turn.emitted = session.tokens().subspan(Size(begin));
-    turn.ended = count == length;
+    const std::span<const TokenId> text = texts_.Read(session.row(), canvas_length_, 0);
+    const std::size_t begin = session.tokens().size();
+    const std::size_t count = std::min(text.size(), static_cast<std::size_t>(turn.max_new_tokens));
+    for (TokenId token : text.first(count)) session.Extend(token);
+    turn.emitted = session.tokens().subspan(begin);
+    turn.ended = count == text.size();
   }
   return {canvas_length_, engine_seconds, 0, SecondsSince(start)};
 }

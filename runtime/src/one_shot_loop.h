@@ -5,7 +5,7 @@
 #include <span>
 #include <vector>
 
-#include "buffer.h"
+#include "canvas_buffers.h"
 #include "decode_loop.h"
 #include "encoder.h"
 #include "engine.h"
@@ -15,18 +15,12 @@ namespace ptgc {
 
 // Writes a whole text in one round. Repeats and blanks are dropped inside the graph (CTC; Libovicky
 // and Helcl, arXiv 1811.04719).
-class OneShotLoop : public DecodeLoop {
+class OneShotLoop : public WholeTextLoop {
  public:
   OneShotLoop(std::unique_ptr<Encoder> encoder, std::unique_ptr<Engine> decoder,
               const OneShotPlan& plan, const ShapePlan& shapes);
 
-  bool has_prefill() const override { return false; }
-  void Start(const Session&, const Request&) override {}
   RoundReport Round(std::span<Turn> turns) override;
-  void Begin(const Session&) override {}
-  void Rewind(Session&) override {}
-  void Fork(const Session&, Session&) override {}
-  void Clear() override {}
   std::vector<double> Measure(const EngineRuns& runs) override;
 
  private:
@@ -34,8 +28,7 @@ class OneShotLoop : public DecodeLoop {
   std::unique_ptr<Engine> decoder_;   // Writes the texts.
   int source_length_;                 // Tokens of a source at most.
   int canvas_length_;                 // Rows of a run.
-  Buffer output_ids_;                 // [batch, canvas_length]
-  Buffer output_lengths_;             // [batch]
+  CanvasBuffers texts_;               // What it writes.
   std::unique_ptr<Call> call_;        // Bound once.
   std::vector<Source> sources_;       // [batch], of the round.
 };

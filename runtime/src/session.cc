@@ -48,6 +48,13 @@ bool SessionLimits::FillsIn(std::span<const TokenId> prompt) const {
          std::find(prompt.begin(), prompt.end(), *mask_token_id) != prompt.end();
 }
 
+void SessionLimits::CheckRequest(int held, int text_length, std::span<const TokenId> prompt,
+                                 int max_new_tokens) const {
+  if (FillsIn(prompt)) return;
+  const int all = held + static_cast<int>(prompt.size());
+  CheckRoom(all, max_source_length > 0 ? std::max(text_length, 1) : all, max_new_tokens);
+}
+
 void SessionLimits::CheckRoom(int held, int text_length, int max_new_tokens) const {
   if (held == 0) {
     throw Error(ErrorCode::kUsage, "The prompt is empty.", "Give at least one token.");
@@ -124,10 +131,8 @@ void Session::CopyFrom(const Session& other) {
 void Session::CheckRequest(std::span<const TokenId> prompt, int max_new_tokens) const {
   const int held = prompt_length();
   if (!prompt.empty()) limits_.CheckPrompt(held, prompt);
-  const int all = held + static_cast<int>(prompt.size());
-  if (limits_.FillsIn(tokens_) || limits_.FillsIn(prompt)) return;
-  limits_.CheckRoom(all, limits_.max_source_length > 0 ? std::max(length(), 1) : all,
-                    max_new_tokens);
+  if (limits_.FillsIn(tokens_)) return;
+  limits_.CheckRequest(held, length(), prompt, max_new_tokens);
 }
 
 }  // namespace ptgc

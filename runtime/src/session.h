@@ -24,14 +24,17 @@ struct SessionLimits {
   int length() const;
   // Throws unless `token_ids` are ids and fit after `held` tokens: usage and capacity errors.
   void CheckPrompt(int held, std::span<const TokenId> token_ids) const;
-  // Throws unless there is a prompt of `held` tokens, and room for `max_new_tokens` more after a
-  // text of `text_length` tokens, which the prompt is not part of where there is an encoder.
-  void CheckRoom(int held, int text_length, int max_new_tokens) const;
+  // Throws unless `max_new_tokens` can be written after `prompt`, which follows `held` tokens of
+  // earlier prompts. Where there is an encoder, `text_length` tokens of text are not part of these.
+  void CheckRequest(int held, int text_length, std::span<const TokenId> prompt,
+                    int max_new_tokens) const;
   // Whether the tokens of this prompt are filled in, so that nothing is added behind it.
   bool FillsIn(std::span<const TokenId> prompt) const;
 
  private:
   void CheckSource(int held, std::span<const TokenId> token_ids) const;
+  // Throws unless there is a prompt of `held` tokens, and room behind `text_length` tokens.
+  void CheckRoom(int held, int text_length, int max_new_tokens) const;
 };
 
 // Of `tokens()`, the first `committed()` are in the cache, the rest is pending: it goes through

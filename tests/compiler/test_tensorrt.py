@@ -32,13 +32,13 @@ from ptgc.spec import ports
 from ptgc.spec.bundle import Build, open_bundle
 from ptgc.spec.engine import Engine
 from ptgc.spec.manifest import BuildManifest, Role
-from ptgc.spec.plan import autoregressive, masked_diffusion, ngram
+from ptgc.spec.plan import autoregressive, ctc, draft_model, levenshtein, masked_diffusion, ngram
 from ptgc.spec.shapes import ShapePlan
 from tests.bundles import tiny_bundle
 from tests.compiler.prepared import role_of, traced
 from tests.exporters.graph_run import trace_all
 from tests.models import FAMILIES, MORE_FAMILIES, prompt
-from tests.other_models import tiny_bert, tiny_marian
+from tests.other_models import tiny_bert, tiny_ctc, tiny_levenshtein, tiny_llama, tiny_marian
 
 pytestmark = pytest.mark.tensorrt
 
@@ -49,6 +49,9 @@ LENGTH = 128
 LOOPS: dict[str, Callable[[], dict[str, TracedRole]]] = {
     "encoder-decoder": cache(lambda: trace_all({"target": tiny_marian(), "encoder": tiny_marian()}, autoregressive())),
     "masked-diffusion": cache(lambda: trace_all({"denoiser": tiny_bert()}, masked_diffusion(3))),
+    "ctc": cache(lambda: trace_all(tiny_ctc(2), ctc(0, 2))),
+    "levenshtein": cache(lambda: trace_all(tiny_levenshtein(), levenshtein(3, 1, 2, 0, 6))),
+    "draft-model": cache(lambda: trace_all({"target": tiny_llama(layers=2), "drafter": tiny_llama()}, draft_model(4))),
 }
 
 
@@ -115,6 +118,14 @@ def test_every_family_compiles_with_caches_and_attention_of_the_compilers_own(
     assert all("soft capping" in reason for reason in engine.not_native.values())
     assert engine.engine_bytes == (made.path / engine.path).stat().st_size > engine.weight_bytes > 0
     assert correlation(logits(made), canonical_logits(source)) > 0.9999
+
+
+def test_caches_of_windows_have_a_capacity_of_their_own(place: Path, tmp_path: Path) -> None:
+    source = own_bundle(tiny_bundle(place, "gemma3"), tmp_path / "gemma3")
+    made = build(source, BuildOptions(backend="tensorrt-rtx", precision="float16", max_length=512))
+    engine = the_engine(made)
+    assert engine.sizes == {"batch": 1, "kv_capacity": 640, "window_capacity_24": 279}
+    assert engine.layers["KV_CACHE_UPDATE"] == 4 and engine.layers["ATTENTION_OUTPUT"] == 2
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "int8", "int4"])

@@ -2,6 +2,7 @@
 
 #include "function_engine.h"
 #include "generator.h"
+#include "generator_fixture.h"
 
 namespace ptgc {
 namespace {
@@ -19,10 +20,10 @@ Tokens TextOf(Tokens source) {
   return {source.rbegin(), source.rend()};
 }
 
-// Runs `edit` on the text of every row, begin and end tokens apart.
+// Runs `edit` on the text of every row, begin and end tokens apart; reports `lost` tokens fewer.
 template <typename Edit>
-std::unique_ptr<Engine> MakeOperation(int& malformed, Edit edit) {
-  return MakeEngine([&malformed, edit](const BoundPorts& ports) {
+std::unique_ptr<Engine> MakeOperation(int& malformed, const int& lost, Edit edit) {
+  return MakeEngine([&malformed, &lost, edit](const BoundPorts& ports) {
     for (std::int64_t row = 0; row < ports.Size("input_ids", 0); ++row) {
       const auto ids = ports.Row<const TokenId>("input_ids", row);
       const auto length =
@@ -35,7 +36,7 @@ std::unique_ptr<Engine> MakeOperation(int& malformed, Edit edit) {
       written[0] = kBegin;
       std::copy(text.begin(), text.end(), written.begin() + 1);
       written[text.size() + 1] = kEnd;
-      ports.Row<std::int64_t>("output_lengths", row)[0] = std::ssize(text) + 2;
+      ports.Row<std::int64_t>("output_lengths", row)[0] = std::ssize(text) + 2 - lost;
     }
   });
 }
@@ -57,13 +58,13 @@ struct Fixture {
     bundle.roles["encoder"].outputs = {{"encoder_hidden_states", DType::kFloat32, 1}};
     Engines engines;
     engines["encoder"] = MakeIdentityEncoder(encoder_runs);
-    engines["deleter"] = MakeOperation(malformed, [](Tokens& text, const Tokens& right) {
+    engines["deleter"] = MakeOperation(malformed, none, [](Tokens& text, const Tokens& right) {
       while (!text.empty() && text.back() != right[text.size() - 1]) text.pop_back();
     });
-    engines["inserter"] = MakeOperation(malformed, [](Tokens& text, const Tokens& right) {
+    engines["inserter"] = MakeOperation(malformed, none, [](Tokens& text, const Tokens& right) {
       text.resize(std::min(text.size() + 2, right.size()), kPlaceholder);
     });
-    engines["filler"] = MakeOperation(malformed, [this](Tokens& text, const Tokens& right) {
+    engines["filler"] = MakeOperation(malformed, lost, [this](Tokens& text, const Tokens& right) {
       ++fills;
       bool first = true;
       for (std::size_t i = 0; i < text.size(); ++i) {
@@ -85,6 +86,8 @@ struct Fixture {
   int encoder_runs = 0;
   int fills = 0;      // Rows that the filler saw.
   int malformed = 0;  // Rows without their begin or end.
+  int lost = 0;       // Tokens that the filler does not report.
+  int none = 0;
   std::unique_ptr<Generator> generator;
 };
 
@@ -102,6 +105,12 @@ TEST(EditLoop, EndsAfterItsRounds) {
   Fixture fixture(1, 2);
   EXPECT_EQ(fixture.Write({1, 2, 3, 4}, 10).token_ids, (Tokens{5, 4, 39}));
   EXPECT_EQ(fixture.fills, 2);
+}
+
+TEST(EditLoop, TextWithoutItsEndsIsRefused) {
+  Fixture fixture(1);
+  fixture.lost = 3;
+  EXPECT_EQ(CodeOf([&] { fixture.Write({1, 2, 3, 4}, 10); }), ErrorCode::kBackend);
 }
 
 TEST(EditLoop, CutsAtTheNumberOfTokensAskedFor) {

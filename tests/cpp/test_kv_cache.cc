@@ -108,7 +108,7 @@ TEST(KVCache, CopyingARowLeavesTheOthers) {
 }
 
 // One full layer and one with a window of 4 in a cache of 10 slots.
-KVCache MakeSlidingCache() {
+KVCache MakeSlidingCache(std::vector<int> capacities = {32, 64}) {
   LayerState full;
   full.kv_heads = kHeads;
   full.head_dim = kHeadDim;
@@ -117,7 +117,7 @@ KVCache MakeSlidingCache() {
   window.window = 4;
   ShapePlan shapes;
   shapes.batch = kBatch;
-  shapes.kv_capacities = {32, 64};
+  shapes.kv_capacities = std::move(capacities);
   shapes.window_capacities = {{4, 10}};
   return KVCache({full, window}, shapes);
 }
@@ -148,6 +148,38 @@ TEST(KVCache, WindowSlidesWhenItIsFull) {
   EXPECT_EQ(At(values, 0, 2, 29 - cache.window_offset(0)), 29);
   cache.Begin(1);
   EXPECT_EQ(cache.window_offset(1), 0);
+}
+
+// A window's cache is never larger than the others, and keeps what it holds when these grow.
+TEST(KVCache, GrowingKeepsWhatAWindowHolds) {
+  KVCache cache = MakeSlidingCache({6, 20, 64});
+  int length = 0;
+  for (int capacity : {6, 20, 64}) {
+    cache.Grow(length + 2, length);
+    ASSERT_EQ(cache.capacity(), capacity);
+    EXPECT_EQ(Past(cache)[2].shape[2], std::min(capacity, 10));
+    for (; length + 2 <= capacity && length < 40; length += 2) {
+      cache.Slide(0, length, 2);
+      const int offset = cache.window_offset(0);
+      const Tensor values = Past(cache)[3];
+      for (int at = length; at < length + 2; ++at) {
+        At(values, 0, 1, at - offset) = static_cast<float>(at);
+      }
+      for (int at = std::max(length - 2, 0); at < length + 2; ++at) {
+        EXPECT_EQ(At(values, 0, 1, at - offset), at);
+      }
+    }
+  }
+  EXPECT_GT(cache.window_offset(0), 0);
+  cache.Clear();
+  EXPECT_EQ(cache.window_offset(0), 0);
+}
+
+// Measuring asks for a round behind a text that was never written.
+TEST(KVCache, SlidingFarReadsNothingBeyondTheCache) {
+  KVCache cache = MakeSlidingCache();
+  cache.Slide(0, 29, 2);
+  EXPECT_EQ(cache.window_offset(0), 26);
 }
 
 }  // namespace

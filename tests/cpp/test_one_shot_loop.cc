@@ -3,6 +3,7 @@
 #include "error.h"
 #include "function_engine.h"
 #include "generator.h"
+#include "generator_fixture.h"
 #include "session_handle.h"
 
 namespace ptgc {
@@ -39,7 +40,7 @@ struct Fixture {
       for (std::int64_t row = 0; row < ports.Size("output_ids", 0); ++row) {
         const Tokens text = TextOf(SeenSource(ports, row));
         std::copy(text.begin(), text.end(), ports.Row<TokenId>("output_ids", row).begin());
-        ports.Row<std::int64_t>("output_lengths", row)[0] = std::ssize(text);
+        ports.Row<std::int64_t>("output_lengths", row)[0] = excess + std::ssize(text);
       }
     });
     generator =
@@ -48,6 +49,7 @@ struct Fixture {
 
   int encoder_runs = 0;
   int decoder_runs = 0;
+  int excess = 0;  // What the decoder adds to the lengths it reports.
   std::unique_ptr<Generator> generator;
 };
 
@@ -78,6 +80,15 @@ TEST(OneShotLoop, CutsAtTheNumberOfTokensAskedFor) {
   const Result result = fixture.generator->Generate({&request, 1}, {})[0];
   EXPECT_EQ(result.token_ids, (Tokens{2, 2, 3, 3}));
   EXPECT_EQ(result.finish_reason, FinishReason::kLength);
+}
+
+TEST(OneShotLoop, TextsThatDoNotFitTheCanvasAreRefused) {
+  for (int excess : {-7, 24}) {
+    Fixture fixture(1);
+    fixture.excess = excess;
+    const Request request = Ask({1, 2, 3}, 30);
+    EXPECT_EQ(CodeOf([&] { fixture.generator->Generate({&request, 1}, {}); }), ErrorCode::kBackend);
+  }
 }
 
 TEST(OneShotLoop, TextMayBeEmpty) {

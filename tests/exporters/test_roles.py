@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -20,7 +21,7 @@ from ptgc.spec.bundle import Bundle, open_bundle
 from ptgc.spec.manifest import ModelFacts
 from ptgc.spec.plan import autoregressive, ctc, masked_diffusion, ngram
 from ptgc.spec.ports import CANVAS_IDS, OUTPUT_IDS
-from tests.other_models import tiny_bert, tiny_ctc, tiny_marian, words
+from tests.other_models import tiny_bert, tiny_ctc, tiny_llama, tiny_marian, words
 
 
 class Bare(nn.Module):
@@ -112,3 +113,13 @@ def test_exporters_of_other_packages_come_first_for_the_modules_that_they_know(m
     plan = masked_diffusion(3)
     assert trace_role(RoleSource("denoiser", Bare(), plan)).outputs == (OUTPUT_IDS,)
     assert len(trace_role(RoleSource("denoiser", tiny_bert(), plan)).outputs) == 3
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused_by_name(value: float, tmp_path: Path) -> None:
+    model = copy.deepcopy(tiny_llama())
+    with torch.no_grad():
+        model.model.layers[0].mlp.up_proj.weight[3, 5] = value
+    with pytest.raises(ExportError, match=r"model\.layers\.0\.mlp\.up_proj\.weight of the target holds 1 values"):
+        export({"target": model}, autoregressive(), tmp_path / "b")
+    assert not (tmp_path / "b").exists()

@@ -7,7 +7,7 @@ import onnx_ir as ir
 import pytest
 
 from ptgc.graphs import reference
-from ptgc.graphs.attention_mask import AttentionMask, RoundPorts
+from ptgc.graphs.attention_mask import AttentionMask, CacheSlots, RoundPorts
 from ptgc.graphs.kv_cache import compact_rows
 from ptgc.graphs.selection import argmax, top_k
 from ptgc.spec.tree import TreeSpec
@@ -36,18 +36,22 @@ def _round(batch: int, rows: int) -> tuple[np.ndarray, ...]:
 @pytest.mark.parametrize("rows", [1, 4, 7])
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("window", [None, 1, 3, 100])
-def test_mask_equals_its_numpy_meaning(batch: int, rows: int, window: int | None) -> None:
+@pytest.mark.parametrize("offset", [0, 5])
+def test_mask_equals_its_numpy_meaning(batch: int, rows: int, window: int | None, offset: int) -> None:
     tree_mask, write_index, row_count, positions = _round(batch, rows)
+    first_position = np.full(batch, offset, dtype=np.int64)
+    positions = positions + offset
     cache = np.zeros((batch, 1, 24, 2), np.float32)
 
-    def build(piece, tree, write, count, position, kv):  # type: ignore[no-untyped-def]
-        mask = AttentionMask(piece, RoundPorts(tree, write, count, position, kv))
-        return _typed([mask.full() if window is None else mask.window(window)], ir.DataType.BOOL)
+    def build(piece, tree, write, first, count, position, kv):  # type: ignore[no-untyped-def]
+        mask = AttentionMask(piece, RoundPorts(tree, count, position))
+        slots = CacheSlots(kv, write, first if offset else None)
+        return _typed([mask.full(slots) if window is None else mask.window(slots, window)], ir.DataType.BOOL)
 
-    (found,) = run_piece(build, tree_mask, write_index, row_count, positions, cache)
+    (found,) = run_piece(build, tree_mask, write_index, first_position, row_count, positions, cache)
     expected = reference.full_mask(tree_mask, write_index, row_count, 24)
     if window is not None:
-        expected = reference.window_mask(expected, write_index, positions, window)
+        expected = reference.window_mask(expected, write_index, positions - offset, window)
     np.testing.assert_array_equal(found, expected)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -26,8 +27,6 @@ DRAFTS, NEW_TOKENS = 4, 48
 @cache
 def drafter() -> Any:
     """The target, disturbed: it is right more often than not."""
-    import copy
-
     model = copy.deepcopy(tiny_model("llama"))
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -103,6 +102,13 @@ def test_a_drafter_is_accepted_as_by_assisted_generation(
     assert sum(found) > len(found) / 2
 
 
+def test_a_drafter_of_another_type_serves(place: Path) -> None:
+    half = copy.deepcopy(drafter()).to(torch.bfloat16)
+    path = export({"target": tiny_model("llama"), "drafter": half}, draft_model(DRAFTS), place / "drafts-bfloat16")
+    build(path, BuildOptions(precision="float32", max_length=512, stage=Stage.PREPARE))
+    assert sum(accepted_by_ptgc(path, prompt(40))) > 0
+
+
 @pytest.mark.parametrize("length", [5, 40])
 def test_prompt_lookup_is_accepted_as_by_transformers(
     length: int, place: Path, monkeypatch: pytest.MonkeyPatch
@@ -128,8 +134,6 @@ def test_drafts_change_nothing(batch: int, place: Path) -> None:
 
 def permuted(order: list[int]) -> Any:
     """The target in another vocabulary: its id i is the target's `order[i]`."""
-    import copy
-
     model = copy.deepcopy(tiny_model("llama"))
     with torch.no_grad():
         model.model.embed_tokens.weight.copy_(tiny_model("llama").model.embed_tokens.weight[order])

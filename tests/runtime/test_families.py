@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ptgc.runtime import Generator
+from ptgc.spec.bundle import open_bundle
 from tests.bundles import build_id, tiny_build
 from tests.models import FAMILIES, MORE_FAMILIES, greedy, prompt, tiny_model
 
@@ -15,6 +16,7 @@ NEW_TOKENS = 64
 # One prompt of a single token, one longer than two prefill chunks of 128, and ragged ones between.
 LENGTHS = (1, 5, 40, 300)
 SHORT_LENGTHS = (5, 40)
+WINDOWED = ("gemma2", "gemma3", "cohere2", "starcoder2")  # and mistral; of 24 tokens
 
 
 @cache
@@ -64,6 +66,19 @@ def test_other_families_write_what_transformers_writes(family: str, batch: int, 
             results = generator.generate(prompts, max_new_tokens=NEW_TOKENS, plain=plain)
             texts = [result.token_ids for result in results]
             assert texts == [expected(family, length) for length in SHORT_LENGTHS], f"plain: {plain}"
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("family", WINDOWED)
+def test_caches_of_windows_slide(family: str, batch: int, place: Path) -> None:
+    bundle = tiny_build(place, family, "float32", batch)
+    made = open_bundle(bundle).build(build_id("float32", batch)).manifest
+    assert made.shapes.window_capacities == {24: 279}
+    prompts = [prompt(length) for length in (300, 5, 40)]
+    with Generator(bundle, build=made.id, draft_length="fixed") as generator:
+        for plain in (True, False):
+            texts = [result.token_ids for result in generator.generate(prompts, max_new_tokens=NEW_TOKENS, plain=plain)]
+            assert texts == [expected(family, length) for length in (300, 5, 40)], f"plain: {plain}"
 
 
 @pytest.mark.parametrize("family", MORE_FAMILIES)

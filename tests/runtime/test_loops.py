@@ -2,46 +2,24 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from ptgc.compiler.build import BuildOptions, build
-from ptgc.compiler.stage import Stage
 from ptgc.errors import CapacityError, UsageError
-from ptgc.exporters import export
 from ptgc.exporters.reference_loops import edit_text, fill_canvas, read_rows, translate
 from ptgc.runtime import Generator
-from ptgc.spec.plan import DecodePlan, autoregressive, ctc, levenshtein, masked_diffusion, ngram
+from ptgc.spec.plan import DecodePlan, autoregressive, ctc, masked_diffusion, ngram
+from tests.loops import LEVENSHTEIN, loop_build
 from tests.other_models import tiny_bert, tiny_ctc, tiny_levenshtein, tiny_marian
 
-MASK, LENGTH = 3, 40
+MASK = 3
 SOURCES = [[5, 9, 30, 31, 8, 7, 2, 11, 12], [6, 4], [39], [20, 21, 22, 23, 24]]
-LEVENSHTEIN = levenshtein(placeholder_token_id=3, bos_token_id=1, eos_token_id=2, pad_token_id=0, max_rounds=6)
-
-
-@cache
-def _bundle(place: Path, name: str, plan: DecodePlan) -> Path:
-    makers = {
-        "bert": lambda: {"denoiser": tiny_bert()},
-        "ctc": lambda: tiny_ctc(2),
-        "levenshtein": tiny_levenshtein,
-        "marian": lambda: {"encoder": tiny_marian(), "target": tiny_marian()},
-    }
-    roles: Any = makers[name]()
-    return export(roles, plan, place / f"loop-{name}-{abs(hash(plan))}")
 
 
 def _generator(place: Path, name: str, plan: DecodePlan, batch: int, precision: str = "float32") -> Generator:
-    bundle = _bundle(place, name, plan)
-    options = BuildOptions(
-        precision=precision, batch_size=batch, max_length=LENGTH, stage=Stage.PREPARE, build_id=f"{precision}-{batch}"
-    )
-    if not (bundle / "builds" / f"{precision}-{batch}").exists():
-        build(bundle, options)
-    return Generator(bundle, build=f"{precision}-{batch}")
+    made = loop_build(place, name, plan, batch, precision)
+    return Generator(made.parents[1], build=made.name)
 
 
 @pytest.mark.parametrize("batch", [1, 3])

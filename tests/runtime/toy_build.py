@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from ptgc.graphs.attention_mask import AttentionMask, RoundPorts
+from ptgc.graphs.attention_mask import AttentionMask, CacheSlots, RoundPorts
 from ptgc.graphs.piece import Piece
 from ptgc.graphs.selection import argmax
 from ptgc.spec import ports
@@ -105,8 +105,8 @@ def toy_model(weights: Weights) -> ir.Model:
     op, constant = piece.op, piece.constant
     write_index = inputs["write_index"]
     keys, values = (inputs[port.name] for port in past)
-    round_ports = RoundPorts(inputs["tree_mask"], write_index, inputs["row_count"], inputs["position_ids"], keys)
-    mask = AttentionMask(piece, round_ports).full()
+    round_ports = RoundPorts(inputs["tree_mask"], inputs["row_count"], inputs["position_ids"])
+    mask = AttentionMask(piece, round_ports).full(CacheSlots(keys, write_index))
     embedded = op("Gather", constant(weights.embedding), inputs["input_ids"])
     hidden = op("Add", embedded, op("Gather", constant(weights.position), inputs["position_ids"]))
 

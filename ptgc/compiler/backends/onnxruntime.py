@@ -10,6 +10,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common
 
 from ptgc.compiler.backends.base import Backend, PreparedRole
+from ptgc.compiler.lowering.experts import LowerExpertsPass
 from ptgc.compiler.lowering.grouped_query_attention import LowerAttentionPass
 from ptgc.compiler.lowering.matmul_nbits import LowerQuantizedWeightsPass
 from ptgc.compiler.lowering.pack_projections import PackProjectionsPass
@@ -61,11 +62,12 @@ class OnnxRuntimeBackend(Backend):
         SetFloatTypePass()(model)
         NormalizeLinearPass()(model)
         _drop_outputs(model.graph)
-        PackProjectionsPass()(model)
         rounds_activations = precision in FORMATS
+        LowerExpertsPass(FORMATS.get(precision))(model)
+        PackProjectionsPass()(model)
         pad_single_row = rounds_activations and plan.tree.num_nodes > 1 and bool(role.states)
         if role.states and not role.cross_states and self._is_chain_of_one(plan, shapes.batch):
-            LowerAttentionPass(role.states, max(shapes.kv_capacities), pad_single_row=pad_single_row)(model)
+            LowerAttentionPass(role.states, shapes, pad_single_row=pad_single_row)(model)
         elif pad_single_row:
             PadSingleRowPass()(model)
         SkipNormalizationPass()(model)

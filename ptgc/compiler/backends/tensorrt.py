@@ -24,7 +24,6 @@ from ptgc.errors import BackendError
 from ptgc.graphs.passes.normalize_linear import NormalizeLinearPass
 from ptgc.graphs.passes.set_float_type import SetFloatTypePass
 from ptgc.graphs.values import onnx_type
-from ptgc.spec import ports
 from ptgc.spec.bundle import Build
 from ptgc.spec.engine import Engine
 from ptgc.spec.manifest import Role
@@ -126,7 +125,7 @@ class TensorRTBackend(Backend):
             for dimensions in found:
                 path = f"{name}.engine"
                 if len(found) > 1:
-                    path = f"{name}.{dimensions.fixed[ports.KV_CAPACITY]}.engine"
+                    path = f"{name}.{dimensions.kv_capacity}.engine"
                 progress(f"Compiling {path}")
                 start = time.perf_counter()
                 engines.append(self._compile(library, graph, name, dimensions, capabilities, path))

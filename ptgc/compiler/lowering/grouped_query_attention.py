@@ -16,6 +16,7 @@ from ptgc.graphs.piece import MODULE_KEY, Piece
 from ptgc.graphs.values import add_initializer, take_place
 from ptgc.spec import ports
 from ptgc.spec.kv_cache import LayerState
+from ptgc.spec.shapes import ShapePlan
 
 _HEADS_FIRST = (0, 2, 1, 3)
 
@@ -24,10 +25,17 @@ _HEADS_FIRST = (0, 2, 1, 3)
 class _Lengths:
     """The two scalars from which the operator knows how much of the cache is filled."""
 
-    last: ir.Value  # int32 [batch]: tokens in the cache after this round, less one
+    last: ir.Value  # int32 [batch]: slots in use after this round, less one
     total: ir.Value  # int32 [1]: the same, the longest of the batch, not less one
-    rows: ir.Value  # int64 [1]: rows of the round
-    padding: ir.Value | None  # int64 [6]: what Pad adds to [batch, rows, width] so that there are two rows
+    positions: ir.Value | None  # int64 [batch, rows]: where slots are no positions
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What pads a single row to two."""
+
+    count: ir.Value  # int64 [1]: rows of the round
+    padding: ir.Value  # int64 [6]: what Pad adds to [batch, rows, width] so that there are two rows
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,8 @@ class LowerAttentionPass(ir.passes.InPlacePass):
     """TensorScatter and Attention, with the rotary embedding before them, become one operator per layer.
 
     Valid for one sequence whose rounds are chains: the operator's own causal mask is then the tree mask, and a row's
-    position is its cache slot. Padded rows come last, so that no valid row sees them.
+    position is its cache slot, but for caches that slide: those are given the positions. Padded rows come last, so that
+    no valid row sees them.
 
     Where asked for, a single row is padded to two around the operator: its kernels add up one row in another order
     than several, and where the products that follow round activations to integers, the last bit that differs grows
@@ -51,15 +60,16 @@ class LowerAttentionPass(ir.passes.InPlacePass):
 
     Args:
         states: The cache by layer, in the order of the Attention nodes.
-        positions: Positions that may occur: the largest cache capacity.
+        shapes: What the build may run: positions end with the largest cache, and smaller ones of windows slide.
         pad_single_row: Whether a single row is padded to two.
     """
 
-    def __init__(self, states: tuple[LayerState, ...], positions: int, *, pad_single_row: bool) -> None:
+    def __init__(self, states: tuple[LayerState, ...], shapes: ShapePlan, *, pad_single_row: bool) -> None:
         super().__init__()
         self._pad_single_row = pad_single_row
         self._states = states
-        self._positions = positions
+        self._positions = max(shapes.kv_capacities)
+        self._sliding = {window for window, slots in shapes.window_capacities.items() if slots < self._positions}
         self._tables: dict[tuple[int, int], _Rotary] = {}
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
@@ -67,14 +77,19 @@ class LowerAttentionPass(ir.passes.InPlacePass):
         nodes = [node for node in model.graph if node.op_type == "Attention"]
         if not nodes:
             return ir.passes.PassResult(model, modified=False)
-        lengths = _lengths(model.graph, pad_single_row=self._pad_single_row)
+        slides = [state.window in self._sliding for state in self._states]
+        prologue = _Prologue(model.graph, pad_single_row=self._pad_single_row)
+        lengths = {kind: prologue.lengths(slides=kind) for kind in sorted(set(slides))}
+        prologue.insert()
         for layer, node in enumerate(nodes):
-            self._lower(model.graph, node, self._states[layer], lengths)
+            self._lower(model.graph, node, self._states[layer], lengths[slides[layer]], prologue.rows)
         common.RemoveUnusedNodesPass()(model)
         _drop_unused_inputs(model.graph)
         return ir.passes.PassResult(model, modified=True)
 
-    def _lower(self, graph: ir.Graph, attention: ir.Node, state: LayerState, lengths: _Lengths) -> None:
+    def _lower(
+        self, graph: ir.Graph, attention: ir.Node, state: LayerState, lengths: _Lengths, single_row: _Rows | None
+    ) -> None:
         query, keys, values = attention.inputs[:3]
         assert query is not None and keys is not None and values is not None
         scatter_key, scatter_value = keys.producer(), values.producer()
@@ -87,8 +102,8 @@ class LowerAttentionPass(ir.passes.InPlacePass):
         assert isinstance(heads, int)
         piece = Piece(attention.metadata_props.get(MODULE_KEY, ""))
         rows = _packed_rows(piece, query, key, value)
-        if lengths.padding is not None:
-            rows = [value if value is None else piece.op("Pad", value, lengths.padding) for value in rows]
+        if single_row is not None:
+            rows = [value if value is None else piece.op("Pad", value, single_row.padding) for value in rows]
         attributes: dict[str, int | float] = {
             "num_heads": heads,
             "kv_num_heads": state.kv_heads,
@@ -107,13 +122,13 @@ class LowerAttentionPass(ir.passes.InPlacePass):
             scatter_value.inputs[0],
             lengths.last,
             lengths.total,
-            *((rotary.cos, rotary.sin) if rotary else ()),
+            *((rotary.cos, rotary.sin, lengths.positions) if rotary else ()),
             domain="com.microsoft",
             outputs=3,
             **attributes,
         )
-        if lengths.padding is not None:
-            out = piece.op("Slice", out, piece.constant([0]), lengths.rows, piece.constant([1]))
+        if single_row is not None:
+            out = piece.op("Slice", out, piece.constant([0]), single_row.count, piece.constant([1]))
         piece.insert_before(attention)
         take_place(present_key, keys)
         take_place(present_value, values)
@@ -147,21 +162,41 @@ class LowerAttentionPass(ir.passes.InPlacePass):
         return self._tables[key]
 
 
-def _lengths(graph: ir.Graph, *, pad_single_row: bool) -> _Lengths:
-    named = {value.name: value for value in graph.inputs}
-    piece = Piece("ptgc.lengths")
-    op = piece.op
-    rows = op("Shape", named[ports.INPUT_IDS.name], start=1, end=2)  # [1]
-    tokens, padding = rows, None
-    if pad_single_row:
-        tokens = op("Max", rows, piece.constant([2]))
-        zero = piece.constant([0])
-        padding = op("Concat", *[zero] * 4, op("Sub", tokens, rows), zero, axis=0)
-    total = op("Add", named[ports.WRITE_INDEX.name], tokens)  # [batch]
-    last = op("Cast", op("Sub", total, piece.constant(1)), to=ir.DataType.INT32)
-    longest = op("Cast", op("ReduceMax", total, keepdims=1), to=ir.DataType.INT32)
-    piece.insert_at_start(graph)
-    return _Lengths(last, longest, rows, padding)
+class _Prologue:
+    """What all layers read of a round, in nodes at the start of the graph."""
+
+    def __init__(self, graph: ir.Graph, *, pad_single_row: bool) -> None:
+        self._graph = graph
+        self._named = {value.name: value for value in graph.inputs}
+        self._piece = Piece("ptgc.lengths")
+        op, constant = self._piece.op, self._piece.constant
+        rows = op("Shape", self._named[ports.INPUT_IDS.name], start=1, end=2)  # [1]
+        self._tokens = rows
+        self._missing: ir.Value | None = None  # int64 [1]: rows that are added
+        self.rows: _Rows | None = None
+        if pad_single_row:
+            self._tokens = op("Max", rows, constant([2]))
+            zero, self._missing = constant([0]), op("Sub", self._tokens, rows)
+            self.rows = _Rows(rows, op("Concat", *[zero] * 4, self._missing, zero, axis=0))
+
+    def lengths(self, *, slides: bool) -> _Lengths:
+        """Of caches whose slots are positions, or of those that slide."""
+        op, constant = self._piece.op, self._piece.constant
+        first, positions = self._named[ports.WRITE_INDEX.name], None
+        if slides:
+            first = op("Sub", first, self._named[ports.WINDOW_OFFSET.name])
+            positions = self._named[ports.POSITION_IDS.name]
+            if self._missing is not None:
+                zero = constant([0])
+                positions = op("Pad", positions, op("Concat", *[zero] * 3, self._missing, axis=0))
+        total = op("Add", first, self._tokens)  # [batch]
+        last = op("Cast", op("Sub", total, constant(1)), to=ir.DataType.INT32)
+        longest = op("Cast", op("ReduceMax", total, keepdims=1), to=ir.DataType.INT32)
+        return _Lengths(last, longest, positions)
+
+    def insert(self) -> None:
+        """Into the graph."""
+        self._piece.insert_at_start(self._graph)
 
 
 def _packed_rows(piece: Piece, *heads: ir.Value) -> list[ir.Value | None]:

@@ -1,0 +1,97 @@
+"""What a row computes depends on itself and on what it attends to, never on its neighbours."""
+
+from __future__ import annotations
+
+import copy
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+import pytest
+import torch
+
+from ptgc.compiler.backends.base import Backend
+from ptgc.compiler.backends.onnxruntime import OnnxRuntimeBackend
+from ptgc.compiler.backends.tensorrt import TENSORRT_RTX, TensorRTBackend
+from ptgc.compiler.graph_session import NUMPY_TYPES
+from ptgc.exporters.target import TracedTarget, trace_target
+from ptgc.graphs.storage import save
+from ptgc.spec.manifest import Role
+from ptgc.spec.plan import ngram
+from ptgc.spec.shapes import ShapePlan
+from tests.models import prompt, tiny_model
+
+CAPACITY = 160
+PAST = 5  # slots of zeros that every row sees
+OUTLIER = 3  # a token whose row is one number a thousand times as large as any other
+ROWS = 8
+SIZES = {"num_tokens": ROWS, "num_logits": ROWS, "kv_capacity": CAPACITY}
+
+
+@cache
+def _traced(family: str) -> TracedTarget:
+    model = copy.deepcopy(tiny_model(family))
+    with torch.no_grad():
+        embedding = model.get_input_embeddings().weight
+        embedding[OUTLIER] = 0
+        embedding[OUTLIER, 7] = 1000 * embedding.abs().max()
+    return trace_target(model)
+
+
+def _prepared(family: str, backend: Backend, precision: str, batch: int, folder: Path) -> Path:
+    target = _traced(family)
+    save(target.model, folder, "canonical")
+    role = Role("canonical.onnx", target.inputs, target.outputs, target.states)
+    shapes = ShapePlan(batch, 128, (1, 2, 4, 8, 16, 32), 16, (CAPACITY,))
+    made = backend.prepare(ir.load(folder / "canonical.onnx"), role, ngram(), shapes, precision)
+    save(made.model, folder, "prepared")
+    return folder / "prepared.onnx"
+
+
+def _logits(graph: Path, ids: np.ndarray) -> np.ndarray:
+    """Of every row `[batch, rows, vocab]`, behind a few slots of zeros."""
+    batch = ids.shape[0]
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    given = {
+        "input_ids": ids,
+        "position_ids": np.tile(PAST + np.arange(ROWS), (batch, 1)),
+        "tree_mask": np.tile(np.tri(ROWS, dtype=np.bool_), (batch, 1, 1)),
+        "write_index": np.full(batch, PAST),
+        "row_count": np.full(batch, ROWS),
+        "logits_rows": np.tile(np.arange(ROWS), (batch, 1)),
+    }
+    feeds = {}
+    for value in session.get_inputs():
+        shape = [batch if size == "batch" else SIZES.get(size, size) for size in value.shape]
+        dtype = NUMPY_TYPES["float16" if "float16" in value.type else "float32"]
+        feeds[value.name] = given[value.name] if value.name in given else np.zeros(shape, dtype)
+    (found,) = session.run(["logits"], feeds)
+    return np.asarray(found)
+
+
+CPU, RTX = OnnxRuntimeBackend(), TensorRTBackend(TENSORRT_RTX)
+CASES = [(CPU, precision) for precision in CPU.precisions]
+CASES += [(RTX, precision) for precision in RTX.precisions if precision != "bfloat16"]  # not on the CPU
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize(("backend", "precision"), CASES, ids=[f"{backend.name}-{p}" for backend, p in CASES])
+@pytest.mark.parametrize("family", ["llama", "mixtral"])
+def test_an_outlier_changes_no_other_row(
+    family: str, backend: Backend, precision: str, batch: int, tmp_path: Path
+) -> None:
+    graph = _prepared(family, backend, precision, batch, tmp_path)
+    ids = np.array([prompt(ROWS, seed) for seed in range(batch)])
+    ids[ids == OUTLIER] += 1
+    before = _logits(graph, ids)
+    later = ids.copy()
+    later[0, ROWS // 2 :] = OUTLIER  # behind the rows that are looked at
+    after = _logits(graph, later)
+    assert np.isfinite(before).all()
+    np.testing.assert_array_equal(after[0, : ROWS // 2], before[0, : ROWS // 2])
+    np.testing.assert_array_equal(after[1:], before[1:])  # other sequences
+    assert not np.array_equal(after[0, ROWS // 2 :], before[0, ROWS // 2 :])

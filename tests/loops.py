@@ -1,0 +1,38 @@
+"""Builds of the loops that the tiny causal models do not run."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ptgc.compiler.build import BuildOptions, build
+from ptgc.compiler.stage import Stage
+from ptgc.exporters import export
+from ptgc.spec.plan import DecodePlan, levenshtein
+from tests.other_models import tiny_bert, tiny_ctc, tiny_levenshtein, tiny_marian
+
+LENGTH = 40
+LEVENSHTEIN = levenshtein(placeholder_token_id=3, bos_token_id=1, eos_token_id=2, pad_token_id=0, max_rounds=6)
+
+
+@cache
+def _loop_bundle(place: Path, name: str, plan: DecodePlan) -> Path:
+    makers = {
+        "bert": lambda: {"denoiser": tiny_bert()},
+        "ctc": lambda: tiny_ctc(2),
+        "levenshtein": tiny_levenshtein,
+        "marian": lambda: {"encoder": tiny_marian(), "target": tiny_marian()},
+    }
+    roles: Any = makers[name]()
+    return export(roles, plan, place / f"loop-{name}-{abs(hash(plan))}")
+
+
+@cache
+def loop_build(place: Path, name: str, plan: DecodePlan, batch: int, precision: str) -> Path:
+    """The folder of a build of `bert`, `ctc`, `levenshtein` or `marian`."""
+    bundle = _loop_bundle(place, name, plan)
+    options = BuildOptions(
+        precision=precision, batch_size=batch, max_length=LENGTH, stage=Stage.PREPARE, build_id=f"{precision}-{batch}"
+    )
+    return build(bundle, options).path
