@@ -55,7 +55,7 @@ def compute_all(self: Any, hidden_states: Tensor, top_k_index: Tensor, top_k_wei
     if self.has_post_expert_norm:
         out = self.post_expert_norm(out)
     # What was not chosen may overflow in half precision, and infinity times zero is no number.
-    out = torch.where(weights == 0, torch.zeros_like(out), out) * weights
+    out = out.masked_fill(weights == 0, 0.0) * weights
     return out.sum(dim=0).to(hidden_states.dtype)
 
 

@@ -10,7 +10,7 @@ import onnx_ir as ir
 import pytest
 
 from ptgc.compiler.lowering.pack_projections import PackProjectionsPass
-from ptgc.compiler.lowering.pad_single_row import PadSingleRowPass
+from ptgc.compiler.lowering.pad_single_row import PadSingleRowPass, PadSingleRowProductsPass
 from ptgc.compiler.lowering.skip_normalization import SkipNormalizationPass
 from ptgc.compiler.quantize import quantize_blocks
 from ptgc.graphs.linear import linears
@@ -94,7 +94,7 @@ def test_every_linear_layer_embedding_and_head_is_quantised(precision: str, tmp_
 
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("precision", ["int8", "int4"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, "mixtral", "gemma3"])
 def test_a_token_has_the_same_logits_in_a_round_of_any_width(
     family: str, precision: str, batch: int, tmp_path: Path
 ) -> None:
@@ -127,7 +127,8 @@ def test_blocks_hold_their_weights_within_half_a_step(bits: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "lowering", [NormalizeLinearPass, PackProjectionsPass, PadSingleRowPass, SkipNormalizationPass]
+    "lowering",
+    [NormalizeLinearPass, PackProjectionsPass, PadSingleRowPass, PadSingleRowProductsPass, SkipNormalizationPass],
 )
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_a_pass_run_twice_changes_nothing(lowering: type[ir.passes.InPlacePass], family: str) -> None:

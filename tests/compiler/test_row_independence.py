@@ -92,6 +92,8 @@ def test_an_outlier_changes_no_other_row(
     later[0, ROWS // 2 :] = OUTLIER  # behind the rows that are looked at
     after = _logits(graph, later)
     assert np.isfinite(before).all()
-    np.testing.assert_array_equal(after[0, : ROWS // 2], before[0, : ROWS // 2])
-    np.testing.assert_array_equal(after[1:], before[1:])  # other sequences
+    # To the bit; but a float product adds up in an order that depends on how many rows chose the same expert.
+    tolerance = 1e-5 if (family, precision) == ("mixtral", "float32") else 0.0
+    np.testing.assert_allclose(after[0, : ROWS // 2], before[0, : ROWS // 2], rtol=0, atol=tolerance)
+    np.testing.assert_allclose(after[1:], before[1:], rtol=0, atol=tolerance)  # other sequences
     assert not np.array_equal(after[0, ROWS // 2 :], before[0, ROWS // 2 :])

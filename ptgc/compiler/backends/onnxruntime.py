@@ -14,7 +14,7 @@ from ptgc.compiler.lowering.experts import LowerExpertsPass
 from ptgc.compiler.lowering.grouped_query_attention import LowerAttentionPass
 from ptgc.compiler.lowering.matmul_nbits import LowerQuantizedWeightsPass
 from ptgc.compiler.lowering.pack_projections import PackProjectionsPass
-from ptgc.compiler.lowering.pad_single_row import PadSingleRowPass
+from ptgc.compiler.lowering.pad_single_row import PadSingleRowPass, PadSingleRowProductsPass
 from ptgc.compiler.lowering.skip_normalization import SkipNormalizationPass
 from ptgc.compiler.quantize import FORMATS, QuantizeWeightsPass
 from ptgc.errors import BackendError
@@ -74,6 +74,8 @@ class OnnxRuntimeBackend(Backend):
         if rounds_activations:
             QuantizeWeightsPass(FORMATS[precision])(model)
             LowerQuantizedWeightsPass()(model)
+        if pad_single_row:
+            PadSingleRowProductsPass()(model)
         common.RemoveUnusedNodesPass()(model)
         common.NameFixPass()(model)  # a module may attend twice
         model.graph.opset_imports["com.microsoft"] = 1

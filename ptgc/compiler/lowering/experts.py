@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -14,7 +16,33 @@ from ptgc.graphs.piece import MODULE_KEY, Piece
 from ptgc.graphs.values import add_initializer, take_place
 
 _LAST_TWO = (0, 2, 1)
-_SMALLEST = 1e-30  # of the sum of a row's weights
+
+
+@dataclass(frozen=True)
+class _Stack:
+    """A constant matrix for each expert."""
+
+    value: ir.Value  # [experts, in, out], or [experts, out, in] where `transposed`
+    transposed: bool
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """`(experts, out, in)`."""
+        assert self.value.const_value is not None
+        experts, one, other = self.value.const_value.shape.numpy()
+        return (experts, one, other) if self.transposed else (experts, other, one)
+
+    def array(self) -> np.ndarray:
+        """float32 `[experts, out, in]`."""
+        assert self.value.const_value is not None
+        array = self.value.const_value.numpy().astype(np.float32, copy=False)
+        return np.ascontiguousarray(array if self.transposed else array.swapaxes(1, 2))
+
+    def interleaved(self) -> np.ndarray:
+        """The same of gates and what they gate: their rows in turns."""
+        array = self.array()
+        experts, outputs, inputs = array.shape
+        return np.ascontiguousarray(array.reshape(experts, 2, outputs // 2, inputs).swapaxes(1, 2).reshape(array.shape))
 
 
 @dataclass(frozen=True)
@@ -22,18 +50,20 @@ class _Experts:
     """A mixture of gated experts as `ptgc.exporters.experts` writes it."""
 
     rows: ir.Value  # [1, rows, hidden]
-    gate_up: ir.Value  # constant [experts, 2 * inner, hidden]: all gates, then all that they gate
-    down: ir.Value  # constant [experts, hidden, inner]
-    weights: ir.Value  # [rows, experts], 0 for what was not chosen
-    num_chosen: int  # experts of a row
+    gate_up: _Stack  # hidden -> 2 * inner: all gates, then all that they gate
+    down: _Stack  # inner -> hidden
+    chosen: ir.Value  # int64 [rows, k], experts of each row
+    weights: ir.Value  # [rows, k], theirs
+    num_chosen: int  # k
     last: ir.Node  # gives [rows, hidden]
 
 
 class LowerExpertsPass(ir.passes.InPlacePass):
     """Gated experts with SiLU become MoE, and where weights are quantised QMoE: each reads the chosen experts only.
 
-    The operators choose for themselves by a softmax of what they are given, so that they are given the logarithm of
-    the weights that the model chose, and what they return is multiplied by the sum of these.
+    The operators add up a row's experts in an order that depends on what other rows chose. They are therefore given
+    every row once for each of its experts, with one expert to choose, and the sum follows in the order of the
+    model's choice: so that no row's last bits depend on its neighbours.
 
     Args:
         weight_format: How weights are quantised; None leaves them as they are.
@@ -54,11 +84,14 @@ class LowerExpertsPass(ir.passes.InPlacePass):
     def _lower(self, graph: ir.Graph, experts: _Experts) -> None:
         piece = Piece(experts.last.metadata_props.get(MODULE_KEY, ""))
         op, constant = piece.op, piece.constant
-        total = op("Max", op("ReduceSum", experts.weights, constant([1])), constant(np.float32(_SMALLEST)))
-        logits = op("Log", op("Div", experts.weights, total))
-        rows = op("Squeeze", experts.rows, constant([0]))
-        attributes: dict[str, int | float | str] = {
-            "k": experts.num_chosen,
+        count, hidden = experts.num_chosen, experts.down.shape[1]
+        rows = op("Reshape", op("Squeeze", experts.rows, constant([0])), constant([-1, 1, hidden]))
+        rows = op("Reshape", op("Expand", rows, constant([1, count, 1])), constant([-1, hidden]))
+        depth = constant([experts.gate_up.shape[0]])
+        flat = op("Reshape", experts.chosen, constant([-1]))
+        router = op("OneHot", flat, depth, constant(np.array([0, 1], np.float32)), axis=-1)
+        attributes: dict[str, Any] = {
+            "k": 1,
             "activation_type": "swiglu",
             "swiglu_fusion": 1,
             "activation_alpha": 1.0,
@@ -67,33 +100,35 @@ class LowerExpertsPass(ir.passes.InPlacePass):
         }
         block_size = self._block_size(experts)
         if block_size is None or self._format is None:
-            gate_up = add_initializer(graph, f"{experts.gate_up.name}.interleaved", _interleaved(experts.gate_up))
-            out = op("MoE", rows, logits, gate_up, None, experts.down, domain="com.microsoft", **attributes)
-        else:
-            fc1 = _quantized(graph, f"{experts.gate_up.name}", _interleaved(experts.gate_up), self._format, block_size)
-            fc2 = _quantized(graph, f"{experts.down.name}", _array(experts.down), self._format, block_size)
-            out = op(
-                "QMoE",
-                rows,
-                logits,
-                *fc1,
-                None,
-                *fc2,
-                domain="com.microsoft",
-                expert_weight_bits=self._format.bits,
-                block_size=block_size,
-                **attributes,
+            up = _float_stack(
+                graph, f"{experts.gate_up.value.name}.experts", experts.gate_up, experts.gate_up.interleaved
             )
-        out = op("Mul", out, total)
+            down = _float_stack(graph, f"{experts.down.value.name}.experts", experts.down, experts.down.array)
+            out = op("MoE", rows, router, up, None, down, domain="com.microsoft", **attributes)
+        else:
+            integers = [
+                _quantized(graph, f"{stack.value.name}.experts", array, self._format, block_size)
+                for stack, array in (
+                    (experts.gate_up, experts.gate_up.interleaved()),
+                    (experts.down, experts.down.array()),
+                )
+            ]
+            attributes |= {"expert_weight_bits": self._format.bits, "block_size": block_size, "accuracy_level": 4}
+            out = op("QMoE", rows, router, *integers[0], None, *integers[1], domain="com.microsoft", **attributes)
+        out = op("Reshape", out, constant([-1, count, hidden]))
+        out = op("Mul", out, op("Unsqueeze", experts.weights, constant([-1])))
+        # ReduceSum adds up a single row in another order than several.
+        parts = piece.op_outputs("Split", out, constant([1] * count), outputs=count, axis=1)
+        out = op("Squeeze", op("Sum", *parts), constant([1]))
         piece.insert_before(experts.last)
         take_place(out, experts.last.outputs[0])
-        graph.remove(experts.last)
+        graph.remove(experts.last, safe=True)
 
     def _block_size(self, experts: _Experts) -> int | None:
         """A block that divides both matrices' inputs; None where experts stay as they are."""
         if self._format is None:
             return None
-        inputs = [int(matrix.const_value.shape[2]) for matrix in (experts.gate_up, experts.down) if matrix.const_value]
+        inputs = (experts.gate_up.shape[2], experts.down.shape[2])
         sizes = (size for size in self._format.block_sizes if all(columns % size == 0 for columns in inputs))
         return next(sizes, None)
 
@@ -114,29 +149,34 @@ def _experts_at(node: ir.Node) -> _Experts | None:
     kept = only_user(product.outputs[0], "Where") if product is not None else None
     weighted = only_user(kept.outputs[0], "Mul") if kept is not None else None
     last = only_user(weighted.outputs[0], "ReduceSum") if weighted is not None else None
-    if kept is None or weighted is None or last is None or down is None or last.attributes.get_int("keepdims", 1):
+    if kept is None or weighted is None or last is None or down is None or last.attributes.get_int("keepdims", 1) != 0:
         return None
     other = next((value for value in weighted.inputs if value is not kept.outputs[0]), None)
-    weights = _before(_before(other, "Unsqueeze"), "Transpose")
-    scatter = weights.producer() if weights is not None else None
+    table = _before(_before(other, "Unsqueeze"), "Transpose")
+    scatter = table.producer() if table is not None else None
     rows = node.inputs[0]
-    if weights is None or rows is None or scatter is None or scatter.op_type != "ScatterElements":
+    if rows is None or scatter is None or scatter.op_type != "ScatterElements":
         return None
-    index = scatter.inputs[1]
-    chosen = index.shape[1] if index is not None and index.shape is not None else None
-    return _Experts(rows, gate_up, down, weights, chosen, last) if isinstance(chosen, int) else None
+    _, chosen, weights = scatter.inputs
+    count = chosen.shape[1] if chosen is not None and chosen.shape is not None else None
+    if chosen is None or weights is None or not isinstance(count, int):
+        return None
+    return _Experts(rows, gate_up, down, chosen, weights, count, last)
 
 
-def _stack(product: ir.Node) -> ir.Value | None:
-    """The constant `[experts, out, in]` that a product is with."""
-    if product.op_type != "MatMul":
-        return None
-    matrices = _before(product.inputs[1], "Transpose")
-    if matrices is None or matrices.const_value is None or len(matrices.const_value.shape) != 3:
-        return None
-    transpose = product.inputs[1].producer() if product.inputs[1] is not None else None
-    assert transpose is not None
-    return matrices if tuple(transpose.attributes.get_ints("perm", ())) == _LAST_TWO else None
+def _stack(product: ir.Node) -> _Stack | None:
+    """The constants that a product is with."""
+    matrices = product.inputs[1] if product.op_type == "MatMul" else None
+    producer = matrices.producer() if matrices is not None else None
+    if producer is None:
+        return _Stack(matrices, transposed=False) if _is_stack(matrices) and matrices is not None else None
+    source = producer.inputs[0]
+    turned = producer.op_type == "Transpose" and tuple(producer.attributes.get_ints("perm", ())) == _LAST_TWO
+    return _Stack(source, transposed=True) if turned and _is_stack(source) and source is not None else None
+
+
+def _is_stack(value: ir.Value | None) -> bool:
+    return value is not None and value.const_value is not None and len(value.const_value.shape) == 3
 
 
 def _before(value: ir.Value | None, op_type: str) -> ir.Value | None:
@@ -155,16 +195,13 @@ def _silu(gate: ir.Value) -> ir.Value | None:
     return product.outputs[0]
 
 
-def _array(matrices: ir.Value) -> np.ndarray:
-    assert matrices.const_value is not None
-    return matrices.const_value.numpy().astype(np.float32, copy=False)
-
-
-def _interleaved(gate_up: ir.Value) -> np.ndarray:
-    """Rows of gates and of what they gate in turns."""
-    array = _array(gate_up)
-    experts, outputs, inputs = array.shape
-    return np.ascontiguousarray(array.reshape(experts, 2, outputs // 2, inputs).swapaxes(1, 2).reshape(array.shape))
+def _float_stack(graph: ir.Graph, name: str, stack: _Stack, build: Callable[[], np.ndarray]) -> ir.Value:
+    """A constant `[experts, out, in]` that exists only while it is written."""
+    shape = ir.Shape(stack.shape)
+    tensor = ir.LazyTensor(lambda: ir.tensor(build(), name=name), ir.DataType.FLOAT, shape, name=name)
+    value = ir.val(name, ir.DataType.FLOAT, shape, const_value=tensor)
+    graph.register_initializer(value)
+    return value
 
 
 def _quantized(
@@ -172,7 +209,7 @@ def _quantized(
 ) -> tuple[ir.Value, ir.Value]:
     """Integers around 8 or 128, packed, and scales by block."""
     found = [quantize_blocks(np.ascontiguousarray(one.T), weight_format.bits, block_size) for one in matrices]
-    integers = np.stack([one for one, _ in found]).view(np.uint8)
+    integers: np.ndarray = np.stack([one for one, _ in found]).view(np.uint8)
     if weight_format.bits == 4:
         low, high = integers[..., 0::2] & 15 ^ 8, integers[..., 1::2] & 15 ^ 8
         integers = low | high << 4
@@ -180,6 +217,6 @@ def _quantized(
         integers = integers ^ np.uint8(0x80)
     scales = np.stack([one for _, one in found])
     return (
-        add_initializer(graph, f"{name}.experts", integers),
-        add_initializer(graph, f"{name}.experts.scales", scales),
+        add_initializer(graph, name, integers),
+        add_initializer(graph, f"{name}.scales", scales),
     )

@@ -1,11 +1,11 @@
-"""PadSingleRowPass: the standard attention of one row, computed as it is among several."""
+"""One row computed as it is among several: in the standard attention, and in products of floats."""
 
 from __future__ import annotations
 
 import onnx_ir as ir
 
 from ptgc.graphs.piece import MODULE_KEY, Piece
-from ptgc.graphs.values import copy_type
+from ptgc.graphs.values import take_place
 from ptgc.spec import ports
 
 
@@ -49,13 +49,59 @@ def _pad(attention: ir.Node, rows: ir.Value, padding: ir.Value, masks: dict[ir.V
     attention.replace_input_with(0, piece.op("Pad", query, padding))
     attention.replace_input_with(3, masks[mask])
     piece.insert_before(attention)
-    out = attention.outputs[0]
-    users = [(use.node, use.idx) for use in out.uses()]
-    after = Piece(piece.name)
-    kept = after.op("Slice", out, after.constant([0]), rows, after.constant([2]))
-    copy_type(kept, out)
+    _keep_rows(attention, rows, 2)
+
+
+def _keep_rows(node: ir.Node, count: ir.Value, axis: int) -> None:
+    """Behind a node, drop the rows that were added."""
+    out = node.outputs[0]
+    piece = Piece(node.metadata_props.get(MODULE_KEY, ""))
+    kept = piece.op("Slice", out, piece.constant([0]), count, piece.constant([axis]))
+    take_place(kept, out)
+    slicing = kept.producer()
+    assert slicing is not None and node.graph is not None
+    slicing.replace_input_with(0, out)
     out.shape = None
-    for node, index in users:
-        node.replace_input_with(index, kept)
-    assert attention.graph is not None
-    attention.graph.insert_after(attention, after.nodes)
+    node.graph.insert_after(node, piece.nodes)
+
+
+class PadSingleRowProductsPass(ir.passes.InPlacePass):
+    """Products of rows with constant matrices that are no integers: a single row is multiplied as one of two.
+
+    Routers of experts, and matrices that no block size divides. The kernels differ as those of attention do.
+    """
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Runs on the main graph."""
+        nodes = [node for node in model.graph if _multiplies_rows(node)]
+        for node in nodes:
+            _pad_product(node)
+        return ir.passes.PassResult(model, bool(nodes))
+
+
+def _multiplies_rows(node: ir.Node) -> bool:
+    """Whether a node multiplies rows with a constant, and they are not padded yet."""
+    if node.op_type not in ("MatMul", "Gemm") or node.domain or node.attributes.get_int("transA", 0) == 1:
+        return False
+    rows, matrix = node.inputs[:2]
+    producer = matrix.producer() if matrix is not None else None
+    if producer is not None and producer.op_type == "Transpose":
+        matrix = producer.inputs[0]
+    if rows is None or rows.shape is None or len(rows.shape) < 2 or matrix is None or matrix.const_value is None:
+        return False
+    padded = rows.producer()
+    return len(matrix.const_value.shape) >= 2 and (padded is None or padded.op_type != "Pad")
+
+
+def _pad_product(node: ir.Node) -> None:
+    rows = node.inputs[0]
+    assert rows is not None and rows.shape is not None and node.graph is not None
+    rank = len(rows.shape)
+    piece = Piece(node.metadata_props.get(MODULE_KEY, ""))
+    op, constant = piece.op, piece.constant
+    count = op("Shape", rows, start=rank - 2, end=rank - 1)
+    missing = op("Sub", op("Max", count, constant([2])), count)
+    padding = op("Concat", constant([0] * (2 * rank - 2)), missing, constant([0]), axis=0)
+    node.replace_input_with(0, op("Pad", rows, padding))
+    piece.insert_before(node)
+    _keep_rows(node, count, rank - 2)
