@@ -12,8 +12,9 @@ from ptgc.spec.bundle import Build
 from ptgc.spec.shapes import ShapePlan
 
 _PAST = 256  # tokens in the cache while measuring, where the build holds as many
-_SECONDS = 3.0  # to spend on all widths together, after one warm-up each
+_SECONDS = 4.0  # to spend on all verifying widths together, after one warm-up each
 _MAX_REPEATS = 9
+_PREFILL_REPEATS = 2  # of wider rounds, from which nothing is chosen
 
 
 def measure_costs(build: Build, num_threads: int | None, progress: Callable[[str], None]) -> CostCurve:
@@ -41,8 +42,10 @@ def _measure_role(role: str, core: Generator, shapes: ShapePlan, past: int) -> d
     for width in shapes.widths:
         core.measure(width, logits[width], past, 1, role)
         samples[width] = list(core.measure(width, logits[width], past, 1, role))
-    once = sum(samples[width][0] for width in shapes.widths)
-    for _ in range(min(_MAX_REPEATS, max(2, int(_SECONDS / once))) - 1):
+    once = sum(samples[width][0] for width in shapes.widths if width <= shapes.verify_width)
+    repeats = min(_MAX_REPEATS, max(3, int(_SECONDS / once)))
+    for repeat in range(1, repeats):
         for width in shapes.widths:
-            samples[width] += core.measure(width, logits[width], past, 1, role)
+            if width <= shapes.verify_width or repeat < _PREFILL_REPEATS:
+                samples[width] += core.measure(width, logits[width], past, 1, role)
     return {width: RoundCost(median(times), min(times), max(times), len(times)) for width, times in samples.items()}
