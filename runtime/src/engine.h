@@ -48,6 +48,7 @@ class Engine {
 // How an engine is loaded.
 struct EngineOptions {
   int num_threads = 0;                         // Threads of one engine; 0 leaves it to the library.
+  bool takes_turns = false;                    // Other engines run on the same processors by turns.
   std::map<std::string, std::string> entries;  // The library's own settings, by its own names.
 };
 

@@ -32,8 +32,10 @@ std::unique_ptr<Generator> Generator::Open(const std::filesystem::path& build_di
   const std::unique_ptr<Backend> backend =
       MakeBackend(bundle.backend, options.load.library, options.load.ort_api_base);
   Engines engines;
+  const bool takes_turns = bundle.roles.size() > 1;
   for (const auto& [name, role] : bundle.roles) {
-    engines[name] = backend->Load(role.graph, {options.load.num_threads, role.engine_options});
+    engines[name] =
+        backend->Load(role.graph, {options.load.num_threads, takes_turns, role.engine_options});
   }
   auto generator = std::make_unique<Generator>(std::move(bundle), std::move(engines), options);
   generator->library_version_ = backend->Version();
