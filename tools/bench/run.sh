@@ -26,13 +26,16 @@ copies)
 pair)
   model=$(fetch tinyllama-1.1b-chat) drafter=$(fetch stories15m)
   export_bundle "$folder/pair" "$model" --strategy draft-model --drafter "$drafter"
-  for precision in $precisions; do
-    peers=transformers,onnxruntime-genai
-    [ $precision = float32 ] && peers=onnxruntime-genai # five copies of 4.4 GB would not fit into 24 GB
-    ptgc build "$folder/pair" --precision $precision --num-threads $threads --replace
-    ptgc bench "$folder/pair" --build onnxruntime-cpu-$precision --prompts story --against $peers --model "$model" \
-      --drafter "$drafter" --num-threads $threads --repeats 1 --report "$folder/pair-$precision.json"
-  done
+  build_all "$folder/pair"
+  bench_pair() { # NAME BUILDS PROMPTS PEER MORE...
+    ptgc bench "$folder/pair" --build "$2" --prompts "$3" --against "$4" --model "$model" --drafter "$drafter" \
+      --max-new-tokens 64 --num-threads $threads --repeats 1 --report "$folder/pair-$1.json" "${@:5}"
+  }
+  integers=onnxruntime-cpu-int8,onnxruntime-cpu-int4
+  bench_pair integers $integers story onnxruntime-genai
+  bench_pair kinds $integers chat,code,copy-heavy onnxruntime-genai --num-prompts 3
+  bench_pair float32 onnxruntime-cpu-float32 story onnxruntime-genai --num-prompts 5 # 4.4 GB a copy
+  bench_pair transformers onnxruntime-cpu-int8 story transformers --num-prompts 3
   ;;
 small)
   model=$(fetch smollm2-135m-instruct)
