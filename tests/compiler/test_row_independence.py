@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -66,7 +67,7 @@ def _logits(graph: Path, ids: np.ndarray) -> np.ndarray:
     }
     feeds = {}
     for value in session.get_inputs():
-        shape = [batch if size == "batch" else SIZES.get(size, size) for size in value.shape]
+        shape: list[Any] = [batch if size == "batch" else SIZES.get(size, size) for size in value.shape]
         dtype = NUMPY_TYPES["float16" if "float16" in value.type else "float32"]
         feeds[value.name] = given[value.name] if value.name in given else np.zeros(shape, dtype)
     (found,) = session.run(["logits"], feeds)
