@@ -7,36 +7,32 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from ptgc.errors import BuildError
 from ptgc.spec import ports
 
 
-def table_over_positions(graph: ir.Graph, values: Sequence[ir.Value], positions: int) -> list[np.ndarray]:
+def table_over_positions(graph: ir.Graph, values: Sequence[ir.Value], positions: int) -> list[np.ndarray] | None:
     """The rows of `values` at positions 0 to `positions` - 1.
 
     Args:
         graph: Where the values are computed.
-        values: `[batch, num_tokens, n]`, functions of `position_ids` and nothing else.
+        values: `[batch, num_tokens, n]`.
         positions: How many rows to tabulate.
 
     Returns:
-        One array `[positions, n]` for each value.
+        One array `[positions, n]` for each value; None where they are functions of more than `position_ids`.
     """
     import onnxruntime  # the standard graph's own meaning decides, whatever formula made it
 
     source = next(value for value in graph.inputs if value.name == ports.POSITION_IDS.name)
-    part = ir.convenience.extract(graph, [source], list(values))
+    try:
+        part = ir.convenience.extract(graph, [source], list(values))
+    except ValueError:  # another input is needed
+        return None
     model = ir.Model(part, ir_version=ports.IR_VERSION)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    try:
-        session = onnxruntime.InferenceSession(
-            ir.to_proto(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-        found = session.run(None, {source.name: np.arange(positions, dtype=np.int64)[None]})
-    except Exception as error:  # onnxruntime's errors share no base class
-        raise BuildError(
-            "The rotary embedding of this model depends on more than the position; it has no table.",
-            "Build with --batch-size 2 or more, which keeps the standard attention.",
-        ) from error
+    session = onnxruntime.InferenceSession(
+        ir.to_proto(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    found = session.run(None, {source.name: np.arange(positions, dtype=np.int64)[None]})
     return [np.asarray(array)[0] for array in found]

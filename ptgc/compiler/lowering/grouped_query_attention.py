@@ -150,12 +150,15 @@ class LowerAttentionPass(ir.passes.InPlacePass):
             return None, query, key
         if (turned.attributes.get_int("rotary_embedding_dim", 0) or query_in.shape[3]) % 16:
             return None, query, key  # the operator rotates multiples of 16 only, of the whole head or of its first part
-        return self._table(graph, cos, sin), query_in, key_in
+        table = self._table(graph, cos, sin)
+        return (table, query_in, key_in) if table is not None else (None, query, key)
 
-    def _table(self, graph: ir.Graph, cos: ir.Value, sin: ir.Value) -> _Rotary:
+    def _table(self, graph: ir.Graph, cos: ir.Value, sin: ir.Value) -> _Rotary | None:
         key = (id(cos), id(sin))
         if key not in self._tables:
             arrays = table_over_positions(graph, (cos, sin), self._positions)
+            if arrays is None:
+                return None
             names = (f"rotary.{len(self._tables)}.cos", f"rotary.{len(self._tables)}.sin")
             values = [add_initializer(graph, name, array) for name, array in zip(names, arrays, strict=True)]
             self._tables[key] = _Rotary(*values)
