@@ -35,6 +35,11 @@ class WeightFormat:
         """Whether a scale serves a whole output channel."""
         return not self.block_sizes
 
+    @property
+    def dtype(self) -> Any:
+        """Numpy's type of the integers."""
+        return ml_dtypes.int4 if self.bits == 4 else np.int8
+
     def block_size(self, in_features: int) -> int | None:
         """The block for a matrix of that many rows, or None where none divides it."""
         if self.per_channel:
@@ -115,9 +120,8 @@ class QuantizeWeightsPass(ir.passes.InPlacePass):
             integers, scales = quantize_channels(matrix, self._format.bits)
         else:
             integers, scales = quantize_blocks(matrix, self._format.bits, block_size)
-        dtype = ml_dtypes.int4 if self._format.bits == 4 else np.int8
         values = []
-        for suffix, array in (("quantized", integers.astype(dtype)), ("scales", scales)):
+        for suffix, array in (("quantized", integers.astype(self._format.dtype)), ("scales", scales)):
             name = f"{weight.name}.{suffix}"
             values.append(add_initializer(graph, name, array))
         piece = Piece(path)

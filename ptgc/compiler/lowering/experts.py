@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import gcd
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
+from ptgc.compiler.lowering.matmul_nbits import with_offset
 from ptgc.compiler.quantize import WeightFormat, quantize_blocks
 from ptgc.graphs.linear import only_user
 from ptgc.graphs.piece import MODULE_KEY, Piece
@@ -98,7 +100,8 @@ class LowerExpertsPass(ir.passes.InPlacePass):
             "activation_beta": 0.0,
             "normalize_routing_weights": 1,
         }
-        block_size = self._block_size(experts)
+        inputs = gcd(experts.gate_up.shape[2], experts.down.shape[2])  # one block size serves both
+        block_size = self._format.block_size(inputs) if self._format is not None else None
         if block_size is None or self._format is None:
             up = _float_stack(
                 graph, f"{experts.gate_up.value.name}.experts", experts.gate_up, experts.gate_up.interleaved
@@ -123,14 +126,6 @@ class LowerExpertsPass(ir.passes.InPlacePass):
         piece.insert_before(experts.last)
         take_place(out, experts.last.outputs[0])
         graph.remove(experts.last, safe=True)
-
-    def _block_size(self, experts: _Experts) -> int | None:
-        """A block that divides both matrices' inputs; None where experts stay as they are."""
-        if self._format is None:
-            return None
-        inputs = (experts.gate_up.shape[2], experts.down.shape[2])
-        sizes = (size for size in self._format.block_sizes if all(columns % size == 0 for columns in inputs))
-        return next(sizes, None)
 
 
 def _experts_at(node: ir.Node) -> _Experts | None:
@@ -209,14 +204,10 @@ def _quantized(
 ) -> tuple[ir.Value, ir.Value]:
     """Integers around 8 or 128, packed, and scales by block."""
     found = [quantize_blocks(np.ascontiguousarray(one.T), weight_format.bits, block_size) for one in matrices]
-    integers: np.ndarray = np.stack([one for one, _ in found]).view(np.uint8)
-    if weight_format.bits == 4:
-        low, high = integers[..., 0::2] & 15 ^ 8, integers[..., 1::2] & 15 ^ 8
-        integers = low | high << 4
-    else:
-        integers = integers ^ np.uint8(0x80)
+    integers = np.stack([one for one, _ in found]).astype(weight_format.dtype)
+    packed = with_offset(ir.tensor(integers), weight_format.bits).reshape(*integers.shape[:2], -1)
     scales = np.stack([one for _, one in found])
     return (
-        add_initializer(graph, name, integers),
+        add_initializer(graph, name, packed),
         add_initializer(graph, f"{name}.scales", scales),
     )

@@ -35,7 +35,7 @@ def _lower(graph: ir.Graph, dequantize: ir.Node) -> None:
     block_size = dequantize.attributes.get_int("block_size", 0)
     rows, columns = quantized.const_value.shape.numpy()
     bits = _BITS[quantized.const_value.dtype]
-    offset = _with_offset(quantized.const_value, bits)
+    offset = with_offset(quantized.const_value, bits)
     for use in list(dequantize.outputs[0].uses()):
         if use.node.op_type == "Gather":
             _lower_gather(graph, use.node, offset.reshape(rows, -1), scales, bits, block_size)
@@ -47,7 +47,7 @@ def _lower(graph: ir.Graph, dequantize: ir.Node) -> None:
     graph.remove(dequantize, safe=True)
 
 
-def _with_offset(tensor: ir.TensorProtocol, bits: int) -> np.ndarray:
+def with_offset(tensor: ir.TensorProtocol, bits: int) -> np.ndarray:
     """The bytes as unsigned numbers around 8 or 128: two's complement with its sign bit turned."""
     raw = np.frombuffer(tensor.tobytes(), dtype=np.uint8)
     turned: np.ndarray = np.bitwise_xor(raw, np.uint8(0x88 if bits == 4 else 0x80))
