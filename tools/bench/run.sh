@@ -35,6 +35,7 @@ pair)
   bench_pair integers $integers story onnxruntime-genai
   bench_pair kinds $integers chat,code onnxruntime-genai --num-prompts 3 # its drafter ends at 256 tokens
   bench_pair float32 onnxruntime-cpu-float32 story onnxruntime-genai --num-prompts 5 # 4.4 GB a copy
+  bench_pair float32-alone onnxruntime-cpu-float32 story autoregressive
   bench_pair transformers onnxruntime-cpu-int8 story transformers --num-prompts 3
   ;;
 small)
