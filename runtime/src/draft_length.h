@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
 #include <span>
 #include <utility>
 
@@ -44,9 +45,11 @@ class AcceptanceEstimate {
 
 // What one sequence's drafter offers this round.
 struct DraftOffer {
-  int tokens = 0;      // Draft tokens offered.
-  double rate = 0;     // Probability that each is accepted, given that those before it were.
-  int chunk = 1;       // Text tokens that the row feeds before them.
+  int tokens = 0;   // Draft tokens offered.
+  double rate = 0;  // Probability that each is accepted, given that those before it were.
+  int chunk = 1;    // Text tokens that the row feeds before them.
+  // Seconds that its drafts may cost where none is accepted.
+  double budget = std::numeric_limits<double>::infinity();
   double reached = 1;  // Scratch: the probability that all so far are accepted.
 };
 
@@ -55,13 +58,22 @@ class DraftLength {
  public:
   DraftLength(DraftLengthMode mode, CostCurve costs) : mode_(mode), costs_(std::move(costs)) {}
 
-  // The most draft tokens that any sequence should have verified this round, 0 for none.
-  // `drafter_cost` gives the seconds that drafting a number of tokens takes, 0 for free.
+  // The most draft tokens that any sequence should have verified this round, 0 for none; takes
+  // back from each offer what is beyond its budget. `drafter_cost` gives the seconds that drafting
+  // a number of tokens takes, 0 for free.
   //
   // With acceptance rate a, n drafts yield 1 + a + ... + a^n tokens (Leviathan et al., arXiv
   // 2211.17192, section 3.1); the number with the most expected tokens per second wins.
   template <typename DrafterCost>
   int Choose(std::span<DraftOffer> offers, DrafterCost drafter_cost) const {
+    if (mode_ == DraftLengthMode::kMeasured) {
+      for (DraftOffer& offer : offers) {
+        const auto cost = [&](int drafts) {
+          return Extra(offers, offer.chunk + drafts) + drafter_cost(drafts);
+        };
+        while (offer.tokens > 0 && cost(offer.tokens) > offer.budget) --offer.tokens;
+      }
+    }
     int most = 0;
     for (const DraftOffer& offer : offers) most = std::max(most, offer.tokens);
     if (mode_ == DraftLengthMode::kFixed) return most;
@@ -79,6 +91,14 @@ class DraftLength {
     }
     return best;
   }
+
+  // Seconds that a round of so many rows costs more than one in which nobody drafts.
+  double Extra(std::span<const DraftOffer> offers, int rows) const {
+    const int without = Rows(offers, 0);
+    return costs_.AtLeast(std::max(rows, without)) - costs_.AtLeast(without);
+  }
+  // Seconds of a plain round.
+  double plain_cost() const { return costs_.At(0); }
 
  private:
   // The tokens that the next draft of every row adds, as far as may be expected.

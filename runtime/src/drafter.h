@@ -41,6 +41,9 @@ class Drafter {
   virtual void Accept(int row, int accepted) = 0;
   // Expected seconds of drafting `count` tokens; 0 where it costs nothing.
   virtual double Cost(int count) const = 0;
+  // What the last Draft should have taken by the same costs, with what it had to read first; the
+  // first reading of a text is prefill and does not count.
+  virtual double spent() const { return 0; }
   // The probabilities that the last `count` drafts of a row were drawn from, [count, vocab_size];
   // none where the drafter is certain of them.
   virtual std::span<const float> Probabilities(int /*row*/, int /*count*/) const { return {}; }

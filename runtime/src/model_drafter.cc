@@ -61,6 +61,7 @@ int ModelDrafter::Offer(const DraftRow& row) {
 
 void ModelDrafter::Draft(std::span<const DraftRow> rows) {
   engine_seconds_ = 0;
+  spent_ = 0;
   bool any = false;
   for (const DraftRow& row : rows) {
     held_[Size(row.row)].drafted = 0;
@@ -112,16 +113,20 @@ void ModelDrafter::AddDrafts(std::span<const DraftRow> rows) {
   }
   for (int draft = 0; draft < most; ++draft) {
     std::size_t widest = 0;
+    bool begins = false;
     for (RowInput& input : inputs_) input.tokens = {};
     for (const DraftRow& row : rows) {
       if (!Wants(row, draft)) continue;
+      begins = begins || held_[Size(row.row)].length == 0;
       RowInput& input = inputs_[Size(row.row)];
       input.tokens = draft == 0 ? row.text.subspan(Size(held_[Size(row.row)].length))
                                 : row.proposal->tokens().last(1);
       widest = std::max(widest, input.tokens.size());
     }
     if (widest == 0) return;  // The last drafts were ids that the target lacks.
-    Forward(shapes_.WidthFor(static_cast<int>(widest)), sampled);
+    const int width = shapes_.WidthFor(static_cast<int>(widest));
+    Forward(width, sampled);
+    spent_ += begins ? costs_.At(0) : costs_.AtLeast(width);
     for (const DraftRow& row : rows) {
       if (!Wants(row, draft)) continue;
       Held& held = held_[Size(row.row)];

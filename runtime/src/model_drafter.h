@@ -34,6 +34,7 @@ class ModelDrafter : public Drafter {
   void Draft(std::span<const DraftRow> rows) override;
   void Accept(int row, int accepted) override;
   double Cost(int count) const override;
+  double spent() const override { return spent_; }
   double engine_seconds() const override { return engine_seconds_; }
   std::span<const float> Probabilities(int row, int count) const override;
   CausalModel* model() override { return model_.get(); }
@@ -65,6 +66,7 @@ class ModelDrafter : public Drafter {
   std::vector<RowInput> inputs_;        // [batch]
   Buffer probabilities_;                // [batch, max_drafts, vocab_size], rule speculative.
   double engine_seconds_ = 0;           // Inside the engine, last Draft.
+  double spent_ = 0;                    // By the cost curve, last Draft.
 };
 
 }  // namespace ptgc

@@ -29,6 +29,7 @@ class ReencodedDrafter : public Drafter {
   void Draft(std::span<const DraftRow> rows) override;
   void Accept(int row, int accepted) override;
   double Cost(int count) const override { return drafter_->Cost(count); }
+  double spent() const override { return drafter_->spent(); }
   double engine_seconds() const override { return drafter_->engine_seconds(); }
   CausalModel* model() override { return drafter_->model(); }
 

@@ -31,9 +31,10 @@ SpeculativeLoop::SpeculativeLoop(SpeculativeParts parts, std::span<Session* cons
       inputs_(sessions.size()) {
   const DrafterPlan& drafter = parts_.plan.drafter;
   for (Session* session : sessions) {
-    rows_.push_back(
-        {session, Proposal(parts_.plan.tree), Acceptance(parts_.plan.tree.num_nodes() - 1),
-         AcceptanceEstimate(drafter.min_ngram_size, drafter.max_ngram_size), RowSampling()});
+    rows_.push_back({session, Proposal(parts_.plan.tree),
+                     Acceptance(parts_.plan.tree.num_nodes() - 1),
+                     AcceptanceEstimate(drafter.min_ngram_size, drafter.max_ngram_size),
+                     RowSampling(), DraftAccount()});
   }
   offers_.reserve(sessions.size());
   draft_rows_.reserve(sessions.size());
@@ -53,6 +54,7 @@ RoundReport SpeculativeLoop::Round(std::span<Turn> turns) {
   const int width = Verify(turns);
   Accept(turns);
   Commit(turns);
+  Settle(turns);
   double engine_seconds = parts_.target->engine_seconds();
   if (draft_seconds > 0) engine_seconds += parts_.drafter->engine_seconds();
   return {width, engine_seconds, draft_seconds, SecondsSince(start)};
@@ -74,7 +76,7 @@ double SpeculativeLoop::Draft(std::span<Turn> turns) {
   const int most =
       parts_.draft_length.Choose(offers_, [&](int drafts) { return parts_.drafter->Cost(drafts); });
   for (std::size_t i = 0; i < turns.size(); ++i) {
-    draft_rows_[i].limit = std::min(turns[i].offered, most);
+    draft_rows_[i].limit = std::min(offers_[i].tokens, most);
   }
   parts_.drafter->Draft(draft_rows_);
   for (Turn& turn : turns) turn.drafted = RowOf(*turn.session).proposal.tokens();
@@ -143,6 +145,21 @@ void SpeculativeLoop::Commit(std::span<Turn> turns) {
   }
 }
 
+// Enters what the round's drafts cost each row, by the cost curve: what they widened the round by
+// and what drafting took, against a plain round for each that was accepted.
+void SpeculativeLoop::Settle(std::span<const Turn> turns) {
+  for (std::size_t i = 0; i < turns.size(); ++i) {
+    const Turn& turn = turns[i];
+    double cost = 0;
+    if (!turn.drafted.empty()) {
+      const int rows = turn.chunk + static_cast<int>(turn.drafted.size());
+      cost = parts_.draft_length.Extra(offers_, rows) + parts_.drafter->spent();
+    }
+    const double saved = turn.accepted * parts_.draft_length.plain_cost();
+    RowOf(*turn.session).account.Add(cost, saved, static_cast<int>(turn.emitted.size()));
+  }
+}
+
 void SpeculativeLoop::Encode(std::span<Turn> turns) {
   sources_.clear();
   for (const Turn& turn : turns) {
@@ -176,7 +193,9 @@ void SpeculativeLoop::OfferDrafts(Turn& turn) {
     turn.offered = parts_.drafter->Offer(wanted);
   }
   draft_rows_.push_back(wanted);
-  offers_.push_back({turn.offered, row.estimate.Rate(row.proposal.match_length()), turn.chunk});
+  DraftOffer offer{turn.offered, row.estimate.Rate(row.proposal.match_length()), turn.chunk};
+  offer.budget = row.account.Budget(parts_.draft_length.plain_cost());
+  offers_.push_back(offer);
 }
 
 // What the target says after every node, and what of the proposal agrees with it.
@@ -235,6 +254,7 @@ void SpeculativeLoop::AddToken(Turn& turn, TokenId token) {
 void SpeculativeLoop::Begin(const Session& session) {
   const DrafterPlan& drafter = parts_.plan.drafter;
   RowOf(session).estimate = AcceptanceEstimate(drafter.min_ngram_size, drafter.max_ngram_size);
+  RowOf(session).account = DraftAccount();
   parts_.target->kv_cache().Begin(session.row());
   if (parts_.drafter != nullptr) parts_.drafter->Begin(session.row());
 }
@@ -250,6 +270,7 @@ void SpeculativeLoop::Rewind(Session& session) {
 
 void SpeculativeLoop::Fork(const Session& from, Session& to) {
   RowOf(to).estimate = RowOf(from).estimate;
+  RowOf(to).account = RowOf(from).account;
   parts_.target->kv_cache().CopyRow(from.row(), to.row(), from.committed());
   if (parts_.encoder != nullptr) parts_.encoder->CopyRow(from.row(), to.row());
   if (parts_.drafter != nullptr) parts_.drafter->CopyRow(from.row(), to.row());

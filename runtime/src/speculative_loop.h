@@ -8,6 +8,7 @@
 #include "acceptance.h"
 #include "causal_model.h"
 #include "decode_loop.h"
+#include "draft_account.h"
 #include "draft_length.h"
 #include "drafter.h"
 #include "encoder.h"
@@ -52,11 +53,13 @@ class SpeculativeLoop : public DecodeLoop {
     Acceptance acceptance;        // What became of them.
     AcceptanceEstimate estimate;  // How well its drafts fare.
     RowSampling sampling;         // How its tokens are chosen.
+    DraftAccount account;         // What its drafts have cost.
   };
   double Draft(std::span<Turn> turns);
   int Verify(std::span<Turn> turns);
   void Accept(std::span<Turn> turns);
   void Commit(std::span<Turn> turns);
+  void Settle(std::span<const Turn> turns);
 
   void Encode(std::span<Turn> turns);
   int ChunkLength(int pending) const;
