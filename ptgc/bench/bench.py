@@ -15,13 +15,13 @@ from ptgc.bench.contestants import AUTOREGRESSIVE, Entrant, own_entrant, plain_e
 from ptgc.bench.measuring import run_all, start_workers
 from ptgc.bench.options import BenchOptions
 from ptgc.bench.peers import PEERS, Peer, PeerTask
-from ptgc.bench.prompt_set import PromptSet, read_sets
 from ptgc.bench.provenance import machine, num_cores, provenance
 from ptgc.bench.report import summarize
 from ptgc.errors import BackendError, BundleError, UsageError
 from ptgc.runtime.costs import read_costs
 from ptgc.spec.bundle import Build, Bundle, open_bundle
 from ptgc.spec.strategy import Loop
+from ptgc.texts.prompt_set import PromptSet, read_sets
 
 _DEVICE = "cpu"
 

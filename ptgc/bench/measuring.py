@@ -12,10 +12,10 @@ from rich.console import Console
 from ptgc.bench.contestants import Contestant, Entrant
 from ptgc.bench.engines.base import Written
 from ptgc.bench.figures import rotated
-from ptgc.bench.prompt_set import Prompt
 from ptgc.bench.report_file import progress_bar
 from ptgc.bench.runs import Run
 from ptgc.bench.worker_process import EngineWorker
+from ptgc.texts.prompt_set import Prompt
 
 PAUSE_SECONDS = 0.1
 """Between two texts: threads of the last engine spin for about 35 ms before they sleep."""

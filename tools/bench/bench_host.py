@@ -23,13 +23,13 @@ from rich.console import Console
 from ptgc.bench.bench import note_missing_costs
 from ptgc.bench.contestants import precision_of
 from ptgc.bench.figures import Spread
-from ptgc.bench.prompt_set import PromptSet, prompt_file, read_prompts
 from ptgc.bench.provenance import machine, provenance
 from ptgc.bench.report_file import check_report, progress_bar, write_report
 from ptgc.bench.worker_process import EngineWorker
 from ptgc.errors import BundleError
 from ptgc.runtime import Generator
 from ptgc.spec.bundle import Build, Bundle, open_bundle
+from ptgc.texts.prompt_set import PromptSet, prompt_file, read_prompts
 
 SCRIPT = "tools/bench/bench_host.py"
 PRECISIONS = ("float32", "int8", "int4")

@@ -10,8 +10,8 @@ from statistics import median
 from typing import Any
 
 from ptgc.bench.figures import Spread
-from ptgc.bench.prompt_set import Prompt
 from ptgc.runtime import _core
+from ptgc.texts.prompt_set import Prompt
 
 BARE_RUNS = 8
 """Bare runs of every width before a text, and as many after it."""

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ptgc.bench.prompt_set import DEFAULT_SETS, prompt_file, read_entries, read_prompts, read_sets, set_names
 from ptgc.errors import UsageError
 from ptgc.spec.bundle import open_bundle
+from ptgc.texts.prompt_set import DEFAULT_SETS, prompt_file, read_entries, read_prompts, read_sets, set_names
 from tests.bench.checkpoints import checkpoint_bundle
 from tests.bundles import tiny_bundle
 
@@ -44,8 +44,8 @@ def test_a_missing_file_is_refused_with_the_sets_that_there_are(tmp_path: Path) 
         prompt_file(str(tmp_path / "none.jsonl"))
 
 
-def test_messages_are_plain_text_for_a_model_without_a_chat_template(bench_place: Path, tmp_path: Path) -> None:
-    bundle = open_bundle(checkpoint_bundle(bench_place))
+def test_messages_are_plain_text_for_a_model_without_a_chat_template(place: Path, tmp_path: Path) -> None:
+    bundle = open_bundle(checkpoint_bundle(place))
     file = tmp_path / "mine.jsonl"
     messages = [{"role": "user", "content": "ab"}]
     file.write_text(json.dumps({"id": "x", "messages": messages}) + "\n", encoding="utf-8")
@@ -65,7 +65,7 @@ def test_a_bundle_without_a_tokenizer_takes_token_ids_only(place: Path, tmp_path
     assert (reference.kind, len(reference.prompts)) == ("reference", 2)
 
 
-def test_two_sets_of_one_name_are_refused(bench_place: Path) -> None:
-    bundle = open_bundle(checkpoint_bundle(bench_place))
+def test_two_sets_of_one_name_are_refused(place: Path) -> None:
+    bundle = open_bundle(checkpoint_bundle(place))
     with pytest.raises(UsageError, match="alike"):
         read_sets(("chat", "chat"), bundle, 1)
