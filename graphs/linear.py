@@ -19,6 +19,13 @@ class Linear:
     """Whether a Transpose stands between the weight and the product."""
 
     @property
+    def input_name(self) -> str:
+        """Name of x."""
+        value = self.node.inputs[0]
+        assert value is not None and value.name is not None
+        return value.name
+
+    @property
     def in_features(self) -> int:
         """Columns of x."""
         return self._size(1 if self.transposed else 0)

@@ -1,4 +1,4 @@
-"""Writing a graph and its weights, every distinct tensor once."""
+"""Writing and reading a graph and its weights, every distinct tensor stored once."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import BinaryIO
 import numpy as np
 import onnx
 import onnx_ir as ir
+
+from ptgc.errors import BundleError
 
 _ALIGNMENT = 4096  # of large tensors, so that they can be mapped
 _INLINE = 1024  # bytes up to which a tensor stays in the graph file
@@ -65,6 +67,24 @@ def save(model: ir.Model, directory: Path, name: str, saved: SavedWeights | None
         data.unlink()
         return [graph_file]
     return [graph_file, data]
+
+
+def load(path: Path) -> ir.Model:
+    """Read a graph; its weights stay in their files until they are asked for.
+
+    Raises:
+        BundleError: A file of weights has several names, which onnx-ir refuses to read.
+    """
+    model = ir.load(path)
+    tensors = [value.const_value for value in model.graph.initializers.values()]
+    files = {path.parent / tensor.location for tensor in tensors if isinstance(tensor, ir.ExternalTensor)}
+    for file in sorted(files):
+        if file.is_file() and file.stat().st_nlink > 1:
+            raise BundleError(
+                f"{file} has {file.stat().st_nlink} names (hard links): whoever holds another could change it.",
+                f"Make it a file of its own: cp {file.name} copy && mv copy {file.name}",
+            )
+    return model
 
 
 def _write_weights(

@@ -80,6 +80,7 @@ def _largest_error(model: Any) -> float:
     import onnx_ir as ir
     import torch
 
+    from ptgc.compiler.backends.base import Preparation
     from ptgc.compiler.backends.onnxruntime import OnnxRuntimeBackend
     from ptgc.compiler.graph_session import GraphSession
     from ptgc.exporters.target import trace_target
@@ -98,7 +99,9 @@ def _largest_error(model: Any) -> float:
         folder = Path(name)
         save(traced.model, folder, "target")
         shapes = ShapePlan(1, 64, (1, 2, 4, 8, 16), 16, (96,))
-        made = OnnxRuntimeBackend().prepare(ir.load(folder / "target.onnx"), role, ngram(), shapes, "float32")
+        made = OnnxRuntimeBackend().prepare(
+            ir.load(folder / "target.onnx"), role, Preparation(ngram(), shapes, "float32")
+        )
         save(made.model, folder, "prepared")
         for graph, ports in (("target", role), ("prepared", made.role)):
             session = GraphSession(folder / f"{graph}.onnx", ports, 96, num_threads=1)

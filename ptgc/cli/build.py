@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -40,6 +41,14 @@ def command(
         str | None,
         typer.Option(metavar="8.6,8.9", help="GPU generations to compile for ahead of time; by default 8.0 and newer."),
     ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Text of the kind that the model is to write, or conversations (.jsonl), 8192 tokens from all over "
+            "it: int8 and int4 weights are rounded by GPTQ on them.",
+        ),
+    ] = None,
     build_id: Annotated[str | None, typer.Option("--id", help="Name of the build.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace a build of that name.")] = False,
     num_threads: NumThreads = None,
@@ -64,6 +73,7 @@ def command(
             stage=stage,
             num_threads=num_threads,
             compute_capabilities=_capabilities(compute_capability),
+            calibration=calibration,
         )
         with progress() as step:
             made = build(bundle, options, step)

@@ -24,6 +24,14 @@ def command(
         typer.Option(metavar="CHECKPOINT", help="What the bundle was exported from: PyTorch is compared as well."),
     ] = None,
     drafter: Annotated[str | None, typer.Option(metavar="CHECKPOINT", help="The same of its drafter.")] = None,
+    text: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Text or prompts (.jsonl) to measure the fidelity of quantised builds on, 8192 tokens from all over "
+            "it; by default the bundle's reference texts.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare every stage of a bundle with the texts that PyTorch wrote at export."""
@@ -31,14 +39,17 @@ def command(
         try:
             from ptgc.compiler.check import check_bundle
             from ptgc.compiler.checking.report import StageReport
+            from ptgc.texts.sample_text import read_sample_text
         except ImportError as error:
             raise BackendError(
                 f"Checking needs ONNX's Python packages: {error}.", 'Install them: pip install "ptgc[build]"'
             ) from error
         with progress() as step:
             step("Opening the bundle")
-            original = _original(open_bundle(bundle), model, drafter)
-            reports = check_bundle(bundle, step, original=original)
+            opened = open_bundle(bundle)
+            sample = read_sample_text(text, opened) if text else None
+            original = _original(opened, model, drafter)
+            reports = check_bundle(bundle, step, original=original, sample=sample)
         if as_json:
             print_json({"stages": [report.to_json() for report in reports]})
         else:
@@ -79,9 +90,21 @@ def _show(reports: list) -> None:  # type: ignore[type-arg]  # of StageReport, i
         difference = f"{report.largest_difference:.2g}" if report.largest_difference else "-"
         table.add_row(report.stage, share, difference, report.verdict)
     results.print(table)
+    _show_fidelity([report for report in reports if report.fidelity is not None])
     for report in reports:
         for text in report.undecided:
             notes.print(f"{report.stage}: {text}", markup=False, soft_wrap=True)
+
+
+def _show_fidelity(reports: list) -> None:  # type: ignore[type-arg]  # as above
+    if not reports:
+        return
+    table = Table("fidelity", "tokens", "divergence (nats)", "kept", "perplexity", "original's")
+    for report in reports:
+        found = report.fidelity
+        numbers = f"{found.divergence:.4f}", f"{found.kept:.1%}", f"{found.perplexity:.2f}"
+        table.add_row(report.stage, str(found.tokens), *numbers, f"{found.original_perplexity:.2f}")
+    results.print(table)
 
 
 def _show_failure(failed: Any) -> None:

@@ -5,20 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import onnx_ir as ir
-
 import ptgc
 from ptgc.compiler.backends import BACKENDS
-from ptgc.compiler.backends.base import Backend, PreparedRole, Progress
+from ptgc.compiler.backends.base import Backend, Preparation, Progress
 from ptgc.compiler.compile import CompileOptions, compile_build
+from ptgc.compiler.graph_session import writes_alone
 from ptgc.compiler.profiles import shape_plan
 from ptgc.compiler.stage import Stage
 from ptgc.errors import BuildError, StorageError, UsageError
-from ptgc.graphs.storage import SavedWeights, save
+from ptgc.graphs.storage import SavedWeights, load, save
 from ptgc.spec.bundle import BUILDS, Build, Bundle, list_files, open_build, open_bundle, write_build_manifest
 from ptgc.spec.manifest import BuildManifest, Role
-from ptgc.spec.shapes import ShapePlan
 from ptgc.spec.staging import exclusive, staged_directory
+from ptgc.texts.sample_text import SampleText, read_sample_text
+
+QUANTIZED = ("int8", "int4")
+"""Precisions that round weights to integers."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class BuildOptions:
     """Threads that rounds are measured with; None takes the processor's cores."""
     compute_capabilities: tuple[str, ...] = ()
     """GPU generations (`8.6`) to compile engines for ahead of time; empty for the backend's own choice."""
+    calibration: Path | None = None
+    """A text of the kind that the model is to write, to quantise with; None rounds weights to the nearest."""
 
 
 def build(path: str | Path, options: BuildOptions | None = None, progress: Progress = lambda _: None) -> Build:
@@ -73,13 +77,14 @@ def build(path: str | Path, options: BuildOptions | None = None, progress: Progr
     if options.stage is not Stage.PREPARE or not backend.compiles_ahead:
         backend.version()
         backend.check_capabilities(options.compute_capabilities)
+    sample = _calibration(options.calibration, bundle, precision)
     build_id = options.build_id or default_id(options, precision)
     _check_id(build_id)
     with exclusive(bundle.path / BUILDS / ".lock") as waited:
         if waited:
             progress("Waited for another build of this bundle")
         if options.stage is not Stage.COMPILE:
-            _prepare(bundle, backend, options, precision, build_id, progress)
+            _prepare(bundle, backend, options, precision, sample, build_id, progress)
         made = open_build(bundle.path / BUILDS / build_id)
         _check_backend(made, backend)
         if options.stage is not Stage.PREPARE:
@@ -93,11 +98,33 @@ def default_id(options: BuildOptions, precision: dict[str, str]) -> str:
     named = sorted(set(precision.values()))
     parts = [options.backend, options.device or BACKENDS.create(options.backend).devices[0], "-".join(named)]
     parts += [f"sm{capability.replace('.', '')}" for capability in options.compute_capabilities]
+    if options.calibration is not None:
+        parts.append("gptq")
     if options.max_length is not None:
         parts.append(f"l{options.max_length}")
     if options.batch_size != 1:
         parts.append(f"b{options.batch_size}")
     return "-".join(parts)
+
+
+def _calibration(path: Path | None, bundle: Bundle, precision: dict[str, str]) -> SampleText | None:
+    """The text to quantise with.
+
+    Raises:
+        BuildError: No role would use it.
+        UsageError: It is no text, or too short.
+    """
+    if path is None:
+        return None
+    used = [name for name, role in bundle.manifest.roles.items() if precision[name] in QUANTIZED and writes_alone(role)]
+    if not used:
+        raise BuildError(
+            "--calibration quantises decoder-only models at int8 and int4; this build has "
+            + ", ".join(f"{name}={value}" for name, value in precision.items())
+            + ".",
+            "Leave it out, or choose --precision int4.",
+        )
+    return read_sample_text(path, bundle)
 
 
 def _check_backend(made: Build, backend: Backend) -> None:
@@ -135,6 +162,7 @@ def _prepare(
     backend: Backend,
     options: BuildOptions,
     precision: dict[str, str],
+    sample: SampleText | None,
     build_id: str,
     progress: Progress,
 ) -> None:
@@ -161,7 +189,8 @@ def _prepare(
         roles, engine_options, saved = {}, {}, SavedWeights()
         for name, role in bundle.manifest.roles.items():
             progress(f"Preparing {name} ({precision[name]})")
-            prepared = _prepare_role(bundle, backend, role, shapes, precision[name])
+            task = Preparation(plan, shapes, precision[name], _sequences(sample, role))
+            prepared = backend.prepare(load(bundle.path / role.graph), role, task)
             save(prepared.model, folder, name, saved)
             roles[name] = replace(prepared.role, graph=f"{name}.onnx")
             engine_options[name] = prepared.engine_options
@@ -178,17 +207,22 @@ def _prepare(
             sequence=sequence,
             weight_bytes=sum(entry.size for entry in files if entry.path.endswith(".data")),
             engine_options=engine_options,
-            provenance=_provenance(backend),
+            provenance=_provenance(backend, sample),
         )
         write_build_manifest(folder, manifest)
 
 
-def _provenance(backend: Backend) -> dict[str, str]:
+def _sequences(sample: SampleText | None, role: Role) -> tuple[tuple[int, ...], ...]:
+    """What a role is quantised with: nothing where it does not read texts alone."""
+    if sample is None or not writes_alone(role):
+        return ()
+    longest = role.context_length or len(sample.sequences[0])
+    return tuple(sequence[:longest] for sequence in sample.sequences)
+
+
+def _provenance(backend: Backend, sample: SampleText | None) -> dict[str, str]:
     """Engines that are compiled later are stamped with their compiler's version then."""
     made_by = {"ptgc": ptgc.__version__}
+    if sample is not None:
+        made_by |= {"calibration_sha256": sample.sha256, "calibration_tokens": str(sample.num_tokens)}
     return made_by if backend.compiles_ahead else made_by | {"backend_version": backend.version()}
-
-
-def _prepare_role(bundle: Bundle, backend: Backend, role: Role, shapes: ShapePlan, precision: str) -> PreparedRole:
-    model = ir.load(bundle.path / role.graph)
-    return backend.prepare(model, role, bundle.manifest.plan, shapes, precision)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ptgc.compiler.checking.engine import check_engine
-from ptgc.compiler.checking.graphs import check_outputs, check_texts, explain, writes
+from ptgc.compiler.checking.fidelity import Fidelity, measure_fidelity
+from ptgc.compiler.checking.graphs import check_outputs, check_texts, explain
 from ptgc.compiler.checking.loops import Values, check_loop, runner
 from ptgc.compiler.checking.references import References, read_references, read_role_references
 from ptgc.compiler.checking.report import EXACT, StageReport
 from ptgc.compiler.checking.weights import check_weights
+from ptgc.compiler.graph_session import GraphSession, writes, writes_alone
 from ptgc.spec.bundle import RUNNABLE, Build, Bundle, open_bundle
 from ptgc.spec.manifest import Role
 from ptgc.spec.strategy import Loop
+from ptgc.texts.sample_text import SampleText
 
 Progress = Callable[[str], None]
 
@@ -30,6 +33,8 @@ class Task:
     """Texts by role, of those roles that write alone."""
     main: References
     """Texts of the bundle as a whole."""
+    sample: SampleText | None = None
+    """What fidelity is measured on; None takes the texts."""
 
     @property
     def vocab_size(self) -> int:
@@ -38,7 +43,11 @@ class Task:
 
 
 def check_bundle(
-    path: str | Path, progress: Progress = lambda _: None, *, original: Mapping[str, Any] | None = None
+    path: str | Path,
+    progress: Progress = lambda _: None,
+    *,
+    original: Mapping[str, Any] | None = None,
+    sample: SampleText | None = None,
 ) -> list[StageReport]:
     """Compare in order PyTorch, the canonical graphs, and every build's prepared graphs and engine.
 
@@ -48,6 +57,7 @@ def check_bundle(
         path: The bundle.
         progress: Called with each step.
         original: What PyTorch writes here and now, in the form of the bundle's reference file; None leaves that out.
+        sample: A text to measure the fidelity of quantised builds on; None takes the reference texts.
 
     Raises:
         PtgcError: The bundle or a build is damaged or packed, or a backend is missing.
@@ -56,7 +66,7 @@ def check_bundle(
     main = read_references(bundle)
     progress("Checking the bundle's files")
     bundle.verify()
-    task = Task(bundle, _role_references(bundle, main), main)
+    task = Task(bundle, _role_references(bundle, main), main, sample)
     reports = []
     if original is not None:
         reports.append(_check_original(main, References.from_json(original)))
@@ -163,7 +173,24 @@ def _check_prepared(task: Task, build: Build, name: str) -> StageReport:
         return StageReport(f"{stage}: not compared, its canonical graph was left out", exact=False)
     if before.is_file():
         explain(report, before, path, task.vocab_size)
+        if not float32 and references is not None and writes_alone(role):
+            report.fidelity = _fidelity(task, (before, canonical), (path, role), references)
     return report
+
+
+def _fidelity(
+    task: Task, before: tuple[Path, Role], after: tuple[Path, Role], references: References
+) -> Fidelity | None:
+    """None where no text has a second token."""
+    text: Sequence[Sequence[int]] = [text.context for text in references.texts if len(text.context) > 1]
+    if task.sample is not None:
+        longest = min(role.context_length or task.sample.longest for _, role in (before, after))
+        text = [sequence[:longest] for sequence in task.sample.sequences]
+    if not text:
+        return None
+    capacity = max(map(len, text))
+    original, built = (GraphSession(path, role, capacity) for path, role in (before, after))
+    return measure_fidelity(original, built, text)
 
 
 def _encoder(folder: Path, roles: Mapping[str, Role], role: Role) -> Callable[[Values], Values] | None:

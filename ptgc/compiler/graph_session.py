@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptgc.errors import BackendError
+from ptgc.spec import ports
 from ptgc.spec.kv_cache import LayerState
 from ptgc.spec.manifest import Role
 from ptgc.spec.tree import TreeSpec
@@ -17,6 +18,29 @@ from ptgc.spec.tree import TreeSpec
 Logits = NDArray[np.float32]
 
 NUMPY_TYPES = {"float32": np.float32, "float16": np.float16}
+_DRIVEN = {
+    port.name
+    for port in (
+        ports.INPUT_IDS,
+        ports.POSITION_IDS,
+        ports.TREE_MASK,
+        ports.WRITE_INDEX,
+        ports.ROW_COUNT,
+        ports.LOGITS_ROWS,
+        ports.WINDOW_OFFSET,
+    )
+}
+
+
+def writes_alone(role: Role) -> bool:
+    """Whether a role is a language model that needs no other role."""
+    return writes(role) and not role.cross_states
+
+
+def writes(role: Role) -> bool:
+    """Whether a role is a language model that needs no other role but an encoder."""
+    read = {ports.ENCODER_ATTENTION_MASK.name} if role.cross_states else set()
+    return bool(role.states) and {port.name for port in role.inputs} <= _DRIVEN | read
 
 
 class GraphSession:
@@ -47,6 +71,8 @@ class GraphSession:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's errors share no base class
             raise BackendError(f"ONNX Runtime refuses {path}: {error}") from error
+        self._run_options = onnxruntime.RunOptions()
+        self._run_options.only_execute_path_to_fetches = True
         self._wrap = onnxruntime.OrtValue.ortvalue_from_numpy
         known = {value.name for value in self._session.get_inputs()}
         self._read = {name: self._wrap(value) for name, value in (read or {}).items() if name in known}
@@ -64,7 +90,18 @@ class GraphSession:
         Returns:
             Logits of every row, `[tokens, vocab]`.
         """
-        tree = tree or TreeSpec.chain(len(ids) - 1)
+        logits: Logits = self._run(ids, tree or TreeSpec.chain(len(ids) - 1), ["logits"])[0][0]
+        return logits.astype(np.float32)
+
+    def observe(self, ids: Sequence[int], outputs: Sequence[str]) -> list[NDArray[Any]]:
+        """What a round of a chain gives at other outputs; only what leads to them is computed."""
+        return self._run(ids, TreeSpec.chain(len(ids) - 1), outputs)
+
+    def reset(self) -> None:
+        """Begin another sequence."""
+        self.length = 0
+
+    def _run(self, ids: Sequence[int], tree: TreeSpec, outputs: Sequence[str]) -> list[NDArray[Any]]:
         start = self.length
         values = {
             "input_ids": np.array([ids], dtype=np.int64),
@@ -83,10 +120,10 @@ class GraphSession:
         for past, (present, buffer) in self.caches.items():
             binding.bind_ortvalue_input(past, buffer)
             binding.bind_ortvalue_output(present, buffer)
-        binding.bind_output("logits", "cpu")
-        self._session.run_with_iobinding(binding)
-        logits: Logits = binding.get_outputs()[-1].numpy()[0].astype(np.float32)
-        return logits
+        for name in outputs:
+            binding.bind_output(name, "cpu")
+        self._session.run_with_iobinding(binding, self._run_options)
+        return [value.numpy() for value in binding.get_outputs()[-len(outputs) :]]
 
     def commit(self, num_tokens: int) -> None:
         """Keep the first rows of the last round."""

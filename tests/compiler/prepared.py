@@ -8,6 +8,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from ptgc.compiler.backends.base import Preparation
 from ptgc.compiler.backends.onnxruntime import OnnxRuntimeBackend
 from ptgc.compiler.graph_session import GraphSession
 from ptgc.exporters.target import TracedTarget, trace_target
@@ -44,7 +45,8 @@ def prepared_model(
     save(traced(family).model, folder, "canonical")
     model = ir.load(folder / "canonical.onnx")
     shapes = ShapePlan(batch, 128, (1, 2, 4, 8, 16, 32), 16, (CAPACITY,))
-    made = OnnxRuntimeBackend().prepare(model, role_of(traced(family)), plan or ngram(), shapes, precision)
+    task = Preparation(plan or ngram(), shapes, precision)
+    made = OnnxRuntimeBackend().prepare(model, role_of(traced(family)), task)
     return made.model, replace(made.role, graph=f"{precision}.onnx")
 
 

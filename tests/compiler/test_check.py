@@ -23,6 +23,7 @@ from ptgc.compiler.checking.graphs import check_outputs
 from ptgc.compiler.checking.references import Reference
 from ptgc.compiler.checking.report import StageReport
 from ptgc.compiler.stage import Stage
+from ptgc.errors import BundleError
 from ptgc.exporters import export
 from ptgc.spec.bundle import open_bundle
 from ptgc.spec.canvas import CanvasPlan, Unmasking
@@ -258,3 +259,12 @@ def test_an_encoder_decoder_is_checked_with_its_encoder(tmp_path: Path) -> None:
     compared = {report.stage: report.tokens for report in reports}
     assert compared["canonical graph"] == compared[f"{name}: prepared graph"] == compared[f"{name}: engine"] > 0
     assert f"{name}: prepared graph of the encoder" in compared
+
+
+def test_weights_with_a_second_name_are_refused_with_what_to_do(bundle: Path, tmp_path: Path) -> None:
+    data = bundle / "graphs" / "target.data"
+    (tmp_path / "second").hardlink_to(data)
+    with pytest.raises(BundleError, match="hard links"):
+        check_bundle(bundle)
+    with pytest.raises(BundleError, match=r"cp target\.data copy"):
+        build(bundle, BuildOptions(precision="int8", build_id="other"))

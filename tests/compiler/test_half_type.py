@@ -15,7 +15,7 @@ from ptgc.compiler.lowering.fix_dimensions import FixDimensionsPass, dimension_n
 from ptgc.compiler.lowering.name_nodes import NameNodesPass
 from ptgc.compiler.lowering.set_half_type import SetHalfTypePass
 from ptgc.compiler.lowering.write_out_attention import WriteOutAttentionPass
-from ptgc.compiler.quantize import quantize_channels
+from ptgc.compiler.quantization.rounding import quantize_channels
 from ptgc.graphs.piece import Piece
 from ptgc.graphs.storage import save
 from tests.compiler.prepared import traced

@@ -12,7 +12,7 @@ import pytest
 from ptgc.compiler.lowering.pack_projections import PackProjectionsPass
 from ptgc.compiler.lowering.pad_single_row import PadSingleRowPass, PadSingleRowProductsPass
 from ptgc.compiler.lowering.skip_normalization import SkipNormalizationPass
-from ptgc.compiler.quantize import quantize_blocks
+from ptgc.compiler.quantization.rounding import quantize_blocks
 from ptgc.graphs.linear import linears
 from ptgc.graphs.passes.normalize_linear import NormalizeLinearPass
 from ptgc.spec.plan import DecodePlan, autoregressive, ngram

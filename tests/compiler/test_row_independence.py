@@ -13,7 +13,7 @@ import onnxruntime
 import pytest
 import torch
 
-from ptgc.compiler.backends.base import Backend
+from ptgc.compiler.backends.base import Backend, Preparation
 from ptgc.compiler.backends.onnxruntime import OnnxRuntimeBackend
 from ptgc.compiler.backends.tensorrt import TENSORRT_RTX, TensorRTBackend
 from ptgc.compiler.graph_session import NUMPY_TYPES
@@ -46,7 +46,7 @@ def _prepared(family: str, backend: Backend, precision: str, batch: int, folder:
     save(target.model, folder, "canonical")
     role = Role("canonical.onnx", target.inputs, target.outputs, target.states)
     shapes = ShapePlan(batch, 128, (1, 2, 4, 8, 16, 32), 16, (CAPACITY,))
-    made = backend.prepare(ir.load(folder / "canonical.onnx"), role, ngram(), shapes, precision)
+    made = backend.prepare(ir.load(folder / "canonical.onnx"), role, Preparation(ngram(), shapes, precision))
     save(made.model, folder, "prepared")
     return folder / "prepared.onnx"
 

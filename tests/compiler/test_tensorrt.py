@@ -19,6 +19,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from ptgc.cli.app import app
+from ptgc.compiler.backends.base import Preparation
 from ptgc.compiler.backends.tensorrt import TENSORRT_RTX, TensorRTBackend
 from ptgc.compiler.backends.tensorrt_network import Compiled, compile_graph
 from ptgc.compiler.build import BuildOptions, build
@@ -178,7 +179,7 @@ def test_every_role_of_every_loop_compiles(loop: str, precision: str, tmp_path: 
         save(one.model, tmp_path, f"{name}-canonical")
         role = Role(f"{name}.onnx", one.inputs, one.outputs, one.states, one.cross_states)
         model = ir.load(tmp_path / f"{name}-canonical.onnx")
-        made = backend.prepare(model, role, autoregressive(), shapes, precision)
+        made = backend.prepare(model, role, Preparation(autoregressive(), shapes, precision))
         save(made.model, tmp_path, name)
         roles[name] = made.role
     manifest = BuildManifest("made", "tensorrt-rtx", "cuda", {}, shapes, roles, (), "")
@@ -197,7 +198,9 @@ def prepared_file(folder: Path, change: Callable[[ir.Model], object], precision:
     save(model, folder, "changed")
     shapes = ShapePlan(1, LENGTH, (1, 2, 4, 8, 16, 32), 8, (CAPACITY,))
     loaded = ir.load(folder / "changed.onnx")
-    made = TensorRTBackend(TENSORRT_RTX).prepare(loaded, role_of(traced("llama")), ngram(), shapes, precision)
+    made = TensorRTBackend(TENSORRT_RTX).prepare(
+        loaded, role_of(traced("llama")), Preparation(ngram(), shapes, precision)
+    )
     save(made.model, folder, precision)
     return folder / f"{precision}.onnx"
 

@@ -21,6 +21,20 @@ Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
+class Preparation:
+    """What a role's graph is prepared for."""
+
+    plan: DecodePlan
+    """The loop that it serves."""
+    shapes: ShapePlan
+    """Sizes that it may run at."""
+    precision: str
+    """Of its weights."""
+    calibration: Sequence[Sequence[int]] = ()
+    """Sequences of tokens to quantise with, where the role can read them alone; none rounds weights to the nearest."""
+
+
+@dataclass(frozen=True)
 class PreparedRole:
     """A role's graph as one backend runs it best."""
 
@@ -57,7 +71,7 @@ class Backend(ABC):
         """Whether a round costs more in a larger, emptier cache."""
 
     @abstractmethod
-    def prepare(self, model: ir.Model, role: Role, plan: DecodePlan, shapes: ShapePlan, precision: str) -> PreparedRole:
+    def prepare(self, model: ir.Model, role: Role, task: Preparation) -> PreparedRole:
         """Lower and quantise a canonical graph; `model` is consumed."""
 
     def compile(

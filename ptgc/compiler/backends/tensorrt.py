@@ -12,14 +12,16 @@ from typing import Any
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
-from ptgc.compiler.backends.base import Backend, PreparedRole, Progress
+from ptgc.compiler.backends.base import Backend, Preparation, PreparedRole, Progress
 from ptgc.compiler.dimensions import Dimensions, engine_dimensions
 from ptgc.compiler.lowering.add_attention_mask import AddAttentionMaskPass
 from ptgc.compiler.lowering.fix_dimensions import dimension_names
 from ptgc.compiler.lowering.name_nodes import NameNodesPass
 from ptgc.compiler.lowering.set_half_type import SetHalfTypePass
 from ptgc.compiler.lowering.write_out_attention import WriteOutAttentionPass
-from ptgc.compiler.quantize import QuantizeWeightsPass, WeightFormat
+from ptgc.compiler.quantization.quantize_weights import QuantizeWeightsPass
+from ptgc.compiler.quantization.second_moments import second_moments
+from ptgc.compiler.quantization.weight_format import WeightFormat
 from ptgc.errors import BackendError
 from ptgc.graphs.passes.normalize_linear import NormalizeLinearPass
 from ptgc.graphs.passes.set_float_type import SetFloatTypePass
@@ -29,7 +31,6 @@ from ptgc.spec.engine import Engine
 from ptgc.spec.manifest import Role
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.ports import DType, Port
-from ptgc.spec.shapes import ShapePlan
 from ptgc.spec.staging import storage_errors
 
 # int8: one positive scale a channel. Blocks of 64 made the engine of SmolLM2-135M 1.57 times its weights, because the
@@ -89,22 +90,19 @@ class TensorRTBackend(Backend):
 
         refuse_unknown(capabilities, known_capabilities(self._load()) if capabilities else (), self.name)
 
-    def prepare(
-        self,
-        model: ir.Model,
-        role: Role,
-        plan: DecodePlan,  # noqa: ARG002  # the graph is the same for every plan
-        shapes: ShapePlan,  # noqa: ARG002  # sizes are set when it is compiled
-        precision: str,
-    ) -> PreparedRole:
-        """See Backend."""
-        dtype = DType.FLOAT16 if precision in _FORMATS else DType(precision)
+    def prepare(self, model: ir.Model, role: Role, task: Preparation) -> PreparedRole:
+        """See Backend: the graph is the same for every plan, and sizes are set when it is compiled."""
+        weight_format = _FORMATS.get(task.precision)
+        dtype = DType.FLOAT16 if weight_format is not None else DType(task.precision)
         SetFloatTypePass()(model)
         NormalizeLinearPass()(model)
         common.ShapeInferencePass()(model)
         WriteOutAttentionPass()(model)
-        if precision in _FORMATS:
-            QuantizeWeightsPass(_FORMATS[precision])(model)
+        if weight_format is not None:
+            moments = (
+                second_moments(model, _in_type(role, DType.FLOAT32), task.calibration) if task.calibration else None
+            )
+            QuantizeWeightsPass(weight_format, moments)(model)
         if dtype is not DType.FLOAT32:
             SetHalfTypePass(onnx_type(dtype))(model)
         AddAttentionMaskPass(onnx_type(dtype))(model)

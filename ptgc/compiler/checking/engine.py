@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ptgc.compiler.checking.graphs import writes_alone
 from ptgc.compiler.checking.references import Reference
 from ptgc.compiler.checking.report import EXACT, StageReport
-from ptgc.compiler.graph_session import GraphSession
+from ptgc.compiler.graph_session import GraphSession, writes_alone
 from ptgc.runtime import Generator
 from ptgc.runtime.results import GenerationResult
 from ptgc.spec.acceptance import AcceptanceRule

@@ -13,32 +13,7 @@ from ptgc.compiler.checking.references import Reference
 from ptgc.compiler.checking.report import EXACT, StageReport
 from ptgc.compiler.checking.role_inputs import common_outputs, load_graph, made_up_inputs
 from ptgc.compiler.graph_session import GraphSession, Logits
-from ptgc.spec import ports
 from ptgc.spec.manifest import Role
-
-_DRIVEN = {
-    port.name
-    for port in (
-        ports.INPUT_IDS,
-        ports.POSITION_IDS,
-        ports.TREE_MASK,
-        ports.WRITE_INDEX,
-        ports.ROW_COUNT,
-        ports.LOGITS_ROWS,
-        ports.WINDOW_OFFSET,
-    )
-}
-
-
-def writes_alone(role: Role) -> bool:
-    """Whether a role is a language model that needs no other role."""
-    return writes(role) and not role.cross_states
-
-
-def writes(role: Role) -> bool:
-    """Whether a role is a language model that needs no other role but an encoder."""
-    read = {ports.ENCODER_ATTENTION_MASK.name} if role.cross_states else set()
-    return bool(role.states) and {port.name for port in role.inputs} <= _DRIVEN | read
 
 
 def check_texts(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from ptgc.compiler.checking.fidelity import Fidelity
+
 EXACT = 5e-3
 """Logit difference of two float32 computations that are the same model."""
 
@@ -29,6 +31,8 @@ class StageReport:
     """Where texts part because two tokens are equally likely there, at this precision."""
     hint: str = ""
     """Which part of the graph to look at."""
+    fidelity: Fidelity | None = None
+    """What a build that rounds has kept of the original's distribution."""
 
     @property
     def passed(self) -> bool:
@@ -55,4 +59,5 @@ class StageReport:
             "divergences": self.divergences,
             "undecided": self.undecided,
             "hint": self.hint,
+            "fidelity": self.fidelity and self.fidelity.to_json(),
         }

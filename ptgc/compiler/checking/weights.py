@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from ptgc.compiler.checking.report import StageReport
 from ptgc.graphs.piece import MODULE_KEY
+from ptgc.graphs.storage import load
 from ptgc.spec.manifest import Role
 
 _SHOWN = 5  # tensors named of each graph
@@ -26,7 +27,7 @@ def check_weights(stage: str, folder: Path, roles: Mapping[str, Role]) -> StageR
     """
     report = StageReport(stage)
     for name, role in roles.items():
-        values = ir.load(folder / role.graph).graph.initializers.values()
+        values = load(folder / role.graph).graph.initializers.values()
         found = [text for text in map(_problem, values) if text]
         report.divergences += [f"role {name}: {text}" for text in found[:_SHOWN]]
         if len(found) > _SHOWN:

@@ -12,7 +12,8 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common
 
 from ptgc.compiler.lowering.matmul_nbits import with_offset
-from ptgc.compiler.quantize import WeightFormat, quantize_blocks
+from ptgc.compiler.quantization.rounding import quantize_blocks
+from ptgc.compiler.quantization.weight_format import WeightFormat
 from ptgc.graphs.linear import only_user
 from ptgc.graphs.piece import MODULE_KEY, Piece
 from ptgc.graphs.values import add_initializer, take_place

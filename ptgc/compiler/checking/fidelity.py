@@ -1,0 +1,84 @@
+"""Fidelity: how much of a model's distribution a build has kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptgc.compiler.graph_session import GraphSession, Logits
+
+_CHUNK = 128  # rows whose logits are in memory at once
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """A build's next-token distributions on a text, beside those of the canonical graph in float32."""
+
+    tokens: int
+    """Positions compared; both graphs read the same text up to each."""
+    divergence: float
+    """Kullback-Leibler divergence of the build from the original, in nats a token: sum of p (ln p - ln q)."""
+    kept: float
+    """Share of positions whose likeliest token is the original's."""
+    perplexity: float
+    """Of the text, to the build."""
+    original_perplexity: float
+    """Of the text, to the original."""
+
+    def to_json(self) -> dict[str, float]:
+        """This as `ptgc check --json` prints it."""
+        return asdict(self)
+
+
+def measure_fidelity(original: GraphSession, built: GraphSession, text: Sequence[Sequence[int]]) -> Fidelity:
+    """Two graphs of one model on the same text.
+
+    Args:
+        original: The canonical graph.
+        built: What a build made of it.
+        text: Sequences of tokens, none longer than the sessions' caches; each of two tokens or more.
+    """
+    divergence = kept = surprise = original_surprise = 0.0
+    count = 0
+    for sequence in text:
+        for before, after, next_ids in _rows(original, built, sequence):
+            wanted, given = _log_probabilities(before), _log_probabilities(after)
+            rows = np.arange(len(next_ids))
+            divergence += float((np.exp(wanted) * (wanted - given)).sum())
+            kept += int((wanted.argmax(axis=1) == given.argmax(axis=1)).sum())
+            original_surprise -= float(wanted[rows, next_ids].sum())
+            surprise -= float(given[rows, next_ids].sum())
+            count += len(next_ids)
+    return Fidelity(
+        tokens=count,
+        divergence=divergence / count,
+        kept=kept / count,
+        perplexity=math.exp(surprise / count),
+        original_perplexity=math.exp(original_surprise / count),
+    )
+
+
+def _rows(
+    original: GraphSession, built: GraphSession, sequence: Sequence[int]
+) -> Iterator[tuple[Logits, Logits, NDArray[np.int64]]]:
+    """Logits of both, chunk by chunk, and the tokens that follow."""
+    original.reset()
+    built.reset()
+    for start in range(0, len(sequence) - 1, _CHUNK):
+        stop = min(start + _CHUNK, len(sequence) - 1)
+        part = sequence[start:stop]
+        rows = original.forward(part), built.forward(part)
+        original.commit(len(part))
+        built.commit(len(part))
+        yield *rows, np.array(sequence[start + 1 : stop + 1])
+
+
+def _log_probabilities(logits: Logits) -> NDArray[np.float64]:
+    """`ln softmax` of every row."""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    found: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return found

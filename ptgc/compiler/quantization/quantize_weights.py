@@ -1,0 +1,127 @@
+"""QuantizeWeightsPass: matrices become symmetric integers in blocks, as standard DequantizeLinear."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx_ir as ir
+import onnx_ir.passes.common as common
+
+from ptgc.compiler.quantization.gptq import quantize_gptq
+from ptgc.compiler.quantization.rounding import quantize_blocks, quantize_channels
+from ptgc.compiler.quantization.weight_format import WeightFormat
+from ptgc.graphs.linear import Linear, is_matrix, linears
+from ptgc.graphs.piece import MODULE_KEY, Piece
+from ptgc.graphs.values import add_initializer
+from ptgc.spec import ports
+
+
+class QuantizeWeightsPass(ir.passes.InPlacePass):
+    """Constant matrices of linear layers, and embeddings, become DequantizeLinear over blocks of the input axis.
+
+    A matrix that serves as embedding and head is quantised once. Matrices that no block size divides stay as they
+    are.
+
+    Args:
+        weight_format: What they become.
+        moments: Second moments of the inputs of linear layers, by the input's name: their matrices are rounded by GPTQ,
+            all others to the nearest.
+    """
+
+    def __init__(self, weight_format: WeightFormat, moments: Mapping[str, np.ndarray] | None = None) -> None:
+        super().__init__()
+        self._format = weight_format
+        self._moments = moments or {}
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Runs on the main graph."""
+        tied: dict[ir.Value, ir.Value] = {}
+        modified = False
+        for linear in linears(model.graph):
+            modified = self._quantize_linear(model.graph, linear, tied) or modified
+        for node in list(model.graph):
+            if _is_embedding(node):
+                modified = self._quantize_gather(model.graph, node, tied) or modified
+        common.RemoveUnusedNodesPass()(model)
+        return ir.passes.PassResult(model, modified)
+
+    def _quantize_linear(self, graph: ir.Graph, linear: Linear, tied: dict[ir.Value, ir.Value]) -> bool:
+        path = linear.node.metadata_props.get(MODULE_KEY, "")
+        if linear.weight not in tied:
+            matrix = _float32(linear.weight)
+            matrix = matrix.T if linear.transposed else matrix
+            moments = self._moments.get(linear.input_name)
+            made = self._dequantized(graph, linear.weight, matrix, moments, linear.node)
+            if made is None:
+                return False
+            tied[linear.weight] = made
+        piece = Piece(path)
+        turned = piece.op("Transpose", tied[linear.weight], perm=[1, 0])
+        piece.insert_before(linear.node)
+        linear.node.replace_input_with(1, turned)
+        return True
+
+    def _quantize_gather(self, graph: ir.Graph, gather: ir.Node, tied: dict[ir.Value, ir.Value]) -> bool:
+        table = gather.inputs[0]
+        assert table is not None
+        if table not in tied:
+            made = self._dequantized(graph, table, _float32(table).T, None, gather)
+            if made is None:
+                return False
+            tied[table] = made
+        producer = tied[table].producer()
+        assert producer is not None
+        graph.remove(producer)
+        graph.insert_before(gather, producer)
+        gather.replace_input_with(0, tied[table])
+        return True
+
+    def _dequantized(
+        self, graph: ir.Graph, weight: ir.Value, matrix: np.ndarray, moments: np.ndarray | None, before: ir.Node
+    ) -> ir.Value | None:
+        """A DequantizeLinear over `[out, in]` in front of a node; None where no block divides the matrix.
+
+        Args:
+            graph: Takes it.
+            weight: The constant that it stands for.
+            matrix: Its numbers, `[in, out]`.
+            moments: Second moments of what it is multiplied with, where they are known.
+            before: The node that reads it.
+        """
+        wanted = self._format
+        block_size = wanted.block_size(len(matrix))
+        if block_size is None:
+            return None
+        if moments is not None:
+            size = None if wanted.per_channel else block_size
+            integers, scales = quantize_gptq(matrix, moments, wanted.bits, size)
+        elif wanted.per_channel:
+            integers, scales = quantize_channels(matrix, wanted.bits)
+        else:
+            integers, scales = quantize_blocks(matrix, wanted.bits, block_size)
+        values = [
+            add_initializer(graph, f"{weight.name}.{suffix}", array)
+            for suffix, array in (("quantized", integers.astype(wanted.dtype)), ("scales", scales))
+        ]
+        piece = Piece(before.metadata_props.get(MODULE_KEY, ""))
+        if wanted.per_channel:
+            out = piece.op("DequantizeLinear", *values, axis=0)
+        else:
+            out = piece.op("DequantizeLinear", *values, axis=1, block_size=block_size)
+        out.shape, out.dtype = ir.Shape([matrix.shape[1], matrix.shape[0]]), ir.DataType.FLOAT
+        piece.insert_before(before)
+        return out
+
+
+def _is_embedding(node: ir.Node) -> bool:
+    """Whether the node looks up tokens; positions and other small tables keep their precision."""
+    if node.op_type != "Gather" or node.attributes.get_int("axis", 0) != 0 or not is_matrix(node.inputs[0]):
+        return False
+    ids = node.inputs[1]
+    return ids is not None and ids.name == ports.INPUT_IDS.name
+
+
+def _float32(weight: ir.Value) -> np.ndarray:
+    assert weight.const_value is not None
+    return weight.const_value.numpy().astype(np.float32, copy=False)

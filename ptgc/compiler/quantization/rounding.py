@@ -1,0 +1,63 @@
+"""Rounding a matrix to integers, each weight to the nearest.
+
+Source of the arithmetic in blocks: onnxruntime's own block quantiser (symmetric, the largest magnitude of a block on
+the most negative integer).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def quantize_blocks(matrix: np.ndarray, bits: int, block_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Symmetric integers and scales in blocks of the input axis.
+
+    Args:
+        matrix: float32 `[in, out]`.
+        bits: 4 or 8.
+        block_size: Rows that share a scale; divides `in`.
+
+    Returns:
+        int8 `[out, in]` and float32 scales `[out, in / block_size]`.
+    """
+    from onnxruntime.capi import _pybind_state
+
+    kernels: Any = _pybind_state  # compiled, without stubs
+
+    rows, columns = matrix.shape
+    blocks = rows // block_size
+    packed = np.zeros((columns, blocks, block_size * bits // 8), np.uint8)
+    scales = np.zeros(columns * blocks, np.float32)
+    zero_points = np.zeros((columns, (blocks * bits + 7) // 8), np.uint8)
+    kernel = kernels.quantize_matmul_4bits if bits == 4 else kernels.quantize_matmul_8bits
+    kernel(packed, np.ascontiguousarray(matrix), scales, zero_points, block_size, columns, rows, True)
+    if bits == 4:
+        integers = np.stack([packed & 15, packed >> 4], axis=-1).reshape(columns, rows).astype(np.int8) - 8
+    else:
+        integers = (packed.reshape(columns, rows) ^ np.uint8(0x80)).view(np.int8)
+    return integers, scales.reshape(columns, blocks)
+
+
+def quantize_channels(matrix: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
+    """Symmetric integers with one positive scale for each output channel.
+
+    Args:
+        matrix: float32 `[in, out]`.
+        bits: 4 or 8.
+
+    Returns:
+        int8 `[out, in]` and float32 scales `[out]`.
+    """
+    scales = channel_scales(matrix, bits)
+    integers = np.rint(matrix / scales).astype(np.int8).T
+    return np.ascontiguousarray(integers), scales
+
+
+def channel_scales(matrix: np.ndarray, bits: int) -> np.ndarray:
+    """One positive scale for each column of `[in, out]`: its largest magnitude on the largest integer."""
+    largest = (1 << (bits - 1)) - 1
+    scales: np.ndarray = np.abs(matrix).max(axis=0) / np.float32(largest)
+    scales[scales == 0] = 1
+    return scales

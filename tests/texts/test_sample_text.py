@@ -1,0 +1,34 @@
+"""Samples come from all over a file, and say so where they cannot."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ptgc.errors import UsageError
+from ptgc.spec.bundle import open_bundle
+from ptgc.texts.sample_text import MOST_TOKENS, read_sample_text
+from tests.bundles import real_bundle, tiny_bundle
+
+
+def test_a_long_text_gives_parts_from_its_beginning_to_its_end(place: Path, tmp_path: Path) -> None:
+    bundle = open_bundle(real_bundle(place, "stories15m"))
+    path = tmp_path / "count.txt"
+    path.write_text(" ".join(f"word{number}" for number in range(20_000)), encoding="utf-8")
+    found = read_sample_text(path, bundle)
+    assert 0.9 * MOST_TOKENS < found.num_tokens <= MOST_TOKENS
+    assert found.longest == bundle.manifest.model.context_length
+    assert len(set(found.sequences)) == len(found.sequences)
+
+
+def test_prompts_are_sequences_of_their_own(place: Path, tmp_path: Path) -> None:
+    bundle = open_bundle(tiny_bundle(place, "llama"))
+    path = tmp_path / "ids.jsonl"
+    lines = [{"id": str(number), "token_ids": [5, number % 50, 7] * 10} for number in range(40)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    assert read_sample_text(path, bundle).sequences[3] == (5, 3, 7) * 10
+    path.write_text(json.dumps(lines[0]) + "\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="30 tokens; a model is judged and quantised on at least 1024"):
+        read_sample_text(path, bundle)
