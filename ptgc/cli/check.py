@@ -39,17 +39,14 @@ def command(
         try:
             from ptgc.compiler.check import check_bundle
             from ptgc.compiler.checking.report import StageReport
-            from ptgc.texts.sample_text import read_sample_text
         except ImportError as error:
             raise BackendError(
                 f"Checking needs ONNX's Python packages: {error}.", 'Install them: pip install "ptgc[build]"'
             ) from error
         with progress() as step:
             step("Opening the bundle")
-            opened = open_bundle(bundle)
-            sample = read_sample_text(text, opened) if text else None
-            original = _original(opened, model, drafter)
-            reports = check_bundle(bundle, step, original=original, sample=sample)
+            original = _original(open_bundle(bundle), model, drafter)
+            reports = check_bundle(bundle, step, original=original, text=text)
         if as_json:
             print_json({"stages": [report.to_json() for report in reports]})
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from ptgc.compiler.stage import Stage
 from ptgc.errors import BuildError, StorageError, UsageError
 from ptgc.graphs.storage import SavedWeights, load, save
 from ptgc.spec.bundle import BUILDS, Build, Bundle, list_files, open_build, open_bundle, write_build_manifest
-from ptgc.spec.manifest import BuildManifest, Role
+from ptgc.spec.manifest import BuildManifest
 from ptgc.spec.staging import exclusive, staged_directory
 from ptgc.texts.sample_text import SampleText, read_sample_text
 
@@ -77,14 +78,14 @@ def build(path: str | Path, options: BuildOptions | None = None, progress: Progr
     if options.stage is not Stage.PREPARE or not backend.compiles_ahead:
         backend.version()
         backend.check_capabilities(options.compute_capabilities)
-    sample = _calibration(options.calibration, bundle, precision)
+    samples = _calibration(options.calibration, bundle, precision)
     build_id = options.build_id or default_id(options, precision)
     _check_id(build_id)
     with exclusive(bundle.path / BUILDS / ".lock") as waited:
         if waited:
             progress("Waited for another build of this bundle")
         if options.stage is not Stage.COMPILE:
-            _prepare(bundle, backend, options, precision, sample, build_id, progress)
+            _prepare(bundle, backend, options, precision, samples, build_id, progress)
         made = open_build(bundle.path / BUILDS / build_id)
         _check_backend(made, backend)
         if options.stage is not Stage.PREPARE:
@@ -107,15 +108,15 @@ def default_id(options: BuildOptions, precision: dict[str, str]) -> str:
     return "-".join(parts)
 
 
-def _calibration(path: Path | None, bundle: Bundle, precision: dict[str, str]) -> SampleText | None:
-    """The text to quantise with.
+def _calibration(path: Path | None, bundle: Bundle, precision: dict[str, str]) -> dict[str, SampleText]:
+    """The text to quantise with, for each role that reads texts alone: a drafter may have a tokenizer of its own.
 
     Raises:
         BuildError: No role would use it.
         UsageError: It is no text, or too short.
     """
     if path is None:
-        return None
+        return {}
     used = [name for name, role in bundle.manifest.roles.items() if precision[name] in QUANTIZED and writes_alone(role)]
     if not used:
         raise BuildError(
@@ -124,7 +125,7 @@ def _calibration(path: Path | None, bundle: Bundle, precision: dict[str, str]) -
             + ".",
             "Leave it out, or choose --precision int4.",
         )
-    return read_sample_text(path, bundle)
+    return {name: read_sample_text(path, bundle, name) for name in used}
 
 
 def _check_backend(made: Build, backend: Backend) -> None:
@@ -162,7 +163,7 @@ def _prepare(
     backend: Backend,
     options: BuildOptions,
     precision: dict[str, str],
-    sample: SampleText | None,
+    samples: Mapping[str, SampleText],
     build_id: str,
     progress: Progress,
 ) -> None:
@@ -189,7 +190,9 @@ def _prepare(
         roles, engine_options, saved = {}, {}, SavedWeights()
         for name, role in bundle.manifest.roles.items():
             progress(f"Preparing {name} ({precision[name]})")
-            task = Preparation(plan, shapes, precision[name], _sequences(sample, role))
+            task = Preparation(
+                plan, shapes, precision[name], samples[name].cut(shapes.max_length) if name in samples else ()
+            )
             prepared = backend.prepare(load(bundle.path / role.graph), role, task)
             save(prepared.model, folder, name, saved)
             roles[name] = replace(prepared.role, graph=f"{name}.onnx")
@@ -207,22 +210,14 @@ def _prepare(
             sequence=sequence,
             weight_bytes=sum(entry.size for entry in files if entry.path.endswith(".data")),
             engine_options=engine_options,
-            provenance=_provenance(backend, sample),
+            provenance=_provenance(backend, samples),
         )
         write_build_manifest(folder, manifest)
 
 
-def _sequences(sample: SampleText | None, role: Role) -> tuple[tuple[int, ...], ...]:
-    """What a role is quantised with: nothing where it does not read texts alone."""
-    if sample is None or not writes_alone(role):
-        return ()
-    longest = role.context_length or len(sample.sequences[0])
-    return tuple(sequence[:longest] for sequence in sample.sequences)
-
-
-def _provenance(backend: Backend, sample: SampleText | None) -> dict[str, str]:
+def _provenance(backend: Backend, samples: Mapping[str, SampleText]) -> dict[str, str]:
     """Engines that are compiled later are stamped with their compiler's version then."""
     made_by = {"ptgc": ptgc.__version__}
-    if sample is not None:
-        made_by |= {"calibration_sha256": sample.sha256, "calibration_tokens": str(sample.num_tokens)}
+    for role, sample in samples.items():
+        made_by[f"calibration.{role}"] = f"{sample.num_tokens} tokens of sha256 {sample.sha256}"
     return made_by if backend.compiles_ahead else made_by | {"backend_version": backend.version()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from ptgc.compiler.graph_session import GraphSession, writes, writes_alone
 from ptgc.spec.bundle import RUNNABLE, Build, Bundle, open_bundle
 from ptgc.spec.manifest import Role
 from ptgc.spec.strategy import Loop
-from ptgc.texts.sample_text import SampleText
+from ptgc.texts.sample_text import SampleText, read_sample_text
 
 Progress = Callable[[str], None]
 
@@ -33,8 +33,8 @@ class Task:
     """Texts by role, of those roles that write alone."""
     main: References
     """Texts of the bundle as a whole."""
-    sample: SampleText | None = None
-    """What fidelity is measured on; None takes the texts."""
+    samples: Mapping[str, SampleText] = field(default_factory=dict)
+    """What fidelity is measured on, by role; a role that has none takes its texts."""
 
     @property
     def vocab_size(self) -> int:
@@ -47,7 +47,7 @@ def check_bundle(
     progress: Progress = lambda _: None,
     *,
     original: Mapping[str, Any] | None = None,
-    sample: SampleText | None = None,
+    text: Path | None = None,
 ) -> list[StageReport]:
     """Compare in order PyTorch, the canonical graphs, and every build's prepared graphs and engine.
 
@@ -57,16 +57,18 @@ def check_bundle(
         path: The bundle.
         progress: Called with each step.
         original: What PyTorch writes here and now, in the form of the bundle's reference file; None leaves that out.
-        sample: A text to measure the fidelity of quantised builds on; None takes the reference texts.
+        text: A file to measure the fidelity of quantised builds on; None takes the reference texts.
 
     Raises:
-        PtgcError: The bundle or a build is damaged or packed, or a backend is missing.
+        PtgcError: The bundle or a build is damaged or packed, a backend is missing, or the text says nothing.
     """
     bundle = open_bundle(path)
     main = read_references(bundle)
     progress("Checking the bundle's files")
     bundle.verify()
-    task = Task(bundle, _role_references(bundle, main), main, sample)
+    alone = [name for name, role in bundle.manifest.roles.items() if writes_alone(role)] if text else []
+    samples = {name: read_sample_text(text, bundle, name) for name in alone if text is not None}
+    task = Task(bundle, _role_references(bundle, main), main, samples)
     reports = []
     if original is not None:
         reports.append(_check_original(main, References.from_json(original)))
@@ -174,18 +176,15 @@ def _check_prepared(task: Task, build: Build, name: str) -> StageReport:
     if before.is_file():
         explain(report, before, path, task.vocab_size)
         if not float32 and references is not None and writes_alone(role):
-            report.fidelity = _fidelity(task, (before, canonical), (path, role), references)
+            longest, sample = build.manifest.shapes.max_length, task.samples.get(name)
+            text = sample.cut(longest) if sample else [text.context[:longest] for text in references.texts]
+            report.fidelity = _fidelity((before, canonical), (path, role), text)
     return report
 
 
-def _fidelity(
-    task: Task, before: tuple[Path, Role], after: tuple[Path, Role], references: References
-) -> Fidelity | None:
+def _fidelity(before: tuple[Path, Role], after: tuple[Path, Role], text: Sequence[Sequence[int]]) -> Fidelity | None:
     """None where no text has a second token."""
-    text: Sequence[Sequence[int]] = [text.context for text in references.texts if len(text.context) > 1]
-    if task.sample is not None:
-        longest = min(role.context_length or task.sample.longest for _, role in (before, after))
-        text = [sequence[:longest] for sequence in task.sample.sequences]
+    text = [sequence for sequence in text if len(sequence) > 1]
     if not text:
         return None
     capacity = max(map(len, text))

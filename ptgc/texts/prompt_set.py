@@ -94,8 +94,8 @@ def read_sets(names: Sequence[str], bundle: Bundle, limit: int | None) -> list[P
     return found
 
 
-def read_prompts(path: Path, bundle: Bundle, limit: int | None) -> PromptSet:
-    """The first prompts of a file, tokenized with the bundle's tokenizer.
+def read_prompts(path: Path, bundle: Bundle, limit: int | None, tokenizer: str | None = None) -> PromptSet:
+    """The first prompts of a file, tokenized with the bundle's tokenizer, or with that in another folder of it.
 
     Messages for a model without a chat template are texts with empty lines between.
 
@@ -103,7 +103,7 @@ def read_prompts(path: Path, bundle: Bundle, limit: int | None) -> PromptSet:
         UsageError: No such file, a line that is no prompt, or a text for a bundle without a tokenizer.
     """
     entries = read_entries(path)
-    folder = bundle.manifest.tokenizer
+    folder = tokenizer or bundle.manifest.tokenizer
     codec = TextCodec(bundle.path / folder) if folder else None
     is_chat = folder is not None and _has_chat_template(bundle.path / folder)
     prompts = [

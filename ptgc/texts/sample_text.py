@@ -27,6 +27,10 @@ class SampleText:
     sha256: str
     """Digest of the file."""
 
+    def cut(self, length: int) -> tuple[tuple[int, ...], ...]:
+        """The sequences as far as a build holds them."""
+        return tuple(sequence[:length] for sequence in self.sequences)
+
     @property
     def longest(self) -> int:
         """Tokens of the longest sequence."""
@@ -38,23 +42,26 @@ class SampleText:
         return sum(map(len, self.sequences))
 
 
-def read_sample_text(path: Path, bundle: Bundle) -> SampleText:
+def read_sample_text(path: Path, bundle: Bundle, role: str = "target") -> SampleText:
     """Sequences from all over a file: at most 8192 tokens.
 
     Args:
         path: UTF-8 text; or, named `.jsonl`, a file of prompts, of which each is a sequence. Conversations are written
             with the model's chat template, so that a model is seen at what it does.
-        bundle: Whose tokenizer and context.
+        bundle: Whose model reads it.
+        role: Which of its models: a drafter may have another tokenizer and a shorter context.
 
     Raises:
         UsageError: No such file, no text, less than 1024 tokens, or a bundle without a tokenizer.
     """
-    length = min(_SEQUENCE, bundle.manifest.model.context_length)
+    manifest = bundle.manifest
+    folder = (manifest.drafter_tokenizer if role == "drafter" else None) or manifest.tokenizer
+    length = min(_SEQUENCE, manifest.roles[role].context_length or manifest.model.context_length)
     content = _read(path)
     if path.suffix == ".jsonl":
-        parts = [prompt.ids[:length] for prompt in read_prompts(path, bundle, None).prompts]
+        parts = [prompt.ids[:length] for prompt in read_prompts(path, bundle, None, folder).prompts]
     else:
-        ids = _tokens(path, content, bundle)
+        ids = _tokens(path, content, bundle, folder)
         parts = [tuple(ids[start : start + length]) for start in range(0, len(ids), length)]
     parts = [part for part in parts if len(part) > 1]
     found = sum(map(len, parts))
@@ -66,8 +73,7 @@ def read_sample_text(path: Path, bundle: Bundle) -> SampleText:
     return SampleText(tuple(_spread(parts)), hashlib.sha256(content).hexdigest())
 
 
-def _tokens(path: Path, content: bytes, bundle: Bundle) -> list[int]:
-    folder = bundle.manifest.tokenizer
+def _tokens(path: Path, content: bytes, bundle: Bundle, folder: str | None) -> list[int]:
     if folder is None:
         raise UsageError(
             f"{bundle.path} has no tokenizer, so that it cannot read the text in {path}.",

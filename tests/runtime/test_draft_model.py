@@ -17,8 +17,10 @@ from ptgc.compiler.build import BuildOptions, build
 from ptgc.compiler.stage import Stage
 from ptgc.exporters import export
 from ptgc.runtime import Generator
+from ptgc.spec.bundle import open_bundle
 from ptgc.spec.plan import DecodePlan, draft_model, ngram
 from ptgc.spec.strategy import DrafterVocabulary, NgramMatch
+from ptgc.texts.sample_text import read_sample_text
 from tests.models import VOCAB_SIZE, greedy, prompt, tiny_model
 
 DRAFTS, NEW_TOKENS = 4, 48
@@ -158,6 +160,24 @@ def test_a_drafter_with_its_own_tokenizer_drafts_by_text(place: Path) -> None:
     assert result.token_ids == greedy(tiny_model("llama"), ids, NEW_TOKENS)
     assert result.statistics.mean_accept_length > DRAFTS  # it is the same model
     assert sampled[0].token_ids == sampled[1].token_ids
+
+
+def test_a_drafter_with_its_own_tokenizer_is_calibrated_with_its_own_ids(place: Path, tmp_path: Path) -> None:
+    order = list(reversed(range(VOCAB_SIZE)))
+    bundle = export(
+        {"target": tiny_model("llama"), "drafter": permuted(order)},
+        draft_model(DRAFTS, vocabulary=DrafterVocabulary.REENCODED),
+        tmp_path / "calibrated",
+        tokenizer=numbered(range(VOCAB_SIZE)),
+        drafter_tokenizer=numbered(order),
+    )
+    path = tmp_path / "words.txt"
+    path.write_text(" ".join(f"w{number % VOCAB_SIZE}" for number in range(2000)), encoding="utf-8")
+    own, other = (read_sample_text(path, open_bundle(bundle), role) for role in ("target", "drafter"))
+    assert own.sequences[0][:3] == (0, 1, 2)
+    assert [VOCAB_SIZE - 1 - token for token in other.sequences[0]] == list(own.sequences[0])
+    made = build(bundle, BuildOptions(precision="int4", calibration=path, max_length=256, stage=Stage.PREPARE))
+    assert {"calibration.target", "calibration.drafter"} <= set(made.manifest.provenance)
 
 
 @pytest.mark.parametrize("batch", [1, 3])
