@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ptgc.compiler.checking.engine import check_engine
-from ptgc.compiler.checking.fidelity import Fidelity, measure_fidelity
+from ptgc.compiler.checking.fidelity import Fidelity, float32_session, measure_fidelity
 from ptgc.compiler.checking.graphs import check_outputs, check_texts, explain
 from ptgc.compiler.checking.loops import Values, check_loop, runner
 from ptgc.compiler.checking.references import References, read_references, read_role_references
@@ -188,8 +188,8 @@ def _fidelity(before: tuple[Path, Role], after: tuple[Path, Role], text: Sequenc
     if not text:
         return None
     capacity = max(map(len, text))
-    original, built = (GraphSession(path, role, capacity) for path, role in (before, after))
-    return measure_fidelity(original, built, text)
+    with float32_session(*before, capacity) as original:
+        return measure_fidelity(original, GraphSession(*after, capacity), text)
 
 
 def _encoder(folder: Path, roles: Mapping[str, Role], role: Role) -> Callable[[Values], Values] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import pydoc_data.topics
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from ptgc.compiler.build import BuildOptions, build
 from ptgc.compiler.check import check_bundle
@@ -23,13 +25,15 @@ from ptgc.compiler.quantization.rounding import quantize_blocks, quantize_channe
 from ptgc.compiler.quantization.second_moments import second_moments
 from ptgc.compiler.stage import Stage
 from ptgc.errors import BuildError, UsageError
+from ptgc.exporters import export
 from ptgc.graphs.linear import linears
 from ptgc.graphs.storage import serialize
 from ptgc.spec.bundle import open_bundle
+from ptgc.spec.plan import ngram
 from ptgc.texts.sample_text import MOST_TOKENS, read_sample_text
 from tests.bundles import real_bundle, tiny_bundle
 from tests.compiler.prepared import prepared_model
-from tests.models import prompt
+from tests.models import prompt, tiny_model
 
 ENGLISH = "\n\n".join(text for _, text in sorted(pydoc_data.topics.topics.items()))[:60_000]
 
@@ -164,6 +168,15 @@ def test_check_measures_fidelity_on_a_text(stories: Path, english: Path) -> None
         assert found[0].tokens >= least
         assert 0 < found[0].divergence < 0.05
         assert json.dumps(found[0].to_json())
+
+
+def test_fidelity_of_a_half_precision_checkpoint_is_measured_in_float32(tmp_path: Path) -> None:
+    model = copy.deepcopy(tiny_model("llama")).to(torch.bfloat16)
+    bundle = export({"target": model}, ngram(), tmp_path / "half")
+    build(bundle, BuildOptions(precision="int8", stage=Stage.PREPARE, max_length=128))
+    (found,) = (report.fidelity for report in check_bundle(bundle) if report.fidelity is not None)
+    assert found.tokens > 50
+    assert 0 < found.divergence < 0.05
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common
 
 from ptgc.compiler.backends.base import Backend, Preparation, PreparedRole
+from ptgc.compiler.float_roles import in_float32
 from ptgc.compiler.lowering.experts import LowerExpertsPass
 from ptgc.compiler.lowering.grouped_query_attention import LowerAttentionPass
 from ptgc.compiler.lowering.matmul_nbits import LowerQuantizedWeightsPass
@@ -24,14 +25,12 @@ from ptgc.graphs.passes.normalize_linear import NormalizeLinearPass
 from ptgc.graphs.passes.set_float_type import SetFloatTypePass
 from ptgc.spec.manifest import Role
 from ptgc.spec.plan import DecodePlan
-from ptgc.spec.ports import DType, Port
 
 PACKAGES = ("onnxruntime", "onnxruntime-gpu")
 # int8 loses next to nothing in blocks of 64, and reads a sixteenth less of scales than in blocks of 32. Larger blocks
 # would make wide rounds cheaper, but the kernels for 128 (at 4 bits for 64) add up one row otherwise than several, so
 # that drafts would change the text (onnxruntime 1.31.1).
 _FORMATS = {"int8": WeightFormat(8, (64, 32, 16)), "int4": WeightFormat(4, (32, 16))}
-_HALF = (DType.FLOAT16, DType.BFLOAT16)
 _UNUSED_OUTPUTS = (
     "top_logits",
     "top_ids",
@@ -65,7 +64,7 @@ class OnnxRuntimeBackend(Backend):
         """See Backend."""
         plan, shapes = task.plan, task.shapes
         weight_format = _FORMATS.get(task.precision)
-        role = _in_float32(role)
+        role = in_float32(role)
         SetFloatTypePass()(model)
         NormalizeLinearPass()(model)
         _drop_outputs(model.graph)
@@ -92,21 +91,6 @@ class OnnxRuntimeBackend(Backend):
     @staticmethod
     def _is_chain_of_one(plan: DecodePlan, batch_size: int) -> bool:
         return batch_size == 1 and plan.tree.is_chain
-
-
-def _in_float32(role: Role) -> Role:
-    """The role as this backend computes it: there are no half-precision matrix products on the CPU."""
-
-    def widen(port: Port) -> Port:
-        return replace(port, dtype=DType.FLOAT32) if port.dtype in _HALF else port
-
-    return replace(
-        role,
-        inputs=tuple(widen(port) for port in role.inputs),
-        outputs=tuple(widen(port) for port in role.outputs),
-        states=tuple(replace(s, dtype=DType.FLOAT32) if s.dtype in _HALF else s for s in role.states),
-        cross_states=tuple(replace(s, dtype=DType.FLOAT32) if s.dtype in _HALF else s for s in role.cross_states),
-    )
 
 
 def _drop_outputs(graph: ir.Graph) -> None:

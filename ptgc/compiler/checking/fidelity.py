@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ptgc.compiler.float_roles import in_float32, is_half
 from ptgc.compiler.graph_session import GraphSession, Logits
+from ptgc.graphs.passes.set_float_type import SetFloatTypePass
+from ptgc.graphs.storage import load, save
+from ptgc.spec.manifest import Role
 
 _CHUNK = 128  # rows whose logits are in memory at once
 
@@ -32,6 +39,25 @@ class Fidelity:
     def to_json(self) -> dict[str, float]:
         """This as `ptgc check --json` prints it."""
         return asdict(self)
+
+
+@contextmanager
+def float32_session(path: Path, role: Role, capacity: int) -> Iterator[GraphSession]:
+    """A canonical graph on the CPU, which has no products of half precision: in float32.
+
+    Args:
+        path: The ONNX file.
+        role: Its ports and states.
+        capacity: Slots of the cache.
+    """
+    if not is_half(role):
+        yield GraphSession(path, role, capacity)
+        return
+    model = load(path)
+    SetFloatTypePass()(model)
+    with TemporaryDirectory(prefix="ptgc-") as folder:
+        save(model, Path(folder), "original")
+        yield GraphSession(Path(folder) / "original.onnx", in_float32(role), capacity)
 
 
 def measure_fidelity(original: GraphSession, built: GraphSession, text: Sequence[Sequence[int]]) -> Fidelity:

@@ -1,0 +1,32 @@
+"""Roles in another floating-point type than they were exported in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ptgc.spec.manifest import Role
+from ptgc.spec.ports import DType, Port
+
+_HALF = (DType.FLOAT16, DType.BFLOAT16)
+
+
+def is_half(role: Role) -> bool:
+    """Whether any port or cache is of half precision."""
+    found = {port.dtype for port in (*role.inputs, *role.outputs)}
+    found |= {state.dtype for state in (*role.states, *role.cross_states)}
+    return not found.isdisjoint(_HALF)
+
+
+def in_float32(role: Role) -> Role:
+    """The role as the CPU computes it: there are no half-precision matrix products."""
+
+    def widen(port: Port) -> Port:
+        return replace(port, dtype=DType.FLOAT32) if port.dtype in _HALF else port
+
+    return replace(
+        role,
+        inputs=tuple(widen(port) for port in role.inputs),
+        outputs=tuple(widen(port) for port in role.outputs),
+        states=tuple(replace(s, dtype=DType.FLOAT32) if s.dtype in _HALF else s for s in role.states),
+        cross_states=tuple(replace(s, dtype=DType.FLOAT32) if s.dtype in _HALF else s for s in role.cross_states),
+    )
