@@ -78,7 +78,7 @@ def build(path: str | Path, options: BuildOptions | None = None, progress: Progr
     if options.stage is not Stage.PREPARE or not backend.compiles_ahead:
         backend.version()
         backend.check_capabilities(options.compute_capabilities)
-    samples = _calibration(options.calibration, bundle, precision)
+    samples = _calibration(options, bundle, precision)
     build_id = options.build_id or default_id(options, precision)
     _check_id(build_id)
     with exclusive(bundle.path / BUILDS / ".lock") as waited:
@@ -108,15 +108,21 @@ def default_id(options: BuildOptions, precision: dict[str, str]) -> str:
     return "-".join(parts)
 
 
-def _calibration(path: Path | None, bundle: Bundle, precision: dict[str, str]) -> dict[str, SampleText]:
+def _calibration(options: BuildOptions, bundle: Bundle, precision: dict[str, str]) -> dict[str, SampleText]:
     """The text to quantise with, for each role that reads texts alone: a drafter may have a tokenizer of its own.
 
     Raises:
         BuildError: No role would use it.
-        UsageError: It is no text, or too short.
+        UsageError: It is no text, or too short, or the build is prepared already.
     """
+    path = options.calibration
     if path is None:
         return {}
+    if options.stage is Stage.COMPILE:
+        raise UsageError(
+            "--calibration is for preparing a build, and --stage compile takes one that is prepared.",
+            "Leave --calibration out, or leave --stage out to prepare it again.",
+        )
     used = [name for name, role in bundle.manifest.roles.items() if precision[name] in QUANTIZED and writes_alone(role)]
     if not used:
         raise BuildError(
@@ -125,7 +131,7 @@ def _calibration(path: Path | None, bundle: Bundle, precision: dict[str, str]) -
             + ".",
             "Leave it out, or choose --precision int4.",
         )
-    return {name: read_sample_text(path, bundle, name) for name in used}
+    return {name: read_sample_text(path, bundle, name, options.max_length) for name in used}
 
 
 def _check_backend(made: Build, backend: Backend) -> None:
@@ -190,9 +196,7 @@ def _prepare(
         roles, engine_options, saved = {}, {}, SavedWeights()
         for name, role in bundle.manifest.roles.items():
             progress(f"Preparing {name} ({precision[name]})")
-            task = Preparation(
-                plan, shapes, precision[name], samples[name].cut(shapes.max_length) if name in samples else ()
-            )
+            task = Preparation(plan, shapes, precision[name], samples[name].sequences if name in samples else ())
             prepared = backend.prepare(load(bundle.path / role.graph), role, task)
             save(prepared.model, folder, name, saved)
             roles[name] = replace(prepared.role, graph=f"{name}.onnx")

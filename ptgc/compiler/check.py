@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,11 @@ from ptgc.compiler.checking.references import References, read_references, read_
 from ptgc.compiler.checking.report import EXACT, StageReport
 from ptgc.compiler.checking.weights import check_weights
 from ptgc.compiler.graph_session import GraphSession, writes, writes_alone
+from ptgc.errors import UsageError
 from ptgc.spec.bundle import RUNNABLE, Build, Bundle, open_bundle
 from ptgc.spec.manifest import Role
 from ptgc.spec.strategy import Loop
-from ptgc.texts.sample_text import SampleText, read_sample_text
+from ptgc.texts.sample_text import read_sample_text
 
 Progress = Callable[[str], None]
 
@@ -33,8 +34,8 @@ class Task:
     """Texts by role, of those roles that write alone."""
     main: References
     """Texts of the bundle as a whole."""
-    samples: Mapping[str, SampleText] = field(default_factory=dict)
-    """What fidelity is measured on, by role; a role that has none takes its texts."""
+    text: Path | None = None
+    """What fidelity is measured on; None takes the texts."""
 
     @property
     def vocab_size(self) -> int:
@@ -66,9 +67,9 @@ def check_bundle(
     main = read_references(bundle)
     progress("Checking the bundle's files")
     bundle.verify()
-    alone = [name for name, role in bundle.manifest.roles.items() if writes_alone(role)] if text else []
-    samples = {name: read_sample_text(text, bundle, name) for name in alone if text is not None}
-    task = Task(bundle, _role_references(bundle, main), main, samples)
+    if text is not None:
+        _check_text(text, bundle)
+    task = Task(bundle, _role_references(bundle, main), main, text)
     reports = []
     if original is not None:
         reports.append(_check_original(main, References.from_json(original)))
@@ -84,6 +85,22 @@ def check_bundle(
         progress(f"Checking build {build.manifest.id}")
         reports += _check_build(task, build)
     return reports
+
+
+def _check_text(text: Path, bundle: Bundle) -> None:
+    """Refuse a text before anything else is done.
+
+    Raises:
+        UsageError: It says nothing, or nothing can be measured on it.
+    """
+    alone = [name for name, role in bundle.manifest.roles.items() if writes_alone(role)]
+    if not alone or bundle.manifest.packed is not None:
+        raise UsageError(
+            "--text measures builds of decoder-only models beside the bundle's own graphs, and there are none here.",
+            "Leave it out.",
+        )
+    for name in alone:
+        read_sample_text(text, bundle, name)
 
 
 def _role_references(bundle: Bundle, main: References) -> dict[str, References]:
@@ -176,9 +193,11 @@ def _check_prepared(task: Task, build: Build, name: str) -> StageReport:
     if before.is_file():
         explain(report, before, path, task.vocab_size)
         if not float32 and references is not None and writes_alone(role):
-            longest, sample = build.manifest.shapes.max_length, task.samples.get(name)
-            text = sample.cut(longest) if sample else [text.context[:longest] for text in references.texts]
-            report.fidelity = _fidelity((before, canonical), (path, role), text)
+            longest = build.manifest.shapes.max_length
+            sequences: Sequence[Sequence[int]] = [text.context[:longest] for text in references.texts]
+            if task.text is not None:
+                sequences = read_sample_text(task.text, task.bundle, name, longest).sequences
+            report.fidelity = _fidelity((before, canonical), (path, role), sequences)
     return report
 
 

@@ -106,10 +106,18 @@ def read_prompts(path: Path, bundle: Bundle, limit: int | None, tokenizer: str |
     folder = tokenizer or bundle.manifest.tokenizer
     codec = TextCodec(bundle.path / folder) if folder else None
     is_chat = folder is not None and _has_chat_template(bundle.path / folder)
+    if tokenizer not in (None, bundle.manifest.tokenizer) and any("token_ids" in entry for entry in entries):
+        raise UsageError(
+            f"{path} has token ids, and the bundle's models have different ones.", "Give prompts as texts or messages."
+        )
     prompts = [
         Prompt(path.stem, f"{path.stem}/{entry['id']}", tuple(_encode(codec, entry, is_chat=is_chat)))
         for entry in (entries if limit is None else entries[:limit])
     ]
+    size = bundle.manifest.model.vocab_size
+    wrong = [prompt.name for prompt in prompts if not all(0 <= token < size for token in prompt.ids)]
+    if wrong and folder == bundle.manifest.tokenizer:
+        raise UsageError(f"These prompts have token ids that are not below {size}: {', '.join(wrong)}.")
     empty = [prompt.name for prompt in prompts if not prompt.ids]
     if empty:
         raise UsageError(f"These prompts have no tokens: {', '.join(empty)}.")

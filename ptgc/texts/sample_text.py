@@ -23,18 +23,9 @@ class SampleText:
     """Sequences of tokens from a file."""
 
     sequences: tuple[tuple[int, ...], ...]
-    """Each of 512 tokens or the model's context at most, and of two at least."""
+    """Each of 512 tokens at most, or as many as model or build hold, and of two at least."""
     sha256: str
     """Digest of the file."""
-
-    def cut(self, length: int) -> tuple[tuple[int, ...], ...]:
-        """The sequences as far as a build holds them."""
-        return tuple(sequence[:length] for sequence in self.sequences)
-
-    @property
-    def longest(self) -> int:
-        """Tokens of the longest sequence."""
-        return max(map(len, self.sequences))
 
     @property
     def num_tokens(self) -> int:
@@ -42,35 +33,37 @@ class SampleText:
         return sum(map(len, self.sequences))
 
 
-def read_sample_text(path: Path, bundle: Bundle, role: str = "target") -> SampleText:
+def read_sample_text(path: Path, bundle: Bundle, role: str = "target", longest: int | None = None) -> SampleText:
     """Sequences from all over a file: at most 8192 tokens.
 
     Args:
-        path: UTF-8 text; or, named `.jsonl`, a file of prompts, of which each is a sequence. Conversations are written
-            with the model's chat template, so that a model is seen at what it does.
+        path: UTF-8 text; or, named `.jsonl`, a file of prompts. Conversations are written with the model's chat
+            template, so that a model is seen at what it does. What is longer than a sequence becomes several.
         bundle: Whose model reads it.
         role: Which of its models: a drafter may have another tokenizer and a shorter context.
+        longest: Tokens that a build holds; None for as many as the model does.
 
     Raises:
         UsageError: No such file, no text, less than 1024 tokens, or a bundle without a tokenizer.
     """
     manifest = bundle.manifest
     folder = (manifest.drafter_tokenizer if role == "drafter" else None) or manifest.tokenizer
-    length = min(_SEQUENCE, manifest.roles[role].context_length or manifest.model.context_length)
+    context = manifest.roles[role].context_length or manifest.model.context_length
+    length = min(_SEQUENCE, context, longest or context)
     content = _read(path)
     if path.suffix == ".jsonl":
-        parts = [prompt.ids[:length] for prompt in read_prompts(path, bundle, None, folder).prompts]
+        texts: list[Sequence[int]] = [prompt.ids for prompt in read_prompts(path, bundle, None, folder).prompts]
     else:
-        ids = _tokens(path, content, bundle, folder)
-        parts = [tuple(ids[start : start + length]) for start in range(0, len(ids), length)]
-    parts = [part for part in parts if len(part) > 1]
+        texts = [_tokens(path, content, bundle, folder)]
+    parts = [tuple(ids[start : start + length]) for ids in texts for start in range(0, len(ids), length)]
+    parts = list(_spread([part for part in parts if len(part) > 1]))
     found = sum(map(len, parts))
     if found < _LEAST:
         raise UsageError(
             f"{path} has {found} tokens; a model is judged and quantised on at least {_LEAST}.",
             "Give some pages of text of the kind that the model is to write.",
         )
-    return SampleText(tuple(_spread(parts)), hashlib.sha256(content).hexdigest())
+    return SampleText(tuple(parts), hashlib.sha256(content).hexdigest())
 
 
 def _tokens(path: Path, content: bytes, bundle: Bundle, folder: str | None) -> list[int]:
@@ -83,13 +76,13 @@ def _tokens(path: Path, content: bytes, bundle: Bundle, folder: str | None) -> l
 
 
 def _spread(parts: Sequence[tuple[int, ...]]) -> Iterator[tuple[int, ...]]:
-    """Of equally spaced parts as many as there is room for."""
-    share = min(1.0, MOST_TOKENS / sum(map(len, parts)))
-    taken = 0.0
+    """Parts from all over the text, as many as there is room for."""
+    total = sum(map(len, parts))
+    passed = taken = 0
     for part in parts:
-        taken += share
-        if taken >= 1 - 1e-9:
-            taken -= 1
+        passed += len(part)
+        if (taken + len(part)) * total <= passed * min(total, MOST_TOKENS):
+            taken += len(part)
             yield part
 
 

@@ -8,9 +8,9 @@ namespace ptgc {
 
 // Sums, by the cost curve, what rounds with drafts cost more than plain ones and what accepted
 // drafts saved. A session may be behind by a few plain rounds and a small share of its tokens, so
-// that over a long text drafts cost at most that share, however bad they are; what it has gained
-// can be lost again up to a few rounds only, so that drafts that turn bad are noticed soon. A
-// session that may lose no more decodes plainly until its text has grown.
+// that over a long text drafts cost at most that share, however bad they are. What it has gained,
+// or was allowed and did not use, is forgotten but for a few rounds, so that drafts that turn bad
+// are noticed soon. A session that may lose no more decodes plainly until its text has grown.
 class DraftAccount {
  public:
   // A round of the session: what its drafts cost, what those that were accepted saved, in seconds,
@@ -22,14 +22,15 @@ class DraftAccount {
   // Seconds that drafts of the next round may cost where none is accepted; `plain` is the cost of
   // a plain round.
   double Budget(double plain) {
-    lost_ = std::max(lost_, -kKept * plain);
-    return (kAtFirst + kShare * static_cast<double>(tokens_)) * plain - lost_;
+    const double allowed = kShare * static_cast<double>(tokens_) * plain;
+    lost_ = std::max(lost_, allowed - kKept * plain);
+    return kAtFirst * plain + allowed - lost_;
   }
 
  private:
   static constexpr double kAtFirst = 3;    // Plain rounds that a session may be behind at once ...
   static constexpr double kShare = 0.015;  // ... and for every token.
-  static constexpr double kKept = 4;       // Plain rounds of gains that may be lost again.
+  static constexpr double kKept = 4;  // Plain rounds of both and of gains that are kept for later.
 
   double lost_ = 0;          // Seconds behind plain decoding; negative where drafts have paid.
   std::int64_t tokens_ = 0;  // New tokens.

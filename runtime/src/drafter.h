@@ -41,8 +41,10 @@ class Drafter {
   virtual void Accept(int row, int accepted) = 0;
   // Expected seconds of drafting `count` tokens; 0 where it costs nothing.
   virtual double Cost(int count) const = 0;
-  // What the last Draft should have taken by the same costs, with what it had to read first; the
-  // first reading of a text is prefill and does not count.
+  // Expected seconds of reading what the row's text has gained while there were no drafts, beyond
+  // what Cost includes; the first reading of a text is prefill and does not count.
+  virtual double CatchUp(const DraftRow& /*row*/) const { return 0; }
+  // What the last Draft should have taken by the same costs, catching up included.
   virtual double spent() const { return 0; }
   // The probabilities that the last `count` drafts of a row were drawn from, [count, vocab_size];
   // none where the drafter is certain of them.

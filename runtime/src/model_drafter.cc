@@ -68,6 +68,7 @@ void ModelDrafter::Draft(std::span<const DraftRow> rows) {
     // Where the target failed after the last drafts, the text has not grown since.
     const int most = static_cast<int>(row.text.size()) - 1;
     if (held_[Size(row.row)].length > most) HoldAtMost(row.row, most);
+    held_[Size(row.row)].begins = held_[Size(row.row)].length == 0;
     any = any || row.limit > 0;
   }
   if (!any) return;
@@ -81,6 +82,7 @@ void ModelDrafter::ReadTexts(std::span<const DraftRow> rows) {
   const std::size_t largest = Size(shapes_.widths.back());
   while (true) {
     std::size_t longest = 0;
+    bool begins = false;
     for (RowInput& input : inputs_) input.tokens = {};
     for (const DraftRow& row : rows) {
       if (row.limit == 0) continue;
@@ -89,9 +91,11 @@ void ModelDrafter::ReadTexts(std::span<const DraftRow> rows) {
       longest = std::max(longest, pending);
       if (pending <= largest) continue;
       inputs_[Size(row.row)].tokens = row.text.subspan(held, largest);
+      begins = begins || held_[Size(row.row)].begins;
     }
     if (longest <= largest) return;
     Forward(shapes_.widths.back(), /*sampled=*/false);
+    if (!begins) spent_ += costs_.AtLeast(shapes_.widths.back());
     for (const DraftRow& row : rows) {
       held_[Size(row.row)].length += static_cast<int>(inputs_[Size(row.row)].tokens.size());
     }
@@ -117,7 +121,7 @@ void ModelDrafter::AddDrafts(std::span<const DraftRow> rows) {
     for (RowInput& input : inputs_) input.tokens = {};
     for (const DraftRow& row : rows) {
       if (!Wants(row, draft)) continue;
-      begins = begins || held_[Size(row.row)].length == 0;
+      begins = begins || held_[Size(row.row)].begins;
       RowInput& input = inputs_[Size(row.row)];
       input.tokens = draft == 0 ? row.text.subspan(Size(held_[Size(row.row)].length))
                                 : row.proposal->tokens().last(1);
@@ -179,6 +183,20 @@ double ModelDrafter::Cost(int count) const {
   if (count == 0) return 0;
   const std::size_t second = std::min<std::size_t>(1, costs_.widths().size() - 1);
   return costs_.At(second) + costs_.At(0) * (count - 1);
+}
+
+double ModelDrafter::CatchUp(const DraftRow& row) const {
+  const int held = held_[Size(row.row)].length;
+  return held == 0 ? 0 : Reading(static_cast<int>(row.text.size()) - held);
+}
+
+double ModelDrafter::Reading(int tokens) const {
+  const int largest = shapes_.widths.back();
+  const int pending = std::max(tokens, 1);
+  const int chunks = (pending - 1) / largest;
+  const double reading =
+      chunks * costs_.AtLeast(largest) + costs_.AtLeast(pending - chunks * largest);
+  return std::max(reading - Cost(1), 0.0);
 }
 
 std::span<const float> ModelDrafter::Probabilities(int row, int count) const {

@@ -34,6 +34,9 @@ class ModelDrafter : public Drafter {
   void Draft(std::span<const DraftRow> rows) override;
   void Accept(int row, int accepted) override;
   double Cost(int count) const override;
+  double CatchUp(const DraftRow& row) const override;
+  // Expected seconds of reading so many tokens before the first draft, beyond what Cost includes.
+  double Reading(int tokens) const;
   double spent() const override { return spent_; }
   double engine_seconds() const override { return engine_seconds_; }
   std::span<const float> Probabilities(int row, int count) const override;
@@ -42,8 +45,9 @@ class ModelDrafter : public Drafter {
  private:
   // What a row's cache holds.
   struct Held {
-    int length = 0;   // Tokens of the text.
-    int drafted = 0;  // Draft tokens of the last round behind them.
+    int length = 0;       // Tokens of the text.
+    int drafted = 0;      // Draft tokens of the last round behind them.
+    bool begins = false;  // Whether the text is being read for the first time.
   };
   bool has_same_size() const { return model_->vocab_size() == target_vocab_size_; }
   bool Wants(const DraftRow& row, int draft) const;

@@ -17,7 +17,7 @@ ReencodedDrafter::ReencodedDrafter(std::unique_ptr<ModelDrafter> drafter, int ba
       context_length_(context_length),
       reencoding_(std::move(reencoding)) {
   for (int row = 0; row < batch; ++row) {
-    rows_.push_back({{}, Proposal(TreeSpec::Chain(max_drafts)), {}});
+    rows_.push_back({{}, 0, Proposal(TreeSpec::Chain(max_drafts)), {}});
   }
   asked_.reserve(rows_.size());
 }
@@ -32,10 +32,18 @@ void ReencodedDrafter::Truncate(int, int) {}
 
 void ReencodedDrafter::CopyRow(int from, int to) {
   rows_[Size(to)].text = rows_[Size(from)].text;
+  rows_[Size(to)].read = rows_[Size(from)].read;
   drafter_->CopyRow(from, to);
 }
 
 int ReencodedDrafter::Offer(const DraftRow& row) { return std::min(row.limit, max_drafts_); }
+
+// As if both vocabularies spelt the new text in as many tokens.
+double ReencodedDrafter::CatchUp(const DraftRow& row) const {
+  const Row& own = rows_[Size(row.row)];
+  if (own.text.empty() || row.text.size() < own.read) return 0;
+  return drafter_->Reading(static_cast<int>(row.text.size() - own.read));
+}
 
 void ReencodedDrafter::Draft(std::span<const DraftRow> rows) {
   asked_.clear();
@@ -65,6 +73,7 @@ void ReencodedDrafter::Read(const DraftRow& row) {
         std::mismatch(text.begin(), text.end(), own.text.begin(), own.text.end()).first;
     drafter_->Truncate(row.row, static_cast<int>(differs - text.begin()));
     own.text = std::move(text);
+    own.read = row.text.size();
     const auto room = context_length_ - static_cast<std::int64_t>(own.text.size());
     limit = own.text.empty() ? 0 : static_cast<int>(std::clamp<std::int64_t>(room, 0, limit));
   }

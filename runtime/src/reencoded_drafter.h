@@ -29,6 +29,7 @@ class ReencodedDrafter : public Drafter {
   void Draft(std::span<const DraftRow> rows) override;
   void Accept(int row, int accepted) override;
   double Cost(int count) const override { return drafter_->Cost(count); }
+  double CatchUp(const DraftRow& row) const override;
   double spent() const override { return drafter_->spent(); }
   double engine_seconds() const override { return drafter_->engine_seconds(); }
   CausalModel* model() override { return drafter_->model(); }
@@ -36,7 +37,8 @@ class ReencodedDrafter : public Drafter {
  private:
   // One row in the drafter's vocabulary.
   struct Row {
-    std::vector<TokenId> text;  // As of the last round.
+    std::vector<TokenId> text;  // As of the last round with drafts.
+    std::size_t read = 0;       // The target's tokens that it stands for.
     Proposal drafts;            // After it.
     RowSampling likeliest;      // How the drafter chooses.
   };

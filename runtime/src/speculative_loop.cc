@@ -146,15 +146,14 @@ void SpeculativeLoop::Commit(std::span<Turn> turns) {
 }
 
 // Enters what the round's drafts cost each row, by the cost curve: what they widened the round by
-// and what drafting took, against a plain round for each that was accepted.
+// and what drafting took, though nothing came of it, against a plain round for each that was
+// accepted.
 void SpeculativeLoop::Settle(std::span<const Turn> turns) {
   for (std::size_t i = 0; i < turns.size(); ++i) {
     const Turn& turn = turns[i];
-    double cost = 0;
-    if (!turn.drafted.empty()) {
-      const int rows = turn.chunk + static_cast<int>(turn.drafted.size());
-      cost = parts_.draft_length.Extra(offers_, rows) + parts_.drafter->spent();
-    }
+    const int rows = turn.chunk + static_cast<int>(turn.drafted.size());
+    double cost = parts_.draft_length.Extra(offers_, rows);
+    if (draft_rows_[i].limit > 0) cost += parts_.drafter->spent();
     const double saved = turn.accepted * parts_.draft_length.plain_cost();
     RowOf(*turn.session).account.Add(cost, saved, static_cast<int>(turn.emitted.size()));
   }
@@ -188,13 +187,17 @@ void SpeculativeLoop::OfferDrafts(Turn& turn) {
   const bool whole = turn.chunk == static_cast<int>(session.pending().size());
   const int limit = std::min(
       {parts_.num_draft_tokens, turn.max_new_tokens - 1, parts_.shapes.widths.back() - turn.chunk});
-  const DraftRow wanted = {session.row(), session.tokens(), limit, &row.proposal, &row.sampling};
+  DraftRow wanted = {session.row(), session.tokens(), limit, &row.proposal, &row.sampling};
+  DraftOffer offer{0, 0, turn.chunk};
   if (turn.may_draft && parts_.drafter != nullptr && whole && limit > 0) {
     turn.offered = parts_.drafter->Offer(wanted);
+    offer.tokens = turn.offered;
+    offer.rate = row.estimate.Rate(row.proposal.match_length());
+    offer.budget = row.account.Budget(parts_.draft_length.plain_cost());
+    if (turn.offered > 0) offer.budget -= parts_.drafter->CatchUp(wanted);
   }
+  wanted.limit = turn.offered;
   draft_rows_.push_back(wanted);
-  DraftOffer offer{turn.offered, row.estimate.Rate(row.proposal.match_length()), turn.chunk};
-  offer.budget = row.account.Budget(parts_.draft_length.plain_cost());
   offers_.push_back(offer);
 }
 

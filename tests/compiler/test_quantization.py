@@ -19,6 +19,7 @@ from ptgc.compiler.build import BuildOptions, build
 from ptgc.compiler.check import check_bundle
 from ptgc.compiler.checking.fidelity import Fidelity, measure_fidelity
 from ptgc.compiler.graph_session import GraphSession
+from ptgc.compiler.pack import pack
 from ptgc.compiler.quantization import second_moments as module
 from ptgc.compiler.quantization.gptq import quantize_gptq
 from ptgc.compiler.quantization.rounding import quantize_blocks, quantize_channels
@@ -131,7 +132,7 @@ def test_fidelity_falls_with_the_bits_and_rises_with_calibration(stories: Path, 
         options = BuildOptions(precision=precision, stage=Stage.PREPARE, calibration=calibration, build_id=name)
         made = build(stories, options)
         sessions = [
-            GraphSession(folder / role.graph, role, sample.longest)
+            GraphSession(folder / role.graph, role, max(map(len, sample.sequences)))
             for folder, role in (
                 (stories, bundle.manifest.roles["target"]),
                 (made.path, made.manifest.roles["target"]),
@@ -196,6 +197,15 @@ def test_a_text_that_says_nothing_is_refused(place: Path, tmp_path: Path, conten
     with pytest.raises(UsageError, match=message):
         build(bundle, BuildOptions(precision="int4", calibration=path, build_id="refused"))
     assert not (bundle / "builds" / "refused").exists()
+
+
+def test_a_text_is_refused_where_nothing_would_read_it(stories: Path, english: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--stage compile takes one that is prepared"):
+        build(stories, BuildOptions(precision="int4", calibration=english, stage=Stage.COMPILE))
+    build(stories, BuildOptions(precision="int8", stage=Stage.PREPARE))
+    packed = pack(stories, tmp_path / "packed", keep_references=True)
+    with pytest.raises(UsageError, match="--text measures"):
+        check_bundle(packed.path, text=english)
 
 
 def test_calibration_that_nothing_would_use_is_refused(place: Path, english: Path) -> None:

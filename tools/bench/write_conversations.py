@@ -33,7 +33,8 @@ def main() -> int:
         lines = []
         with Generator(arguments.bundle, build=arguments.build) as generator:
             for name in arguments.prompts.split(","):
-                for seed, entry in enumerate(read_entries(prompt_file(name))):
+                texts = [entry for entry in read_entries(prompt_file(name)) if "token_ids" not in entry]
+                for seed, entry in enumerate(texts):
                     messages = entry.get("messages") or [{"role": "user", "content": entry["prompt"]}]
                     options = {"max_new_tokens": _NEW_TOKENS, "temperature": _TEMPERATURE, "seed": seed}
                     answer = {"role": "assistant", "content": generator.generate(messages, **options).text}

@@ -17,6 +17,7 @@ from ptgc.compiler.graph_session import GraphSession, Logits
 from ptgc.graphs.passes.set_float_type import SetFloatTypePass
 from ptgc.graphs.storage import load, save
 from ptgc.spec.manifest import Role
+from ptgc.spec.staging import storage_errors
 
 _CHUNK = 128  # rows whose logits are in memory at once
 
@@ -56,7 +57,8 @@ def float32_session(path: Path, role: Role, capacity: int) -> Iterator[GraphSess
     model = load(path)
     SetFloatTypePass()(model)
     with TemporaryDirectory(prefix="ptgc-") as folder:
-        save(model, Path(folder), "original")
+        with storage_errors(Path(folder)):
+            save(model, Path(folder), "original")
         yield GraphSession(Path(folder) / "original.onnx", in_float32(role), capacity)
 
 

@@ -50,11 +50,9 @@ def quantize_gptq(
 
 
 def _inverse_factor(moments: np.ndarray) -> np.ndarray:
-    """U with UᵀU = H⁻¹, upper triangular; inputs that are always zero count as any others."""
+    """U with UᵀU = H⁻¹, upper triangular; damping alone stands for inputs that are always zero."""
     hessian = np.array(moments, dtype=np.float64)
-    diagonal = hessian.diagonal().copy()
-    damping = _DAMPING * (diagonal.mean() or 1.0)
-    np.fill_diagonal(hessian, np.where(diagonal == 0, 1.0, diagonal) + damping)
+    hessian += _DAMPING * (hessian.diagonal().mean() or 1.0) * np.eye(len(hessian))
     factor: np.ndarray = np.linalg.cholesky(np.linalg.inv(hessian)).T.astype(np.float32)
     return factor
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -26,7 +26,7 @@ class QuantizeWeightsPass(ir.passes.InPlacePass):
     Args:
         weight_format: What they become.
         moments: Second moments of the inputs of linear layers, by the input's name: their matrices are rounded by GPTQ,
-            all others to the nearest.
+            all others to the nearest. A matrix of several layers serves the inputs of all.
     """
 
     def __init__(self, weight_format: WeightFormat, moments: Mapping[str, np.ndarray] | None = None) -> None:
@@ -38,20 +38,35 @@ class QuantizeWeightsPass(ir.passes.InPlacePass):
         """Runs on the main graph."""
         tied: dict[ir.Value, ir.Value] = {}
         modified = False
-        for linear in linears(model.graph):
-            modified = self._quantize_linear(model.graph, linear, tied) or modified
+        layers = linears(model.graph)
+        moments = self._by_weight(layers)
+        for linear in layers:
+            modified = self._quantize_linear(model.graph, linear, tied, moments.get(linear.weight)) or modified
         for node in list(model.graph):
             if _is_embedding(node):
                 modified = self._quantize_gather(model.graph, node, tied) or modified
         common.RemoveUnusedNodesPass()(model)
         return ir.passes.PassResult(model, modified)
 
-    def _quantize_linear(self, graph: ir.Graph, linear: Linear, tied: dict[ir.Value, ir.Value]) -> bool:
+    def _by_weight(self, layers: Sequence[Linear]) -> dict[ir.Value, np.ndarray]:
+        """What is known of the inputs of each matrix; layers with the same input share an array."""
+        inputs: dict[ir.Value, set[str]] = {}
+        for linear in layers:
+            if linear.input_name in self._moments:
+                inputs.setdefault(linear.weight, set()).add(linear.input_name)
+        found: dict[ir.Value, np.ndarray] = {}
+        for weight, names in inputs.items():
+            first, *others = (self._moments[name] for name in sorted(names))
+            found[weight] = sum(others, start=first)
+        return found
+
+    def _quantize_linear(
+        self, graph: ir.Graph, linear: Linear, tied: dict[ir.Value, ir.Value], moments: np.ndarray | None
+    ) -> bool:
         path = linear.node.metadata_props.get(MODULE_KEY, "")
         if linear.weight not in tied:
             matrix = _float32(linear.weight)
             matrix = matrix.T if linear.transposed else matrix
-            moments = self._moments.get(linear.input_name)
             made = self._dequantized(graph, linear.weight, matrix, moments, linear.node)
             if made is None:
                 return False

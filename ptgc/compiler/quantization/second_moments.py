@@ -16,6 +16,7 @@ from ptgc.graphs.linear import Linear, linears
 from ptgc.graphs.piece import Piece
 from ptgc.graphs.storage import save
 from ptgc.spec.manifest import Role
+from ptgc.spec.staging import storage_errors
 
 _SUFFIX = ".moments"
 _BYTES = 1 << 30  # of moments that one pass over the text gives
@@ -37,7 +38,7 @@ def second_moments(model: ir.Model, role: Role, text: Sequence[Sequence[int]]) -
     common.NameFixPass()(model)
     layers = {linear.input_name: linear for linear in linears(model.graph)}
     with tempfile.TemporaryDirectory(prefix="ptgc-") as folder:
-        with _observed(model.graph, list(layers.values())):
+        with storage_errors(Path(folder)), _observed(model.graph, list(layers.values())):
             save(model, Path(folder), "observed")
         session = GraphSession(Path(folder) / "observed.onnx", role, max(map(len, text)))
         return {
