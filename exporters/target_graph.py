@@ -36,14 +36,7 @@ def finish_graph(
     vocab_size = logits.shape[-1]
     assert isinstance(vocab_size, int)
     outputs = (ports.logits(vocab_size, dtype), ports.NEXT_IDS, ports.top_logits(dtype), ports.TOP_IDS)
-    inputs: tuple[Port, ...] = (
-        ports.INPUT_IDS,
-        ports.POSITION_IDS,
-        ports.TREE_MASK,
-        ports.WRITE_INDEX,
-        ports.ROW_COUNT,
-        ports.LOGITS_ROWS,
-    )
+    inputs: tuple[Port, ...] = ports.CAUSAL_INPUTS
     groups = _slot_groups(states)
     _name_ports(traced.graph, groups, states, outputs[0])
     _expand_masks(traced.graph, groups)

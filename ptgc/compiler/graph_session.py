@@ -18,18 +18,7 @@ from ptgc.spec.tree import TreeSpec
 Logits = NDArray[np.float32]
 
 NUMPY_TYPES = {"float32": np.float32, "float16": np.float16}
-_DRIVEN = {
-    port.name
-    for port in (
-        ports.INPUT_IDS,
-        ports.POSITION_IDS,
-        ports.TREE_MASK,
-        ports.WRITE_INDEX,
-        ports.ROW_COUNT,
-        ports.LOGITS_ROWS,
-        ports.WINDOW_OFFSET,
-    )
-}
+_DRIVEN = {port.name for port in (*ports.CAUSAL_INPUTS, ports.WINDOW_OFFSET)}
 
 
 def writes_alone(role: Role) -> bool:

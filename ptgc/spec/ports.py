@@ -115,6 +115,10 @@ NEXT_IDS = Port("next_ids", DType.INT64, (BATCH, NUM_LOGITS))
 TOP_K = 8
 
 
+CAUSAL_INPUTS = (INPUT_IDS, POSITION_IDS, TREE_MASK, WRITE_INDEX, ROW_COUNT, LOGITS_ROWS)
+"""What a round of a language model reads, besides its caches and, where they slide, `window_offset`."""
+
+
 def logits(vocab_size: int, dtype: DType) -> Port:
     """Logits of the chosen rows, `[batch, num_logits, vocab_size]`."""
     return Port("logits", dtype, (BATCH, NUM_LOGITS, vocab_size))

@@ -32,7 +32,6 @@ struct Text {
 Text Write(const Setting& setting, int count, const std::function<double(int)>& rate,
            bool guarded) {
   const DraftLength length(DraftLengthMode::kMeasured, CostCurve(kWidths, setting.costs));
-  const CostCurve costs(kWidths, setting.costs);
   const auto drafting = [&](int drafts) { return drafts * setting.draft; };
   AcceptanceEstimate estimate(2, 8);
   DraftAccount account;

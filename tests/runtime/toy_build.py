@@ -24,14 +24,6 @@ HEADS = 2
 HEAD_DIM = 8
 WIDTH = HEADS * HEAD_DIM
 STATE = LayerState(StateKind.FULL, HEADS, HEAD_DIM, DType.FLOAT32)
-INPUTS = (
-    ports.INPUT_IDS,
-    ports.POSITION_IDS,
-    ports.TREE_MASK,
-    ports.WRITE_INDEX,
-    ports.ROW_COUNT,
-    ports.LOGITS_ROWS,
-)
 _DTYPES = {
     DType.FLOAT32: ir.DataType.FLOAT,
     DType.INT64: ir.DataType.INT64,
@@ -88,7 +80,7 @@ def write_toy_build(bundle: Path, plan: DecodePlan, shapes: ShapePlan) -> Path:
     build.mkdir(parents=True)
     ir.save(toy_model(Weights.random()), build / "target.onnx")
     entry = FileEntry("target.onnx", (build / "target.onnx").stat().st_size, "")
-    role = Role("target.onnx", INPUTS, (ports.NEXT_IDS,), (STATE,))
+    role = Role("target.onnx", ports.CAUSAL_INPUTS, (ports.NEXT_IDS,), (STATE,))
     facts = ModelFacts("toy", VOCAB, CONTEXT, eos_token_ids=(2,))
     manifest = Manifest(plan, facts, {"target": replace(role, graph="graphs/target.onnx")}, ())
     made = BuildManifest("toy", "onnxruntime", "cpu", {"target": "float32"}, shapes, {"target": role}, (entry,), "")
@@ -100,7 +92,7 @@ def write_toy_build(bundle: Path, plan: DecodePlan, shapes: ShapePlan) -> Path:
 def toy_model(weights: Weights) -> ir.Model:
     """Embedding, one attention layer with a cache in place, argmax."""
     past = STATE.past_ports(0)
-    inputs = {port.name: _value(port) for port in (*INPUTS, *past)}
+    inputs = {port.name: _value(port) for port in (*ports.CAUSAL_INPUTS, *past)}
     piece = Piece("toy")
     op, constant = piece.op, piece.constant
     write_index = inputs["write_index"]

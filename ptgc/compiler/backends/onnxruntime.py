@@ -78,8 +78,7 @@ class OnnxRuntimeBackend(Backend):
             PadSingleRowPass()(model)
         SkipNormalizationPass()(model)
         if weight_format is not None:
-            ports_now = _ports_of(model.graph, role)
-            moments = second_moments(model, ports_now, task.calibration) if task.calibration else None
+            moments = second_moments(model, _ports_of(model.graph, role), task.calibration)
             QuantizeWeightsPass(weight_format, moments)(model)
             LowerQuantizedWeightsPass()(model)
         if pad_single_row:

@@ -14,6 +14,7 @@ import onnx_ir.passes.common as common
 
 from ptgc.compiler.backends.base import Backend, Preparation, PreparedRole, Progress
 from ptgc.compiler.dimensions import Dimensions, engine_dimensions
+from ptgc.compiler.float_roles import in_float32
 from ptgc.compiler.lowering.add_attention_mask import AddAttentionMaskPass
 from ptgc.compiler.lowering.fix_dimensions import dimension_names
 from ptgc.compiler.lowering.name_nodes import NameNodesPass
@@ -99,9 +100,7 @@ class TensorRTBackend(Backend):
         common.ShapeInferencePass()(model)
         WriteOutAttentionPass()(model)
         if weight_format is not None:
-            moments = (
-                second_moments(model, _in_type(role, DType.FLOAT32), task.calibration) if task.calibration else None
-            )
+            moments = second_moments(model, in_float32(role), task.calibration)
             QuantizeWeightsPass(weight_format, moments)(model)
         if dtype is not DType.FLOAT32:
             SetHalfTypePass(onnx_type(dtype))(model)

@@ -29,10 +29,10 @@ class QuantizeWeightsPass(ir.passes.InPlacePass):
             all others to the nearest. A matrix of several layers serves the inputs of all.
     """
 
-    def __init__(self, weight_format: WeightFormat, moments: Mapping[str, np.ndarray] | None = None) -> None:
+    def __init__(self, weight_format: WeightFormat, moments: Mapping[str, np.ndarray]) -> None:
         super().__init__()
         self._format = weight_format
-        self._moments = moments or {}
+        self._moments = moments
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Runs on the main graph."""

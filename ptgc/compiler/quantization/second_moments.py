@@ -33,8 +33,10 @@ def second_moments(model: ir.Model, role: Role, text: Sequence[Sequence[int]]) -
         text: Sequences of tokens, each within the model's context.
 
     Returns:
-        `[in, in]` by the name of the input.
+        `[in, in]` by the name of the input; nothing where there is no text.
     """
+    if not text:
+        return {}
     common.NameFixPass()(model)
     layers = {linear.input_name: linear for linear in linears(model.graph)}
     with tempfile.TemporaryDirectory(prefix="ptgc-") as folder:
