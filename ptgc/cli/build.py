@@ -11,6 +11,7 @@ import typer
 import ptgc
 from ptgc.cli.console import command_errors, megabytes, print_json, progress, results
 from ptgc.cli.options import AsJson, BundlePath, NumThreads
+from ptgc.compiler.precision import MAX_DIVERGENCE
 from ptgc.compiler.stage import Stage
 from ptgc.errors import BackendError, UsageError
 from ptgc.spec.bundle import Build
@@ -28,10 +29,21 @@ def command(
     precision: Annotated[
         str,
         typer.Option(
-            help="Weights: float32, float16, bfloat16, int8, int4, auto (int8 on a CPU, float16 with TensorRT), or "
-            "ROLE=PRECISION,..."
+            help="Weights: float32, float16, bfloat16, int8, int4; ROLE=PRECISION,... and head= or embedding=; auto: "
+            "on a CPU the fastest within --max-divergence, float16 with TensorRT."
         ),
     ] = "auto",
+    max_divergence: Annotated[
+        float, typer.Option(metavar="NATS", help="Most that auto may lose: Kullback-Leibler divergence a token.")
+    ] = MAX_DIVERGENCE,
+    text: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Text or prompts (.jsonl) that auto judges precisions on, 8192 tokens from all over it; by default "
+            "the bundle's reference texts.",
+        ),
+    ] = None,
     max_length: Annotated[
         int | None,
         typer.Option(help="Tokens of one sequence, prompt and text; 1024, or the context if shorter."),
@@ -66,6 +78,8 @@ def command(
             backend=backend,
             device=device,
             precision=precision,
+            max_divergence=max_divergence,
+            text=text,
             max_length=max_length,
             batch_size=batch_size,
             build_id=build_id,
@@ -98,11 +112,15 @@ def _show(made: Build, *, as_json: bool) -> None:
     manifest = made.manifest
     weights = manifest.weight_bytes
     engines = sum(engine.engine_bytes for engine in manifest.engines)
+    reasons = {key: text for key, text in manifest.provenance.items() if key.startswith("precision.")}
     if as_json:
         document: dict[str, Any] = {"build": manifest.id, "path": str(made.path), "weight_bytes": weights}
+        document |= {"precision": manifest.precision} | ({"reasons": reasons} if reasons else {})
         print_json(document | ({"engine_bytes": engines} if manifest.engines else {}))
         return
     results.print(f"{made.path}: {megabytes(weights)} of weights", soft_wrap=True, markup=False)
+    for key, reason in reasons.items():
+        results.print(f"{key.removeprefix('precision.')}: {reason}", soft_wrap=True, markup=False)
     if manifest.engines:
         generations = ", ".join(manifest.compute_capabilities) or "the compiler's default generations"
         results.print(

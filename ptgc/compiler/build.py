@@ -6,22 +6,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import ptgc
+from ptgc.compiler.automatic_precision import (
+    Choice,
+    Judgement,
+    choose_precision,
+    judged_roles,
+    with_default,
+)
 from ptgc.compiler.backends import BACKENDS
-from ptgc.compiler.backends.base import Backend, Preparation, Progress
+from ptgc.compiler.backends.base import Backend, Progress
+from ptgc.compiler.checking.judged_text import judged_text
 from ptgc.compiler.compile import CompileOptions, compile_build
 from ptgc.compiler.graph_session import writes_alone
-from ptgc.compiler.profiles import shape_plan
+from ptgc.compiler.precision import AUTO, MAX_DIVERGENCE, Precision, read_precision, spell
+from ptgc.compiler.prepare import PrepareTask, adopt, prepare
 from ptgc.compiler.stage import Stage
 from ptgc.errors import BuildError, StorageError, UsageError
-from ptgc.graphs.storage import SavedWeights, load, save
-from ptgc.spec.bundle import BUILDS, Build, Bundle, list_files, open_build, open_bundle, write_build_manifest
-from ptgc.spec.manifest import BuildManifest
+from ptgc.spec.bundle import BUILDS, Build, Bundle, open_build, open_bundle
 from ptgc.spec.staging import exclusive, staged_directory
 from ptgc.texts.sample_text import SampleText, read_sample_text
 
-QUANTIZED = ("int8", "int4")
-"""Precisions that round weights to integers."""
+QUANTIZED = ("int8", "int4", "fp8", "w8a8")
+"""Precisions that round weights."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +38,13 @@ class BuildOptions:
     """Engine library."""
     device: str | None = None
     """Kind of device; None takes the backend's first."""
-    precision: str = "auto"
-    """Weight precision: one for every role, or `role=precision,role=precision`; auto takes the backend's default."""
+    precision: str = AUTO
+    """Weight precision, see `precision.read_precision`; auto takes the fastest within a loss, or where builds do not
+    run on the machine at hand, the backend's default."""
+    max_divergence: float = MAX_DIVERGENCE
+    """Most that `auto` may lose: Kullback-Leibler divergence from the original, in nats a token."""
+    text: Path | None = None
+    """What `auto` judges precisions on; None takes the bundle's reference texts."""
     max_length: int | None = None
     """Tokens of one sequence, prompt and text; None takes 1024 or the model's context."""
     batch_size: int = 1
@@ -71,21 +82,16 @@ def build(path: str | Path, options: BuildOptions | None = None, progress: Progr
         bundle.require_graphs("Building")
     backend = BACKENDS.create(options.backend)
     options = replace(options, device=options.device or backend.devices[0])
-    precision = _precision_by_role(options.precision, bundle, backend)
-    assert options.device is not None
-    for role in bundle.manifest.roles:
-        backend.check(options.device, precision[role])
-    if options.stage is not Stage.PREPARE or not backend.compiles_ahead:
-        backend.version()
-        backend.check_capabilities(options.compute_capabilities)
-    samples = _calibration(options, bundle, precision)
-    build_id = options.build_id or default_id(options, precision)
-    _check_id(build_id)
+    precision = read_precision(options.precision, list(bundle.manifest.roles))
+    _check(options, backend, precision)
+    task = _task(options, bundle, backend, precision)
     with exclusive(bundle.path / BUILDS / ".lock") as waited:
         if waited:
             progress("Waited for another build of this bundle")
-        if options.stage is not Stage.COMPILE:
-            _prepare(bundle, backend, options, precision, samples, build_id, progress)
+        if options.stage is Stage.COMPILE:
+            build_id = options.build_id or _prepared_id(options, task, precision)
+        else:
+            build_id = _prepare(options, task, precision, progress)
         made = open_build(bundle.path / BUILDS / build_id)
         _check_backend(made, backend)
         if options.stage is not Stage.PREPARE:
@@ -94,21 +100,29 @@ def build(path: str | Path, options: BuildOptions | None = None, progress: Progr
     return made
 
 
-def default_id(options: BuildOptions, precision: dict[str, str]) -> str:
-    """A name that says what the build is: `onnxruntime-cpu-int8`, with `-b3` for a batch of three."""
-    named = sorted(set(precision.values()))
-    parts = [options.backend, options.device or BACKENDS.create(options.backend).devices[0], "-".join(named)]
-    parts += [f"sm{capability.replace('.', '')}" for capability in options.compute_capabilities]
-    if options.calibration is not None:
-        parts.append("gptq")
-    if options.max_length is not None:
-        parts.append(f"l{options.max_length}")
-    if options.batch_size != 1:
-        parts.append(f"b{options.batch_size}")
-    return "-".join(parts)
+def _check(options: BuildOptions, backend: Backend, precision: Precision) -> None:
+    """Refuse what does not depend on the bundle, before anything is done."""
+    assert options.device is not None
+    for value in precision.values():
+        backend.check(options.device, backend.precisions[0] if value == AUTO else value)
+    if options.stage is not Stage.PREPARE or not backend.compiles_ahead:
+        backend.version()
+        backend.check_capabilities(options.compute_capabilities)
+    if options.build_id is not None:
+        _check_id(options.build_id)
+    if not options.max_divergence > 0:
+        raise UsageError(f"--max-divergence is {options.max_divergence:g}; it is a number of nats above 0.")
 
 
-def _calibration(options: BuildOptions, bundle: Bundle, precision: dict[str, str]) -> dict[str, SampleText]:
+def _task(options: BuildOptions, bundle: Bundle, backend: Backend, precision: Precision) -> PrepareTask:
+    assert options.device is not None
+    samples = _calibration(options, bundle, backend, precision)
+    return PrepareTask(bundle, backend, options.device, options.max_length, options.batch_size, samples)
+
+
+def _calibration(
+    options: BuildOptions, bundle: Bundle, backend: Backend, precision: Precision
+) -> dict[str, SampleText]:
     """The text to quantise with, for each role that reads texts alone: a drafter may have a tokenizer of its own.
 
     Raises:
@@ -123,15 +137,88 @@ def _calibration(options: BuildOptions, bundle: Bundle, precision: dict[str, str
             "--calibration is for preparing a build, and --stage compile takes one that is prepared.",
             "Leave --calibration out, or leave --stage out to prepare it again.",
         )
-    used = [name for name, role in bundle.manifest.roles.items() if precision[name] in QUANTIZED and writes_alone(role)]
+    named = with_default(backend, precision)
+    rounded = {key.partition(".")[0] for key, value in named.items() if value in QUANTIZED}
+    used = [name for name, role in bundle.manifest.roles.items() if name in rounded and writes_alone(role)]
     if not used:
         raise BuildError(
             "--calibration quantises decoder-only models at int8 and int4; this build has "
-            + ", ".join(f"{name}={value}" for name, value in precision.items())
+            + ", ".join(f"{name}={value}" for name, value in named.items())
             + ".",
             "Leave it out, or choose --precision int4.",
         )
     return {name: read_sample_text(path, bundle, name, options.max_length) for name in used}
+
+
+def _prepare(options: BuildOptions, task: PrepareTask, precision: Precision, progress: Progress) -> str:
+    """Write the prepared build; gives its name."""
+    progress("Checking the bundle's files")
+    task.bundle.verify()
+    task.shapes()  # refuses sizes before anything is tried
+    if options.build_id is not None:
+        _check_free(options, task.bundle, options.build_id)
+    with choose_precision(task, precision, _judgement(options, task, precision), progress) as choice:
+        build_id = options.build_id or default_id(options, choice.precision, list(task.bundle.manifest.roles))
+        _check_free(options, task.bundle, build_id)
+        with staged_directory(task.bundle.path / BUILDS / build_id, replace=options.replace) as folder:
+            _fill(task, choice, build_id, folder, progress)
+    return build_id
+
+
+def _fill(task: PrepareTask, choice: Choice, build_id: str, folder: Path, progress: Progress) -> None:
+    if choice.prepared is not None:
+        adopt(task.bundle, choice.prepared, build_id, folder, choice.reasons)
+    else:
+        prepare(task, choice.precision, build_id, folder, progress, choice.reasons)
+
+
+def _judgement(options: BuildOptions, task: PrepareTask, precision: Precision) -> Judgement:
+    """What `auto` is decided by; of no role where rounds cannot be measured now.
+
+    Raises:
+        UsageError: There is a text, and nothing to judge on it, or it says nothing.
+    """
+    roles = judged_roles(task, precision) if options.stage is Stage.ALL else []
+    if options.text is not None and not roles:
+        raise UsageError(
+            "--text is what --precision auto judges by, and there is nothing to judge: precisions are given, or builds "
+            "are not measured here.",
+            "Leave it out; `ptgc check --text` says what a build has lost.",
+        )
+    longest = task.shapes().max_length
+    found = {role: judged_text(task.bundle, role, options.text, longest) for role in roles}
+    texts: Mapping[str, list] = {role: text for role, text in found.items() if text}  # type: ignore[type-arg]
+    return Judgement(texts, options.max_divergence, options.num_threads)
+
+
+def default_id(options: BuildOptions, precision: Precision, roles: list[str]) -> str:
+    """A name that says what the build is: `onnxruntime-cpu-int8`, with `-b3` for a batch of three."""
+    parts = [options.backend, options.device or BACKENDS.create(options.backend).devices[0], spell(precision, roles)]
+    parts += [f"sm{capability.replace('.', '')}" for capability in options.compute_capabilities]
+    if options.calibration is not None:
+        parts.append("gptq")
+    if options.max_length is not None:
+        parts.append(f"l{options.max_length}")
+    if options.batch_size != 1:
+        parts.append(f"b{options.batch_size}")
+    return "-".join(parts)
+
+
+def _prepared_id(options: BuildOptions, task: PrepareTask, precision: Precision) -> str:
+    """The build that `--stage compile` means: of these options, or with `auto` the newest of the backend."""
+    build_id = default_id(options, with_default(task.backend, precision), list(task.bundle.manifest.roles))
+    builds = [build for build in task.bundle.builds() if build.manifest.backend == task.backend.name]
+    if AUTO in precision.values() and builds and all(build.manifest.id != build_id for build in builds):
+        return builds[-1].manifest.id
+    return build_id
+
+
+def _check_free(options: BuildOptions, bundle: Bundle, build_id: str) -> None:
+    if (bundle.path / BUILDS / build_id).exists() and not options.replace:
+        raise StorageError(
+            f"Build '{build_id}' exists already in {bundle.path}.",
+            "Add --replace, or choose another name with --id.",
+        )
 
 
 def _check_backend(made: Build, backend: Backend) -> None:
@@ -145,83 +232,3 @@ def _check_backend(made: Build, backend: Backend) -> None:
 def _check_id(build_id: str) -> None:
     if not all(c.isalnum() or c in "-_." for c in build_id) or build_id.startswith("."):
         raise UsageError(f"--id is '{build_id}'; a build's name has letters, digits, '-', '_' and '.' only.")
-
-
-def _precision_by_role(text: str, bundle: Bundle, backend: Backend) -> dict[str, str]:
-    roles = list(bundle.manifest.roles)
-    if "=" not in text:
-        chosen = backend.precisions[0] if text == "auto" else text
-        return dict.fromkeys(roles, chosen)
-    found = dict.fromkeys(roles, backend.precisions[0])
-    for part in text.split(","):
-        role, _, precision = part.partition("=")
-        if role not in found or not precision:
-            raise BuildError(
-                f"--precision has '{part}'; this bundle has the roles: {', '.join(roles)}.",
-                "Write ROLE=PRECISION,ROLE=PRECISION, or one precision for all.",
-            )
-        found[role] = precision
-    return found
-
-
-def _prepare(
-    bundle: Bundle,
-    backend: Backend,
-    options: BuildOptions,
-    precision: dict[str, str],
-    samples: Mapping[str, SampleText],
-    build_id: str,
-    progress: Progress,
-) -> None:
-    final = bundle.path / BUILDS / build_id
-    if final.exists() and not options.replace:
-        raise StorageError(
-            f"Build '{build_id}' exists already in {bundle.path}.",
-            "Add --replace, or choose another name with --id.",
-        )
-    progress("Checking the bundle's files")
-    bundle.verify()
-    plan = bundle.manifest.plan
-    shapes = shape_plan(
-        plan,
-        bundle.manifest.model,
-        options.max_length,
-        options.batch_size,
-        pays_for_capacity=backend.pays_for_capacity(plan, options.batch_size),
-        roles=bundle.manifest.roles,
-    )
-    sequence = max((made.manifest.sequence for made in bundle.builds()), default=-1) + 1
-    assert options.device is not None
-    with staged_directory(final, replace=options.replace) as folder:
-        roles, engine_options, saved = {}, {}, SavedWeights()
-        for name, role in bundle.manifest.roles.items():
-            progress(f"Preparing {name} ({precision[name]})")
-            task = Preparation(plan, shapes, precision[name], samples[name].sequences if name in samples else ())
-            prepared = backend.prepare(load(bundle.path / role.graph), role, task)
-            save(prepared.model, folder, name, saved)
-            roles[name] = replace(prepared.role, graph=f"{name}.onnx")
-            engine_options[name] = prepared.engine_options
-        files = list_files(folder)
-        manifest = BuildManifest(
-            id=build_id,
-            backend=backend.name,
-            device=options.device,
-            precision=precision,
-            shapes=shapes,
-            roles=roles,
-            files=files,
-            bundle_sha256=bundle.sha256,
-            sequence=sequence,
-            weight_bytes=sum(entry.size for entry in files if entry.path.endswith(".data")),
-            engine_options=engine_options,
-            provenance=_provenance(backend, samples),
-        )
-        write_build_manifest(folder, manifest)
-
-
-def _provenance(backend: Backend, samples: Mapping[str, SampleText]) -> dict[str, str]:
-    """Engines that are compiled later are stamped with their compiler's version then."""
-    made_by = {"ptgc": ptgc.__version__}
-    for role, sample in samples.items():
-        made_by[f"calibration.{role}"] = f"{sample.num_tokens} tokens of sha256 {sample.sha256}"
-    return made_by if backend.compiles_ahead else made_by | {"backend_version": backend.version()}

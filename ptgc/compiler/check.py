@@ -10,6 +10,7 @@ from typing import Any
 from ptgc.compiler.checking.engine import check_engine
 from ptgc.compiler.checking.fidelity import Fidelity, float32_session, measure_fidelity
 from ptgc.compiler.checking.graphs import check_outputs, check_texts, explain
+from ptgc.compiler.checking.judged_text import judged_text
 from ptgc.compiler.checking.loops import Values, check_loop, runner
 from ptgc.compiler.checking.references import References, read_references, read_role_references
 from ptgc.compiler.checking.report import EXACT, StageReport
@@ -192,18 +193,14 @@ def _check_prepared(task: Task, build: Build, name: str) -> StageReport:
         return StageReport(f"{stage}: not compared, its canonical graph was left out", exact=False)
     if before.is_file():
         explain(report, before, path, task.vocab_size)
-        if not float32 and references is not None and writes_alone(role):
-            longest = build.manifest.shapes.max_length
-            sequences: Sequence[Sequence[int]] = [text.context[:longest] for text in references.texts]
-            if task.text is not None:
-                sequences = read_sample_text(task.text, task.bundle, name, longest).sequences
+        if not float32 and writes_alone(role):
+            sequences = judged_text(task.bundle, name, task.text, build.manifest.shapes.max_length)
             report.fidelity = _fidelity((before, canonical), (path, role), sequences)
     return report
 
 
 def _fidelity(before: tuple[Path, Role], after: tuple[Path, Role], text: Sequence[Sequence[int]]) -> Fidelity | None:
-    """None where no text has a second token."""
-    text = [sequence for sequence in text if len(sequence) > 1]
+    """None where there is no text."""
     if not text:
         return None
     capacity = max(map(len, text))

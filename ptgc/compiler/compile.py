@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +10,7 @@ from ptgc.compiler.cost import measure_costs
 from ptgc.runtime.costs import write_costs
 from ptgc.spec.bundle import Build, open_build, sha256, write_build_manifest
 from ptgc.spec.manifest import FileEntry
-from ptgc.spec.staging import staged_directory
+from ptgc.spec.staging import staged_directory, take_over
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ def _compile_ahead(build: Build, backend: Backend, options: CompileOptions, prog
     prepared = tuple(entry for entry in build.manifest.files if entry.path not in old)
     with staged_directory(build.path, replace=True) as folder:
         for entry in prepared:
-            _link(build.path / entry.path, folder / entry.path)
+            take_over(build.path / entry.path, folder / entry.path)
         engines = backend.compile(build, folder, options.compute_capabilities, progress)
         made = tuple(_entry(folder, engine.path) for engine in engines)
         manifest = replace(
@@ -62,15 +60,6 @@ def _compile_ahead(build: Build, backend: Backend, options: CompileOptions, prog
         )
         write_build_manifest(folder, manifest)
     return open_build(build.path)
-
-
-def _link(source: Path, copy: Path) -> None:
-    """A second name for a file, where the file system has such; the weights are large."""
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, copy)
-    except OSError:
-        shutil.copyfile(source, copy)
 
 
 def _entry(folder: Path, path: str) -> FileEntry:

@@ -62,7 +62,9 @@ class Bundle:
     def builds(self) -> list[Build]:
         """All builds, oldest first."""
         folder = self.path / BUILDS
-        found = [open_build(path.parent) for path in sorted(folder.glob(f"*/{BUILD_MANIFEST}"))]
+        # Hidden folders are what a build writes into before it is whole.
+        paths = [path for path in sorted(folder.glob(f"*/{BUILD_MANIFEST}")) if path.parent.name[0] != "."]
+        found = [open_build(path.parent) for path in paths]
         return sorted(found, key=lambda build: (build.manifest.sequence, build.manifest.id))
 
     def build(self, build_id: str | None = None, device: str = "cpu") -> Build:

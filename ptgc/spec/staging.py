@@ -75,6 +75,33 @@ def staged_directory(final: Path, *, replace: bool) -> Iterator[Path]:
             os.close(lock)
 
 
+@contextlib.contextmanager
+def passing_directory(final: Path) -> Iterator[Path]:
+    """A hidden directory beside `final` that goes when the block ends, or when the next one is made after a kill.
+
+    Raises:
+        StorageError: The disk is full, or the path cannot be written.
+    """
+    with storage_errors(final):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(final)
+        staging, lock = _make_staging(final)
+        try:
+            yield staging
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+            os.close(lock)
+
+
+def take_over(source: Path, copy: Path) -> None:
+    """A second name for a file, where the file system has such, or a copy; weights are large."""
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, copy)
+    except OSError:
+        shutil.copyfile(source, copy)
+
+
 def _make_staging(final: Path) -> tuple[Path, int]:
     """A new hidden directory beside `final`, and the lock on it that says that its writer lives."""
     while True:

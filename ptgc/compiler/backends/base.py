@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +30,8 @@ class Preparation:
     """Sizes that it may run at."""
     precision: str
     """Of its weights."""
+    parts: Mapping[str, str] = field(default_factory=dict)
+    """Of its `embedding` and `head`, where they have another."""
     calibration: Sequence[Sequence[int]] = ()
     """Sequences of tokens to quantise with, where the role can read them alone; none rounds weights to the nearest."""
 
@@ -55,6 +57,8 @@ class Backend(ABC):
     """Kinds of device that builds can be made for."""
     precisions: Sequence[str]
     """Weight precisions, the default first."""
+    candidates: Sequence[str] = ()
+    """What `auto` tries, as `--precision` spells it; none where it takes the default, because builds do not run."""
     compiles_ahead = False
     """Whether engines are files that `compile` makes; otherwise the library compiles while it loads."""
 

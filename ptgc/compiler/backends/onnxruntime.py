@@ -43,6 +43,7 @@ class OnnxRuntimeBackend(Backend):
     name = "onnxruntime"
     devices: Sequence[str] = ("cpu",)
     precisions: Sequence[str] = ("int8", "int4", "float32")
+    candidates: Sequence[str] = ("int4", "int8")
 
     def version(self) -> str:
         """See Backend."""

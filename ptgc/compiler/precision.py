@@ -1,0 +1,73 @@
+"""Precision of the roles of a build, as it is asked for: of a whole role, and of its embedding and head apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ptgc.errors import BuildError
+
+AUTO = "auto"
+"""Asks for the fastest precision within a stated loss."""
+MAX_DIVERGENCE = 0.05
+"""Nats a token that `auto` may lose, where nothing else is said."""
+PARTS = ("embedding", "head")
+"""Matrices over the vocabulary, which may have a precision of their own; a tied one is both."""
+
+Precision = Mapping[str, str]
+"""By role (`target`), and for parts that differ from it by role and part (`target.head`)."""
+
+
+def read_precision(text: str, roles: Sequence[str]) -> dict[str, str]:
+    """What `--precision` says.
+
+    Args:
+        text: Parts with commas between: `int4` for every role, `drafter=int8` for one, `head=int8` for the head of
+            every role, `target.head=int8` for that of one. What names more wins. Roles that nothing is said of are
+            `auto`.
+        roles: Of the bundle.
+
+    Returns:
+        A precision for every role, and for parts that differ from their role's.
+
+    Raises:
+        BuildError: A role or part that there is not, or something said twice.
+    """
+    said: dict[str, str] = {}
+    for entry in (part.strip() for part in text.split(",")):
+        name, _, precision = entry.rpartition("=")
+        if not precision or name in said or not _is_known(name, roles) or (name == "" and "=" in entry):
+            raise BuildError(
+                f"--precision has '{entry}'; this bundle has the roles: {', '.join(roles)}.",
+                "Write one precision for all, ROLE=PRECISION,ROLE=PRECISION, and for vocabularies "
+                "head=PRECISION or ROLE.head=PRECISION (or embedding).",
+            )
+        said[name] = precision
+    found = {role: said.get(role, said.get("", AUTO)) for role in roles}
+    for role in roles:
+        for part in PARTS:
+            precision = said.get(f"{role}.{part}", said.get(part, found[role]))
+            if precision != found[role]:
+                found[f"{role}.{part}"] = precision
+    return found
+
+
+def _is_known(name: str, roles: Sequence[str]) -> bool:
+    role, _, part = name.rpartition(".")
+    return name in ("", *roles, *PARTS) or (role in roles and part in PARTS)
+
+
+def parts_of(precision: Precision, role: str) -> dict[str, str]:
+    """The parts of a role that differ from it, with their precision."""
+    return {part: precision[f"{role}.{part}"] for part in PARTS if f"{role}.{part}" in precision}
+
+
+def of_role(precision: Precision, role: str) -> dict[str, str]:
+    """The role's entry and those of its parts."""
+    return {key: value for key, value in precision.items() if key == role or key.startswith(f"{role}.")}
+
+
+def spell(precision: Precision, roles: Sequence[str]) -> str:
+    """As names of builds have it: `int8`, `int4-head-int8`, and `int4-int8` where roles differ."""
+    named = sorted({precision[role] for role in roles})
+    parts = sorted({f"{part}-{value}" for role in roles for part, value in parts_of(precision, role).items()})
+    return "-".join([*named, *parts])

@@ -1,0 +1,50 @@
+"""What a token costs: measured costs of rounds joined with how many draft tokens are accepted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ptgc.runtime.costs import CostCurve
+
+ASSUMED_ACCEPTANCE = 0.7
+"""Of a draft token, where nothing was measured: between what the runtime expects of short and of long matches."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """The best number of draft tokens at one acceptance rate."""
+
+    num_draft_tokens: int
+    """Of a round; 0 decodes plainly."""
+    seconds: float
+    """A token."""
+
+
+def expected_tokens(num_draft_tokens: int, acceptance: float) -> float:
+    """New tokens of a round, each draft token accepted with one probability if those before it were.
+
+    Source: Leviathan et al., arXiv 2211.17192, section 3.1, equation 1.
+    """
+    return sum(acceptance**position for position in range(num_draft_tokens + 1))
+
+
+def round_seconds(curve: CostCurve, num_draft_tokens: int) -> float:
+    """Drafting and verifying so many tokens: the narrowest round that holds them, and a drafter's round for each."""
+    drafter = curve.medians_by_role().get("drafter", {})
+    each = next(iter(drafter.values()), 0.0)
+    return _at_least(curve.medians(), num_draft_tokens + 1) + num_draft_tokens * each
+
+
+def best_pace(curve: CostCurve, most: int, acceptance: float = ASSUMED_ACCEPTANCE) -> Pace:
+    """The number of draft tokens, up to `most`, with the fewest seconds a token."""
+    paces = [
+        Pace(number, round_seconds(curve, number) / expected_tokens(number, acceptance)) for number in range(most + 1)
+    ]
+    return min(paces, key=lambda pace: pace.seconds)
+
+
+def _at_least(seconds: Mapping[int, float], rows: int) -> float:
+    """Seconds of the narrowest width that holds so many rows; of the widest where none does."""
+    fitting = [width for width in seconds if width >= rows]
+    return seconds[min(fitting) if fitting else max(seconds)]
