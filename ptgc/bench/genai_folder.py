@@ -15,7 +15,7 @@ from typing import Any
 
 from ptgc.bench.checkpoint_files import CheckpointFiles
 from ptgc.errors import BackendError, BuildError
-from ptgc.runtime.costs import cache_directory
+from ptgc.runtime.measured import cache_directory
 from ptgc.spec.staging import staged_directory, storage_errors
 
 PRECISIONS = {"float32": "fp32", "int8": "int8", "int4": "int4"}

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import ptgc
-from ptgc.cli import bench, build, check, demo, export, inspect, pack, run
+from ptgc.cli import bench, build, check, demo, export, inspect, pack, run, tune
 
 app = typer.Typer(
     name="ptgc",
@@ -21,6 +21,7 @@ app.command("export")(export.command)
 app.command("build")(build.command)
 app.command("run")(run.command)
 app.command("bench")(bench.command)
+app.command("tune")(tune.command)
 app.command("check")(check.command)
 app.command("inspect")(inspect.command)
 app.command("pack")(pack.command)

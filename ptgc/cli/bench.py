@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ptgc.cli.console import command_errors, notes, print_json, results
-from ptgc.cli.options import AsJson, BundlePath, NumThreads
+from ptgc.cli.options import AsJson, BundlePath, NumThreads, names
 
 
 def command(
@@ -54,10 +54,10 @@ def command(
 
         check_report(report)
         options = BenchOptions(
-            builds=_names(build),
-            prompts=_names(prompts),
+            builds=names(build),
+            prompts=names(prompts),
             num_prompts=num_prompts,
-            against=None if against is None else _names(against),
+            against=None if against is None else names(against),
             plain_bundle=plain_bundle,
             model=model,
             drafter=drafter,
@@ -71,8 +71,3 @@ def command(
             print_json({name: value for name, value in found.items() if name != "texts"})
         else:
             print_tables(found, results)
-
-
-def _names(text: str | None) -> tuple[str, ...]:
-    """The parts of a list with commas."""
-    return tuple(part.strip() for part in (text or "").split(",") if part.strip())

@@ -11,6 +11,8 @@ from rich.table import Table
 
 from ptgc.cli.console import command_errors, megabytes, print_json, results
 from ptgc.cli.options import AsJson, BundlePath
+from ptgc.compiler.cost_picture import RATES, MeasuredBuild, check_picture, draw_costs
+from ptgc.compiler.prediction import predicted_speedups
 from ptgc.errors import UsageError
 from ptgc.spec.bundle import RUNNABLE, Build, Bundle, open_bundle
 from ptgc.spec.engine import Engine
@@ -40,11 +42,23 @@ CmakeDirectory = Annotated[
 ]
 
 
-def command(bundle: BundlePath, as_json: AsJson = False, cmake_dir: CmakeDirectory = False) -> None:  # noqa: ARG001  # eager
-    """Show a bundle's strategy, models, builds and measured costs."""
+def command(
+    bundle: BundlePath,
+    picture: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw measured rounds and predicted speedups: .png, .svg or .pdf."),
+    ] = None,
+    as_json: AsJson = False,
+    cmake_dir: CmakeDirectory = False,  # noqa: ARG001  # eager
+) -> None:
+    """Show a bundle's strategy, models, builds, measured costs and the speedups that they predict."""
     with command_errors(as_json):
+        if picture is not None:
+            check_picture(picture)
         opened = open_bundle(bundle)
         builds = opened.builds()
+        if picture is not None:
+            _draw(opened, builds, picture)
         if as_json:
             print_json(_document(opened, builds))
             return
@@ -53,13 +67,29 @@ def command(bundle: BundlePath, as_json: AsJson = False, cmake_dir: CmakeDirecto
             _show_build(opened, build)
 
 
-def _costs(build: Build) -> dict[int, float]:
-    """Measured seconds by width on this device, with the threads of this machine."""
+def _measured(bundle: Bundle, build: Build) -> MeasuredBuild | None:
+    """What was measured of a build on this device, with the threads that it runs with here."""
     from ptgc.runtime.costs import read_costs
     from ptgc.runtime.generator import default_num_threads
+    from ptgc.runtime.tuning import read_tuning
 
-    curve = read_costs(build, default_num_threads())
-    return curve.medians() if curve else {}
+    tuning = read_tuning(build)
+    curve = read_costs(build, tuning.num_threads if tuning else default_num_threads())
+    if curve is None or not curve.rounds:
+        return None
+    most = bundle.manifest.plan.drafter.num_draft_tokens
+    width = build.manifest.shapes.verify_width
+    return MeasuredBuild(build.manifest.id, curve, width, most, tuning.acceptance if tuning else ())
+
+
+def _draw(bundle: Bundle, builds: list[Build], path: Path) -> None:
+    measured = [found for found in (_measured(bundle, build) for build in builds) if found is not None]
+    if not measured:
+        raise UsageError(
+            f"No build of {bundle.path} was measured on this device; there is nothing to draw.",
+            f"ptgc build {bundle.path} --stage compile --id ID",
+        )
+    draw_costs(measured, path)
 
 
 def _document(bundle: Bundle, builds: list[Build]) -> dict[str, Any]:
@@ -67,7 +97,8 @@ def _document(bundle: Bundle, builds: list[Build]) -> dict[str, Any]:
     for build in builds:
         document = build.manifest.to_json()
         document["current"] = build.manifest.bundle_sha256 == bundle.sha256
-        document["round_seconds"] = _costs(build)
+        found = _measured(bundle, build)
+        document["round_seconds"] = found.curve.medians() if found else {}
         described.append(document)
     return {"manifest": bundle.manifest.to_json(), "builds": described}
 
@@ -103,17 +134,38 @@ def _show_build(bundle: Bundle, build: Build) -> None:
     table.add_row("length", f"{manifest.shapes.max_length:,} tokens, batch {manifest.shapes.batch}")
     for engine in manifest.engines:
         table.add_row(f"engine {engine.role}", _engine(engine, manifest.compute_capabilities))
-    costs = _costs(build)
+    found = _measured(bundle, build)
     if manifest.backend not in RUNNABLE:
         state = "compiled ahead of time" if manifest.engines else "prepared, not compiled"
         table.add_row("rounds here", f"not run: {state}")
-    elif costs:
-        base = costs[min(costs)]
-        verify = {w: s for w, s in costs.items() if w <= manifest.shapes.verify_width}
-        cells = "  ".join(f"{w}: {s * 1e3:.1f} ms ({s / base:.2f}x)" for w, s in sorted(verify.items()))
-        table.add_row("rounds here", cells)
-    else:
+    elif found is None and manifest.shapes.widths:
         table.add_row("rounds here", f"not measured: ptgc build {bundle.path} --stage compile --id {manifest.id}")
+    results.print(table)
+    if found is not None:
+        _show_rounds(found)
+
+
+def _show_rounds(build: MeasuredBuild) -> None:
+    """What rounds cost, and what rounds with drafts would gain."""
+    most = build.num_draft_tokens
+    threads = build.curve.num_threads
+    table = Table(title=f"rounds of {build.name} here, {threads} threads", title_justify="left")
+    for heading in ("rows", "ms", "spread", "of one row"):
+        table.add_column(heading, justify="right")
+    speedups = {f"{rate:.0%} accepted": predicted_speedups(build.curve, most, rate) for rate in RATES if most}
+    if most and build.acceptance:
+        speedups["as tuned"] = predicted_speedups(build.curve, most, build.acceptance)
+    for heading in speedups:
+        table.add_column(heading, justify="right")
+    base = build.curve.medians()[min(build.curve.rounds)]
+    for width, seconds in build.curve.medians().items():
+        cost = build.curve.rounds[width]
+        cells = [f"{seconds * 1e3:.1f}", f"{cost.minimum * 1e3:.1f} - {cost.maximum * 1e3:.1f}"]
+        if width > build.verify_width:
+            table.add_row(str(width), *cells, f"{width / seconds:,.0f} tokens/s of a prompt")
+        else:
+            gains = [f"{found[min(width - 1, most)]:.2f}x" for found in speedups.values()]
+            table.add_row(str(width), *cells, f"{seconds / base:.2f}x", *gains)
     results.print(table)
 
 

@@ -14,3 +14,8 @@ Device = Annotated[str, typer.Option(help="Kind of device: cpu.")]
 NumThreads = Annotated[
     int | None, typer.Option(min=1, help="Threads of the engine; by default the processors at hand.")
 ]
+
+
+def names(text: str | None) -> tuple[str, ...]:
+    """The parts of a list with commas."""
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())

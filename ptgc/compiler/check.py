@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ptgc.compiler.checking.engine import check_engine
-from ptgc.compiler.checking.fidelity import Fidelity, float32_session, measure_fidelity
+from ptgc.compiler.checking.fidelity import role_fidelity
 from ptgc.compiler.checking.graphs import check_outputs, check_texts, explain
 from ptgc.compiler.checking.judged_text import judged_text
 from ptgc.compiler.checking.loops import Values, check_loop, runner
 from ptgc.compiler.checking.references import References, read_references, read_role_references
 from ptgc.compiler.checking.report import EXACT, StageReport
 from ptgc.compiler.checking.weights import check_weights
-from ptgc.compiler.graph_session import GraphSession, writes, writes_alone
+from ptgc.compiler.graph_session import writes, writes_alone
 from ptgc.errors import UsageError
 from ptgc.spec.bundle import RUNNABLE, Build, Bundle, open_bundle
 from ptgc.spec.manifest import Role
@@ -194,18 +194,9 @@ def _check_prepared(task: Task, build: Build, name: str) -> StageReport:
     if before.is_file():
         explain(report, before, path, task.vocab_size)
         if not float32 and writes_alone(role):
-            sequences = judged_text(task.bundle, name, task.text, build.manifest.shapes.max_length)
-            report.fidelity = _fidelity((before, canonical), (path, role), sequences)
+            text = judged_text(task.bundle, name, task.text, build.manifest.shapes.max_length)
+            report.fidelity = role_fidelity(task.bundle, build, name, text)
     return report
-
-
-def _fidelity(before: tuple[Path, Role], after: tuple[Path, Role], text: Sequence[Sequence[int]]) -> Fidelity | None:
-    """None where there is no text."""
-    if not text:
-        return None
-    capacity = max(map(len, text))
-    with float32_session(*before, capacity) as original:
-        return measure_fidelity(original, GraphSession(*after, capacity), text)
 
 
 def _encoder(folder: Path, roles: Mapping[str, Role], role: Role) -> Callable[[Values], Values] | None:

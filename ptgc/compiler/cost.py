@@ -14,7 +14,7 @@ from ptgc.spec.shapes import ShapePlan
 _PAST = 256  # tokens in the cache while measuring, where the build holds as many
 _SECONDS = 4.0  # to spend on all verifying widths together, after one warm-up each
 _MAX_REPEATS = 9
-_PREFILL_REPEATS = 2  # of wider rounds, from which nothing is chosen
+_PREFILL_REPEATS = 3  # of wider rounds, from which nothing is chosen
 
 
 def measure_costs(build: Build, num_threads: int | None, progress: Callable[[str], None]) -> CostCurve:

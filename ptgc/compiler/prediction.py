@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ptgc.runtime.costs import CostCurve
@@ -34,6 +34,23 @@ def round_seconds(curve: CostCurve, num_draft_tokens: int) -> float:
     drafter = curve.medians_by_role().get("drafter", {})
     each = next(iter(drafter.values()), 0.0)
     return _at_least(curve.medians(), num_draft_tokens + 1) + num_draft_tokens * each
+
+
+def predicted_speedups(curve: CostCurve, most: int, acceptance: float | Sequence[float]) -> list[float]:
+    """Speed over plain decoding of rounds that draft 0, 1, ... `most` tokens.
+
+    Args:
+        curve: What rounds cost.
+        most: Draft tokens.
+        acceptance: Of each draft token, if those before it were accepted; or shares of the rounds that accept one or
+            more, two or more, and so on.
+    """
+    plain = round_seconds(curve, 0)
+
+    def tokens(number: int) -> float:
+        return expected_tokens(number, acceptance) if isinstance(acceptance, float) else 1 + sum(acceptance[:number])
+
+    return [tokens(number) * plain / round_seconds(curve, number) for number in range(most + 1)]
 
 
 def best_pace(curve: CostCurve, most: int, acceptance: float = ASSUMED_ACCEPTANCE) -> Pace:

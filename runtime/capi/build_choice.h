@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -39,5 +40,14 @@ void VerifyHashes(const BuildChoice& build);
 // threads; empty where nothing was.
 std::map<std::string, std::map<int, double>> MeasuredCosts(const BuildChoice& build,
                                                            int num_threads);
+
+// What `ptgc tune` found for a build on this device.
+struct Tuning {
+  int num_threads = 0;       // Threads of the engine.
+  int num_draft_tokens = 0;  // The most drafts of a round.
+};
+
+// That of this build, where it was tuned here.
+std::optional<Tuning> MeasuredTuning(const BuildChoice& build);
 
 }  // namespace ptgc::capi

@@ -66,9 +66,9 @@ void CheckRanges(const ptgc_load_options& options) {
   };
   Problems problems;
   problems.Check(is_from(options.num_threads, 0, kMostThreads), "num_threads", options.num_threads,
-                 "from 1 to 4096, or 0 for the processors at hand");
+                 "from 1 to 4096, or 0 for what was tuned, or the processors at hand");
   problems.Check(options.num_draft_tokens >= -1, "num_draft_tokens", options.num_draft_tokens,
-                 "0 or more, or -1 for the plan's");
+                 "0 or more, or -1 for what was tuned, or the plan's");
   problems.Check(is_from(options.draft_length, 0, 1), "draft_length", options.draft_length,
                  "PTGC_DRAFT_LENGTH_FIXED or _MEASURED");
   problems.Check(is_from(options.acceptance, -1, 1), "acceptance", options.acceptance,
@@ -96,13 +96,20 @@ std::optional<Enum> UnlessPlanned(std::int32_t value) {
 }
 
 GeneratorOptions CoreOptions(const ptgc_load_options& options, const BuildChoice& build) {
+  const std::optional<Tuning> tuning = MeasuredTuning(build);
   GeneratorOptions core;
-  core.load.num_threads = options.num_threads == 0 ? ProcessorsAtHand() : options.num_threads;
+  core.load.num_threads = options.num_threads;
+  if (options.num_threads == 0) {
+    core.load.num_threads = tuning ? tuning->num_threads : ProcessorsAtHand();
+  }
   core.load.library = OrEmpty(options.library);
   core.load.ort_api_base = options.ort_api_base;
   core.load.costs = MeasuredCosts(build, core.load.num_threads);
   core.load.draft_length = static_cast<DraftLengthMode>(options.draft_length);
   core.load.num_draft_tokens = options.num_draft_tokens;
+  if (tuning && options.num_draft_tokens == -1) {
+    core.load.num_draft_tokens = tuning->num_draft_tokens;
+  }
   core.load.acceptance = UnlessPlanned<AcceptanceRule>(options.acceptance);
   core.load.ngram_match = UnlessPlanned<NgramMatch>(options.ngram_match);
   core.waiting.seconds = options.wait_seconds;

@@ -1,4 +1,4 @@
-// What was measured on this device, read as ptgc.runtime.costs writes it.
+// What was measured on this device, read as ptgc.runtime.measured writes it.
 #include <algorithm>
 #include <cstdlib>
 #include <fstream>
@@ -43,28 +43,45 @@ std::map<int, double> Medians(const json& rounds) {
   return seconds;
 }
 
-}  // namespace
-
-std::map<std::string, std::map<int, double>> MeasuredCosts(const BuildChoice& build,
-                                                           int num_threads) {
-  const fs::path name =
-      fs::path("measured") / (DeviceFingerprint() + "-t" + std::to_string(num_threads) + ".json");
+// The documents of that name about this build on this device, best first: `read` takes the first
+// that it can use.
+template <typename Read>
+void ReadMeasured(const BuildChoice& build, const std::string& name, Read read) {
+  const std::string file_name = DeviceFingerprint() + "-" + name + ".json";
   const std::string key =
       build.bundle_sha256.substr(0, 16) + "-" + build.id + "-" + std::to_string(build.sequence);
-  for (const fs::path& path :
-       {build.directory / name, CacheDirectory() / "measured" / key / name.filename()}) {
+  for (const fs::path& path : {build.directory / "measured" / file_name,
+                               CacheDirectory() / "measured" / key / file_name}) {
     std::ifstream file(path);
     const json document = json::parse(file, nullptr, /*allow_exceptions=*/false);
     try {
-      if (document.at("sequence").get<std::int64_t>() == build.sequence) {
-        return {{"target", Medians(document.at("rounds"))},
-                {"drafter", Medians(document.at("drafter_rounds"))}};
-      }
+      if (document.at("sequence").get<std::int64_t>() != build.sequence) continue;
+      read(document);
+      return;
     } catch (const std::exception&) {
       continue;  // nothing measured here yet, or a damaged file: choices fall back to a model of it
     }
   }
-  return {};
+}
+
+}  // namespace
+
+std::map<std::string, std::map<int, double>> MeasuredCosts(const BuildChoice& build,
+                                                           int num_threads) {
+  std::map<std::string, std::map<int, double>> costs;
+  ReadMeasured(build, "t" + std::to_string(num_threads), [&](const json& document) {
+    costs = {{"target", Medians(document.at("rounds"))},
+             {"drafter", Medians(document.at("drafter_rounds"))}};
+  });
+  return costs;
+}
+
+std::optional<Tuning> MeasuredTuning(const BuildChoice& build) {
+  std::optional<Tuning> tuning;
+  ReadMeasured(build, "tuning", [&](const json& document) {
+    tuning = {document.at("num_threads").get<int>(), document.at("num_draft_tokens").get<int>()};
+  });
+  return tuning;
 }
 
 }  // namespace ptgc::capi

@@ -98,8 +98,8 @@ typedef struct ptgc_load_options {
   double wait_seconds;  // How long a call waits for a row; 0: not at all. -1: for texts that are
                         // being written, which end, but not for rows that open sessions keep.
   int32_t max_waiting_texts;  // Texts that may wait for a row, of all threads; -1: any number.
-  int32_t num_threads;        // Threads of the engine; 0: the processors at hand.
-  int32_t num_draft_tokens;   // The most drafts of a round; -1: the plan's.
+  int32_t num_threads;        // Threads of the engine; 0: as tuned, or the processors at hand.
+  int32_t num_draft_tokens;   // The most drafts of a round; -1: as tuned, or the plan's.
   int32_t draft_length;       // PTGC_DRAFT_LENGTH_...
   int32_t acceptance;         // PTGC_ACCEPTANCE_...
   int32_t ngram_match;        // PTGC_NGRAM_MATCH_...

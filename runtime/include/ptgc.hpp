@@ -41,8 +41,8 @@ class Error : public std::runtime_error {
 struct LoadOptions {
   std::string build_id;                        // Empty: the newest for the device.
   std::string device = "cpu";                  // What kind of device.
-  int num_threads = 0;                         // 0: the processors at hand.
-  int num_draft_tokens = -1;                   // -1: the plan's.
+  int num_threads = 0;                         // 0: as tuned, or the processors at hand.
+  int num_draft_tokens = -1;                   // -1: as tuned, or the plan's.
   bool measured_draft_length = true;           // Verify as many drafts as pay here.
   int acceptance = PTGC_ACCEPTANCE_PLANNED;    // PTGC_ACCEPTANCE_...
   int ngram_match = PTGC_NGRAM_MATCH_PLANNED;  // PTGC_NGRAM_MATCH_...

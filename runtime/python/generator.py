@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
@@ -23,6 +24,7 @@ from ptgc.runtime.request import GenerateOptions, Prompt, RunningText, is_batch,
 from ptgc.runtime.results import Chunk, GenerationResult
 from ptgc.runtime.session import Session
 from ptgc.runtime.text import TextCodec
+from ptgc.runtime.tuning import read_tuning
 from ptgc.spec.bundle import Build, Bundle, open_bundle
 
 if TYPE_CHECKING:
@@ -71,7 +73,7 @@ class Generator:
         bundle: The bundle's directory.
         device: Kind of device to run on.
         build: Name of the build; None takes the newest one for the device.
-        num_threads: Threads of the engine; None takes the processors at hand.
+        num_threads: Threads of the engine; None takes what `ptgc tune` found here, or the processors at hand.
         verify: Check the hash of every file of the build while it loads.
         **options: The fields of `LoadOptions`.
 
@@ -93,7 +95,13 @@ class Generator:
         chosen_options = LoadOptions.from_names(options)
         opened = open_bundle(bundle)
         chosen = opened.build(build, device)
-        threads = default_num_threads() if num_threads is None else num_threads
+        tuning = read_tuning(chosen)
+        threads = num_threads
+        if threads is None:
+            threads = tuning.num_threads if tuning else default_num_threads()
+        if tuning is not None and chosen_options.num_draft_tokens is None:
+            most = min(tuning.num_draft_tokens, opened.manifest.plan.drafter.num_draft_tokens)
+            chosen_options = replace(chosen_options, num_draft_tokens=most)
         curve = read_costs(chosen, threads)
         folder, other = opened.manifest.tokenizer, opened.manifest.drafter_tokenizer
         codec = TextCodec(opened.path / folder) if folder else None

@@ -14,7 +14,7 @@ class LoadOptions:
     """How a build is used once it is loaded."""
 
     num_draft_tokens: int | None = None
-    """Most draft tokens of a round; None takes the plan's."""
+    """Most draft tokens of a round; None takes what `ptgc tune` found on this device, or the plan's."""
     draft_length: str = "measured"
     """`measured` drafts as many tokens as the measured costs say will pay, `fixed` as many as there are."""
     acceptance: str | None = None

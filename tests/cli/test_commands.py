@@ -219,13 +219,36 @@ def test_check_names_the_first_stage_that_differs(bundle: Path) -> None:
     assert f"First difference: {BUILD}: prepared graph" in result.stdout
 
 
+def test_tune_chooses_and_inspect_shows_and_draws_it(bundle: Path, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text(json.dumps({"id": "a", "token_ids": prompt(12) * 3}) + "\n")
+    arguments = ("tune", bundle, "--prompts", prompts, "--max-new-tokens", 8, "--threads", "1")
+    found = json.loads(run(*arguments, "--json").stdout)
+    assert set(found) == {"rows", "chosen", "acceptance", "measured_speedup", "suggestion"}
+    assert (found["chosen"]["build"], found["chosen"]["num_threads"], found["chosen"]["divergence"]) == (BUILD, 1, 0)
+    shown = run(*arguments)
+    assert f"ptgc run {bundle} --build {BUILD}" in shown.stdout and "Measured: " in shown.stdout
+    for name in ("costs.png", "costs.svg"):
+        assert "as tuned" in run("inspect", bundle, "--picture", tmp_path / name).stdout
+    assert (tmp_path / "costs.png").read_bytes().startswith(b"\x89PNG")
+    assert BUILD in (tmp_path / "costs.svg").read_text()
+    assert run("inspect", bundle, "--picture", "costs.txt").exit_code == 2
+    assert run("tune", bundle, "--threads", "0").exit_code == 2
+    assert run("inspect", bundle, "--picture", tmp_path / "pictures" / "costs.pdf").exit_code == 0
+
+
+def test_there_is_nothing_to_draw_before_rounds_are_measured(bundle: Path, tmp_path: Path) -> None:
+    result = run("inspect", bundle, "--picture", tmp_path / "costs.png")
+    assert result.exit_code == 2 and "--stage compile" in result.output
+
+
 def test_the_version_is_that_of_the_package() -> None:
     import ptgc
 
     assert run("--version").stdout.strip() == f"ptgc {ptgc.__version__}"
 
 
-@pytest.mark.parametrize("command", ["export", "build", "run", "bench", "check", "inspect", "pack", "demo"])
+@pytest.mark.parametrize("command", ["export", "build", "run", "bench", "tune", "check", "inspect", "pack", "demo"])
 def test_every_command_has_help(command: str) -> None:
     result = run(command, "--help")
     assert result.exit_code == 0

@@ -164,5 +164,25 @@ TEST_F(BuildChoices, MeasuredCostsAreReadForThreadsAndSequence) {
   EXPECT_TRUE(MeasuredCosts(build, 2).empty());
 }
 
+TEST_F(BuildChoices, TuningIsThatOfTheSameBuild) {
+  Add("a", 4);
+  const BuildChoice build = ChooseBuild(bundle_, "", "cpu");
+  EXPECT_FALSE(MeasuredTuning(build).has_value());
+  const fs::path folder = bundle_ / "builds" / "a" / "measured";
+  fs::create_directories(folder);
+  const auto write = [&](const std::string& text) {
+    std::ofstream(folder / (DeviceFingerprint() + "-tuning.json")) << text;
+  };
+  write(R"({"sequence": 4, "num_threads": 3, "num_draft_tokens": 5})");
+  ASSERT_TRUE(MeasuredTuning(build).has_value());
+  EXPECT_EQ(MeasuredTuning(build)->num_threads, 3);
+  EXPECT_EQ(MeasuredTuning(build)->num_draft_tokens, 5);
+  for (const char* text : {R"({"sequence": 5, "num_threads": 3, "num_draft_tokens": 5})",
+                           R"({"sequence": 4, "num_threads": 3})", "{", ""}) {
+    write(text);
+    EXPECT_FALSE(MeasuredTuning(build).has_value()) << text;
+  }
+}
+
 }  // namespace
 }  // namespace ptgc::capi

@@ -16,6 +16,7 @@ from ptgc.compiler.float_roles import in_float32, is_half
 from ptgc.compiler.graph_session import GraphSession, Logits
 from ptgc.graphs.passes.set_float_type import SetFloatTypePass
 from ptgc.graphs.storage import load, save
+from ptgc.spec.bundle import Build, Bundle
 from ptgc.spec.manifest import Role
 from ptgc.spec.staging import storage_errors
 
@@ -60,6 +61,23 @@ def float32_session(path: Path, role: Role, capacity: int) -> Iterator[GraphSess
         with storage_errors(Path(folder)):
             save(model, Path(folder), "original")
         yield GraphSession(Path(folder) / "original.onnx", in_float32(role), capacity)
+
+
+def role_fidelity(bundle: Bundle, build: Build, name: str, text: Sequence[Sequence[int]]) -> Fidelity | None:
+    """What one role of a build has kept; None where there is no text.
+
+    Args:
+        bundle: Its canonical graph is there.
+        build: Made for one sequence.
+        name: A role that writes alone.
+        text: Sequences that the build holds, each of two tokens or more.
+    """
+    if not text:
+        return None
+    role, canonical = build.manifest.roles[name], bundle.manifest.roles[name]
+    capacity = max(map(len, text))
+    with float32_session(bundle.path / canonical.graph, canonical, capacity) as original:
+        return measure_fidelity(original, GraphSession(build.path / role.graph, role, capacity), text)
 
 
 def measure_fidelity(original: GraphSession, built: GraphSession, text: Sequence[Sequence[int]]) -> Fidelity:

@@ -1,0 +1,141 @@
+"""`ptgc tune`: the fastest way to use a bundle on this device, for prompts like these."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from ptgc.cli.console import command_errors, notes, print_json, progress, results
+from ptgc.cli.options import AsJson, BundlePath, names
+from ptgc.compiler.precision import MAX_DIVERGENCE
+from ptgc.errors import BackendError, UsageError
+
+if TYPE_CHECKING:
+    from ptgc.compiler.tune import Tuned, Way
+
+_PAYS = 0.99  # of the time that plain decoding takes
+
+
+def command(
+    bundle: BundlePath,
+    prompts: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE,...", help="Files of prompts, or sets: chat, code, code-edit, copy-heavy, story; first three."
+        ),
+    ] = None,
+    num_prompts: Annotated[int, typer.Option(min=1, help="The first so many of each set.")] = 8,
+    max_new_tokens: Annotated[int, typer.Option(min=2, help="Tokens of each text.")] = 64,
+    build: Annotated[
+        str | None, typer.Option(metavar="ID,...", help="Builds to choose from; by default all for one sequence.")
+    ] = None,
+    threads: Annotated[
+        str | None,
+        typer.Option(metavar="N,...", help="Numbers of threads; by default all processors, half and a quarter."),
+    ] = None,
+    max_divergence: Annotated[
+        float, typer.Option(metavar="NATS", help="Most that a build may have lost, if there are several.")
+    ] = MAX_DIVERGENCE,
+    text: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="What that is measured on; by default the bundle's reference texts."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Choose build, threads and draft tokens by measured rounds and by what prompts accept; `run` then uses them."""
+    with command_errors(as_json):
+        try:
+            from ptgc.compiler.tune import TuneOptions, tune
+        except ImportError as error:
+            raise BackendError(
+                f"Tuning needs ONNX's Python packages: {error}.", 'Install them: pip install "ptgc[build]"'
+            ) from error
+        options = TuneOptions(
+            builds=names(build),
+            prompts=names(prompts),
+            num_prompts=num_prompts,
+            max_new_tokens=max_new_tokens,
+            threads=_threads(threads),
+            max_divergence=max_divergence,
+            text=text,
+        )
+        with progress() as step:
+            tuned = tune(bundle, options, step)
+        if as_json:
+            print_json(_document(tuned))
+        else:
+            _show(tuned, bundle)
+
+
+def _threads(text: str | None) -> tuple[int, ...]:
+    parts = names(text)
+    if not all(part.isdecimal() and 1 <= int(part) <= 4096 for part in parts):
+        raise UsageError(f"--threads is '{text}'; it must be numbers from 1 to 4096 with commas between.")
+    return tuple(dict.fromkeys(int(part) for part in parts))
+
+
+def _document(tuned: Tuned) -> dict[str, Any]:
+    lost = {one.build.manifest.id: one.divergence for one in tuned.observed}
+    return {
+        "rows": [_row(way, lost[way.build.manifest.id]) for way in tuned.ways],
+        "chosen": _row(tuned.chosen, lost[tuned.chosen.build.manifest.id]),
+        "acceptance": list(tuned.tuning.acceptance),
+        "measured_speedup": tuned.measured_speedup,
+        "suggestion": tuned.suggestion,
+    }
+
+
+def _row(way: Way, divergence: float | None) -> dict[str, Any]:
+    return {
+        "build": way.build.manifest.id,
+        "divergence": divergence,
+        "num_threads": way.num_threads,
+        "num_draft_tokens": way.num_draft_tokens,
+        "milliseconds": way.seconds * 1e3,
+        "plain_milliseconds": way.plain_seconds * 1e3,
+        "predicted_speedup": way.plain_seconds / way.seconds,
+    }
+
+
+def _show(tuned: Tuned, bundle: Path) -> None:
+    table = Table("build", "lost (nats)", "threads", "plain", "fixed drafts", "a token", "speedup", "")
+    lost = {one.build.manifest.id: one.divergence for one in tuned.observed}
+    for way in tuned.ways:
+        name = way.build.manifest.id
+        divergence = lost[name]
+        table.add_row(
+            name,
+            "-" if divergence is None else f"{divergence:.4f}",
+            str(way.num_threads),
+            f"{way.plain_seconds * 1e3:.2f} ms",
+            str(way.num_draft_tokens),
+            f"{way.seconds * 1e3:.2f} ms",
+            f"{way.plain_seconds / way.seconds:.2f}x",
+            "chosen" if (way.build, way.num_threads) == (tuned.chosen.build, tuned.chosen.num_threads) else "",
+        )
+    results.print(table)
+    chosen = tuned.chosen
+    kept = ", ".join(f"{number}: {share:.0%}" for number, share in enumerate(tuned.tuning.acceptance, 1))
+    lines = [f"Rounds with drafts that kept so many or more: {kept or 'none'}"]
+    pays = chosen.seconds < _PAYS * chosen.plain_seconds
+    if pays:
+        lines.append(
+            f"Up to {chosen.num_draft_tokens} draft tokens a round, as many as pay: {chosen.seconds * 1e3:.2f} ms a "
+            f"token, {chosen.plain_seconds / chosen.seconds:.2f} times as fast as without, by the rounds it takes"
+        )
+    elif tuned.tuning.acceptance:
+        lines.append("Drafts do not pay on these prompts: rounds are plain but for a few that try.")
+    lines.append(f"Measured: {tuned.measured_speedup:.2f} times as fast as plain decoding of the same build")
+    lines.append(f"ptgc run {bundle} --build {chosen.build.manifest.id}")
+    for line in lines:
+        results.print(line, markup=False, soft_wrap=True)
+    if tuned.suggestion is not None:
+        notes.print(
+            f"A build with {tuned.suggestion} would be faster: ptgc build {bundle} --precision {tuned.suggestion}; "
+            "then tune again.",
+            markup=False,
+            soft_wrap=True,
+        )
