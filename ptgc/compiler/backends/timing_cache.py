@@ -1,0 +1,73 @@
+"""TimingCache: kernels that the compiler has measured on this device, kept so that it measures them once."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ptgc.compiler.backends.base import Progress
+from ptgc.errors import BuildError
+from ptgc.runtime.measured import cache_directory
+from ptgc.spec.staging import storage_errors
+
+
+@dataclass(frozen=True)
+class TimingCache:
+    """A file of measured kernels.
+
+    TensorRT checks that its device and version are those of the file; TensorRT-RTX measures nothing and has none.
+    """
+
+    path: Path
+    """The file; it need not be there."""
+    is_named: bool
+    """Whether the user named it: then it is never thrown away."""
+
+    @staticmethod
+    def of(named: Path | None, backend: str, version: str) -> TimingCache:
+        """The file that was named, or the one of this library in the user's cache."""
+        if named is not None:
+            return TimingCache(named, is_named=True)
+        return TimingCache(cache_directory() / "timing" / f"{backend}-{version}.cache", is_named=False)
+
+    def attach(self, config: Any, progress: Progress) -> None:
+        """Have the compiler use and extend it.
+
+        Raises:
+            BuildError: The file was named, and is damaged or of another device or version.
+        """
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            content = b""
+        except OSError as error:
+            raise BuildError(
+                f"The timing cache {self.path} cannot be read: {error.strerror}.", "Name another --timing-cache-file."
+            ) from error
+        if self._set(config, content):
+            return
+        if self.is_named:
+            raise BuildError(
+                f"The timing cache {self.path} is damaged, or of another device or version of the library.",
+                "Remove it, or name another --timing-cache-file.",
+            )
+        progress(f"The timing cache {self.path} is damaged or of another device: beginning another")
+        self._set(config, b"")
+
+    @staticmethod
+    def _set(config: Any, content: bytes) -> bool:
+        cache = config.create_timing_cache(content)
+        return cache is not None and bool(config.set_timing_cache(cache, False))
+
+    def keep(self, config: Any) -> None:
+        """Write what the compiler knows now."""
+        cache = config.get_timing_cache()
+        if cache is None:
+            return
+        with storage_errors(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            partial = self.path.with_suffix(f".{os.getpid()}.partial")
+            partial.write_bytes(bytes(cache.serialize()))
+            partial.replace(self.path)
