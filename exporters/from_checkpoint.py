@@ -128,8 +128,10 @@ def _provenance(sources: Sources, options: ExportOptions) -> dict[str, Any]:
 
 def _origin(checkpoint: Checkpoint) -> dict[str, Any]:
     local = Path(checkpoint.source).exists()
+    quantization = {} if checkpoint.packed is None else {"quantization": checkpoint.packed.to_json()}
     return {
         "source": Path(checkpoint.source).resolve().name if local else checkpoint.source,
         "revision": checkpoint.revision,
         "files": checkpoint.hashes(),
+        **quantization,
     }

@@ -10,11 +10,12 @@ import torch
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ptgc.errors import CheckpointError
-from ptgc.exporters.checkpoint import gguf_checkpoint, gguf_tokenizer
+from ptgc.exporters.checkpoint import gguf_checkpoint, gguf_tokenizer, quantized_checkpoint
 from ptgc.exporters.checkpoint.config import CONFIG_FILE, GIVE, foreign_errors, read_config, read_settings
 from ptgc.exporters.checkpoint.gguf_file import read_gguf_file
 from ptgc.exporters.checkpoint.hub_snapshot import download_snapshot, is_hub_id
 from ptgc.exporters.checkpoint.huggingface_directory import frozen, quiet_transformers
+from ptgc.exporters.checkpoint.packed import PackedFormat, packed_format
 from ptgc.exporters.checkpoint.safetensors_files import find_safetensors, stored_dtype
 from ptgc.exporters.checkpoint.task import Task, task_of
 from ptgc.spec.bundle import sha256
@@ -30,6 +31,7 @@ _DESCRIBING_FILES = (
     "merges.txt",
     "chat_template.jinja",
     "chat_template.json",
+    *quantized_checkpoint.SETTINGS_FILES,
     *_VOCABULARY_FILES,
 )
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -54,6 +56,7 @@ class Checkpoint:
         gguf_file: The GGUF file; None for safetensors.
         trust_remote_code: Whether code that comes with the checkpoint may run.
         task: What the model is for.
+        packed: How the weights of a safetensors checkpoint are quantised; None where they are not.
     """
 
     source: str
@@ -65,10 +68,13 @@ class Checkpoint:
     gguf_file: Path | None = None
     trust_remote_code: bool = False
     task: Task = Task.CAUSAL_LM
+    packed: PackedFormat | None = None
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type that the weights are stored in; float32 where a GGUF file is quantised."""
+        """Type that the weights are stored in; float32 where they are quantised."""
+        if self.packed is not None:
+            return torch.float32
         if self.gguf_file is not None:
             return gguf_checkpoint.stored_dtype(read_gguf_file(self.gguf_file))
         named = self.config.dtype
@@ -85,6 +91,9 @@ class Checkpoint:
         """
         if self.gguf_file is not None:
             return gguf_checkpoint.load_model(read_gguf_file(self.gguf_file), self.config, dtype)
+        if self.packed is not None:
+            skeleton = self._skeleton()
+            return quantized_checkpoint.load_model(self.weight_files, self.packed, skeleton, dtype or self.dtype)
         with quiet_transformers(), foreign_errors(self.source):
             loaded: Any = self.task.auto_class.from_pretrained(
                 self.directory,
@@ -104,6 +113,14 @@ class Checkpoint:
                 "Check that config.json and the weights are of one model.",
             )
         return frozen(model)
+
+    def _skeleton(self) -> PreTrainedModel:
+        """The model without weights."""
+        with quiet_transformers(), foreign_errors(self.source), torch.device("meta"):
+            model: PreTrainedModel = self.task.auto_class.from_config(
+                self.config, trust_remote_code=self.trust_remote_code
+            )
+        return model
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase | None:
         """Load the tokenizer; None when the checkpoint has none.
@@ -180,6 +197,8 @@ def _open_directory(source: str, directory: Path, commit: str | None, trust_remo
     settings = read_settings(directory)
     if not files:
         raise _without_weights(directory)
+    quantization = quantized_checkpoint.quantization_settings(directory, settings)
+    packed = packed_format(source, quantization) if quantization else None
     config = read_config(source, directory, settings, trust_remote_code=trust_remote_code)
     size = sum(file.stat().st_size for file in files)
     return Checkpoint(
@@ -191,6 +210,7 @@ def _open_directory(source: str, directory: Path, commit: str | None, trust_remo
         commit,
         trust_remote_code=trust_remote_code,
         task=task_of(source, settings, trust_remote_code=trust_remote_code),
+        packed=packed,
     )
 
 

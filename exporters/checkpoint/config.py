@@ -41,7 +41,7 @@ def read_settings(directory: Path) -> dict[str, Any]:
 
 
 def read_config(source: str, directory: Path, settings: dict[str, Any], *, trust_remote_code: bool) -> PreTrainedConfig:
-    """Make the transformers configuration out of config.json.
+    """Make the transformers configuration out of config.json, that of the model whose weights are not quantised.
 
     Args:
         source: What the user gave, for messages.
@@ -50,17 +50,17 @@ def read_config(source: str, directory: Path, settings: dict[str, Any], *, trust
         trust_remote_code: Allow the configuration's own code to run.
 
     Raises:
-        CheckpointError: It needs code that is not trusted, is quantised, or is of no kind that ptgc exports.
+        CheckpointError: It needs code that is not trusted, or is of no kind that ptgc exports.
     """
     auto_map = settings.get("auto_map")
     classes: dict[str, Any] = auto_map if isinstance(auto_map, dict) else {}
     _refuse_unknown_code(source, settings.get("model_type"), classes, trust_remote_code)
-    _refuse_quantised(source, settings.get("quantization_config"))
     task_of(source, settings, trust_remote_code=trust_remote_code)
     with foreign_errors(source):
         config: PreTrainedConfig = AutoConfig.from_pretrained(
             directory, local_files_only=True, trust_remote_code=trust_remote_code
         )
+    config.__dict__.pop("quantization_config", None)  # or transformers would ask for the package that wrote the weights
     return config
 
 
@@ -78,15 +78,6 @@ def _refuse_unknown_code(source: str, model_type: object, classes: dict[str, Any
             f"Cannot open the checkpoint '{source}': its model type {model_type!r} is not in transformers, "
             f"and needs code that comes with the checkpoint ({code}).",
             "Read that code, and pass --trust-remote-code (trust_remote_code=True) if you trust it.",
-        )
-
-
-def _refuse_quantised(source: str, quantization: object) -> None:
-    if quantization:
-        method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
-        raise CheckpointError(
-            f"Cannot open the checkpoint '{source}': its weights are already quantised ({method}).",
-            "Give the unquantised checkpoint; ptgc build quantises.",
         )
 
 

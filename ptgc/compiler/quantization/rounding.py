@@ -1,4 +1,4 @@
-"""Rounding a matrix to integers, each weight to the nearest.
+"""Rounding a matrix to integers, each weight to the nearest; blocks that lie on a grid keep it.
 
 Source of the arithmetic in blocks: onnxruntime's own block quantiser (symmetric, the largest magnitude of a block on
 the most negative integer).
@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
+from ptgc.compiler.quantization.grid import round_to_grids
 
 
 def quantize_blocks(matrix: np.ndarray, bits: int, block_size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -22,6 +24,16 @@ def quantize_blocks(matrix: np.ndarray, bits: int, block_size: int) -> tuple[np.
     Returns:
         int8 `[out, in]` and float32 scales `[out, in / block_size]`.
     """
+    integers, scales = _round_blocks(matrix, bits, block_size)
+    kept = round_to_grids(matrix, bits, block_size)
+    if kept is not None:
+        on_grid = kept[1] != 0
+        np.copyto(scales, kept[1], where=on_grid)
+        np.copyto(integers, kept[0], where=np.repeat(on_grid, block_size, axis=1))
+    return integers, scales
+
+
+def _round_blocks(matrix: np.ndarray, bits: int, block_size: int) -> tuple[np.ndarray, np.ndarray]:
     from onnxruntime.capi import _pybind_state
 
     kernels: Any = _pybind_state  # compiled, without stubs
@@ -51,8 +63,29 @@ def quantize_channels(matrix: np.ndarray, bits: int) -> tuple[np.ndarray, np.nda
         int8 `[out, in]` and float32 scales `[out]`.
     """
     scales = channel_scales(matrix, bits)
+    kept = round_to_grids(matrix, bits, len(matrix), positive=True)
+    if kept is not None:
+        np.copyto(scales, kept[1][:, 0], where=kept[1][:, 0] != 0)
     integers = np.rint(matrix / scales).astype(np.int8).T
     return np.ascontiguousarray(integers), scales
+
+
+def take_from_grid(matrix: np.ndarray, bits: int, block_size: int | None) -> tuple[np.ndarray, np.ndarray] | None:
+    """Integers and scales of a matrix that lies on grids with every block, without loss.
+
+    Args:
+        matrix: float32 `[in, out]`.
+        bits: 4 or 8.
+        block_size: Rows that share a scale; divides `in`. None: one positive scale for each output channel.
+
+    Returns:
+        int8 `[out, in]`, and float32 scales `[out, in / block_size]`, or `[out]`; None where a block lies on no grid.
+    """
+    found = round_to_grids(matrix, bits, block_size or len(matrix), positive=block_size is None)
+    if found is None or not found[1].all():
+        return None
+    integers, scales = found
+    return integers, scales[:, 0] if block_size is None else scales
 
 
 def channel_scales(matrix: np.ndarray, bits: int) -> np.ndarray:

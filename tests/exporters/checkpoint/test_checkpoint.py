@@ -207,11 +207,6 @@ def test_unknown_model_type_is_an_error(directory: Path) -> None:
         open_checkpoint(_edit(directory, model_type="odd"))
 
 
-def test_quantised_checkpoint_is_refused(directory: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"already quantised \(gptq\)"):
-        open_checkpoint(_edit(directory, quantization_config={"quant_method": "gptq"}))
-
-
 def test_configuration_with_impossible_values_is_an_error(directory: Path) -> None:
     with pytest.raises(CheckpointError, match="Cannot load the checkpoint"):
         open_checkpoint(_edit(directory, hidden_size="wide"))
