@@ -9,7 +9,8 @@ PtgcError                 the user can fix it: printed without a traceback, exit
 ├── BackendError          a backend that is absent, too old, or refuses the engine
 ├── CapacityError         a prompt or a request that does not fit the build
 ├── BusyError             every row of a generator is taken
-└── StorageError          the disk is full, or a path cannot be written
+├── StorageError          the disk is full, or a path cannot be written
+└── EngineStaleError      an engine that was compiled for another library or device
 InternalError             our own bug (not a PtgcError): full traceback
 
 Every error carries a stable `code` (the same word in C, Python and on the command line), a `message` that says
@@ -93,6 +94,12 @@ class StorageError(PtgcError):
     """The disk is full, or a path cannot be written."""
 
     code = "storage"
+
+
+class EngineStaleError(PtgcError):
+    """An engine was compiled for another version of its library, or for another device."""
+
+    code = "engine_stale"
 
 
 class InternalError(Exception):

@@ -47,7 +47,7 @@ std::map<int, double> Medians(const json& rounds) {
 // that it can use.
 template <typename Read>
 void ReadMeasured(const BuildChoice& build, const std::string& name, Read read) {
-  const std::string file_name = DeviceFingerprint() + "-" + name + ".json";
+  const std::string file_name = DeviceFingerprint().append("-").append(name).append(".json");
   const std::string key =
       build.bundle_sha256.substr(0, 16) + "-" + build.id + "-" + std::to_string(build.sequence);
   for (const fs::path& path : {build.directory / "measured" / file_name,
@@ -69,7 +69,8 @@ void ReadMeasured(const BuildChoice& build, const std::string& name, Read read) 
 std::map<std::string, std::map<int, double>> MeasuredCosts(const BuildChoice& build,
                                                            int num_threads) {
   std::map<std::string, std::map<int, double>> costs;
-  ReadMeasured(build, "t" + std::to_string(num_threads), [&](const json& document) {
+  const std::string name = std::string("t").append(std::to_string(num_threads));
+  ReadMeasured(build, name, [&](const json& document) {
     costs = {{"target", Medians(document.at("rounds"))},
              {"drafter", Medians(document.at("drafter_rounds"))}};
   });

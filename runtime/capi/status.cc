@@ -9,10 +9,10 @@ namespace ptgc::capi {
 namespace {
 
 // By value of ptgc_status.
-constexpr std::array<const char*, 11> kNames = {"ok",     "usage",   "checkpoint", "export",
+constexpr std::array<const char*, 12> kNames = {"ok",     "usage",   "checkpoint", "export",
                                                 "bundle", "build",   "backend",    "capacity",
-                                                "busy",   "storage", "internal"};
-static_assert(kNames.size() == PTGC_ERROR_INTERNAL + 1);
+                                                "busy",   "storage", "internal",   "engine_stale"};
+static_assert(kNames.size() == PTGC_ERROR_ENGINE_STALE + 1);
 
 // What a thread was told last.
 struct LastError {

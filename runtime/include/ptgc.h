@@ -47,17 +47,18 @@ PTGC_API int32_t ptgc_api_version(void);
 // no checkpoint, export or build errors.
 typedef int32_t ptgc_status;
 enum {
-  PTGC_OK = 0,                // Done.
-  PTGC_ERROR_USAGE = 1,       // Options that contradict each other, values or handles misused.
-  PTGC_ERROR_CHECKPOINT = 2,  // A checkpoint that is missing, incomplete or unsafe.
-  PTGC_ERROR_EXPORT = 3,      // A model that cannot be traced.
-  PTGC_ERROR_BUNDLE = 4,      // A bundle that is truncated, edited, newer or unsafe.
-  PTGC_ERROR_BUILD = 5,       // A build that cannot be made.
-  PTGC_ERROR_BACKEND = 6,     // An engine library that is absent, too old, or refuses the engine.
-  PTGC_ERROR_CAPACITY = 7,    // A prompt or a request that does not fit the build.
-  PTGC_ERROR_BUSY = 8,        // Every row of a generator is taken.
-  PTGC_ERROR_STORAGE = 9,     // A path that cannot be read or written.
-  PTGC_ERROR_INTERNAL = 10    // A bug in ptgc, or memory is exhausted.
+  PTGC_OK = 0,                  // Done.
+  PTGC_ERROR_USAGE = 1,         // Options that contradict each other, values or handles misused.
+  PTGC_ERROR_CHECKPOINT = 2,    // A checkpoint that is missing, incomplete or unsafe.
+  PTGC_ERROR_EXPORT = 3,        // A model that cannot be traced.
+  PTGC_ERROR_BUNDLE = 4,        // A bundle that is truncated, edited, newer or unsafe.
+  PTGC_ERROR_BUILD = 5,         // A build that cannot be made.
+  PTGC_ERROR_BACKEND = 6,       // An engine library that is absent, too old, or refuses the engine.
+  PTGC_ERROR_CAPACITY = 7,      // A prompt or a request that does not fit the build.
+  PTGC_ERROR_BUSY = 8,          // Every row of a generator is taken.
+  PTGC_ERROR_STORAGE = 9,       // A path that cannot be read or written.
+  PTGC_ERROR_INTERNAL = 10,     // A bug in ptgc, or memory is exhausted.
+  PTGC_ERROR_ENGINE_STALE = 11  // An engine compiled for another library or device.
 };
 
 // "ok", "usage", ...; "unknown" for what is no status.

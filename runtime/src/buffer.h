@@ -3,31 +3,25 @@
 
 #include <cstddef>
 
+#include "memory.h"
+
 namespace ptgc {
 
-// Owns page-aligned memory. Pages that were never written take no physical memory.
+// A page-aligned part of host memory, for what the host itself reads and writes.
 class Buffer {
  public:
   Buffer() = default;
-  explicit Buffer(std::size_t size);
-  ~Buffer();
-  Buffer(Buffer&& other) noexcept;
-  Buffer& operator=(Buffer&& other) noexcept;
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
+  explicit Buffer(std::size_t size) : block_(HostMemory(), size) {}
 
-  std::size_t size() const { return size_; }
-  void* data() const { return data_; }
+  std::size_t size() const { return block_.size(); }
+  void* data() const { return block_.data(); }
   template <typename T>
   T* As() const {
-    return static_cast<T*>(data_);
+    return static_cast<T*>(block_.data());
   }
-  // Gives the pages back; the contents are zero again.
-  void Discard();
 
  private:
-  void* data_ = nullptr;  // Start of the mapping.
-  std::size_t size_ = 0;  // Bytes.
+  Block block_;  // The memory.
 };
 
 }  // namespace ptgc

@@ -52,14 +52,12 @@ class CanvasBuffers {
   }
 
   Tensor Ids(const char* name, int canvas_length) const {
-    return {name, DType::kInt64, ids_.data(), {batch_, canvas_length}};
+    return PortOf(ids_, name, DType::kInt64, {batch_, canvas_length});
   }
   Tensor Mask(const char* name, int canvas_length) const {
-    return {name, DType::kBool, mask_.data(), {batch_, canvas_length}};
+    return PortOf(mask_, name, DType::kBool, {batch_, canvas_length});
   }
-  Tensor Lengths(const char* name) const {
-    return {name, DType::kInt64, lengths_.data(), {batch_}};
-  }
+  Tensor Lengths(const char* name) const { return PortOf(lengths_, name, DType::kInt64, {batch_}); }
 
  private:
   static std::size_t Offset(int row, int canvas_length) {

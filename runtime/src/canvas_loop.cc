@@ -146,8 +146,8 @@ Call& CanvasLoop::BoundCall(std::size_t index) {
       in_.Ids("input_ids", length),
       in_.Lengths("lengths"),
       in_.Mask("canvas_mask", length),
-      {"step", DType::kInt64, step_.data(), {batch}},
-      {"threshold", DType::kFloat32, threshold_.data(), {batch}},
+      PortOf(step_, "step", DType::kInt64, {batch}),
+      PortOf(threshold_, "threshold", DType::kFloat32, {batch}),
   };
   const std::vector<Tensor> outputs = {out_.Ids("output_ids", length),
                                        out_.Mask("output_mask", length)};

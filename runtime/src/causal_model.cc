@@ -10,6 +10,12 @@ namespace {
 
 std::size_t Size(int value) { return static_cast<std::size_t>(value); }
 
+DType LogitsType(const Role& role) {
+  const auto port = std::find_if(role.outputs.begin(), role.outputs.end(),
+                                 [](const Port& output) { return output.name == "logits"; });
+  return port == role.outputs.end() ? DType::kFloat32 : port->dtype;
+}
+
 }  // namespace
 
 CausalModel::CausalModel(std::unique_ptr<Engine> engine, const Role& role, const ShapePlan& shapes,
@@ -17,7 +23,8 @@ CausalModel::CausalModel(std::unique_ptr<Engine> engine, const Role& role, const
     : engine_(std::move(engine)),
       shapes_(shapes),
       vocab_size_(vocab_size),
-      kv_cache_(role.states, shapes),
+      logits_dtype_(LogitsType(role)),
+      kv_cache_(role.states, shapes, engine_->memory()),
       fixed_inputs_(std::move(fixed_inputs)),
       has_tree_mask_(engine_->HasInput("tree_mask")) {
   const std::size_t batch = Size(shapes.batch);
@@ -30,7 +37,7 @@ CausalModel::CausalModel(std::unique_ptr<Engine> engine, const Role& role, const
   row_count_ = Buffer(batch * sizeof(std::int64_t));
   logits_rows_ = Buffer(logits * sizeof(std::int64_t));
   next_ids_ = Buffer(logits * sizeof(TokenId));
-  logits_ = Buffer(logits * static_cast<std::size_t>(vocab_size) * sizeof(float));
+  logits_ = Buffer(logits * static_cast<std::size_t>(vocab_size) * ItemSize(logits_dtype_));
   calls_.resize(shapes.kv_capacities.size() * shapes.widths.size() * 4);
 }
 
@@ -55,10 +62,10 @@ std::span<const TokenId> CausalModel::NextIds(int row) const {
   return {next_ids_.As<const TokenId>() + Size(row) * Size(num_logits_), Size(num_logits_)};
 }
 
-std::span<const float> CausalModel::Logits(int row, int index) const {
-  const std::size_t vocab = static_cast<std::size_t>(vocab_size_);
+LogitsRow CausalModel::Logits(int row, int index) const {
+  const std::size_t row_bytes = static_cast<std::size_t>(vocab_size_) * ItemSize(logits_dtype_);
   const std::size_t at = Size(row) * Size(num_logits_) + Size(index);
-  return {logits_.As<float>() + at * vocab, vocab};
+  return {logits_.As<char>() + at * row_bytes, logits_dtype_, vocab_size_};
 }
 
 std::vector<double> CausalModel::Measure(int num_tokens, int num_logits, int past_length,
@@ -130,11 +137,6 @@ void CausalModel::FillTreeMask(std::size_t row, const RowInput& input) {
   }
 }
 
-Tensor CausalModel::View(const char* name, const Buffer& buffer,
-                         std::vector<std::int64_t> shape) const {
-  return {name, DType::kInt64, buffer.data(), std::move(shape)};
-}
-
 Call& CausalModel::BoundCall(int width, Wanted wanted) {
   const auto at = std::lower_bound(shapes_.widths.begin(), shapes_.widths.end(), width);
   const std::size_t index = Size(static_cast<int>(at - shapes_.widths.begin()));
@@ -143,21 +145,22 @@ Call& CausalModel::BoundCall(int width, Wanted wanted) {
       calls_[(kv_cache_.active() * shapes_.widths.size() + index) * 4 + kind];
   if (call != nullptr) return *call;
   const std::int64_t batch = shapes_.batch;
+  constexpr DType kInt64 = DType::kInt64;
   std::vector<Tensor> inputs = {
-      View("input_ids", input_ids_, {batch, width}),
-      View("position_ids", position_ids_, {batch, width}),
-      {"tree_mask", DType::kBool, tree_mask_.data(), {batch, width, width}},
-      View("write_index", write_index_, {batch}),
-      View("row_count", row_count_, {batch}),
-      View("logits_rows", logits_rows_, {batch, wanted.num_logits}),
-      View("window_offset", kv_cache_.window_offset_port(), {batch}),
+      PortOf(input_ids_, "input_ids", kInt64, {batch, width}),
+      PortOf(position_ids_, "position_ids", kInt64, {batch, width}),
+      PortOf(tree_mask_, "tree_mask", DType::kBool, {batch, width, width}),
+      PortOf(write_index_, "write_index", kInt64, {batch}),
+      PortOf(row_count_, "row_count", kInt64, {batch}),
+      PortOf(logits_rows_, "logits_rows", kInt64, {batch, wanted.num_logits}),
+      PortOf(kv_cache_.window_offset_port(), "window_offset", kInt64, {batch}),
   };
   inputs.insert(inputs.end(), fixed_inputs_.begin(), fixed_inputs_.end());
   kv_cache_.AppendPast(inputs);
-  std::vector<Tensor> outputs = {View("next_ids", next_ids_, {batch, wanted.num_logits})};
+  std::vector<Tensor> outputs = {PortOf(next_ids_, "next_ids", kInt64, {batch, wanted.num_logits})};
   if (wanted.logits) {
     outputs.push_back(
-        {"logits", DType::kFloat32, logits_.data(), {batch, wanted.num_logits, vocab_size_}});
+        PortOf(logits_, "logits", logits_dtype_, {batch, wanted.num_logits, vocab_size_}));
   }
   kv_cache_.AppendPresent(outputs);
   call = engine_->Bind(inputs, outputs);

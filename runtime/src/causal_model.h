@@ -10,6 +10,7 @@
 #include "bundle.h"
 #include "engine.h"
 #include "kv_cache.h"
+#include "logits.h"
 #include "plan.h"
 #include "token.h"
 
@@ -46,7 +47,7 @@ class CausalModel {
   // logits row it is the last token's alone.
   std::span<const TokenId> NextIds(int row) const;
   // Logits of one of those rows, where the last Forward wanted them: [vocab_size].
-  std::span<const float> Logits(int row, int index) const;
+  LogitsRow Logits(int row, int index) const;
 
   KVCache& kv_cache() { return kv_cache_; }
   std::int64_t vocab_size() const { return vocab_size_; }
@@ -60,11 +61,11 @@ class CausalModel {
   Call& BoundCall(int width, Wanted wanted);
   void FillRow(std::size_t row, const RowInput& input);
   void FillTreeMask(std::size_t row, const RowInput& input);
-  Tensor View(const char* name, const Buffer& buffer, std::vector<std::int64_t> shape) const;
 
   std::unique_ptr<Engine> engine_;            // Runs the graph.
   ShapePlan shapes_;                          // The shapes that may occur.
   std::int64_t vocab_size_;                   // Entries of the logits.
+  DType logits_dtype_;                        // Their type; half engines give halves.
   KVCache kv_cache_;                          // States of all sequences.
   std::vector<Tensor> fixed_inputs_;          // Ports that somebody else fills.
   bool has_tree_mask_;                        // Whether the graph takes a tree mask.

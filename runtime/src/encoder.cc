@@ -53,6 +53,7 @@ std::vector<EncoderOutput> HiddenStates(const Role& encoder, const ShapePlan& sh
 Encoder::Encoder(std::unique_ptr<Engine> engine, std::vector<EncoderOutput> outputs,
                  const ShapePlan& shapes)
     : engine_(std::move(engine)),
+      memory_(engine_->memory()),
       batch_(shapes.batch),
       source_length_(shapes.source_lengths.back()),
       input_ids_(Size(batch_) * Size(source_length_) * sizeof(TokenId)),
@@ -62,10 +63,10 @@ Encoder::Encoder(std::unique_ptr<Engine> engine, std::vector<EncoderOutput> outp
   for (const EncoderOutput& output : outputs) {
     State& state = states_.emplace_back();
     state.row_bytes = RowBytes(output);
-    state.written_buffer = Buffer(Size(batch_) * state.row_bytes);
-    state.read_buffer = Buffer(Size(batch_) * state.row_bytes);
-    state.read = {output.read, output.dtype, state.read_buffer.data(), output.shape};
-    bound.push_back({output.written, output.dtype, state.written_buffer.data(), output.shape});
+    state.written_block = Block(memory_, Size(batch_) * state.row_bytes);
+    state.read_block = Block(memory_, Size(batch_) * state.row_bytes);
+    state.read = {output.read, output.dtype, state.read_block.data(), output.shape};
+    bound.push_back({output.written, output.dtype, state.written_block.data(), output.shape});
   }
   // A row without a source sees one token of padding: a fully masked row may be NaN elsewhere.
   for (int row = 0; row < batch_; ++row) {
@@ -73,8 +74,8 @@ Encoder::Encoder(std::unique_ptr<Engine> engine, std::vector<EncoderOutput> outp
     read_mask_.As<bool>()[Size(row) * Size(source_length_)] = true;
   }
   const std::vector<Tensor> inputs = {
-      {"input_ids", DType::kInt64, input_ids_.data(), {batch_, source_length_}},
-      {"encoder_attention_mask", DType::kBool, mask_.data(), {batch_, source_length_}},
+      PortOf(input_ids_, "input_ids", DType::kInt64, {batch_, source_length_}),
+      PortOf(mask_, "encoder_attention_mask", DType::kBool, {batch_, source_length_}),
   };
   call_ = engine_->Bind(inputs, bound);
 }
@@ -104,27 +105,26 @@ void Encoder::KeepRow(int row) {
   const std::size_t length = Size(source_length_);
   std::memcpy(read_mask_.As<bool>() + Size(row) * length, mask_.As<bool>() + Size(row) * length,
               length);
-  for (State& state : states_) {
-    std::memcpy(state.read_buffer.As<char>() + Size(row) * state.row_bytes,
-                state.written_buffer.As<char>() + Size(row) * state.row_bytes, state.row_bytes);
-  }
+  for (const State& state : states_) Copy(state, state.written_block, row, row);
 }
 
 void Encoder::CopyRow(int from, int to) {
   const std::size_t length = Size(source_length_);
   std::memcpy(read_mask_.As<bool>() + Size(to) * length,
               read_mask_.As<bool>() + Size(from) * length, length);
-  for (State& state : states_) {
-    std::memcpy(state.read_buffer.As<char>() + Size(to) * state.row_bytes,
-                state.read_buffer.As<char>() + Size(from) * state.row_bytes, state.row_bytes);
-  }
+  for (const State& state : states_) Copy(state, state.read_block, from, to);
+}
+
+void Encoder::Copy(const State& state, const Block& from, int from_row, int to_row) {
+  memory_->Copy({state.read_block.At(Size(to_row) * state.row_bytes), 0,
+                 from.At(Size(from_row) * state.row_bytes), 0, state.row_bytes, 1});
 }
 
 std::vector<Tensor> Encoder::Ports() const {
   std::vector<Tensor> ports;
   for (const State& state : states_) ports.push_back(state.read);
   ports.push_back(
-      {"encoder_attention_mask", DType::kBool, read_mask_.data(), {batch_, source_length_}});
+      PortOf(read_mask_, "encoder_attention_mask", DType::kBool, {batch_, source_length_}));
   return ports;
 }
 

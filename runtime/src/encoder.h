@@ -10,6 +10,7 @@
 #include "buffer.h"
 #include "bundle.h"
 #include "engine.h"
+#include "memory.h"
 #include "plan.h"
 #include "token.h"
 
@@ -54,14 +55,17 @@ class Encoder {
   // One output: as the engine writes it, and as it is read.
   struct State {
     Tensor read;                // What other roles are bound to.
-    Buffer written_buffer;      // Of the engine's last run.
-    Buffer read_buffer;         // Of the texts.
+    Block written_block;        // Of the engine's last run.
+    Block read_block;           // Of the texts.
     std::size_t row_bytes = 0;  // Of one sequence.
   };
   void Fill(const Source& source);
   void KeepRow(int row);
+  // Copies one row of a state.
+  void Copy(const State& state, const Block& from, int from_row, int to_row);
 
   std::unique_ptr<Engine> engine_;  // Runs the graph.
+  std::shared_ptr<Memory> memory_;  // Where what it writes lies.
   int batch_;                       // Sequences.
   int source_length_;               // Tokens of a source at most.
   Buffer input_ids_;                // [batch, source_length]

@@ -8,8 +8,11 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include "buffer.h"
+#include "memory.h"
 #include "names.h"
 
 namespace ptgc {
@@ -20,7 +23,21 @@ struct Tensor {
   DType dtype = DType::kFloat32;    // Element type.
   void* data = nullptr;             // Not owned; outlives every Call that it is bound to.
   std::vector<std::int64_t> shape;  // Sizes.
+  std::size_t room = 0;             // Bytes of the whole buffer; 0 where the shape fills it.
+
+  // Bytes of the shape.
+  std::size_t bytes() const {
+    std::size_t bytes = ItemSize(dtype);
+    for (std::int64_t size : shape) bytes *= static_cast<std::size_t>(size);
+    return bytes;
+  }
 };
+
+// A buffer as one port at one shape.
+inline Tensor PortOf(const Buffer& buffer, std::string name, DType dtype,
+                     std::vector<std::int64_t> shape) {
+  return {std::move(name), dtype, buffer.data(), std::move(shape), buffer.size()};
+}
 
 // An engine with every buffer bound for one shape point.
 class Call {
@@ -39,6 +56,8 @@ class Engine {
   virtual ~Engine() = default;
   // Whether the graph has an input of this name.
   virtual bool HasInput(std::string_view name) const = 0;
+  // Where the states that it reads and writes are to lie; all other ports lie in host memory.
+  virtual std::shared_ptr<Memory> memory() const { return HostMemory(); }
   // Binds those of `inputs` that the graph has, and all of `outputs`. Tensors that share their
   // data are one buffer, updated in place. Throws a backend error where an input is missing.
   virtual std::unique_ptr<Call> Bind(std::span<const Tensor> inputs,

@@ -9,7 +9,16 @@
 namespace ptgc {
 
 // Codes of ptgc.errors; kInternal is our own bug and has no action.
-enum class ErrorCode { kUsage, kBundle, kBackend, kCapacity, kBusy, kStorage, kInternal };
+enum class ErrorCode {
+  kUsage,
+  kBundle,
+  kBackend,
+  kCapacity,
+  kBusy,
+  kStorage,
+  kEngineStale,
+  kInternal,
+};
 
 // The word for a code, the same in C++, Python and on the command line.
 constexpr std::string_view Name(ErrorCode code) {
@@ -26,6 +35,8 @@ constexpr std::string_view Name(ErrorCode code) {
       return "busy";
     case ErrorCode::kStorage:
       return "storage";
+    case ErrorCode::kEngineStale:
+      return "engine_stale";
     case ErrorCode::kInternal:
       return "internal";
   }

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
 #include <string>
 #include <utility>
 
@@ -20,8 +19,10 @@ std::size_t SlotBytes(const LayerState& state) {
 
 }  // namespace
 
-KVCache::KVCache(std::vector<LayerState> states, const ShapePlan& shapes)
-    : states_(std::move(states)),
+KVCache::KVCache(std::vector<LayerState> states, const ShapePlan& shapes,
+                 std::shared_ptr<Memory> memory)
+    : memory_(std::move(memory)),
+      states_(std::move(states)),
       batch_(shapes.batch),
       capacities_(shapes.kv_capacities),
       window_offsets_(Size(shapes.batch), 0),
@@ -36,25 +37,22 @@ KVCache::KVCache(std::vector<LayerState> states, const ShapePlan& shapes)
     for (std::size_t layer = 0; layer < states_.size(); ++layer) {
       const std::size_t bytes = Size(batch_) * Size(states_[layer].kv_heads) *
                                 Size(CapacityOf(layer, set)) * SlotBytes(states_[layer]);
-      buffers_.emplace_back(bytes);
-      buffers_.emplace_back(bytes);
+      buffers_.emplace_back(memory_, bytes);
+      buffers_.emplace_back(memory_, bytes);
     }
   }
 }
 
-template <typename Move>
-void KVCache::ForEachHead(int row, Move move) const {
-  for (std::size_t layer = 0; layer < states_.size(); ++layer) {
-    const LayerState& state = states_[layer];
-    const std::size_t slot = SlotBytes(state);
-    const std::size_t head_bytes = Size(CapacityOf(layer, active_)) * slot;
-    for (std::size_t part = 0; part < 2; ++part) {
-      char* sequence =
-          At(active_, layer, part).As<char>() + Size(row) * Size(state.kv_heads) * head_bytes;
-      for (std::size_t head = 0; head < Size(state.kv_heads); ++head) {
-        move(sequence + head * head_bytes, slot, layer);
-      }
-    }
+void KVCache::MoveSlots(std::size_t layer, Place to, Place from, int count) {
+  const LayerState& state = states_[layer];
+  const std::size_t slot = SlotBytes(state);
+  const std::size_t head_bytes = Size(CapacityOf(layer, active_)) * slot;
+  const std::size_t row_bytes = Size(state.kv_heads) * head_bytes;
+  for (std::size_t part = 0; part < 2; ++part) {
+    const Block& block = At(active_, layer, part);
+    memory_->Copy({block.At(Size(to.row) * row_bytes + Size(to.slot) * slot), head_bytes,
+                   block.At(Size(from.row) * row_bytes + Size(from.slot) * slot), head_bytes,
+                   Size(count) * slot, Size(state.kv_heads)});
   }
 }
 
@@ -79,7 +77,7 @@ void KVCache::Grow(int slots, int length) {
 void KVCache::Clear() {
   std::fill(window_offsets_.begin(), window_offsets_.end(), 0);
   if (active_ == 0) return;
-  for (Buffer& buffer : buffers_) buffer.Discard();
+  for (Block& block : buffers_) block.Discard();
   active_ = 0;
 }
 
@@ -91,11 +89,8 @@ void KVCache::Copy(std::size_t from, std::size_t to, int length) {
     const std::size_t before = Size(CapacityOf(layer, from)), after = Size(CapacityOf(layer, to));
     const std::size_t count = std::min(Size(length), before);  // What slid may be fewer.
     for (std::size_t part = 0; part < 2; ++part) {
-      const char* source = At(from, layer, part).As<char>();
-      char* destination = At(to, layer, part).As<char>();
-      for (std::size_t head = 0; head < heads; ++head) {
-        std::memcpy(destination + head * after * slot, source + head * before * slot, count * slot);
-      }
+      memory_->Copy({At(to, layer, part).data(), after * slot, At(from, layer, part).data(),
+                     before * slot, count * slot, heads});
     }
   }
 }
@@ -116,13 +111,12 @@ void KVCache::Slide(int row, int length, int width) {
   const int by = kept_from - window_offset(row);
   if (by > 0) {
     const int offset = window_offset(row);
-    ForEachHead(row, [&](char* head, std::size_t slot, std::size_t layer) {
-      if (!Slides(layer)) return;
+    for (std::size_t layer = 0; layer < states_.size(); ++layer) {
+      if (!Slides(layer)) continue;
       // Measuring begins behind a text that was never written.
       const int end = std::min(length, offset + CapacityOf(layer, active_));
-      const std::size_t count = Size(std::max(end - kept_from, 0));
-      std::memmove(head, head + (count > 0 ? Size(by) * slot : 0), count * slot);
-    });
+      if (end > kept_from) MoveSlots(layer, {row, 0}, {row, by}, end - kept_from);
+    }
     window_offsets_[Size(row)] = kept_from;
   }
   offset_port_.As<std::int64_t>()[row] = kept_from;
@@ -138,31 +132,20 @@ int KVCache::Held(int row, int length) const {
 }
 
 void KVCache::Gather(int row, int base, std::span<const int> path) {
-  const int offset = window_offset(row);
-  ForEachHead(row, [&](char* head, std::size_t slot, std::size_t layer) {
-    char* root = head + Size(base - (Slides(layer) ? offset : 0)) * slot;
+  for (std::size_t layer = 0; layer < states_.size(); ++layer) {
+    const int root = base - (Slides(layer) ? window_offset(row) : 0);
     for (std::size_t i = 0; i < path.size(); ++i) {
-      if (Size(path[i]) == i + 1) continue;
-      std::memcpy(root + (i + 1) * slot, root + Size(path[i]) * slot, slot);
+      const int kept = static_cast<int>(i) + 1;
+      if (path[i] != kept) MoveSlots(layer, {row, root + kept}, {row, root + path[i]}, 1);
     }
-  });
+  }
 }
 
 void KVCache::CopyRow(int from, int to, int length) {
   const int offset = window_offset(from);
   for (std::size_t layer = 0; layer < states_.size(); ++layer) {
-    const LayerState& state = states_[layer];
-    const std::size_t slot = SlotBytes(state);
-    const std::size_t head_bytes = Size(CapacityOf(layer, active_)) * slot;
-    const std::size_t row_bytes = Size(state.kv_heads) * head_bytes;
-    const std::size_t bytes = Size(length - (Slides(layer) ? offset : 0)) * slot;
-    for (std::size_t part = 0; part < 2; ++part) {
-      char* data = At(active_, layer, part).As<char>();
-      for (std::size_t head = 0; head < Size(state.kv_heads); ++head) {
-        std::memcpy(data + Size(to) * row_bytes + head * head_bytes,
-                    data + Size(from) * row_bytes + head * head_bytes, bytes);
-      }
-    }
+    const int count = length - (Slides(layer) ? offset : 0);
+    MoveSlots(layer, {to, 0}, {from, 0}, count);
   }
   window_offsets_[Size(to)] = offset;
 }

@@ -1,27 +1,30 @@
-// KVCache: the per-layer states of all sequences, in host memory.
+// KVCache: the per-layer states of all sequences, in the memory of their engine.
 #pragma once
 
 #include <algorithm>
 #include <cstddef>
+#include <memory>
 #include <span>
 #include <vector>
 
 #include "buffer.h"
 #include "bundle.h"
 #include "engine.h"
+#include "memory.h"
 
 namespace ptgc {
 
 // Every state is [batch, kv_heads, capacity, head_dim], keys and values. There is one set of
-// buffers per capacity of the plan, at fixed addresses, so that what is bound stays bound; only
-// the set in use takes memory.
+// buffers per capacity of the plan, at fixed addresses, so that what is bound stays bound; in host
+// memory only the set in use takes any.
 //
 // A layer with a window has a cache of its own, which slides where it is smaller than the others:
 // slot s holds position s + window_offset(row). Before a round would run over its end, the slots
 // that are still seen move to the front.
 class KVCache {
  public:
-  KVCache(std::vector<LayerState> states, const ShapePlan& shapes);
+  KVCache(std::vector<LayerState> states, const ShapePlan& shapes,
+          std::shared_ptr<Memory> memory = HostMemory());
 
   int capacity() const { return capacities_[active_]; }
   // Which of the plan's capacities is in use.
@@ -53,8 +56,13 @@ class KVCache {
   void AppendPresent(std::vector<Tensor>& tensors) const { AppendPorts("present.", tensors); }
 
  private:
+  // Slots of a row from one on.
+  struct Place {
+    int row;   // The sequence.
+    int slot;  // The first.
+  };
   // The keys (part 0) or values (part 1) of one layer at one capacity.
-  const Buffer& At(std::size_t capacity, std::size_t layer, std::size_t part) const {
+  const Block& At(std::size_t capacity, std::size_t layer, std::size_t part) const {
     return buffers_[(capacity * states_.size() + layer) * 2 + part];
   }
   // Whether its slots are counted from the offset on.
@@ -64,15 +72,15 @@ class KVCache {
   }
   void AppendPorts(const char* prefix, std::vector<Tensor>& tensors) const;
   void Copy(std::size_t from, std::size_t to, int length);
-  // Calls `move(row's first slot of a head, bytes of a slot, layer)` for keys and values.
-  template <typename Move>
-  void ForEachHead(int row, Move move) const;
+  // Moves `count` slots of every head, keys and values of one layer in the set in use.
+  void MoveSlots(std::size_t layer, Place to, Place from, int count);
 
+  std::shared_ptr<Memory> memory_;      // Where the states lie.
   std::vector<LayerState> states_;      // What each layer keeps.
   int batch_;                           // Sequences.
   std::vector<int> capacities_;         // Slots of each set of buffers, ascending.
   std::vector<int> window_capacities_;  // By layer, at most; 0 where it does not slide.
-  std::vector<Buffer> buffers_;         // [capacity, layer, key or value].
+  std::vector<Block> buffers_;          // [capacity, layer, key or value].
   std::size_t active_ = 0;              // The set in use.
   std::vector<int> window_offsets_;     // [batch]
   Buffer offset_port_;                  // [batch], what the graph reads.

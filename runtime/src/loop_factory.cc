@@ -105,8 +105,8 @@ std::unique_ptr<DecodeLoop> MakeSpeculativeLoop(const Bundle& bundle, Engines en
       std::move(engines.at("target")), target, bundle.shapes, bundle.model.vocab_size,
       encoder != nullptr ? encoder->Ports() : std::vector<Tensor>());
   SpeculativeParts parts{
-      std::move(model),   std::move(drafter),
-      std::move(encoder), plan,
+      std::move(encoder), std::move(model),
+      std::move(drafter), plan,
       bundle.shapes,      DraftLength(options.draft_length, TargetCosts(bundle.shapes, options)),
       num_draft_tokens,   bundle.shapes.max_length,
   };

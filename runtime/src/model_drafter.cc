@@ -156,8 +156,7 @@ void ModelDrafter::AddDraft(const DraftRow& row, int draft) {
   if (counts != nullptr) {
     for (TokenId token : drafted) counts->Push(token);
   }
-  const std::span<const float> logits = model_->Logits(row.row, 0);
-  const LogitsRow values{logits.data(), DType::kFloat32, model_->vocab_size()};
+  const LogitsRow values = model_->Logits(row.row, 0);
   const std::int64_t position = static_cast<std::int64_t>(row.text.size()) + draft;
   const bool keeps = rule_ == AcceptanceRule::kSpeculative;
   const TokenId token = ChooseDraft(sampler_, values, sampling.options(), counts, position, rule_,

@@ -13,10 +13,7 @@ namespace {
 class TargetRows : public LogitsReader {
  public:
   TargetRows(const CausalModel& target, int row) : target_(target), row_(row) {}
-  LogitsRow Row(int node) override {
-    const std::span<const float> logits = target_.Logits(row_, node);
-    return {logits.data(), DType::kFloat32, target_.vocab_size()};
-  }
+  LogitsRow Row(int node) override { return target_.Logits(row_, node); }
 
  private:
   const CausalModel& target_;  // Whose logits.

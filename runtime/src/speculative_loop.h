@@ -20,9 +20,9 @@ namespace ptgc {
 
 // What the loop is made of.
 struct SpeculativeParts {
-  std::unique_ptr<CausalModel> target;  // Verifies.
+  std::unique_ptr<Encoder> encoder;     // Reads sources; null where there are none. Outlives ...
+  std::unique_ptr<CausalModel> target;  // ... what is bound to them. Verifies.
   std::unique_ptr<Drafter> drafter;     // Proposes; null for plain decoding.
-  std::unique_ptr<Encoder> encoder;     // Reads sources; null where there are none.
   DecodePlan plan;                      // The policies.
   ShapePlan shapes;                     // The shapes that may occur.
   DraftLength draft_length;             // How many drafts pay.

@@ -182,5 +182,26 @@ TEST_F(BundleOnDisk, RefusesPlansThatContradictThemselves) {
   ExpectRefusalOfManifest([](json& m) { m["plan"]["drafter"]["min_ngram_size"] = 0; }, "n-gram");
 }
 
+TEST_F(BundleOnDisk, EngineTakesThePlaceOfTheGraph) {
+  document_["engines"] = {{{"role", "target"},
+                           {"path", "target.engine"},
+                           {"sizes", {{"batch", 2}}},
+                           {"ranges", {{"num_tokens", {1, 16, 16}}}}}};
+  Write();
+  EXPECT_EQ(ReadBundle(build_).roles.at("target").graph.filename(), "target.engine");
+  ExpectRefusalOfBuild(
+      [](json& build) {
+        build["backend"] = "tensorrt";
+        build.erase("engines");
+      },
+      "has no engine");
+  document_["engines"] = {{{"role", "target"},
+                           {"path", "../target.engine"},
+                           {"sizes", json::object()},
+                           {"ranges", json::object()}}};
+  Write();
+  ExpectRefusal("would lie outside the bundle");
+}
+
 }  // namespace
 }  // namespace ptgc

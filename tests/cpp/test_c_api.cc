@@ -43,7 +43,7 @@ TEST(CApi, StatusesAreTheCoresErrorCodes) {
   }
   EXPECT_STREQ(ptgc_status_name(PTGC_OK), "ok");
   EXPECT_STREQ(ptgc_status_name(-1), "unknown");
-  EXPECT_STREQ(ptgc_status_name(PTGC_ERROR_INTERNAL + 1), "unknown");
+  EXPECT_STREQ(ptgc_status_name(PTGC_ERROR_ENGINE_STALE + 1), "unknown");
 }
 
 TEST(CApi, FinishReasonsHaveTheCoresNames) {

@@ -6,6 +6,7 @@
 #include "function_engine.h"
 #include "generator.h"
 #include "session_handle.h"
+#include "substitute_gpu.h"
 
 namespace ptgc {
 namespace {
@@ -41,9 +42,10 @@ Bundle CanvasBundle(int batch, const CanvasPlan& plan) {
 
 // Fills from the right, `step` positions of those offered.
 struct Fixture {
-  Fixture(int batch, const CanvasPlan& plan) {
+  Fixture(int batch, const CanvasPlan& plan, bool on_gpu = false) {
     Engines engines;
     engines["denoiser"] = MakeEngine([this](const BoundPorts& ports) { Denoise(ports); });
+    if (on_gpu) engines = OnGpu(gpu, std::move(engines));
     generator = std::make_unique<Generator>(CanvasBundle(batch, plan), std::move(engines),
                                             GeneratorOptions());
   }
@@ -76,6 +78,7 @@ struct Fixture {
     return generator->Generate({&request, 1}, {})[0];
   }
 
+  SubstituteGpu gpu;
   std::vector<int> lengths;             // Of the canvases.
   std::vector<std::vector<int>> steps;  // Positions to be filled, by run and row.
   int wrong_offers = 0;                 // Positions offered that were not masked, or past the end.
@@ -177,6 +180,17 @@ TEST(CanvasLoop, RefusesSamplingAndForeignCanvases) {
   EXPECT_EQ(fixture.generator->Measure({.role = "denoiser", .num_tokens = 16, .repeats = 2}).size(),
             2U);
   EXPECT_THROW(fixture.generator->Measure({.role = "denoiser", .num_tokens = 17}), Error);
+}
+
+TEST(CanvasLoop, WritesTheSameOnAGpu) {
+  Fixture fixture(2, MakePlan(6, 4), /*on_gpu=*/true);
+  EXPECT_EQ(fixture.Write({5, 1, 2}, 10).token_ids, RightTokens(5, 3, 13));
+  EXPECT_EQ(fixture.Write({7}, 30).token_ids, RightTokens(7, 1, 31));
+  EXPECT_EQ(fixture.wrong_offers, 0);
+  EXPECT_EQ(fixture.gpu.runs, fixture.gpu.launches + 2);  // The first of each length.
+  fixture.generator->Close();
+  EXPECT_EQ(fixture.gpu.live_pins, 0);
+  EXPECT_EQ(fixture.gpu.violations, 0);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "causal_model.h"
+#include "function_engine.h"
 #include "substitute_engine.h"
 
 namespace ptgc {
@@ -97,6 +98,26 @@ TEST(CausalModel, BindsEveryShapePointOnce) {
   fixture.target->kv_cache().Grow(49, 0);
   fixture.target->Forward(rows, 1, {1});
   EXPECT_EQ(fixture.engine->bound.size(), 4U);
+}
+
+TEST(CausalModel, LogitsHaveTheTypeOfThePort) {
+  Bundle bundle = SubstituteBundle(1, NgramPlan());
+  bundle.roles.at("target").outputs = {{"logits", DType::kFloat16, kVocabSize}};
+  auto engine = MakeEngine([](const BoundPorts& ports) {
+    for (std::uint16_t& half : ports.Row<std::uint16_t>("logits", 0)) half = 0x3C00;  // 1
+  });
+  CausalModel target(std::move(engine), bundle.roles.at("target"), bundle.shapes, kVocabSize);
+  const std::vector<TokenId> text = {5};
+  std::vector<RowInput> rows(1);
+  rows[0].tokens = text;
+  target.Forward(rows, 8, {8, true});
+  for (int index : {0, 7}) {
+    const LogitsRow logits = target.Logits(0, index);
+    EXPECT_EQ(logits.dtype, DType::kFloat16);
+    std::vector<float> values(kVocabSize);
+    logits.Copy(values);
+    EXPECT_EQ(values, std::vector<float>(kVocabSize, 1.0F));
+  }
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include "function_engine.h"
 #include "generator.h"
 #include "generator_fixture.h"
+#include "substitute_gpu.h"
 
 namespace ptgc {
 namespace {
@@ -43,7 +44,7 @@ std::unique_ptr<Engine> MakeOperation(int& malformed, const int& lost, Edit edit
 
 // Adds two tokens a round, of which the filler gets the second wrong until it stands alone.
 struct Fixture {
-  explicit Fixture(int batch, int max_rounds = 20) {
+  explicit Fixture(int batch, int max_rounds = 20, bool on_gpu = false) {
     Bundle bundle;
     bundle.plan.strategy = Strategy::kLevenshtein;
     bundle.plan.loop = LoopKind::kEdit;
@@ -73,6 +74,7 @@ struct Fixture {
         first = false;
       }
     });
+    if (on_gpu) engines = OnGpu(gpu, std::move(engines));
     generator =
         std::make_unique<Generator>(std::move(bundle), std::move(engines), GeneratorOptions());
   }
@@ -83,6 +85,7 @@ struct Fixture {
     return generator->Generate({&request, 1}, {})[0];
   }
 
+  SubstituteGpu gpu;
   int encoder_runs = 0;
   int fills = 0;      // Rows that the filler saw.
   int malformed = 0;  // Rows without their begin or end.
@@ -133,6 +136,28 @@ TEST(EditLoop, RaggedTextsShareRounds) {
     EXPECT_EQ(results[i].token_ids, TextOf(requests[i].prompt_ids));
   }
   EXPECT_EQ(fixture.malformed, 0);
+}
+
+// What the encoder made of the sources stays on the device; the texts go from engine to engine
+// through the host.
+TEST(EditLoop, WritesTheSameOnAGpu) {
+  Fixture host(2);
+  Fixture fixture(2, 20, /*on_gpu=*/true);
+  std::vector<Request> requests(4);
+  for (std::size_t i = 0; i < 4; ++i) {
+    requests[i].prompt_ids = Tokens(4 + i, static_cast<TokenId>(i) + 1);
+    requests[i].max_new_tokens = 12;
+  }
+  const std::vector<Result> expected = host.generator->Generate(requests, {});
+  const std::vector<Result> results = fixture.generator->Generate(requests, {});
+  for (std::size_t i = 0; i < 4; ++i) EXPECT_EQ(results[i].token_ids, expected[i].token_ids);
+  EXPECT_EQ(fixture.malformed, 0);
+  EXPECT_EQ(fixture.gpu.violations, 0);
+  EXPECT_GT(fixture.gpu.launches, 0);
+  fixture.generator->Close();
+  EXPECT_EQ(fixture.gpu.live_pins, 0);
+  EXPECT_EQ(fixture.gpu.live_blocks, 0);
+  EXPECT_EQ(fixture.gpu.violations, 0);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include "encoder.h"
 #include "error.h"
 #include "function_engine.h"
+#include "substitute_gpu.h"
 
 namespace ptgc {
 namespace {
@@ -85,6 +86,28 @@ TEST(Encoder, CrossStatesAreNamedByLayer) {
 
 TEST(Encoder, RefusesARoleWithoutHiddenStates) {
   EXPECT_THROW(HiddenStates(Role(), Shapes()), Error);
+}
+
+TEST(Encoder, StatesStayOnTheDevice) {
+  int runs = 0;
+  SubstituteGpu gpu;
+  const std::shared_ptr<GpuShare> share = MakeSubstituteShare(gpu);
+  Encoder encoder(OnGpu(gpu, share, MakeIdentityEncoder(runs)),
+                  HiddenStates(EncoderRole(), Shapes()), Shapes());
+  const std::vector<TokenId> source = {7, 8};
+  const Source one{0, source};
+  encoder.Encode({&one, 1});
+  encoder.CopyRow(0, 1);
+  const Tensor states = encoder.Ports().front();
+  ASSERT_TRUE(share->memory()->Holds(states.data));
+  std::vector<float> seen(states.bytes() / sizeof(float));
+  share->device().CopyOut(seen.data(), states.data, states.bytes());
+  share->device().Synchronise();
+  EXPECT_EQ(std::vector<float>(seen.begin(), seen.begin() + 5),
+            (std::vector<float>{7, 8, -1, -1, -1}));
+  EXPECT_EQ(std::vector<float>(seen.begin() + 5, seen.begin() + 10),
+            (std::vector<float>{7, 8, -1, -1, -1}));
+  EXPECT_EQ(gpu.violations, 0);
 }
 
 }  // namespace

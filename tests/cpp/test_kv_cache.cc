@@ -1,9 +1,12 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <memory>
 
+#include "backends/device_memory.h"
 #include "error.h"
 #include "kv_cache.h"
+#include "substitute_gpu.h"
 
 namespace ptgc {
 namespace {
@@ -108,7 +111,8 @@ TEST(KVCache, CopyingARowLeavesTheOthers) {
 }
 
 // One full layer and one with a window of 4 in a cache of 10 slots.
-KVCache MakeSlidingCache(std::vector<int> capacities = {32, 64}) {
+KVCache MakeSlidingCache(std::vector<int> capacities = {32, 64},
+                         std::shared_ptr<Memory> memory = HostMemory()) {
   LayerState full;
   full.kv_heads = kHeads;
   full.head_dim = kHeadDim;
@@ -119,7 +123,7 @@ KVCache MakeSlidingCache(std::vector<int> capacities = {32, 64}) {
   shapes.batch = kBatch;
   shapes.kv_capacities = std::move(capacities);
   shapes.window_capacities = {{4, 10}};
-  return KVCache({full, window}, shapes);
+  return KVCache({full, window}, shapes, std::move(memory));
 }
 
 TEST(KVCache, WindowSlidesWhenItIsFull) {
@@ -180,6 +184,52 @@ TEST(KVCache, SlidingFarReadsNothingBeyondTheCache) {
   KVCache cache = MakeSlidingCache();
   cache.Slide(0, 29, 2);
   EXPECT_EQ(cache.window_offset(0), 26);
+}
+
+// Everything that a cache does, in host memory and on a device: both hold the same after it.
+TEST(KVCache, IsTheSameOnADevice) {
+  SubstituteGpu gpu;
+  auto memory = std::make_shared<DeviceMemory>(MakeSubstituteDevice(gpu));
+  KVCache host = MakeSlidingCache({12, 24, 64});
+  KVCache device = MakeSlidingCache({12, 24, 64}, memory);
+  std::vector<float> numbers(kBatch * kHeads * 64 * kHeadDim);
+  float next = 1;
+  const auto write = [&] {
+    const std::vector<Tensor> on_host = Past(host), on_device = Past(device);
+    for (std::size_t i = 0; i < on_host.size(); ++i) {
+      float* data = static_cast<float*>(on_host[i].data);
+      for (std::size_t at = 0; at < on_host[i].bytes() / sizeof(float); ++at) data[at] = next++;
+      memory->device().CopyIn(on_device[i].data, data, on_host[i].bytes());
+      memory->device().Synchronise();
+    }
+  };
+  const auto expect_same = [&](const char* after) {
+    const std::vector<Tensor> on_host = Past(host), on_device = Past(device);
+    for (std::size_t i = 0; i < on_host.size(); ++i) {
+      ASSERT_EQ(on_host[i].shape, on_device[i].shape);
+      memory->device().CopyOut(numbers.data(), on_device[i].data, on_host[i].bytes());
+      memory->device().Synchronise();
+      EXPECT_EQ(std::memcmp(numbers.data(), on_host[i].data, on_host[i].bytes()), 0)
+          << on_host[i].name << " after " << after;
+    }
+  };
+  const auto both = [&](const char* what, auto change) {
+    change(host);
+    change(device);
+    expect_same(what);
+  };
+  expect_same("nothing");
+  write();
+  both("sliding", [](KVCache& cache) { cache.Slide(1, 9, 2); });
+  both("copying a row", [](KVCache& cache) { cache.CopyRow(1, 0, 9); });
+  both("gathering", [](KVCache& cache) { cache.Gather(0, 8, std::vector<int>{2, 3}); });
+  both("growing", [](KVCache& cache) { cache.Grow(20, 9); });
+  write();
+  both("sliding far", [](KVCache& cache) { cache.Slide(0, 19, 4); });
+  both("growing again", [](KVCache& cache) { cache.Grow(60, 19); });
+  both("clearing", [](KVCache& cache) { cache.Clear(); });
+  EXPECT_EQ(gpu.violations, 0);
+  EXPECT_GT(gpu.copies_within, 0);
 }
 
 }  // namespace

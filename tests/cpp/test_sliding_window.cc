@@ -1,11 +1,14 @@
 // Caches that slide, under everything that a generator does with texts.
 #include <gtest/gtest.h>
 
+#include <tuple>
+
 #include "function_engine.h"
 #include "generator.h"
 #include "language.h"
 #include "session_handle.h"
 #include "substitute_engine.h"
+#include "substitute_gpu.h"
 
 namespace ptgc {
 namespace {
@@ -29,7 +32,7 @@ Tokens Written(Tokens text, int count) {
 // Keeps token ids in the keys and positions in the values of one layer that slides: slot s of a row
 // holds position s + window_offset.
 struct Fixture {
-  explicit Fixture(int batch) {
+  explicit Fixture(int batch, bool on_gpu = false) {
     Bundle bundle = SubstituteBundle(batch, NgramPlan());
     bundle.roles.at("target").states.at(0).window = kWindow;
     bundle.roles.at("target").states.at(0).kind = StateKind::kWindow;
@@ -38,6 +41,7 @@ struct Fixture {
     engines["target"] = MakeEngine([this](const BoundPorts& ports) {
       for (std::int64_t row = 0; row < ports.Size("input_ids", 0); ++row) Run(ports, row);
     });
+    if (on_gpu) engines = OnGpu(gpu, std::move(engines));
     generator =
         std::make_unique<Generator>(std::move(bundle), std::move(engines), GeneratorOptions());
   }
@@ -91,6 +95,7 @@ struct Fixture {
     return session.Generate(request, {});
   }
 
+  SubstituteGpu gpu;
   std::int64_t tokens_read = 0;  // Text and drafts that went through the engine.
   bool slid = false;             // Whether any cache has.
   int out_of_bounds = 0;         // Rows that did not fit the cache.
@@ -98,10 +103,11 @@ struct Fixture {
   std::unique_ptr<Generator> generator;
 };
 
-class SlidingWindow : public testing::TestWithParam<int> {};
+class SlidingWindow : public testing::TestWithParam<std::tuple<int, bool>> {};
 
 TEST_P(SlidingWindow, TextsAreThoseOfTheWindow) {
-  Fixture fixture(GetParam());
+  const auto [batch, on_gpu] = GetParam();
+  Fixture fixture(batch, on_gpu);
   std::vector<Request> requests(6);
   for (std::size_t i = 0; i < 6; ++i) {
     requests[i].prompt_ids = MakePrompt(2 + static_cast<int>(i) * 11, static_cast<int>(i));
@@ -115,13 +121,16 @@ TEST_P(SlidingWindow, TextsAreThoseOfTheWindow) {
   EXPECT_TRUE(fixture.slid);
   EXPECT_EQ(fixture.broken_texts, 0);
   EXPECT_EQ(fixture.out_of_bounds, 0);
+  EXPECT_EQ(fixture.gpu.violations, 0);
+  EXPECT_EQ(fixture.gpu.launches > 0, on_gpu);
 }
 
-INSTANTIATE_TEST_SUITE_P(Batches, SlidingWindow, testing::Values(1, 3));
+INSTANTIATE_TEST_SUITE_P(Batches, SlidingWindow,
+                         testing::Combine(testing::Values(1, 3), testing::Bool()));
 
 // What slid out of a cache is read again where a shorter text would see it.
 TEST(SlidingWindow, RewoundTextIsReadAgainWhereItMustBe) {
-  Fixture fixture(2);
+  Fixture fixture(2, /*on_gpu=*/true);
   SessionHandle session(*fixture.generator);
   const Tokens prompt = MakePrompt(30, 1);
   Tokens text = prompt;

@@ -30,9 +30,9 @@ class Loop {
         bundle.roles.at("target"), bundle.shapes, kVocabSize);
     if (drafter.kind == DrafterKind::kNgram) proposes = std::make_unique<NgramDrafter>(drafter);
     SpeculativeParts parts{
+        nullptr,
         std::move(target),
         std::move(proposes),
-        nullptr,
         bundle.plan,
         bundle.shapes,
         DraftLength(DraftLengthMode::kFixed, CostCurve(bundle.shapes.widths, {})),

@@ -2,8 +2,22 @@
 #include "clock.h"
 #include "engine.h"
 #include "error.h"
+#ifdef PTGC_HAS_TENSORRT
+#include "backends/tensorrt.h"
+#endif
 
 namespace ptgc {
+namespace {
+
+#ifdef PTGC_HAS_TENSORRT
+constexpr const char* kPresent = "onnxruntime, tensorrt, tensorrt-rtx";
+#else
+constexpr const char* kPresent = "onnxruntime";
+#endif
+
+bool IsTensorRt(const std::string& name) { return name == "tensorrt" || name == "tensorrt-rtx"; }
+
+}  // namespace
 
 std::vector<double> TimeRuns(Call& call, int repeats) {
   std::vector<double> seconds;
@@ -18,9 +32,14 @@ std::vector<double> TimeRuns(Call& call, int repeats) {
 std::unique_ptr<Backend> MakeBackend(const std::string& name, const std::string& library,
                                      const void* api) {
   if (name == "onnxruntime") return MakeOnnxRuntimeBackend(library, api);
+#ifdef PTGC_HAS_TENSORRT
+  if (IsTensorRt(name)) return MakeTensorRtBackend(name, library);
+#endif
+  std::string action = "Build the bundle with --backend onnxruntime";
+  if (IsTensorRt(name)) action += ", or compile ptgc with TensorRT's headers (-DTensorRT_ROOT=...)";
   throw Error(ErrorCode::kBackend,
-              "This ptgc was built without the backend '" + name + "'; it has: onnxruntime.",
-              "Build the bundle with --backend onnxruntime.");
+              "This ptgc was built without the backend '" + name + "'; it has: " + kPresent + ".",
+              action + ".");
 }
 
 }  // namespace ptgc

@@ -151,11 +151,10 @@ class OnnxRuntimeCall : public Call {
   const Ort::Value& ValueOf(const Tensor& tensor) {
     const auto known = std::find(data_.begin(), data_.end(), tensor.data);
     if (known != data_.end()) return values_[static_cast<std::size_t>(known - data_.begin())];
-    std::size_t bytes = ItemSize(tensor.dtype);
-    for (std::int64_t size : tensor.shape) bytes *= static_cast<std::size_t>(size);
     data_.push_back(tensor.data);
-    values_.push_back(Ort::Value::CreateTensor(memory_, tensor.data, bytes, tensor.shape.data(),
-                                               tensor.shape.size(), ElementType(tensor.dtype)));
+    values_.push_back(Ort::Value::CreateTensor(memory_, tensor.data, tensor.bytes(),
+                                               tensor.shape.data(), tensor.shape.size(),
+                                               ElementType(tensor.dtype)));
     return values_.back();
   }
 

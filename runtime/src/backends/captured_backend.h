@@ -1,0 +1,37 @@
+// CapturedBackend: loads engine files onto a GPU. Experimental: substitutes run it in the tests,
+// and no GPU has yet.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "backends/gpu.h"
+#include "backends/gpu_share.h"
+#include "engine.h"
+
+namespace ptgc {
+
+// Its engines share one stream and one working block, and outlive it.
+class CapturedBackend : public Backend {
+ public:
+  // `name` is the backend's, as builds spell it.
+  CapturedBackend(std::string name, std::unique_ptr<GpuDevice> device,
+                  std::unique_ptr<GpuLibrary> library)
+      : name_(std::move(name)),
+        share_(std::make_shared<GpuShare>(std::move(device), std::move(library))) {}
+
+  std::string Version() const override { return share_->library().Version(); }
+  // Throws an engine_stale error for a file of another library or device.
+  std::unique_ptr<Engine> Load(const std::filesystem::path& path,
+                               const EngineOptions& options) override;
+
+ private:
+  [[noreturn]] void Refuse(const std::filesystem::path& path) const;
+
+  std::string name_;                 // The backend's.
+  std::shared_ptr<GpuShare> share_;  // Of the device.
+};
+
+}  // namespace ptgc

@@ -1,0 +1,51 @@
+#include "backends/captured_call.h"
+
+#include <algorithm>
+
+namespace ptgc {
+
+void CapturedCall::Run() {
+  GpuDevice& device = parts_.share->device();
+  if (graph_ != nullptr) {
+    if (!graph_->Launch()) ThrowGpuError("The GPU refused a round", device.error());
+    ++parts_.counters->launches;
+  } else {
+    if (!Queue()) {
+      const std::string words = parts_.program->error();
+      ThrowGpuError("The engine refused a round", words.empty() ? device.error() : words);
+    }
+    ++parts_.counters->plain_runs;
+  }
+  ++parts_.counters->synchronisations;
+  if (!device.Synchronise()) ThrowGpuError("The GPU failed in a round", device.error());
+  if (!is_settled_) Capture();
+}
+
+bool CapturedCall::Queue() {
+  GpuDevice& device = parts_.share->device();
+  for (const auto& [mirror, bytes] : parts_.inputs) {
+    if (!device.CopyIn(mirror->device(), mirror->host(), bytes)) return false;
+  }
+  if (!parts_.context->Enqueue()) return false;
+  for (const auto& [mirror, bytes] : parts_.outputs) {
+    if (!device.CopyOut(mirror->host(), mirror->device(), bytes)) return false;
+  }
+  return true;
+}
+
+// A copy that needs the host's help would be recorded with what the buffer held then.
+void CapturedCall::Capture() {
+  is_settled_ = true;
+  const auto is_pinned = [](const CopiedPort& port) { return port.mirror->is_pinned(); };
+  GpuDevice& device = parts_.share->device();
+  if (std::all_of(parts_.inputs.begin(), parts_.inputs.end(), is_pinned) &&
+      std::all_of(parts_.outputs.begin(), parts_.outputs.end(), is_pinned) &&
+      device.BeginCapture()) {
+    const bool queued = Queue();
+    graph_ = device.EndCapture();
+    if (!queued) graph_.reset();
+  }
+  ++(graph_ != nullptr ? parts_.counters->captures : parts_.counters->fallbacks);
+}
+
+}  // namespace ptgc

@@ -1,0 +1,135 @@
+#include "backends/captured_engine.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "error.h"
+
+namespace ptgc {
+namespace {
+
+const Tensor* Find(std::span<const Tensor> tensors, const std::string& name) {
+  const auto found = std::find_if(tensors.begin(), tensors.end(),
+                                  [&](const Tensor& tensor) { return tensor.name == name; });
+  return found == tensors.end() ? nullptr : &*found;
+}
+
+std::string Spelt(std::span<const std::int64_t> shape) {
+  std::string text;
+  for (std::int64_t size : shape) text += (text.empty() ? "" : ", ") + std::to_string(size);
+  return "[" + text + "]";
+}
+
+}  // namespace
+
+CapturedEngine::CapturedEngine(std::shared_ptr<GpuShare> share, std::unique_ptr<GpuProgram> program,
+                               std::string name)
+    : share_(std::move(share)), program_(std::move(program)), name_(std::move(name)) {
+  share_->NeedWorkingBytes(program_->context_bytes());
+}
+
+bool CapturedEngine::HasInput(std::string_view name) const {
+  const std::vector<GpuPort>& ports = program_->ports();
+  return std::any_of(ports.begin(), ports.end(),
+                     [&](const GpuPort& port) { return port.is_input && port.name == name; });
+}
+
+std::unique_ptr<Call> CapturedEngine::Bind(std::span<const Tensor> inputs,
+                                           std::span<const Tensor> outputs) {
+  CapturedParts parts;
+  parts.share = share_;
+  parts.program = program_.get();
+  parts.counters = &counters_;
+  const std::shared_ptr<Block> working = share_->WorkingBlock();
+  parts.blocks.push_back(working);
+  parts.context = program_->MakeContext(working->data(), working->size());
+  if (parts.context == nullptr) {
+    ThrowGpuError("The engine '" + name_ + "' cannot be made ready", program_->error());
+  }
+  for (const GpuPort& port : program_->ports()) {
+    if (!port.is_input) continue;
+    const Tensor* tensor = Find(inputs, port.name);
+    if (tensor == nullptr) {
+      Refuse("has the input '" + port.name + "', which this runtime does not provide");
+    }
+    BindInput(port, *tensor, parts);
+  }
+  for (const Tensor& tensor : outputs) BindOutput(PortOfOutput(tensor), tensor, parts);
+  for (const GpuPort& port : program_->ports()) {
+    if (!port.is_input && Find(outputs, port.name) == nullptr) WriteAside(port, parts);
+  }
+  return std::make_unique<CapturedCall>(std::move(parts));
+}
+
+const GpuPort& CapturedEngine::PortOfOutput(const Tensor& tensor) const {
+  for (const GpuPort& port : program_->ports()) {
+    if (!port.is_input && port.name == tensor.name) return port;
+  }
+  Refuse("has no output '" + tensor.name + "'");
+}
+
+void CapturedEngine::BindInput(const GpuPort& port, const Tensor& tensor,
+                               CapturedParts& parts) const {
+  CheckType(port, tensor);
+  CheckShape(port, tensor);
+  if (!parts.context->SetShape(port.name, tensor.shape)) {
+    ThrowGpuError("The engine '" + name_ + "' does not take " + Spelt(tensor.shape) + " for '" +
+                      port.name + "'",
+                  program_->error());
+  }
+  if (share_->memory()->Holds(tensor.data)) return SetAddress(port, tensor.data, parts);
+  parts.inputs.push_back({share_->mirrors().Of(tensor), tensor.bytes()});
+  SetAddress(port, parts.inputs.back().mirror->device(), parts);
+}
+
+void CapturedEngine::BindOutput(const GpuPort& port, const Tensor& tensor,
+                                CapturedParts& parts) const {
+  CheckType(port, tensor);
+  const std::vector<std::int64_t> shape = parts.context->Shape(port.name);
+  if (shape != tensor.shape) {
+    Refuse("gives " + Spelt(shape) + " for '" + port.name + "', not " + Spelt(tensor.shape));
+  }
+  if (share_->memory()->Holds(tensor.data)) return SetAddress(port, tensor.data, parts);
+  parts.outputs.push_back({share_->mirrors().Of(tensor), tensor.bytes()});
+  SetAddress(port, parts.outputs.back().mirror->device(), parts);
+}
+
+// Each has a place of its own: what comes out of one may go into another within the engine.
+void CapturedEngine::WriteAside(const GpuPort& port, CapturedParts& parts) {
+  const Tensor output{port.name, port.dtype, nullptr, parts.context->Shape(port.name)};
+  std::shared_ptr<Block>& block = aside_[port.name];
+  if (block == nullptr || block->size() < output.bytes()) {
+    block = std::make_shared<Block>(share_->memory(), std::max<std::size_t>(output.bytes(), 1));
+  }
+  parts.blocks.push_back(block);
+  SetAddress(port, block->data(), parts);
+}
+
+void CapturedEngine::SetAddress(const GpuPort& port, void* data, CapturedParts& parts) const {
+  if (parts.context->SetAddress(port.name, data)) return;
+  ThrowGpuError("The engine '" + name_ + "' does not take the buffer of '" + port.name + "'",
+                program_->error());
+}
+
+void CapturedEngine::CheckType(const GpuPort& port, const Tensor& tensor) const {
+  if (port.dtype == tensor.dtype) return;
+  Refuse("has '" + port.name + "' as " + std::string(Name(port.dtype)) + ", not " +
+         std::string(Name(tensor.dtype)));
+}
+
+void CapturedEngine::CheckShape(const GpuPort& port, const Tensor& tensor) const {
+  bool fits = port.least.size() == tensor.shape.size() && port.most.size() == tensor.shape.size();
+  for (std::size_t i = 0; fits && i < tensor.shape.size(); ++i) {
+    fits = tensor.shape[i] >= port.least[i] && tensor.shape[i] <= port.most[i];
+  }
+  if (fits) return;
+  Refuse("takes " + Spelt(port.least) + " to " + Spelt(port.most) + " for '" + port.name +
+         "', not " + Spelt(tensor.shape));
+}
+
+void CapturedEngine::Refuse(const std::string& what) const {
+  throw Error(ErrorCode::kBackend, "The engine '" + name_ + "' " + what + ".",
+              "Build again with this version of ptgc.");
+}
+
+}  // namespace ptgc

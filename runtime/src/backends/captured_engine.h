@@ -1,0 +1,51 @@
+// CapturedEngine: an engine on a GPU whose rounds are captured graphs. Experimental: substitutes
+// run it in the tests, and no GPU has yet.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "backends/captured_call.h"
+#include "backends/gpu.h"
+#include "backends/gpu_share.h"
+#include "engine.h"
+
+namespace ptgc {
+
+// States lie in the device's memory and are bound where they are; every other port is copied in or
+// out, within the graph. Outputs that nobody reads are written aside, because the library wants an
+// address for each.
+class CapturedEngine : public Engine {
+ public:
+  // `name` is the file's, for messages.
+  CapturedEngine(std::shared_ptr<GpuShare> share, std::unique_ptr<GpuProgram> program,
+                 std::string name);
+
+  bool HasInput(std::string_view name) const override;
+  std::shared_ptr<Memory> memory() const override { return share_->memory(); }
+  std::unique_ptr<Call> Bind(std::span<const Tensor> inputs,
+                             std::span<const Tensor> outputs) override;
+
+  const GpuCounters& counters() const { return counters_; }
+
+ private:
+  const GpuPort& PortOfOutput(const Tensor& tensor) const;
+  void BindInput(const GpuPort& port, const Tensor& tensor, CapturedParts& parts) const;
+  void BindOutput(const GpuPort& port, const Tensor& tensor, CapturedParts& parts) const;
+  void WriteAside(const GpuPort& port, CapturedParts& parts);
+  void SetAddress(const GpuPort& port, void* data, CapturedParts& parts) const;
+  void CheckType(const GpuPort& port, const Tensor& tensor) const;
+  void CheckShape(const GpuPort& port, const Tensor& tensor) const;
+  [[noreturn]] void Refuse(const std::string& what) const;
+
+  std::shared_ptr<GpuShare> share_;                      // With all engines of the generator.
+  std::unique_ptr<GpuProgram> program_;                  // The deserialised engine.
+  std::string name_;                                     // Its file.
+  std::map<std::string, std::shared_ptr<Block>> aside_;  // Outputs that nobody reads, by port.
+  GpuCounters counters_;                                 // Of all its calls.
+};
+
+}  // namespace ptgc

@@ -1,0 +1,39 @@
+#include "backends/host_mirror.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace ptgc {
+namespace {
+
+// Buffers are whole pages, whatever they were asked for.
+std::size_t WholePages(std::size_t bytes) {
+  const std::size_t page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  return (bytes + page - 1) / page * page;
+}
+
+}  // namespace
+
+HostMirror::HostMirror(std::shared_ptr<DeviceMemory> memory, void* host, std::size_t bytes)
+    : memory_(std::move(memory)),
+      host_(host),
+      block_(memory_, bytes),
+      is_pinned_(memory_->device().Register(host, WholePages(bytes))) {}
+
+HostMirror::~HostMirror() {
+  if (is_pinned_) memory_->device().Unregister(host_);
+}
+
+std::shared_ptr<HostMirror> HostMirrors::Of(const Tensor& tensor) {
+  std::weak_ptr<HostMirror>& known = mirrors_[tensor.data];
+  std::shared_ptr<HostMirror> mirror = known.lock();
+  if (mirror != nullptr && mirror->bytes() >= tensor.bytes()) return mirror;
+  mirror =
+      std::make_shared<HostMirror>(memory_, tensor.data, std::max(tensor.room, tensor.bytes()));
+  known = mirror;
+  return mirror;
+}
+
+}  // namespace ptgc
