@@ -11,10 +11,13 @@ import typer
 import ptgc
 from ptgc.cli.console import command_errors, megabytes, print_json, progress, results
 from ptgc.cli.options import AsJson, BundlePath, NumThreads
+from ptgc.compiler.compiler_options import CompilerOptions, HardwareCompatibility
 from ptgc.compiler.precision import MAX_DIVERGENCE
 from ptgc.compiler.stage import Stage
 from ptgc.errors import BackendError, UsageError
 from ptgc.spec.bundle import Build
+
+_PANEL = "Compiling with TensorRT"
 
 
 def command(
@@ -61,6 +64,42 @@ def command(
             "it: int8 and int4 weights are rounded by GPTQ on them.",
         ),
     ] = None,
+    builder_optimization_level: Annotated[
+        int | None, typer.Option(help="How long the compiler looks for faster kernels, 0 to 5.", rich_help_panel=_PANEL)
+    ] = None,
+    workspace: Annotated[
+        int | None, typer.Option(metavar="MIB", help="Most scratch memory of a layer.", rich_help_panel=_PANEL)
+    ] = None,
+    hardware_compatibility_level: Annotated[
+        HardwareCompatibility, typer.Option(help="On which other GPUs engines may run.", rich_help_panel=_PANEL)
+    ] = HardwareCompatibility.NONE,
+    version_compatible: Annotated[
+        bool,
+        typer.Option("--version-compatible", help="Engines that later versions may run.", rich_help_panel=_PANEL),
+    ] = False,
+    refit: Annotated[
+        bool, typer.Option("--refit", help="Engines whose weights may be replaced.", rich_help_panel=_PANEL)
+    ] = False,
+    strip_weights: Annotated[
+        bool,
+        typer.Option("--strip-weights", help="Engines without weights, to be refitted.", rich_help_panel=_PANEL),
+    ] = False,
+    timing_cache_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Kernels that TensorRT has measured; by default kept in the user's cache.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None,
+    engine: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ROLE=FILE",
+            help="Take an engine that trtexec made of the prepared graph; may be repeated.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None,
     build_id: Annotated[str | None, typer.Option("--id", help="Name of the build.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace a build of that name.")] = False,
     num_threads: NumThreads = None,
@@ -86,7 +125,17 @@ def command(
             replace=replace,
             stage=stage,
             num_threads=num_threads,
-            compute_capabilities=_capabilities(compute_capability),
+            compiler=CompilerOptions(
+                compute_capabilities=_capabilities(compute_capability),
+                optimization_level=builder_optimization_level,
+                workspace=workspace,
+                hardware_compatibility=hardware_compatibility_level,
+                version_compatible=version_compatible,
+                refit=refit,
+                strip_weights=strip_weights,
+                timing_cache=timing_cache_file,
+                engines=_engines(engine or []),
+            ),
             calibration=calibration,
         )
         with progress() as step:
@@ -105,6 +154,17 @@ def _capabilities(text: str | None) -> tuple[str, ...]:
             "For example: --compute-capability 8.6,8.9,12.0",
         )
     return tuple(sorted(parts, key=lambda part: [int(number) for number in part.split(".")]))
+
+
+def _engines(entries: list[str]) -> dict[str, Path]:
+    """`target=target.engine`, one entry a role."""
+    found: dict[str, Path] = {}
+    for entry in entries:
+        role, _, file = entry.partition("=")
+        if not role or not file or role in found:
+            raise UsageError(f"--engine is '{entry}'; it must be ROLE=FILE, once for each role.")
+        found[role] = Path(file)
+    return found
 
 
 def _show(made: Build, *, as_json: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ptgc.compiler.automatic_precision import (
@@ -17,6 +17,7 @@ from ptgc.compiler.backends import BACKENDS
 from ptgc.compiler.backends.base import Backend, Progress
 from ptgc.compiler.checking.judged_text import judged_text
 from ptgc.compiler.compile import CompileOptions, compile_build
+from ptgc.compiler.compiler_options import CompilerOptions
 from ptgc.compiler.graph_session import writes_alone
 from ptgc.compiler.precision import AUTO, MAX_DIVERGENCE, Precision, read_precision, spell
 from ptgc.compiler.prepare import PrepareTask, adopt, prepare
@@ -28,6 +29,7 @@ from ptgc.texts.sample_text import SampleText, read_sample_text
 
 QUANTIZED = ("int8", "int4", "fp8", "w8a8")
 """Precisions that round weights."""
+_BY_GPTQ = ("int8", "int4", "w8a8")
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,8 @@ class BuildOptions:
     """How far to go."""
     num_threads: int | None = None
     """Threads that rounds are measured with; None takes the processor's cores."""
-    compute_capabilities: tuple[str, ...] = ()
-    """GPU generations (`8.6`) to compile engines for ahead of time; empty for the backend's own choice."""
+    compiler: CompilerOptions = field(default_factory=CompilerOptions)
+    """What a compiler that works ahead of time is told."""
     calibration: Path | None = None
     """A text of the kind that the model is to write, to quantise with; None rounds weights to the nearest."""
 
@@ -95,7 +97,7 @@ def build(path: str | Path, options: BuildOptions | None = None, progress: Progr
         made = open_build(bundle.path / BUILDS / build_id)
         _check_backend(made, backend)
         if options.stage is not Stage.PREPARE:
-            compiling = CompileOptions(options.num_threads, options.compute_capabilities)
+            compiling = CompileOptions(options.num_threads, options.compiler)
             made = compile_build(made, backend, compiling, progress)
     return made
 
@@ -105,9 +107,14 @@ def _check(options: BuildOptions, backend: Backend, precision: Precision) -> Non
     assert options.device is not None
     for value in precision.values():
         backend.check(options.device, backend.precisions[0] if value == AUTO else value)
+    if not backend.has_parts and any("." in key for key in precision):
+        raise BuildError(
+            f"Backend '{backend.name}' has one precision for all matrices of a role.",
+            "Leave head= and embedding= out of --precision.",
+        )
     if options.stage is not Stage.PREPARE or not backend.compiles_ahead:
         backend.version()
-        backend.check_capabilities(options.compute_capabilities)
+        backend.check_compiler(options.compiler)
     if options.build_id is not None:
         _check_id(options.build_id)
     if not options.max_divergence > 0:
@@ -142,7 +149,7 @@ def _calibration(
     used = [name for name, role in bundle.manifest.roles.items() if name in rounded and writes_alone(role)]
     if not used:
         raise BuildError(
-            "--calibration quantises decoder-only models at int8 and int4; this build has "
+            f"--calibration quantises decoder-only models at {', '.join(QUANTIZED)}; this build has "
             + ", ".join(f"{name}={value}" for name, value in named.items())
             + ".",
             "Leave it out, or choose --precision int4.",
@@ -194,9 +201,9 @@ def _judgement(options: BuildOptions, task: PrepareTask, precision: Precision) -
 def default_id(options: BuildOptions, precision: Precision, roles: list[str]) -> str:
     """A name that says what the build is: `onnxruntime-cpu-int8`, with `-b3` for a batch of three."""
     parts = [options.backend, options.device or BACKENDS.create(options.backend).devices[0], spell(precision, roles)]
-    parts += [f"sm{capability.replace('.', '')}" for capability in options.compute_capabilities]
+    parts += [f"sm{capability.replace('.', '')}" for capability in options.compiler.compute_capabilities]
     if options.calibration is not None:
-        parts.append("gptq")
+        parts.append("gptq" if any(value in _BY_GPTQ for value in precision.values()) else "calibrated")
     if options.max_length is not None:
         parts.append(f"l{options.max_length}")
     if options.batch_size != 1:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ptgc.compiler.checking.engine import check_engine
+from ptgc.compiler.checking.engine_files import check_engine_files
 from ptgc.compiler.checking.fidelity import role_fidelity
 from ptgc.compiler.checking.graphs import check_outputs, check_texts, explain
 from ptgc.compiler.checking.judged_text import judged_text
@@ -160,6 +161,8 @@ def _check_build(task: Task, build: Build) -> list[StageReport]:
     reports = [check_weights(f"{made.id}: weights", build.path, made.roles)]
     if not reports[0].passed:
         return reports
+    if made.engines:
+        reports.append(check_engine_files(build))
     runs_here = made.backend in RUNNABLE
     if made.shapes.batch == 1:
         # ONNX Runtime on the CPU has no bfloat16.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from ptgc.compiler.backends.base import Backend, Progress
+from ptgc.compiler.compiler_options import CompilerOptions
 from ptgc.compiler.cost import measure_costs
 from ptgc.runtime.costs import write_costs
 from ptgc.spec.bundle import Build, open_build, sha256, write_build_manifest
@@ -19,8 +21,8 @@ class CompileOptions:
 
     num_threads: int | None = None
     """Threads that rounds are measured with; None takes the processors at hand."""
-    compute_capabilities: tuple[str, ...] = ()
-    """GPU generations to compile for ahead of time; empty for the backend's own choice."""
+    compiler: CompilerOptions = field(default_factory=CompilerOptions)
+    """What a compiler that works ahead of time is told."""
 
 
 def compile_build(build: Build, backend: Backend, options: CompileOptions, progress: Progress) -> Build:
@@ -49,17 +51,28 @@ def _compile_ahead(build: Build, backend: Backend, options: CompileOptions, prog
     with staged_directory(build.path, replace=True) as folder:
         for entry in prepared:
             take_over(build.path / entry.path, folder / entry.path)
-        engines = backend.compile(build, folder, options.compute_capabilities, progress)
+        engines = backend.compile(build, folder, options.compiler, progress)
         made = tuple(_entry(folder, engine.path) for engine in engines)
         manifest = replace(
             build.manifest,
             files=tuple(sorted((*prepared, *made), key=lambda entry: entry.path)),
             engines=engines,
-            compute_capabilities=options.compute_capabilities,
-            provenance=build.manifest.provenance | {"backend_version": backend.version()},
+            compute_capabilities=options.compiler.compute_capabilities,
+            provenance=_provenance(build, backend, options.compiler),
         )
         write_build_manifest(folder, manifest)
     return open_build(build.path)
+
+
+def _provenance(build: Build, backend: Backend, options: CompilerOptions) -> dict[str, Any]:
+    """What engines were made with, in place of what others were made with before."""
+    kept = {key: value for key, value in build.manifest.provenance.items() if key not in ("compiler", "adopted")}
+    added: dict[str, Any] = {"backend_version": backend.version()}
+    if options.settings():
+        added["compiler"] = options.settings()
+    if options.engines:
+        added["adopted"] = sorted(options.engines)
+    return kept | added
 
 
 def _entry(folder: Path, path: str) -> FileEntry:

@@ -48,7 +48,9 @@ def predicted_speedups(curve: CostCurve, most: int, acceptance: float | Sequence
     plain = round_seconds(curve, 0)
 
     def tokens(number: int) -> float:
-        return expected_tokens(number, acceptance) if isinstance(acceptance, float) else 1 + sum(acceptance[:number])
+        if isinstance(acceptance, Sequence):
+            return 1 + sum(acceptance[:number])
+        return expected_tokens(number, acceptance)
 
     return [tokens(number) * plain / round_seconds(curve, number) for number in range(most + 1)]
 

@@ -46,7 +46,9 @@ def _prepared(family: str, backend: Backend, precision: str, batch: int, folder:
     save(target.model, folder, "canonical")
     role = Role("canonical.onnx", target.inputs, target.outputs, target.states)
     shapes = ShapePlan(batch, 128, (1, 2, 4, 8, 16, 32), 16, (CAPACITY,))
-    made = backend.prepare(ir.load(folder / "canonical.onnx"), role, Preparation(ngram(), shapes, precision))
+    text = [prompt(40)] if precision in ("fp8", "w8a8") else ()  # so that inputs are rounded too
+    task = Preparation(ngram(), shapes, precision, calibration=text)
+    made = backend.prepare(ir.load(folder / "canonical.onnx"), role, task)
     save(made.model, folder, "prepared")
     return folder / "prepared.onnx"
 

@@ -21,8 +21,9 @@ from typer.testing import CliRunner
 from ptgc.cli.app import app
 from ptgc.compiler.backends.base import Preparation
 from ptgc.compiler.backends.tensorrt import TENSORRT_RTX, TensorRTBackend
-from ptgc.compiler.backends.tensorrt_network import Compiled, compile_graph
+from ptgc.compiler.backends.tensorrt_network import Compiled, Compiler, compile_graph
 from ptgc.compiler.build import BuildOptions, build
+from ptgc.compiler.compiler_options import CompilerOptions
 from ptgc.compiler.dimensions import Dimensions, Range
 from ptgc.compiler.graph_session import GraphSession
 from ptgc.compiler.stage import Stage
@@ -45,6 +46,8 @@ pytestmark = pytest.mark.tensorrt
 
 CAPACITY = 160
 LENGTH = 128
+TARGETS = ("8.6", "8.9", "12.0")
+FLOAT8_TARGETS = ("8.9", "12.0")
 
 # The roles of every loop, whatever they are: all of them must compile.
 LOOPS: dict[str, Callable[[], dict[str, TracedRole]]] = {
@@ -75,7 +78,10 @@ def bundle(place: Path, tmp_path: Path) -> Path:
 
 def compiled(bundle: Path, precision: str = "float16", *capabilities: str) -> Build:
     options = BuildOptions(
-        backend="tensorrt-rtx", precision=precision, max_length=LENGTH, compute_capabilities=capabilities
+        backend="tensorrt-rtx",
+        precision=precision,
+        max_length=LENGTH,
+        compiler=CompilerOptions(capabilities),
     )
     made = build(bundle, options)
     made.verify()
@@ -112,13 +118,15 @@ def test_every_family_compiles_with_caches_and_attention_of_the_compilers_own(
     family: str, place: Path, tmp_path: Path
 ) -> None:
     source = own_bundle(tiny_bundle(place, family), tmp_path / family)
-    made = compiled(source)
-    engine, layers = the_engine(made), len(made.manifest.roles["target"].states)
-    assert engine.layers["KV_CACHE_UPDATE"] == 2 * layers
-    assert engine.layers.get("ATTENTION_OUTPUT", 0) == layers - len(engine.not_native)
-    assert all("soft capping" in reason for reason in engine.not_native.values())
-    assert engine.engine_bytes == (made.path / engine.path).stat().st_size > engine.weight_bytes > 0
-    assert correlation(logits(made), canonical_logits(source)) > 0.9999
+    original = canonical_logits(source)
+    for precision, capabilities, least in (("float16", TARGETS, 0.9999), ("fp8", FLOAT8_TARGETS, 0.9)):
+        made = compiled(source, precision, *capabilities)
+        engine, layers = the_engine(made), len(made.manifest.roles["target"].states)
+        assert engine.layers["KV_CACHE_UPDATE"] == 2 * layers
+        assert engine.layers.get("ATTENTION_OUTPUT", 0) == layers - len(engine.not_native)
+        assert all("soft capping" in reason for reason in engine.not_native.values())
+        assert engine.engine_bytes == (made.path / engine.path).stat().st_size > engine.weight_bytes > 0
+        assert correlation(logits(made), original) > least
 
 
 def test_caches_of_windows_have_a_capacity_of_their_own(place: Path, tmp_path: Path) -> None:
@@ -131,7 +139,7 @@ def test_caches_of_windows_have_a_capacity_of_their_own(place: Path, tmp_path: P
 
 @pytest.mark.parametrize("precision", ["bfloat16", "int8", "int4"])
 def test_every_precision_compiles_natively(precision: str, bundle: Path) -> None:
-    made = compiled(bundle, precision)
+    made = compiled(bundle, precision, *TARGETS)
     engine = the_engine(made)
     assert engine.layers["KV_CACHE_UPDATE"] == 6 and engine.layers["ATTENTION_OUTPUT"] == 3
     assert not engine.not_native
@@ -168,7 +176,7 @@ def test_the_compute_capabilities_asked_for_are_compiled_and_recorded(
     assert all(f"sm{capability.replace('.', '')}" in made.manifest.id for capability in capabilities)
 
 
-@pytest.mark.parametrize("precision", ["float16", "int8"])
+@pytest.mark.parametrize("precision", ["float16", "int8", "fp8"])
 @pytest.mark.parametrize("loop", LOOPS)
 def test_every_role_of_every_loop_compiles(loop: str, precision: str, tmp_path: Path) -> None:
     traced_roles = LOOPS[loop]()
@@ -182,8 +190,9 @@ def test_every_role_of_every_loop_compiles(loop: str, precision: str, tmp_path: 
         made = backend.prepare(model, role, Preparation(autoregressive(), shapes, precision))
         save(made.model, tmp_path, name)
         roles[name] = made.role
-    manifest = BuildManifest("made", "tensorrt-rtx", "cuda", {}, shapes, roles, (), "")
-    engines = {e.role: e for e in backend.compile(Build(tmp_path, manifest), tmp_path, (), lambda step: None)}
+    manifest = BuildManifest("made", "tensorrt-rtx", "cuda", dict.fromkeys(roles, precision), shapes, roles, (), "")
+    options = CompilerOptions(FLOAT8_TARGETS if precision == "fp8" else TARGETS)
+    engines = {e.role: e for e in backend.compile(Build(tmp_path, manifest), tmp_path, options, lambda step: None)}
     for name, one in traced_roles.items():
         attention = sum(node.op_type == "Attention" for node in one.model.graph)
         assert engines[name].layers.get("ATTENTION_OUTPUT", 0) == attention > 0
@@ -210,7 +219,8 @@ def compile_file(graph: Path, widths: Range) -> Compiled:
 
     ranges = {ports.NUM_TOKENS: widths, ports.NUM_LOGITS: Range(1, 1, min(8, widths.most))}
     dimensions = Dimensions({ports.BATCH: 1, ports.KV_CAPACITY: CAPACITY}, ranges)
-    return compile_graph(tensorrt_rtx, graph, dimensions, (), "target", "tensorrt-rtx")
+    compiler = Compiler(tensorrt_rtx, "tensorrt-rtx", CompilerOptions(), None)
+    return compile_graph(compiler, graph, dimensions, "target", lambda step: None)
 
 
 def cap_scores(model: ir.Model) -> None:
@@ -239,7 +249,7 @@ def test_a_capacity_is_an_engine_of_its_own(bundle: Path, tmp_path: Path) -> Non
     made = build(bundle, BuildOptions(backend="tensorrt-rtx", stage=Stage.PREPARE, max_length=LENGTH))
     shapes = replace(made.manifest.shapes, kv_capacities=(160, 320))
     made = Build(made.path, replace(made.manifest, shapes=shapes))
-    engines = TensorRTBackend(TENSORRT_RTX).compile(made, made.path, (), lambda step: None)
+    engines = TensorRTBackend(TENSORRT_RTX).compile(made, made.path, CompilerOptions(), lambda step: None)
     assert [engine.path for engine in engines] == ["target.160.engine", "target.320.engine"]
     assert [engine.sizes["kv_capacity"] for engine in engines] == [160, 320]
 
@@ -282,8 +292,9 @@ def test_what_the_compiler_refuses_names_the_node_its_module_and_what_to_do(
         value.name = f"y{index}"
         value.dtype = ir.DataType.INT64 if operator == "NonZero" or index else ir.DataType.FLOAT16
     save(ir.Model(graph, ir_version=10), tmp_path, "refused")
+    compiler = Compiler(tensorrt_rtx, "tensorrt-rtx", CompilerOptions(), None)
     with pytest.raises(BuildError, match=said) as caught:
-        compile_graph(tensorrt_rtx, tmp_path / "refused.onnx", Dimensions({}, {}), (), "target", "tensorrt-rtx")
+        compile_graph(compiler, tmp_path / "refused.onnx", Dimensions({}, {}), "target", lambda step: None)
     assert caught.value.action
     if operator != "TopK":  # the builder, which finds it, names no node
         assert f"{operator} in model.part" in caught.value.message
@@ -305,10 +316,13 @@ def test_a_compute_capability_that_the_compiler_does_not_take_is_refused_with_th
     assert "--backend tensorrt" in caught.value.action
     with pytest.raises(BuildError, match="no arithmetic for the precision"):
         compiled(bundle, "bfloat16", "7.5")
+    with pytest.raises(BuildError, match="no arithmetic for the precision") as caught:
+        compiled(bundle, "fp8", "8.6", "8.9")
+    assert "fp8 8.9" in caught.value.action
     with pytest.raises(BuildError, match=r"MatMul in model\.layers\.0.*7\.5 has no arithmetic"):
         compiled(bundle, "float32", "7.5")
-    with pytest.raises(BuildError, match="compiles no GPU engines"):
-        build(bundle, BuildOptions(compute_capabilities=("8.6",)))
+    with pytest.raises(BuildError, match="compiles no engines ahead of time"):
+        build(bundle, BuildOptions(compiler=CompilerOptions(("8.6",))))
 
 
 def test_an_absent_tensorrt_says_where_it_comes_from(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -334,7 +348,7 @@ def test_a_compiled_build_is_shown_and_checked_but_not_run(bundle: Path) -> None
         assert "compiled for tensorrt-rtx and cannot be run" in json.loads(refused.stdout)["error"]["message"]
     checked = json.loads(run("check", bundle, "--json").stdout)
     stages = [stage["stage"] for stage in checked["stages"]]
-    assert any("prepared graph" in stage for stage in stages) and not any("engine" in stage for stage in stages)
+    assert any("prepared graph" in stage for stage in stages) and not any(stage.endswith("engine") for stage in stages)
 
 
 def test_a_prepared_build_is_compiled_later(bundle: Path) -> None:

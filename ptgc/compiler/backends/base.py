@@ -9,6 +9,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from ptgc.compiler.compiler_options import CompilerOptions
 from ptgc.errors import BuildError
 from ptgc.spec.bundle import Build
 from ptgc.spec.engine import Engine
@@ -59,6 +60,8 @@ class Backend(ABC):
     """Weight precisions, the default first."""
     candidates: Sequence[str] = ()
     """What `auto` tries, as `--precision` spells it; none where it takes the default, because builds do not run."""
+    has_parts = False
+    """Whether embedding and head may have a precision of their own."""
     compiles_ahead = False
     """Whether engines are files that `compile` makes; otherwise the library compiles while it loads."""
 
@@ -78,15 +81,13 @@ class Backend(ABC):
     def prepare(self, model: ir.Model, role: Role, task: Preparation) -> PreparedRole:
         """Lower and quantise a canonical graph; `model` is consumed."""
 
-    def compile(
-        self, build: Build, folder: Path, capabilities: Sequence[str], progress: Progress
-    ) -> tuple[Engine, ...]:
+    def compile(self, build: Build, folder: Path, options: CompilerOptions, progress: Progress) -> tuple[Engine, ...]:
         """Make the engines of a prepared build; only where `compiles_ahead`.
 
         Args:
             build: The prepared build.
             folder: A copy of its files, into which the engines go.
-            capabilities: Compute capabilities to compile for; empty for the library's own choice.
+            options: What the compiler is told.
             progress: Called with each step.
 
         Raises:
@@ -94,16 +95,15 @@ class Backend(ABC):
         """
         raise NotImplementedError
 
-    def check_capabilities(self, capabilities: Sequence[str]) -> None:
-        """Refuse compute capabilities that this backend does not compile for.
+    def check_compiler(self, options: CompilerOptions) -> None:
+        """Refuse options that this backend's compiler does not have.
 
         Raises:
-            BuildError: Naming those that it takes.
+            BuildError: Naming them, or those that it takes.
         """
-        if capabilities:
+        if options.given():
             raise BuildError(
-                f"Backend '{self.name}' compiles no GPU engines ahead of time; --compute-capability is "
-                f"{','.join(capabilities)}.",
+                f"Backend '{self.name}' compiles no engines ahead of time; given: {', '.join(options.given())}.",
                 "Leave it out, or build with --backend tensorrt-rtx.",
             )
 

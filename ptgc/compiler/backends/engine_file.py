@@ -6,10 +6,11 @@ the library in the bytes 24 to 27. TensorRT-RTX writes the same with a tag of it
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ptgc.errors import BuildError
+from ptgc.errors import BuildError, EngineStaleError
 
 _TAGS = {b"ftrt": "tensorrt", b"vtrt": "tensorrt-rtx"}
 _HEADER = 28
@@ -51,3 +52,36 @@ def is_stale(made_by: str, installed: str) -> bool:
     them.
     """
     return made_by.split(".")[:3] != installed.split(".")[:3]
+
+
+def check_adopted(
+    engines: Mapping[str, Path], roles: Collection[str], backend: str, version: str
+) -> Mapping[str, Path]:
+    """Engines that were compiled elsewhere, once they may belong to this build.
+
+    Args:
+        engines: Files by role, as `--engine` names them.
+        roles: Of the build.
+        backend: Which library they must be for.
+        version: Of the library that is installed.
+
+    Raises:
+        BuildError: A role that the build does not have, or a file that is no engine of this library.
+        EngineStaleError: One of another version.
+    """
+    for role, path in engines.items():
+        if role not in roles:
+            raise BuildError(
+                f"--engine names the role '{role}'; this build has: {', '.join(roles)}.", "--engine ROLE=FILE"
+            )
+        found = read_engine_file(path)
+        if found.backend != backend:
+            raise BuildError(
+                f"The engine {path} is for {found.backend}, not {backend}.", f"Build with --backend {found.backend}."
+            )
+        if is_stale(found.version, version):
+            raise EngineStaleError(
+                f"The engine {path} was made by {backend} {found.version}, and {version} is installed.",
+                "Compile it again from the prepared graph with that version, or leave --engine out.",
+            )
+    return engines

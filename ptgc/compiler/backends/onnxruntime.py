@@ -19,6 +19,7 @@ from ptgc.compiler.lowering.pad_single_row import PadSingleRowPass, PadSingleRow
 from ptgc.compiler.lowering.skip_normalization import SkipNormalizationPass
 from ptgc.compiler.quantization.quantize_weights import QuantizeWeightsPass
 from ptgc.compiler.quantization.second_moments import second_moments
+from ptgc.compiler.quantization.vocabulary_matrices import vocabulary_formats
 from ptgc.compiler.quantization.weight_format import WeightFormat
 from ptgc.errors import BackendError
 from ptgc.graphs.passes.normalize_linear import NormalizeLinearPass
@@ -43,7 +44,8 @@ class OnnxRuntimeBackend(Backend):
     name = "onnxruntime"
     devices: Sequence[str] = ("cpu",)
     precisions: Sequence[str] = ("int8", "int4", "float32")
-    candidates: Sequence[str] = ("int4", "int8")
+    candidates: Sequence[str] = ("int4", "int4,head=int8", "int8")
+    has_parts = True
 
     def version(self) -> str:
         """See Backend."""
@@ -65,6 +67,8 @@ class OnnxRuntimeBackend(Backend):
         """See Backend."""
         plan, shapes = task.plan, task.shapes
         weight_format = _FORMATS.get(task.precision)
+        parts = {part: _FORMATS.get(precision) for part, precision in task.parts.items()}
+        rounds = any(one is not None for one in (weight_format, *parts.values()))
         role = in_float32(role)
         SetFloatTypePass()(model)
         NormalizeLinearPass()(model)
@@ -72,15 +76,16 @@ class OnnxRuntimeBackend(Backend):
         model.graph.opset_imports["com.microsoft"] = 1
         LowerExpertsPass(weight_format)(model)
         PackProjectionsPass()(model)
-        pad_single_row = weight_format is not None and plan.tree.num_nodes > 1 and bool(role.states)
+        pad_single_row = rounds and plan.tree.num_nodes > 1 and bool(role.states)
         if role.states and not role.cross_states and self._is_chain_of_one(plan, shapes.batch):
             LowerAttentionPass(role.states, shapes, pad_single_row=pad_single_row)(model)
         elif pad_single_row:
             PadSingleRowPass()(model)
         SkipNormalizationPass()(model)
-        if weight_format is not None:
+        if rounds:
             moments = second_moments(model, _ports_of(model.graph, role), task.calibration)
-            QuantizeWeightsPass(weight_format, moments)(model)
+            others = vocabulary_formats(model.graph, role, parts)
+            QuantizeWeightsPass(weight_format, moments, others)(model)
             LowerQuantizedWeightsPass()(model)
         if pad_single_row:
             PadSingleRowProductsPass()(model)

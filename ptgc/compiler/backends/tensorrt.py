@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
 from ptgc.compiler.backends.base import Backend, Preparation, PreparedRole, Progress
+from ptgc.compiler.backends.compile_cost import estimate, require_memory
+from ptgc.compiler.backends.engine_file import check_adopted
+from ptgc.compiler.backends.tensorrt_config import check_options
+from ptgc.compiler.backends.timing_cache import TimingCache
+from ptgc.compiler.compiler_options import CompilerOptions
 from ptgc.compiler.dimensions import Dimensions, engine_dimensions
 from ptgc.compiler.float_roles import in_float32
+from ptgc.compiler.graph_session import writes_alone
 from ptgc.compiler.lowering.add_attention_mask import AddAttentionMaskPass
 from ptgc.compiler.lowering.fix_dimensions import dimension_names
 from ptgc.compiler.lowering.name_nodes import NameNodesPass
+from ptgc.compiler.lowering.pack_projections import PackProjectionsPass
 from ptgc.compiler.lowering.set_half_type import SetHalfTypePass
 from ptgc.compiler.lowering.write_out_attention import WriteOutAttentionPass
-from ptgc.compiler.quantization.quantize_weights import QuantizeWeightsPass
-from ptgc.compiler.quantization.second_moments import second_moments
-from ptgc.compiler.quantization.weight_format import WeightFormat
-from ptgc.errors import BackendError
+from ptgc.compiler.quantization.quantize_role import Scheme, quantize_role
+from ptgc.compiler.quantization.weight_format import Numbers, WeightFormat
+from ptgc.errors import BackendError, BuildError
 from ptgc.graphs.passes.normalize_linear import NormalizeLinearPass
 from ptgc.graphs.passes.set_float_type import SetFloatTypePass
 from ptgc.graphs.values import onnx_type
@@ -34,9 +41,17 @@ from ptgc.spec.plan import DecodePlan
 from ptgc.spec.ports import DType, Port
 from ptgc.spec.staging import storage_errors
 
+if TYPE_CHECKING:
+    from ptgc.compiler.backends.tensorrt_network import Compiler
+
 # int8: one positive scale a channel. Blocks of 64 made the engine of SmolLM2-135M 1.57 times its weights, because the
 # compiler widened the embedding; channels 1.13 times (docs/tensorrt.md).
-_FORMATS = {"int8": WeightFormat(8, ()), "int4": WeightFormat(4, (32,))}
+_SCHEMES = {
+    "int8": Scheme(WeightFormat(8, ())),
+    "int4": Scheme(WeightFormat(4, (32,))),
+    "fp8": Scheme(WeightFormat(8, (), Numbers.FLOAT), ir.DataType.FLOAT8E4M3FN),
+    "w8a8": Scheme(WeightFormat(8, ()), ir.DataType.INT8, smoothing=True, needs_text=True),
+}
 _FLOATS = frozenset({DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16})
 
 
@@ -50,6 +65,8 @@ class Library:
     """The module."""
     install: str
     """How to get it."""
+    has_timing_cache: bool
+    """Whether it measures kernels while it compiles."""
 
 
 TENSORRT = Library(
@@ -58,8 +75,11 @@ TENSORRT = Library(
     "It is not on the Python package index. On a server with an NVIDIA GPU: pip install --extra-index-url "
     "https://pypi.nvidia.com tensorrt; on a Jetson it comes with JetPack 7.2 or newer. Without a GPU build with "
     "--backend tensorrt-rtx, or stop after --stage prepare.",
+    has_timing_cache=True,
 )
-TENSORRT_RTX = Library("tensorrt-rtx", "tensorrt_rtx", 'Install it: pip install "ptgc[build,tensorrt-rtx]"')
+TENSORRT_RTX = Library(
+    "tensorrt-rtx", "tensorrt_rtx", 'Install it: pip install "ptgc[build,tensorrt-rtx]"', has_timing_cache=False
+)
 
 
 class TensorRTBackend(Backend):
@@ -70,7 +90,7 @@ class TensorRTBackend(Backend):
     """
 
     devices: Sequence[str] = ("cuda",)
-    precisions: Sequence[str] = ("float16", "bfloat16", "float32", "int8", "int4")
+    precisions: Sequence[str] = ("float16", "bfloat16", "float32", "int8", "int4", "fp8", "w8a8")
     compiles_ahead = True
 
     def __init__(self, library: Library) -> None:
@@ -85,23 +105,29 @@ class TensorRTBackend(Backend):
         """It does, but every further capacity is a further engine, with all weights in it again."""
         return False
 
-    def check_capabilities(self, capabilities: Sequence[str]) -> None:
+    def check_compiler(self, options: CompilerOptions) -> None:
         """See Backend."""
-        from ptgc.compiler.backends.tensorrt_network import known_capabilities, refuse_unknown
-
-        refuse_unknown(capabilities, known_capabilities(self._load()) if capabilities else (), self.name)
+        check_options(self._load(), options, self.name, has_timing_cache=self._library.has_timing_cache)
 
     def prepare(self, model: ir.Model, role: Role, task: Preparation) -> PreparedRole:
         """See Backend: the graph is the same for every plan, and sizes are set when it is compiled."""
-        weight_format = _FORMATS.get(task.precision)
-        dtype = DType.FLOAT16 if weight_format is not None else DType(task.precision)
+        scheme = _SCHEMES.get(task.precision)
+        dtype = DType.FLOAT16 if scheme is not None else DType(task.precision)
+        if scheme is not None and scheme.needs_text and writes_alone(role) and not task.calibration:
+            raise BuildError(
+                f"Precision '{task.precision}' rounds activations with scales that a text gives, and there is no text.",
+                "Add --calibration FILE, a text of the kind that the model is to write, or choose int8 or fp8.",
+            )
         SetFloatTypePass()(model)
         NormalizeLinearPass()(model)
         common.ShapeInferencePass()(model)
         WriteOutAttentionPass()(model)
-        if weight_format is not None:
-            moments = second_moments(model, in_float32(role), task.calibration)
-            QuantizeWeightsPass(weight_format, moments)(model)
+        if scheme is not None and scheme.weights.numbers is Numbers.FLOAT and not task.calibration:
+            # The compiler merges such products itself, but of e4m3 weights alone it writes the merged matrix out as
+            # float16 in every round (tensorrt-rtx 1.7.1).
+            PackProjectionsPass()(model)
+        if scheme is not None:
+            quantize_role(model, in_float32(role), scheme, task.calibration)
         if dtype is not DType.FLOAT32:
             SetHalfTypePass(onnx_type(dtype))(model)
         AddAttentionMaskPass(onnx_type(dtype))(model)
@@ -110,11 +136,14 @@ class TensorRTBackend(Backend):
         NameNodesPass()(model)
         return PreparedRole(model, _in_type(role, dtype))
 
-    def compile(
-        self, build: Build, folder: Path, capabilities: Sequence[str], progress: Progress
-    ) -> tuple[Engine, ...]:
+    def compile(self, build: Build, folder: Path, options: CompilerOptions, progress: Progress) -> tuple[Engine, ...]:
         """See Backend."""
-        library = self._load()
+        from ptgc.compiler.backends.tensorrt_network import Compiler
+
+        version = self.version()
+        cache = TimingCache.of(options.timing_cache, self.name, version) if self._library.has_timing_cache else None
+        compiler = Compiler(self._load(), self.name, options, cache)
+        adopted = check_adopted(options.engines, build.manifest.roles, self.name, version)
         engines = []
         for name, role in build.manifest.roles.items():
             graph = folder / role.graph
@@ -123,37 +152,27 @@ class TensorRTBackend(Backend):
                 path = f"{name}.engine"
                 if len(found) > 1:
                     path = f"{name}.{dimensions.kv_capacity}.engine"
-                progress(f"Compiling {path}")
-                start = time.perf_counter()
-                engines.append(self._compile(library, graph, name, dimensions, capabilities, path))
-                progress(f"Compiled {path} in {time.perf_counter() - start:.1f} s")
+                task = _EngineTask(name, graph, dimensions, path, build.manifest.precision[name])
+                if name in adopted:
+                    progress(f"Taking {adopted[name]} as {path}")
+                    engines.append(_adopt(task, adopted[name]))
+                else:
+                    engines.append(self._compile(compiler, task, progress))
         return tuple(engines)
 
-    def _compile(
-        self,
-        library: Any,
-        graph: Path,
-        role: str,
-        dimensions: Dimensions,
-        capabilities: Sequence[str],
-        path: str,
-    ) -> Engine:
+    def _compile(self, compiler: Compiler, task: _EngineTask, progress: Progress) -> Engine:
         from ptgc.compiler.backends.tensorrt_network import compile_graph
 
-        made = compile_graph(library, graph, dimensions, capabilities, role, self.name)
-        file = graph.with_name(path)
+        cost = estimate(_weight_bytes(ir.load(task.graph).graph), task.precision)
+        require_memory(task.role, cost)
+        progress(f"Compiling {task.path}: {cost}")
+        start = time.perf_counter()
+        made = compile_graph(compiler, task.graph, task.dimensions, task.role, progress)
+        file = task.graph.with_name(task.path)
         with storage_errors(file):
             file.write_bytes(made.content)
-        return Engine(
-            role=role,
-            path=path,
-            sizes=dimensions.fixed,
-            ranges={name: (one.least, one.best, one.most) for name, one in dimensions.ranges.items()},
-            engine_bytes=file.stat().st_size,
-            weight_bytes=_weight_bytes(ir.load(graph).graph),
-            layers=made.layers,
-            not_native=made.not_native,
-        )
+        progress(f"Compiled {task.path} in {time.perf_counter() - start:.1f} s")
+        return _engine(task, made.layers, made.not_native)
 
     def _load(self) -> Any:
         try:
@@ -163,6 +182,44 @@ class TensorRTBackend(Backend):
                 f"Backend '{self.name}' needs the Python module {self._library.module}, which is not here: {error}.",
                 self._library.install,
             ) from error
+
+
+@dataclass(frozen=True)
+class _EngineTask:
+    """One engine that a build wants."""
+
+    role: str
+    """Its role."""
+    graph: Path
+    """The prepared graph."""
+    dimensions: Dimensions
+    """Its sizes."""
+    path: str
+    """Its file, beside the graph."""
+    precision: str
+    """Of the role."""
+
+
+def _engine(task: _EngineTask, layers: dict[str, int], not_native: dict[str, str]) -> Engine:
+    ranges = task.dimensions.ranges
+    return Engine(
+        role=task.role,
+        path=task.path,
+        sizes=task.dimensions.fixed,
+        ranges={name: (one.least, one.best, one.most) for name, one in ranges.items()},
+        engine_bytes=task.graph.with_name(task.path).stat().st_size,
+        weight_bytes=_weight_bytes(ir.load(task.graph).graph),
+        layers=layers,
+        not_native=not_native,
+    )
+
+
+def _adopt(task: _EngineTask, source: Path) -> Engine:
+    """An engine that was compiled elsewhere: a copy of it, because the original is the user's."""
+    file = task.graph.with_name(task.path)
+    with storage_errors(file):
+        shutil.copyfile(source, file)
+    return _engine(task, {}, {})
 
 
 def _weight_bytes(graph: ir.Graph) -> int:

@@ -120,6 +120,16 @@ _OBSTACLES = (
         "Leave it out, or compile with --backend tensorrt on such a device.",
     ),
     _Obstacle(
+        r"CHECK\(status == CUDA_SUCCESS\)",
+        "engines that can be refitted, or have no weights, are compiled where the GPU is",
+        "Leave --refit and --strip-weights out, or compile on a machine with the GPU.",
+    ),
+    _Obstacle(
+        r"libnvinfer_lean",
+        "an engine for later versions carries the lean runtime, which is not installed",
+        "Leave --version-compatible out, or install the lean runtime beside TensorRT.",
+    ),
+    _Obstacle(
         r"cudaError|CUDA driver version is insufficient|Cuda Runtime",
         "this step needs an NVIDIA GPU and its driver, and there is none",
         "Compile on a machine with the GPU, or ahead of time with --backend tensorrt-rtx.",

@@ -4,23 +4,40 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
 
+from ptgc.compiler.backends.base import Progress
+from ptgc.compiler.backends.tensorrt_config import configure
 from ptgc.compiler.backends.tensorrt_errors import Message, Origin, explain
+from ptgc.compiler.backends.timing_cache import TimingCache
+from ptgc.compiler.compiler_options import CompilerOptions
 from ptgc.compiler.dimensions import Dimensions
 from ptgc.compiler.lowering.fix_dimensions import FixDimensionsPass
 from ptgc.compiler.lowering.write_out_attention import WRITTEN_OUT_KEY
-from ptgc.errors import BuildError
 from ptgc.graphs.piece import MODULE_KEY
 from ptgc.graphs.storage import serialize
 
 _NO_KERNEL = "not supported by a dedicated kernel"
 _TYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """A library and what it is told."""
+
+    library: Any
+    """The module `tensorrt` or `tensorrt_rtx`."""
+    backend: str
+    """The backend's name, for messages."""
+    options: CompilerOptions
+    """Checked ones."""
+    timing_cache: TimingCache | None
+    """Kernels that it has measured; None where it measures none."""
 
 
 @dataclass(frozen=True)
@@ -35,22 +52,20 @@ class Compiled:
     """Attention and cache updates that are no layer of their own, by module, and why."""
 
 
-def compile_graph(
-    library: Any, graph: Path, dimensions: Dimensions, capabilities: Sequence[str], role: str, backend: str
-) -> Compiled:
+def compile_graph(compiler: Compiler, graph: Path, dimensions: Dimensions, role: str, progress: Progress) -> Compiled:
     """Compile one prepared graph at one set of sizes.
 
     Args:
-        library: The module `tensorrt` or `tensorrt_rtx`.
+        compiler: The library and what it is told.
         graph: The ONNX file; its weights lie beside it.
         dimensions: The sizes.
-        capabilities: Compute capabilities as `8.6`; empty for the compiler's own choice.
         role: The role, for messages.
-        backend: The backend's name, for messages.
+        progress: Called with what the user should know.
 
     Raises:
-        BuildError: The parser or the builder refuses the graph.
+        BuildError: The parser or the builder refuses the graph, or a named timing cache is damaged.
     """
+    library, backend = compiler.library, compiler.backend
     model = ir.load(graph)
     FixDimensionsPass(dimensions.fixed)(model)
     origins = {node.name or "": Origin(node.op_type, node.metadata_props.get(MODULE_KEY, "")) for node in model.graph}
@@ -62,7 +77,9 @@ def compile_graph(
     if not parser.parse(serialize(model), str(graph)):
         raise explain(role, backend, _parser_messages(parser), origins)
     config = builder.create_builder_config()
-    _set_capabilities(library, config, capabilities)
+    configure(library, config, compiler.options)
+    if compiler.timing_cache is not None:
+        compiler.timing_cache.attach(config, progress)
     _add_profile(builder, config, model.graph, dimensions)
     content = builder.build_serialized_network(network, config)
     decomposed: dict[str, str] = {}
@@ -72,6 +89,8 @@ def compile_graph(
         content = builder.build_serialized_network(network, config)
     if content is None:
         raise explain(role, backend, [Message(text) for text in log.messages], origins)
+    if compiler.timing_cache is not None:
+        compiler.timing_cache.keep(config)
     layers = Counter(layer.type.name for layer in _layers(network))
     not_native = _not_native(library, network, model.graph, decomposed)
     return Compiled(memoryview(content), dict(sorted(layers.items())), not_native)
@@ -106,26 +125,6 @@ def _parser_messages(parser: Any) -> list[Message]:
 
 def _layers(network: Any) -> Iterator[Any]:
     return (network.get_layer(index) for index in range(network.num_layers))
-
-
-def _enumerated(capability: str) -> str:
-    """`8.6` as the compiler's enumeration spells it."""
-    return "SM" + capability.replace(".", "")
-
-
-def known_capabilities(library: Any) -> list[str]:
-    """The compute capabilities that this compiler takes, ascending; empty where it compiles for the GPU at hand."""
-    members = getattr(getattr(library, "ComputeCapability", None), "__members__", {})
-    numbers = sorted(int(name[2:]) for name in members if name.startswith("SM"))
-    return [f"{number // 10}.{number % 10}" for number in numbers]
-
-
-def _set_capabilities(library: Any, config: Any, capabilities: Sequence[str]) -> None:
-    if capabilities:
-        config.num_compute_capabilities = len(capabilities)
-        for index, capability in enumerate(capabilities):
-            accepted = config.set_compute_capability(getattr(library.ComputeCapability, _enumerated(capability)), index)
-            assert accepted, "known_capabilities names what is accepted"
 
 
 def _add_profile(builder: Any, config: Any, graph: ir.Graph, dimensions: Dimensions) -> None:
@@ -178,23 +177,3 @@ def _not_native(library: Any, network: Any, graph: ir.Graph, decomposed: Mapping
         elif node.op_type in ("Attention", "TensorScatter") and name not in names:
             reasons[module] = f"the parser made no layer of its own of {node.op_type}, and says no reason"
     return reasons
-
-
-def refuse_unknown(capabilities: Sequence[str], known: Sequence[str], backend: str) -> None:
-    """Check what was asked for against what the compiler takes.
-
-    Raises:
-        BuildError: Naming what it takes.
-    """
-    unknown = [capability for capability in capabilities if capability not in known]
-    if not unknown:
-        return
-    if not known:
-        raise BuildError(
-            f"Backend '{backend}' compiles for the GPU of the machine it runs on; it takes no compute capability.",
-            "Leave --compute-capability out, or compile ahead of time with --backend tensorrt-rtx.",
-        )
-    raise BuildError(
-        f"{backend} does not compile for compute capability {', '.join(unknown)}; it takes: {', '.join(known)}.",
-        "Jetson boards (8.7, 11.0) and data-centre GPUs (9.0, 10.x) are for --backend tensorrt, on such a device.",
-    )

@@ -24,6 +24,7 @@ _HALF_OPERATORS = frozenset(
         "LayerNormalization",
         "GroupNormalization",
         "DequantizeLinear",
+        "QuantizeLinear",
     }
 )
 """Always in half precision; TensorRT's norms add up in float32 inside."""
@@ -61,16 +62,17 @@ _OTHER_RESULT = frozenset(
         "ArgMax",
         "ArgMin",
         "NonZero",
+        "QuantizeLinear",
     }
 )
-"""Their results are integers or truth values, whatever they read."""
+"""Their results are integers, truth values or quantised numbers, whatever they read."""
 
 
 class _Kind(Enum):
     """The floating-point type of a value."""
 
     NONE = "none"
-    """It holds integers or truth values."""
+    """It holds integers, truth values or quantised numbers."""
     HALF = "half"
     FLOAT = "float"
     EITHER = "either"

@@ -1,20 +1,25 @@
-"""QuantizeWeightsPass: matrices become symmetric integers in blocks, as standard DequantizeLinear."""
+"""QuantizeWeightsPass: matrices become symmetric integers or 8-bit floats, as standard DequantizeLinear."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
+from ptgc.compiler.quantization.float8 import quantize_float8
 from ptgc.compiler.quantization.gptq import quantize_gptq
-from ptgc.compiler.quantization.rounding import quantize_blocks, quantize_channels
-from ptgc.compiler.quantization.weight_format import WeightFormat
-from ptgc.graphs.linear import Linear, is_matrix, linears
+from ptgc.compiler.quantization.rounding import quantize_blocks, quantize_channels, take_from_grid
+from ptgc.compiler.quantization.vocabulary_matrices import is_embedding
+from ptgc.compiler.quantization.weight_format import Numbers, WeightFormat
+from ptgc.graphs.linear import Linear, linears
 from ptgc.graphs.piece import MODULE_KEY, Piece
 from ptgc.graphs.values import add_initializer
-from ptgc.spec import ports
+
+_NO_OTHERS: Mapping[ir.Value, WeightFormat | None] = MappingProxyType({})
+_LEAST_SCALE = np.float32(2.0**-24)  # the least positive number in half precision, in which no scale may become 0
 
 
 class QuantizeWeightsPass(ir.passes.InPlacePass):
@@ -24,15 +29,22 @@ class QuantizeWeightsPass(ir.passes.InPlacePass):
     are.
 
     Args:
-        weight_format: What they become.
+        weight_format: What they become; None leaves them as they are.
         moments: Second moments of the inputs of linear layers, by the input's name: their matrices are rounded by GPTQ,
             all others to the nearest. A matrix of several layers serves the inputs of all.
+        others: Matrices of the graph with another format, or None.
     """
 
-    def __init__(self, weight_format: WeightFormat, moments: Mapping[str, np.ndarray]) -> None:
+    def __init__(
+        self,
+        weight_format: WeightFormat | None,
+        moments: Mapping[str, np.ndarray],
+        others: Mapping[ir.Value, WeightFormat | None] = _NO_OTHERS,
+    ) -> None:
         super().__init__()
         self._format = weight_format
         self._moments = moments
+        self._others = others
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Runs on the main graph."""
@@ -43,7 +55,7 @@ class QuantizeWeightsPass(ir.passes.InPlacePass):
         for linear in layers:
             modified = self._quantize_linear(model.graph, linear, tied, moments.get(linear.weight)) or modified
         for node in list(model.graph):
-            if _is_embedding(node):
+            if is_embedding(node):
                 modified = self._quantize_gather(model.graph, node, tied) or modified
         common.RemoveUnusedNodesPass()(model)
         return ir.passes.PassResult(model, modified)
@@ -95,7 +107,7 @@ class QuantizeWeightsPass(ir.passes.InPlacePass):
     def _dequantized(
         self, graph: ir.Graph, weight: ir.Value, matrix: np.ndarray, moments: np.ndarray | None, before: ir.Node
     ) -> ir.Value | None:
-        """A DequantizeLinear over `[out, in]` in front of a node; None where no block divides the matrix.
+        """A DequantizeLinear over `[out, in]` in front of a node; None where the matrix stays as it is.
 
         Args:
             graph: Takes it.
@@ -104,17 +116,22 @@ class QuantizeWeightsPass(ir.passes.InPlacePass):
             moments: Second moments of what it is multiplied with, where they are known.
             before: The node that reads it.
         """
-        wanted = self._format
-        block_size = wanted.block_size(len(matrix))
-        if block_size is None:
+        wanted = self._others.get(weight, self._format)
+        block_size = wanted.block_size(len(matrix)) if wanted is not None else None
+        if wanted is None or block_size is None:
             return None
-        if moments is not None:
+        if wanted.numbers is Numbers.FLOAT:
+            integers, scales = quantize_float8(matrix)
+        elif moments is not None:
             size = None if wanted.per_channel else block_size
-            integers, scales = quantize_gptq(matrix, moments, wanted.bits, size)
+            kept = take_from_grid(matrix, wanted.bits, size)  # nothing is lost, so nothing is to be made up for
+            integers, scales = kept or quantize_gptq(matrix, moments, wanted.bits, size)
         elif wanted.per_channel:
             integers, scales = quantize_channels(matrix, wanted.bits)
         else:
             integers, scales = quantize_blocks(matrix, wanted.bits, block_size)
+        if wanted.per_channel:
+            scales = np.maximum(scales, _LEAST_SCALE)
         values = [
             add_initializer(graph, f"{weight.name}.{suffix}", array)
             for suffix, array in (("quantized", integers.astype(wanted.dtype)), ("scales", scales))
@@ -127,14 +144,6 @@ class QuantizeWeightsPass(ir.passes.InPlacePass):
         out.shape, out.dtype = ir.Shape([matrix.shape[1], matrix.shape[0]]), ir.DataType.FLOAT
         piece.insert_before(before)
         return out
-
-
-def _is_embedding(node: ir.Node) -> bool:
-    """Whether the node looks up tokens; positions and other small tables keep their precision."""
-    if node.op_type != "Gather" or node.attributes.get_int("axis", 0) != 0 or not is_matrix(node.inputs[0]):
-        return False
-    ids = node.inputs[1]
-    return ids is not None and ids.name == ports.INPUT_IDS.name
 
 
 def _float32(weight: ir.Value) -> np.ndarray:

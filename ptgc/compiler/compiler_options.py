@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 
@@ -24,6 +24,8 @@ class HardwareCompatibility(str, Enum):
 class CompilerOptions:
     """What the compiler is told; the defaults are its own."""
 
+    compute_capabilities: tuple[str, ...] = ()
+    """GPU generations (`8.6`) to compile for; none takes the compiler's own choice."""
     optimization_level: int | None = None
     """How long it looks for faster kernels, 0 to 5; None takes its default."""
     workspace: int | None = None
@@ -38,21 +40,27 @@ class CompilerOptions:
     """Whether weights are left out, to be refitted on the device."""
     timing_cache: Path | None = None
     """File of measured kernels, read and written; None takes the user's cache."""
-    engines: MappingProxyType[str, Path] = field(default_factory=lambda: MappingProxyType({}))
+    engines: Mapping[str, Path] = field(default_factory=dict)
     """Engines by role that were compiled elsewhere, from this build's prepared graphs, and are adopted."""
 
-    def given(self) -> dict[str, Any]:
-        """What differs from the defaults, by trtexec's names, for messages and for the build's provenance."""
-        found = {
-            "builderOptimizationLevel": self.optimization_level,
-            "memPoolSize=workspace": self.workspace,
-            "hardwareCompatibilityLevel": self.hardware_compatibility.value if self._is_portable else None,
-            "versionCompatible": self.version_compatible or None,
-            "refit": self.refit or None,
-            "stripWeights": self.strip_weights or None,
+    def settings(self) -> dict[str, str]:
+        """What the engine depends on and differs from the defaults, by option; for the build's provenance."""
+        portable = self.hardware_compatibility is not HardwareCompatibility.NONE
+        found: dict[str, Any] = {
+            "--builder-optimization-level": self.optimization_level,
+            "--workspace": self.workspace,
+            "--hardware-compatibility-level": self.hardware_compatibility.value if portable else None,
+            "--version-compatible": "" if self.version_compatible else None,
+            "--refit": "" if self.refit else None,
+            "--strip-weights": "" if self.strip_weights else None,
         }
-        return {name: value for name, value in found.items() if value is not None}
+        return {name: str(value) for name, value in found.items() if value is not None}
 
-    @property
-    def _is_portable(self) -> bool:
-        return self.hardware_compatibility is not HardwareCompatibility.NONE
+    def given(self) -> list[str]:
+        """The options that differ from the defaults."""
+        others = {
+            "--compute-capability": self.compute_capabilities,
+            "--timing-cache-file": self.timing_cache,
+            "--engine": self.engines,
+        }
+        return [*(name for name, value in others.items() if value), *self.settings()]

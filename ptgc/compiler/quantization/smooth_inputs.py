@@ -1,0 +1,154 @@
+"""SmoothInputsPass: channels of large activations become smaller, and the weights that read them larger.
+
+Source: Xiao et al., SmoothQuant (arXiv 2211.10438), section 4: `Y = (X diag(s)⁻¹) (diag(s) W)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from ptgc.graphs.linear import Linear, linear_of, linears, only_user
+
+_ALPHA = 0.5  # of the paper: what weights and activations each bear of the difference
+_NORMS = ("RMSNormalization", "LayerNormalization")
+_SMOOTHED_KEY = "ptgc.smoothed"
+
+
+@dataclass(frozen=True)
+class _Constant:
+    """A constant whose numbers scale the channels of a value."""
+
+    node: ir.Node
+    """Reads it."""
+    index: int
+    """As which input."""
+
+
+def smoothing_factors(graph: ir.Graph, ranges: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What the channels of inputs are divided by: `s_j = max|X_j|^α / max|W_j|^(1-α)`.
+
+    Only where that costs nothing at run time: where the input is a norm, a product with a constant or a gated product
+    that only linear layers read, so that its own constants take the division.
+
+    Args:
+        graph: The float32 graph.
+        ranges: `[in]`, the largest magnitude of each channel, by the input's name.
+
+    Returns:
+        float32 `[in]` by the input's name.
+    """
+    factors = {}
+    for value, layers in _readers(graph):
+        assert value.name is not None
+        if value.name not in ranges or not _dividable(value, layers):
+            continue
+        heaviest = np.max([_magnitudes(layer) for layer in layers], axis=0)
+        found = ranges[value.name] ** _ALPHA / np.maximum(heaviest, np.finfo(np.float32).tiny) ** (1 - _ALPHA)
+        useless = (ranges[value.name] == 0) | (heaviest == 0)
+        factors[value.name] = np.where(useless, 1, found).astype(np.float32)
+    return factors
+
+
+class SmoothInputsPass(ir.passes.InPlacePass):
+    """Divides channels of inputs by factors, and multiplies the weights that read them.
+
+    Ensures: the model computes the same, but for rounding; constants that others read too stay as they are.
+
+    Args:
+        factors: As `smoothing_factors` gives them for this graph.
+    """
+
+    def __init__(self, factors: Mapping[str, np.ndarray]) -> None:
+        super().__init__()
+        self._factors = factors
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Runs on the main graph."""
+        modified = False
+        for value, layers in _readers(model.graph):
+            producer, factors = value.producer(), self._factors.get(value.name or "")
+            if factors is None or producer is None or _SMOOTHED_KEY in producer.metadata_props:
+                continue
+            for constant in _dividable(value, layers):
+                _scale(model.graph, constant, 1 / factors)
+            for layer in layers:
+                node, index = _place(layer)
+                _scale(model.graph, _Constant(node, index), factors if layer.transposed else factors[:, None])
+            producer.metadata_props[_SMOOTHED_KEY] = "channels divided, as SmoothQuant does"
+            modified = True
+        return ir.passes.PassResult(model, modified)
+
+
+def _readers(graph: ir.Graph) -> Iterator[tuple[ir.Value, list[Linear]]]:
+    """Inputs of linear layers, each with all of those that read it."""
+    found: dict[ir.Value, list[Linear]] = {}
+    for layer in linears(graph):
+        value = layer.node.inputs[0]
+        assert value is not None
+        found.setdefault(value, []).append(layer)
+    yield from found.items()
+
+
+def _dividable(value: ir.Value, layers: Sequence[Linear]) -> list[_Constant]:
+    """Constants whose division divides the channels of a value; none where there are none, or others read it."""
+    producer = value.producer()
+    read = {use.node for use in value.uses()}
+    if producer is None or value.is_graph_output() or read != {layer.node for layer in layers}:
+        return []
+    if any(len(layer.weight.uses()) != 1 for layer in layers):  # a tied head: an embedding reads its weight too
+        return []
+    size = layers[0].in_features
+    if producer.op_type in _NORMS:
+        constants = [_Constant(producer, index) for index in range(1, len(producer.inputs))]
+        return constants if all(_is_vector(producer.inputs[one.index], size) for one in constants) else []
+    if producer.op_type == "Mul":
+        for index, factor in enumerate(producer.inputs):
+            if _is_vector(factor, size):
+                return [_Constant(producer, index)]
+        return _of_layer(producer)
+    return []
+
+
+def _of_layer(product: ir.Node) -> list[_Constant]:
+    """The weight of a linear layer without bias that a gate is multiplied with: its columns scale the product."""
+    for factor in reversed(product.inputs):
+        layer = linear_of(factor.producer()) if factor is not None else None
+        if factor is not None and layer is not None and only_user(factor, "Mul") and len(layer.weight.uses()) == 1:
+            return [_Constant(*_place(layer))]
+    return []
+
+
+def _is_vector(value: ir.Value | None, size: int) -> bool:
+    return value is not None and value.const_value is not None and tuple(value.const_value.shape.numpy()) == (size,)
+
+
+def _place(layer: Linear) -> tuple[ir.Node, int]:
+    """The node that reads a layer's weight, and as which input."""
+    (use,) = layer.weight.uses()
+    return use.node, use.idx
+
+
+def _magnitudes(layer: Linear) -> np.ndarray:
+    """The largest weight of each channel, `[in]`."""
+    assert layer.weight.const_value is not None
+    found: np.ndarray = np.abs(layer.weight.const_value.numpy()).max(axis=0 if layer.transposed else 1)
+    return found
+
+
+def _scale(graph: ir.Graph, constant: _Constant, factors: np.ndarray) -> None:
+    """Puts the product of a constant in its place; computed when it is asked for, as weights are large."""
+    old = constant.node.inputs[constant.index]
+    assert old is not None and old.const_value is not None
+    tensor, name = old.const_value, f"{old.name}.smoothed"
+    shape = ir.Shape(tensor.shape.numpy())
+
+    def build() -> ir.TensorProtocol:
+        return ir.tensor((tensor.numpy() * factors).astype(np.float32, copy=False), name=name)
+
+    made = ir.val(name, ir.DataType.FLOAT, shape, const_value=ir.LazyTensor(build, ir.DataType.FLOAT, shape, name=name))
+    graph.register_initializer(made)
+    constant.node.replace_input_with(constant.index, made)
