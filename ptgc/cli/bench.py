@@ -8,17 +8,12 @@ from typing import Annotated
 import typer
 
 from ptgc.cli.console import command_errors, notes, print_json, results
-from ptgc.cli.options import AsJson, BundlePath, NumThreads, names
+from ptgc.cli.options import AsJson, BundlePath, NumThreads, Prompts, names
 
 
 def command(
     bundle: BundlePath,
-    prompts: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE,...", help="Files of prompts, or sets: chat, code, code-edit, copy-heavy, story; first three."
-        ),
-    ] = None,
+    prompts: Prompts = None,
     num_prompts: Annotated[int | None, typer.Option(min=1, help="The first so many of each set; all.")] = None,
     build: Annotated[
         str | None, typer.Option(metavar="ID,...", help="Builds of different precisions; by default the newest.")

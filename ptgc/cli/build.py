@@ -9,12 +9,12 @@ from typing import Annotated, Any
 import typer
 
 import ptgc
-from ptgc.cli.console import command_errors, megabytes, print_json, progress, results
+from ptgc.cli.console import command_errors, compiler_missing, megabytes, print_json, progress, results
 from ptgc.cli.options import AsJson, BundlePath, NumThreads
 from ptgc.compiler.compiler_options import CompilerOptions, HardwareCompatibility
 from ptgc.compiler.precision import MAX_DIVERGENCE
 from ptgc.compiler.stage import Stage
-from ptgc.errors import BackendError, UsageError
+from ptgc.errors import UsageError
 from ptgc.spec.bundle import Build
 
 _PANEL = "Compiling with TensorRT"
@@ -110,9 +110,7 @@ def command(
         try:
             from ptgc.compiler.build import BuildOptions, build
         except ImportError as error:
-            raise BackendError(
-                f"Building needs ONNX's Python packages: {error}.", 'Install them: pip install "ptgc[build]"'
-            ) from error
+            raise compiler_missing("Building", error) from error
         options = BuildOptions(
             backend=backend,
             device=device,

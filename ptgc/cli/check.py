@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from ptgc.cli.console import command_errors, notes, print_json, progress, results
+from ptgc.cli.console import command_errors, compiler_missing, notes, print_json, progress, results
 from ptgc.cli.options import AsJson, BundlePath
 from ptgc.errors import BackendError, UsageError
 from ptgc.spec.bundle import Bundle, open_bundle
@@ -40,9 +40,7 @@ def command(
             from ptgc.compiler.check import check_bundle
             from ptgc.compiler.checking.report import StageReport
         except ImportError as error:
-            raise BackendError(
-                f"Checking needs ONNX's Python packages: {error}.", 'Install them: pip install "ptgc[build]"'
-            ) from error
+            raise compiler_missing("Checking", error) from error
         with progress() as step:
             step("Opening the bundle")
             original = _original(open_bundle(bundle), model, drafter)

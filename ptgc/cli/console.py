@@ -12,7 +12,7 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from ptgc.errors import PtgcError, UsageError
+from ptgc.errors import BackendError, PtgcError, UsageError
 
 notes = Console(stderr=True, highlight=False)
 results = Console(highlight=False)
@@ -46,6 +46,11 @@ def command_errors(as_json: bool = False) -> Iterator[None]:
         if as_json:
             print_json({"error": {"code": "internal", "message": repr(error), "action": "Report this as a bug."}})
         raise typer.Exit(3) from error
+
+
+def compiler_missing(purpose: str, error: ImportError) -> BackendError:
+    """The error of a command that needs the compiler's libraries, as the beginning of a sentence names it."""
+    return BackendError(f"{purpose} needs ONNX's Python packages: {error}.", 'Install them: pip install "ptgc[build]"')
 
 
 @contextmanager

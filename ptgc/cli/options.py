@@ -15,6 +15,13 @@ NumThreads = Annotated[
     int | None, typer.Option(min=1, help="Threads of the engine; by default the processors at hand.")
 ]
 
+Prompts = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE,...", help="Files of prompts, or sets: chat, code, code-edit, copy-heavy, story; first three."
+    ),
+]
+
 
 def names(text: str | None) -> tuple[str, ...]:
     """The parts of a list with commas."""

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from ptgc.cli.console import command_errors, notes, print_json, progress, results
-from ptgc.cli.options import AsJson, BundlePath, names
+from ptgc.cli.console import command_errors, compiler_missing, notes, print_json, progress, results
+from ptgc.cli.options import AsJson, BundlePath, Prompts, names
 from ptgc.compiler.precision import MAX_DIVERGENCE
-from ptgc.errors import BackendError, UsageError
+from ptgc.errors import UsageError
 
 if TYPE_CHECKING:
     from ptgc.compiler.tune import Tuned, Way
@@ -21,12 +21,7 @@ _PAYS = 0.99  # of the time that plain decoding takes
 
 def command(
     bundle: BundlePath,
-    prompts: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE,...", help="Files of prompts, or sets: chat, code, code-edit, copy-heavy, story; first three."
-        ),
-    ] = None,
+    prompts: Prompts = None,
     num_prompts: Annotated[int, typer.Option(min=1, help="The first so many of each set.")] = 8,
     max_new_tokens: Annotated[int, typer.Option(min=2, help="Tokens of each text.")] = 64,
     build: Annotated[
@@ -50,9 +45,7 @@ def command(
         try:
             from ptgc.compiler.tune import TuneOptions, tune
         except ImportError as error:
-            raise BackendError(
-                f"Tuning needs ONNX's Python packages: {error}.", 'Install them: pip install "ptgc[build]"'
-            ) from error
+            raise compiler_missing("Tuning", error) from error
         options = TuneOptions(
             builds=names(build),
             prompts=names(prompts),

@@ -12,7 +12,6 @@ from ptgc.compiler.checking.judged_text import judged_text
 from ptgc.compiler.cost import measure_costs
 from ptgc.compiler.drafted_rounds import DraftedRound, accepted_shares, drafted_rounds, predicted_seconds
 from ptgc.compiler.precision import MAX_DIVERGENCE
-from ptgc.compiler.prediction import round_seconds
 from ptgc.errors import BuildError, UsageError
 from ptgc.runtime.costs import CostCurve, read_costs, write_costs
 from ptgc.runtime.generator import Generator, default_num_threads
@@ -235,8 +234,7 @@ def _settled(bundle: Bundle, way: Way, own: Observed, options: TuneOptions, sets
     for most in sorted({way.num_draft_tokens, bundle.manifest.plan.drafter.num_draft_tokens} - {0}):
         loading = LoadOptions(num_draft_tokens=most)
         rounds = list(drafted_rounds(way.build, sets, options.max_new_tokens, loading, way.num_threads))
-        seconds = sum(round_seconds(curve, one.drafted) for one in rounds)
-        found[most] = seconds / sum(one.accepted + 1 for one in rounds)
+        found[most] = predicted_seconds(rounds, curve, most)[most]
     least = min(found.values())
     most = max(number for number, seconds in found.items() if seconds <= least * _THE_SAME)
     return replace(way, num_draft_tokens=most, seconds=found[most])

@@ -59,20 +59,11 @@ def staged_directory(final: Path, *, replace: bool) -> Iterator[Path]:
     Raises:
         StorageError: The disk is full, the path cannot be written, or `final` exists and may not be replaced.
     """
-    with storage_errors(final):
-        final.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(final)
-        staging, lock = _make_staging(final)
-        try:
-            yield staging
-            staging.chmod(0o755)
-            _sync(staging)
-            _rename(staging, final, replace=replace)
-        except BaseException:
-            shutil.rmtree(staging, ignore_errors=True)
-            raise
-        finally:
-            os.close(lock)
+    with passing_directory(final) as staging:
+        yield staging
+        staging.chmod(0o755)
+        _sync(staging)
+        _rename(staging, final, replace=replace)
 
 
 @contextlib.contextmanager
@@ -91,6 +82,18 @@ def passing_directory(final: Path) -> Iterator[Path]:
         finally:
             shutil.rmtree(staging, ignore_errors=True)
             os.close(lock)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """A file that appears whole or not at all, in a folder that is made where it is missing.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    partial.write_bytes(content)
+    partial.replace(path)
 
 
 def take_over(source: Path, copy: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ptgc.spec.bundle import MEASURED, Build
 from ptgc.spec.manifest import dumps
+from ptgc.spec.staging import write_whole
 
 
 def cache_directory() -> Path:
@@ -30,14 +31,11 @@ def _places(build: Build, name: str) -> tuple[Path, Path]:
 
 def write_measured(build: Build, name: str, document: dict[str, Any]) -> Path:
     """Keep a document about a build on this device, beside the build where that can be written."""
-    text = dumps({**document, "build": build.manifest.id, "sequence": build.manifest.sequence})
+    content = dumps({**document, "build": build.manifest.id, "sequence": build.manifest.sequence}).encode()
     beside, cached = _places(build, name)
     for place in (beside, cached):
         try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            partial = place.with_suffix(f".{os.getpid()}.partial")
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(place)
+            write_whole(place, content)
             return place
         except OSError:
             if place is cached:

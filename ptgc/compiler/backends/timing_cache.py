@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from ptgc.compiler.backends.base import Progress
 from ptgc.errors import BuildError
 from ptgc.runtime.measured import cache_directory
-from ptgc.spec.staging import storage_errors
+from ptgc.spec.staging import storage_errors, write_whole
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,4 @@ class TimingCache:
         if cache is None:
             return
         with storage_errors(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            partial = self.path.with_suffix(f".{os.getpid()}.partial")
-            partial.write_bytes(bytes(cache.serialize()))
-            partial.replace(self.path)
+            write_whole(self.path, bytes(cache.serialize()))
