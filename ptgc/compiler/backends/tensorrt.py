@@ -72,8 +72,8 @@ class Library:
 TENSORRT = Library(
     "tensorrt",
     "tensorrt",
-    "It is not on the Python package index. On a server with an NVIDIA GPU: pip install --extra-index-url "
-    "https://pypi.nvidia.com tensorrt; on a Jetson it comes with JetPack 7.2 or newer. Without a GPU build with "
+    "It is not on the Python package index. On a server with an NVIDIA GPU: install tensorrt from NVIDIA's own index, "
+    "as TensorRT's installation guide says; on a Jetson it comes with JetPack 7.2 or newer. Without a GPU build with "
     "--backend tensorrt-rtx, or stop after --stage prepare.",
     has_timing_cache=True,
 )
