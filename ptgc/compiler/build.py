@@ -83,7 +83,8 @@ def build(path: str | Path, options: BuildOptions | None = None, progress: Progr
     if options.stage is not Stage.COMPILE:
         bundle.require_graphs("Building")
     backend = BACKENDS.create(options.backend)
-    options = replace(options, device=options.device or backend.devices[0])
+    device = options.device or backend.devices[0]
+    backend, options = backend.on(device), replace(options, device=device)
     precision = read_precision(options.precision, list(bundle.manifest.roles))
     _check(options, backend, precision)
     task = _task(options, bundle, backend, precision)
@@ -214,7 +215,11 @@ def default_id(options: BuildOptions, precision: Precision, roles: list[str]) ->
 def _prepared_id(options: BuildOptions, task: PrepareTask, precision: Precision) -> str:
     """The build that `--stage compile` means: of these options, or with `auto` the newest of the backend."""
     build_id = default_id(options, with_default(task.backend, precision), list(task.bundle.manifest.roles))
-    builds = [build for build in task.bundle.builds() if build.manifest.backend == task.backend.name]
+    builds = [
+        build
+        for build in task.bundle.builds()
+        if (build.manifest.backend, build.manifest.device) == (task.backend.name, task.device)
+    ]
     if AUTO in precision.values() and builds and all(build.manifest.id != build_id for build in builds):
         return builds[-1].manifest.id
     return build_id

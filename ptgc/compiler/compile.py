@@ -9,6 +9,7 @@ from typing import Any
 from ptgc.compiler.backends.base import Backend, Progress
 from ptgc.compiler.compiler_options import CompilerOptions
 from ptgc.compiler.cost import measure_costs
+from ptgc.runtime._core import cuda_device_name
 from ptgc.runtime.costs import write_costs
 from ptgc.spec.bundle import Build, open_build, sha256, write_build_manifest
 from ptgc.spec.manifest import FileEntry
@@ -29,8 +30,8 @@ def compile_build(build: Build, backend: Backend, options: CompileOptions, progr
     """Make every engine of a prepared build.
 
     Where the library compiles while it loads (ONNX Runtime), every engine is loaded, which proves that the backend
-    takes it, and its rounds are measured here. Where it compiles ahead of time, engines become files of the build;
-    nothing runs, because the device need not be here.
+    takes it, and its rounds are measured, if the device is here. Where it compiles ahead of time, engines become files
+    of the build; nothing runs, because the device need not be here.
 
     Raises:
         BackendError: The backend refuses the engine.
@@ -39,6 +40,10 @@ def compile_build(build: Build, backend: Backend, options: CompileOptions, progr
     build.verify()
     if backend.compiles_ahead:
         return _compile_ahead(build, backend, options, progress)
+    if build.manifest.device == "cuda" and not cuda_device_name():
+        again = f"ptgc build {build.path.parent.parent} --device cuda --stage compile --id {build.manifest.id}"
+        progress(f"No NVIDIA GPU is here: nothing was loaded, nothing measured. On the machine that has it: {again}")
+        return build
     progress("Loading the engine and measuring rounds")
     write_costs(build, measure_costs(build, options.num_threads, progress))
     return build

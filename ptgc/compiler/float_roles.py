@@ -8,6 +8,7 @@ from ptgc.spec.manifest import Role
 from ptgc.spec.ports import DType, Port
 
 _HALF = (DType.FLOAT16, DType.BFLOAT16)
+_FLOATS = (DType.FLOAT32, *_HALF)
 
 
 def is_half(role: Role) -> bool:
@@ -15,6 +16,22 @@ def is_half(role: Role) -> bool:
     found = {port.dtype for port in (*role.inputs, *role.outputs)}
     found |= {state.dtype for state in (*role.states, *role.cross_states)}
     return not found.isdisjoint(_HALF)
+
+
+def in_type(role: Role, dtype: DType) -> Role:
+    """The role as SetHalfTypePass makes it: ports of less than three dimensions stay float32."""
+
+    def typed(port: Port) -> Port:
+        return replace(port, dtype=dtype) if port.dtype in _FLOATS and len(port.shape) > 2 else port
+
+    return replace(
+        role,
+        inputs=tuple(typed(port) for port in role.inputs),
+        outputs=tuple(typed(port) for port in role.outputs),
+        states=tuple(replace(state, dtype=dtype) for state in role.states),
+        cross_states=tuple(replace(state, dtype=dtype) for state in role.cross_states),
+        commit_graph=None,
+    )
 
 
 def in_float32(role: Role) -> Role:

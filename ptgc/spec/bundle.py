@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NoReturn
 
 from ptgc.errors import BackendError, BundleError
 from ptgc.spec.manifest import BuildManifest, FileEntry, Manifest, check_readable, dumps
@@ -17,7 +17,7 @@ BUILD_MANIFEST = "build.json"
 BUILDS = "builds"
 MEASURED = "measured"
 RUNNABLE = ("onnxruntime",)
-"""Backends that this version's runtime opens; builds of others are compiled only."""
+"""Backends whose builds are run unasked; engines of others are experimental, and run where their build is named."""
 _HASH_BLOCK = 1 << 20  # bytes
 
 
@@ -72,7 +72,7 @@ class Bundle:
 
         Raises:
             BundleError: There is none, or the one named was made from another export or for another device.
-            BackendError: It is for a backend that this version compiles for, but does not run.
+            BackendError: There are builds of backends only that are not run unasked.
         """
         builds = self.builds()
         make = self._how_to_build("" if device == "cpu" else f" --device {device}")
@@ -87,7 +87,7 @@ class Bundle:
         current = [b for b in builds if b.manifest.device == device and b.manifest.bundle_sha256 == self.sha256]
         fitting = [build for build in current if build.manifest.backend in RUNNABLE]
         if current and not fitting:
-            _check_runnable(current[-1])
+            _refuse_unasked(current[-1])
         if not fitting:
             raise BundleError(f"{self.path} has no build for device '{device}'.", make)
         return fitting[-1]
@@ -120,7 +120,6 @@ class Bundle:
         return f"an export of {source} whose {MANIFEST} has the sha256 {packed.bundle_sha256[:16]}..."
 
     def _check_fits(self, build: Build, device: str) -> None:
-        _check_runnable(build)
         if build.manifest.device != device:
             raise BundleError(
                 f"Build '{build.manifest.id}' is for device '{build.manifest.device}', not '{device}'.",
@@ -133,15 +132,15 @@ class Bundle:
             )
 
 
-def _check_runnable(build: Build) -> None:
-    if build.manifest.backend not in RUNNABLE:
-        done = "compiled" if build.manifest.engines else "prepared"
-        name, backend = build.manifest.id, build.manifest.backend
-        raise BackendError(
-            f"Build '{name}' was {done} for {backend} and cannot be run: the runtime of this version opens builds for "
-            f"{', '.join(RUNNABLE)} only.",
-            f"Make a build that runs here: ptgc build {build.path.parent.parent}",
-        )
+def _refuse_unasked(build: Build) -> NoReturn:
+    done = "compiled" if build.manifest.engines else "prepared"
+    name, backend, bundle = build.manifest.id, build.manifest.backend, build.path.parent.parent
+    raise BackendError(
+        f"Build '{name}' was {done} for {backend}, whose engines are experimental: they run only where their build is "
+        "named.",
+        f"Name it (--build {name}), or make one that is run unasked: ptgc build {bundle} --device "
+        f"{build.manifest.device}",
+    )
 
 
 def open_bundle(path: str | Path) -> Bundle:

@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "backends/cuda.h"
 #include "clock.h"
 #include "device.h"
 #include "error.h"
@@ -234,7 +235,13 @@ void BindStatistics(nb::module_& module) {
       .def_ro("tokens_per_second", &Statistics::tokens_per_second,
               "New tokens of decode rounds / decode_seconds.")
       .def_ro("peak_memory_bytes", &Statistics::peak_memory_bytes,
-              "Largest resident memory of the process so far.");
+              "Largest resident memory of the process so far.")
+      .def_ro("graph_launches", &Statistics::graph_launches,
+              "Engine runs on a device that were one captured graph, in decode rounds.")
+      .def_ro("uncaptured_runs", &Statistics::uncaptured_runs,
+              "Those that were queued piece by piece.")
+      .def_ro("synchronisations", &Statistics::synchronisations,
+              "Waits of the host for the device, in decode rounds.");
 }
 
 void BindResult(nb::module_& module) {
@@ -370,8 +377,10 @@ NB_MODULE(_core, module) {
   ptgc::BindResult(module);
   ptgc::BindSession(module);
   ptgc::BindGenerator(module);
-  module.def("device_fingerprint", &ptgc::DeviceFingerprint,
-             "Names this kind of processor, safe as a file name.");
+  module.def("device_fingerprint", &ptgc::DeviceFingerprint, nb::arg("device") = "cpu",
+             "Names this kind of processor, and for cuda its GPU, safe as a file name.");
+  module.def("cuda_device_name", &ptgc::CudaDeviceName,
+             "The first GPU of this machine; empty where there is none, or no driver.");
   module.def("peak_memory_bytes", &ptgc::PeakMemoryBytes,
              "Largest resident memory of the process so far.");
   module.def("enum_names", &ptgc::EnumNames, "The spellings of every enum of the core.");

@@ -16,7 +16,8 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-// The backend whose builds this version runs; builds for others are compiled only.
+// The backend whose builds are run unasked; engines of others are experimental, and run where
+// their build is named.
 constexpr std::string_view kRunnable = "onnxruntime";
 
 [[noreturn]] void Refuse(const std::string& message, const std::string& action) {
@@ -73,19 +74,17 @@ std::vector<BuildChoice> ReadBuilds(const fs::path& bundle) {
   return builds;
 }
 
-void CheckRunnable(const BuildChoice& build, const fs::path& bundle) {
-  if (build.backend == kRunnable) return;
+[[noreturn]] void RefuseUnasked(const BuildChoice& build, const fs::path& bundle) {
   throw Error(ErrorCode::kBackend,
               "Build '" + build.id + "' was made for " + build.backend +
-                  " and cannot be run: the runtime of this version opens builds for " +
-                  std::string(kRunnable) + " only.",
-              "Make a build that runs here: ptgc build " + bundle.string());
+                  ", whose engines are experimental: they run only where their build is named.",
+              "Name it, or make one that is run unasked: ptgc build " + bundle.string() +
+                  " --device " + build.device);
 }
 
-// Throws unless the build can be run, is one of this export and for the device.
+// Throws unless the build is one of this export and for the device.
 void CheckFits(const BuildChoice& build, const fs::path& bundle, const std::string& device,
                const std::string& sha256) {
-  CheckRunnable(build, bundle);
   if (build.device != device) {
     Refuse("Build '" + build.id + "' is for device '" + build.device + "', not '" + device + "'.",
            MakeOne(bundle, device));
@@ -105,7 +104,7 @@ BuildChoice Newest(const fs::path& bundle, const std::string& device, const std:
     return build.backend == kRunnable;
   });
   if (newest != builds.rend()) return *newest;
-  if (!builds.empty()) CheckRunnable(builds.back(), bundle);
+  if (!builds.empty()) RefuseUnasked(builds.back(), bundle);
   Refuse(Quoted(bundle) + " has no build for device '" + device + "'.", MakeOne(bundle, device));
 }
 

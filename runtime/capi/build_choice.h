@@ -28,8 +28,8 @@ struct BuildChoice {
 };
 
 // The build at `path`, which is a bundle or one build of it. Of a bundle, the build named `id`, or
-// where that is empty the newest one made for `device` from this export that can be run. Throws
-// bundle errors, and backend errors where it cannot be run.
+// where that is empty the newest one made for `device` from this export that is run unasked.
+// Throws bundle errors, and backend errors where all are of experimental backends.
 BuildChoice ChooseBuild(const std::filesystem::path& path, const std::string& id,
                         const std::string& device);
 

@@ -47,7 +47,8 @@ std::map<int, double> Medians(const json& rounds) {
 // that it can use.
 template <typename Read>
 void ReadMeasured(const BuildChoice& build, const std::string& name, Read read) {
-  const std::string file_name = DeviceFingerprint().append("-").append(name).append(".json");
+  const std::string file_name =
+      DeviceFingerprint(build.device).append("-").append(name).append(".json");
   const std::string key =
       build.bundle_sha256.substr(0, 16) + "-" + build.id + "-" + std::to_string(build.sequence);
   for (const fs::path& path : {build.directory / "measured" / file_name,

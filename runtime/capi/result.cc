@@ -40,6 +40,9 @@ ptgc_statistics Describe(const Statistics& from) {
   to.draft_seconds = from.draft_seconds;
   to.tokens_per_second = from.tokens_per_second;
   to.peak_memory_bytes = from.peak_memory_bytes;
+  to.graph_launches = from.graph_launches;
+  to.uncaptured_runs = from.uncaptured_runs;
+  to.synchronisations = from.synchronisations;
   return to;
 }
 

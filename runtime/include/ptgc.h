@@ -251,9 +251,32 @@ typedef struct ptgc_statistics {
   double draft_seconds;         // Drafting, part of decode_seconds.
   double tokens_per_second;     // New tokens after the first round that gave any / decode_seconds.
   int64_t peak_memory_bytes;    // Largest resident memory of the process so far.
+  // On a device, in the rounds above; of a round that several texts share, each counts all.
+  int64_t graph_launches;    // Engine runs that were one captured graph.
+  int64_t uncaptured_runs;   // Engine runs queued piece by piece.
+  int64_t synchronisations;  // Waits of the host for the device.
 } ptgc_statistics;
 #define PTGC_STATISTICS_INIT \
-  {sizeof(ptgc_statistics), 0, 0, 0, 0, 0, 0, NULL, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0}
+  {sizeof(ptgc_statistics),  \
+   0,                        \
+   0,                        \
+   0,                        \
+   0,                        \
+   0,                        \
+   0,                        \
+   NULL,                     \
+   0.0,                      \
+   0.0,                      \
+   0.0,                      \
+   0.0,                      \
+   0.0,                      \
+   0.0,                      \
+   0.0,                      \
+   0.0,                      \
+   0,                        \
+   0,                        \
+   0,                        \
+   0}
 
 // What a result tells is valid until it is freed.
 PTGC_API ptgc_status ptgc_result_get_token_ids(const ptgc_result* result,

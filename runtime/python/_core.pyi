@@ -116,6 +116,20 @@ class Statistics:
     def peak_memory_bytes(self) -> int:
         """Largest resident memory of the process so far."""
 
+    @property
+    def graph_launches(self) -> int:
+        """
+        Engine runs on a device that were one captured graph, in decode rounds.
+        """
+
+    @property
+    def uncaptured_runs(self) -> int:
+        """Those that were queued piece by piece."""
+
+    @property
+    def synchronisations(self) -> int:
+        """Waits of the host for the device, in decode rounds."""
+
 class TraceRound:
     """One round of one text."""
 
@@ -247,8 +261,15 @@ class Generator:
     @property
     def engine_library_version(self) -> str: ...
 
-def device_fingerprint() -> str:
-    """Names this kind of processor, safe as a file name."""
+def device_fingerprint(device: str = 'cpu') -> str:
+    """
+    Names this kind of processor, and for cuda its GPU, safe as a file name.
+    """
+
+def cuda_device_name() -> str:
+    """
+    The first GPU of this machine; empty where there is none, or no driver.
+    """
 
 def peak_memory_bytes() -> int:
     """Largest resident memory of the process so far."""

@@ -24,7 +24,7 @@ def cache_directory() -> Path:
 def _places(build: Build, name: str) -> tuple[Path, Path]:
     from ptgc.runtime._core import device_fingerprint
 
-    file = f"{device_fingerprint()}-{name}.json"
+    file = f"{device_fingerprint(build.manifest.device)}-{name}.json"
     key = f"{build.manifest.bundle_sha256[:16]}-{build.manifest.id}-{build.manifest.sequence}"
     return build.path / MEASURED / file, cache_directory() / MEASURED / key / file
 

@@ -42,6 +42,12 @@ class Statistics:
     """Of decoding."""
     peak_memory_bytes: int
     """Largest resident memory of the process so far."""
+    graph_launches: int = 0
+    """Engine runs on a device that were one captured graph, in decode rounds; rows of a batch count each other's."""
+    uncaptured_runs: int = 0
+    """Those that were queued piece by piece: the first of every shape, and all where it cannot be captured."""
+    synchronisations: int = 0
+    """Waits of the host for the device, in decode rounds."""
 
 
 @dataclass(frozen=True)

@@ -360,6 +360,7 @@ Bundle Read(const fs::path& build_directory) {
   bundle.model = ReadModel(manifest.at("model"));
   bundle.id = build.at("id").get<std::string>();
   bundle.backend = build.at("backend").get<std::string>();
+  bundle.device = build.at("device").get<std::string>();
   bundle.shapes = ReadShapes(build.at("shapes"), bundle.plan.loop);
   const json options = build.value("engine_options", json::object());
   const std::map<std::string, std::string> engines = ReadEngines(build, bundle.shapes);

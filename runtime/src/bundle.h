@@ -58,7 +58,8 @@ struct Bundle {
   DecodePlan plan;                    // The loop and its policies.
   ModelFacts model;                   // What the loop must know of the model.
   std::string id;                     // The build's folder under builds/.
-  std::string backend;                // Which engine library runs it.
+  std::string backend;                // Which engine library runs it ...
+  std::string device;                 // ... and on what: "cpu", "cuda".
   ShapePlan shapes;                   // The shapes that may occur.
   std::map<std::string, Role> roles;  // The models by role name.
 };

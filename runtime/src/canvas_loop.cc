@@ -77,7 +77,7 @@ RoundReport CanvasLoop::Round(std::span<Turn> turns) {
     turn.ended = false;
     if (canvas.block >= canvas.end) Finish(canvas, turn);
   }
-  return {length, engine_seconds, 0, SecondsSince(start)};
+  return {length, engine_seconds, 0, SecondsSince(start), {}};
 }
 
 int CanvasLoop::BlockLength(const Canvas& canvas) const {

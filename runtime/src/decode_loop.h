@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "engine.h"
 #include "request.h"
 #include "session.h"
 #include "token.h"
@@ -32,6 +33,7 @@ struct RoundReport {
   double engine_seconds = 0;  // Inside engines.
   double draft_seconds = 0;   // Drafting, part of it inside engines.
   double round_seconds = 0;   // All of it.
+  DeviceCounters device;      // What it did on a device; set by the scheduler.
 };
 
 // Bare engine runs to be timed.

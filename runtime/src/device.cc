@@ -7,6 +7,8 @@
 #include <fstream>
 #include <thread>
 
+#include "backends/cuda.h"
+
 namespace ptgc {
 namespace {
 
@@ -37,9 +39,9 @@ std::string ProcessorModel() {
 
 }  // namespace
 
-std::string DeviceFingerprint() {
-  const std::string text =
-      ProcessorModel() + " x" + std::to_string(std::thread::hardware_concurrency());
+std::string DeviceFingerprint(const std::string& device) {
+  std::string text = ProcessorModel() + " x" + std::to_string(std::thread::hardware_concurrency());
+  if (device == "cuda") text = CudaDeviceName() + " " + text;
   std::string safe;
   for (const char character : text) {
     const unsigned char byte = static_cast<unsigned char>(character);

@@ -6,8 +6,9 @@
 
 namespace ptgc {
 
-// Names this kind of processor, safe as a file name: what was measured elsewhere does not count.
-std::string DeviceFingerprint();
+// Names this kind of processor, and for "cuda" its GPU, safe as a file name: what was measured
+// elsewhere does not count.
+std::string DeviceFingerprint(const std::string& device = "cpu");
 
 // Largest resident memory of the process so far.
 std::int64_t PeakMemoryBytes();

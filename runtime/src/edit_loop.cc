@@ -64,7 +64,7 @@ RoundReport EditLoop::Round(std::span<Turn> turns) {
     turn.ended = false;
     if (same || draft.rounds >= plan_.max_rounds) Finish(draft, turn);
   }
-  return {length, engine_seconds, 0, SecondsSince(start)};
+  return {length, engine_seconds, 0, SecondsSince(start), {}};
 }
 
 double EditLoop::Edit(Calls& calls) {

@@ -39,6 +39,16 @@ inline Tensor PortOf(const Buffer& buffer, std::string name, DType dtype,
   return {std::move(name), dtype, buffer.data(), std::move(shape), buffer.size()};
 }
 
+// What the engines of a device did so far.
+struct DeviceCounters {
+  std::int64_t graph_launches = 0;    // Runs that were one captured graph.
+  std::int64_t uncaptured_runs = 0;   // Runs queued piece by piece: the first of each shape point,
+                                      // and all where it cannot be captured.
+  std::int64_t synchronisations = 0;  // Waits of the host for the device.
+  std::int64_t captures = 0;          // Graphs made.
+  std::int64_t fallbacks = 0;         // Shape points that cannot be captured.
+};
+
 // An engine with every buffer bound for one shape point.
 class Call {
  public:
@@ -58,6 +68,8 @@ class Engine {
   virtual bool HasInput(std::string_view name) const = 0;
   // Where the states that it reads and writes are to lie; all other ports lie in host memory.
   virtual std::shared_ptr<Memory> memory() const { return HostMemory(); }
+  // Of all engines that share its device; null on the host.
+  virtual std::shared_ptr<const DeviceCounters> counters() const { return nullptr; }
   // Binds those of `inputs` that the graph has, and all of `outputs`. Tensors that share their
   // data are one buffer, updated in place. Throws a backend error where an input is missing.
   virtual std::unique_ptr<Call> Bind(std::span<const Tensor> inputs,
@@ -80,10 +92,15 @@ class Backend {
                                        const EngineOptions& options) = 0;
 };
 
-// The backend of this name, its library opened from `library` (empty: the usual places), or not
-// opened where the process has it already: `api` is ONNX Runtime's OrtApiBase then. Throws a
-// backend error where it is absent.
-std::unique_ptr<Backend> MakeBackend(const std::string& name, const std::string& library,
-                                     const void* api = nullptr);
+// Which backend, and where its library is.
+struct BackendChoice {
+  std::string name;           // As builds spell it.
+  std::string device;         // "cpu", or "cuda".
+  std::string library;        // Its library; empty for the usual places.
+  const void* api = nullptr;  // ONNX Runtime's OrtApiBase, where the process has it already.
+};
+
+// Throws a backend error where the library or the device is absent.
+std::unique_ptr<Backend> MakeBackend(const BackendChoice& choice);
 
 }  // namespace ptgc

@@ -80,6 +80,9 @@ void Generation::RecordDecodeRound(const Turn& turn, const RoundReport& report) 
   statistics.engine_seconds += report.engine_seconds;
   statistics.draft_seconds += report.draft_seconds;
   statistics.decode_seconds = SecondsSince(first_token_);
+  statistics.graph_launches += report.device.graph_launches;
+  statistics.uncaptured_runs += report.device.uncaptured_runs;
+  statistics.synchronisations += report.device.synchronisations;
   declined_rounds_ += turn.offered > 0 && turn.drafted.empty() ? 1 : 0;
 }
 

@@ -30,7 +30,7 @@ std::unique_ptr<Generator> Generator::Open(const std::filesystem::path& build_di
   const Clock::time_point start = Clock::now();
   Bundle bundle = ReadBundle(build_directory);
   const std::unique_ptr<Backend> backend =
-      MakeBackend(bundle.backend, options.load.library, options.load.ort_api_base);
+      MakeBackend({bundle.backend, bundle.device, options.load.library, options.load.ort_api_base});
   Engines engines;
   const bool takes_turns = bundle.roles.size() > 1;
   for (const auto& [name, role] : bundle.roles) {
@@ -50,8 +50,10 @@ Generator::Generator(Bundle bundle, Engines engines, const GeneratorOptions& opt
     sessions_.push_back(std::make_unique<Session>(row, limits_));
     rows.push_back(sessions_.back().get());
   }
+  std::shared_ptr<const DeviceCounters> counters;
+  if (!engines.empty()) counters = engines.begin()->second->counters();
   loop_ = MakeLoop(bundle_, std::move(engines), options.load, rows);
-  scheduler_ = std::make_unique<Scheduler>(*loop_, rows, options.waiting);
+  scheduler_ = std::make_unique<Scheduler>(*loop_, rows, options.waiting, std::move(counters));
 }
 
 std::vector<Result> Generator::Generate(std::span<const Request> requests, const Hooks& hooks) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 #include "error.h"
 
@@ -20,10 +21,17 @@ Clock::duration ToDuration(Seconds seconds) {
   return std::chrono::duration_cast<Clock::duration>(seconds);
 }
 
+DeviceCounters Since(const DeviceCounters& now, const DeviceCounters& before) {
+  return {now.graph_launches - before.graph_launches, now.uncaptured_runs - before.uncaptured_runs,
+          now.synchronisations - before.synchronisations, now.captures - before.captures,
+          now.fallbacks - before.fallbacks};
+}
+
 }  // namespace
 
-Scheduler::Scheduler(DecodeLoop& loop, std::span<Session* const> sessions, Waiting waiting)
-    : loop_(loop), rows_(loop, sessions, waiting) {
+Scheduler::Scheduler(DecodeLoop& loop, std::span<Session* const> sessions, Waiting waiting,
+                     std::shared_ptr<const DeviceCounters> counters)
+    : loop_(loop), counters_(std::move(counters)), rows_(loop, sessions, waiting) {
   turns_.reserve(sessions.size());
   stepping_lanes_.reserve(sessions.size());
 }
@@ -121,7 +129,7 @@ void Scheduler::Step(const Job& job, std::unique_lock<std::mutex>& lock) {
   RoundReport report;
   std::exception_ptr error;
   try {
-    report = loop_.Round(turns_);
+    report = Round();
   } catch (...) {
     error = std::current_exception();
   }
@@ -134,6 +142,14 @@ void Scheduler::Step(const Job& job, std::unique_lock<std::mutex>& lock) {
   }
   if (error != nullptr) FailRound(error);
   round_ended_.notify_all();
+}
+
+// Without the mutex.
+RoundReport Scheduler::Round() {
+  const DeviceCounters before = counters_ == nullptr ? DeviceCounters() : *counters_;
+  RoundReport report = loop_.Round(turns_);
+  if (counters_ != nullptr) report.device = Since(*counters_, before);
+  return report;
 }
 
 void Scheduler::CollectTurns() {

@@ -3,6 +3,7 @@
 
 #include <condition_variable>
 #include <exception>
+#include <memory>
 #include <mutex>
 #include <span>
 #include <vector>
@@ -20,8 +21,9 @@ namespace ptgc {
 // not ready. The next round waits for those a moment, so that threads do not take turns.
 class Scheduler {
  public:
-  // `sessions` has one per row of the batch.
-  Scheduler(DecodeLoop& loop, std::span<Session* const> sessions, Waiting waiting);
+  // `sessions` has one per row of the batch. `counters` are the engines', where they have any.
+  Scheduler(DecodeLoop& loop, std::span<Session* const> sessions, Waiting waiting,
+            std::shared_ptr<const DeviceCounters> counters = nullptr);
 
   // Holds rounds off while it lives, so that sessions may be touched. Throws a usage error where
   // the caller is in one of its own callbacks, or all is closed.
@@ -73,6 +75,7 @@ class Scheduler {
   bool MayStep() const;
   void Step(const Job& job, std::unique_lock<std::mutex>& lock);
   void CollectTurns();
+  RoundReport Round();
   void RecordRound(const RoundReport& report);
   void FailRound(const std::exception_ptr& error);
   void Deliver(Job& job, std::unique_lock<std::mutex>& lock);
@@ -81,13 +84,14 @@ class Scheduler {
   void Leave(Job& job, std::unique_lock<std::mutex>& lock);
   bool IsStepping(const Job& job) const;
 
-  DecodeLoop& loop_;                     // Steps the rows.
-  std::mutex mutex_;                     // Guards all that follows.
-  RowQueue rows_;                        // Who has them.
-  std::vector<Turn> turns_;              // The round under way ...
-  std::vector<Lane*> stepping_lanes_;    // ... and whose turns those are.
-  bool stepping_ = false;                // A thread is in a round, without the mutex.
-  int pauses_ = 0;                       // Threads that want rounds to hold off.
+  DecodeLoop& loop_;                                // Steps the rows.
+  std::shared_ptr<const DeviceCounters> counters_;  // What the engines count; null on the host.
+  std::mutex mutex_;                                // Guards all that follows.
+  RowQueue rows_;                                   // Who has them.
+  std::vector<Turn> turns_;                         // The round under way ...
+  std::vector<Lane*> stepping_lanes_;               // ... and whose turns those are.
+  bool stepping_ = false;                           // A thread is in a round, without the mutex.
+  int pauses_ = 0;                                  // Threads that want rounds to hold off.
   std::condition_variable round_ended_;  // For those, for who leaves early, and for Close.
   Clock::time_point linger_until_;       // Until when the next round waits for callbacks.
   bool closed_ = false;                  // Refuses everything.

@@ -54,7 +54,7 @@ RoundReport SpeculativeLoop::Round(std::span<Turn> turns) {
   Settle(turns);
   double engine_seconds = parts_.target->engine_seconds();
   if (draft_seconds > 0) engine_seconds += parts_.drafter->engine_seconds();
-  return {width, engine_seconds, draft_seconds, SecondsSince(start)};
+  return {width, engine_seconds, draft_seconds, SecondsSince(start), {}};
 }
 
 // Decides what each row feeds: a chunk of its prompt, or the rest of its text with drafts after it.

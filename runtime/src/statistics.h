@@ -29,6 +29,10 @@ struct Statistics {
   double draft_seconds = 0;                    // Drafting, part of decode_seconds.
   double tokens_per_second = 0;                // New tokens of decode rounds / decode_seconds.
   std::int64_t peak_memory_bytes = 0;          // Largest resident size of the process so far.
+  // On a device, in decode rounds; of a round that several rows share, each counts all.
+  std::int64_t graph_launches = 0;    // Engine runs that were one captured graph.
+  std::int64_t uncaptured_runs = 0;   // Engine runs queued piece by piece.
+  std::int64_t synchronisations = 0;  // Waits of the host for the device.
 };
 
 // One round of one row, recorded on request.

@@ -342,10 +342,14 @@ def test_a_compiled_build_is_shown_and_checked_but_not_run(bundle: Path) -> None
     assert printed["engine_bytes"] > printed["weight_bytes"]
     shown = run("inspect", bundle).stdout
     assert "6 cache updates and 3 attention layers" in shown and "8.6, 8.9" in shown and "not run" in shown
-    for options in (("--build", printed["build"]), ("--device", "cuda")):
+    for options, message in (
+        (("--build", printed["build"]), "is for device 'cuda', not 'cpu'"),
+        (("--device", "cuda"), "compiled for tensorrt-rtx, whose engines are experimental"),
+        (("--device", "cuda", "--build", printed["build"]), "built without the backend 'tensorrt-rtx'"),
+    ):
         refused = run("run", bundle, "--prompt-ids", "1,2", *options, "--json")
         assert refused.exit_code == 1
-        assert "compiled for tensorrt-rtx and cannot be run" in json.loads(refused.stdout)["error"]["message"]
+        assert message in json.loads(refused.stdout)["error"]["message"]
     checked = json.loads(run("check", bundle, "--json").stdout)
     stages = [stage["stage"] for stage in checked["stages"]]
     assert any("prepared graph" in stage for stage in stages) and not any(stage.endswith("engine") for stage in stages)

@@ -9,6 +9,8 @@
 #include <stdexcept>
 #include <utility>
 
+#include "backends/captured_backend.h"
+
 namespace ptgc {
 
 class SubstituteContext;
@@ -36,6 +38,7 @@ class SubstituteDevice : public GpuDevice {
   }
   ~SubstituteDevice() override { munmap(arena_, kArenaBytes); }
 
+  int number() const override { return 0; }
   std::string name() const override { return "Substitute GPU"; }
   std::string compute_capability() const override { return "1.2"; }
   std::size_t free_memory() const override { return kArenaBytes - used_; }
@@ -355,7 +358,9 @@ std::unique_ptr<GpuProgram> MakeSubstituteProgram(SubstituteGpu& gpu,
                                              context_bytes);
 }
 
-std::unique_ptr<GpuProgram> SubstituteLibrary::Load(std::span<const char> content) {
+std::unique_ptr<GpuProgram> SubstituteLibrary::Load(const std::filesystem::path& path,
+                                                    const EngineOptions& options) {
+  const std::vector<char> content = ReadEngine(path, options);
   const std::string name(content.begin(), content.end());
   const auto found = programs_.find(name);
   error_ = found == programs_.end() ? name : "";

@@ -60,7 +60,8 @@ std::unique_ptr<GpuProgram> MakeSubstituteProgram(SubstituteGpu& gpu,
 class SubstituteLibrary : public GpuLibrary {
  public:
   std::string Version() const override { return "Substitute 1.0"; }
-  std::unique_ptr<GpuProgram> Load(std::span<const char> content) override;
+  std::unique_ptr<GpuProgram> Load(const std::filesystem::path& path,
+                                   const EngineOptions& options) override;
   std::string error() const override { return error_; }
   // Files that say `name` are this program, once.
   void Add(const std::string& name, std::unique_ptr<GpuProgram> program) {

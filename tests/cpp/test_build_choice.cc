@@ -85,13 +85,13 @@ TEST_F(BuildChoices, BuildsOfAnotherExportAreNotTaken) {
   ExpectRefusal("old", "cpu", "another export");
 }
 
-TEST_F(BuildChoices, BuildsThatCannotBeRunAreNotTaken) {
+TEST_F(BuildChoices, ExperimentalBuildsAreTakenWhereTheyAreNamed) {
   json other = Manifest("rtx", 1);
   other["backend"] = "tensorrt-rtx";
   Write("rtx", other);
-  ExpectRefusal("", "cpu", "made for tensorrt-rtx and cannot be run");
+  ExpectRefusal("", "cpu", "made for tensorrt-rtx, whose engines are experimental");
   EXPECT_EQ(code_, ErrorCode::kBackend);
-  ExpectRefusal("rtx", "cpu", "made for tensorrt-rtx and cannot be run");
+  EXPECT_EQ(ChooseBuild(bundle_, "rtx", "cpu").id, "rtx");
   Add("a", 0);
   EXPECT_EQ(ChooseBuild(bundle_, "", "cpu").id, "a");
 }

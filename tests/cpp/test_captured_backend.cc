@@ -91,7 +91,7 @@ TEST_F(CapturedBackends, RefusesFilesAndOptionsThatItCannotRead) {
 
 TEST(MakeBackend, NamesTheBackendsThatItHas) {
   try {
-    MakeBackend("fantasy", "");
+    MakeBackend({"fantasy", "cpu", ""});
     FAIL();
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::kBackend);

@@ -100,15 +100,15 @@ TEST(CapturedEngine, EveryRunAfterTheFirstIsOneLaunchAndOneWait) {
   const std::unique_ptr<Call> call = fixture.Bind(3);
   EXPECT_EQ(fixture.Run(*call, 5), 5);
   EXPECT_EQ(fixture.gpu.runs, 1);
-  EXPECT_EQ(fixture.engine->counters().plain_runs, 1);
+  EXPECT_EQ(fixture.engine->counters()->uncaptured_runs, 1);
   const int waits = fixture.gpu.synchronisations;
   EXPECT_EQ(fixture.Run(*call, 2), 7);
   EXPECT_EQ(fixture.Run(*call, 3, 2), 10);
   EXPECT_EQ(fixture.gpu.launches, 2);
   EXPECT_EQ(fixture.gpu.synchronisations, waits + 2);
   EXPECT_EQ(fixture.gpu.runs, 3);
-  const GpuCounters& counters = fixture.engine->counters();
-  EXPECT_EQ(counters.launches, 2);
+  const DeviceCounters& counters = *fixture.engine->counters();
+  EXPECT_EQ(counters.graph_launches, 2);
   EXPECT_EQ(counters.synchronisations, 3);
   EXPECT_EQ(counters.captures, 1);
   EXPECT_EQ(counters.fallbacks, 0);
@@ -154,9 +154,9 @@ TEST(CapturedEngine, RunsPieceByPieceWhereNothingCanBeCaptured) {
     EXPECT_EQ(fixture.Run(*call, 5), 5);
     EXPECT_EQ(fixture.Run(*call, 2), 7);
     EXPECT_EQ(fixture.gpu.launches, 0);
-    EXPECT_EQ(fixture.engine->counters().fallbacks, 1);
-    EXPECT_EQ(fixture.engine->counters().captures, 0);
-    EXPECT_EQ(fixture.engine->counters().plain_runs, 2);
+    EXPECT_EQ(fixture.engine->counters()->fallbacks, 1);
+    EXPECT_EQ(fixture.engine->counters()->captures, 0);
+    EXPECT_EQ(fixture.engine->counters()->uncaptured_runs, 2);
     EXPECT_EQ(fixture.gpu.violations, 0);
   }
 }

@@ -81,7 +81,7 @@ TEST_P(CapturedGenerator, WritesTheTextsOfTheHost) {
   }
   EXPECT_EQ(device.seen.broken_texts, 0);
   EXPECT_EQ(device.seen.out_of_bounds, 0);
-  EXPECT_EQ(device.target->counters().fallbacks, 0);
+  EXPECT_EQ(device.target->counters()->fallbacks, 0);
   EXPECT_GT(device.gpu.copies_within, 0);
   EXPECT_EQ(device.gpu.violations, 0);
   generator.Close();

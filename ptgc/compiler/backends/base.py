@@ -65,6 +65,19 @@ class Backend(ABC):
     compiles_ahead = False
     """Whether engines are files that `compile` makes; otherwise the library compiles while it loads."""
 
+    def on(self, device: str) -> Backend:
+        """The backend as it is on a kind of device.
+
+        Raises:
+            BuildError: It makes no builds for that; names what it has.
+        """
+        if device not in self.devices:
+            raise BuildError(
+                f"Backend '{self.name}' makes no builds for device '{device}'.",
+                f"Choose from: {', '.join(self.devices)}.",
+            )
+        return self
+
     @abstractmethod
     def version(self) -> str:
         """Version of the installed library.
@@ -113,11 +126,6 @@ class Backend(ABC):
         Raises:
             BuildError: Naming what it has.
         """
-        if device not in self.devices:
-            raise BuildError(
-                f"Backend '{self.name}' makes no builds for device '{device}'.",
-                f"Choose from: {', '.join(self.devices)}.",
-            )
         if precision not in self.precisions:
             raise BuildError(
                 f"Backend '{self.name}' has no precision '{precision}' on device '{device}'.",

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
 from ptgc.compiler.backends.base import Backend, Preparation, PreparedRole
+from ptgc.compiler.backends.onnxruntime_cuda import OnnxRuntimeCudaBackend
+from ptgc.compiler.backends.onnxruntime_package import onnxruntime_version
 from ptgc.compiler.float_roles import in_float32
+from ptgc.compiler.lowering.drop_unread_outputs import drop_unread_outputs, ports_of
 from ptgc.compiler.lowering.experts import LowerExpertsPass
 from ptgc.compiler.lowering.grouped_query_attention import LowerAttentionPass
 from ptgc.compiler.lowering.matmul_nbits import LowerQuantizedWeightsPass
@@ -21,43 +22,33 @@ from ptgc.compiler.quantization.quantize_weights import QuantizeWeightsPass
 from ptgc.compiler.quantization.second_moments import second_moments
 from ptgc.compiler.quantization.vocabulary_matrices import vocabulary_formats
 from ptgc.compiler.quantization.weight_format import WeightFormat
-from ptgc.errors import BackendError
 from ptgc.graphs.passes.normalize_linear import NormalizeLinearPass
 from ptgc.graphs.passes.set_float_type import SetFloatTypePass
 from ptgc.spec.manifest import Role
 from ptgc.spec.plan import DecodePlan
 
-PACKAGES = ("onnxruntime", "onnxruntime-gpu")
 # int8 loses next to nothing in blocks of 64, and reads a sixteenth less of scales than in blocks of 32. Larger blocks
 # would make wide rounds cheaper, but the kernels for 128 (at 4 bits for 64) add up one row otherwise than several, so
 # that drafts would change the text (onnxruntime 1.31.1).
 _FORMATS = {"int8": WeightFormat(8, (64, 32, 16)), "int4": WeightFormat(4, (32, 16))}
-_UNUSED_OUTPUTS = (
-    "top_logits",
-    "top_ids",
-)  # greedy decoding reads next_ids; top-k over the vocabulary is not free
 
 
 class OnnxRuntimeBackend(Backend):
-    """The default backend."""
+    """The default backend; on a GPU it is another."""
 
     name = "onnxruntime"
-    devices: Sequence[str] = ("cpu",)
+    devices: Sequence[str] = ("cpu", "cuda")
     precisions: Sequence[str] = ("int8", "int4", "float32")
     candidates: Sequence[str] = ("int4", "int4,head=int8", "int8")
     has_parts = True
 
+    def on(self, device: str) -> Backend:
+        """See Backend."""
+        return OnnxRuntimeCudaBackend() if device == "cuda" else super().on(device)
+
     def version(self) -> str:
         """See Backend."""
-        for package in PACKAGES:
-            try:
-                return version(package)
-            except PackageNotFoundError:
-                continue
-        raise BackendError(
-            "Backend 'onnxruntime' needs the package onnxruntime, which is not installed.",
-            'Install it: pip install "ptgc[cpu]"',
-        )
+        return onnxruntime_version("cpu")
 
     def pays_for_capacity(self, plan: DecodePlan, batch_size: int) -> bool:
         """The standard Attention does; GroupQueryAttention takes chains of one sequence, and does not."""
@@ -72,7 +63,7 @@ class OnnxRuntimeBackend(Backend):
         role = in_float32(role)
         SetFloatTypePass()(model)
         NormalizeLinearPass()(model)
-        _drop_outputs(model.graph)
+        drop_unread_outputs(model.graph)
         model.graph.opset_imports["com.microsoft"] = 1
         LowerExpertsPass(weight_format)(model)
         PackProjectionsPass()(model)
@@ -83,7 +74,7 @@ class OnnxRuntimeBackend(Backend):
             PadSingleRowPass()(model)
         SkipNormalizationPass()(model)
         if rounds:
-            moments = second_moments(model, _ports_of(model.graph, role), task.calibration)
+            moments = second_moments(model, ports_of(model.graph, role), task.calibration)
             others = vocabulary_formats(model.graph, role, parts)
             QuantizeWeightsPass(weight_format, moments, others)(model)
             LowerQuantizedWeightsPass()(model)
@@ -91,25 +82,8 @@ class OnnxRuntimeBackend(Backend):
             PadSingleRowProductsPass()(model)
         common.RemoveUnusedNodesPass()(model)
         common.NameFixPass()(model)  # a module may attend twice
-        return PreparedRole(model, _ports_of(model.graph, role))
+        return PreparedRole(model, ports_of(model.graph, role))
 
     @staticmethod
     def _is_chain_of_one(plan: DecodePlan, batch_size: int) -> bool:
         return batch_size == 1 and plan.tree.is_chain
-
-
-def _drop_outputs(graph: ir.Graph) -> None:
-    for value in list(graph.outputs):
-        if value.name in _UNUSED_OUTPUTS:
-            graph.outputs.remove(value)
-
-
-def _ports_of(graph: ir.Graph, role: Role) -> Role:
-    """The role with the ports that the lowered graph still has."""
-    names = {value.name for value in (*graph.inputs, *graph.outputs)}
-    return replace(
-        role,
-        inputs=tuple(port for port in role.inputs if port.name in names),
-        outputs=tuple(port for port in role.outputs if port.name in names),
-        commit_graph=None,
-    )

@@ -29,11 +29,14 @@ std::vector<double> TimeRuns(Call& call, int repeats) {
   return seconds;
 }
 
-std::unique_ptr<Backend> MakeBackend(const std::string& name, const std::string& library,
-                                     const void* api) {
-  if (name == "onnxruntime") return MakeOnnxRuntimeBackend(library, api);
+std::unique_ptr<Backend> MakeBackend(const BackendChoice& choice) {
+  const std::string& name = choice.name;
+  if (name == "onnxruntime") {
+    return choice.device == "cuda" ? MakeOnnxRuntimeCudaBackend(choice.library, choice.api)
+                                   : MakeOnnxRuntimeBackend(choice.library, choice.api);
+  }
 #ifdef PTGC_HAS_TENSORRT
-  if (IsTensorRt(name)) return MakeTensorRtBackend(name, library);
+  if (IsTensorRt(name)) return MakeTensorRtBackend(name, choice.library);
 #endif
   std::string action = "Build the bundle with --backend onnxruntime";
   if (IsTensorRt(name)) action += ", or compile ptgc with TensorRT's headers (-DTensorRT_ROOT=...)";

@@ -8,9 +8,12 @@
 #include "error.h"
 
 namespace ptgc {
-namespace {
 
-std::vector<char> ReadFile(const std::filesystem::path& path) {
+std::vector<char> ReadEngine(const std::filesystem::path& path, const EngineOptions& options) {
+  for (const auto& [key, value] : options.entries) {
+    throw Error(ErrorCode::kBackend, "Engines of this library have no option '" + key + "'.",
+                "Build again with this version of ptgc.");
+  }
   std::ifstream file(path, std::ios::binary | std::ios::ate);
   std::vector<char> content(file ? static_cast<std::size_t>(file.tellg()) : 0);
   file.seekg(0);
@@ -19,17 +22,9 @@ std::vector<char> ReadFile(const std::filesystem::path& path) {
               "Look whether the file is there and may be read.");
 }
 
-}  // namespace
-
 std::unique_ptr<Engine> CapturedBackend::Load(const std::filesystem::path& path,
                                               const EngineOptions& options) {
-  for (const auto& [key, value] : options.entries) {
-    throw Error(ErrorCode::kBackend,
-                "The backend '" + name_ + "' has no engine option '" + key + "'.",
-                "Build again with this version of ptgc.");
-  }
-  const std::vector<char> content = ReadFile(path);
-  std::unique_ptr<GpuProgram> program = share_->library().Load(content);
+  std::unique_ptr<GpuProgram> program = share_->library().Load(path, options);
   if (program == nullptr) Refuse(path);
   return std::make_unique<CapturedEngine>(share_, std::move(program), path.filename().string());
 }

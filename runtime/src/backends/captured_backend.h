@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "backends/gpu.h"
 #include "backends/gpu_share.h"
@@ -33,5 +34,9 @@ class CapturedBackend : public Backend {
   std::string name_;                 // The backend's.
   std::shared_ptr<GpuShare> share_;  // Of the device.
 };
+
+// The whole of a file that a vendor's compiler made. Throws a storage error, and a backend error
+// where there are options: such engines have none.
+std::vector<char> ReadEngine(const std::filesystem::path& path, const EngineOptions& options);
 
 }  // namespace ptgc

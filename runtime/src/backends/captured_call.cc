@@ -6,17 +6,18 @@ namespace ptgc {
 
 void CapturedCall::Run() {
   GpuDevice& device = parts_.share->device();
+  DeviceCounters& counters = *parts_.share->counters();
   if (graph_ != nullptr) {
     if (!graph_->Launch()) ThrowGpuError("The GPU refused a round", device.error());
-    ++parts_.counters->launches;
+    ++counters.graph_launches;
   } else {
     if (!Queue()) {
       const std::string words = parts_.program->error();
       ThrowGpuError("The engine refused a round", words.empty() ? device.error() : words);
     }
-    ++parts_.counters->plain_runs;
+    ++counters.uncaptured_runs;
   }
-  ++parts_.counters->synchronisations;
+  ++counters.synchronisations;
   if (!device.Synchronise()) ThrowGpuError("The GPU failed in a round", device.error());
   if (!is_settled_) Capture();
 }
@@ -45,7 +46,8 @@ void CapturedCall::Capture() {
     graph_ = device.EndCapture();
     if (!queued) graph_.reset();
   }
-  ++(graph_ != nullptr ? parts_.counters->captures : parts_.counters->fallbacks);
+  DeviceCounters& counters = *parts_.share->counters();
+  ++(graph_ != nullptr ? counters.captures : counters.fallbacks);
 }
 
 }  // namespace ptgc

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -12,16 +11,6 @@
 #include "engine.h"
 
 namespace ptgc {
-
-// What an engine's calls did so far.
-struct GpuCounters {
-  std::int64_t launches = 0;    // Rounds that were one captured graph.
-  std::int64_t plain_runs = 0;  // Rounds queued piece by piece: the first of each shape point,
-                                // and all where it cannot be captured.
-  std::int64_t synchronisations = 0;  // Waits for the device.
-  std::int64_t captures = 0;          // Graphs made.
-  std::int64_t fallbacks = 0;         // Shape points that cannot be captured.
-};
 
 // A port that lies in host memory, at one shape.
 struct CopiedPort {
@@ -37,7 +26,6 @@ struct CapturedParts {
   std::vector<CopiedPort> outputs;             // Copied out behind it.
   std::unique_ptr<GpuContext> context;         // The engine at this shape, with addresses.
   const GpuProgram* program = nullptr;         // For its words; outlives the call.
-  GpuCounters* counters = nullptr;             // The engine's.
 };
 
 // The first run is queued as it is, which also lets the library finish what it puts off until then;

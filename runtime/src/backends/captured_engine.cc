@@ -39,7 +39,6 @@ std::unique_ptr<Call> CapturedEngine::Bind(std::span<const Tensor> inputs,
   CapturedParts parts;
   parts.share = share_;
   parts.program = program_.get();
-  parts.counters = &counters_;
   const std::shared_ptr<Block> working = share_->WorkingBlock();
   parts.blocks.push_back(working);
   parts.context = program_->MakeContext(working->data(), working->size());
@@ -56,7 +55,8 @@ std::unique_ptr<Call> CapturedEngine::Bind(std::span<const Tensor> inputs,
   }
   for (const Tensor& tensor : outputs) BindOutput(PortOfOutput(tensor), tensor, parts);
   for (const GpuPort& port : program_->ports()) {
-    if (!port.is_input && Find(outputs, port.name) == nullptr) WriteAside(port, parts);
+    const bool is_unread = !port.is_input && Find(outputs, port.name) == nullptr;
+    if (is_unread && program_->needs_every_output()) WriteAside(port, parts);
   }
   return std::make_unique<CapturedCall>(std::move(parts));
 }

@@ -26,10 +26,9 @@ class CapturedEngine : public Engine {
 
   bool HasInput(std::string_view name) const override;
   std::shared_ptr<Memory> memory() const override { return share_->memory(); }
+  std::shared_ptr<const DeviceCounters> counters() const override { return share_->counters(); }
   std::unique_ptr<Call> Bind(std::span<const Tensor> inputs,
                              std::span<const Tensor> outputs) override;
-
-  const GpuCounters& counters() const { return counters_; }
 
  private:
   const GpuPort& PortOfOutput(const Tensor& tensor) const;
@@ -45,7 +44,6 @@ class CapturedEngine : public Engine {
   std::unique_ptr<GpuProgram> program_;                  // The deserialised engine.
   std::string name_;                                     // Its file.
   std::map<std::string, std::shared_ptr<Block>> aside_;  // Outputs that nobody reads, by port.
-  GpuCounters counters_;                                 // Of all its calls.
 };
 
 }  // namespace ptgc

@@ -104,14 +104,18 @@ CudaApi ReadApi(void* handle) {
   return api;
 }
 
-// The driver's word for a device; the runtime's comes in a struct that CUDA 13 changed.
+// The driver's word for a device; the runtime's comes in a struct that CUDA 13 changed. Empty where
+// there is none.
 std::string NameOf(int device) {
   void* driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
-  const auto get_name = reinterpret_cast<int (*)(char*, int, int)>(
-      driver == nullptr ? nullptr : dlsym(driver, "cuDeviceGetName"));
+  if (driver == nullptr) return "";
+  const auto init = reinterpret_cast<int (*)(unsigned)>(dlsym(driver, "cuInit"));
+  const auto get_name =
+      reinterpret_cast<int (*)(char*, int, int)>(dlsym(driver, "cuDeviceGetName"));
   std::array<char, 256> name{};
-  if (get_name == nullptr || get_name(name.data(), static_cast<int>(name.size()), device) != 0) {
-    return "the GPU";
+  if (init == nullptr || get_name == nullptr || init(0) != 0 ||
+      get_name(name.data(), static_cast<int>(name.size()), device) != 0) {
+    return "";
   }
   return name.data();
 }
@@ -150,7 +154,11 @@ class CudaDevice : public GpuDevice {
   CudaDevice(const CudaDevice&) = delete;
   CudaDevice& operator=(const CudaDevice&) = delete;
 
-  std::string name() const override { return NameOf(device_); }
+  int number() const override { return device_; }
+  std::string name() const override {
+    const std::string name = NameOf(device_);
+    return name.empty() ? "the GPU" : name;
+  }
   std::string compute_capability() const override {
     int major = 0, minor = 0;
     api_.DeviceGetAttribute(&major, kAttributeMajor, device_);
@@ -238,6 +246,8 @@ CudaGraph::~CudaGraph() { device_.Destroy(graph_); }
 bool CudaGraph::Launch() { return device_.Launch(graph_); }
 
 }  // namespace
+
+std::string CudaDeviceName() { return NameOf(0); }
 
 std::unique_ptr<GpuDevice> OpenCuda() { return std::make_unique<CudaDevice>(); }
 

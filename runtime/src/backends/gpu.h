@@ -4,12 +4,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "engine.h"
 #include "memory.h"
 #include "names.h"
 
@@ -27,6 +29,8 @@ class GpuDevice {
  public:
   virtual ~GpuDevice() = default;
 
+  // The vendor's number of the device.
+  virtual int number() const = 0;
   // "NVIDIA H200".
   virtual std::string name() const = 0;
   // "9.0".
@@ -89,6 +93,8 @@ class GpuProgram {
   virtual const std::vector<GpuPort>& ports() const = 0;
   // Working memory of any shape point.
   virtual std::size_t context_bytes() const = 0;
+  // Whether outputs that nobody reads want an address too.
+  virtual bool needs_every_output() const { return true; }
   // Null where it cannot be made. `memory` outlives it and the program, it.
   virtual std::unique_ptr<GpuContext> MakeContext(void* memory, std::size_t bytes) = 0;
   // Of what failed last in it and its contexts.
@@ -101,8 +107,10 @@ class GpuLibrary {
   virtual ~GpuLibrary() = default;
   // "TensorRT 10.15".
   virtual std::string Version() const = 0;
-  // Null where it does not take them.
-  virtual std::unique_ptr<GpuProgram> Load(std::span<const char> content) = 0;
+  // Null where the file was made for another library or device; throws where it cannot be read, or
+  // has options that the library does not know.
+  virtual std::unique_ptr<GpuProgram> Load(const std::filesystem::path& path,
+                                           const EngineOptions& options) = 0;
   virtual std::string error() const = 0;
 };
 

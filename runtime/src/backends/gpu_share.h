@@ -9,6 +9,7 @@
 #include "backends/device_memory.h"
 #include "backends/gpu.h"
 #include "backends/host_mirror.h"
+#include "engine.h"
 #include "memory.h"
 
 namespace ptgc {
@@ -25,6 +26,8 @@ class GpuShare {
   GpuLibrary& library() { return *library_; }
   // Where states live.
   const std::shared_ptr<DeviceMemory>& memory() const { return memory_; }
+  // Of all calls; they outlive it.
+  const std::shared_ptr<DeviceCounters>& counters() const { return counters_; }
   // Of all other ports.
   HostMirrors& mirrors() { return mirrors_; }
 
@@ -43,6 +46,7 @@ class GpuShare {
   std::shared_ptr<DeviceMemory> memory_;  // The device's.
   HostMirrors mirrors_;                   // By host buffer.
   std::unique_ptr<GpuLibrary> library_;   // Outlives its programs.
+  std::shared_ptr<DeviceCounters> counters_ = std::make_shared<DeviceCounters>();  // Calls count.
   std::size_t working_bytes_ = 1;         // Of the engine that needs most.
   std::shared_ptr<Block> working_block_;  // The newest.
 };

@@ -1,126 +1,15 @@
+#define ORT_API_MANUAL_INIT
 #include "backends/onnxruntime.h"
 
-#include <dlfcn.h>
-
 #include <algorithm>
-#include <cstdlib>
-#include <mutex>
 #include <utility>
 #include <vector>
 
-#define ORT_API_MANUAL_INIT
-#include <onnxruntime_cxx_api.h>
-
-#include "backends/onnxruntime_memory.h"
+#include "backends/onnxruntime_library.h"
 #include "error.h"
 
 namespace ptgc {
 namespace {
-
-constexpr const char* kInstall =
-    "Install ONNX Runtime (pip install \"ptgc[cpu]\"), or set PTGC_ONNXRUNTIME to its library.";
-
-// The library; there is one per process, because its C++ header keeps one API table.
-struct Library {
-  const OrtApiBase* base = nullptr;  // The same for all who open the same file.
-  std::string version;               // As the library names it.
-  // Never destroyed: engines may outlive static objects.
-  Ort::Env* env = nullptr;              // What engines share.
-  OnnxRuntimeMemory* memory = nullptr;  // What they live in.
-};
-
-std::string PathOf(const std::string& library) {
-  if (!library.empty()) return library;
-  const char* given = std::getenv("PTGC_ONNXRUNTIME");
-  return given != nullptr && *given != '\0' ? given : "libonnxruntime.so.1";
-}
-
-const OrtApiBase* ApiBase(void* handle, const std::string& path) {
-  using GetApiBase = const OrtApiBase* (*)();
-  const auto get_api_base = reinterpret_cast<GetApiBase>(dlsym(handle, "OrtGetApiBase"));
-  if (get_api_base == nullptr) {
-    throw Error(ErrorCode::kBackend, "'" + path + "' is not ONNX Runtime.", kInstall);
-  }
-  return get_api_base();
-}
-
-void* OpenFile(const std::string& path) {
-  void* handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (handle != nullptr) return handle;
-  throw Error(ErrorCode::kBackend, std::string("Cannot open ONNX Runtime: ") + dlerror() + ".",
-              kInstall);
-}
-
-// Engines share one memory. Where a host has registered another allocator with its environment,
-// which is the process's, theirs is that one.
-void ShareMemory(const Library& library) {
-  if (OrtStatus* refused = Ort::GetApi().RegisterAllocator(*library.env, library.memory)) {
-    Ort::GetApi().ReleaseStatus(refused);
-  }
-}
-
-Library InitLibrary(const OrtApiBase* base) {
-  Library library;
-  library.base = base;
-  library.version = base->GetVersionString();
-  const OrtApi* api = base->GetApi(ORT_API_VERSION);
-  if (api == nullptr) {
-    throw Error(ErrorCode::kBackend,
-                "ONNX Runtime " + library.version + " is too old; ptgc needs 1." +
-                    std::to_string(ORT_API_VERSION) + " or newer.",
-                kInstall);
-  }
-  Ort::InitApi(api);
-  library.env = new Ort::Env(ORT_LOGGING_LEVEL_ERROR, "ptgc");
-  library.memory = new OnnxRuntimeMemory;
-  ShareMemory(library);
-  return library;
-}
-
-// The library at `path`, which is never closed, or the one that `given` belongs to.
-const Library& SharedLibrary(const std::string& path, const OrtApiBase* given) {
-  static std::mutex mutex;
-  static Library library;
-  const std::lock_guard<std::mutex> lock(mutex);
-  void* handle = given == nullptr ? OpenFile(path) : nullptr;
-  const OrtApiBase* base = given == nullptr ? ApiBase(handle, path) : given;
-  if (library.base == nullptr) library = InitLibrary(base);
-  if (base == library.base) return library;
-  if (handle != nullptr) dlclose(handle);
-  throw Error(ErrorCode::kBackend,
-              "This process already runs ONNX Runtime " + library.version + " from another file" +
-                  (given == nullptr ? " than '" + path + "'." : "."),
-              "Use one library per process.");
-}
-
-ONNXTensorElementDataType ElementType(DType dtype) {
-  switch (dtype) {
-    case DType::kFloat32:
-      return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
-    case DType::kFloat16:
-      return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16;
-    case DType::kBFloat16:
-      return ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16;
-    case DType::kInt64:
-      return ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
-    case DType::kInt32:
-      return ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32;
-    case DType::kBool:
-      return ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL;
-  }
-  return ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
-}
-
-// Runs `body`; what the library throws becomes an error of ours.
-template <typename Body>
-auto Translated(const std::string& what, Body body) {
-  try {
-    return body();
-  } catch (const Ort::Exception& error) {
-    throw Error(ErrorCode::kBackend, what + ": " + error.what(),
-                "Check the build with `ptgc check`, or build again.");
-  }
-}
 
 // Input or output names and element types of a graph.
 struct GraphPort {
@@ -238,7 +127,7 @@ class OnnxRuntimeEngine : public Engine {
 
 class OnnxRuntimeBackend : public Backend {
  public:
-  explicit OnnxRuntimeBackend(const Library& library) : library_(library) {}
+  explicit OnnxRuntimeBackend(const OnnxRuntimeLibrary& library) : library_(library) {}
 
   std::string Version() const override { return library_.version; }
 
@@ -264,14 +153,13 @@ class OnnxRuntimeBackend : public Backend {
   }
 
  private:
-  const Library& library_;  // The process's.
+  const OnnxRuntimeLibrary& library_;  // The process's.
 };
 
 }  // namespace
 
 std::unique_ptr<Backend> MakeOnnxRuntimeBackend(const std::string& library, const void* api) {
-  return std::make_unique<OnnxRuntimeBackend>(
-      SharedLibrary(PathOf(library), static_cast<const OrtApiBase*>(api)));
+  return std::make_unique<OnnxRuntimeBackend>(OpenOnnxRuntime(library, api));
 }
 
 }  // namespace ptgc

@@ -149,7 +149,9 @@ class TensorRtLibrary : public GpuLibrary {
   std::string Version() const override {
     return (name_ == kRtx ? "TensorRT-RTX " : "TensorRT ") + version_;
   }
-  std::unique_ptr<GpuProgram> Load(std::span<const char> content) override {
+  std::unique_ptr<GpuProgram> Load(const std::filesystem::path& path,
+                                   const EngineOptions& options) override {
+    const std::vector<char> content = ReadEngine(path, options);
     complaints_.Forget();
     std::unique_ptr<nvinfer1::ICudaEngine> engine(
         runtime_->deserializeCudaEngine(content.data(), content.size()));

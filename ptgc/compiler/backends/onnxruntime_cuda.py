@@ -1,0 +1,83 @@
+"""ONNX Runtime on an NVIDIA GPU: standard operators, in an order of memory and of runs that can be captured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx_ir as ir
+import onnx_ir.passes.common as common
+
+from ptgc.compiler.backends.base import Backend, Preparation, PreparedRole
+from ptgc.compiler.backends.onnxruntime_package import onnxruntime_version
+from ptgc.compiler.float_roles import in_float32, in_type
+from ptgc.compiler.lowering.drop_unread_outputs import drop_unread_outputs, ports_of
+from ptgc.compiler.lowering.matmul_nbits import LowerQuantizedWeightsPass
+from ptgc.compiler.lowering.move_sizes_to_device import MoveSizesToDevicePass
+from ptgc.compiler.lowering.pack_projections import PackProjectionsPass
+from ptgc.compiler.lowering.set_half_type import SetHalfTypePass
+from ptgc.compiler.lowering.skip_normalization import SkipNormalizationPass
+from ptgc.compiler.lowering.widen_choices import WidenChoicesPass
+from ptgc.compiler.quantization.quantize_weights import QuantizeWeightsPass
+from ptgc.compiler.quantization.second_moments import second_moments
+from ptgc.compiler.quantization.vocabulary_matrices import vocabulary_formats
+from ptgc.compiler.quantization.weight_format import WeightFormat
+from ptgc.graphs.passes.normalize_linear import NormalizeLinearPass
+from ptgc.graphs.passes.set_float_type import SetFloatTypePass
+from ptgc.graphs.values import onnx_type
+from ptgc.spec.manifest import Role
+from ptgc.spec.plan import DecodePlan
+from ptgc.spec.ports import DType
+
+_FORMATS = {"int8": WeightFormat(8, (64, 32, 16)), "int4": WeightFormat(4, (32, 16))}
+
+
+class OnnxRuntimeCudaBackend(Backend):
+    """The CUDA provider, whose kernels take the canonical graph's operators.
+
+    GroupQueryAttention is left out: it reads the length of the cache from host memory, which a captured graph cannot.
+    """
+
+    name = "onnxruntime"
+    devices: Sequence[str] = ("cuda",)
+    precisions: Sequence[str] = ("float16", "bfloat16", "float32", "int8", "int4")
+    has_parts = True
+
+    def version(self) -> str:
+        """See Backend."""
+        return onnxruntime_version("gpu")
+
+    def pays_for_capacity(self, plan: DecodePlan, batch_size: int) -> bool:  # noqa: ARG002  # the seam's
+        """The standard Attention reads every slot of the cache."""
+        return True
+
+    def prepare(self, model: ir.Model, role: Role, task: Preparation) -> PreparedRole:
+        """See Backend."""
+        dtype = DType.FLOAT16 if task.precision in _FORMATS else DType(task.precision)
+        SetFloatTypePass()(model)
+        NormalizeLinearPass()(model)
+        drop_unread_outputs(model.graph)
+        common.ShapeInferencePass()(model)
+        model.graph.opset_imports["com.microsoft"] = 1
+        PackProjectionsPass()(model)
+        rounds = self._quantize(model, in_float32(role), task)
+        if dtype is not DType.FLOAT32:
+            SetHalfTypePass(onnx_type(dtype))(model)
+            WidenChoicesPass()(model)
+        if rounds:
+            LowerQuantizedWeightsPass()(model)
+        SkipNormalizationPass()(model)
+        MoveSizesToDevicePass()(model)
+        common.RemoveUnusedNodesPass()(model)
+        common.NameFixPass()(model)
+        return PreparedRole(model, ports_of(model.graph, in_type(role, dtype)))
+
+    @staticmethod
+    def _quantize(model: ir.Model, role: Role, task: Preparation) -> bool:
+        """Whether any matrix is of integers now."""
+        weight_format = _FORMATS.get(task.precision)
+        parts = {part: _FORMATS.get(precision) for part, precision in task.parts.items()}
+        if weight_format is None and not any(parts.values()):
+            return False
+        moments = second_moments(model, ports_of(model.graph, role), task.calibration)
+        QuantizeWeightsPass(weight_format, moments, vocabulary_formats(model.graph, role, parts))(model)
+        return True

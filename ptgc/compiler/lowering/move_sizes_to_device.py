@@ -1,0 +1,114 @@
+"""MoveSizesToDevicePass: sizes that enter a computation are written down by the device itself."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from ptgc.graphs.piece import MODULE_KEY, Piece
+
+_OF_SIZES = frozenset({"Shape", "Size"})
+_ARITHMETIC = frozenset(
+    {
+        "Add",
+        "Concat",
+        "Div",
+        "Gather",
+        "Identity",
+        "Max",
+        "Min",
+        "Mod",
+        "Mul",
+        "Reshape",
+        "Slice",
+        "Squeeze",
+        "Sub",
+        "Unsqueeze",
+    }
+)
+"""What the host computes where all of it comes from sizes and constants."""
+_READ_BY_HOST = {
+    "ConstantOfShape": {0},
+    "CumSum": {1},
+    "Expand": {1},
+    "OneHot": {1},
+    "Pad": {1, 2, 3},
+    "Range": {0, 1, 2},
+    "ReduceMax": {1},
+    "ReduceMean": {1},
+    "ReduceMin": {1},
+    "ReduceProd": {1},
+    "ReduceSum": {1},
+    "Reshape": {1},
+    "Slice": {1, 2, 3, 4},
+    "Split": {1},
+    "Squeeze": {1},
+    "Tile": {1},
+    "TopK": {1},
+    "Trilu": {1},
+    "Unsqueeze": {1},
+}
+"""Inputs that the kernels of a GPU want in host memory."""
+
+
+class MoveSizesToDevicePass(ir.passes.InPlacePass):
+    """A number made of sizes, where a kernel of the device reads it, becomes the only element of a Range.
+
+    What Shape gives lies in host memory, and so does what is computed from it. Where it meets numbers of the device
+    ONNX Runtime copies it there in every run, from memory that is gone when a captured graph runs again. Range takes
+    its numbers from the host as arguments of its kernel, which a captured graph keeps, and sizes do not change within
+    a shape point.
+
+    Requires: shapes of what is made of sizes (ShapeInferencePass): scalars, or one element.
+    Ensures: no kernel of the device reads such a number from host memory.
+    """
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Runs on the main graph."""
+        graph = model.graph
+        sizes = _made_of_sizes(graph)
+        moved: dict[ir.Value, ir.Value] = {}
+        for node in list(graph):
+            if node.outputs[0] in sizes:
+                continue
+            by_host = _READ_BY_HOST.get(node.op_type, set())
+            for index, value in enumerate(node.inputs):
+                if value is None or value not in sizes or index in by_host:
+                    continue
+                if value not in moved:
+                    moved[value] = _move(value)
+                node.replace_input_with(index, moved[value])
+        return ir.passes.PassResult(model, bool(moved))
+
+
+def _made_of_sizes(graph: ir.Graph) -> set[ir.Value]:
+    """Values that the host computes from sizes."""
+    found: set[ir.Value] = set()
+    for node in graph:
+        is_sum = node.op_type in _ARITHMETIC and any(value in found for value in node.inputs)
+        if node.op_type in _OF_SIZES or (is_sum and all(_is_host(value, found) for value in node.inputs)):
+            found.update(node.outputs)
+    return found
+
+
+def _is_host(value: ir.Value | None, found: set[ir.Value]) -> bool:
+    if value is None or value in found or value.const_value is not None:
+        return True
+    producer = value.producer()
+    return producer is not None and producer.op_type == "Constant"
+
+
+def _move(value: ir.Value) -> ir.Value:
+    """The same number, behind the node that gives it."""
+    producer = value.producer()
+    assert producer is not None and producer.graph is not None
+    assert value.shape is not None and value.shape.dims in ((), (1,)), f"{value.name} is {value.shape}"
+    piece = Piece(producer.metadata_props.get(MODULE_KEY, ""))
+    first = piece.constant([0])
+    number = piece.op("Squeeze", value, first) if value.shape.dims else value
+    made = piece.op("Range", number, piece.op("Add", number, piece.constant(1)), piece.constant(1))
+    if not value.shape.dims:
+        made = piece.op("Squeeze", made, first)
+    made.name = f"{value.name}.on_device"
+    made.shape, made.type = value.shape, value.type
+    producer.graph.insert_after(producer, piece.nodes)
+    return made

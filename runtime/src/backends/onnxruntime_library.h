@@ -1,0 +1,43 @@
+// The library ONNX Runtime, opened once a process, and what its engines share.
+#pragma once
+
+#include <onnxruntime_cxx_api.h>
+
+#include <optional>
+#include <string>
+
+#include "backends/onnxruntime_memory.h"
+#include "error.h"
+#include "names.h"
+
+namespace ptgc {
+
+// There is one per process, because its C++ header keeps one API table.
+struct OnnxRuntimeLibrary {
+  const OrtApiBase* base = nullptr;  // The same for all who open the same file.
+  std::string version;               // As the library names it.
+  // Never destroyed: engines may outlive static objects.
+  Ort::Env* env = nullptr;              // What engines share.
+  OnnxRuntimeMemory* memory = nullptr;  // What they live in on the host.
+};
+
+// The library at `file`, or at $PTGC_ONNXRUNTIME, or libonnxruntime.so.1, which is never closed; or
+// the one that `api`, an OrtApiBase, belongs to. Throws a backend error.
+const OnnxRuntimeLibrary& OpenOnnxRuntime(const std::string& file, const void* api);
+
+// Element types as the library numbers them.
+ONNXTensorElementDataType ElementType(DType dtype);
+std::optional<DType> DTypeOf(ONNXTensorElementDataType type);
+
+// Runs `body`; what the library throws becomes an error of ours.
+template <typename Body>
+auto Translated(const std::string& what, Body body) {
+  try {
+    return body();
+  } catch (const Ort::Exception& error) {
+    throw Error(ErrorCode::kBackend, what + ": " + error.what(),
+                "Check the build with `ptgc check`, or build again.");
+  }
+}
+
+}  // namespace ptgc
