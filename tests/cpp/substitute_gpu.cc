@@ -188,7 +188,7 @@ class SubstituteContext : public GpuContext {
     }
     return shape;
   }
-  bool SetAddress(const std::string& port, void* data) override {
+  bool SetAddress(const std::string& port, std::span<const std::int64_t>, void* data) override {
     addresses_[port] = data;
     return true;
   }

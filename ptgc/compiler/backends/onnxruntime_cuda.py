@@ -28,6 +28,8 @@ from ptgc.spec.manifest import Role
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.ports import DType
 
+# It makes a Slice of a Gather over a Range, and puts what Slice wants from the host onto the device (1.31.1).
+_ENGINE_OPTIONS = {"optimization.disable_specified_optimizers": "GatherToSliceFusion"}
 _FORMATS = {"int8": WeightFormat(8, (64, 32, 16)), "int4": WeightFormat(4, (32, 16))}
 
 
@@ -69,7 +71,7 @@ class OnnxRuntimeCudaBackend(Backend):
         MoveSizesToDevicePass()(model)
         common.RemoveUnusedNodesPass()(model)
         common.NameFixPass()(model)
-        return PreparedRole(model, ports_of(model.graph, in_type(role, dtype)))
+        return PreparedRole(model, ports_of(model.graph, in_type(role, dtype)), dict(_ENGINE_OPTIONS))
 
     @staticmethod
     def _quantize(model: ir.Model, role: Role, task: Preparation) -> bool:

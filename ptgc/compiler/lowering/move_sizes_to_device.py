@@ -84,10 +84,18 @@ def _made_of_sizes(graph: ir.Graph) -> set[ir.Value]:
     """Values that the host computes from sizes."""
     found: set[ir.Value] = set()
     for node in graph:
-        is_sum = node.op_type in _ARITHMETIC and any(value in found for value in node.inputs)
-        if node.op_type in _OF_SIZES or (is_sum and all(_is_host(value, found) for value in node.inputs)):
+        if node.op_type in _OF_SIZES or (node.op_type in _ARITHMETIC and _is_arithmetic(node, found)):
             found.update(node.outputs)
     return found
+
+
+def _is_arithmetic(node: ir.Node, found: set[ir.Value]) -> bool:
+    """Whether whole numbers are made of sizes and constants; a table that is cut to a size is none of them."""
+    if node.op_type in ("Gather", "Slice") and node.inputs[0] not in found:
+        return False
+    has_size = any(value in found for value in node.inputs)
+    is_whole = node.outputs[0].dtype in (ir.DataType.INT64, ir.DataType.INT32)
+    return has_size and is_whole and all(_is_host(value, found) for value in node.inputs)
 
 
 def _is_host(value: ir.Value | None, found: set[ir.Value]) -> bool:

@@ -17,7 +17,7 @@ namespace {
 using Status = int;  // cudaError_t
 enum CopyKind : int { kHostToDevice = 1, kDeviceToHost = 2, kDeviceToDevice = 3 };
 constexpr int kAttributeMajor = 75, kAttributeMinor = 76;  // cudaDevAttrComputeCapability*
-constexpr int kCaptureThreadLocal = 1;                     // Other threads may use the device.
+constexpr int kCaptureRelaxed = 2;  // A library may take memory that it keeps, and so may others.
 constexpr unsigned kStreamNonBlocking = 1;                 // Does not wait for the default stream.
 
 struct CudaApi {
@@ -210,7 +210,7 @@ class CudaDevice : public GpuDevice {
   }
 
   bool BeginCapture() override {
-    return Use() && Check(api_.StreamBeginCapture(stream_, kCaptureThreadLocal));
+    return Use() && Check(api_.StreamBeginCapture(stream_, kCaptureRelaxed));
   }
   std::unique_ptr<GpuGraph> EndCapture() override {
     void* recorded = nullptr;

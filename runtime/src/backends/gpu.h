@@ -79,9 +79,10 @@ class GpuContext {
  public:
   virtual ~GpuContext() = default;
   virtual bool SetShape(const std::string& port, std::span<const std::int64_t> shape) = 0;
-  // What an output has once all inputs have a shape.
+  // What an output has once all inputs have a shape; -1 where that is not known beforehand.
   virtual std::vector<std::int64_t> Shape(const std::string& port) const = 0;
-  virtual bool SetAddress(const std::string& port, void* data) = 0;
+  virtual bool SetAddress(const std::string& port, std::span<const std::int64_t> shape,
+                          void* data) = 0;
   // Queues one run.
   virtual bool Enqueue() = 0;
 };

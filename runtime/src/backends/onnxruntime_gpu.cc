@@ -58,7 +58,6 @@ class OnnxRuntimeContext : public GpuContext {
       parts_.error = "its size '" + name + "' is " + std::to_string(size->second) + " already";
       return false;
     }
-    shapes_[port].assign(shape.begin(), shape.end());
     return true;
   }
 
@@ -72,11 +71,11 @@ class OnnxRuntimeContext : public GpuContext {
     return shape;
   }
 
-  bool SetAddress(const std::string& port, void* data) override {
+  bool SetAddress(const std::string& port, std::span<const std::int64_t> shape,
+                  void* data) override {
     const OnnxPort& known = Find(port);
-    const std::vector<std::int64_t> shape = known.port.is_input ? shapes_.at(port) : Shape(port);
     return Tried(parts_, [&] {
-      const Tensor tensor{port, known.port.dtype, data, shape};
+      const Tensor tensor{port, known.port.dtype, data, {shape.begin(), shape.end()}};
       Ort::Value& value = ValueOf(tensor);
       if (known.port.is_input) {
         binding_.BindInput(port.c_str(), value);
@@ -107,7 +106,6 @@ class OnnxRuntimeContext : public GpuContext {
 
   OnnxRuntimeProgramParts& parts_;                           // The program's; outlives it.
   std::map<std::string, std::int64_t> sizes_;                // By name.
-  std::map<std::string, std::vector<std::int64_t>> shapes_;  // Of inputs.
   std::map<const void*, Ort::Value> values_;                 // Views of the device's memory.
   Ort::IoBinding binding_;                                   // What goes in and out.
 };

@@ -66,7 +66,7 @@ class TensorRtContext : public GpuContext {
   std::vector<std::int64_t> Shape(const std::string& port) const override {
     return Sizes(context_->getTensorShape(port.c_str()));
   }
-  bool SetAddress(const std::string& port, void* data) override {
+  bool SetAddress(const std::string& port, std::span<const std::int64_t>, void* data) override {
     return context_->setTensorAddress(port.c_str(), data);
   }
   bool Enqueue() override { return context_->enqueueV3(stream_); }
