@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,6 +21,7 @@ from ptgc.spec.manifest import Role
 WIDTHS = (1, 2, 4, 8, 16, 128)
 _COUNTED = ("graph_launches", "uncaptured_runs", "synchronisations")
 _GATHERS = ("Gather", "GatherBlockQuantized")
+_PROFILED = 64  # tokens of a text whose CUDA calls are counted
 _MICRO = 1e6
 
 
@@ -102,10 +103,24 @@ def measure_mode(generator: Generator, prompt: Sequence[int], plain: bool, setti
         "per_round": per_round(*counted),
     }
     if settings.device == "cuda":
-        calls = [(one, count_api_calls(lambda one=one: write(one))) for one in (short, long)]
-        counts = per_round(*((rounds, found) for (rounds, _), (_, found) in zip(counted, calls, strict=True)))
-        found |= {"cuda_calls_per_round": counts, "cuda_per_round": summarize(counts)}
+        calls = cuda_calls(write, min(_PROFILED, long))
+        found |= {"cuda_calls_per_round": calls, "cuda_per_round": summarize(calls)}
     return found
+
+
+def cuda_calls(write: Callable[[int], GenerationResult], tokens: int) -> Counts:
+    """CUDA's calls of a round, counted while texts of two lengths are written.
+
+    Args:
+        write: Writes a text of so many tokens.
+        tokens: Of the longer one; it is short, because every event is kept.
+    """
+    found = []
+    for count in (tokens // 4, tokens):
+        results: list[GenerationResult] = []
+        counts = count_api_calls(lambda count=count, results=results: results.append(write(count)))
+        found.append((results[0].statistics.rounds, counts))
+    return per_round(*found)
 
 
 def _host_seconds(run: GenerationResult) -> float:

@@ -62,6 +62,8 @@ def measure(settings: Settings, figures: Figures, _subject: str) -> None:
         static = {"cache_implementation": "static", "disable_compile": not compiled}
         contestants[name] = _transformers(model, static)
         ready = _warm_up(contestants, prompt, tokens, figures)
+        # transformers decides by itself whether it compiles; it keeps what it compiled in this attribute.
+        figures.put(compiled=hasattr(model, "_compiled_call"))
         _take_turns(ready, prompt, tokens, _SMALL_REPEATS if settings.small else _REPEATS, figures)
 
 
