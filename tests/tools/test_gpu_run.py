@@ -104,6 +104,10 @@ def test_a_part_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytest
     assert entry["status"] == "out of time"
 
 
+def test_a_part_whose_modules_are_missing_is_left_to_its_own_process(tmp_path: Path) -> None:
+    assert parts.Part("not_here", 10).subjects(settings(tmp_path)) == [""]
+
+
 def test_no_part_is_started_when_no_time_is_left(tmp_path: Path) -> None:
     output = tmp_path / "report.json"
     assert run.main(["--device", "cpu", "--small", "--budget", "0", "--only", "machine", "--output", str(output)]) == 1

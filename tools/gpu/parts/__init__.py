@@ -27,7 +27,10 @@ class Part:
 
     def subjects(self, settings: Settings) -> Sequence[str]:
         """What the part is run for; one empty name where it makes no difference."""
-        module = importlib.import_module(f"parts.{self.name}")
+        try:
+            module = importlib.import_module(f"parts.{self.name}")
+        except ImportError:
+            return [""]  # its own process will say what is missing
         found = getattr(module, "subjects", None)
         return [""] if found is None else list(found(settings))
 

@@ -7,19 +7,22 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from cuda_driver import device_facts
 
 from parts.base import Figures, Settings
 from ptgc.bench.figures import Spread
 
 _REPEATS = 20
 _BYTES = {"cuda": 4 << 30, "cpu": 256 << 20}
-"""Much more than any cache."""
+"""Much more than any cache; on a device at most an eighth of its memory."""
 _SMALL_BYTES = 64 << 20
 
 
 def measure(settings: Settings, figures: Figures, _subject: str) -> None:
     """Time copies and reads of a large block; the better of the two is the device's bandwidth."""
     size = _SMALL_BYTES if settings.small else _BYTES[settings.device]
+    if settings.device == "cuda":
+        size = min(size, device_facts()["memory_bytes"] // 8 // 4 * 4)
     runs = _on_cuda(size) if settings.device == "cuda" else _on_cpu(size)
     figures.put(block_bytes=size)
     # A copy reads the block and writes it.

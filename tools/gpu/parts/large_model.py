@@ -57,7 +57,7 @@ def measure(settings: Settings, figures: Figures, subject: str) -> None:
     options = BuildOptions(
         device=settings.device, precision=subject, max_length=_MAX_LENGTH, build_id=build_name(subject), replace=True
     )
-    made = build(bundle, options)
+    made = build(bundle, options, lambda step: figures.add("steps", step))
     figures.put(build_seconds=round(time.perf_counter() - start, 2))
     found = measure_build(bundle, made.manifest.id, settings, figures)
     figures.put(**found)
@@ -112,5 +112,9 @@ def _export(settings: Settings, figures: Figures) -> None:
         make_seconds=round(time.perf_counter() - start, 2),
     )
     start = time.perf_counter()
-    export({"target": model.cpu()}, ngram(), large_bundle(settings), force=True)
+
+    def note(step: str) -> None:
+        figures.add("steps", {"step": step, "begun_at": round(time.perf_counter() - start, 2)})
+
+    export({"target": model.cpu()}, ngram(), large_bundle(settings), force=True, progress=note)
     figures.put(export_seconds=round(time.perf_counter() - start, 2))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 from cuda_driver import device_facts
@@ -28,6 +29,7 @@ _PACKAGES = (
     "transformers",
     "triton",
 )
+_KERNEL_MODULE = Path("/proc/driver/nvidia/version")
 _QUERY = ("driver_version", "clocks.sm", "clocks.mem", "clocks.max.sm", "clocks.max.mem", "power.limit")
 
 
@@ -51,10 +53,10 @@ def _onnxruntime() -> dict[str, Any]:
 
 
 def _nvidia_smi() -> dict[str, str]:
-    """What `nvidia-smi` answers; nothing where it is not there."""
+    """What `nvidia-smi` answers; where it is not there, what the kernel says of the driver."""
     program = shutil.which("nvidia-smi")
     if program is None:
-        return {}
+        return {"driver": _KERNEL_MODULE.read_text(encoding="utf-8").strip()} if _KERNEL_MODULE.is_file() else {}
     command = [program, f"--query-gpu={','.join(_QUERY)}", "--format=csv,noheader", "--id=0"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     if done.returncode != 0:
