@@ -18,7 +18,7 @@ def main() -> int:
         with figures.attempt(subject or part):
             PARTS[part].measure(Settings(**json.loads(settings)), figures, subject)
     except Skipped as reason:
-        figures.put(skipped=str(reason))
+        figures.skip(str(reason))
     return 0
 
 

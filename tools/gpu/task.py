@@ -81,17 +81,17 @@ def _run(task: Task, settings: Settings, figures: Path, log: Any, seconds: float
 
 
 def _entry(returned: int | None, seconds: float, figures: Path, log: Any) -> dict[str, Any]:
-    found = json.loads(figures.read_text(encoding="utf-8")) if figures.is_file() else {"values": {}, "failures": {}}
-    entry: dict[str, Any] = {"status": OK, **found["values"]}
-    if found["failures"]:
+    found = json.loads(figures.read_text(encoding="utf-8")) if figures.is_file() else {}
+    entry: dict[str, Any] = {"status": OK, **found.get("values", {})}
+    if found.get("failures"):
         entry |= {"status": FAILED, "error": "\n".join(f"{name}: {text}" for name, text in found["failures"].items())}
     if returned is None:
         entry |= {"status": OUT_OF_TIME, "error": f"It was ended after {seconds:.0f} s.\n{_tail(log)}"}
     elif returned != 0:
         how = f"signal {signal.Signals(-returned).name}" if returned < 0 else f"exit status {returned}"
         entry |= {"status": FAILED, "error": f"It ended with {how}.\n{_tail(log)}"}
-    elif "skipped" in entry:
-        entry |= {"status": SKIPPED, "error": entry.pop("skipped")}
+    elif found.get("skipped"):
+        entry |= {"status": SKIPPED, "error": found["skipped"]}
     return entry
 
 

@@ -53,6 +53,7 @@ class Figures:
         self._path = path
         self.values: dict[str, Any] = {}
         self.failures: dict[str, str] = {}
+        self.skipped: str | None = None
 
     def put(self, **values: Any) -> None:
         """Keep figures under their names."""
@@ -69,6 +70,11 @@ class Figures:
         self.failures[name] = text
         self._write()
 
+    def skip(self, reason: str) -> None:
+        """Keep why there was nothing to do."""
+        self.skipped = reason
+        self._write()
+
     @contextmanager
     def attempt(self, name: str) -> Iterator[None]:
         """What fails in here is kept under a name, and the part goes on."""
@@ -81,7 +87,8 @@ class Figures:
 
     def _write(self) -> None:
         aside = self._path.with_suffix(".new")
-        aside.write_text(json.dumps({"values": self.values, "failures": self.failures}), encoding="utf-8")
+        document = {"values": self.values, "failures": self.failures, "skipped": self.skipped}
+        aside.write_text(json.dumps(document), encoding="utf-8")
         aside.replace(self._path)
 
 

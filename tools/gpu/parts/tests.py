@@ -28,6 +28,6 @@ def measure(_settings: Settings, figures: Figures, _subject: str) -> None:
     command = [sys.executable, "-c", _PYTEST, "-m", "gpu", "-q", "-p", "no:cacheprovider", *files]
     done = subprocess.run(command, capture_output=True, text=True, cwd=_ROOT, check=False)
     found = re.findall(r"(\d+) (passed|failed|error|errors|skipped|deselected)", done.stdout)
-    figures.put(**{kind: int(count) for count, kind in found})
+    figures.put(outcomes={kind: int(count) for count, kind in found})
     if done.returncode != 0:
         figures.fail("pytest", (done.stdout + done.stderr)[-_SHOWN:])
