@@ -10,7 +10,13 @@ SANITIZED := build/sanitized
 THREADS := build/threads
 CPP := $(shell find runtime tests/cpp -name '*.h' -o -name '*.hpp' -o -name '*.cc' -o -name '*.c')
 
-.PHONY: demo test test-cpp test-sanitized test-threads test-python dev check fix bench gpu clean
+# Of `make gpu`: a Python that has torch with CUDA, where wheels come from a folder; and one that those are made for.
+GPU_PYTHON ?= python3
+WHEEL_PYTHON ?= python3.12
+GPU_SITE := $(CURDIR)/build/gpu-site
+REPORT ?= build/gpu.json
+
+.PHONY: demo test test-cpp test-sanitized test-threads test-python dev check fix bench gpu gpu-wheels gpu-bundles clean
 
 # An installed tree: redone when what is compiled or required changes.
 INSTALLED := $(VENV)/.installed
@@ -64,8 +70,30 @@ fix: $(INSTALLED)
 bench: $(INSTALLED)
 	set -e; for part in copies pair small; do PATH="$(CURDIR)/$(BIN):$$PATH" tools/bench/run.sh $$part bundles/bench; done
 
-gpu: $(INSTALLED)
-	$(BIN)/pytest -m gpu
+# Everything that needs a CUDA device (tools/gpu/README.md):
+#   make gpu [WHEELS=DIR] [BUNDLES=DIR] [REPORT=FILE] [GPU_OPTIONS="--only rounds"]
+# The GPU's onnxruntime lies in a folder of its own, in front of the other, because both packages write one folder.
+GPU_RUN = tools/gpu/run.py --output $(REPORT) $(if $(BUNDLES),--bundles $(BUNDLES)) $(GPU_OPTIONS)
+ifdef WHEELS
+gpu:
+	mkdir -p build && $(GPU_PYTHON) tools/gpu/wheels.py install $(WHEELS) $(GPU_SITE)
+	PYTHONPATH=$(GPU_SITE) $(GPU_PYTHON) $(GPU_RUN)
+else
+gpu: $(GPU_SITE)/onnxruntime
+	PYTHONPATH=$(GPU_SITE) $(BIN)/python $(GPU_RUN)
+endif
+
+$(GPU_SITE)/onnxruntime: $(INSTALLED)
+	$(PIP) install -c constraints.txt --no-deps --upgrade --target $(GPU_SITE) onnxruntime-gpu
+	touch $@
+
+# On a machine with a package index; PIECE_MIB=60 splits larger wheels for a transfer that takes no more.
+gpu-wheels:
+	$(WHEEL_PYTHON) tools/gpu/wheels.py fetch $(or $(WHEELS),build/gpu-wheels) $(if $(PIECE_MIB),--piece-mib $(PIECE_MIB))
+
+gpu-bundles: $(INSTALLED)
+	model=$$($(BIN)/python tools/fetch_models.py stories15m | tail -n 1) && \
+	$(BIN)/python tools/gpu/write_bundles.py $(or $(BUNDLES),bundles/gpu) --stories "$$model"
 
 clean:
 	rm -rf build $(VENV) bundles

@@ -18,6 +18,8 @@ from ptgc.spec.tree import TreeSpec
 Logits = NDArray[np.float32]
 
 NUMPY_TYPES = {"float32": np.float32, "float16": np.float16}
+PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"]}
+"""Of ONNX Runtime, by kind of device."""
 _DRIVEN = {port.name for port in (*ports.CAUSAL_INPUTS, ports.WINDOW_OFFSET)}
 
 
@@ -33,7 +35,7 @@ def writes(role: Role) -> bool:
 
 
 class GraphSession:
-    """One sequence on a role's graph in ONNX Runtime on the CPU.
+    """One sequence on a role's graph in ONNX Runtime.
 
     Args:
         path: The ONNX file.
@@ -41,6 +43,7 @@ class GraphSession:
         capacity: Slots of the cache.
         num_threads: Threads of the engine; 0 takes ONNX Runtime's own choice.
         read: What every round reads and none changes, by port: an encoder's output and its mask.
+        device: Kind of device to run on.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class GraphSession:
         capacity: int,
         num_threads: int = 0,
         read: Mapping[str, NDArray[Any]] | None = None,
+        device: str = "cpu",
     ) -> None:
         import onnxruntime
 
@@ -57,7 +61,7 @@ class GraphSession:
         options.log_severity_level = 4
         options.intra_op_num_threads = num_threads
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=PROVIDERS[device])
         except Exception as error:  # onnxruntime's errors share no base class
             raise BackendError(f"ONNX Runtime refuses {path}: {error}") from error
         self._run_options = onnxruntime.RunOptions()

@@ -9,7 +9,7 @@ import numpy as np
 
 from ptgc.compiler.checking.references import Reference
 from ptgc.compiler.checking.report import EXACT, StageReport
-from ptgc.compiler.graph_session import GraphSession, writes_alone
+from ptgc.compiler.graph_session import NUMPY_TYPES, GraphSession, writes_alone
 from ptgc.runtime import Generator
 from ptgc.runtime.results import GenerationResult
 from ptgc.spec.acceptance import AcceptanceRule
@@ -120,7 +120,8 @@ def undecided(build: Build, context: Sequence[int]) -> tuple[float, float] | Non
         row and wider rounds.
     """
     role = build.manifest.roles["target"]
-    if build.manifest.shapes.batch != 1 or not writes_alone(role):
+    known = all(state.dtype.value in NUMPY_TYPES for state in role.states)
+    if build.manifest.shapes.batch != 1 or not writes_alone(role) or not known:
         return None
     rows = [_last_row(build, context, width) for width in (1, *_WIDTHS) if width <= len(context)]
     second, first = np.sort(rows[0])[-2:]
@@ -129,7 +130,8 @@ def undecided(build: Build, context: Sequence[int]) -> tuple[float, float] | Non
 
 def _last_row(build: Build, context: Sequence[int], width: int) -> Any:
     role = build.manifest.roles["target"]
-    session = GraphSession(build.path / role.graph, role, len(context) + max(_WIDTHS))
+    capacity = len(context) + max(_WIDTHS)
+    session = GraphSession(build.path / role.graph, role, capacity, device=build.manifest.device)
     if len(context) > width:
         session.prefill(context[:-width])
     return session.forward(context[-width:])[-1]

@@ -1,0 +1,59 @@
+"""The bundles that parts run: folders, or one archive each, as write_bundles.py leaves them."""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+from pathlib import Path
+
+from ptgc.spec.bundle import BUILDS, MANIFEST
+
+SUFFIX = ".tar.xz"
+
+
+def bundle_names(folder: str | None) -> list[str]:
+    """The names of all bundles in a folder, the real model first; none where there is no folder."""
+    if folder is None:
+        return []
+    archives = [path.name.removesuffix(SUFFIX) for path in Path(folder).glob(f"*{SUFFIX}")]
+    folders = [path.parent.name for path in Path(folder).glob(f"*/{MANIFEST}")]
+    return sorted({*archives, *folders}, key=lambda name: (not name.startswith("stories"), name))
+
+
+def own_bundle(name: str, folder: str, work: str) -> Path:
+    """A bundle of this run's own, without builds: what it was copied from stays as it is.
+
+    Args:
+        name: Of the bundle.
+        folder: Where it lies.
+        work: The run's folder; a second call finds the copy there.
+    """
+    target = Path(work) / "bundles" / name
+    if target.is_dir():
+        return target
+    aside = target.with_name(f".{name}.new")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    archive = Path(folder) / f"{name}{SUFFIX}"
+    if archive.is_file():
+        with tarfile.open(archive) as file:
+            file.extractall(aside, filter="data")
+        (aside / name).rename(target)
+        aside.rmdir()
+    else:
+        shutil.copytree(Path(folder) / name, aside, ignore=shutil.ignore_patterns(BUILDS), dirs_exist_ok=True)
+        aside.rename(target)
+    return target
+
+
+def pack_bundle(bundle: Path) -> Path:
+    """Replace a bundle's folder by an archive of it.
+
+    Returns:
+        The archive.
+    """
+    archive = bundle.with_name(f"{bundle.name}{SUFFIX}")
+    with tarfile.open(archive, "w:xz") as file:
+        file.add(bundle, arcname=bundle.name)
+    shutil.rmtree(bundle)
+    return archive

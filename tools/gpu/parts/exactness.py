@@ -1,0 +1,217 @@
+"""Do the texts hold? Every strategy on the device, against PyTorch, the CPU and plain decoding of the same build."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bundles import bundle_names, own_bundle
+from cuda_driver import require_device
+
+from parts.base import Figures, Settings, Skipped
+from ptgc.compiler.build import BuildOptions, build
+from ptgc.compiler.checking.engine import SAMPLING, common_prefix, new_tokens, undecided
+from ptgc.compiler.checking.references import Reference, read_references
+from ptgc.compiler.checking.report import EXACT
+from ptgc.compiler.stage import Stage
+from ptgc.runtime import Generator
+from ptgc.runtime.results import GenerationResult
+from ptgc.spec.bundle import Build, Bundle, open_bundle
+from ptgc.spec.strategy import DrafterKind, Loop
+
+_NEW_TOKENS, _SMALL_TOKENS = 96, 32
+_MOST_PARTED = 0.01  # of the tokens that are compared
+_MOST_LENGTH = 512  # tokens of a build, where the model has as many
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One build that is checked."""
+
+    precision: str
+    """Of its weights."""
+    batch: int = 1
+    """Sequences that step together."""
+    backend: str = "onnxruntime"
+    """What runs it."""
+
+    @property
+    def name(self) -> str:
+        """What the report calls it."""
+        return f"{self.backend} {self.precision}" + (f" x{self.batch}" if self.batch > 1 else "")
+
+
+VARIANTS = {
+    "cuda": (
+        Variant("float32"),
+        Variant("float16"),
+        Variant("int4"),
+        Variant("float32", 3),
+        Variant("bfloat16"),
+        Variant("int8"),
+        Variant("float16", 3),
+    ),
+    "cpu": (Variant("float32"), Variant("int4"), Variant("float32", 3), Variant("int8")),
+}
+"""By kind of device, the most telling first."""
+_SMALL = 2
+
+
+def subjects(settings: Settings) -> Sequence[str]:
+    """Every bundle; a process each."""
+    return bundle_names(settings.bundles) or [""]
+
+
+def measure(settings: Settings, figures: Figures, subject: str) -> None:
+    """Check all variants of one bundle."""
+    if settings.bundles is None or not subject:
+        raise Skipped("There are no bundles: give the folder that tools/gpu/write_bundles.py wrote.")
+    if settings.device == "cuda":
+        require_device()
+    bundle = open_bundle(own_bundle(subject, settings.bundles, settings.work))
+    figures.put(strategy=bundle.manifest.plan.strategy.value)
+    variants = VARIANTS[settings.device]
+    for variant in variants[:_SMALL] if settings.small else variants:
+        with figures.attempt(variant.name):
+            found = check_variant(bundle, variant, settings)
+            figures.add("checks", found)
+            if found["problems"]:
+                figures.fail(variant.name, "\n".join(found["problems"]))
+
+
+def check_variant(bundle: Bundle, variant: Variant, settings: Settings) -> dict[str, Any]:
+    """Build a variant, have it write every reference text, and compare.
+
+    Raises:
+        PtgcError: It cannot be built or loaded.
+    """
+    start = time.perf_counter()
+    made = build_variant(bundle, variant, settings.device)
+    check = _Check(bundle, made, settings, exact=variant.precision == "float32")
+    check.found |= {"variant": variant.name, "build_seconds": round(time.perf_counter() - start, 2)}
+    with Generator(bundle.path, build=made.manifest.id, device=settings.device, draft_length="fixed") as generator:
+        if bundle.manifest.plan.loop is Loop.SPECULATIVE:
+            check.drafts(generator)
+        else:
+            check.whole_texts(generator)
+    check.found["seconds"] = round(time.perf_counter() - start, 2)
+    return check.found
+
+
+def build_variant(bundle: Bundle, variant: Variant, device: str) -> Build:
+    """The build of a variant; rounds are not measured where engines need no compiling."""
+    context = bundle.manifest.model.context_length
+    ahead = variant.backend != "onnxruntime"
+    options = BuildOptions(
+        backend=variant.backend,
+        device=device,
+        precision=variant.precision,
+        batch_size=variant.batch,
+        max_length=min(_MOST_LENGTH, context),
+        stage=Stage.ALL if ahead else Stage.PREPARE,
+        build_id=f"{variant.backend}-{device}-{variant.precision}-{variant.batch}",
+        replace=True,
+    )
+    return build(bundle.path, options)
+
+
+class _Check:
+    """What is compared of one build.
+
+    Args:
+        bundle: Whose build.
+        made: The build.
+        settings: Of the run.
+        exact: Whether its texts must be PyTorch's.
+    """
+
+    def __init__(self, bundle: Bundle, made: Build, settings: Settings, *, exact: bool) -> None:
+        self.bundle, self.made, self.settings, self.exact = bundle, made, settings, exact
+        self.texts = read_references(bundle).texts
+        self.found: dict[str, Any] = {"tokens": 0, "kept": 0, "parted": [], "problems": []}
+
+    def whole_texts(self, generator: Generator) -> None:
+        """Loops that write a text as a whole: all of it is compared with PyTorch's."""
+        results = generator.generate([text.given for text in self.texts])
+        for number, (text, result) in enumerate(zip(self.texts, results, strict=True)):
+            wanted = new_tokens(text, self.bundle.manifest.plan)
+            self.found["tokens"] += len(wanted)
+            self.found["kept"] += sum(map(int.__eq__, result.token_ids, wanted))
+            if self.exact and result.token_ids != wanted:
+                at = common_prefix(result.token_ids, wanted)
+                self.found["problems"].append(f"text {number} leaves PyTorch's at token {at}")
+
+    def drafts(self, generator: Generator) -> None:
+        """Plain texts against PyTorch's and the CPU's, drafted and sampled ones against plain ones."""
+        plain = self._write(generator, plain=True)
+        self._with_pytorch(plain)
+        if self.exact and self.settings.device != "cpu":
+            self._with_cpu(plain)
+        if self.bundle.manifest.plan.drafter.kind is DrafterKind.NONE:
+            return
+        drafted = self._write(generator)
+        accepted = sum(result.statistics.accepted_tokens for result in drafted)
+        rounds = sum(result.statistics.rounds for result in drafted)
+        self.found |= {"accepted_tokens": accepted, "rounds": rounds}
+        self._with_plain("drafted", plain, drafted)
+        sampled = self._write(generator, plain=True, **SAMPLING), self._write(generator, **SAMPLING)
+        self._with_plain("sampled", *sampled)
+        compared = 2 * sum(len(result.token_ids) for result in plain)
+        if len(self.found["parted"]) > max(1, _MOST_PARTED * compared):
+            self.found["problems"].append(f"{len(self.found['parted'])} texts part; 1 % of {compared} tokens may")
+
+    def _write(self, generator: Generator, **options: Any) -> list[GenerationResult]:
+        longest = max(len(text.given) for text in self.texts)
+        tokens = _SMALL_TOKENS if self.settings.small else _NEW_TOKENS
+        room = self.made.manifest.shapes.max_length - longest
+        if self.texts[0].source_ids:  # the text starts anew behind a source
+            room = self.made.manifest.shapes.max_length - 1
+        given = [text.given for text in self.texts]
+        return generator.generate(given, max_new_tokens=min(tokens, room), **options)
+
+    def _with_pytorch(self, plain: Sequence[GenerationResult]) -> None:
+        for number, (text, result) in enumerate(zip(self.texts, plain, strict=True)):
+            at = common_prefix(result.token_ids, text.token_ids)
+            self.found["tokens"] += len(text.token_ids)
+            self.found["kept"] += at
+            if self.exact and at < len(text.token_ids) and not _is_tie(text, at):
+                self.found["problems"].append(f"text {number}: plain decoding leaves PyTorch's text at token {at}")
+
+    def _with_cpu(self, plain: Sequence[GenerationResult]) -> None:
+        """Longer texts than the references: those of the CPU's float32 build."""
+        made = build_variant(self.bundle, Variant("float32"), "cpu")
+        with Generator(self.bundle.path, build=made.manifest.id, draft_length="fixed") as generator:
+            wanted = self._write(generator, plain=True)
+        for number, (text, one, other) in enumerate(zip(self.texts, wanted, plain, strict=True)):
+            if one.token_ids == other.token_ids:
+                continue
+            at = common_prefix(one.token_ids, other.token_ids)
+            judged = undecided(made, text.prompt_ids + one.token_ids[:at])
+            if judged is None or judged[0] >= EXACT:
+                self.found["problems"].append(f"text {number}: plain decoding leaves the CPU's text at token {at}")
+
+    def _with_plain(self, how: str, plain: Sequence[GenerationResult], other: Sequence[GenerationResult]) -> None:
+        """A lossless strategy writes what plain decoding of the same build writes, ties of its precision apart."""
+        self.found[f"{how}_equal"] = sum(a.token_ids == b.token_ids for a, b in zip(plain, other, strict=True))
+        for number, (text, one, two) in enumerate(zip(self.texts, plain, other, strict=True)):
+            if one.token_ids == two.token_ids:
+                continue
+            at = common_prefix(one.token_ids, two.token_ids)
+            judged = None if how == "sampled" else undecided(self.made, text.prompt_ids + one.token_ids[:at])
+            self.found["parted"].append({"how": how, "text": number, "token": at, "gap_and_difference": judged})
+            if judged is not None and judged[0] >= 2 * judged[1]:
+                gap, difference = judged
+                self.found["problems"].append(
+                    f"text {number}, {how}, leaves plain decoding at token {at}, where the two likeliest tokens are "
+                    f"{gap:.3g} apart and widths differ by {difference:.3g}"
+                )
+            elif judged is None and self.exact:
+                self.found["problems"].append(f"text {number}, {how}, leaves plain decoding at token {at}")
+
+
+def _is_tie(text: Reference, step: int) -> bool:
+    """Whether PyTorch itself was undecided there."""
+    first, second = text.top_logits[step][:2]
+    return first - second < EXACT
