@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 
 import onnx_ir as ir
@@ -11,6 +10,7 @@ import onnx_ir.passes.common as common
 
 from ptgc.compiler.backends.base import Backend, Preparation, PreparedRole
 from ptgc.compiler.float_roles import in_float32
+from ptgc.compiler.lowering.drop_unread_outputs import DropUnreadOutputsPass, remaining_ports
 from ptgc.compiler.lowering.experts import LowerExpertsPass
 from ptgc.compiler.lowering.grouped_query_attention import LowerAttentionPass
 from ptgc.compiler.lowering.matmul_nbits import LowerQuantizedWeightsPass
@@ -32,10 +32,6 @@ PACKAGES = ("onnxruntime", "onnxruntime-gpu")
 # would make wide rounds cheaper, but the kernels for 128 (at 4 bits for 64) add up one row otherwise than several, so
 # that drafts would change the text (onnxruntime 1.31.1).
 _FORMATS = {"int8": WeightFormat(8, (64, 32, 16)), "int4": WeightFormat(4, (32, 16))}
-_UNUSED_OUTPUTS = (
-    "top_logits",
-    "top_ids",
-)  # greedy decoding reads next_ids; top-k over the vocabulary is not free
 
 
 class OnnxRuntimeBackend(Backend):
@@ -72,7 +68,7 @@ class OnnxRuntimeBackend(Backend):
         role = in_float32(role)
         SetFloatTypePass()(model)
         NormalizeLinearPass()(model)
-        _drop_outputs(model.graph)
+        DropUnreadOutputsPass()(model)
         model.graph.opset_imports["com.microsoft"] = 1
         LowerExpertsPass(weight_format)(model)
         PackProjectionsPass()(model)
@@ -83,7 +79,7 @@ class OnnxRuntimeBackend(Backend):
             PadSingleRowPass()(model)
         SkipNormalizationPass()(model)
         if rounds:
-            moments = second_moments(model, _ports_of(model.graph, role), task.calibration)
+            moments = second_moments(model, remaining_ports(model.graph, role), task.calibration)
             others = vocabulary_formats(model.graph, role, parts)
             QuantizeWeightsPass(weight_format, moments, others)(model)
             LowerQuantizedWeightsPass()(model)
@@ -91,25 +87,8 @@ class OnnxRuntimeBackend(Backend):
             PadSingleRowProductsPass()(model)
         common.RemoveUnusedNodesPass()(model)
         common.NameFixPass()(model)  # a module may attend twice
-        return PreparedRole(model, _ports_of(model.graph, role))
+        return PreparedRole(model, remaining_ports(model.graph, role))
 
     @staticmethod
     def _is_chain_of_one(plan: DecodePlan, batch_size: int) -> bool:
         return batch_size == 1 and plan.tree.is_chain
-
-
-def _drop_outputs(graph: ir.Graph) -> None:
-    for value in list(graph.outputs):
-        if value.name in _UNUSED_OUTPUTS:
-            graph.outputs.remove(value)
-
-
-def _ports_of(graph: ir.Graph, role: Role) -> Role:
-    """The role with the ports that the lowered graph still has."""
-    names = {value.name for value in (*graph.inputs, *graph.outputs)}
-    return replace(
-        role,
-        inputs=tuple(port for port in role.inputs if port.name in names),
-        outputs=tuple(port for port in role.outputs if port.name in names),
-        commit_graph=None,
-    )
