@@ -63,7 +63,7 @@ class WriteOutAttentionPass(ir.passes.InPlacePass):
 def _is_plain(attention: ir.Node) -> bool:
     """Whether an Attention reads four-dimensional queries, and its mask says all that it may see."""
     query, attributes = attention.inputs[0], attention.attributes
-    if query is None or query.shape is None or len(query.shape) != 4 or attributes.get_int("is_causal", 0):
+    if query is None or query.shape is None or len(query.shape) != 4 or attributes.get_int("is_causal", 0) != 0:
         return False
     return len(attention.outputs) == 1 and all(value is None for value in attention.inputs[4:])
 
