@@ -59,7 +59,7 @@ _SCHEMES = {
     "fp8": Scheme(WeightFormat(8, (), Numbers.FLOAT), ir.DataType.FLOAT8E4M3FN),
     "w8a8": Scheme(WeightFormat(8, ()), ir.DataType.INT8, smoothing=True, needs_text=True),
 }
-_PORTABLE_OPSET = 20  # of TensorRT 10.3 (JetPack 6), https://github.com/onnx/onnx-tensorrt/blob/release/10.3-GA
+_PORTABLE_OPSET = 20  # TensorRT 10.1 takes 9 to 20 (onnx-tensorrt 10.1-GA, docs/operators.md); JetPack 6 has 10.3
 _FLOATS = frozenset({DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16})
 
 
@@ -83,7 +83,7 @@ TENSORRT = Library(
     "tensorrt",
     "tensorrt",
     "It is not on the Python package index. On a server with an NVIDIA GPU: install tensorrt from NVIDIA's own index, "
-    "as TensorRT's installation guide says; on a Jetson it comes with JetPack 7.2 or newer. Without a GPU build with "
+    "as TensorRT's installation guide says; on a Jetson it comes with JetPack. Without a GPU build with "
     "--backend tensorrt-rtx, or stop after --stage prepare.",
     has_timing_cache=True,
     native_since=(10, 15),
