@@ -14,7 +14,9 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+from typer.testing import CliRunner
 
+from ptgc.cli.app import app
 from ptgc.compiler.backends.base import Preparation
 from ptgc.compiler.backends.tensorrt import TENSORRT, TENSORRT_RTX, TensorRTBackend
 from ptgc.compiler.build import BuildOptions, build
@@ -167,8 +169,11 @@ def test_native_engines_update_in_place(bundle: Path) -> None:
 
 
 def test_a_portable_build_has_a_name_of_its_own_and_is_checked(bundle: Path) -> None:
-    made = build(bundle, BuildOptions(backend="tensorrt", lowering=Lowering.PORTABLE, stage=Stage.PREPARE))
-    assert made.manifest.id == "tensorrt-cuda-float16-portable"
+    command = ["build", str(bundle), "--backend", "tensorrt", "--lowering", "portable", "--stage", "prepare"]
+    made = CliRunner().invoke(app, [*command, "--precision", "w8a8", "--json"])
+    assert made.exit_code == 1 and "there is no text" in made.output  # as natively
+    made = CliRunner().invoke(app, [*command, "--json"])
+    assert json.loads(made.stdout)["build"] == "tensorrt-cuda-float16-portable"
     (report,) = [one for one in check_bundle(bundle) if "prepared graph" in one.stage]
     assert report.passed and report.tokens > 0
 
