@@ -16,6 +16,7 @@ from ptgc.compiler.precision import MAX_DIVERGENCE
 from ptgc.compiler.stage import Stage
 from ptgc.errors import UsageError
 from ptgc.spec.bundle import Build
+from ptgc.spec.lowering import Lowering
 
 _PANEL = "Compiling with TensorRT"
 
@@ -47,6 +48,10 @@ def command(
             "the bundle's reference texts.",
         ),
     ] = None,
+    lowering: Annotated[
+        Lowering,
+        typer.Option(help="Operators of the graphs: portable for TensorRT before 10.15, opset 20 at most."),
+    ] = Lowering.NATIVE,
     max_length: Annotated[
         int | None,
         typer.Option(help="Tokens of one sequence, prompt and text; 1024, or the context if shorter."),
@@ -117,6 +122,7 @@ def command(
             precision=precision,
             max_divergence=max_divergence,
             text=text,
+            lowering=lowering,
             max_length=max_length,
             batch_size=batch_size,
             build_id=build_id,

@@ -24,6 +24,7 @@ from ptgc.compiler.prepare import PrepareTask, adopt, prepare
 from ptgc.compiler.stage import Stage
 from ptgc.errors import BuildError, StorageError, UsageError
 from ptgc.spec.bundle import BUILDS, Build, Bundle, open_build, open_bundle
+from ptgc.spec.lowering import Lowering
 from ptgc.spec.staging import exclusive, staged_directory
 from ptgc.texts.sample_text import SampleText, read_sample_text
 
@@ -47,6 +48,8 @@ class BuildOptions:
     """Most that `auto` may lose: Kullback-Leibler divergence from the original, in nats a token."""
     text: Path | None = None
     """What `auto` judges precisions on; None takes the bundle's reference texts."""
+    lowering: Lowering = Lowering.NATIVE
+    """Which operators prepared graphs may have."""
     max_length: int | None = None
     """Tokens of one sequence, prompt and text; None takes 1024 or the model's context."""
     batch_size: int = 1
@@ -107,7 +110,7 @@ def _check(options: BuildOptions, backend: Backend, precision: Precision) -> Non
     """Refuse what does not depend on the bundle, before anything is done."""
     assert options.device is not None
     for value in precision.values():
-        backend.check(options.device, backend.precisions[0] if value == AUTO else value)
+        backend.check(options.device, backend.precisions[0] if value == AUTO else value, options.lowering)
     if not backend.has_parts and any("." in key for key in precision):
         raise BuildError(
             f"Backend '{backend.name}' has one precision for all matrices of a role.",
@@ -116,6 +119,8 @@ def _check(options: BuildOptions, backend: Backend, precision: Precision) -> Non
     if options.stage is not Stage.PREPARE or not backend.compiles_ahead:
         backend.version()
         backend.check_compiler(options.compiler)
+    if options.stage is Stage.ALL:
+        backend.check_version(options.lowering)  # of what is prepared already its build.json says the lowering
     if options.build_id is not None:
         _check_id(options.build_id)
     if not options.max_divergence > 0:
@@ -125,7 +130,8 @@ def _check(options: BuildOptions, backend: Backend, precision: Precision) -> Non
 def _task(options: BuildOptions, bundle: Bundle, backend: Backend, precision: Precision) -> PrepareTask:
     assert options.device is not None
     samples = _calibration(options, bundle, backend, precision)
-    return PrepareTask(bundle, backend, options.device, options.max_length, options.batch_size, samples)
+    sizes = (options.max_length, options.batch_size)
+    return PrepareTask(bundle, backend, options.device, *sizes, samples, options.lowering)
 
 
 def _calibration(
@@ -202,6 +208,8 @@ def _judgement(options: BuildOptions, task: PrepareTask, precision: Precision) -
 def default_id(options: BuildOptions, precision: Precision, roles: list[str]) -> str:
     """A name that says what the build is: `onnxruntime-cpu-int8`, with `-b3` for a batch of three."""
     parts = [options.backend, options.device or BACKENDS.create(options.backend).devices[0], spell(precision, roles)]
+    if options.lowering is not Lowering.NATIVE:
+        parts.append(options.lowering.value)
     parts += [f"sm{capability.replace('.', '')}" for capability in options.compiler.compute_capabilities]
     if options.calibration is not None:
         parts.append("gptq" if any(value in _BY_GPTQ for value in precision.values()) else "calibrated")

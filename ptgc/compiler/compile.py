@@ -38,6 +38,7 @@ def compile_build(build: Build, backend: Backend, options: CompileOptions, progr
         BuildError: The compiler refuses a graph.
     """
     build.verify()
+    backend.check_version(build.manifest.lowering)
     if backend.compiles_ahead:
         return _compile_ahead(build, backend, options, progress)
     if build.manifest.device == "cuda" and not cuda_device_name():

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptgc.compiler.session_options import session_options
 from ptgc.errors import BackendError
 from ptgc.spec import ports
 from ptgc.spec.kv_cache import LayerState
@@ -57,8 +58,7 @@ class GraphSession:
     ) -> None:
         import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
+        options = session_options(str(path))
         options.intra_op_num_threads = num_threads
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=PROVIDERS[device])

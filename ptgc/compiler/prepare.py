@@ -13,6 +13,7 @@ from ptgc.compiler.precision import Precision, of_role, parts_of, spell
 from ptgc.compiler.profiles import shape_plan
 from ptgc.graphs.storage import SavedWeights, load, save
 from ptgc.spec.bundle import Build, Bundle, list_files, write_build_manifest
+from ptgc.spec.lowering import Lowering
 from ptgc.spec.manifest import BuildManifest
 from ptgc.spec.shapes import ShapePlan
 from ptgc.spec.staging import take_over
@@ -37,6 +38,8 @@ class PrepareTask:
     """Sequences that step together."""
     samples: Mapping[str, SampleText] = field(default_factory=dict)
     """Text to quantise with, by role."""
+    lowering: Lowering = Lowering.NATIVE
+    """Which operators prepared graphs may have."""
 
     def shapes(self) -> ShapePlan:
         """The shapes that the build may run.
@@ -81,7 +84,8 @@ def prepare(
     for name, role in bundle.manifest.roles.items():
         progress(f"Preparing {name} ({spell(of_role(precision, name), [name])})")
         text = task.samples[name].sequences if name in task.samples else ()
-        wanted = Preparation(bundle.manifest.plan, shapes, precision[name], parts_of(precision, name), text)
+        parts = parts_of(precision, name)
+        wanted = Preparation(bundle.manifest.plan, shapes, precision[name], parts, text, task.lowering)
         prepared = backend.prepare(load(bundle.path / role.graph), role, wanted)
         save(prepared.model, folder, name, saved)
         roles[name] = replace(prepared.role, graph=f"{name}.onnx")
@@ -92,6 +96,7 @@ def prepare(
         backend=backend.name,
         device=task.device,
         precision=dict(precision),
+        lowering=task.lowering,
         shapes=shapes,
         roles=roles,
         files=files,

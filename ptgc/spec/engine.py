@@ -26,6 +26,8 @@ class Engine:
     """Layers of the compiler's network by type."""
     not_native: dict[str, str]
     """Attention and cache updates that are no layer of their own, by the path of their module, and why."""
+    updates_in_place: bool = True
+    """Whether caches come in and go out at one address; otherwise it reads one while it writes another."""
 
     @property
     def weight_ratio(self) -> float:
@@ -39,6 +41,6 @@ class Engine:
     @staticmethod
     def from_json(data: dict[str, Any]) -> Engine:
         """An engine from build.json's form."""
-        fields = {name: data[name] for name in Engine.__dataclass_fields__}
+        fields = {name: data[name] for name in Engine.__dataclass_fields__ if name in data}
         fields["ranges"] = {name: (least, best, most) for name, (least, best, most) in data["ranges"].items()}
         return Engine(**fields)

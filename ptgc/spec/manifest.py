@@ -9,6 +9,7 @@ from typing import Any
 from ptgc.errors import BundleError
 from ptgc.spec.engine import Engine
 from ptgc.spec.kv_cache import LayerState
+from ptgc.spec.lowering import Lowering
 from ptgc.spec.packed import Packed
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.ports import Port
@@ -229,6 +230,8 @@ class BuildManifest:
     """Builds made before it in this bundle; the newest build has the largest."""
     weight_bytes: int = 0
     """Bytes of weights in the prepared graphs."""
+    lowering: Lowering = Lowering.NATIVE
+    """Which operators the prepared graphs have."""
     engine_options: dict[str, dict[str, str]] = field(default_factory=dict)
     """Settings, by role, that its engine is loaded with."""
     engines: tuple[Engine, ...] = ()
@@ -249,6 +252,7 @@ class BuildManifest:
             "backend": self.backend,
             "device": self.device,
             "precision": self.precision,
+            "lowering": self.lowering.value,
             "shapes": self.shapes.to_json(),
             "roles": {name: role.to_json() for name, role in self.roles.items()},
             "weight_bytes": self.weight_bytes,
@@ -274,6 +278,7 @@ class BuildManifest:
             bundle_sha256=data["bundle_sha256"],
             sequence=data["sequence"],
             weight_bytes=data["weight_bytes"],
+            lowering=Lowering(data.get("lowering", Lowering.NATIVE)),
             engine_options=data["engine_options"],
             engines=tuple(Engine.from_json(engine) for engine in data.get("engines", ())),
             compute_capabilities=tuple(data.get("compute_capabilities", ())),

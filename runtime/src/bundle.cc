@@ -363,13 +363,14 @@ Bundle Read(const fs::path& build_directory) {
   bundle.device = build.at("device").get<std::string>();
   bundle.shapes = ReadShapes(build.at("shapes"), bundle.plan.loop);
   const json options = build.value("engine_options", json::object());
-  const std::map<std::string, std::string> engines = ReadEngines(build, bundle.shapes);
+  const std::map<std::string, EngineFile> engines = ReadEngines(build, bundle.shapes);
   for (const auto& [name, role] : build.at("roles").items()) {
     bundle.roles[name] = ReadRole(role, build_directory);
     bundle.roles[name].engine_options = options.value(name, std::map<std::string, std::string>());
     const auto engine = engines.find(name);
-    if (engine != engines.end())
-      bundle.roles[name].graph = Resolve(build_directory, engine->second);
+    if (engine == engines.end()) continue;
+    bundle.roles[name].graph = Resolve(build_directory, engine->second.path);
+    bundle.roles[name].updates_in_place = engine->second.updates_in_place;
   }
   CheckRoles(bundle);
   return bundle;

@@ -51,6 +51,7 @@ struct Role {
   std::int64_t vocab_size = 0;                 // Entries of its logits; 0 where it has none.
 
   std::map<std::string, std::string> engine_options;  // Settings that its engine is loaded with.
+  bool updates_in_place = true;  // Whether its engine takes and gives caches at one address.
 };
 
 // One build of a bundle.

@@ -64,21 +64,22 @@ std::string Outside(const json& engine, const ShapePlan& shapes) {
 
 }  // namespace
 
-std::map<std::string, std::string> ReadEngines(const json& build, const ShapePlan& shapes) {
+std::map<std::string, EngineFile> ReadEngines(const json& build, const ShapePlan& shapes) {
   const std::string backend = build.at("backend").get<std::string>();
   const std::string id = build.at("id").get<std::string>();
   const std::string again =
       "Compile it again: ptgc build BUNDLE --backend " + backend + " --stage compile --id " + id;
-  std::map<std::string, std::string> paths;
+  std::map<std::string, EngineFile> files;
   std::string problems;
   for (const json& engine : build.value("engines", json::array())) {
     const std::string role = engine.at("role").get<std::string>();
     const std::string path = engine.at("path").get<std::string>();
-    const auto [known, is_new] = paths.emplace(role, path);
+    const auto [known, is_new] =
+        files.emplace(role, EngineFile{path, engine.value("updates_in_place", true)});
     if (!is_new) {
       throw Error(ErrorCode::kBundle,
                   "Build '" + id + "' has several engines for the role '" + role + "', '" +
-                      known->second + "' and '" + path +
+                      known->second.path + "' and '" + path +
                       "', one for each cache capacity; this ptgc runs one.",
                   "Build again with `ptgc build`, which makes one.");
     }
@@ -89,16 +90,16 @@ std::map<std::string, std::string> ReadEngines(const json& build, const ShapePla
                 "Build '" + id + "' has shapes that its engines do not take:" + problems, again);
   }
   if (std::find(kAheadOfTime.begin(), kAheadOfTime.end(), backend) == kAheadOfTime.end()) {
-    return paths;
+    return files;
   }
   for (const auto& [role, data] : build.at("roles").items()) {
-    if (paths.contains(role)) continue;
+    if (files.contains(role)) continue;
     throw Error(
         ErrorCode::kBundle,
         "Build '" + id + "' was prepared and not compiled: the role '" + role + "' has no engine.",
         again);
   }
-  return paths;
+  return files;
 }
 
 }  // namespace ptgc

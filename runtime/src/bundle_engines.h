@@ -9,10 +9,17 @@
 
 namespace ptgc {
 
-// The engine's file of each role, as build.json spells it; none where the library compiles while it
-// loads. Throws bundle errors where a role has several, where a build that needs engines was only
-// prepared, and where a shape of the plan is outside of what an engine takes.
-std::map<std::string, std::string> ReadEngines(const nlohmann::json& build,
-                                               const ShapePlan& shapes);
+// One of them.
+struct EngineFile {
+  std::string path;              // As build.json spells it.
+  bool updates_in_place = true;  // Whether caches may come in and go out at one address.
+
+  bool operator==(const EngineFile&) const = default;
+};
+
+// The engine of each role; none where the library compiles while it loads. Throws bundle errors
+// where a role has several, where a build that needs engines was only prepared, and where a shape
+// of the plan is outside of what an engine takes.
+std::map<std::string, EngineFile> ReadEngines(const nlohmann::json& build, const ShapePlan& shapes);
 
 }  // namespace ptgc

@@ -81,6 +81,7 @@ struct EngineOptions {
   int num_threads = 0;                         // Threads of one engine; 0 leaves it to the library.
   bool takes_turns = false;                    // Other engines run on the same processors by turns.
   std::map<std::string, std::string> entries;  // The library's own settings, by its own names.
+  bool updates_in_place = true;                // Caches may come in and go out at one address.
 };
 
 // A library that runs engines.

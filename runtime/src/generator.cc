@@ -34,8 +34,8 @@ std::unique_ptr<Generator> Generator::Open(const std::filesystem::path& build_di
   Engines engines;
   const bool takes_turns = bundle.roles.size() > 1;
   for (const auto& [name, role] : bundle.roles) {
-    engines[name] =
-        backend->Load(role.graph, {options.load.num_threads, takes_turns, role.engine_options});
+    engines[name] = backend->Load(role.graph, {options.load.num_threads, takes_turns,
+                                               role.engine_options, role.updates_in_place});
   }
   auto generator = std::make_unique<Generator>(std::move(bundle), std::move(engines), options);
   generator->library_version_ = backend->Version();

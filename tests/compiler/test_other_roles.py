@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnx_ir as ir
 import pytest
 
 from ptgc.compiler.build import BuildOptions, build
+from ptgc.compiler.stage import Stage
 from ptgc.exporters import export
-from ptgc.spec.bundle import Bundle, open_bundle
+from ptgc.spec.bundle import Build, Bundle, open_bundle
+from ptgc.spec.lowering import Lowering
 from ptgc.spec.manifest import Role
 from ptgc.spec.plan import ctc, levenshtein, masked_diffusion, ngram
 from ptgc.spec.ports import DType, Port
@@ -64,24 +69,44 @@ def _inputs(role: Role) -> dict[str, np.ndarray]:
     return {port.name: _array(port, rng) for port in (*role.inputs, *states)}
 
 
+def _both(bundle: Bundle, made: Build) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Each output of each role: its name, what the prepared graph gives, and what the canonical one does."""
+    for name, role in bundle.manifest.roles.items():
+        arrays = _inputs(role)
+        canonical = load(bundle.path / role.graph)(**arrays)
+        found = load(made.path / made.manifest.roles[name].graph)(**arrays)
+        assert set(found) == set(canonical) - {"top_logits", "top_ids"}
+        for output, array in found.items():
+            assert array.shape == canonical[output].shape and np.isfinite(array).all()
+            yield output, array, canonical[output]
+
+
 @pytest.mark.parametrize("precision", ["float32", "int8", "int4"])
 @pytest.mark.parametrize("name", PLANS)
 def test_prepared_graphs_compute_what_canonical_ones_do(place: Path, name: str, precision: str) -> None:
     bundle = _bundle(place, name)
     made = build(bundle.path, BuildOptions(precision=precision, batch_size=2))
     assert (made.manifest.shapes.source_lengths, made.manifest.shapes.canvas_lengths) == LENGTHS[name]
-    for role_name, role in bundle.manifest.roles.items():
-        arrays, prepared = _inputs(role), made.manifest.roles[role_name]
-        canonical = load(bundle.path / role.graph)(**arrays)
-        found = load(made.path / prepared.graph)(**{port: arrays[port] for port in arrays})
-        assert set(found) == set(canonical) - {"top_logits", "top_ids"}
-        for output, array in found.items():
-            assert array.shape == canonical[output].shape and np.isfinite(array).all()
-            if precision == "float32":
-                np.testing.assert_allclose(array, canonical[output], rtol=1e-3, atol=1e-4)
-            elif array.dtype == np.float32 and precision == "int8":
-                error = np.abs(array - canonical[output]).max() / np.abs(canonical[output]).max()
-                assert error < 0.1, output
+    for output, array, canonical in _both(bundle, made):
+        if precision == "float32":
+            np.testing.assert_allclose(array, canonical, rtol=1e-3, atol=1e-4)
+        elif array.dtype == np.float32 and precision == "int8":
+            error = np.abs(array - canonical).max() / np.abs(canonical).max()
+            assert error < 0.1, output
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_portable_graphs_compute_what_canonical_ones_do(place: Path, name: str) -> None:
+    bundle = _bundle(place, name)
+    options = BuildOptions(
+        backend="tensorrt-rtx", lowering=Lowering.PORTABLE, precision="float32", batch_size=2, stage=Stage.PREPARE
+    )
+    made = build(bundle.path, options)
+    for role in made.manifest.roles.values():
+        onnx.checker.check_model(str(made.path / role.graph), full_check=True)
+        assert ir.load(made.path / role.graph).graph.opset_imports == {"": 20}
+    for _, array, canonical in _both(bundle, made):
+        np.testing.assert_allclose(array, canonical, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <span>
 #include <stdexcept>
+#include <string_view>
 #include <utility>
 
 #include "backends/captured_backend.h"
@@ -200,6 +201,7 @@ class SubstituteContext : public GpuContext {
   void Run() {
     ++gpu_.runs;
     std::fill(working_.begin(), working_.end(), '\xAB');
+    for (const Move& past : pasts_) HostMemory()->Copy(past);
     call_->Run();
   }
 
@@ -216,13 +218,29 @@ class SubstituteContext : public GpuContext {
       gpu_.device->Expect(gpu_.device->Holds(tensor.data, tensor.bytes()));
       (known.port.is_input ? inputs : outputs).push_back(tensor);
     }
+    if (!gpu_.in_place) Separate(inputs, outputs);
     call_ = engine_.Bind(inputs, outputs);
+  }
+
+  // What the engine does in place it does in `present`, into which `past` is copied before.
+  void Separate(std::vector<Tensor>& inputs, const std::vector<Tensor>& outputs) {
+    constexpr std::string_view kPast = "past_key_values", kPresent = "present";
+    for (Tensor& input : inputs) {
+      for (const Tensor& output : outputs) {
+        gpu_.device->Expect(input.data != output.data);
+        if (!input.name.starts_with(kPast) || !output.name.starts_with(kPresent)) continue;
+        if (input.name.substr(kPast.size()) != output.name.substr(kPresent.size())) continue;
+        void* past = std::exchange(input.data, output.data);
+        pasts_.push_back({output.data, 0, past, 0, output.bytes(), 1});
+      }
+    }
   }
 
   SubstituteGpu& gpu_;                         // What it saw.
   Engine& engine_;                             // Computes.
   const std::vector<NamedPort>& ports_;        // The program's.
   std::span<char> working_;                    // Shared with other contexts.
+  std::vector<Move> pasts_;                    // Copied before a run, where it is not in place.
   std::map<std::string, std::int64_t> sizes_;  // By name.
   std::map<std::string, void*> addresses_;     // By port.
   std::unique_ptr<Call> call_;                 // The engine's, over device memory.

@@ -37,6 +37,7 @@ class SubstituteDevice;
 // What a substitute saw, and how it is to behave; outlives it.
 struct SubstituteGpu {
   GpuFaults faults;          // What goes wrong.
+  bool in_place = true;      // Whether programs may have inputs and outputs at one address.
   int launches = 0;          // Graphs launched.
   int synchronisations = 0;  // Waits.
   int captures = 0;          // Graphs made.
@@ -50,7 +51,9 @@ struct SubstituteGpu {
 };
 
 std::unique_ptr<GpuDevice> MakeSubstituteDevice(SubstituteGpu& gpu);
-// A program that computes what an engine computes; it also scribbles over its working memory.
+// A program that computes what an engine computes; it also scribbles over its working memory. Where
+// it may not have inputs and outputs at one address, `present` is another tensor than
+// `past_key_values`, which stays as it is.
 std::unique_ptr<GpuProgram> MakeSubstituteProgram(SubstituteGpu& gpu,
                                                   std::unique_ptr<Engine> engine,
                                                   std::vector<NamedPort> ports,

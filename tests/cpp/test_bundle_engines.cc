@@ -47,7 +47,13 @@ Error FailureOf(const json& build, const ShapePlan& shapes = Shapes()) {
 
 TEST(BundleEngines, GivesTheFileOfEachRole) {
   EXPECT_EQ(ReadEngines(Build(), Shapes()),
-            (std::map<std::string, std::string>{{"target", "target.engine"}}));
+            (std::map<std::string, EngineFile>{{"target", {"target.engine", true}}}));
+}
+
+TEST(BundleEngines, SaysWhichEngineDoesNotUpdateInPlace) {
+  json build = Build();
+  build["engines"][0]["updates_in_place"] = false;
+  EXPECT_FALSE(ReadEngines(build, Shapes()).at("target").updates_in_place);
 }
 
 TEST(BundleEngines, LibraryThatCompilesWhileItLoadsHasNone) {

@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime
 from torch import nn
 
+from ptgc.compiler.session_options import session_options
 from ptgc.exporters.roles import RoleSource, TracedRole, check_roles, trace_role
 from ptgc.graphs.storage import SavedWeights, save
 from ptgc.spec.plan import DecodePlan
@@ -36,8 +37,7 @@ def load_all(roles: Mapping[str, TracedRole], folder: Path) -> dict[str, Graph]:
 
 def load(path: Path) -> Graph:
     """A graph as a function."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
+    options = session_options(str(path))
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_outputs()]

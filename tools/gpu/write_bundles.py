@@ -16,7 +16,7 @@ from typing import Any
 
 import tiny_models
 import torch
-from bundles import pack_bundle
+from archives import pack_bundle
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 

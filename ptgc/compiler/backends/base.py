@@ -13,6 +13,7 @@ from ptgc.compiler.compiler_options import CompilerOptions
 from ptgc.errors import BuildError
 from ptgc.spec.bundle import Build
 from ptgc.spec.engine import Engine
+from ptgc.spec.lowering import Lowering
 from ptgc.spec.manifest import Role
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.shapes import ShapePlan
@@ -35,6 +36,8 @@ class Preparation:
     """Of its `embedding` and `head`, where they have another."""
     calibration: Sequence[Sequence[int]] = ()
     """Sequences of tokens to quantise with, where the role can read them alone; none rounds weights to the nearest."""
+    lowering: Lowering = Lowering.NATIVE
+    """Which operators it may have."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,8 @@ class Backend(ABC):
     """Kinds of device that builds can be made for."""
     precisions: Sequence[str]
     """Weight precisions, the default first."""
+    lowerings: Sequence[Lowering] = (Lowering.NATIVE,)
+    """Sets of operators that graphs can be prepared with."""
     candidates: Sequence[str] = ()
     """What `auto` tries, as `--precision` spells it; none where it takes the default, because builds do not run."""
     has_parts = False
@@ -120,12 +125,24 @@ class Backend(ABC):
                 "Leave it out, or build with --backend tensorrt-rtx.",
             )
 
-    def check(self, device: str, precision: str) -> None:
+    def check_version(self, lowering: Lowering) -> None:  # noqa: B027  # most compile whatever they prepare
+        """Refuse an installed compiler that is too old for graphs of this lowering.
+
+        Raises:
+            BuildError: With the command that prepares for it.
+        """
+
+    def check(self, device: str, precision: str, lowering: Lowering) -> None:
         """Refuse what this backend does not have.
 
         Raises:
             BuildError: Naming what it has.
         """
+        if lowering not in self.lowerings:
+            raise BuildError(
+                f"Backend '{self.name}' has no lowering '{lowering.value}'.",
+                "Leave --lowering out; it is for --backend tensorrt and tensorrt-rtx.",
+            )
         if precision not in self.precisions:
             raise BuildError(
                 f"Backend '{self.name}' has no precision '{precision}' on device '{device}'.",

@@ -11,7 +11,7 @@ from ptgc.compiler.backends.base import Backend, Preparation, PreparedRole
 from ptgc.compiler.backends.onnxruntime_cuda import OnnxRuntimeCudaBackend
 from ptgc.compiler.backends.onnxruntime_package import onnxruntime_version
 from ptgc.compiler.float_roles import in_float32
-from ptgc.compiler.lowering.drop_unread_outputs import drop_unread_outputs, ports_of
+from ptgc.compiler.lowering.drop_unread_outputs import DropUnreadOutputsPass, remaining_ports
 from ptgc.compiler.lowering.experts import LowerExpertsPass
 from ptgc.compiler.lowering.grouped_query_attention import LowerAttentionPass
 from ptgc.compiler.lowering.matmul_nbits import LowerQuantizedWeightsPass
@@ -63,7 +63,7 @@ class OnnxRuntimeBackend(Backend):
         role = in_float32(role)
         SetFloatTypePass()(model)
         NormalizeLinearPass()(model)
-        drop_unread_outputs(model.graph)
+        DropUnreadOutputsPass()(model)
         model.graph.opset_imports["com.microsoft"] = 1
         LowerExpertsPass(weight_format)(model)
         PackProjectionsPass()(model)
@@ -74,7 +74,7 @@ class OnnxRuntimeBackend(Backend):
             PadSingleRowPass()(model)
         SkipNormalizationPass()(model)
         if rounds:
-            moments = second_moments(model, ports_of(model.graph, role), task.calibration)
+            moments = second_moments(model, remaining_ports(model.graph, role), task.calibration)
             others = vocabulary_formats(model.graph, role, parts)
             QuantizeWeightsPass(weight_format, moments, others)(model)
             LowerQuantizedWeightsPass()(model)
@@ -82,7 +82,7 @@ class OnnxRuntimeBackend(Backend):
             PadSingleRowProductsPass()(model)
         common.RemoveUnusedNodesPass()(model)
         common.NameFixPass()(model)  # a module may attend twice
-        return PreparedRole(model, ports_of(model.graph, role))
+        return PreparedRole(model, remaining_ports(model.graph, role))
 
     @staticmethod
     def _is_chain_of_one(plan: DecodePlan, batch_size: int) -> bool:

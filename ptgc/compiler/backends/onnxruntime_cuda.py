@@ -10,7 +10,7 @@ import onnx_ir.passes.common as common
 from ptgc.compiler.backends.base import Backend, Preparation, PreparedRole
 from ptgc.compiler.backends.onnxruntime_package import onnxruntime_version
 from ptgc.compiler.float_roles import in_float32, in_type
-from ptgc.compiler.lowering.drop_unread_outputs import drop_unread_outputs, ports_of
+from ptgc.compiler.lowering.drop_unread_outputs import DropUnreadOutputsPass, remaining_ports
 from ptgc.compiler.lowering.matmul_nbits import LowerQuantizedWeightsPass
 from ptgc.compiler.lowering.move_sizes_to_device import MoveSizesToDevicePass
 from ptgc.compiler.lowering.pack_projections import PackProjectionsPass
@@ -57,7 +57,7 @@ class OnnxRuntimeCudaBackend(Backend):
         dtype = DType.FLOAT16 if task.precision in _FORMATS else DType(task.precision)
         SetFloatTypePass()(model)
         NormalizeLinearPass()(model)
-        drop_unread_outputs(model.graph)
+        DropUnreadOutputsPass()(model)
         common.ShapeInferencePass()(model)
         model.graph.opset_imports["com.microsoft"] = 1
         PackProjectionsPass()(model)
@@ -71,7 +71,7 @@ class OnnxRuntimeCudaBackend(Backend):
         MoveSizesToDevicePass()(model)
         common.RemoveUnusedNodesPass()(model)
         common.NameFixPass()(model)
-        return PreparedRole(model, ports_of(model.graph, in_type(role, dtype)), dict(_ENGINE_OPTIONS))
+        return PreparedRole(model, remaining_ports(model.graph, in_type(role, dtype)), dict(_ENGINE_OPTIONS))
 
     @staticmethod
     def _quantize(model: ir.Model, role: Role, task: Preparation) -> bool:
@@ -80,6 +80,6 @@ class OnnxRuntimeCudaBackend(Backend):
         parts = {part: _FORMATS.get(precision) for part, precision in task.parts.items()}
         if weight_format is None and not any(parts.values()):
             return False
-        moments = second_moments(model, ports_of(model.graph, role), task.calibration)
+        moments = second_moments(model, remaining_ports(model.graph, role), task.calibration)
         QuantizeWeightsPass(weight_format, moments, vocabulary_formats(model.graph, role, parts))(model)
         return True

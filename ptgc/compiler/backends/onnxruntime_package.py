@@ -6,7 +6,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 from ptgc.errors import BackendError
 
-PACKAGES = ("onnxruntime", "onnxruntime-gpu")
+PACKAGES = ("onnxruntime-gpu", "onnxruntime")
+"""The larger first: both write one folder, and its metadata is there where the other's files were replaced."""
 
 
 def onnxruntime_version(extra: str) -> str:

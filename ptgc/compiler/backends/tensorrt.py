@@ -6,7 +6,7 @@ import importlib
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,18 +16,23 @@ import onnx_ir.passes.common as common
 from ptgc.compiler.backends.base import Backend, Preparation, PreparedRole, Progress
 from ptgc.compiler.backends.compile_cost import estimate, require_memory
 from ptgc.compiler.backends.engine_file import check_adopted
-from ptgc.compiler.backends.tensorrt_config import check_options
+from ptgc.compiler.backends.tensorrt_config import check_native, check_options
 from ptgc.compiler.backends.timing_cache import TimingCache
 from ptgc.compiler.compiler_options import CompilerOptions
 from ptgc.compiler.dimensions import Dimensions, engine_dimensions
-from ptgc.compiler.float_roles import in_float32
+from ptgc.compiler.float_roles import in_float32, in_type
 from ptgc.compiler.graph_session import writes_alone
 from ptgc.compiler.lowering.add_attention_mask import AddAttentionMaskPass
+from ptgc.compiler.lowering.drop_unread_outputs import DropUnreadOutputsPass, remaining_ports
 from ptgc.compiler.lowering.fix_dimensions import dimension_names
+from ptgc.compiler.lowering.lower_opset import LowerOpsetPass
 from ptgc.compiler.lowering.name_nodes import NameNodesPass
 from ptgc.compiler.lowering.pack_projections import PackProjectionsPass
 from ptgc.compiler.lowering.set_half_type import SetHalfTypePass
-from ptgc.compiler.lowering.write_out_attention import WriteOutAttentionPass
+from ptgc.compiler.lowering.write_out_attention import WriteOutAttentionPass, portable_reason
+from ptgc.compiler.lowering.write_out_rms_normalization import WriteOutRMSNormalizationPass
+from ptgc.compiler.lowering.write_out_rotary_embedding import WriteOutRotaryEmbeddingPass
+from ptgc.compiler.lowering.write_out_tensor_scatter import WriteOutTensorScatterPass
 from ptgc.compiler.quantization.quantize_role import Scheme, quantize_role
 from ptgc.compiler.quantization.weight_format import Numbers, WeightFormat
 from ptgc.errors import BackendError, BuildError
@@ -36,9 +41,11 @@ from ptgc.graphs.passes.set_float_type import SetFloatTypePass
 from ptgc.graphs.values import onnx_type
 from ptgc.spec.bundle import Build
 from ptgc.spec.engine import Engine
+from ptgc.spec.kv_cache import LayerState
+from ptgc.spec.lowering import Lowering
 from ptgc.spec.manifest import Role
 from ptgc.spec.plan import DecodePlan
-from ptgc.spec.ports import DType, Port
+from ptgc.spec.ports import DType
 from ptgc.spec.staging import storage_errors
 
 if TYPE_CHECKING:
@@ -52,7 +59,7 @@ _SCHEMES = {
     "fp8": Scheme(WeightFormat(8, (), Numbers.FLOAT), ir.DataType.FLOAT8E4M3FN),
     "w8a8": Scheme(WeightFormat(8, ()), ir.DataType.INT8, smoothing=True, needs_text=True),
 }
-_FLOATS = frozenset({DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16})
+_PORTABLE_OPSET = 20  # TensorRT 10.1 takes 9 to 20 (onnx-tensorrt 10.1-GA, docs/operators.md); JetPack 6 has 10.3
 
 
 @dataclass(frozen=True)
@@ -67,15 +74,18 @@ class Library:
     """How to get it."""
     has_timing_cache: bool
     """Whether it measures kernels while it compiles."""
+    native_since: tuple[int, int] = (0, 0)
+    """The first version that takes graphs of the native lowering."""
 
 
 TENSORRT = Library(
     "tensorrt",
     "tensorrt",
     "It is not on the Python package index. On a server with an NVIDIA GPU: install tensorrt from NVIDIA's own index, "
-    "as TensorRT's installation guide says; on a Jetson it comes with JetPack 7.2 or newer. Without a GPU build with "
+    "as TensorRT's installation guide says; on a Jetson it comes with JetPack. Without a GPU build with "
     "--backend tensorrt-rtx, or stop after --stage prepare.",
     has_timing_cache=True,
+    native_since=(10, 15),
 )
 TENSORRT_RTX = Library(
     "tensorrt-rtx", "tensorrt_rtx", 'Install it: pip install "ptgc[build,tensorrt-rtx]"', has_timing_cache=False
@@ -91,6 +101,7 @@ class TensorRTBackend(Backend):
 
     devices: Sequence[str] = ("cuda",)
     precisions: Sequence[str] = ("float16", "bfloat16", "float32", "int8", "int4", "fp8", "w8a8")
+    lowerings: Sequence[Lowering] = (Lowering.NATIVE, Lowering.PORTABLE)
     compiles_ahead = True
 
     def __init__(self, library: Library) -> None:
@@ -109,6 +120,20 @@ class TensorRTBackend(Backend):
         """See Backend."""
         check_options(self._load(), options, self.name, has_timing_cache=self._library.has_timing_cache)
 
+    def check_version(self, lowering: Lowering) -> None:
+        """See Backend."""
+        check_native(self.name, self.version(), self._library.native_since, lowering)
+
+    def check(self, device: str, precision: str, lowering: Lowering) -> None:
+        """See Backend."""
+        super().check(device, precision, lowering)
+        if precision == "int4" and lowering is Lowering.PORTABLE:
+            raise BuildError(
+                f"Precision 'int4' needs opset 21, whose DequantizeLinear has blocks; --lowering {lowering.value} "
+                f"prepares for opset {_PORTABLE_OPSET}.",
+                "Choose --precision int8, or leave --lowering out where TensorRT is 10.15 or newer.",
+            )
+
     def prepare(self, model: ir.Model, role: Role, task: Preparation) -> PreparedRole:
         """See Backend: the graph is the same for every plan, and sizes are set when it is compiled."""
         scheme = _SCHEMES.get(task.precision)
@@ -120,6 +145,7 @@ class TensorRTBackend(Backend):
             )
         SetFloatTypePass()(model)
         NormalizeLinearPass()(model)
+        DropUnreadOutputsPass()(model)
         common.ShapeInferencePass()(model)
         WriteOutAttentionPass()(model)
         if scheme is not None and scheme.weights.numbers is Numbers.FLOAT and not task.calibration:
@@ -128,13 +154,15 @@ class TensorRTBackend(Backend):
             PackProjectionsPass()(model)
         if scheme is not None:
             quantize_role(model, in_float32(role), scheme, task.calibration)
+        if task.lowering is Lowering.PORTABLE:
+            _write_out(model)
         if dtype is not DType.FLOAT32:
             SetHalfTypePass(onnx_type(dtype))(model)
         AddAttentionMaskPass(onnx_type(dtype))(model)
         common.RemoveUnusedNodesPass()(model)
         common.NameFixPass()(model)
         NameNodesPass()(model)
-        return PreparedRole(model, _in_type(role, dtype))
+        return PreparedRole(model, in_type(remaining_ports(model.graph, role), dtype))
 
     def compile(self, build: Build, folder: Path, options: CompilerOptions, progress: Progress) -> tuple[Engine, ...]:
         """See Backend."""
@@ -152,7 +180,7 @@ class TensorRTBackend(Backend):
                 path = f"{name}.engine"
                 if len(found) > 1:
                     path = f"{name}.{dimensions.kv_capacity}.engine"
-                task = _EngineTask(name, graph, dimensions, path, build.manifest.precision[name])
+                task = _EngineTask(name, graph, dimensions, path, build.manifest.precision[name], role.states)
                 if name in adopted:
                     progress(f"Taking {adopted[name]} as {path}")
                     engines.append(_adopt(task, adopted[name]))
@@ -198,20 +226,39 @@ class _EngineTask:
     """Its file, beside the graph."""
     precision: str
     """Of the role."""
+    states: tuple[LayerState, ...]
+    """Its caches."""
+
+
+def _write_out(model: ir.Model) -> None:
+    """Operators that older versions lack, in those of an opset that they have; types come after."""
+    WriteOutAttentionPass(portable_reason)(model)
+    WriteOutTensorScatterPass()(model)
+    WriteOutRotaryEmbeddingPass()(model)
+    WriteOutRMSNormalizationPass()(model)
+    LowerOpsetPass(_PORTABLE_OPSET)(model)
 
 
 def _engine(task: _EngineTask, layers: dict[str, int], not_native: dict[str, str]) -> Engine:
-    ranges = task.dimensions.ranges
+    ranges, graph = task.dimensions.ranges, ir.load(task.graph).graph
     return Engine(
         role=task.role,
         path=task.path,
         sizes=task.dimensions.fixed,
         ranges={name: (one.least, one.best, one.most) for name, one in ranges.items()},
         engine_bytes=task.graph.with_name(task.path).stat().st_size,
-        weight_bytes=_weight_bytes(ir.load(task.graph).graph),
+        weight_bytes=_weight_bytes(graph),
         layers=layers,
         not_native=not_native,
+        updates_in_place=_updates_in_place(graph, task.states),
     )
+
+
+def _updates_in_place(graph: ir.Graph, states: Sequence[LayerState]) -> bool:
+    """Whether TensorRT gives every cache where it came in: KV_CACHE_UPDATE is what it makes of TensorScatter."""
+    producers = {value.name: value.producer() for value in graph.outputs}
+    caches = [producers[port.name] for layer, state in enumerate(states) for port in state.present_ports(layer)]
+    return all(node is not None and node.op_type == "TensorScatter" for node in caches)
 
 
 def _adopt(task: _EngineTask, source: Path) -> Engine:
@@ -231,19 +278,3 @@ def _weight_bytes(graph: ir.Graph) -> int:
             place = (tensor.location, tensor.offset) if isinstance(tensor, ir.ExternalTensor) else id(tensor)
             found[place] = tensor.nbytes
     return sum(found.values())
-
-
-def _in_type(role: Role, dtype: DType) -> Role:
-    """The role as it computes now; ports of less than three dimensions (policies, confidences) stay float32."""
-
-    def typed(port: Port) -> Port:
-        return replace(port, dtype=dtype) if port.dtype in _FLOATS and len(port.shape) > 2 else port
-
-    return replace(
-        role,
-        inputs=tuple(typed(port) for port in role.inputs),
-        outputs=tuple(typed(port) for port in role.outputs),
-        states=tuple(replace(state, dtype=dtype) for state in role.states),
-        cross_states=tuple(replace(state, dtype=dtype) for state in role.cross_states),
-        commit_graph=None,
-    )

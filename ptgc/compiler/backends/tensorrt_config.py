@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from ptgc.compiler.compiler_options import CompilerOptions, HardwareCompatibility
 from ptgc.errors import BuildError
+from ptgc.spec.lowering import Lowering
 
 _LEVELS = range(6)
 _MEMBERS = {
@@ -39,6 +41,29 @@ def check_options(library: Any, options: CompilerOptions, backend: str, *, has_t
         problems.append("--strip-weights is for engines that are compiled here, --engine for those that are not.")
     if problems:
         raise BuildError("\n".join(problems), "Leave them out, or give numbers in range.")
+
+
+def check_native(backend: str, version: str, since: tuple[int, int], lowering: Lowering) -> None:
+    """Refuse a version that lacks operators of the native lowering.
+
+    Args:
+        backend: Its name, for the message.
+        version: As the library spells it, `10.3.0.26`.
+        since: The first version that takes native graphs.
+        lowering: What the graphs were prepared with.
+
+    Raises:
+        BuildError: With the command that prepares for this version.
+    """
+    found = re.match(r"(\d+)\.(\d+)", version)
+    if lowering is not Lowering.NATIVE or found is None or (int(found[1]), int(found[2])) >= since:
+        return
+    first = ".".join(str(part) for part in since)
+    raise BuildError(
+        f"{backend} {version} lacks operators of this build (attention, cache updates, norms, rotary embeddings); "
+        f"{backend} {first} is the first that has them.",
+        f"Prepare it for older versions: ptgc build BUNDLE --backend {backend} --lowering {Lowering.PORTABLE.value}",
+    )
 
 
 def configure(library: Any, config: Any, options: CompilerOptions) -> None:

@@ -92,7 +92,7 @@ def compile_graph(compiler: Compiler, graph: Path, dimensions: Dimensions, role:
     if compiler.timing_cache is not None:
         compiler.timing_cache.keep(config)
     layers = Counter(layer.type.name for layer in _layers(network))
-    not_native = _not_native(library, network, model.graph, decomposed)
+    not_native = _not_native(network, model.graph, decomposed)
     return Compiled(memoryview(content), dict(sorted(layers.items())), not_native)
 
 
@@ -163,10 +163,10 @@ def _decompose_attention(library: Any, network: Any) -> dict[str, str]:
     return reasons
 
 
-def _not_native(library: Any, network: Any, graph: ir.Graph, decomposed: Mapping[str, str]) -> dict[str, str]:
+def _not_native(network: Any, graph: ir.Graph, decomposed: Mapping[str, str]) -> dict[str, str]:
     """What is no KV_CACHE_UPDATE or ATTENTION layer although the model attends or writes a cache there."""
-    wanted = (library.LayerType.KV_CACHE_UPDATE, library.LayerType.ATTENTION_OUTPUT)
-    names = {layer.name.removesuffix("_AttentionOutput") for layer in _layers(network) if layer.type in wanted}
+    wanted = ("KV_CACHE_UPDATE", "ATTENTION_OUTPUT")  # before 10.15 the library has no such types
+    names = {layer.name.removesuffix("_AttentionOutput") for layer in _layers(network) if layer.type.name in wanted}
     reasons: dict[str, str] = {}
     for node in graph:
         module, name = node.metadata_props.get(MODULE_KEY, ""), node.name or ""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptgc.compiler.session_options import session_options
 from ptgc.errors import BackendError
 from ptgc.spec import ports
 from ptgc.spec.manifest import Role
@@ -57,8 +58,7 @@ def load_graph(model: str | bytes, folder: Path | None = None) -> Any:
     """
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
+    options = session_options(model)
     if folder is not None:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
     try:

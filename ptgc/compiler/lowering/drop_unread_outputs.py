@@ -1,4 +1,4 @@
-"""Outputs that no loop reads, taken out of a graph, and the ports that are left."""
+"""DropUnreadOutputsPass: outputs of the contract that no engine of a build needs."""
 
 from __future__ import annotations
 
@@ -8,18 +8,25 @@ import onnx_ir as ir
 
 from ptgc.spec.manifest import Role
 
-_UNREAD = ("top_logits", "top_ids")
-"""Greedy decoding reads next_ids; top-k over the vocabulary is not free."""
+_UNREAD = frozenset({"top_logits", "top_ids"})
 
 
-def drop_unread_outputs(graph: ir.Graph) -> None:
-    """Take them off the graph; what computes them goes with the nodes that nothing uses."""
-    for value in list(graph.outputs):
-        if value.name in _UNREAD:
-            graph.outputs.remove(value)
+class DropUnreadOutputsPass(ir.passes.InPlacePass):
+    """Drops the best candidates: the runtime reads `next_ids` or `logits`, and TopK over a vocabulary is not free.
+
+    Ensures: `remaining_ports` says what is left.
+    """
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Runs on the main graph."""
+        outputs = model.graph.outputs
+        unread = [value for value in outputs if value.name in _UNREAD]
+        for value in unread:
+            outputs.remove(value)
+        return ir.passes.PassResult(model, bool(unread))
 
 
-def ports_of(graph: ir.Graph, role: Role) -> Role:
+def remaining_ports(graph: ir.Graph, role: Role) -> Role:
     """The role with the ports that the lowered graph still has."""
     names = {value.name for value in (*graph.inputs, *graph.outputs)}
     return replace(

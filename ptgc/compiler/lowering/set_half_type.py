@@ -19,6 +19,7 @@ _HALF_OPERATORS = frozenset(
         "Einsum",
         "Attention",
         "TensorScatter",
+        "ScatterND",
         "RotaryEmbedding",
         "RMSNormalization",
         "LayerNormalization",

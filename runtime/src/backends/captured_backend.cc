@@ -26,7 +26,8 @@ std::unique_ptr<Engine> CapturedBackend::Load(const std::filesystem::path& path,
                                               const EngineOptions& options) {
   std::unique_ptr<GpuProgram> program = share_->library().Load(path, options);
   if (program == nullptr) Refuse(path);
-  return std::make_unique<CapturedEngine>(share_, std::move(program), path.filename().string());
+  return std::make_unique<CapturedEngine>(share_, std::move(program), path.filename().string(),
+                                          options.updates_in_place);
 }
 
 // The file has the hash of the one that was built, so that what the library dislikes about it is

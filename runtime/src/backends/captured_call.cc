@@ -28,6 +28,9 @@ bool CapturedCall::Queue() {
     if (!device.CopyIn(mirror->device(), mirror->host(), bytes)) return false;
   }
   if (!parts_.context->Enqueue()) return false;
+  for (const Move& update : parts_.updates) {
+    if (!device.CopyWithin(update)) return false;
+  }
   for (const auto& [mirror, bytes] : parts_.outputs) {
     if (!device.CopyOut(mirror->host(), mirror->device(), bytes)) return false;
   }

@@ -23,9 +23,10 @@ struct CapturedParts {
   std::shared_ptr<GpuShare> share;             // Outlives everything below.
   std::vector<std::shared_ptr<Block>> blocks;  // Working memory, and outputs that nobody reads.
   std::vector<CopiedPort> inputs;              // Copied in before the engine runs.
-  std::vector<CopiedPort> outputs;             // Copied out behind it.
-  std::unique_ptr<GpuContext> context;         // The engine at this shape, with addresses.
-  const GpuProgram* program = nullptr;         // For its words; outlives the call.
+  std::vector<Move> updates;            // What it wrote aside, copied to where it belongs ...
+  std::vector<CopiedPort> outputs;      // ... and what the host reads, copied out.
+  std::unique_ptr<GpuContext> context;  // The engine at this shape, with addresses.
+  const GpuProgram* program = nullptr;  // For its words; outlives the call.
 };
 
 // The first run is queued as it is, which also lets the library finish what it puts off until then;

@@ -23,8 +23,11 @@ std::string Spelt(std::span<const std::int64_t> shape) {
 }  // namespace
 
 CapturedEngine::CapturedEngine(std::shared_ptr<GpuShare> share, std::unique_ptr<GpuProgram> program,
-                               std::string name)
-    : share_(std::move(share)), program_(std::move(program)), name_(std::move(name)) {
+                               std::string name, bool updates_in_place)
+    : share_(std::move(share)),
+      program_(std::move(program)),
+      name_(std::move(name)),
+      updates_in_place_(updates_in_place) {
   share_->NeedWorkingBytes(program_->context_bytes());
 }
 
@@ -53,7 +56,10 @@ std::unique_ptr<Call> CapturedEngine::Bind(std::span<const Tensor> inputs,
     }
     BindInput(port, *tensor, parts);
   }
-  for (const Tensor& tensor : outputs) BindOutput(PortOfOutput(tensor), tensor, parts);
+  for (const Tensor& tensor : outputs) {
+    const GpuPort& port = PortOfOutput(tensor);
+    IsUpdate(tensor, inputs) ? BindUpdate(port, tensor, parts) : BindOutput(port, tensor, parts);
+  }
   for (const GpuPort& port : program_->ports()) {
     const bool is_unread = !port.is_input && Find(outputs, port.name) == nullptr;
     if (is_unread && program_->needs_every_output()) WriteAside(port, parts);
@@ -77,37 +83,46 @@ void CapturedEngine::BindInput(const GpuPort& port, const Tensor& tensor,
                       port.name + "'",
                   program_->error());
   }
-  if (share_->memory()->Holds(tensor.data)) return SetAddress(port, tensor.data, parts);
+  if (share_->memory()->Holds(tensor.data)) return SetAddress(tensor, tensor.data, parts);
   parts.inputs.push_back({share_->mirrors().Of(tensor), tensor.bytes()});
-  SetAddress(port, parts.inputs.back().mirror->device(), parts);
+  SetAddress(tensor, parts.inputs.back().mirror->device(), parts);
 }
 
 void CapturedEngine::BindOutput(const GpuPort& port, const Tensor& tensor,
                                 CapturedParts& parts) const {
-  CheckType(port, tensor);
-  const std::vector<std::int64_t> shape = parts.context->Shape(port.name);
-  if (shape != tensor.shape) {
-    Refuse("gives " + Spelt(shape) + " for '" + port.name + "', not " + Spelt(tensor.shape));
-  }
-  if (share_->memory()->Holds(tensor.data)) return SetAddress(port, tensor.data, parts);
+  CheckOutput(port, tensor, parts);
+  if (share_->memory()->Holds(tensor.data)) return SetAddress(tensor, tensor.data, parts);
   parts.outputs.push_back({share_->mirrors().Of(tensor), tensor.bytes()});
-  SetAddress(port, parts.outputs.back().mirror->device(), parts);
+  SetAddress(tensor, parts.outputs.back().mirror->device(), parts);
+}
+
+// A state that comes in as well, of an engine that may still read it while it writes.
+bool CapturedEngine::IsUpdate(const Tensor& tensor, std::span<const Tensor> inputs) const {
+  return !updates_in_place_ && share_->memory()->Holds(tensor.data) &&
+         std::any_of(inputs.begin(), inputs.end(),
+                     [&](const Tensor& input) { return input.data == tensor.data; });
+}
+
+void CapturedEngine::BindUpdate(const GpuPort& port, const Tensor& tensor, CapturedParts& parts) {
+  CheckOutput(port, tensor, parts);
+  parts.updates.push_back({tensor.data, 0, WriteAside(port, parts), 0, tensor.bytes(), 1});
 }
 
 // Each has a place of its own: what comes out of one may go into another within the engine.
-void CapturedEngine::WriteAside(const GpuPort& port, CapturedParts& parts) {
+void* CapturedEngine::WriteAside(const GpuPort& port, CapturedParts& parts) {
   const Tensor output{port.name, port.dtype, nullptr, parts.context->Shape(port.name)};
   std::shared_ptr<Block>& block = aside_[port.name];
   if (block == nullptr || block->size() < output.bytes()) {
     block = std::make_shared<Block>(share_->memory(), std::max<std::size_t>(output.bytes(), 1));
   }
   parts.blocks.push_back(block);
-  SetAddress(port, block->data(), parts);
+  SetAddress(output, block->data(), parts);
+  return block->data();
 }
 
-void CapturedEngine::SetAddress(const GpuPort& port, void* data, CapturedParts& parts) const {
-  if (parts.context->SetAddress(port.name, data)) return;
-  ThrowGpuError("The engine '" + name_ + "' does not take the buffer of '" + port.name + "'",
+void CapturedEngine::SetAddress(const Tensor& tensor, void* data, CapturedParts& parts) const {
+  if (parts.context->SetAddress(tensor.name, tensor.shape, data)) return;
+  ThrowGpuError("The engine '" + name_ + "' does not take the buffer of '" + tensor.name + "'",
                 program_->error());
 }
 
@@ -125,6 +140,17 @@ void CapturedEngine::CheckShape(const GpuPort& port, const Tensor& tensor) const
   if (fits) return;
   Refuse("takes " + Spelt(port.least) + " to " + Spelt(port.most) + " for '" + port.name +
          "', not " + Spelt(tensor.shape));
+}
+
+void CapturedEngine::CheckOutput(const GpuPort& port, const Tensor& tensor,
+                                 const CapturedParts& parts) const {
+  CheckType(port, tensor);
+  const std::vector<std::int64_t> shape = parts.context->Shape(port.name);
+  const bool fits = std::equal(
+      shape.begin(), shape.end(), tensor.shape.begin(), tensor.shape.end(),
+      [](std::int64_t given, std::int64_t wanted) { return given == wanted || given == -1; });
+  if (fits) return;
+  Refuse("gives " + Spelt(shape) + " for '" + port.name + "', not " + Spelt(tensor.shape));
 }
 
 void CapturedEngine::Refuse(const std::string& what) const {

@@ -18,7 +18,7 @@ using Status = int;  // cudaError_t
 enum CopyKind : int { kHostToDevice = 1, kDeviceToHost = 2, kDeviceToDevice = 3 };
 constexpr int kAttributeMajor = 75, kAttributeMinor = 76;  // cudaDevAttrComputeCapability*
 constexpr int kCaptureRelaxed = 2;  // A library may take memory that it keeps, and so may others.
-constexpr unsigned kStreamNonBlocking = 1;                 // Does not wait for the default stream.
+constexpr unsigned kStreamNonBlocking = 1;  // Does not wait for the default stream.
 
 struct CudaApi {
   const char* (*GetErrorString)(Status);

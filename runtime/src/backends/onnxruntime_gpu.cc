@@ -104,10 +104,10 @@ class OnnxRuntimeContext : public GpuContext {
     return values_.emplace(tensor.data, std::move(value)).first->second;
   }
 
-  OnnxRuntimeProgramParts& parts_;                           // The program's; outlives it.
-  std::map<std::string, std::int64_t> sizes_;                // By name.
-  std::map<const void*, Ort::Value> values_;                 // Views of the device's memory.
-  Ort::IoBinding binding_;                                   // What goes in and out.
+  OnnxRuntimeProgramParts& parts_;             // The program's; outlives it.
+  std::map<std::string, std::int64_t> sizes_;  // By name.
+  std::map<const void*, Ort::Value> values_;   // Views of the device's memory.
+  Ort::IoBinding binding_;                     // What goes in and out.
 };
 
 class OnnxRuntimeProgram : public GpuProgram {

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bundles import bundle_names, own_bundle
+from archives import bundle_names, own_bundle
 from cuda_driver import require_device
 
 from parts.base import Figures, Settings, Skipped

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bundles import bundle_names, own_bundle
+from archives import bundle_names, own_bundle
 from cuda_driver import require_device
 from round_times import measure_build
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bundles import bundle_names, own_bundle
+from archives import bundle_names, own_bundle
 from cuda_driver import require_device
 
 from parts.base import Figures, Settings, Skipped

@@ -72,9 +72,7 @@ def rehearse(bundle: Path, precision: str, environment: dict[str, str]) -> dict[
             return {"error": str(error)}
         script = Path(__file__).with_name("write_texts.py")
         command = [sys.executable, str(script), str(copy), made.manifest.id]
-        run = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=_SECONDS, check=False
-        )
+        run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_SECONDS, check=False)
     if run.returncode != 0:
         said = [line for line in run.stderr.splitlines() if "Error: " in line]
         return {"error": said[-1] if said else f"exit status {run.returncode}: {run.stderr[-500:]}"}
@@ -99,7 +97,11 @@ def _table(rows: Sequence[tuple[str, str, dict[str, Any]]]) -> Table:
     for heading in ("bundle", "precision", *(column.replace("_", " ") for column in _COLUMNS), "error"):
         table.add_column(heading, overflow="fold")
     for bundle, precision, row in rows:
-        cells = [f"{row[column]:.1f}" if column.startswith("host") else str(row[column]) for column in _COLUMNS if column in row]
+        cells = [
+            f"{row[column]:.1f}" if column.startswith("host") else str(row[column])
+            for column in _COLUMNS
+            if column in row
+        ]
         cells += [""] * (len(_COLUMNS) - len(cells))
         table.add_row(bundle, precision, *cells, row.get("error", ""))
     return table

@@ -57,7 +57,9 @@ def _stub(name: str) -> str:
     if "GetStatus" in name or "GetErrorString" in name:
         return f'const char* {name}(int) {{ return "substitute"; }}'
     if name == "cublasLtMatmulAlgoGetHeuristic":
-        return f"int {name}(void*, void*, void*, void*, void*, void*, void*, int, void*, int* n) {{ *n = 1; return 0; }}"
+        return (
+            f"int {name}(void*, void*, void*, void*, void*, void*, void*, int, void*, int* n) {{ *n = 1; return 0; }}"
+        )
     if name == "cuDeviceGetName":
         return f"int {name}(char* name, int, int) {{ name[0] = 'S'; name[1] = 0; return 0; }}"
     return f"int {name}(...) {{ return 0; }}"

@@ -1,0 +1,28 @@
+"""How graphs are loaded into ONNX Runtime to be checked: they are to mean what the standard says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx
+
+_FLOAT8_MOVES_SINCE = 21  # Transpose and Reshape take 8-bit floats from this opset on
+
+
+def session_options(model: str | bytes) -> Any:
+    """Settings of a session that says nothing.
+
+    Of an older opset ONNX Runtime may not move QuantizeLinear about: 1.31.1 moves it in front of a Transpose, which
+    takes no 8-bit floats there, and then refuses its own graph.
+
+    Args:
+        model: Path of an ONNX file, or a serialised one.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    proto = onnx.load_from_string(model) if isinstance(model, bytes) else onnx.load(model, load_external_data=False)
+    if any(not known.domain and known.version < _FLOAT8_MOVES_SINCE for known in proto.opset_import):
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+    return options
