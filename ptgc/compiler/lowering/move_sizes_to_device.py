@@ -117,6 +117,8 @@ def _move(value: ir.Value) -> ir.Value:
     if not value.shape.dims:
         made = piece.op("Squeeze", made, first)
     made.name = f"{value.name}.on_device"
-    made.shape, made.type = value.shape, value.type
+    for node in piece.nodes:  # so that a second look sees them as what they are
+        node.outputs[0].type, node.outputs[0].shape = value.type, ir.Shape([] if node.op_type != "Range" else [1])
+    made.shape = value.shape
     producer.graph.insert_after(producer, piece.nodes)
     return made
