@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common
+import onnxruntime
 import pytest
 from click.testing import Result
 from typer.testing import CliRunner
@@ -87,9 +89,6 @@ def test_integers_are_block_products_over_half_precision(tmp_path: Path) -> None
 def test_no_kernel_of_the_device_reads_a_size_from_the_host(family: str, tmp_path: Path) -> None:
     model, _ = on_cuda(family, tmp_path, "float16")
     assert not MoveSizesToDevicePass()(model).modified
-    ranges = [node for node in model.graph if node.op_type == "Range"]
-    moved = [node for node in ranges if (node.outputs[0].name or "").endswith((".on_device", "Range_1"))]
-    assert ranges and len(ranges) >= len(moved)
     for node in model.graph:
         if node.op_type in ("Less", "Min", "Max", "Equal"):
             producers = {value.producer() for value in node.inputs if value is not None}
@@ -110,8 +109,7 @@ def test_a_size_in_a_sum_is_moved_once_and_keeps_its_rank() -> None:
     common.ShapeInferencePass()(model)
     assert MoveSizesToDevicePass()(model).modified and not MoveSizesToDevicePass()(model).modified
     assert sum(node.op_type == "Range" for node in graph) == 3
-    import onnxruntime
-
+    common.NameFixPass()(model)
     loaded = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"])
     values = np.arange(6).reshape(2, 3)
     np.testing.assert_array_equal(loaded.run(None, {"rows": values})[0], (values + 3 + 2) * 3)
@@ -146,8 +144,6 @@ def test_each_device_has_a_backend_of_its_own() -> None:
 
 
 def test_a_build_for_cuda_is_made_and_checked_without_a_gpu(place: Path, tmp_path: Path) -> None:
-    import shutil
-
     bundle = tmp_path / "bundle"
     shutil.copytree(tiny_bundle(place, "llama"), bundle, ignore=shutil.ignore_patterns("builds"))
     made = run("build", bundle, "--device", "cuda", "--max-length", "128", "--json")
