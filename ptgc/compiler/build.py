@@ -19,17 +19,22 @@ from ptgc.compiler.checking.judged_text import judged_text
 from ptgc.compiler.compile import CompileOptions, compile_build
 from ptgc.compiler.compiler_options import CompilerOptions
 from ptgc.compiler.graph_session import writes_alone
-from ptgc.compiler.precision import AUTO, MAX_DIVERGENCE, Precision, read_precision, spell
+from ptgc.compiler.precision import (
+    AUTO,
+    MAX_DIVERGENCE,
+    QUANTIZED,
+    ROUNDS_INPUTS,
+    Precision,
+    read_precision,
+    spell,
+)
 from ptgc.compiler.prepare import PrepareTask, adopt, prepare
+from ptgc.compiler.quantization.quantizer import Quantizer
 from ptgc.compiler.stage import Stage
 from ptgc.errors import BuildError, StorageError, UsageError
 from ptgc.spec.bundle import BUILDS, Build, Bundle, open_build, open_bundle
 from ptgc.spec.staging import exclusive, staged_directory
 from ptgc.texts.sample_text import SampleText, read_sample_text
-
-QUANTIZED = ("int8", "int4", "fp8", "w8a8")
-"""Precisions that round weights."""
-_BY_GPTQ = ("int8", "int4", "w8a8")
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,9 @@ class BuildOptions:
     compiler: CompilerOptions = field(default_factory=CompilerOptions)
     """What a compiler that works ahead of time is told."""
     calibration: Path | None = None
-    """A text of the kind that the model is to write, to quantise with; None rounds weights to the nearest."""
+    """A text of the kind that the model is to write, to quantise with."""
+    quantizer: Quantizer = Quantizer.AUTO
+    """How weights are rounded to a precision."""
 
 
 def build(path: str | Path, options: BuildOptions | None = None, progress: Progress = lambda _: None) -> Build:
@@ -124,7 +131,9 @@ def _check(options: BuildOptions, backend: Backend, precision: Precision) -> Non
 def _task(options: BuildOptions, bundle: Bundle, backend: Backend, precision: Precision) -> PrepareTask:
     assert options.device is not None
     samples = _calibration(options, bundle, backend, precision)
-    return PrepareTask(bundle, backend, options.device, options.max_length, options.batch_size, samples)
+    _check_quantizer(options, with_default(backend, precision))
+    quantizer = options.quantizer
+    return PrepareTask(bundle, backend, options.device, options.max_length, options.batch_size, samples, quantizer)
 
 
 def _calibration(
@@ -149,12 +158,37 @@ def _calibration(
     used = [name for name, role in bundle.manifest.roles.items() if name in rounded and writes_alone(role)]
     if not used:
         raise BuildError(
-            f"--calibration quantises decoder-only models at {', '.join(QUANTIZED)}; this build has "
+            f"--calibration quantises decoder-only models at {', '.join(sorted(QUANTIZED))}; this build has "
             + ", ".join(f"{name}={value}" for name, value in named.items())
             + ".",
             "Leave it out, or choose --precision int4.",
         )
     return {name: read_sample_text(path, bundle, name, options.max_length) for name in used}
+
+
+def _check_quantizer(options: BuildOptions, precision: Precision) -> None:
+    """Refuse a quantiser without what it needs, and a text that nothing would read.
+
+    Raises:
+        BuildError: There is nothing to quantise, or the precision has a way of its own.
+        UsageError: A text is missing, or one too many.
+    """
+    quantizer, name = options.quantizer, f"--quantizer {options.quantizer.value}"
+    if quantizer is Quantizer.AUTO:
+        return
+    if options.stage is Stage.COMPILE:
+        raise UsageError(f"{name} is for preparing a build, and --stage compile takes one that is prepared.")
+    values = set(precision.values())
+    if values.isdisjoint(QUANTIZED):
+        raise BuildError(f"{name} rounds weights, and no role of this build has any rounded.", "Leave it out.")
+    if quantizer.scales_channels and "w8a8" in values:
+        raise BuildError(
+            f"{name} scales channels, which w8a8 does for activations (SmoothQuant).", "Choose gptq, rtn or hqq."
+        )
+    if quantizer.needs_text and options.calibration is None:
+        raise UsageError(f"{name} needs a text.", "Add --calibration FILE, or choose rtn or hqq.")
+    if not quantizer.reads_text and options.calibration is not None and values.isdisjoint(ROUNDS_INPUTS):
+        raise UsageError(f"{name} reads no text, and --calibration gives one.", "Leave one of them out.")
 
 
 def _prepare(options: BuildOptions, task: PrepareTask, precision: Precision, progress: Progress) -> str:
@@ -202,8 +236,11 @@ def default_id(options: BuildOptions, precision: Precision, roles: list[str]) ->
     """A name that says what the build is: `onnxruntime-cpu-int8`, with `-b3` for a batch of three."""
     parts = [options.backend, options.device or BACKENDS.create(options.backend).devices[0], spell(precision, roles)]
     parts += [f"sm{capability.replace('.', '')}" for capability in options.compiler.compute_capabilities]
-    if options.calibration is not None:
-        parts.append("gptq" if any(value in _BY_GPTQ for value in precision.values()) else "calibrated")
+    quantizer = options.quantizer.resolve(has_text=options.calibration is not None)
+    if quantizer is not Quantizer.RTN:
+        parts.append(quantizer.value)
+    elif options.calibration is not None:
+        parts.append("calibrated")
     if options.max_length is not None:
         parts.append(f"l{options.max_length}")
     if options.batch_size != 1:

@@ -17,6 +17,7 @@ from ptgc.compiler.lowering.matmul_nbits import LowerQuantizedWeightsPass
 from ptgc.compiler.lowering.pack_projections import PackProjectionsPass
 from ptgc.compiler.lowering.pad_single_row import PadSingleRowPass, PadSingleRowProductsPass
 from ptgc.compiler.lowering.skip_normalization import SkipNormalizationPass
+from ptgc.compiler.quantization.awq import scale_channels
 from ptgc.compiler.quantization.quantize_weights import QuantizeWeightsPass
 from ptgc.compiler.quantization.second_moments import second_moments
 from ptgc.compiler.quantization.vocabulary_matrices import vocabulary_formats
@@ -74,6 +75,8 @@ class OnnxRuntimeBackend(Backend):
         NormalizeLinearPass()(model)
         _drop_outputs(model.graph)
         model.graph.opset_imports["com.microsoft"] = 1
+        if weight_format is not None:
+            scale_channels(model, role, task.calibration, weight_format, task.quantizer)
         LowerExpertsPass(weight_format)(model)
         PackProjectionsPass()(model)
         pad_single_row = rounds and plan.tree.num_nodes > 1 and bool(role.states)
@@ -83,9 +86,10 @@ class OnnxRuntimeBackend(Backend):
             PadSingleRowPass()(model)
         SkipNormalizationPass()(model)
         if rounds:
-            moments = second_moments(model, _ports_of(model.graph, role), task.calibration)
+            text = task.calibration if task.quantizer.makes_up else ()
+            moments = second_moments(model, _ports_of(model.graph, role), text)
             others = vocabulary_formats(model.graph, role, parts)
-            QuantizeWeightsPass(weight_format, moments, others)(model)
+            QuantizeWeightsPass(weight_format, task.quantizer, moments, others)(model)
             LowerQuantizedWeightsPass()(model)
         if pad_single_row:
             PadSingleRowProductsPass()(model)
