@@ -19,6 +19,8 @@ from ptgc.compiler.lowering.pad_single_row import PadSingleRowPass, PadSingleRow
 from ptgc.compiler.lowering.skip_normalization import SkipNormalizationPass
 from ptgc.compiler.quantization.awq import scale_channels
 from ptgc.compiler.quantization.quantize_weights import QuantizeWeightsPass
+from ptgc.compiler.quantization.round_experts import round_experts
+from ptgc.compiler.quantization.round_matrix import Rounded
 from ptgc.compiler.quantization.second_moments import second_moments
 from ptgc.compiler.quantization.vocabulary_matrices import vocabulary_formats
 from ptgc.compiler.quantization.weight_format import WeightFormat
@@ -75,9 +77,11 @@ class OnnxRuntimeBackend(Backend):
         NormalizeLinearPass()(model)
         _drop_outputs(model.graph)
         model.graph.opset_imports["com.microsoft"] = 1
+        experts: dict[ir.Value, list[Rounded]] = {}
         if weight_format is not None:
             scale_channels(model, role, task.calibration, weight_format, task.quantizer)
-        LowerExpertsPass(weight_format)(model)
+            experts = round_experts(model, role, task.calibration, weight_format, task.quantizer)
+        LowerExpertsPass(experts)(model)
         PackProjectionsPass()(model)
         pad_single_row = rounds and plan.tree.num_nodes > 1 and bool(role.states)
         if role.states and not role.cross_states and self._is_chain_of_one(plan, shapes.batch):

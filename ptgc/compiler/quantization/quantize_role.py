@@ -14,9 +14,11 @@ import onnx_ir as ir
 
 from ptgc.compiler.quantization.activation_ranges import activation_ranges
 from ptgc.compiler.quantization.awq import scale_channels
+from ptgc.compiler.quantization.quantize_experts import QuantizeExpertsPass
 from ptgc.compiler.quantization.quantize_inputs import QuantizeInputsPass
 from ptgc.compiler.quantization.quantize_weights import QuantizeWeightsPass
 from ptgc.compiler.quantization.quantizer import Quantizer
+from ptgc.compiler.quantization.round_experts import round_experts
 from ptgc.compiler.quantization.rounding_losses import rounding_losses
 from ptgc.compiler.quantization.second_moments import second_moments
 from ptgc.compiler.quantization.smooth_inputs import SmoothInputsPass, smoothing_factors
@@ -62,8 +64,10 @@ def quantize_role(
     """
     scale_channels(model, role, text, scheme.weights, quantizer)
     scales = {} if scheme.inputs is None else _input_scales(model, role, scheme, scheme.inputs, text)
+    experts = round_experts(model, role, text, scheme.weights, quantizer)
     moments = second_moments(model, role, text if quantizer.makes_up else ())
     QuantizeWeightsPass(scheme.weights, quantizer, moments)(model)
+    QuantizeExpertsPass(experts)(model)
     if scheme.inputs is not None:
         QuantizeInputsPass(scales, scheme.inputs)(model)
 
