@@ -185,7 +185,7 @@ def _check_quantizer(options: BuildOptions, precision: Precision) -> None:
         raise BuildError(
             f"{name} scales channels, which w8a8 does for activations (SmoothQuant).", "Choose gptq, rtn or hqq."
         )
-    if quantizer.needs_text and options.calibration is None:
+    if quantizer.reads_text and options.calibration is None:
         raise UsageError(f"{name} needs a text.", "Add --calibration FILE, or choose rtn or hqq.")
     if not quantizer.reads_text and options.calibration is not None and values.isdisjoint(ROUNDS_INPUTS):
         raise UsageError(f"{name} reads no text, and --calibration gives one.", "Leave one of them out.")
@@ -236,16 +236,20 @@ def default_id(options: BuildOptions, precision: Precision, roles: list[str]) ->
     """A name that says what the build is: `onnxruntime-cpu-int8`, with `-b3` for a batch of three."""
     parts = [options.backend, options.device or BACKENDS.create(options.backend).devices[0], spell(precision, roles)]
     parts += [f"sm{capability.replace('.', '')}" for capability in options.compiler.compute_capabilities]
-    quantizer = options.quantizer.resolve(has_text=options.calibration is not None)
-    if quantizer is not Quantizer.RTN:
-        parts.append(quantizer.value)
-    elif options.calibration is not None:
-        parts.append("calibrated")
+    parts += _quantizer_names(options, {precision[role] for role in roles})
     if options.max_length is not None:
         parts.append(f"l{options.max_length}")
     if options.batch_size != 1:
         parts.append(f"b{options.batch_size}")
     return "-".join(parts)
+
+
+def _quantizer_names(options: BuildOptions, precisions: set[str]) -> list[str]:
+    """How weights are rounded, where that is not to the nearest; else whether there was a text."""
+    has_text = options.calibration is not None
+    found = {options.quantizer.resolve(one, has_text=has_text) for one in precisions & QUANTIZED}
+    names = sorted(one.value for one in found - {Quantizer.RTN})
+    return names or (["calibrated"] if has_text else [])
 
 
 def _prepared_id(options: BuildOptions, task: PrepareTask, precision: Precision) -> str:

@@ -39,7 +39,7 @@ class PrepareTask:
     samples: Mapping[str, SampleText] = field(default_factory=dict)
     """Text to quantise with, by role."""
     quantizer: Quantizer = Quantizer.AUTO
-    """How weights are rounded."""
+    """How weights are rounded, as asked for."""
 
     def shapes(self) -> ShapePlan:
         """The shapes that the build may run.
@@ -131,7 +131,8 @@ def _provenance(task: PrepareTask, precision: Precision) -> dict[str, str]:
     made_by = {"ptgc": ptgc.__version__}
     for role in task.bundle.manifest.roles:
         if not QUANTIZED.isdisjoint(of_role(precision, role).values()):
-            made_by[f"quantizer.{role}"] = task.quantizer.resolve(has_text=role in task.samples).value
+            quantizer = task.quantizer.resolve(precision[role], has_text=role in task.samples)
+            made_by[f"quantizer.{role}"] = quantizer.value
     for role, sample in task.samples.items():
         made_by[f"calibration.{role}"] = f"{sample.num_tokens} tokens of sha256 {sample.sha256}"
     return made_by if task.backend.compiles_ahead else made_by | {"backend_version": task.backend.version()}

@@ -11,6 +11,7 @@ import pytest
 from ptgc.compiler.build import BuildOptions, build
 from ptgc.compiler.check import check_bundle
 from ptgc.compiler.pack import pack
+from ptgc.compiler.quantization.quantizer import Quantizer
 from ptgc.compiler.stage import Stage
 from ptgc.errors import BuildError, UsageError
 from ptgc.texts.sample_text import MOST_TOKENS
@@ -21,11 +22,10 @@ from tests.bundles import real_bundle, tiny_bundle
 def test_a_build_is_calibrated_and_the_same_on_two_runs(backend: str, stories: Path, english: Path) -> None:
     options = BuildOptions(backend=backend, precision="int4", stage=Stage.PREPARE, max_length=128, calibration=english)
     made = build(stories, options)
-    assert made.manifest.id == f"{backend}-{made.manifest.device}-int4-gptq-l128"
+    assert made.manifest.id == f"{backend}-{made.manifest.device}-int4-awq-gptq-l128"
+    assert made.manifest.provenance["quantizer.target"] == "awq-gptq"
     plain = build(stories, replace(options, build_id="plain", calibration=None))
-    assert {entry.path: entry.size for entry in made.manifest.files} == {
-        entry.path: entry.size for entry in plain.manifest.files
-    }
+    assert made.manifest.weight_bytes == plain.manifest.weight_bytes
     assert made.manifest.files != plain.manifest.files
     number, _, digest = made.manifest.provenance["calibration.target"].partition(" tokens of sha256 ")
     assert int(number) == pytest.approx(MOST_TOKENS, rel=0.1)
@@ -70,3 +70,63 @@ def test_calibration_that_nothing_would_use_is_refused(place: Path, english: Pat
 def test_a_bundle_without_a_tokenizer_cannot_read_a_text(place: Path, english: Path) -> None:
     with pytest.raises(UsageError, match="no tokenizer"):
         build(tiny_bundle(place, "llama"), BuildOptions(precision="int4", calibration=english))
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "calibrated", "name"),
+    [("rtn", False, "int4"), ("hqq", False, "int4-hqq"), ("awq", True, "int4-awq")],
+)
+def test_a_quantiser_is_part_of_what_a_build_is(
+    quantizer: str, calibrated: bool, name: str, stories: Path, english: Path
+) -> None:
+    options = BuildOptions(
+        precision="int4",
+        stage=Stage.PREPARE,
+        calibration=english if calibrated else None,
+        quantizer=Quantizer(quantizer),
+        max_length=128,
+    )
+    made = build(stories, options)
+    assert made.manifest.id == f"onnxruntime-cpu-{name}-l128"
+    assert made.manifest.provenance["quantizer.target"] == quantizer
+    plain = build(stories, BuildOptions(precision="int4", stage=Stage.PREPARE, max_length=128, build_id="plain"))
+    assert (made.manifest.files == plain.manifest.files) == (quantizer == "rtn")
+    assert made.manifest.weight_bytes == plain.manifest.weight_bytes
+    assert made.manifest.files == build(stories, replace(options, build_id="again")).manifest.files
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (BuildOptions(precision="int4", quantizer=Quantizer.AWQ), "awq needs a text"),
+        (BuildOptions(precision="int4", quantizer=Quantizer.GPTQ), "gptq needs a text"),
+        (BuildOptions(precision="float32", quantizer=Quantizer.HQQ), "no role of this build has any rounded"),
+        (BuildOptions(precision="int4", quantizer=Quantizer.RTN, stage=Stage.COMPILE), "for preparing a build"),
+    ],
+)
+def test_a_quantiser_that_cannot_work_is_refused(options: BuildOptions, message: str, place: Path) -> None:
+    with pytest.raises((BuildError, UsageError), match=message):
+        build(real_bundle(place, "stories15m"), options)
+
+
+def test_a_quantiser_is_refused_where_its_text_or_its_scales_would_be_of_no_use(place: Path, english: Path) -> None:
+    options = BuildOptions(precision="int4", quantizer=Quantizer.HQQ, calibration=english)
+    with pytest.raises(UsageError, match="hqq reads no text"):
+        build(real_bundle(place, "stories15m"), options)
+    options = BuildOptions("tensorrt-rtx", precision="w8a8", quantizer=Quantizer.AWQ, calibration=english)
+    with pytest.raises(BuildError, match="SmoothQuant"):
+        build(real_bundle(place, "stories15m"), options)
+
+
+def test_a_text_for_activations_alone_goes_with_any_quantiser(stories: Path, english: Path) -> None:
+    options = BuildOptions(
+        "tensorrt-rtx",
+        precision="fp8",
+        quantizer=Quantizer.RTN,
+        calibration=english,
+        stage=Stage.PREPARE,
+        max_length=128,
+    )
+    made = build(stories, options)
+    assert made.manifest.id == "tensorrt-rtx-cuda-fp8-calibrated-l128"
+    assert made.manifest.provenance["quantizer.target"] == "rtn"

@@ -37,7 +37,12 @@ class Preparation:
     calibration: Sequence[Sequence[int]] = ()
     """Sequences of tokens to quantise with, where the role can read them alone."""
     quantizer: Quantizer = Quantizer.AUTO
-    """How weights are rounded."""
+    """How weights are rounded, as asked for."""
+
+    @property
+    def rounding(self) -> Quantizer:
+        """How weights are rounded."""
+        return self.quantizer.resolve(self.precision, has_text=bool(self.calibration))
 
 
 @dataclass(frozen=True)

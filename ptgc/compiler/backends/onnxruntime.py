@@ -79,8 +79,8 @@ class OnnxRuntimeBackend(Backend):
         model.graph.opset_imports["com.microsoft"] = 1
         experts: dict[ir.Value, list[Rounded]] = {}
         if weight_format is not None:
-            scale_channels(model, role, task.calibration, weight_format, task.quantizer)
-            experts = round_experts(model, role, task.calibration, weight_format, task.quantizer)
+            scale_channels(model, role, task.calibration, weight_format, task.rounding)
+            experts = round_experts(model, role, task.calibration, weight_format, task.rounding)
         LowerExpertsPass(experts)(model)
         PackProjectionsPass()(model)
         pad_single_row = rounds and plan.tree.num_nodes > 1 and bool(role.states)
@@ -90,10 +90,10 @@ class OnnxRuntimeBackend(Backend):
             PadSingleRowPass()(model)
         SkipNormalizationPass()(model)
         if rounds:
-            text = task.calibration if task.quantizer.makes_up else ()
+            text = task.calibration if task.rounding.makes_up else ()
             moments = second_moments(model, _ports_of(model.graph, role), text)
             others = vocabulary_formats(model.graph, role, parts)
-            QuantizeWeightsPass(weight_format, task.quantizer, moments, others)(model)
+            QuantizeWeightsPass(weight_format, task.rounding, moments, others)(model)
             LowerQuantizedWeightsPass()(model)
         if pad_single_row:
             PadSingleRowProductsPass()(model)

@@ -127,7 +127,7 @@ class TensorRTBackend(Backend):
             # float16 in every round (tensorrt-rtx 1.7.1).
             PackProjectionsPass()(model)
         if scheme is not None:
-            quantize_role(model, in_float32(role), scheme, task.calibration, task.quantizer)
+            quantize_role(model, in_float32(role), scheme, task.calibration, task.rounding)
         if dtype is not DType.FLOAT32:
             SetHalfTypePass(onnx_type(dtype))(model)
         AddAttentionMaskPass(onnx_type(dtype))(model)

@@ -94,7 +94,7 @@ def observe(
     with tempfile.TemporaryDirectory(prefix="ptgc-") as folder:
         with storage_errors(Path(folder)), _observed(model.graph, points, statistic):
             save(model, Path(folder), "observed")
-        session = GraphSession(Path(folder) / "observed.onnx", role, max(map(len, text)))
+        session = GraphSession(Path(folder) / "observed.onnx", role, max(map(len, text)), prepacks=False)
         for names in _portions(sizes, portion_bytes):
             portion = dict(zip(names, _joined(session, names, text, statistic), strict=True))
             yield portion

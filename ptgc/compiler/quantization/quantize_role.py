@@ -51,7 +51,7 @@ def quantize_role(
     role: Role,
     scheme: Scheme,
     text: Sequence[Sequence[int]],
-    quantizer: Quantizer = Quantizer.AUTO,
+    quantizer: Quantizer,
 ) -> None:
     """Quantise a graph in place.
 
@@ -60,7 +60,7 @@ def quantize_role(
         role: Its ports, in float32.
         scheme: What it becomes.
         text: Sequences of tokens to calibrate with; none leaves inputs alone.
-        quantizer: How weights are rounded.
+        quantizer: How weights are rounded; no longer AUTO.
     """
     scale_channels(model, role, text, scheme.weights, quantizer)
     scales = {} if scheme.inputs is None else _input_scales(model, role, scheme, scheme.inputs, text)

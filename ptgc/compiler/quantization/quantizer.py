@@ -9,7 +9,7 @@ class Quantizer(str, Enum):
     """How the weights of a matrix are rounded to a format."""
 
     AUTO = "auto"
-    """GPTQ where there is a text, to the nearest elsewhere."""
+    """The best for a precision, see `resolve`."""
     RTN = "rtn"
     """Each to the nearest (round to nearest)."""
     HQQ = "hqq"
@@ -22,14 +22,9 @@ class Quantizer(str, Enum):
     """One after the other, those behind making up for what is lost."""
 
     @property
-    def needs_text(self) -> bool:
-        """Whether it is nothing without a text."""
-        return self in (Quantizer.AWQ, Quantizer.AWQ_GPTQ, Quantizer.GPTQ)
-
-    @property
     def reads_text(self) -> bool:
-        """Whether a text makes a difference to weights."""
-        return self.needs_text or self is Quantizer.AUTO
+        """Whether it is nothing without a text."""
+        return self.scales_channels or self.makes_up
 
     @property
     def scales_channels(self) -> bool:
@@ -39,10 +34,16 @@ class Quantizer(str, Enum):
     @property
     def makes_up(self) -> bool:
         """Whether weights make up for what others lose, where it is known what they are multiplied with."""
-        return self in (Quantizer.AUTO, Quantizer.GPTQ, Quantizer.AWQ_GPTQ)
+        return self in (Quantizer.GPTQ, Quantizer.AWQ_GPTQ)
 
-    def resolve(self, *, has_text: bool) -> Quantizer:
-        """What AUTO stands for."""
-        if self is not Quantizer.AUTO:
-            return self
-        return Quantizer.GPTQ if has_text else Quantizer.RTN
+    def resolve(self, precision: str, *, has_text: bool) -> Quantizer:
+        """How a role's weights are rounded: AUTO takes the best that was measured (docs/precision.md).
+
+        Args:
+            precision: Of the role.
+            has_text: Whether there is a text that the role reads; what needs one is RTN without.
+        """
+        wanted = self
+        if self is Quantizer.AUTO:
+            wanted = Quantizer.AWQ_GPTQ if precision == "int4" else Quantizer.GPTQ
+        return wanted if has_text or not wanted.reads_text else Quantizer.RTN

@@ -69,7 +69,7 @@ def test_experts_with_a_text_are_rounded_by_gptq_and_those_of_few_rows_to_the_ne
     weight_format: WeightFormat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, role = normalized("mixtral"), role_of(traced("mixtral"))
-    plain = round_experts(model, role, [], weight_format, Quantizer.AUTO)
+    plain = round_experts(model, role, [], weight_format, Quantizer.GPTQ)
     assert len(plain) == 2 * len(role.states) and all(len(one) == 4 for one in plain.values())
     for experts in mixtures(model.graph):
         matrix = experts.down.array()[1].T
@@ -77,15 +77,15 @@ def test_experts_with_a_text_are_rounded_by_gptq_and_those_of_few_rows_to_the_ne
         numbers, scales = round_matrix(matrix, weight_format, size, Quantizer.RTN)
         np.testing.assert_array_equal(plain[experts.down.value][1][0], numbers)
         np.testing.assert_array_equal(plain[experts.down.value][1][1], scales)
-    calibrated = round_experts(model, role, TEXT, weight_format, Quantizer.AUTO)
+    calibrated = round_experts(model, role, TEXT, weight_format, Quantizer.GPTQ)
     assert any((calibrated[value][0][0] != one[0][0]).any() for value, one in plain.items())
     monkeypatch.setattr(module, "_LEAST_ROWS", 1e6)
-    for value, experts_numbers in round_experts(model, role, TEXT, weight_format, Quantizer.AUTO).items():
+    for value, experts_numbers in round_experts(model, role, TEXT, weight_format, Quantizer.GPTQ).items():
         for one, other in zip(experts_numbers, plain[value], strict=True):
             np.testing.assert_array_equal(one[0], other[0])
 
 
 def test_models_without_experts_and_formats_that_divide_nothing_have_none() -> None:
-    assert round_experts(normalized("llama"), role_of(traced("llama")), TEXT, INT8, Quantizer.AUTO) == {}
+    assert round_experts(normalized("llama"), role_of(traced("llama")), TEXT, INT8, Quantizer.GPTQ) == {}
     odd = WeightFormat(8, (48,))
-    assert round_experts(normalized("mixtral"), role_of(traced("mixtral")), [], odd, Quantizer.AUTO) == {}
+    assert round_experts(normalized("mixtral"), role_of(traced("mixtral")), [], odd, Quantizer.GPTQ) == {}
