@@ -41,8 +41,8 @@ class GraphSession:
         capacity: Slots of the cache.
         num_threads: Threads of the engine; 0 takes ONNX Runtime's own choice.
         read: What every round reads and none changes, by port: an encoder's output and its mask.
-        prepacks: Whether weights are rearranged for their kernels, which holds all of them in memory. Else they are
-            read from their file, in wide rounds as fast; the last bits of products differ.
+        frugal: Whether weights are read from their file, not rearranged in memory for their kernels, and what is freed
+            goes back to the system. The last bits of products differ.
     """
 
     def __init__(
@@ -53,14 +53,15 @@ class GraphSession:
         num_threads: int = 0,
         read: Mapping[str, NDArray[Any]] | None = None,
         *,
-        prepacks: bool = True,
+        frugal: bool = False,
     ) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = num_threads
-        if not prepacks:
+        if frugal:
+            options.enable_cpu_mem_arena = False
             options.add_session_config_entry("session.disable_prepacking", "1")
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

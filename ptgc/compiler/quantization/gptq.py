@@ -67,8 +67,9 @@ def best_scales(block: np.ndarray, weights: np.ndarray, grid: NumberGrid) -> np.
 def _inverse_factor(moments: np.ndarray) -> np.ndarray:
     """U with UᵀU = H⁻¹, upper triangular; damping alone stands for inputs that are always zero."""
     hessian = np.array(moments, dtype=np.float64)
-    hessian += _DAMPING * (hessian.diagonal().mean() or 1.0) * np.eye(len(hessian))
-    factor: np.ndarray = np.linalg.cholesky(np.linalg.inv(hessian)).T.astype(np.float32)
+    hessian[np.diag_indices_from(hessian)] += _DAMPING * (hessian.diagonal().mean() or 1.0)
+    hessian = np.linalg.inv(hessian).astype(np.float64, copy=False)  # the old one goes: of wide layers each is 1 GB
+    factor: np.ndarray = np.linalg.cholesky(hessian).T.astype(np.float32)
     return factor
 
 

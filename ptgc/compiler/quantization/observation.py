@@ -94,7 +94,7 @@ def observe(
     with tempfile.TemporaryDirectory(prefix="ptgc-") as folder:
         with storage_errors(Path(folder)), _observed(model.graph, points, statistic):
             save(model, Path(folder), "observed")
-        session = GraphSession(Path(folder) / "observed.onnx", role, max(map(len, text)), prepacks=False)
+        session = GraphSession(Path(folder) / "observed.onnx", role, max(map(len, text)), frugal=True)
         for names in _portions(sizes, portion_bytes):
             portion = dict(zip(names, _joined(session, names, text, statistic), strict=True))
             yield portion
@@ -121,9 +121,10 @@ def _joined(
         found = session.observe(sequence, outputs)
         if not joined:
             joined = [one.copy() for one in found]
-            continue
-        for total, one in zip(joined, found, strict=True):
-            statistic.join(total, one, out=total)
+        else:
+            for total, one in zip(joined, found, strict=True):
+                statistic.join(total, one, out=total)
+        del found  # before the next sequence gives as much again
     return joined
 
 
