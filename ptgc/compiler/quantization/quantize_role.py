@@ -1,7 +1,8 @@
 """Quantising a role's float32 graph: weights alone, or weights and what they are multiplied with.
 
-Only the format in the graph is standard; the arithmetic is a few lines of numpy over constants, so no quantiser of
-another project is needed, which would want the graph in protocol buffers and a calibration of its own.
+Blocks are rounded to the nearest by onnxruntime's own kernel. The other quantisers are a few lines of numpy over
+constants: those of other projects want PyTorch, or the graph in protocol buffers and a calibration of their own
+(docs/precision.md says what was looked at).
 """
 
 from __future__ import annotations
