@@ -13,6 +13,7 @@ from ptgc.cli.console import command_errors, compiler_missing, megabytes, print_
 from ptgc.cli.options import AsJson, BundlePath, NumThreads
 from ptgc.compiler.compiler_options import CompilerOptions, HardwareCompatibility
 from ptgc.compiler.precision import MAX_DIVERGENCE
+from ptgc.compiler.quantization.quantizer import Quantizer
 from ptgc.compiler.stage import Stage
 from ptgc.errors import UsageError
 from ptgc.spec.bundle import Build
@@ -66,9 +67,16 @@ def command(
         typer.Option(
             metavar="FILE",
             help="Text of the kind that the model is to write, or conversations (.jsonl), 8192 tokens from all over "
-            "it: int8 and int4 weights are rounded by GPTQ on them.",
+            "it, to quantise with.",
         ),
     ] = None,
+    quantizer: Annotated[
+        Quantizer,
+        typer.Option(
+            help="How weights are rounded: rtn (to the nearest) and hqq need no text; awq, gptq and awq-gptq need "
+            "--calibration. auto: rtn without a text; with one, awq-gptq at int4 and gptq elsewhere."
+        ),
+    ] = Quantizer.AUTO,
     builder_optimization_level: Annotated[
         int | None, typer.Option(help="How long the compiler looks for faster kernels, 0 to 5.", rich_help_panel=_PANEL)
     ] = None,
@@ -141,6 +149,7 @@ def command(
                 engines=_engines(engine or []),
             ),
             calibration=calibration,
+            quantizer=quantizer,
         )
         with progress() as step:
             made = build(bundle, options, step)

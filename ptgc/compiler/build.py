@@ -19,18 +19,23 @@ from ptgc.compiler.checking.judged_text import judged_text
 from ptgc.compiler.compile import CompileOptions, compile_build
 from ptgc.compiler.compiler_options import CompilerOptions
 from ptgc.compiler.graph_session import writes_alone
-from ptgc.compiler.precision import AUTO, MAX_DIVERGENCE, Precision, read_precision, spell
+from ptgc.compiler.precision import (
+    AUTO,
+    MAX_DIVERGENCE,
+    QUANTIZED,
+    ROUNDS_INPUTS,
+    Precision,
+    read_precision,
+    spell,
+)
 from ptgc.compiler.prepare import PrepareTask, adopt, prepare
+from ptgc.compiler.quantization.quantizer import Quantizer
 from ptgc.compiler.stage import Stage
 from ptgc.errors import BuildError, StorageError, UsageError
 from ptgc.spec.bundle import BUILDS, Build, Bundle, open_build, open_bundle
 from ptgc.spec.lowering import Lowering
 from ptgc.spec.staging import exclusive, staged_directory
 from ptgc.texts.sample_text import SampleText, read_sample_text
-
-QUANTIZED = ("int8", "int4", "fp8", "w8a8")
-"""Precisions that round weights."""
-_BY_GPTQ = ("int8", "int4", "w8a8")
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,9 @@ class BuildOptions:
     compiler: CompilerOptions = field(default_factory=CompilerOptions)
     """What a compiler that works ahead of time is told."""
     calibration: Path | None = None
-    """A text of the kind that the model is to write, to quantise with; None rounds weights to the nearest."""
+    """A text of the kind that the model is to write, to quantise with."""
+    quantizer: Quantizer = Quantizer.AUTO
+    """How weights are rounded to a precision."""
 
 
 def build(path: str | Path, options: BuildOptions | None = None, progress: Progress = lambda _: None) -> Build:
@@ -130,8 +137,9 @@ def _check(options: BuildOptions, backend: Backend, precision: Precision) -> Non
 def _task(options: BuildOptions, bundle: Bundle, backend: Backend, precision: Precision) -> PrepareTask:
     assert options.device is not None
     samples = _calibration(options, bundle, backend, precision)
+    _check_quantizer(options, with_default(backend, precision))
     sizes = (options.max_length, options.batch_size)
-    return PrepareTask(bundle, backend, options.device, *sizes, samples, options.lowering)
+    return PrepareTask(bundle, backend, options.device, *sizes, samples, options.lowering, options.quantizer)
 
 
 def _calibration(
@@ -156,12 +164,37 @@ def _calibration(
     used = [name for name, role in bundle.manifest.roles.items() if name in rounded and writes_alone(role)]
     if not used:
         raise BuildError(
-            f"--calibration quantises decoder-only models at {', '.join(QUANTIZED)}; this build has "
+            f"--calibration quantises decoder-only models at {', '.join(sorted(QUANTIZED))}; this build has "
             + ", ".join(f"{name}={value}" for name, value in named.items())
             + ".",
             "Leave it out, or choose --precision int4.",
         )
     return {name: read_sample_text(path, bundle, name, options.max_length) for name in used}
+
+
+def _check_quantizer(options: BuildOptions, precision: Precision) -> None:
+    """Refuse a quantiser without what it needs, and a text that nothing would read.
+
+    Raises:
+        BuildError: There is nothing to quantise, or the precision has a way of its own.
+        UsageError: A text is missing, or one too many.
+    """
+    quantizer, name = options.quantizer, f"--quantizer {options.quantizer.value}"
+    if quantizer is Quantizer.AUTO:
+        return
+    if options.stage is Stage.COMPILE:
+        raise UsageError(f"{name} is for preparing a build, and --stage compile takes one that is prepared.")
+    values = set(precision.values())
+    if values.isdisjoint(QUANTIZED):
+        raise BuildError(f"{name} rounds weights, and no role of this build has any rounded.", "Leave it out.")
+    if quantizer.scales_channels and "w8a8" in values:
+        raise BuildError(
+            f"{name} scales channels, which w8a8 does for activations (SmoothQuant).", "Choose gptq, rtn or hqq."
+        )
+    if quantizer.reads_text and options.calibration is None:
+        raise UsageError(f"{name} needs a text.", "Add --calibration FILE, or choose rtn or hqq.")
+    if not quantizer.reads_text and options.calibration is not None and values.isdisjoint(ROUNDS_INPUTS):
+        raise UsageError(f"{name} reads no text, and --calibration gives one.", "Leave one of them out.")
 
 
 def _prepare(options: BuildOptions, task: PrepareTask, precision: Precision, progress: Progress) -> str:
@@ -211,13 +244,20 @@ def default_id(options: BuildOptions, precision: Precision, roles: list[str]) ->
     if options.lowering is not Lowering.NATIVE:
         parts.append(options.lowering.value)
     parts += [f"sm{capability.replace('.', '')}" for capability in options.compiler.compute_capabilities]
-    if options.calibration is not None:
-        parts.append("gptq" if any(value in _BY_GPTQ for value in precision.values()) else "calibrated")
+    parts += _quantizer_names(options, {precision[role] for role in roles})
     if options.max_length is not None:
         parts.append(f"l{options.max_length}")
     if options.batch_size != 1:
         parts.append(f"b{options.batch_size}")
     return "-".join(parts)
+
+
+def _quantizer_names(options: BuildOptions, precisions: set[str]) -> list[str]:
+    """How weights are rounded, where that is not to the nearest; else whether there was a text."""
+    has_text = options.calibration is not None
+    found = {options.quantizer.resolve(one, has_text=has_text) for one in precisions & QUANTIZED}
+    names = sorted(one.value for one in found - {Quantizer.RTN})
+    return names or (["calibrated"] if has_text else [])
 
 
 def _prepared_id(options: BuildOptions, task: PrepareTask, precision: Precision) -> str:

@@ -45,6 +45,8 @@ class GraphSession:
         num_threads: Threads of the engine; 0 takes ONNX Runtime's own choice.
         read: What every round reads and none changes, by port: an encoder's output and its mask.
         device: Kind of device to run on.
+        frugal: Whether weights are read from their file, not rearranged in memory for their kernels, and what is freed
+            goes back to the system. The last bits of products differ.
     """
 
     def __init__(
@@ -54,12 +56,17 @@ class GraphSession:
         capacity: int,
         num_threads: int = 0,
         read: Mapping[str, NDArray[Any]] | None = None,
+        *,
         device: str = "cpu",
+        frugal: bool = False,
     ) -> None:
         import onnxruntime
 
         options = session_options(str(path))
         options.intra_op_num_threads = num_threads
+        if frugal:
+            options.enable_cpu_mem_arena = False
+            options.add_session_config_entry("session.disable_prepacking", "1")
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=PROVIDERS[device])
         except Exception as error:  # onnxruntime's errors share no base class

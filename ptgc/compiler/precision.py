@@ -10,6 +10,10 @@ AUTO = "auto"
 """Asks for the fastest precision within a stated loss."""
 MAX_DIVERGENCE = 0.05
 """Nats a token that `auto` may lose, where nothing else is said."""
+QUANTIZED = frozenset({"int8", "int4", "fp8", "w8a8"})
+"""Precisions that round weights."""
+ROUNDS_INPUTS = frozenset({"fp8", "w8a8"})
+"""Those that round what they are multiplied with too, where there is a text."""
 PARTS = ("embedding", "head")
 """Matrices over the vocabulary, which may have a precision of their own; a tied one is both."""
 

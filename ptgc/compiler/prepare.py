@@ -9,8 +9,9 @@ from types import MappingProxyType
 
 import ptgc
 from ptgc.compiler.backends.base import Backend, Preparation, Progress
-from ptgc.compiler.precision import Precision, of_role, parts_of, spell
+from ptgc.compiler.precision import QUANTIZED, Precision, of_role, parts_of, spell
 from ptgc.compiler.profiles import shape_plan
+from ptgc.compiler.quantization.quantizer import Quantizer
 from ptgc.graphs.storage import SavedWeights, load, save
 from ptgc.spec.bundle import Build, Bundle, list_files, write_build_manifest
 from ptgc.spec.lowering import Lowering
@@ -40,6 +41,8 @@ class PrepareTask:
     """Text to quantise with, by role."""
     lowering: Lowering = Lowering.NATIVE
     """Which operators prepared graphs may have."""
+    quantizer: Quantizer = Quantizer.AUTO
+    """How weights are rounded, as asked for."""
 
     def shapes(self) -> ShapePlan:
         """The shapes that the build may run.
@@ -85,7 +88,8 @@ def prepare(
         progress(f"Preparing {name} ({spell(of_role(precision, name), [name])})")
         text = task.samples[name].sequences if name in task.samples else ()
         parts = parts_of(precision, name)
-        wanted = Preparation(bundle.manifest.plan, shapes, precision[name], parts, text, task.lowering)
+        chosen = (task.lowering, task.quantizer)
+        wanted = Preparation(bundle.manifest.plan, shapes, precision[name], parts, text, *chosen)
         prepared = backend.prepare(load(bundle.path / role.graph), role, wanted)
         save(prepared.model, folder, name, saved)
         roles[name] = replace(prepared.role, graph=f"{name}.onnx")
@@ -104,7 +108,7 @@ def prepare(
         sequence=_next_sequence(bundle),
         weight_bytes=sum(entry.size for entry in files if entry.path.endswith(".data")),
         engine_options=engine_options,
-        provenance=_provenance(backend, task.samples) | _named(reasons),
+        provenance=_provenance(task, precision) | _named(reasons),
     )
     write_build_manifest(folder, manifest)
 
@@ -127,9 +131,13 @@ def _next_sequence(bundle: Bundle) -> int:
     return max((made.manifest.sequence for made in bundle.builds()), default=-1) + 1
 
 
-def _provenance(backend: Backend, samples: Mapping[str, SampleText]) -> dict[str, str]:
+def _provenance(task: PrepareTask, precision: Precision) -> dict[str, str]:
     """Engines that are compiled later are stamped with their compiler's version then."""
     made_by = {"ptgc": ptgc.__version__}
-    for role, sample in samples.items():
+    for role in task.bundle.manifest.roles:
+        if not QUANTIZED.isdisjoint(of_role(precision, role).values()):
+            quantizer = task.quantizer.resolve(precision[role], has_text=role in task.samples)
+            made_by[f"quantizer.{role}"] = quantizer.value
+    for role, sample in task.samples.items():
         made_by[f"calibration.{role}"] = f"{sample.num_tokens} tokens of sha256 {sample.sha256}"
-    return made_by if backend.compiles_ahead else made_by | {"backend_version": backend.version()}
+    return made_by if task.backend.compiles_ahead else made_by | {"backend_version": task.backend.version()}

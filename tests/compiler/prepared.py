@@ -7,18 +7,22 @@ from functools import cache
 from pathlib import Path
 
 import onnx_ir as ir
+import onnx_ir.passes.common as common
 
 from ptgc.compiler.backends.base import Preparation
 from ptgc.compiler.backends.onnxruntime import OnnxRuntimeBackend
 from ptgc.compiler.graph_session import GraphSession
 from ptgc.exporters.target import TracedTarget, trace_target
+from ptgc.graphs.passes.normalize_linear import NormalizeLinearPass
 from ptgc.graphs.storage import save
 from ptgc.spec.manifest import Role
 from ptgc.spec.plan import DecodePlan, ngram
 from ptgc.spec.shapes import ShapePlan
-from tests.models import tiny_model
+from tests.models import prompt, tiny_model
 
 CAPACITY = 160
+TEXT = [prompt(40), prompt(17, 1)]
+LINEAR_LAYERS = 3 * 7 + 1  # of the tiny llama: three layers, and a head that is its embedding
 
 
 @cache
@@ -30,6 +34,15 @@ def traced(family: str) -> TracedTarget:
 def role_of(target: TracedTarget) -> Role:
     """Its role."""
     return Role("target.onnx", target.inputs, target.outputs, target.states)
+
+
+def normalized(family: str) -> ir.Model:
+    """A tiny model as quantisation finds it."""
+    model = traced(family).model.clone()
+    NormalizeLinearPass()(model)
+    common.ShapeInferencePass()(model)
+    common.NameFixPass()(model)
+    return model
 
 
 def canonical(family: str, folder: Path) -> GraphSession:

@@ -12,7 +12,6 @@ import pytest
 from ptgc.compiler.lowering.pack_projections import PackProjectionsPass
 from ptgc.compiler.lowering.pad_single_row import PadSingleRowPass, PadSingleRowProductsPass
 from ptgc.compiler.lowering.skip_normalization import SkipNormalizationPass
-from ptgc.compiler.quantization.rounding import quantize_blocks
 from ptgc.graphs.linear import linears
 from ptgc.graphs.passes.normalize_linear import NormalizeLinearPass
 from ptgc.spec.plan import DecodePlan, autoregressive, ngram
@@ -113,17 +112,6 @@ def test_a_token_has_the_same_logits_in_a_round_of_any_width(
     one_by_one = logits(1)
     for widths in ((2,), (3,), (4,), (8,), (16,), (48,), (1, 5)):
         np.testing.assert_array_equal(logits(*widths), one_by_one, err_msg=str(widths))
-
-
-@pytest.mark.parametrize("bits", [4, 8])
-def test_blocks_hold_their_weights_within_half_a_step(bits: int) -> None:
-    matrix = np.random.default_rng(0).normal(size=(64, 5)).astype(np.float32)
-    integers, scales = quantize_blocks(matrix, bits, 32)
-    restored = integers.reshape(5, 2, 32) * scales.reshape(5, 2, 1)
-    error = np.abs(restored - matrix.T.reshape(5, 2, 32))
-    # the positive end of the range is one step short of the negative one
-    assert (error <= np.abs(scales.reshape(5, 2, 1)) * 1.001).all()
-    assert (np.median(error) <= np.abs(scales).max() / 2).all()
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from ptgc.compiler.compiler_options import CompilerOptions
+from ptgc.compiler.quantization.quantizer import Quantizer
 from ptgc.errors import BuildError
 from ptgc.spec.bundle import Build
 from ptgc.spec.engine import Engine
@@ -35,9 +36,16 @@ class Preparation:
     parts: Mapping[str, str] = field(default_factory=dict)
     """Of its `embedding` and `head`, where they have another."""
     calibration: Sequence[Sequence[int]] = ()
-    """Sequences of tokens to quantise with, where the role can read them alone; none rounds weights to the nearest."""
+    """Sequences of tokens to quantise with, where the role can read them alone."""
     lowering: Lowering = Lowering.NATIVE
     """Which operators it may have."""
+    quantizer: Quantizer = Quantizer.AUTO
+    """How weights are rounded, as asked for."""
+
+    @property
+    def rounding(self) -> Quantizer:
+        """How weights are rounded."""
+        return self.quantizer.resolve(self.precision, has_text=bool(self.calibration))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,10 @@ from ptgc.compiler.lowering.matmul_nbits import LowerQuantizedWeightsPass
 from ptgc.compiler.lowering.pack_projections import PackProjectionsPass
 from ptgc.compiler.lowering.pad_single_row import PadSingleRowPass, PadSingleRowProductsPass
 from ptgc.compiler.lowering.skip_normalization import SkipNormalizationPass
+from ptgc.compiler.quantization.awq import scale_channels
 from ptgc.compiler.quantization.quantize_weights import QuantizeWeightsPass
+from ptgc.compiler.quantization.round_experts import round_experts
+from ptgc.compiler.quantization.round_matrix import Rounded
 from ptgc.compiler.quantization.second_moments import second_moments
 from ptgc.compiler.quantization.vocabulary_matrices import vocabulary_formats
 from ptgc.compiler.quantization.weight_format import WeightFormat
@@ -65,7 +68,11 @@ class OnnxRuntimeBackend(Backend):
         NormalizeLinearPass()(model)
         DropUnreadOutputsPass()(model)
         model.graph.opset_imports["com.microsoft"] = 1
-        LowerExpertsPass(weight_format)(model)
+        experts: dict[ir.Value, list[Rounded]] = {}
+        if weight_format is not None:
+            scale_channels(model, role, task.calibration, weight_format, task.rounding)
+            experts = round_experts(model, role, task.calibration, weight_format, task.rounding)
+        LowerExpertsPass(experts)(model)
         PackProjectionsPass()(model)
         pad_single_row = rounds and plan.tree.num_nodes > 1 and bool(role.states)
         if role.states and not role.cross_states and self._is_chain_of_one(plan, shapes.batch):
@@ -74,9 +81,10 @@ class OnnxRuntimeBackend(Backend):
             PadSingleRowPass()(model)
         SkipNormalizationPass()(model)
         if rounds:
-            moments = second_moments(model, remaining_ports(model.graph, role), task.calibration)
+            text = task.calibration if task.rounding.makes_up else ()
+            moments = second_moments(model, remaining_ports(model.graph, role), text)
             others = vocabulary_formats(model.graph, role, parts)
-            QuantizeWeightsPass(weight_format, moments, others)(model)
+            QuantizeWeightsPass(weight_format, task.rounding, moments, others)(model)
             LowerQuantizedWeightsPass()(model)
         if pad_single_row:
             PadSingleRowProductsPass()(model)

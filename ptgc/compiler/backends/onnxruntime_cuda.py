@@ -17,6 +17,7 @@ from ptgc.compiler.lowering.pack_projections import PackProjectionsPass
 from ptgc.compiler.lowering.set_half_type import SetHalfTypePass
 from ptgc.compiler.lowering.skip_normalization import SkipNormalizationPass
 from ptgc.compiler.lowering.widen_choices import WidenChoicesPass
+from ptgc.compiler.quantization.awq import scale_channels
 from ptgc.compiler.quantization.quantize_weights import QuantizeWeightsPass
 from ptgc.compiler.quantization.second_moments import second_moments
 from ptgc.compiler.quantization.vocabulary_matrices import vocabulary_formats
@@ -60,7 +61,6 @@ class OnnxRuntimeCudaBackend(Backend):
         DropUnreadOutputsPass()(model)
         common.ShapeInferencePass()(model)
         model.graph.opset_imports["com.microsoft"] = 1
-        PackProjectionsPass()(model)
         rounds = self._quantize(model, in_float32(role), task)
         if dtype is not DType.FLOAT32:
             SetHalfTypePass(onnx_type(dtype))(model)
@@ -75,11 +75,16 @@ class OnnxRuntimeCudaBackend(Backend):
 
     @staticmethod
     def _quantize(model: ir.Model, role: Role, task: Preparation) -> bool:
-        """Whether any matrix is of integers now."""
+        """Packs matrices and rounds them; whether any is of integers now. Stacks of experts stay as they are."""
         weight_format = _FORMATS.get(task.precision)
         parts = {part: _FORMATS.get(precision) for part, precision in task.parts.items()}
+        role = remaining_ports(model.graph, role)
+        if weight_format is not None:
+            scale_channels(model, role, task.calibration, weight_format, task.rounding)
+        PackProjectionsPass()(model)
         if weight_format is None and not any(parts.values()):
             return False
-        moments = second_moments(model, remaining_ports(model.graph, role), task.calibration)
-        QuantizeWeightsPass(weight_format, moments, vocabulary_formats(model.graph, role, parts))(model)
+        moments = second_moments(model, role, task.calibration if task.rounding.makes_up else ())
+        others = vocabulary_formats(model.graph, role, parts)
+        QuantizeWeightsPass(weight_format, task.rounding, moments, others)(model)
         return True

@@ -153,7 +153,7 @@ class TensorRTBackend(Backend):
             # float16 in every round (tensorrt-rtx 1.7.1).
             PackProjectionsPass()(model)
         if scheme is not None:
-            quantize_role(model, in_float32(role), scheme, task.calibration)
+            quantize_role(model, in_float32(role), scheme, task.calibration, task.rounding)
         if task.lowering is Lowering.PORTABLE:
             _write_out(model)
         if dtype is not DType.FLOAT32:

@@ -7,25 +7,23 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from ptgc.compiler.quantization.observation import Statistic, observe
+from ptgc.compiler.quantization.observation import Statistic, observe_all
 from ptgc.graphs.piece import Piece
 from ptgc.spec.manifest import Role
-
-_BYTES = 1 << 30  # of ranges that one pass over the text gives: all of any model
 
 
 def activation_ranges(model: ir.Model, role: Role, text: Sequence[Sequence[int]]) -> dict[str, np.ndarray]:
     """The largest magnitude in every channel of every input of a linear layer.
 
     Args:
-        model: The graph in float32; see `observe`.
+        model: The graph in float32; see `observation.observe`.
         role: Its ports.
         text: Sequences of tokens.
 
     Returns:
         `[in]` by the name of the input; nothing where there is no text.
     """
-    return observe(model, role, text, _RANGES, _BYTES)
+    return observe_all(model, role, text, _RANGES)
 
 
 def _write(piece: Piece, rows: ir.Value, input_name: str) -> ir.Value:  # noqa: ARG001  # one of every input

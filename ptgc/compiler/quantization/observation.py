@@ -1,4 +1,4 @@
-"""What the linear layers of a role read on a text, kept as one statistic for each input."""
+"""What the matrices of a role are multiplied with on a text, kept as one statistic for each point of the graph."""
 
 from __future__ import annotations
 
@@ -21,53 +21,94 @@ from ptgc.spec.manifest import Role
 from ptgc.spec.staging import storage_errors
 
 _FLOAT_BYTES = 4
+_PORTION_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
 class Statistic:
-    """What is kept of the rows that a layer reads."""
+    """What is kept of rows."""
 
     name: str
     """Names the outputs that observe it."""
     write: Callable[[Piece, ir.Value, str], ir.Value]
-    """The nodes that compute it from rows `[rows, in]` of the input of that name."""
+    """The nodes that compute it from rows `[rows, features]` of the point of that name."""
     shape: Callable[[int], tuple[int, ...]]
-    """Its shape for so many `in`."""
+    """Its shape for so many features."""
     join: np.ufunc
     """What makes one of those of two sequences."""
 
 
-def observe(
-    model: ir.Model, role: Role, text: Sequence[Sequence[int]], statistic: Statistic, portion_bytes: int
-) -> dict[str, np.ndarray]:
-    """One statistic of every input of a linear layer, over a text.
+@dataclass(frozen=True)
+class Point:
+    """Rows of a graph that are observed."""
 
-    The graph runs in ONNX Runtime on the CPU, once or, where statistics are large, several times.
+    name: str
+    """Its own."""
+    features: int
+    """Numbers of a row."""
+    write: Callable[[Piece], ir.Value]
+    """The nodes that give the rows, `[rows, features]`."""
+
+
+def linear_points(model: ir.Model) -> list[Point]:
+    """The input of every linear layer, each once, by its name; every value gets a name of its own before."""
+    common.NameFixPass()(model)
+    return list({layer.input_name: _linear_point(layer) for layer in linears(model.graph)}.values())
+
+
+def _linear_point(layer: Linear) -> Point:
+    def write(piece: Piece) -> ir.Value:
+        return piece.op("Reshape", layer.node.inputs[0], piece.constant([-1, layer.in_features]))
+
+    return Point(layer.input_name, layer.in_features, write)
+
+
+def observe(
+    model: ir.Model,
+    role: Role,
+    text: Sequence[Sequence[int]],
+    points: Sequence[Point],
+    statistic: Statistic,
+    portion_bytes: int = _PORTION_BYTES,
+) -> Iterator[dict[str, np.ndarray]]:
+    """One statistic of each point, over a text, a portion of the points at a time.
+
+    The graph runs in ONNX Runtime on the CPU, once for each portion and as far as its last point. It is saved when the
+    first portion is asked for, and read no more: who asks may change it from then on.
 
     Args:
-        model: The graph in float32; it stays as it is, but that every value gets a name of its own.
+        model: The graph in float32; it stays as it is.
         role: Its ports; `graph_session.writes_alone` holds for it.
-        text: Sequences of tokens, each within the model's context.
+        text: Sequences of tokens, each within the model's context; none gives nothing.
+        points: What is observed.
         statistic: What is kept.
-        portion_bytes: Bytes of statistics that one pass over the text gives.
+        portion_bytes: Bytes of statistics that one portion has.
 
-    Returns:
-        The statistic by the name of the input; nothing where there is no text.
+    Yields:
+        Statistics by the point's name, in the order of the points. Each is emptied when the next is asked for, so that
+        no two are in memory.
     """
-    if not text:
-        return {}
-    common.NameFixPass()(model)
-    layers = {linear.input_name: linear for linear in linears(model.graph)}
-    sizes = {name: _FLOAT_BYTES * math.prod(statistic.shape(one.in_features)) for name, one in layers.items()}
+    if not text or not points:
+        return
+    sizes = {one.name: _FLOAT_BYTES * math.prod(statistic.shape(one.features)) for one in points}
     with tempfile.TemporaryDirectory(prefix="ptgc-") as folder:
-        with storage_errors(Path(folder)), _observed(model.graph, list(layers.values()), statistic):
+        with storage_errors(Path(folder)), _observed(model.graph, points, statistic):
             save(model, Path(folder), "observed")
-        session = GraphSession(Path(folder) / "observed.onnx", role, max(map(len, text)))
-        return {
-            name: found
-            for names in _portions(sizes, portion_bytes)
-            for name, found in zip(names, _joined(session, names, text, statistic), strict=True)
-        }
+        session = GraphSession(Path(folder) / "observed.onnx", role, max(map(len, text)), frugal=True)
+        for names in _portions(sizes, portion_bytes):
+            portion = dict(zip(names, _joined(session, names, text, statistic), strict=True))
+            yield portion
+            portion.clear()
+
+
+def observe_all(
+    model: ir.Model, role: Role, text: Sequence[Sequence[int]], statistic: Statistic
+) -> dict[str, np.ndarray]:
+    """A small statistic of every input of a linear layer, by the input's name; see `observe`."""
+    found: dict[str, np.ndarray] = {}
+    for portion in observe(model, role, text, linear_points(model), statistic):
+        found |= portion
+    return found
 
 
 def _joined(
@@ -80,14 +121,15 @@ def _joined(
         found = session.observe(sequence, outputs)
         if not joined:
             joined = [one.copy() for one in found]
-            continue
-        for total, one in zip(joined, found, strict=True):
-            statistic.join(total, one, out=total)
+        else:
+            for total, one in zip(joined, found, strict=True):
+                statistic.join(total, one, out=total)
+        del found  # before the next sequence gives as much again
     return joined
 
 
 def _portions(sizes: Mapping[str, int], most: int) -> Iterator[list[str]]:
-    """Names of inputs, as many at a time as there is memory for."""
+    """Names of points, as many at a time as there is memory for."""
     portion: list[str] = []
     taken = 0
     for name, size in sizes.items():
@@ -101,17 +143,16 @@ def _portions(sizes: Mapping[str, int], most: int) -> Iterator[list[str]]:
 
 
 @contextmanager
-def _observed(graph: ir.Graph, layers: Sequence[Linear], statistic: Statistic) -> Iterator[None]:
-    """The graph with the statistic of every layer's input as an output."""
+def _observed(graph: ir.Graph, points: Sequence[Point], statistic: Statistic) -> Iterator[None]:
+    """The graph with the statistic of every point as an output."""
     nodes: list[ir.Node] = []
     outputs = len(graph.outputs)
     try:
-        for linear in layers:
-            piece = Piece(_output(linear.input_name, statistic))
-            rows = piece.op("Reshape", linear.node.inputs[0], piece.constant([-1, linear.in_features]))
-            found = statistic.write(piece, rows, linear.input_name)
+        for point in points:
+            piece = Piece(_output(point.name, statistic))
+            found = statistic.write(piece, point.write(piece), point.name)
             found.name, found.dtype = piece.name, ir.DataType.FLOAT
-            found.shape = ir.Shape(statistic.shape(linear.in_features))
+            found.shape = ir.Shape(statistic.shape(point.features))
             piece.append_to(graph)
             nodes += piece.nodes
             graph.outputs.append(found)
@@ -121,5 +162,5 @@ def _observed(graph: ir.Graph, layers: Sequence[Linear], statistic: Statistic) -
         graph.remove(nodes, safe=True)
 
 
-def _output(input_name: str, statistic: Statistic) -> str:
-    return f"{input_name}.{statistic.name}"
+def _output(point: str, statistic: Statistic) -> str:
+    return f"{point}.{statistic.name}"

@@ -1,7 +1,8 @@
 """Quantising a role's float32 graph: weights alone, or weights and what they are multiplied with.
 
-Only the format in the graph is standard; the arithmetic is a few lines of numpy over constants, so no quantiser of
-another project is needed, which would want the graph in protocol buffers and a calibration of its own.
+Blocks are rounded to the nearest by onnxruntime's own kernel. The other quantisers are a few lines of numpy over
+constants: those of other projects want PyTorch, or the graph in protocol buffers and a calibration of their own
+(docs/precision.md says what was looked at).
 """
 
 from __future__ import annotations
@@ -13,13 +14,17 @@ import numpy as np
 import onnx_ir as ir
 
 from ptgc.compiler.quantization.activation_ranges import activation_ranges
+from ptgc.compiler.quantization.awq import scale_channels
+from ptgc.compiler.quantization.quantize_experts import QuantizeExpertsPass
 from ptgc.compiler.quantization.quantize_inputs import QuantizeInputsPass
 from ptgc.compiler.quantization.quantize_weights import QuantizeWeightsPass
+from ptgc.compiler.quantization.quantizer import Quantizer
+from ptgc.compiler.quantization.round_experts import round_experts
 from ptgc.compiler.quantization.rounding_losses import rounding_losses
 from ptgc.compiler.quantization.second_moments import second_moments
 from ptgc.compiler.quantization.smooth_inputs import SmoothInputsPass, smoothing_factors
 from ptgc.compiler.quantization.vocabulary_matrices import head_layers
-from ptgc.compiler.quantization.weight_format import Numbers, WeightFormat
+from ptgc.compiler.quantization.weight_format import WeightFormat
 from ptgc.spec.manifest import Role
 
 # Share of an input's energy that rounding may take (rounding_losses). In SmolLM2-135M-Instruct at int8, what loses more
@@ -42,19 +47,28 @@ class Scheme:
     """Whether it is worth nothing without a text, for roles that could read one."""
 
 
-def quantize_role(model: ir.Model, role: Role, scheme: Scheme, text: Sequence[Sequence[int]]) -> None:
+def quantize_role(
+    model: ir.Model,
+    role: Role,
+    scheme: Scheme,
+    text: Sequence[Sequence[int]],
+    quantizer: Quantizer,
+) -> None:
     """Quantise a graph in place.
 
     Args:
         model: The graph in float32, its matrix products normalised.
         role: Its ports, in float32.
         scheme: What it becomes.
-        text: Sequences of tokens to calibrate with; none rounds weights to the nearest, and leaves inputs alone.
+        text: Sequences of tokens to calibrate with; none leaves inputs alone.
+        quantizer: How weights are rounded; no longer AUTO.
     """
+    scale_channels(model, role, text, scheme.weights, quantizer)
     scales = {} if scheme.inputs is None else _input_scales(model, role, scheme, scheme.inputs, text)
-    integers = scheme.weights.numbers is Numbers.INTEGER
-    moments = second_moments(model, role, text) if integers else {}
-    QuantizeWeightsPass(scheme.weights, moments)(model)
+    experts = round_experts(model, role, text, scheme.weights, quantizer)
+    moments = second_moments(model, role, text if quantizer.makes_up else ())
+    QuantizeWeightsPass(scheme.weights, quantizer, moments)(model)
+    QuantizeExpertsPass(experts)(model)
     if scheme.inputs is not None:
         QuantizeInputsPass(scales, scheme.inputs)(model)
 

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
-from ptgc.compiler.quantization.float8 import quantize_float8
-from ptgc.compiler.quantization.gptq import quantize_gptq
-from ptgc.compiler.quantization.rounding import quantize_blocks, quantize_channels, take_from_grid
+from ptgc.compiler.quantization.quantizer import Quantizer
+from ptgc.compiler.quantization.round_matrix import Rounded, round_matrix
 from ptgc.compiler.quantization.vocabulary_matrices import is_embedding
-from ptgc.compiler.quantization.weight_format import Numbers, WeightFormat
+from ptgc.compiler.quantization.weight_format import WeightFormat
 from ptgc.graphs.linear import Linear, linears
 from ptgc.graphs.piece import MODULE_KEY, Piece
 from ptgc.graphs.values import add_initializer
 
 _NO_OTHERS: Mapping[ir.Value, WeightFormat | None] = MappingProxyType({})
-_LEAST_SCALE = np.float32(2.0**-24)  # the least positive number in half precision, in which no scale may become 0
 
 
 class QuantizeWeightsPass(ir.passes.InPlacePass):
@@ -30,19 +28,22 @@ class QuantizeWeightsPass(ir.passes.InPlacePass):
 
     Args:
         weight_format: What they become; None leaves them as they are.
-        moments: Second moments of the inputs of linear layers, by the input's name: their matrices are rounded by GPTQ,
-            all others to the nearest. A matrix of several layers serves the inputs of all.
+        quantizer: How they are rounded.
+        moments: Second moments of the inputs of linear layers, by the input's name, a portion at a time. A matrix of
+            several layers serves the inputs of all.
         others: Matrices of the graph with another format, or None.
     """
 
     def __init__(
         self,
         weight_format: WeightFormat | None,
-        moments: Mapping[str, np.ndarray],
+        quantizer: Quantizer = Quantizer.RTN,
+        moments: Iterable[Mapping[str, np.ndarray]] = (),
         others: Mapping[ir.Value, WeightFormat | None] = _NO_OTHERS,
     ) -> None:
         super().__init__()
         self._format = weight_format
+        self._quantizer = quantizer
         self._moments = moments
         self._others = others
 
@@ -50,39 +51,55 @@ class QuantizeWeightsPass(ir.passes.InPlacePass):
         """Runs on the main graph."""
         tied: dict[ir.Value, ir.Value] = {}
         modified = False
-        layers = linears(model.graph)
-        moments = self._by_weight(layers)
-        for linear in layers:
-            modified = self._quantize_linear(model.graph, linear, tied, moments.get(linear.weight)) or modified
+        # First the numbers, then the graph: moments come in portions, and the order of constants is to be the graph's.
+        rounded = self._round_with_moments(model.graph)
+        for linear in linears(model.graph):
+            modified = self._quantize_linear(model.graph, linear, tied, rounded) or modified
         for node in list(model.graph):
             if is_embedding(node):
                 modified = self._quantize_gather(model.graph, node, tied) or modified
         common.RemoveUnusedNodesPass()(model)
         return ir.passes.PassResult(model, modified)
 
-    def _by_weight(self, layers: Sequence[Linear]) -> dict[ir.Value, np.ndarray]:
-        """What is known of the inputs of each matrix; layers with the same input share an array."""
+    def _round_with_moments(self, graph: ir.Graph) -> dict[ir.Value, Rounded]:
+        """Matrices of which it is known what they are multiplied with."""
+        layers = linears(graph)
         inputs: dict[ir.Value, set[str]] = {}
         for linear in layers:
-            if linear.input_name in self._moments:
-                inputs.setdefault(linear.weight, set()).add(linear.input_name)
-        found: dict[ir.Value, np.ndarray] = {}
-        for weight, names in inputs.items():
-            first, *others = (self._moments[name] for name in sorted(names))
-            found[weight] = sum(others, start=first)
-        return found
+            inputs.setdefault(linear.weight, set()).add(linear.input_name)
+        waiting: dict[ir.Value, dict[str, np.ndarray]] = {}
+        rounded: dict[ir.Value, Rounded] = {}
+        for portion in self._moments:
+            for linear in layers:
+                if linear.weight in rounded or linear.input_name not in portion:
+                    continue
+                known = waiting.setdefault(linear.weight, {})
+                known[linear.input_name] = portion[linear.input_name]
+                if known.keys() != inputs[linear.weight]:
+                    continue
+                first, *others = (array for _, array in sorted(waiting.pop(linear.weight).items()))
+                found = self._round(linear.weight, _matrix(linear), sum(others, start=first))
+                if found is not None:
+                    rounded[linear.weight] = found
+        return rounded
+
+    def _round(self, weight: ir.Value, matrix: np.ndarray, moments: np.ndarray | None) -> Rounded | None:
+        """A matrix `[in, out]` in the format that it is to have; None where it stays as it is."""
+        wanted = self._others.get(weight, self._format)
+        block_size = wanted.block_size(len(matrix)) if wanted is not None else None
+        if wanted is None or block_size is None:
+            return None
+        return round_matrix(matrix, wanted, block_size, self._quantizer, moments)
 
     def _quantize_linear(
-        self, graph: ir.Graph, linear: Linear, tied: dict[ir.Value, ir.Value], moments: np.ndarray | None
+        self, graph: ir.Graph, linear: Linear, tied: dict[ir.Value, ir.Value], rounded: dict[ir.Value, Rounded]
     ) -> bool:
         path = linear.node.metadata_props.get(MODULE_KEY, "")
         if linear.weight not in tied:
-            matrix = _float32(linear.weight)
-            matrix = matrix.T if linear.transposed else matrix
-            made = self._dequantized(graph, linear.weight, matrix, moments, linear.node)
-            if made is None:
+            found = rounded.pop(linear.weight, None) or self._round(linear.weight, _matrix(linear), None)
+            if found is None:
                 return False
-            tied[linear.weight] = made
+            tied[linear.weight] = _dequantized(graph, linear.weight, found, linear.node)
         piece = Piece(path)
         turned = piece.op("Transpose", tied[linear.weight], perm=[1, 0])
         piece.insert_before(linear.node)
@@ -93,10 +110,10 @@ class QuantizeWeightsPass(ir.passes.InPlacePass):
         table = gather.inputs[0]
         assert table is not None
         if table not in tied:
-            made = self._dequantized(graph, table, _float32(table).T, None, gather)
-            if made is None:
+            found = self._round(table, _float32(table).T, None)
+            if found is None:
                 return False
-            tied[table] = made
+            tied[table] = _dequantized(graph, table, found, gather)
         producer = tied[table].producer()
         assert producer is not None
         graph.remove(producer)
@@ -104,46 +121,36 @@ class QuantizeWeightsPass(ir.passes.InPlacePass):
         gather.replace_input_with(0, tied[table])
         return True
 
-    def _dequantized(
-        self, graph: ir.Graph, weight: ir.Value, matrix: np.ndarray, moments: np.ndarray | None, before: ir.Node
-    ) -> ir.Value | None:
-        """A DequantizeLinear over `[out, in]` in front of a node; None where the matrix stays as it is.
 
-        Args:
-            graph: Takes it.
-            weight: The constant that it stands for.
-            matrix: Its numbers, `[in, out]`.
-            moments: Second moments of what it is multiplied with, where they are known.
-            before: The node that reads it.
-        """
-        wanted = self._others.get(weight, self._format)
-        block_size = wanted.block_size(len(matrix)) if wanted is not None else None
-        if wanted is None or block_size is None:
-            return None
-        if wanted.numbers is Numbers.FLOAT:
-            integers, scales = quantize_float8(matrix)
-        elif moments is not None:
-            size = None if wanted.per_channel else block_size
-            kept = take_from_grid(matrix, wanted.bits, size)  # nothing is lost, so nothing is to be made up for
-            integers, scales = kept or quantize_gptq(matrix, moments, wanted.bits, size)
-        elif wanted.per_channel:
-            integers, scales = quantize_channels(matrix, wanted.bits)
-        else:
-            integers, scales = quantize_blocks(matrix, wanted.bits, block_size)
-        if wanted.per_channel:
-            scales = np.maximum(scales, _LEAST_SCALE)
-        values = [
-            add_initializer(graph, f"{weight.name}.{suffix}", array)
-            for suffix, array in (("quantized", integers.astype(wanted.dtype)), ("scales", scales))
-        ]
-        piece = Piece(before.metadata_props.get(MODULE_KEY, ""))
-        if wanted.per_channel:
-            out = piece.op("DequantizeLinear", *values, axis=0)
-        else:
-            out = piece.op("DequantizeLinear", *values, axis=1, block_size=block_size)
-        out.shape, out.dtype = ir.Shape([matrix.shape[1], matrix.shape[0]]), ir.DataType.FLOAT
-        piece.insert_before(before)
-        return out
+def _dequantized(graph: ir.Graph, weight: ir.Value, rounded: Rounded, before: ir.Node) -> ir.Value:
+    """A DequantizeLinear over `[out, in]` in front of a node.
+
+    Args:
+        graph: Takes it.
+        weight: The constant that it stands for.
+        rounded: Its numbers and scales.
+        before: The node that reads it.
+    """
+    numbers, scales = rounded
+    values = [
+        add_initializer(graph, f"{weight.name}.{suffix}", array)
+        for suffix, array in (("quantized", numbers), ("scales", scales))
+    ]
+    piece = Piece(before.metadata_props.get(MODULE_KEY, ""))
+    if scales.ndim == 1:
+        out = piece.op("DequantizeLinear", *values, axis=0)
+    else:
+        block_size = numbers.shape[1] // scales.shape[1]
+        out = piece.op("DequantizeLinear", *values, axis=1, block_size=block_size)
+    out.shape, out.dtype = ir.Shape(numbers.shape), ir.DataType.FLOAT
+    piece.insert_before(before)
+    return out
+
+
+def _matrix(linear: Linear) -> np.ndarray:
+    """float32 `[in, out]`."""
+    matrix = _float32(linear.weight)
+    return matrix.T if linear.transposed else matrix
 
 
 def _float32(weight: ir.Value) -> np.ndarray:

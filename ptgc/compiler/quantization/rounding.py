@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ptgc.compiler.quantization.grid import round_to_grids
+from ptgc.compiler.quantization.number_grid import IntegerGrid
 
 
 def quantize_blocks(matrix: np.ndarray, bits: int, block_size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -25,11 +26,7 @@ def quantize_blocks(matrix: np.ndarray, bits: int, block_size: int) -> tuple[np.
         int8 `[out, in]` and float32 scales `[out, in / block_size]`.
     """
     integers, scales = _round_blocks(matrix, bits, block_size)
-    kept = round_to_grids(matrix, bits, block_size)
-    if kept is not None:
-        on_grid = kept[1] != 0
-        np.copyto(scales, kept[1], where=on_grid)
-        np.copyto(integers, kept[0], where=np.repeat(on_grid, block_size, axis=1))
+    keep_grids(matrix, integers, scales, bits, positive=False)
     return integers, scales
 
 
@@ -62,7 +59,7 @@ def quantize_channels(matrix: np.ndarray, bits: int) -> tuple[np.ndarray, np.nda
     Returns:
         int8 `[out, in]` and float32 scales `[out]`.
     """
-    scales = channel_scales(matrix, bits)
+    scales = IntegerGrid(bits, positive=True).scales(matrix)
     kept = round_to_grids(matrix, bits, len(matrix), positive=True)
     if kept is not None:
         np.copyto(scales, kept[1][:, 0], where=kept[1][:, 0] != 0)
@@ -70,27 +67,37 @@ def quantize_channels(matrix: np.ndarray, bits: int) -> tuple[np.ndarray, np.nda
     return np.ascontiguousarray(integers), scales
 
 
-def take_from_grid(matrix: np.ndarray, bits: int, block_size: int | None) -> tuple[np.ndarray, np.ndarray] | None:
+def keep_grids(matrix: np.ndarray, integers: np.ndarray, scales: np.ndarray, bits: int, *, positive: bool) -> None:
+    """Put the grids that blocks lie on already in the place of what they were rounded to.
+
+    Args:
+        matrix: float32 `[in, out]`.
+        integers: `[out, in]`, changed.
+        scales: `[out, in / block_size]`, changed.
+        bits: 4 or 8.
+        positive: Whether scales must be positive.
+    """
+    block_size = len(matrix) // scales.shape[1]
+    kept = round_to_grids(matrix, bits, block_size, positive=positive)
+    if kept is not None:
+        on_grid = kept[1] != 0
+        np.copyto(scales, kept[1], where=on_grid)
+        np.copyto(integers, kept[0], where=np.repeat(on_grid, block_size, axis=1))
+
+
+def take_from_grid(
+    matrix: np.ndarray, bits: int, block_size: int, *, positive: bool = False
+) -> tuple[np.ndarray, np.ndarray] | None:
     """Integers and scales of a matrix that lies on grids with every block, without loss.
 
     Args:
         matrix: float32 `[in, out]`.
         bits: 4 or 8.
-        block_size: Rows that share a scale; divides `in`. None: one positive scale for each output channel.
+        block_size: Rows that share a scale; divides `in`.
+        positive: Whether scales must be positive.
 
     Returns:
-        int8 `[out, in]`, and float32 scales `[out, in / block_size]`, or `[out]`; None where a block lies on no grid.
+        int8 `[out, in]`, and float32 scales `[out, in / block_size]`; None where a block lies on no grid.
     """
-    found = round_to_grids(matrix, bits, block_size or len(matrix), positive=block_size is None)
-    if found is None or not found[1].all():
-        return None
-    integers, scales = found
-    return integers, scales[:, 0] if block_size is None else scales
-
-
-def channel_scales(matrix: np.ndarray, bits: int) -> np.ndarray:
-    """One positive scale for each column of `[in, out]`: its largest magnitude on the largest integer."""
-    largest = (1 << (bits - 1)) - 1
-    scales: np.ndarray = np.abs(matrix).max(axis=0) / np.float32(largest)
-    scales[scales == 0] = 1
-    return scales
+    found = round_to_grids(matrix, bits, block_size, positive=positive)
+    return None if found is None or not found[1].all() else found

@@ -7,11 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from ptgc.compiler.quantization.observation import Statistic, observe
+from ptgc.compiler.quantization.observation import Statistic, observe_all
 from ptgc.graphs.piece import Piece
 from ptgc.spec.manifest import Role
-
-_BYTES = 1 << 30  # of losses that one pass over the text gives: all of any model
 
 
 def rounding_losses(
@@ -27,7 +25,7 @@ def rounding_losses(
     Massive Activations, arXiv 2402.17762), the others are what a scale for all of them rounds away.
 
     Args:
-        model: The graph in float32; see `observe`.
+        model: The graph in float32; see `observation.observe`.
         role: Its ports.
         text: Sequences of tokens.
         scales: Of the rounding, by the input's name; all inputs have one.
@@ -48,5 +46,5 @@ def rounding_losses(
         return op("Concat", op("ReduceSum", shares, keepdims=1), count, axis=0)
 
     statistic = Statistic("losses", write, lambda in_features: (2,), np.add)  # noqa: ARG005  # a sum and a count
-    found = observe(model, role, text, statistic, _BYTES)
+    found = observe_all(model, role, text, statistic)
     return {name: float(total / count) for name, (total, count) in found.items()}

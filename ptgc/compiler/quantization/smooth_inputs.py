@@ -42,15 +42,19 @@ def smoothing_factors(graph: ir.Graph, ranges: Mapping[str, np.ndarray]) -> dict
         float32 `[in]` by the input's name.
     """
     factors = {}
-    for value, layers in _readers(graph):
-        assert value.name is not None
-        if value.name not in ranges or not _dividable(value, layers):
+    for name, layers in dividable_inputs(graph).items():
+        if name not in ranges:
             continue
         heaviest = np.max([_magnitudes(layer) for layer in layers], axis=0)
-        found = ranges[value.name] ** _ALPHA / np.maximum(heaviest, np.finfo(np.float32).tiny) ** (1 - _ALPHA)
-        useless = (ranges[value.name] == 0) | (heaviest == 0)
-        factors[value.name] = np.where(useless, 1, found).astype(np.float32)
+        found = ranges[name] ** _ALPHA / np.maximum(heaviest, np.finfo(np.float32).tiny) ** (1 - _ALPHA)
+        useless = (ranges[name] == 0) | (heaviest == 0)
+        factors[name] = np.where(useless, 1, found).astype(np.float32)
     return factors
+
+
+def dividable_inputs(graph: ir.Graph) -> dict[str, list[Linear]]:
+    """Inputs whose channels can be divided for nothing, by name, with the layers that read them."""
+    return {value.name or "": layers for value, layers in _readers(graph) if _dividable(value, layers)}
 
 
 class SmoothInputsPass(ir.passes.InPlacePass):
@@ -59,7 +63,7 @@ class SmoothInputsPass(ir.passes.InPlacePass):
     Ensures: the model computes the same, but for rounding; constants that others read too stay as they are.
 
     Args:
-        factors: As `smoothing_factors` gives them for this graph.
+        factors: `[in]` by the input's name, of `dividable_inputs`; others are left alone.
     """
 
     def __init__(self, factors: Mapping[str, np.ndarray]) -> None:
@@ -78,7 +82,7 @@ class SmoothInputsPass(ir.passes.InPlacePass):
             for layer in layers:
                 node, index = _place(layer)
                 _scale(model.graph, _Constant(node, index), factors if layer.transposed else factors[:, None])
-            producer.metadata_props[_SMOOTHED_KEY] = "channels divided, as SmoothQuant does"
+            producer.metadata_props[_SMOOTHED_KEY] = "channels divided"
             modified = True
         return ir.passes.PassResult(model, modified)
 

@@ -1,0 +1,74 @@
+"""NumberGrid: the numbers that a weight over its scale may become, and the scales that fit weights to them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+_SHRINKING = tuple(np.linspace(0.7, 1.05, 15, dtype=np.float32))
+
+
+class NumberGrid(ABC):
+    """What a quantiser rounds to; which number a weight becomes is the quantiser's business."""
+
+    @property
+    @abstractmethod
+    def dtype(self) -> Any:
+        """Numpy's type that holds the numbers."""
+
+    @property
+    def shrinking(self) -> Sequence[np.float32]:
+        """Factors of the widest scale among which a search pays; none where it does not."""
+        return ()
+
+    @abstractmethod
+    def scales(self, block: np.ndarray) -> np.ndarray:
+        """The least scale for each column of `[block, out]` that cuts no weight off; never 0."""
+
+    @abstractmethod
+    def round(self, ratios: np.ndarray) -> np.ndarray:
+        """The numbers nearest to weights over their scale, as float32."""
+
+
+@dataclass(frozen=True)
+class IntegerGrid(NumberGrid):
+    """Integers around zero."""
+
+    bits: int
+    """4 or 8."""
+    positive: bool
+    """Whether scales must be positive, so that a largest weight is at most the largest integer. Else it is the most
+    negative integer, whose magnitude is greater by one, whatever its own sign."""
+
+    @property
+    def dtype(self) -> Any:
+        """See NumberGrid."""
+        return np.int8
+
+    @property
+    def shrinking(self) -> Sequence[np.float32]:
+        """Only blocks of 4 bits gain by cutting weights off."""
+        return _SHRINKING if self.bits <= 4 and not self.positive else ()
+
+    def scales(self, block: np.ndarray) -> np.ndarray:
+        """See NumberGrid."""
+        if self.positive:
+            found: np.ndarray = np.abs(block).max(axis=0) / np.float32(self._limit - 1)
+        else:
+            largest = np.take_along_axis(block, np.abs(block).argmax(axis=0)[None], axis=0)[0]
+            found = largest / np.float32(-self._limit)
+        found[found == 0] = 1
+        return found
+
+    def round(self, ratios: np.ndarray) -> np.ndarray:
+        """See NumberGrid."""
+        rounded: np.ndarray = np.rint(ratios)
+        return np.clip(rounded, -self._limit, self._limit - 1, out=rounded)
+
+    @property
+    def _limit(self) -> int:
+        return 1 << (self.bits - 1)
