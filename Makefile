@@ -16,7 +16,7 @@ WHEEL_PYTHON ?= python3.12
 GPU_SITE := $(CURDIR)/build/gpu-site
 REPORT ?= build/gpu.json
 
-.PHONY: demo test test-cpp test-sanitized test-threads test-python dev check fix bench gpu gpu-wheels gpu-bundles clean
+.PHONY: demo test test-cpp test-sanitized test-threads test-python dev check fix bench gpu gpu-wheels gpu-bundles gpu-rehearsal clean
 
 # An installed tree: redone when what is compiled or required changes.
 INSTALLED := $(VENV)/.installed
@@ -94,6 +94,16 @@ gpu-wheels:
 gpu-bundles: $(INSTALLED)
 	model=$$($(BIN)/python tools/fetch_models.py stories15m | tail -n 1) && \
 	$(BIN)/python tools/gpu/write_bundles.py $(or $(BUNDLES),bundles/gpu) --stories "$$model"
+
+# CUDA builds through ONNX Runtime's own provider, over substitutes of CUDA's libraries: without a GPU (docs/cuda.md).
+CUDA_HEADERS := build/cuda-headers
+$(CUDA_HEADERS)/nvidia: $(INSTALLED)
+	$(PIP) install -c constraints.txt --no-deps --upgrade --target $(CUDA_HEADERS) nvidia-cuda-runtime nvidia-cuda-crt
+	touch $@
+
+gpu-rehearsal: $(GPU_SITE)/onnxruntime $(CUDA_HEADERS)/nvidia
+	$(BIN)/python tools/gpu/rehearsal/rehearse.py $(or $(BUNDLES),bundles/gpu) --onnxruntime $(GPU_SITE) \
+	  --headers $(CUDA_HEADERS)/nvidia/cu13/include
 
 clean:
 	rm -rf build $(VENV) bundles

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, overload
 from ptgc.errors import UsageError
 from ptgc.runtime import _core
 from ptgc.runtime.costs import read_costs
-from ptgc.runtime.libraries import onnxruntime_library
+from ptgc.runtime.libraries import onnxruntime_library, open_cuda_libraries
 from ptgc.runtime.load_options import LoadOptions
 from ptgc.runtime.loaded import Loaded
 from ptgc.runtime.reencoding import Reencoding
@@ -50,6 +50,8 @@ def load_core(
         BackendError: The engine library is not installed, or refuses the engine.
     """
     chosen = options or LoadOptions()
+    if build.manifest.device == "cuda":
+        open_cuda_libraries()
     return _core.Generator(
         str(build.path),
         num_threads=num_threads,

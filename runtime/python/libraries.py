@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import os
 from pathlib import Path
 
 from ptgc.errors import BackendError
+
+_CUDA = ("cudart", "nvJitLink", "cublasLt", "cublas", "curand", "cufft", "nvrtc", "cudnn")
+"""What the CUDA provider is linked with or opens, each behind what it needs itself."""
 
 
 def onnxruntime_library() -> str:
@@ -36,3 +40,24 @@ def onnxruntime_library() -> str:
         "Backend 'onnxruntime' is not installed: neither the package onnxruntime nor $PTGC_ONNXRUNTIME is there.",
         'Install it: pip install "ptgc[cpu]" (or "ptgc[gpu]" for CUDA).',
     )
+
+
+def open_cuda_libraries() -> list[str]:
+    """Open CUDA's libraries where the packages of the Python package index have them, which no linker searches.
+
+    Whoever asks for them by name then has these. What is not in such a package is the system's to find.
+
+    Returns:
+        The files that were opened.
+    """
+    spec = importlib.util.find_spec("nvidia")
+    folders = [Path(folder) for folder in (spec.submodule_search_locations or ())] if spec is not None else []
+    opened = []
+    for name in _CUDA:
+        for file in sorted(file for folder in folders for file in folder.glob(f"*/lib/lib{name}.so.*")):
+            try:
+                ctypes.CDLL(str(file), mode=ctypes.RTLD_GLOBAL)
+            except OSError:
+                continue  # of another version of CUDA, or of none: the core says what is missing
+            opened.append(str(file))
+    return opened

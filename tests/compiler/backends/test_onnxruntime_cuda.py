@@ -122,8 +122,8 @@ def test_choices_of_bfloat16_read_float32() -> None:
     top, ids = piece.op_outputs("TopK", numbers, piece.constant([2]), outputs=2)
     for value, name, dtype in (
         (best, "best", ir.DataType.INT64),
-        (top, "top", numbers.dtype),
-        (ids, "ids", best.dtype),
+        (top, "top", ir.DataType.BFLOAT16),
+        (ids, "ids", ir.DataType.INT64),
     ):
         value.name, value.dtype = name, dtype
     graph = ir.Graph([numbers], [best, top, ids], nodes=piece.nodes, opset_imports={"": 24})

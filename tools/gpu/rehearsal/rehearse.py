@@ -1,6 +1,8 @@
 """Run CUDA builds through ONNX Runtime's own CUDA provider on a machine without a GPU.
 
-    python tools/gpu/rehearsal/rehearse.py BUNDLE ... --onnxruntime SITE --headers DIR
+    python tools/gpu/rehearsal/rehearse.py FOLDER --onnxruntime SITE --headers DIR
+
+FOLDER holds bundles, as folders or as the archives that tools/gpu/write_bundles.py makes.
 
 CUDA itself is a substitute whose kernels do nothing, so that no number of any text means anything. What is real is all
 that the host does: which operators the provider takes, what it copies, what it asks of the device while a round is
@@ -13,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from archives import bundle_names, own_bundle
 from rich.console import Console
 from rich.table import Table
 from substitute_libraries import build_substitutes
@@ -38,7 +42,7 @@ _SECONDS = 300  # of one build
 def main(arguments: Sequence[str] | None = None) -> int:
     """Rehearse every bundle at every precision; 1 where one failed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("bundles", nargs="+", type=Path)
+    parser.add_argument("folder", type=Path, help="of bundles")
     parser.add_argument("--onnxruntime", type=Path, required=True, help="folder that onnxruntime-gpu is installed in")
     parser.add_argument("--headers", type=Path, required=True, help="folder of CUDA 13's cuda_runtime_api.h")
     parser.add_argument("--libraries", type=Path, default=Path("build/substitute-cuda"), help="where substitutes go")
@@ -51,28 +55,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "LD_LIBRARY_PATH": str(libraries.resolve()),
         "PTGC_ONNXRUNTIME": str(next(capi.glob("libonnxruntime.so.*")).resolve()),
     }
-    rows = [
-        (bundle.name, precision, rehearse(bundle, precision, environment))
-        for bundle in given.bundles
-        for precision in given.precisions.split(",")
-    ]
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="ptgc-") as work:
+        for name in bundle_names(str(given.folder)):
+            bundle = own_bundle(name, str(given.folder), work)
+            rows += [(name, one, rehearse(bundle, one, environment)) for one in given.precisions.split(",")]
     Console(width=200).print(_table(rows))
     return int(any("error" in row for _, _, row in rows))
 
 
 def rehearse(bundle: Path, precision: str, environment: dict[str, str]) -> dict[str, Any]:
-    """Build a copy of the bundle, write texts with it; what was counted, or the error."""
-    with tempfile.TemporaryDirectory(prefix="ptgc-") as folder:
-        copy = Path(folder) / bundle.name
-        shutil.copytree(bundle, copy, ignore=shutil.ignore_patterns("builds"))
-        options = BuildOptions(device="cuda", precision=precision, stage=Stage.PREPARE, max_length=64)
-        try:
-            made = build(copy, options)
-        except (BuildError, AssertionError) as error:
-            return {"error": str(error)}
-        script = Path(__file__).with_name("write_texts.py")
-        command = [sys.executable, str(script), str(copy), made.manifest.id]
-        run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_SECONDS, check=False)
+    """Build it and write texts with it; what was counted, or the error."""
+    try:
+        made = build(bundle, BuildOptions(device="cuda", precision=precision, stage=Stage.PREPARE, max_length=64))
+    except BuildError as error:
+        return {"error": str(error)}
+    script = Path(__file__).with_name("write_texts.py")
+    command = [sys.executable, str(script), str(bundle), made.manifest.id]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_SECONDS, check=False)
     if run.returncode != 0:
         said = [line for line in run.stderr.splitlines() if "Error: " in line]
         return {"error": said[-1] if said else f"exit status {run.returncode}: {run.stderr[-500:]}"}

@@ -1,0 +1,31 @@
+"""Where vendor libraries are found."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from ptgc.runtime.libraries import onnxruntime_library, open_cuda_libraries
+
+
+def test_cuda_libraries_of_the_index_are_opened_each_behind_what_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = onnxruntime_library()  # any library that can be opened
+    for place in ("cudnn/lib/libcudnn.so.9", "cu13/lib/libcublas.so.13", "cu13/lib/libcudart.so.13"):
+        file = tmp_path / "nvidia" / place
+        file.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, file)
+    (tmp_path / "nvidia/cu13/lib/libcurand.so.10").write_text("no library")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "nvidia", raising=False)
+    opened = [Path(file).name for file in open_cuda_libraries()]
+    assert [name for name in opened if name in ("libcudart.so.13", "libcublas.so.13", "libcudnn.so.9")] == [
+        "libcudart.so.13",
+        "libcublas.so.13",
+        "libcudnn.so.9",
+    ]
+    assert "libcurand.so.10" not in opened
