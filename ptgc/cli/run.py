@@ -74,7 +74,8 @@ def command(
             bundle, device=device, build=build, num_threads=num_threads, num_draft_tokens=num_draft_tokens
         ) as generator:
             if not as_json:
-                notes.print(f"Build {generator.build.manifest.id}", style="dim", markup=False)
+                experimental = " (experimental: no GPU has run such builds yet)" if device == "cuda" else ""
+                notes.print(f"Build {generator.build.manifest.id}{experimental}", style="dim", markup=False)
             result = _write(generator, given, options, show=not as_json)
         if trace is not None:
             _write_trace(trace, result)

@@ -173,6 +173,7 @@ class OnnxRuntimeGpuLibrary : public GpuLibrary {
                                    const EngineOptions& options) override {
     return Translated("ONNX Runtime refused '" + path.filename().string() + "'", [&] {
       Ort::SessionOptions session_options;
+      session_options.SetIntraOpNumThreads(1);  // The host computes sizes only.
       session_options.SetGraphOptimizationLevel(GraphOptimizationLevel::ORT_ENABLE_ALL);
       // Else the second run of a shape takes its memory as one new block, while it is recorded.
       session_options.DisableMemPattern();
