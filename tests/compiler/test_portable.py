@@ -22,6 +22,7 @@ from ptgc.compiler.backends.tensorrt import TENSORRT, TENSORRT_RTX, TensorRTBack
 from ptgc.compiler.build import BuildOptions, build
 from ptgc.compiler.check import check_bundle
 from ptgc.compiler.compiler_options import CompilerOptions
+from ptgc.compiler.quantization.quantizer import Quantizer
 from ptgc.compiler.stage import Stage
 from ptgc.errors import BuildError
 from ptgc.exporters import export
@@ -53,7 +54,8 @@ def prepared(family: str, precision: str, place: Path, folder: Path) -> Path:
     source = canonical(family, place)
     role = open_bundle(tiny_bundle(place, family)).manifest.roles["target"]
     text = [prompt(40)] if precision in ("fp8", "w8a8") else ()  # so that inputs are rounded too
-    task = Preparation(ngram(), SHAPES, precision, calibration=text, lowering=Lowering.PORTABLE)
+    quantizer = Quantizer.RTN  # forty tokens are too few to make up for errors with
+    task = Preparation(ngram(), SHAPES, precision, {}, text, Lowering.PORTABLE, quantizer)
     made = TensorRTBackend(TENSORRT_RTX).prepare(ir.load(source), role, task)
     save(made.model, folder, "portable")
     path = folder / "portable.onnx"
