@@ -18,7 +18,7 @@ from ptgc.compiler.checking.report import EXACT, StageReport
 from ptgc.compiler.checking.weights import check_weights
 from ptgc.compiler.graph_session import writes, writes_alone
 from ptgc.errors import UsageError
-from ptgc.runtime._core import cuda_device_name
+from ptgc.runtime.libraries import device_is_here
 from ptgc.spec.bundle import RUNNABLE, Build, Bundle, open_bundle
 from ptgc.spec.manifest import Role
 from ptgc.spec.strategy import Loop
@@ -164,7 +164,7 @@ def _check_build(task: Task, build: Build) -> list[StageReport]:
         return reports
     if made.engines:
         reports.append(check_engine_files(build))
-    runs_here = made.backend in RUNNABLE and (made.device == "cpu" or bool(cuda_device_name()))
+    runs_here = made.backend in RUNNABLE and device_is_here(made.device)
     if made.shapes.batch == 1:
         # ONNX Runtime on the CPU has no bfloat16.
         names = [name for name in made.roles if made.precision[name] != "bfloat16"]

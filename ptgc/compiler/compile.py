@@ -9,8 +9,8 @@ from typing import Any
 from ptgc.compiler.backends.base import Backend, Progress
 from ptgc.compiler.compiler_options import CompilerOptions
 from ptgc.compiler.cost import measure_costs
-from ptgc.runtime._core import cuda_device_name
 from ptgc.runtime.costs import write_costs
+from ptgc.runtime.libraries import device_is_here
 from ptgc.spec.bundle import Build, open_build, sha256, write_build_manifest
 from ptgc.spec.manifest import FileEntry
 from ptgc.spec.staging import staged_directory, take_over
@@ -41,7 +41,7 @@ def compile_build(build: Build, backend: Backend, options: CompileOptions, progr
     backend.check_version(build.manifest.lowering)
     if backend.compiles_ahead:
         return _compile_ahead(build, backend, options, progress)
-    if build.manifest.device == "cuda" and not cuda_device_name():
+    if not device_is_here(build.manifest.device):
         again = f"ptgc build {build.path.parent.parent} --device cuda --stage compile --id {build.manifest.id}"
         progress(f"No NVIDIA GPU is here: nothing was loaded, nothing measured. On the machine that has it: {again}")
         return build

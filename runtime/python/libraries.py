@@ -42,6 +42,13 @@ def onnxruntime_library() -> str:
     )
 
 
+def device_is_here(device: str) -> bool:
+    """Whether builds for this kind of device can be loaded here."""
+    from ptgc.runtime._core import cuda_device_name
+
+    return device != "cuda" or bool(cuda_device_name())
+
+
 def open_cuda_libraries() -> list[str]:
     """Open CUDA's libraries where the packages of the Python package index have them, which no linker searches.
 

@@ -130,9 +130,8 @@ def _host_seconds(run: GenerationResult) -> float:
 
 
 def _counted(statistics: Any) -> Counts:
-    """What the runtime itself counts, as far as this version does."""
-    found = {name: getattr(statistics, name, None) for name in _COUNTED}
-    return {name: value for name, value in found.items() if value is not None}
+    """What the runtime itself counts."""
+    return {name: getattr(statistics, name) for name in _COUNTED}
 
 
 def bytes_per_token(build: Build) -> int:

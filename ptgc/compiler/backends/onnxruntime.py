@@ -10,6 +10,7 @@ import onnx_ir.passes.common as common
 from ptgc.compiler.backends.base import Backend, Preparation, PreparedRole
 from ptgc.compiler.backends.onnxruntime_cuda import OnnxRuntimeCudaBackend
 from ptgc.compiler.backends.onnxruntime_package import onnxruntime_version
+from ptgc.compiler.backends.onnxruntime_weights import FORMATS, quantize_weights, rounds_weights
 from ptgc.compiler.float_roles import in_float32
 from ptgc.compiler.lowering.drop_unread_outputs import DropUnreadOutputsPass, remaining_ports
 from ptgc.compiler.lowering.experts import LowerExpertsPass
@@ -19,21 +20,12 @@ from ptgc.compiler.lowering.pack_projections import PackProjectionsPass
 from ptgc.compiler.lowering.pad_single_row import PadSingleRowPass, PadSingleRowProductsPass
 from ptgc.compiler.lowering.skip_normalization import SkipNormalizationPass
 from ptgc.compiler.quantization.awq import scale_channels
-from ptgc.compiler.quantization.quantize_weights import QuantizeWeightsPass
 from ptgc.compiler.quantization.round_experts import round_experts
 from ptgc.compiler.quantization.round_matrix import Rounded
-from ptgc.compiler.quantization.second_moments import second_moments
-from ptgc.compiler.quantization.vocabulary_matrices import vocabulary_formats
-from ptgc.compiler.quantization.weight_format import WeightFormat
 from ptgc.graphs.passes.normalize_linear import NormalizeLinearPass
 from ptgc.graphs.passes.set_float_type import SetFloatTypePass
 from ptgc.spec.manifest import Role
 from ptgc.spec.plan import DecodePlan
-
-# int8 loses next to nothing in blocks of 64, and reads a sixteenth less of scales than in blocks of 32. Larger blocks
-# would make wide rounds cheaper, but the kernels for 128 (at 4 bits for 64) add up one row otherwise than several, so
-# that drafts would change the text (onnxruntime 1.31.1).
-_FORMATS = {"int8": WeightFormat(8, (64, 32, 16)), "int4": WeightFormat(4, (32, 16))}
 
 
 class OnnxRuntimeBackend(Backend):
@@ -60,9 +52,8 @@ class OnnxRuntimeBackend(Backend):
     def prepare(self, model: ir.Model, role: Role, task: Preparation) -> PreparedRole:
         """See Backend."""
         plan, shapes = task.plan, task.shapes
-        weight_format = _FORMATS.get(task.precision)
-        parts = {part: _FORMATS.get(precision) for part, precision in task.parts.items()}
-        rounds = any(one is not None for one in (weight_format, *parts.values()))
+        weight_format = FORMATS.get(task.precision)
+        rounds = rounds_weights(task)
         role = in_float32(role)
         SetFloatTypePass()(model)
         NormalizeLinearPass()(model)
@@ -81,10 +72,7 @@ class OnnxRuntimeBackend(Backend):
             PadSingleRowPass()(model)
         SkipNormalizationPass()(model)
         if rounds:
-            text = task.calibration if task.rounding.makes_up else ()
-            moments = second_moments(model, remaining_ports(model.graph, role), text)
-            others = vocabulary_formats(model.graph, role, parts)
-            QuantizeWeightsPass(weight_format, task.rounding, moments, others)(model)
+            quantize_weights(model, role, task)
             LowerQuantizedWeightsPass()(model)
         if pad_single_row:
             PadSingleRowProductsPass()(model)

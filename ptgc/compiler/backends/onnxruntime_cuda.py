@@ -9,6 +9,7 @@ import onnx_ir.passes.common as common
 
 from ptgc.compiler.backends.base import Backend, Preparation, PreparedRole
 from ptgc.compiler.backends.onnxruntime_package import onnxruntime_version
+from ptgc.compiler.backends.onnxruntime_weights import FORMATS, quantize_weights, rounds_weights
 from ptgc.compiler.float_roles import in_float32, in_type
 from ptgc.compiler.lowering.drop_unread_outputs import DropUnreadOutputsPass, remaining_ports
 from ptgc.compiler.lowering.matmul_nbits import LowerQuantizedWeightsPass
@@ -18,10 +19,6 @@ from ptgc.compiler.lowering.set_half_type import SetHalfTypePass
 from ptgc.compiler.lowering.skip_normalization import SkipNormalizationPass
 from ptgc.compiler.lowering.widen_choices import WidenChoicesPass
 from ptgc.compiler.quantization.awq import scale_channels
-from ptgc.compiler.quantization.quantize_weights import QuantizeWeightsPass
-from ptgc.compiler.quantization.second_moments import second_moments
-from ptgc.compiler.quantization.vocabulary_matrices import vocabulary_formats
-from ptgc.compiler.quantization.weight_format import WeightFormat
 from ptgc.graphs.passes.normalize_linear import NormalizeLinearPass
 from ptgc.graphs.passes.set_float_type import SetFloatTypePass
 from ptgc.graphs.values import onnx_type
@@ -31,7 +28,6 @@ from ptgc.spec.ports import DType
 
 # It makes a Slice of a Gather over a Range, and puts what Slice wants from the host onto the device (1.31.1).
 _ENGINE_OPTIONS = {"optimization.disable_specified_optimizers": "GatherToSliceFusion"}
-_FORMATS = {"int8": WeightFormat(8, (64, 32, 16)), "int4": WeightFormat(4, (32, 16))}
 
 
 class OnnxRuntimeCudaBackend(Backend):
@@ -55,17 +51,17 @@ class OnnxRuntimeCudaBackend(Backend):
 
     def prepare(self, model: ir.Model, role: Role, task: Preparation) -> PreparedRole:
         """See Backend."""
-        dtype = DType.FLOAT16 if task.precision in _FORMATS else DType(task.precision)
+        dtype = DType.FLOAT16 if task.precision in FORMATS else DType(task.precision)
         SetFloatTypePass()(model)
         NormalizeLinearPass()(model)
         DropUnreadOutputsPass()(model)
         common.ShapeInferencePass()(model)
         model.graph.opset_imports["com.microsoft"] = 1
-        rounds = self._quantize(model, in_float32(role), task)
+        self._quantize(model, in_float32(role), task)
         if dtype is not DType.FLOAT32:
             SetHalfTypePass(onnx_type(dtype))(model)
             WidenChoicesPass()(model)
-        if rounds:
+        if rounds_weights(task):
             LowerQuantizedWeightsPass()(model)
         SkipNormalizationPass()(model)
         MoveSizesToDevicePass()(model)
@@ -74,17 +70,12 @@ class OnnxRuntimeCudaBackend(Backend):
         return PreparedRole(model, remaining_ports(model.graph, in_type(role, dtype)), dict(_ENGINE_OPTIONS))
 
     @staticmethod
-    def _quantize(model: ir.Model, role: Role, task: Preparation) -> bool:
-        """Packs matrices and rounds them; whether any is of integers now. Stacks of experts stay as they are."""
-        weight_format = _FORMATS.get(task.precision)
-        parts = {part: _FORMATS.get(precision) for part, precision in task.parts.items()}
+    def _quantize(model: ir.Model, role: Role, task: Preparation) -> None:
+        """Packs matrices and rounds them; stacks of experts stay as they are."""
         role = remaining_ports(model.graph, role)
+        weight_format = FORMATS.get(task.precision)
         if weight_format is not None:
             scale_channels(model, role, task.calibration, weight_format, task.rounding)
         PackProjectionsPass()(model)
-        if weight_format is None and not any(parts.values()):
-            return False
-        moments = second_moments(model, role, task.calibration if task.rounding.makes_up else ())
-        others = vocabulary_formats(model.graph, role, parts)
-        QuantizeWeightsPass(weight_format, task.rounding, moments, others)(model)
-        return True
+        if rounds_weights(task):
+            quantize_weights(model, role, task)
