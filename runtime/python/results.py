@@ -37,7 +37,7 @@ class Statistics:
     engine_seconds: float
     """Inside engine calls, part of decode_seconds."""
     draft_seconds: float
-    """Drafting, part of decode_seconds."""
+    """Drafting, part of decode_seconds; starting it, where nobody waits."""
     tokens_per_second: float
     """Of decoding."""
     peak_memory_bytes: int

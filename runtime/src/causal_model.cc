@@ -19,53 +19,70 @@ DType LogitsType(const Role& role) {
 }  // namespace
 
 CausalModel::CausalModel(std::unique_ptr<Engine> engine, const Role& role, const ShapePlan& shapes,
-                         std::int64_t vocab_size, std::vector<Tensor> fixed_inputs)
+                         std::int64_t vocab_size, CausalNeighbours neighbours)
     : engine_(std::move(engine)),
       shapes_(shapes),
       vocab_size_(vocab_size),
       logits_dtype_(LogitsType(role)),
       kv_cache_(role.states, shapes, engine_->memory()),
-      fixed_inputs_(std::move(fixed_inputs)),
-      has_tree_mask_(engine_->HasInput("tree_mask")) {
-  const std::size_t batch = Size(shapes.batch);
-  const std::size_t tokens = batch * Size(shapes.widths.back());
-  const std::size_t logits = batch * Size(shapes.LogitsFor(shapes.widths.back()));
-  input_ids_ = Buffer(tokens * sizeof(TokenId));
-  position_ids_ = Buffer(tokens * sizeof(std::int64_t));
-  tree_mask_ = Buffer(tokens * Size(shapes.widths.back()));
-  write_index_ = Buffer(batch * sizeof(std::int64_t));
-  row_count_ = Buffer(batch * sizeof(std::int64_t));
-  logits_rows_ = Buffer(logits * sizeof(std::int64_t));
-  next_ids_ = Buffer(logits * sizeof(TokenId));
-  logits_ = Buffer(logits * static_cast<std::size_t>(vocab_size) * ItemSize(logits_dtype_));
-  calls_.resize(shapes.kv_capacities.size() * shapes.widths.size() * 4);
+      neighbours_(std::move(neighbours)) {
+  const bool has_tree_mask = engine_->HasInput("tree_mask");
+  const int widest = shapes.widths.back(), most = shapes.LogitsFor(widest);
+  for (int link = 0; link < neighbours_.chain_length; ++link) {
+    const int width = link == 0 ? widest : shapes.widths.front();
+    ports_.emplace_back(shapes.batch, width, link == 0 ? most : 1, has_tree_mask);
+  }
+  logits_ = Buffer(Size(shapes.batch) * Size(most) * static_cast<std::size_t>(vocab_size_) *
+                   ItemSize(logits_dtype_));
+  started_.reserve(ports_.size());
 }
 
-void CausalModel::Forward(std::span<const RowInput> rows, int width, Wanted wanted) {
-  width_ = width;
-  num_logits_ = wanted.num_logits;
+void CausalModel::Start(std::span<const RowInput> rows, int width, Wanted wanted) {
+  if (wanted.link == 0) {
+    if (!started_.empty()) Wait();  // Of a round that failed before it was waited for.
+    num_logits_ = wanted.num_logits;
+    engine_seconds_ = 0;
+  }
   int length = 0;
   for (const RowInput& row : rows) length = std::max(length, row.write_index);
   kv_cache_.Grow(length + width, length);
-  for (std::size_t row = 0; row < rows.size(); ++row) {
-    kv_cache_.Slide(static_cast<int>(row), rows[row].write_index, width);
-    FillRow(row, rows[row]);
-    if (has_tree_mask_) FillTreeMask(row, rows[row]);
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const int row = static_cast<int>(i);
+    kv_cache_.Slide(row, rows[i].write_index, width);
+    ports_[Size(wanted.link)].Fill(row, rows[i], width, wanted.num_logits,
+                                   kv_cache_.window_offset(row));
   }
   Call& call = BoundCall(width, wanted);
   const Clock::time_point start = Clock::now();
-  call.Run();
-  engine_seconds_ = SecondsSince(start);
+  call.Start();
+  engine_seconds_ += SecondsSince(start);
+  started_.push_back(&call);
 }
 
-std::span<const TokenId> CausalModel::NextIds(int row) const {
-  return {next_ids_.As<const TokenId>() + Size(row) * Size(num_logits_), Size(num_logits_)};
+void CausalModel::Wait() {
+  const Clock::time_point start = Clock::now();
+  while (!started_.empty()) {
+    Call* call = started_.back();
+    started_.pop_back();
+    call->Wait();
+  }
+  engine_seconds_ += SecondsSince(start);
+}
+
+std::span<const TokenId> CausalModel::NextIds(int row, int link) const {
+  return PortsOf(link).NextIdsOf(row, link == 0 ? num_logits_ : 1);
 }
 
 LogitsRow CausalModel::Logits(int row, int index) const {
   const std::size_t row_bytes = static_cast<std::size_t>(vocab_size_) * ItemSize(logits_dtype_);
   const std::size_t at = Size(row) * Size(num_logits_) + Size(index);
   return {logits_.As<char>() + at * row_bytes, logits_dtype_, vocab_size_};
+}
+
+std::vector<Tensor> CausalModel::ChainIds() const {
+  std::vector<Tensor> ids;
+  for (const CausalPorts& ports : ports_) ids.push_back(ports.NextIds(1));
+  return ids;
 }
 
 std::vector<double> CausalModel::Measure(int num_tokens, int num_logits, int past_length,
@@ -86,85 +103,28 @@ std::vector<double> CausalModel::Measure(int num_tokens, int num_logits, int pas
   return seconds;
 }
 
-void CausalModel::FillRow(std::size_t row, const RowInput& input) {
-  const std::size_t width = Size(width_);
-  const std::size_t chunk = input.tokens.size();
-  const std::size_t count = Size(input.count());
-  TokenId* ids = input_ids_.As<TokenId>() + row * width;
-  std::copy(input.tokens.begin(), input.tokens.end(), ids);
-  std::copy(input.drafts.begin(), input.drafts.end(), ids + chunk);
-  std::fill(ids + count, ids + width, 0);
-
-  // Padded rows repeat the last valid position, so that no table of positions is exceeded.
-  std::int64_t* positions = position_ids_.As<std::int64_t>() + row * width;
-  for (std::size_t t = 0; t < chunk; ++t) positions[t] = input.write_index + static_cast<int>(t);
-  for (std::size_t t = chunk; t < count; ++t) {
-    positions[t] = positions[chunk - 1] + input.tree->depth(static_cast<int>(t - chunk) + 1);
-  }
-  const std::int64_t last = count > 0 ? positions[count - 1] : std::max(input.write_index - 1, 0);
-  std::fill(positions + count, positions + width, last);
-
-  write_index_.As<std::int64_t>()[row] = input.write_index;
-  row_count_.As<std::int64_t>()[row] = input.count();
-  const int first = std::max(static_cast<int>(chunk) - 1, 0);
-  const int end = std::max(input.count() - 1, 0);
-  std::int64_t* logits_rows = logits_rows_.As<std::int64_t>() + row * Size(num_logits_);
-  for (int r = 0; r < num_logits_; ++r) logits_rows[r] = std::min(first + r, end);
-}
-
-// Text sees the text before it, a draft its ancestors, padding itself only.
-//
-//            t0 t1 d1 d2  p        tokens t0 t1, drafts d1 and d2 both after t1, one padded row
-//        t0   x
-//        t1   x  x
-//        d1   x  x  x
-//        d2   x  x     x
-//        p                x
-void CausalModel::FillTreeMask(std::size_t row, const RowInput& input) {
-  const std::size_t width = Size(width_);
-  const std::size_t chunk = input.tokens.size();
-  const std::size_t count = Size(input.count());
-  bool* mask = tree_mask_.As<bool>() + row * width * width;
-  std::fill(mask, mask + width * width, false);
-  for (std::size_t t = 0; t < width; ++t, mask += width) {
-    mask[t] = true;
-    if (t < count) std::fill(mask, mask + std::min(t, chunk), true);
-    if (t < chunk || t >= count) continue;
-    const int node = static_cast<int>(t - chunk) + 1;
-    for (int other = 1; other < node; ++other) {
-      mask[chunk - 1 + Size(other)] = input.tree->Sees(node, other);
-    }
-  }
-}
-
 Call& CausalModel::BoundCall(int width, Wanted wanted) {
-  const auto at = std::lower_bound(shapes_.widths.begin(), shapes_.widths.end(), width);
-  const std::size_t index = Size(static_cast<int>(at - shapes_.widths.begin()));
-  const std::size_t kind = (wanted.num_logits > 1 ? 2 : 0) + (wanted.logits ? 1 : 0);
-  std::unique_ptr<Call>& call =
-      calls_[(kv_cache_.active() * shapes_.widths.size() + index) * 4 + kind];
+  std::unique_ptr<Call>& call = calls_[{kv_cache_.active(), width, wanted}];
   if (call != nullptr) return *call;
-  const std::int64_t batch = shapes_.batch;
-  constexpr DType kInt64 = DType::kInt64;
-  std::vector<Tensor> inputs = {
-      PortOf(input_ids_, "input_ids", kInt64, {batch, width}),
-      PortOf(position_ids_, "position_ids", kInt64, {batch, width}),
-      PortOf(tree_mask_, "tree_mask", DType::kBool, {batch, width, width}),
-      PortOf(write_index_, "write_index", kInt64, {batch}),
-      PortOf(row_count_, "row_count", kInt64, {batch}),
-      PortOf(logits_rows_, "logits_rows", kInt64, {batch, wanted.num_logits}),
-      PortOf(kv_cache_.window_offset_port(), "window_offset", kInt64, {batch}),
-  };
-  inputs.insert(inputs.end(), fixed_inputs_.begin(), fixed_inputs_.end());
+  std::vector<Tensor> inputs = Inputs(width, wanted);
+  inputs.insert(inputs.end(), neighbours_.fixed_inputs.begin(), neighbours_.fixed_inputs.end());
   kv_cache_.AppendPast(inputs);
-  std::vector<Tensor> outputs = {PortOf(next_ids_, "next_ids", kInt64, {batch, wanted.num_logits})};
+  std::vector<Tensor> outputs = {PortsOf(wanted.link).NextIds(wanted.num_logits)};
   if (wanted.logits) {
     outputs.push_back(
-        PortOf(logits_, "logits", logits_dtype_, {batch, wanted.num_logits, vocab_size_}));
+        PortOf(logits_, "logits", logits_dtype_, {shapes_.batch, wanted.num_logits, vocab_size_}));
   }
   kv_cache_.AppendPresent(outputs);
   call = engine_->Bind(inputs, outputs);
   return *call;
+}
+
+std::vector<Tensor> CausalModel::Inputs(int width, Wanted wanted) const {
+  const CausalPorts& ports = PortsOf(wanted.link);
+  if (!wanted.handed_on) return ports.Inputs(width, wanted.num_logits);
+  if (wanted.link == 0) return ports.Inputs(width, wanted.num_logits, neighbours_.draft_ids, 1);
+  const Tensor before = PortsOf(wanted.link - 1).NextIds(1);
+  return ports.Inputs(width, wanted.num_logits, std::span(&before, 1));
 }
 
 }  // namespace ptgc

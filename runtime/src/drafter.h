@@ -1,9 +1,10 @@
 // Drafter: proposes tokens for the target to verify.
 #pragma once
 
-#include <memory>
 #include <span>
+#include <vector>
 
+#include "engine.h"
 #include "plan.h"
 #include "proposal.h"
 #include "token.h"
@@ -36,7 +37,14 @@ class Drafter {
   // nothing fills the proposal here; one that runs a model waits for Draft.
   virtual int Offer(const DraftRow& row) = 0;
   // Fills the proposals of rows that were offered, up to their limits, which are smaller now.
+  // Where is_pending says so afterwards, only their sizes are final, until Collect.
   virtual void Draft(std::span<const DraftRow> rows) = 0;
+  // Whether the drafts are chosen, or will be, without anybody having seen them yet.
+  virtual bool is_pending() const { return false; }
+  // Waits for what is pending, and writes it into the proposals of the last Draft.
+  virtual void Collect(std::span<const DraftRow> /*rows*/) {}
+  // Where an engine may take pending drafts from: a port of [batch, 1] for each.
+  virtual std::vector<Tensor> PendingIds() const { return {}; }
   // Hears how many nodes of its proposal were kept.
   virtual void Accept(int row, int accepted) = 0;
   // Expected seconds of drafting `count` tokens; 0 where it costs nothing.
@@ -51,7 +59,7 @@ class Drafter {
   virtual std::span<const float> Probabilities(int /*row*/, int /*count*/) const { return {}; }
   // The model that it runs, where it runs one.
   virtual CausalModel* model() { return nullptr; }
-  // Time inside engines during the last Draft.
+  // Time inside engines during the last Draft and Collect.
   virtual double engine_seconds() const { return 0; }
 };
 

@@ -53,7 +53,9 @@ RoundReport EditLoop::Round(std::span<Turn> turns) {
     const Draft& draft = drafts_[Size(turn.session->row())];
     front_.Write(turn.session->row(), length, draft.ids, plan_.pad_token_id);
   }
-  const double engine_seconds = encoder_->engine_seconds() + Edit(BoundCalls(index));
+  const double edit_seconds = Edit(BoundCalls(index));
+  encoder_->Wait();
+  const double engine_seconds = encoder_->engine_seconds() + edit_seconds;
   for (Turn& turn : turns) {
     Draft& draft = drafts_[Size(turn.session->row())];
     const std::span<const TokenId> made = back_.Read(turn.session->row(), length, 2);
@@ -69,7 +71,8 @@ RoundReport EditLoop::Round(std::span<Turn> turns) {
 
 double EditLoop::Edit(Calls& calls) {
   const Clock::time_point start = Clock::now();
-  for (const std::unique_ptr<Call>& call : calls) call->Run();
+  for (const std::unique_ptr<Call>& call : calls) call->Start();
+  for (const std::unique_ptr<Call>& call : calls) call->Wait();
   return SecondsSince(start);
 }
 

@@ -81,13 +81,22 @@ Encoder::Encoder(std::unique_ptr<Engine> engine, std::vector<EncoderOutput> outp
 }
 
 void Encoder::Encode(std::span<const Source> sources) {
+  Wait();  // Where the last round failed before it was waited for.
   engine_seconds_ = 0;
   if (sources.empty()) return;
   for (const Source& source : sources) Fill(source);
   const Clock::time_point start = Clock::now();
-  call_->Run();
+  call_->Start();
+  is_started_ = true;
   engine_seconds_ = SecondsSince(start);
   for (const Source& source : sources) KeepRow(source.row);
+}
+
+void Encoder::Wait() {
+  if (!std::exchange(is_started_, false)) return;
+  const Clock::time_point start = Clock::now();
+  call_->Wait();
+  engine_seconds_ += SecondsSince(start);
 }
 
 void Encoder::Fill(const Source& source) {

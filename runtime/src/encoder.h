@@ -42,13 +42,16 @@ class Encoder {
   Encoder(std::unique_ptr<Engine> engine, std::vector<EncoderOutput> outputs,
           const ShapePlan& shapes);
 
-  // Reads these rows' sources in one run; the states of the others stay.
+  // Starts to read these rows' sources in one run; the states of the others stay. Runs of other
+  // engines that start from then on see them.
   void Encode(std::span<const Source> sources);
+  // For what Encode started.
+  void Wait();
   // Makes one row's source another's.
   void CopyRow(int from, int to);
   // The ports through which a role sees the sources.
   std::vector<Tensor> Ports() const;
-  // Time inside the engine during the last Encode.
+  // Time inside the engine during the last Encode and Wait.
   double engine_seconds() const { return engine_seconds_; }
 
  private:
@@ -73,7 +76,8 @@ class Encoder {
   Buffer read_mask_;                // [batch, source_length], of the texts.
   std::vector<State> states_;       // All outputs.
   std::unique_ptr<Call> call_;      // Bound once.
-  double engine_seconds_ = 0;       // Inside the last run.
+  bool is_started_ = false;         // Whether nobody has waited for the last run.
+  double engine_seconds_ = 0;       // Inside it.
 };
 
 }  // namespace ptgc

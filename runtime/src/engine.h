@@ -17,13 +17,23 @@
 
 namespace ptgc {
 
+// What earlier runs wrote to another port, copied into an input before each run: an engine on a
+// device has it there, so that nobody waits for it in between.
+struct Piece {
+  Move move;               // Between the two ports, in host memory.
+  void* buffer = nullptr;  // The buffer that it comes from ...
+  std::size_t room = 0;    // ... and its bytes.
+};
+
 // A view of one port's buffer at one shape.
 struct Tensor {
   std::string name;                 // The port.
   DType dtype = DType::kFloat32;    // Element type.
   void* data = nullptr;             // Not owned; outlives every Call that it is bound to.
   std::vector<std::int64_t> shape;  // Sizes.
-  std::size_t room = 0;             // Bytes of the whole buffer; 0 where the shape fills it.
+  void* buffer = nullptr;           // What it lies in, where it may be only a part of that ...
+  std::size_t room = 0;             // ... and its bytes.
+  std::vector<Piece> pieces = {};   // Of an input: what it takes from other ports.
 
   // Bytes of the shape.
   std::size_t bytes() const {
@@ -33,10 +43,16 @@ struct Tensor {
   }
 };
 
-// A buffer as one port at one shape.
+// A buffer, from `offset` bytes on, as one port at one shape.
 inline Tensor PortOf(const Buffer& buffer, std::string name, DType dtype,
-                     std::vector<std::int64_t> shape) {
-  return {std::move(name), dtype, buffer.data(), std::move(shape), buffer.size()};
+                     std::vector<std::int64_t> shape, std::size_t offset = 0) {
+  return {std::move(name),  dtype,         buffer.As<char>() + offset,
+          std::move(shape), buffer.data(), buffer.size()};
+}
+
+// Copies the pieces of inputs, where all of them are in host memory.
+inline void TakePieces(std::span<const Piece> pieces) {
+  for (const Piece& piece : pieces) HostMemory()->Copy(piece.move);
 }
 
 // What the engines of a device did so far.
@@ -53,8 +69,15 @@ struct DeviceCounters {
 class Call {
  public:
   virtual ~Call() = default;
-  // Reads the bound inputs, writes the bound outputs.
-  virtual void Run() = 0;
+  // Reads the bound inputs, writes the bound outputs; nobody touches either before Wait. Runs of
+  // engines that share a device happen in the order of their starts.
+  virtual void Start() = 0;
+  // Returns when everything that was started is done.
+  virtual void Wait() {}
+  void Run() {
+    Start();
+    Wait();
+  }
 };
 
 // Seconds of each of `repeats` runs of a call.

@@ -25,8 +25,7 @@ KVCache::KVCache(std::vector<LayerState> states, const ShapePlan& shapes,
       states_(std::move(states)),
       batch_(shapes.batch),
       capacities_(shapes.kv_capacities),
-      window_offsets_(Size(shapes.batch), 0),
-      offset_port_(Size(shapes.batch) * sizeof(std::int64_t)) {
+      window_offsets_(Size(shapes.batch), 0) {
   for (const LayerState& state : states_) {
     const auto own = shapes.window_capacities.find(state.window);
     const bool slides = state.kind == StateKind::kWindow && own != shapes.window_capacities.end();
@@ -119,7 +118,6 @@ void KVCache::Slide(int row, int length, int width) {
     }
     window_offsets_[Size(row)] = kept_from;
   }
-  offset_port_.As<std::int64_t>()[row] = kept_from;
 }
 
 int KVCache::Held(int row, int length) const {

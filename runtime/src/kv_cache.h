@@ -7,7 +7,6 @@
 #include <span>
 #include <vector>
 
-#include "buffer.h"
 #include "bundle.h"
 #include "engine.h"
 #include "memory.h"
@@ -31,8 +30,6 @@ class KVCache {
   std::size_t active() const { return active_; }
   // The position of slot 0 of a row's sliding caches.
   int window_offset(int row) const { return window_offsets_[static_cast<std::size_t>(row)]; }
-  // The same of all rows, as a port.
-  const Buffer& window_offset_port() const { return offset_port_; }
 
   // Moves to the smallest capacity with `slots` slots, unless this one has them; keeps the first
   // `length` slots of every sequence. Throws a capacity error where the plan has none.
@@ -83,7 +80,6 @@ class KVCache {
   std::vector<Block> buffers_;          // [capacity, layer, key or value].
   std::size_t active_ = 0;              // The set in use.
   std::vector<int> window_offsets_;     // [batch]
-  Buffer offset_port_;                  // [batch], what the graph reads.
 };
 
 }  // namespace ptgc

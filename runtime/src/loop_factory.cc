@@ -65,8 +65,10 @@ std::unique_ptr<Drafter> MakeModelDrafter(const Bundle& bundle, Engines& engines
   const Role& role = bundle.roles.at("drafter");
   const std::int64_t vocab_size = bundle.model.vocab_size;
   const bool shared = plan.drafter.vocabulary == DrafterVocabulary::kShared;
+  CausalNeighbours chain;
+  chain.chain_length = std::max(max_drafts, 1);
   auto model = std::make_unique<CausalModel>(std::move(engines.at("drafter")), role, bundle.shapes,
-                                             role.vocab_size);
+                                             role.vocab_size, std::move(chain));
   const std::int64_t context = role.context_length.value_or(bundle.model.context_length);
   auto drafter = std::make_unique<ModelDrafter>(
       std::move(model), bundle.shapes, context, shared ? vocab_size : role.vocab_size, max_drafts,
@@ -101,12 +103,14 @@ std::unique_ptr<DecodeLoop> MakeSpeculativeLoop(const Bundle& bundle, Engines en
   } else if (plan.drafter.kind == DrafterKind::kModel) {
     drafter = MakeModelDrafter(bundle, engines, plan, num_draft_tokens, options);
   }
-  auto model = std::make_unique<CausalModel>(
-      std::move(engines.at("target")), target, bundle.shapes, bundle.model.vocab_size,
-      encoder != nullptr ? encoder->Ports() : std::vector<Tensor>());
+  CausalNeighbours neighbours;
+  if (encoder != nullptr) neighbours.fixed_inputs = encoder->Ports();
+  if (drafter != nullptr) neighbours.draft_ids = drafter->PendingIds();
+  auto model = std::make_unique<CausalModel>(std::move(engines.at("target")), target, bundle.shapes,
+                                             bundle.model.vocab_size, std::move(neighbours));
   SpeculativeParts parts{
-      std::move(encoder), std::move(model),
-      std::move(drafter), plan,
+      std::move(encoder), std::move(drafter),
+      std::move(model),   plan,
       bundle.shapes,      DraftLength(options.draft_length, TargetCosts(bundle.shapes, options)),
       num_draft_tokens,   bundle.shapes.max_length,
   };

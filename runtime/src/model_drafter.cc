@@ -62,6 +62,7 @@ int ModelDrafter::Offer(const DraftRow& row) {
 void ModelDrafter::Draft(std::span<const DraftRow> rows) {
   engine_seconds_ = 0;
   spent_ = 0;
+  is_pending_ = false;
   bool any = false;
   for (const DraftRow& row : rows) {
     held_[Size(row.row)].drafted = 0;
@@ -73,7 +74,19 @@ void ModelDrafter::Draft(std::span<const DraftRow> rows) {
   }
   if (!any) return;
   ReadTexts(rows);
+  is_pending_ = MayChain(rows);
   AddDrafts(rows);
+}
+
+void ModelDrafter::Collect(std::span<const DraftRow> rows) {
+  is_pending_ = false;
+  model_->Wait();
+  engine_seconds_ += model_->engine_seconds();
+  for (const DraftRow& row : rows) {
+    for (int node = 1; node <= row.proposal->size(); ++node) {
+      row.proposal->Set(node, model_->NextIds(row.row, node - 1)[0]);
+    }
+  }
 }
 
 // Reads what the texts gained since the last round, chunk by chunk, up to the last chunk: its
@@ -94,12 +107,24 @@ void ModelDrafter::ReadTexts(std::span<const DraftRow> rows) {
       begins = begins || held_[Size(row.row)].begins;
     }
     if (longest <= largest) return;
-    Forward(shapes_.widths.back(), /*sampled=*/false);
+    Start(shapes_.widths.back(), {});
     if (!begins) spent_ += costs_.AtLeast(shapes_.widths.back());
     for (const DraftRow& row : rows) {
       held_[Size(row.row)].length += static_cast<int>(inputs_[Size(row.row)].tokens.size());
     }
   }
+}
+
+// Whether the row's drafts are drawn from the model's logits, and not just the likeliest.
+bool ModelDrafter::Draws(const DraftRow& row) const {
+  return has_same_size() && row.limit > 0 && !row.sampling->options().is_argmax();
+}
+
+// Whether the engines choose every draft, and none can be an id that the target lacks: then nobody
+// needs to see one before the next is started.
+bool ModelDrafter::MayChain(std::span<const DraftRow> rows) const {
+  return model_->vocab_size() <= target_vocab_size_ &&
+         std::none_of(rows.begin(), rows.end(), [this](const DraftRow& row) { return Draws(row); });
 }
 
 // Whether the row gets its draft of this number: it wants as many, and has all before it.
@@ -113,7 +138,7 @@ void ModelDrafter::AddDrafts(std::span<const DraftRow> rows) {
   bool sampled = false;
   for (const DraftRow& row : rows) {
     most = std::max(most, row.limit);
-    sampled = sampled || (has_same_size() && row.limit > 0 && !row.sampling->options().is_argmax());
+    sampled = sampled || Draws(row);
   }
   for (int draft = 0; draft < most; ++draft) {
     std::size_t widest = 0;
@@ -129,7 +154,7 @@ void ModelDrafter::AddDrafts(std::span<const DraftRow> rows) {
     }
     if (widest == 0) return;  // The last drafts were ids that the target lacks.
     const int width = shapes_.WidthFor(static_cast<int>(widest));
-    Forward(width, sampled);
+    Start(width, {1, sampled, is_pending_ ? draft : 0, is_pending_ && draft > 0});
     spent_ += begins ? costs_.At(0) : costs_.AtLeast(width);
     for (const DraftRow& row : rows) {
       if (!Wants(row, draft)) continue;
@@ -145,8 +170,9 @@ void ModelDrafter::AddDrafts(std::span<const DraftRow> rows) {
 }
 
 void ModelDrafter::AddDraft(const DraftRow& row, int draft) {
+  if (is_pending_) return row.proposal->Append(0);
   RowSampling& sampling = *row.sampling;
-  if (sampling.options().is_argmax() || !has_same_size()) {
+  if (!Draws(row)) {
     const TokenId likeliest = model_->NextIds(row.row)[0];
     if (likeliest < target_vocab_size_) row.proposal->Append(likeliest);
     return;
@@ -210,11 +236,14 @@ std::span<float> ModelDrafter::Storage(int row, int draft) const {
   return {probabilities_.As<float>() + at, vocab};
 }
 
-void ModelDrafter::Forward(int width, bool sampled) {
+// One run, and what it gives, unless that is pending.
+void ModelDrafter::Start(int width, Wanted wanted) {
   for (std::size_t row = 0; row < inputs_.size(); ++row) {
     inputs_[row].write_index = held_[row].length + held_[row].drafted;
   }
-  model_->Forward(inputs_, width, {1, sampled});
+  model_->Start(inputs_, width, wanted);
+  if (is_pending_) return;
+  model_->Wait();
   engine_seconds_ += model_->engine_seconds();
 }
 

@@ -20,6 +20,7 @@ namespace ptgc {
 //                     0                                  held    until the next round
 class ModelDrafter : public Drafter {
  public:
+  // Of `model` chains of `max_drafts` runs are started.
   // `context_length` is the drafter's own: beyond it there are no drafts. Its logits may be padded
   // to another size than the target's; then it drafts what it finds likeliest, and no id that the
   // other lacks.
@@ -32,6 +33,9 @@ class ModelDrafter : public Drafter {
   void CopyRow(int from, int to) override;
   int Offer(const DraftRow& row) override;
   void Draft(std::span<const DraftRow> rows) override;
+  bool is_pending() const override { return is_pending_; }
+  void Collect(std::span<const DraftRow> rows) override;
+  std::vector<Tensor> PendingIds() const override { return model_->ChainIds(); }
   void Accept(int row, int accepted) override;
   double Cost(int count) const override;
   double CatchUp(const DraftRow& row) const override;
@@ -50,12 +54,14 @@ class ModelDrafter : public Drafter {
     bool begins = false;  // Whether the text is being read for the first time.
   };
   bool has_same_size() const { return model_->vocab_size() == target_vocab_size_; }
+  bool Draws(const DraftRow& row) const;
+  bool MayChain(std::span<const DraftRow> rows) const;
   bool Wants(const DraftRow& row, int draft) const;
   void HoldAtMost(int row, int length);
   void ReadTexts(std::span<const DraftRow> rows);
   void AddDrafts(std::span<const DraftRow> rows);
   void AddDraft(const DraftRow& row, int draft);
-  void Forward(int width, bool sampled);
+  void Start(int width, Wanted wanted);
   std::span<float> Storage(int row, int draft) const;
 
   std::unique_ptr<CausalModel> model_;  // Runs the engine.
@@ -69,7 +75,8 @@ class ModelDrafter : public Drafter {
   std::vector<Held> held_;              // [batch]
   std::vector<RowInput> inputs_;        // [batch]
   Buffer probabilities_;                // [batch, max_drafts, vocab_size], rule speculative.
-  double engine_seconds_ = 0;           // Inside the engine, last Draft.
+  bool is_pending_ = false;             // Whether drafts are still to be collected.
+  double engine_seconds_ = 0;           // Inside the engine, last Draft and Collect.
   double spent_ = 0;                    // By the cost curve, last Draft.
 };
 

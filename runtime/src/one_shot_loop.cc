@@ -29,7 +29,9 @@ RoundReport OneShotLoop::Round(std::span<Turn> turns) {
   encoder_->Encode(sources_);
   const Clock::time_point decoder_start = Clock::now();
   call_->Run();
-  const double engine_seconds = encoder_->engine_seconds() + SecondsSince(decoder_start);
+  const double decoder_seconds = SecondsSince(decoder_start);
+  encoder_->Wait();
+  const double engine_seconds = encoder_->engine_seconds() + decoder_seconds;
   for (Turn& turn : turns) {
     Session& session = *turn.session;
     const std::span<const TokenId> text = texts_.Read(session.row(), canvas_length_, 0);

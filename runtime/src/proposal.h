@@ -31,6 +31,8 @@ class Proposal {
   }
   // Gives the next node its token; there must be room.
   void Append(TokenId token) { tokens_.push_back(token); }
+  // Changes the token of a node that has one.
+  void Set(int node, TokenId token) { tokens_[static_cast<std::size_t>(node) - 1] = token; }
   void Truncate(int size) {
     if (size < this->size()) tokens_.resize(static_cast<std::size_t>(size));
   }

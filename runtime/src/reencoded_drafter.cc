@@ -49,6 +49,7 @@ void ReencodedDrafter::Draft(std::span<const DraftRow> rows) {
   asked_.clear();
   for (const DraftRow& row : rows) Read(row);
   drafter_->Draft(asked_);
+  drafter_->Collect(asked_);
   for (const DraftRow& row : rows) {
     Row& own = rows_[Size(row.row)];
     const std::span<const TokenId> drafts = own.drafts.tokens();

@@ -83,6 +83,9 @@ double SpeculativeLoop::Draft(std::span<Turn> turns) {
 // Runs the target over all rows; idle ones are padding at the end of what they hold.
 int SpeculativeLoop::Verify(std::span<Turn> turns) {
   if (parts_.encoder != nullptr) Encode(turns);
+  const bool is_pending = parts_.drafter != nullptr && parts_.drafter->is_pending();
+  const bool takes_pending = is_pending && TakesPending(turns);
+  if (is_pending && !takes_pending) parts_.drafter->Collect(draft_rows_);
   int width = 1;
   Wanted wanted;
   bool drafted = false;
@@ -102,8 +105,16 @@ int SpeculativeLoop::Verify(std::span<Turn> turns) {
   }
   width = parts_.shapes.WidthFor(width);
   wanted.num_logits = drafted ? parts_.shapes.LogitsFor(width) : 1;
+  wanted.handed_on = takes_pending;
   parts_.target->Forward(inputs_, width, wanted);
+  if (takes_pending) parts_.drafter->Collect(draft_rows_);
+  if (parts_.encoder != nullptr) parts_.encoder->Wait();
   return width;
+}
+
+// Pending drafts go behind the first token of every row, so that none may have more text.
+bool SpeculativeLoop::TakesPending(std::span<const Turn> turns) const {
+  return std::all_of(turns.begin(), turns.end(), [](const Turn& turn) { return turn.chunk == 1; });
 }
 
 // Chooses for all before anything is changed: where logits are no numbers, all rows stay as they

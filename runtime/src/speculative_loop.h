@@ -20,9 +20,9 @@ namespace ptgc {
 
 // What the loop is made of.
 struct SpeculativeParts {
-  std::unique_ptr<Encoder> encoder;     // Reads sources; null where there are none. Outlives ...
-  std::unique_ptr<CausalModel> target;  // ... what is bound to them. Verifies.
+  std::unique_ptr<Encoder> encoder;     // Reads sources; null where there are none.
   std::unique_ptr<Drafter> drafter;     // Proposes; null for plain decoding.
+  std::unique_ptr<CausalModel> target;  // Verifies; bound to both, so that they outlive it.
   DecodePlan plan;                      // The policies.
   ShapePlan shapes;                     // The shapes that may occur.
   DraftLength draft_length;             // How many drafts pay.
@@ -57,6 +57,7 @@ class SpeculativeLoop : public DecodeLoop {
   };
   double Draft(std::span<Turn> turns);
   int Verify(std::span<Turn> turns);
+  bool TakesPending(std::span<const Turn> turns) const;
   void Accept(std::span<Turn> turns);
   void Commit(std::span<Turn> turns);
   void Settle(std::span<const Turn> turns);

@@ -20,9 +20,14 @@ namespace ptgc {
 class BoundPorts {
  public:
   BoundPorts(std::span<const Tensor> inputs, std::span<const Tensor> outputs) {
-    for (const Tensor& tensor : inputs) tensors_[tensor.name] = tensor;
+    for (const Tensor& tensor : inputs) {
+      tensors_[tensor.name] = tensor;
+      pieces_.insert(pieces_.end(), tensor.pieces.begin(), tensor.pieces.end());
+    }
     for (const Tensor& tensor : outputs) tensors_[tensor.name] = tensor;
   }
+  // What other engines wrote into inputs.
+  std::span<const Piece> pieces() const { return pieces_; }
   bool Has(const std::string& name) const { return tensors_.contains(name); }
   std::int64_t Size(const std::string& name, std::size_t dim) const {
     return tensors_.at(name).shape.at(dim);
@@ -40,6 +45,7 @@ class BoundPorts {
 
  private:
   std::map<std::string, Tensor> tensors_;  // By name.
+  std::vector<Piece> pieces_;              // Of all inputs.
 };
 
 class FunctionEngine : public Engine {
@@ -52,7 +58,10 @@ class FunctionEngine : public Engine {
                              std::span<const Tensor> outputs) override {
     struct Bound : Call {
       Bound(const Graph& whole, BoundPorts to) : graph(whole), ports(std::move(to)) {}
-      void Run() override { graph(ports); }
+      void Start() override {
+        TakePieces(ports.pieces());
+        graph(ports);
+      }
       const Graph& graph;
       BoundPorts ports;
     };

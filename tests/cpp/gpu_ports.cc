@@ -16,7 +16,7 @@ NamedPort MakePort(const std::string& name, DType dtype, bool is_input,
   return {std::move(port), std::move(dimensions)};
 }
 
-std::vector<NamedPort> CausalPorts(const Bundle& bundle, const Role& role, bool has_window) {
+std::vector<NamedPort> CausalGpuPorts(const Bundle& bundle, const Role& role, bool has_window) {
   const ShapePlan& shapes = bundle.shapes;
   const std::int64_t batch = shapes.batch, width = shapes.widths.back();
   const std::int64_t logits = shapes.LogitsFor(shapes.widths.back());

@@ -21,6 +21,7 @@ class SubstituteCall : public Call {
                  int wrong_every, Observations& observations)
       : observations_(observations), wrong_every_(wrong_every) {
     const Tensor& ids = Find(inputs, "input_ids");
+    pieces_ = ids.pieces;
     batch_ = ids.shape[0];
     width_ = ids.shape[1];
     ids_ = static_cast<const TokenId*>(ids.data);
@@ -44,8 +45,9 @@ class SubstituteCall : public Call {
     seen_.resize(kContextLength);
   }
 
-  void Run() override {
+  void Start() override {
     ++observations_.runs;
+    TakePieces(pieces_);
     for (std::int64_t b = 0; b < batch_; ++b) {
       WriteCache(b);
       for (std::int64_t r = 0; r < num_logits_; ++r) {
@@ -123,6 +125,7 @@ class SubstituteCall : public Call {
   float* values_;
   TokenId* next_ids_;
   float* logits_ = nullptr;
+  std::vector<Piece> pieces_;
   std::vector<TokenId> text_;
   std::vector<unsigned char> seen_;
 };

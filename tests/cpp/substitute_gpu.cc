@@ -83,6 +83,7 @@ class SubstituteDevice : public GpuDevice {
     return Queue({Queued::Kind::kZero, {data, 0, nullptr, 0, bytes, 1}});
   }
   bool CopyIn(void* data, const void* host, std::size_t bytes) override {
+    ++gpu_.copies_in;
     Expect(Holds(data, bytes) && !Holds(host, 1));
     if (capturing_ && !IsPinned(host, bytes)) return false;
     return Queue({Queued::Kind::kIn, {data, 0, host, 0, bytes, 1}});

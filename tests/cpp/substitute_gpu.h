@@ -42,7 +42,8 @@ struct SubstituteGpu {
   int synchronisations = 0;  // Waits.
   int captures = 0;          // Graphs made.
   int runs = 0;              // Engine runs, in graphs and without.
-  int copies_within = 0;     // Copies of states.
+  int copies_in = 0;         // Copies from the host, queued or recorded.
+  int copies_within = 0;     // Copies of states and pieces, the same.
   int live_blocks = 0;       // Allocated and not freed.
   int live_pins = 0;         // Registered and not unregistered.
   int live_contexts = 0;     // Made and not destroyed.

@@ -164,6 +164,73 @@ TEST(CapturedEngine, StateThatIsNotUpdatedInPlaceIsWrittenAsideAndCopiedWithinTh
   EXPECT_EQ(fixture.gpu.violations, 0);
 }
 
+// Two calls, of which the second takes one number from the sums of the first, with one wait.
+TEST(CapturedEngine, TakesPiecesOfWhatAnEarlierRunWroteWithoutAWait) {
+  Fixture fixture;
+  const Buffer others(kMost * 8);
+  std::vector<Tensor> inputs = fixture.Inputs(3);
+  inputs[0] = PortOf(others, "numbers", DType::kInt64, {1, 3});
+  std::int64_t* numbers = others.As<std::int64_t>();
+  const std::int64_t* first_sum = fixture.sums.As<std::int64_t>();
+  inputs[0].pieces = {
+      {{numbers + 2, 8, first_sum, 8, 8, 1}, fixture.sums.data(), fixture.sums.size()}};
+  const Buffer other_sums(kMost * 8);
+  std::vector<Tensor> outputs = fixture.Outputs(3);
+  outputs[0] = PortOf(other_sums, "sums", DType::kInt64, {1, 3});
+  const std::unique_ptr<Call> second = fixture.engine->Bind(inputs, outputs);
+  const std::unique_ptr<Call> first = fixture.Bind(1);
+  std::int64_t state = 0, taken = 0;
+  for (int round = 0; round < 4; ++round) {
+    const int waits = fixture.gpu.synchronisations;
+    fixture.numbers.As<std::int64_t>()[0] = 5;
+    std::fill_n(numbers, kMost, 1);
+    first->Start();
+    second->Start();
+    second->Wait();
+    first->Wait();
+    EXPECT_EQ(fixture.gpu.synchronisations, waits + 1);
+    const std::int64_t sum = state + 5;
+    state = sum + 1;
+    taken += sum;
+    EXPECT_EQ(first_sum[0], sum);
+    EXPECT_EQ(other_sums.As<std::int64_t>()[0], state);
+    EXPECT_EQ(other_sums.As<std::int64_t>()[1], round + 1);
+    EXPECT_EQ(other_sums.As<std::int64_t>()[2], taken);
+  }
+  EXPECT_EQ(fixture.gpu.captures, 2);
+  EXPECT_EQ(fixture.gpu.violations, 0);
+}
+
+TEST(CapturedEngine, InputsOfOneBufferAreOneCopy) {
+  SubstituteGpu gpu;
+  const std::shared_ptr<GpuShare> share = MakeSubstituteShare(gpu);
+  const std::vector<NamedPort> ports = {
+      MakePort("left", DType::kInt64, true, {1, 1}, {"", ""}),
+      MakePort("right", DType::kInt64, true, {1, 1}, {"", ""}),
+      MakePort("sum", DType::kInt64, false, {1, 1}, {"", ""}),
+  };
+  const auto add = [](const BoundPorts& bound) {
+    const auto number = [&](const char* name) { return bound.Row<std::int64_t>(name, 0)[0]; };
+    bound.Row<std::int64_t>("sum", 0)[0] = number("left") + number("right");
+  };
+  CapturedEngine engine(share, MakeSubstituteProgram(gpu, MakeEngine(add), ports), "add.engine");
+  const Buffer numbers(1024), sum(8);
+  const std::vector<Tensor> inputs = {PortOf(numbers, "left", DType::kInt64, {1, 1}, 512),
+                                      PortOf(numbers, "right", DType::kInt64, {1, 1}, 256)};
+  const std::vector<Tensor> outputs = {PortOf(sum, "sum", DType::kInt64, {1, 1})};
+  const std::unique_ptr<Call> call = engine.Bind(inputs, outputs);
+  const int before = gpu.copies_in;
+  for (std::int64_t round = 0; round < 3; ++round) {
+    static_cast<std::int64_t*>(inputs[0].data)[0] = round;
+    static_cast<std::int64_t*>(inputs[1].data)[0] = 7;
+    call->Run();
+    EXPECT_EQ(sum.As<std::int64_t>()[0], round + 7);
+  }
+  EXPECT_EQ(gpu.copies_in, before + 2);  // Queued by the first run, then recorded.
+  EXPECT_EQ(gpu.live_pins, 2);
+  EXPECT_EQ(gpu.violations, 0);
+}
+
 TEST(CapturedEngine, PinsEndWithTheLastCall) {
   Fixture fixture;
   std::unique_ptr<Call> one = fixture.Bind(1);

@@ -34,7 +34,7 @@ struct OnDevice {
         SubstituteEngines(seen, drafter.kind == DrafterKind::kModel ? &drafter_seen : nullptr);
     const std::shared_ptr<GpuShare> share = MakeSubstituteShare(gpu);
     for (auto& [role, engine] : engines) {
-      const std::vector<NamedPort> ports = CausalPorts(bundle, bundle.roles.at(role), false);
+      const std::vector<NamedPort> ports = CausalGpuPorts(bundle, bundle.roles.at(role), false);
       auto captured = std::make_unique<CapturedEngine>(
           share, MakeSubstituteProgram(gpu, std::move(engine), ports), role + ".engine", in_place);
       if (role == "target") target = captured.get();
@@ -92,7 +92,7 @@ TEST_P(CapturedGenerator, WritesTheTextsOfTheHost) {
   EXPECT_EQ(device.gpu.violations, 0);
 }
 
-TEST_P(CapturedGenerator, RoundsAreOneLaunchAndOneWaitForEachEngine) {
+TEST_P(CapturedGenerator, EveryEngineRunIsOneLaunchAndAtMostOneWait) {
   const auto [batch, kind] = GetParam();
   OnDevice device(batch, PlanOf(kind));
   Generator generator(device.bundle, std::move(device.engines), {});
@@ -103,8 +103,30 @@ TEST_P(CapturedGenerator, RoundsAreOneLaunchAndOneWaitForEachEngine) {
   const int rounds = device.gpu.runs - before.runs;
   EXPECT_GT(rounds, 100);
   EXPECT_EQ(device.gpu.launches - before.launches, rounds);
-  EXPECT_EQ(device.gpu.synchronisations - before.synchronisations, rounds);
+  const int waits = device.gpu.synchronisations - before.synchronisations;
+  EXPECT_LE(waits, rounds);
+  EXPECT_EQ(waits < rounds, kind == DrafterKind::kModel);
   EXPECT_EQ(device.gpu.captures, before.captures);
+}
+
+// Drafts stay on the device until the target has judged them. The first round with drafts may find
+// a whole text that the drafter has not read; it is prefill where the prompt is short.
+TEST_P(CapturedGenerator, LikeliestDraftsAreVerifiedBeforeAnybodyWaits) {
+  const auto [batch, kind] = GetParam();
+  OnDevice device(batch, PlanOf(kind));
+  Generator generator(device.bundle, std::move(device.engines), {});
+  std::vector<Request> requests;
+  for (int i = 0; i < batch; ++i) requests.push_back(Ask(60, MakePrompt(7, i)));
+  generator.Generate(requests, {});  // Binds and captures every shape.
+  for (const Result& result : generator.Generate(requests, {})) {
+    EXPECT_GT(result.statistics.rounds, 10);
+    EXPECT_EQ(result.statistics.synchronisations, result.statistics.rounds);
+    EXPECT_EQ(result.statistics.uncaptured_runs, 0);
+    if (kind == DrafterKind::kModel) {
+      EXPECT_GT(result.statistics.graph_launches, 2 * result.statistics.rounds);
+    }
+  }
+  EXPECT_EQ(device.gpu.violations, 0);
 }
 
 // Engines of the portable lowering: the substitute counts it as a violation if a cache comes in and
@@ -125,7 +147,6 @@ TEST_P(CapturedGenerator, WritesTheSameTextsWithCachesThatAreNotUpdatedInPlace) 
   }
   EXPECT_EQ(device.seen.broken_texts, 0);
   EXPECT_EQ(device.gpu.launches - before.launches, device.gpu.runs - before.runs);
-  EXPECT_EQ(device.gpu.synchronisations - before.synchronisations, device.gpu.runs - before.runs);
   EXPECT_EQ(device.gpu.violations, 0);
   generator.Close();
   EXPECT_EQ(device.gpu.live_blocks, 0);
@@ -152,9 +173,11 @@ TEST(CapturedGenerators, SessionsForkAndRewindOnTheDevice) {
   EXPECT_EQ(device.gpu.violations, 0);
 }
 
-TEST(CapturedGenerators, SteadyRoundsAllocateNothing) {
+class SteadyRounds : public testing::TestWithParam<DrafterKind> {};
+
+TEST_P(SteadyRounds, AllocateNothing) {
   constexpr std::size_t kBatch = 2;
-  OnDevice device(kBatch, NgramPlan());
+  OnDevice device(kBatch, PlanOf(GetParam()));
   const SessionLimits limits{device.bundle.shapes.max_length, device.bundle.model.context_length,
                              kVocabSize};
   Session first(0, limits), second(1, limits);
@@ -184,6 +207,9 @@ TEST(CapturedGenerators, SteadyRoundsAllocateNothing) {
   EXPECT_EQ(write(13), 0);
   EXPECT_EQ(device.gpu.violations, 0);
 }
+
+INSTANTIATE_TEST_SUITE_P(CapturedGenerators, SteadyRounds,
+                         testing::Values(DrafterKind::kNgram, DrafterKind::kModel));
 
 // What a decoder attends to lies on the device; sources and masks come from the host.
 TEST(CapturedGenerators, EncoderAndDecoderShareTheDevice) {

@@ -18,7 +18,7 @@ class RecordingEngine : public Engine {
   std::unique_ptr<Call> Bind(std::span<const Tensor> inputs, std::span<const Tensor>) override {
     bound.emplace_back(inputs.begin(), inputs.end());
     struct Nothing : Call {
-      void Run() override {}
+      void Start() override {}
     };
     return std::make_unique<Nothing>();
   }
@@ -98,6 +98,42 @@ TEST(CausalModel, BindsEveryShapePointOnce) {
   fixture.target->kv_cache().Grow(49, 0);
   fixture.target->Forward(rows, 1, {1});
   EXPECT_EQ(fixture.engine->bound.size(), 4U);
+}
+
+// A drafter's chain of two runs, and a target that takes both drafts, nobody having waited.
+TEST(CausalModel, HandsIdsOnFromRunToRun) {
+  const Bundle bundle = SubstituteBundle(2, NgramPlan());
+  Observations drafted, verified;
+  CausalNeighbours chain;
+  chain.chain_length = 2;
+  CausalModel drafter(std::make_unique<SubstituteEngine>(drafted), bundle.roles.at("target"),
+                      bundle.shapes, kVocabSize, std::move(chain));
+  CausalNeighbours neighbours;
+  neighbours.draft_ids = drafter.ChainIds();
+  CausalModel target(std::make_unique<SubstituteEngine>(verified), bundle.roles.at("target"),
+                     bundle.shapes, kVocabSize, std::move(neighbours));
+  const std::vector<TokenId> texts[] = {{5}, {9}};
+  const std::vector<TokenId> unknown = {0, 0};
+  const TreeSpec tree = TreeSpec::Chain(2);
+  std::vector<RowInput> rows(2);
+  for (std::size_t row = 0; row < 2; ++row) rows[row].tokens = texts[row];
+  drafter.Start(rows, 1, {});
+  for (RowInput& row : rows) {
+    row.tokens = std::span(unknown).first(1);
+    row.write_index = 1;
+  }
+  drafter.Start(rows, 1, {1, false, /*link=*/1, /*handed_on=*/true});
+  for (std::size_t row = 0; row < 2; ++row) rows[row] = {texts[row], unknown, &tree, 0};
+  target.Forward(rows, 8, {8, false, 0, /*handed_on=*/true});
+  drafter.Wait();
+  for (int row = 0; row < 2; ++row) {
+    const std::vector<TokenId> expected = Continuation(texts[row], 3);
+    EXPECT_EQ(drafter.NextIds(row, 0)[0], expected[0]);
+    EXPECT_EQ(drafter.NextIds(row, 1)[0], expected[1]);
+    const std::span<const TokenId> answers = target.NextIds(row).first(3);
+    EXPECT_EQ(std::vector<TokenId>(answers.begin(), answers.end()), expected);
+  }
+  EXPECT_EQ(drafted.broken_texts + verified.broken_texts, 0);
 }
 
 TEST(CausalModel, LogitsHaveTheTypeOfThePort) {

@@ -1,5 +1,9 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <set>
+#include <vector>
+
 #include "model_drafter.h"
 #include "row_sampling.h"
 #include "substitute_engine.h"
@@ -14,13 +18,15 @@ constexpr int kContext = 60;
 
 // A drafter of two rows that errs at every third position, driven by hand.
 struct Fixture {
-  Fixture() {
+  explicit Fixture(std::int64_t target_vocab_size = kVocabSize) {
     const Bundle bundle = SubstituteBundle(2, ModelPlan(kMostDrafts));
+    CausalNeighbours chain;
+    chain.chain_length = kMostDrafts;
     auto model = std::make_unique<CausalModel>(
         std::make_unique<SubstituteEngine>(seen, std::set<std::string>(), /*wrong_every=*/3),
-        bundle.roles.at("drafter"), bundle.shapes, kVocabSize);
-    drafter = std::make_unique<ModelDrafter>(std::move(model), bundle.shapes, kContext, kVocabSize,
-                                             kMostDrafts, AcceptanceRule::kMatch,
+        bundle.roles.at("drafter"), bundle.shapes, kVocabSize, std::move(chain));
+    drafter = std::make_unique<ModelDrafter>(std::move(model), bundle.shapes, kContext,
+                                             target_vocab_size, kMostDrafts, AcceptanceRule::kMatch,
                                              CostCurve(bundle.shapes.widths, {}));
   }
   // Drafts for both rows.
@@ -32,6 +38,9 @@ struct Fixture {
       rows.push_back({row, texts[row], limit, &proposals[row], &sampling[row]});
     }
     drafter->Draft(rows);
+    was_pending = drafter->is_pending();
+    if (was_pending) drafter->Collect(rows);
+    EXPECT_FALSE(drafter->is_pending());
   }
   // What the drafter must say after a row's text.
   Tokens Expected(int row, int count) const {
@@ -54,6 +63,7 @@ struct Fixture {
   }
 
   Observations seen;
+  bool was_pending = false;  // After the last Draft.
   std::unique_ptr<ModelDrafter> drafter;
   Tokens texts[2] = {MakePrompt(37, 1), MakePrompt(4, 2)};  // More than two chunks, and few.
   Proposal proposals[2] = {Proposal(TreeSpec::Chain(kMostDrafts)),
@@ -70,7 +80,37 @@ TEST(ModelDrafter, DraftsWhatItsModelSays) {
     fixture.Keep(0, round % 2, 3);
     fixture.Keep(1, kMostDrafts - round, 4);
   }
+  EXPECT_TRUE(fixture.was_pending);
   EXPECT_EQ(fixture.seen.broken_texts, 0);
+}
+
+// Somebody must see each draft before the next: one row's are drawn, or may be unknown to the
+// target, which then has none behind such a one.
+TEST(ModelDrafter, DraftsThatTheHostChoosesAreNotPending) {
+  Fixture drawn;
+  SamplingOptions options;
+  options.temperature = 1;
+  drawn.sampling[0].Begin(options, drawn.texts[0], kVocabSize, 128);
+  drawn.Draft(3, 3);
+  EXPECT_FALSE(drawn.was_pending);
+  EXPECT_EQ(drawn.Drafted(0).size(), 3U);
+  EXPECT_EQ(drawn.Drafted(1), drawn.Expected(1, 3));
+
+  constexpr TokenId kKnown = kVocabSize / 2;
+  Fixture smaller(kKnown);
+  bool was_cut = false;
+  for (int length = 4; length < 60 && !was_cut; ++length) {
+    smaller.texts[1] = MakePrompt(length, length);
+    smaller.drafter->Begin(1);
+    smaller.Draft(0, kMostDrafts);
+    EXPECT_FALSE(smaller.was_pending);
+    const Tokens expected = smaller.Expected(1, kMostDrafts);
+    const auto unknown = std::find_if(expected.begin(), expected.end(),
+                                      [](TokenId token) { return token >= kKnown; });
+    EXPECT_EQ(smaller.Drafted(1), Tokens(expected.begin(), unknown));
+    was_cut = unknown != expected.end();
+  }
+  EXPECT_TRUE(was_cut);
 }
 
 TEST(ModelDrafter, RowWithoutLimitWaits) {

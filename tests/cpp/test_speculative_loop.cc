@@ -31,8 +31,8 @@ class Loop {
     if (drafter.kind == DrafterKind::kNgram) proposes = std::make_unique<NgramDrafter>(drafter);
     SpeculativeParts parts{
         nullptr,
-        std::move(target),
         std::move(proposes),
+        std::move(target),
         bundle.plan,
         bundle.shapes,
         DraftLength(DraftLengthMode::kFixed, CostCurve(bundle.shapes.widths, {})),

@@ -20,10 +20,11 @@ class WatchedEngine : public Engine {
   std::unique_ptr<Call> Bind(std::span<const Tensor> inputs,
                              std::span<const Tensor> outputs) override {
     struct WatchedCall : Call {
-      void Run() override {
+      void Start() override {
         (*before)();
-        call->Run();
+        call->Start();
       }
+      void Wait() override { call->Wait(); }
       std::unique_ptr<Call> call;           // The real one.
       const std::function<void()>* before;  // Runs first.
     };

@@ -4,9 +4,10 @@
 
 namespace ptgc {
 
-void CapturedCall::Run() {
+void CapturedCall::Start() {
   GpuDevice& device = parts_.share->device();
   DeviceCounters& counters = *parts_.share->counters();
+  parts_.share->set_busy();
   if (graph_ != nullptr) {
     if (!graph_->Launch()) ThrowGpuError("The GPU refused a round", device.error());
     ++counters.graph_launches;
@@ -17,22 +18,27 @@ void CapturedCall::Run() {
     }
     ++counters.uncaptured_runs;
   }
-  ++counters.synchronisations;
-  if (!device.Synchronise()) ThrowGpuError("The GPU failed in a round", device.error());
+}
+
+void CapturedCall::Wait() {
+  parts_.share->Wait();
   if (!is_settled_) Capture();
 }
 
 bool CapturedCall::Queue() {
   GpuDevice& device = parts_.share->device();
-  for (const auto& [mirror, bytes] : parts_.inputs) {
-    if (!device.CopyIn(mirror->device(), mirror->host(), bytes)) return false;
+  for (const CopiedPart& part : parts_.inputs) {
+    if (!device.CopyIn(part.device(), part.host(), part.bytes())) return false;
+  }
+  for (const Move& piece : parts_.pieces) {
+    if (!device.CopyWithin(piece)) return false;
   }
   if (!parts_.context->Enqueue()) return false;
   for (const Move& update : parts_.updates) {
     if (!device.CopyWithin(update)) return false;
   }
-  for (const auto& [mirror, bytes] : parts_.outputs) {
-    if (!device.CopyOut(mirror->host(), mirror->device(), bytes)) return false;
+  for (const CopiedPart& part : parts_.outputs) {
+    if (!device.CopyOut(part.host(), part.device(), part.bytes())) return false;
   }
   return true;
 }
@@ -40,7 +46,7 @@ bool CapturedCall::Queue() {
 // A copy that needs the host's help would be recorded with what the buffer held then.
 void CapturedCall::Capture() {
   is_settled_ = true;
-  const auto is_pinned = [](const CopiedPort& port) { return port.mirror->is_pinned(); };
+  const auto is_pinned = [](const CopiedPart& part) { return part.mirror->is_pinned(); };
   GpuDevice& device = parts_.share->device();
   if (std::all_of(parts_.inputs.begin(), parts_.inputs.end(), is_pinned) &&
       std::all_of(parts_.outputs.begin(), parts_.outputs.end(), is_pinned) &&

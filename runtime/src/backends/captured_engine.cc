@@ -14,6 +14,11 @@ const Tensor* Find(std::span<const Tensor> tensors, const std::string& name) {
   return found == tensors.end() ? nullptr : &*found;
 }
 
+CopiedPart PartOf(std::shared_ptr<HostMirror> mirror, const Tensor& tensor) {
+  const std::size_t begin = mirror->OffsetOf(tensor.data);
+  return {std::move(mirror), begin, begin + tensor.bytes()};
+}
+
 std::string Spelt(std::span<const std::int64_t> shape) {
   std::string text;
   for (std::int64_t size : shape) text += (text.empty() ? "" : ", ") + std::to_string(size);
@@ -84,16 +89,41 @@ void CapturedEngine::BindInput(const GpuPort& port, const Tensor& tensor,
                   program_->error());
   }
   if (share_->memory()->Holds(tensor.data)) return SetAddress(tensor, tensor.data, parts);
-  parts.inputs.push_back({share_->mirrors().Of(tensor), tensor.bytes()});
-  SetAddress(tensor, parts.inputs.back().mirror->device(), parts);
+  SetAddress(tensor, CopyIn(tensor, parts), parts);
+  for (const Piece& piece : tensor.pieces) TakePiece(piece, tensor, parts);
+}
+
+// Ports that share a buffer are copied as one, with what is between them. Where they lie then.
+void* CapturedEngine::CopyIn(const Tensor& tensor, CapturedParts& parts) const {
+  const CopiedPart part = PartOf(share_->mirrors().Of(tensor), tensor);
+  void* device = part.device();
+  for (CopiedPart& known : parts.inputs) {
+    if (known.mirror != part.mirror) continue;
+    known.begin = std::min(known.begin, part.begin);
+    known.end = std::max(known.end, part.end);
+    return device;
+  }
+  parts.inputs.push_back(part);
+  return device;
+}
+
+void CapturedEngine::TakePiece(const Piece& piece, const Tensor& tensor,
+                               CapturedParts& parts) const {
+  const std::shared_ptr<HostMirror> to = share_->mirrors().Of(tensor);
+  const std::shared_ptr<HostMirror> from = share_->mirrors().Of(piece.buffer, piece.room);
+  Move move = piece.move;
+  move.to = to->device(to->OffsetOf(piece.move.to));
+  move.from = from->device(from->OffsetOf(piece.move.from));
+  parts.pieces.push_back(move);
+  parts.sources.push_back(from);
 }
 
 void CapturedEngine::BindOutput(const GpuPort& port, const Tensor& tensor,
                                 CapturedParts& parts) const {
   CheckOutput(port, tensor, parts);
   if (share_->memory()->Holds(tensor.data)) return SetAddress(tensor, tensor.data, parts);
-  parts.outputs.push_back({share_->mirrors().Of(tensor), tensor.bytes()});
-  SetAddress(tensor, parts.outputs.back().mirror->device(), parts);
+  parts.outputs.push_back(PartOf(share_->mirrors().Of(tensor), tensor));
+  SetAddress(tensor, parts.outputs.back().device(), parts);
 }
 
 // A state that comes in as well, of an engine that may still read it while it writes.

@@ -35,6 +35,8 @@ class CapturedEngine : public Engine {
  private:
   const GpuPort& PortOfOutput(const Tensor& tensor) const;
   void BindInput(const GpuPort& port, const Tensor& tensor, CapturedParts& parts) const;
+  void* CopyIn(const Tensor& tensor, CapturedParts& parts) const;
+  void TakePiece(const Piece& piece, const Tensor& tensor, CapturedParts& parts) const;
   void BindOutput(const GpuPort& port, const Tensor& tensor, CapturedParts& parts) const;
   void BindUpdate(const GpuPort& port, const Tensor& tensor, CapturedParts& parts);
   bool IsUpdate(const Tensor& tensor, std::span<const Tensor> inputs) const;

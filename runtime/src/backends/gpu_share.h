@@ -31,6 +31,16 @@ class GpuShare {
   // Of all other ports.
   HostMirrors& mirrors() { return mirrors_; }
 
+  // Something is being queued.
+  void set_busy() { is_busy_ = true; }
+  // Until everything that was queued is done.
+  void Wait() {
+    if (!is_busy_) return;
+    ++counters_->synchronisations;
+    if (!device().Synchronise()) ThrowGpuError("The GPU failed in a round", device().error());
+    is_busy_ = false;
+  }
+
   // An engine will need so many bytes to work in. Engines are loaded before any is bound, so that
   // the block is taken once; a later one that needs more has a new block, and the others keep
   // theirs.
@@ -47,6 +57,7 @@ class GpuShare {
   HostMirrors mirrors_;                   // By host buffer.
   std::unique_ptr<GpuLibrary> library_;   // Outlives its programs.
   std::shared_ptr<DeviceCounters> counters_ = std::make_shared<DeviceCounters>();  // Calls count.
+  bool is_busy_ = false;                  // Whether runs were queued since the last wait.
   std::size_t working_bytes_ = 1;         // Of the engine that needs most.
   std::shared_ptr<Block> working_block_;  // The newest.
 };

@@ -27,11 +27,15 @@ HostMirror::~HostMirror() {
 }
 
 std::shared_ptr<HostMirror> HostMirrors::Of(const Tensor& tensor) {
-  std::weak_ptr<HostMirror>& known = mirrors_[tensor.data];
+  return tensor.buffer != nullptr ? Of(tensor.buffer, tensor.room)
+                                  : Of(tensor.data, tensor.bytes());
+}
+
+std::shared_ptr<HostMirror> HostMirrors::Of(void* buffer, std::size_t bytes) {
+  std::weak_ptr<HostMirror>& known = mirrors_[buffer];
   std::shared_ptr<HostMirror> mirror = known.lock();
-  if (mirror != nullptr && mirror->bytes() >= tensor.bytes()) return mirror;
-  mirror =
-      std::make_shared<HostMirror>(memory_, tensor.data, std::max(tensor.room, tensor.bytes()));
+  if (mirror != nullptr && mirror->bytes() >= bytes) return mirror;
+  mirror = std::make_shared<HostMirror>(memory_, buffer, bytes);
   known = mirror;
   return mirror;
 }

@@ -20,9 +20,13 @@ class HostMirror {
   HostMirror(const HostMirror&) = delete;
   HostMirror& operator=(const HostMirror&) = delete;
 
-  void* host() const { return host_; }
-  void* device() const { return block_.data(); }
+  char* host(std::size_t offset) const { return static_cast<char*>(host_) + offset; }
+  char* device(std::size_t offset) const { return block_.At(offset); }
   std::size_t bytes() const { return block_.size(); }
+  // From the beginning to an address in the host's part.
+  std::size_t OffsetOf(const void* host) const {
+    return static_cast<std::size_t>(static_cast<const char*>(host) - this->host(0));
+  }
   // Whether copies need no help of the host; others are not recorded.
   bool is_pinned() const { return is_pinned_; }
 
@@ -38,6 +42,7 @@ class HostMirrors {
  public:
   explicit HostMirrors(std::shared_ptr<DeviceMemory> memory) : memory_(std::move(memory)) {}
   std::shared_ptr<HostMirror> Of(const Tensor& tensor);
+  std::shared_ptr<HostMirror> Of(void* buffer, std::size_t bytes);
 
  private:
   std::shared_ptr<DeviceMemory> memory_;                      // Of the device.

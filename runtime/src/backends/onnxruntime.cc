@@ -26,12 +26,14 @@ class OnnxRuntimeCall : public Call {
     const Ort::Value& value = ValueOf(tensor);
     if (is_input) {
       binding_.BindInput(tensor.name.c_str(), value);
+      pieces_.insert(pieces_.end(), tensor.pieces.begin(), tensor.pieces.end());
     } else {
       binding_.BindOutput(tensor.name.c_str(), value);
     }
   }
 
-  void Run() override {
+  void Start() override {
+    TakePieces(pieces_);
     Translated("ONNX Runtime failed in a round", [&] { session_.Run(options_, binding_); });
   }
 
@@ -50,6 +52,7 @@ class OnnxRuntimeCall : public Call {
   Ort::Session& session_;    // Not owned; outlives this.
   Ort::RunOptions options_;  // Defaults, made once.
   Ort::MemoryInfo memory_ = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
+  std::vector<Piece> pieces_;       // Of inputs: what other engines write.
   std::vector<void*> data_;         // Buffers that have a value.
   std::vector<Ort::Value> values_;  // Views of the caller's buffers.
   Ort::IoBinding binding_;          // What goes in and out.

@@ -89,6 +89,8 @@ def _problem(counted: dict[str, Any]) -> str | None:
         return "rounds were not captured"
     if counted["kernels_queued"] or counted["allocations"]:
         return "captured rounds queued kernels or allocated memory"
+    if counted["synchronisations"] != counted["rounds"]:
+        return "rounds waited more than once"
     return None
 
 
