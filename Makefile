@@ -43,11 +43,11 @@ test-python: $(INSTALLED)
 
 test-cpp: $(INSTALLED)
 	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S . -B $(CPP_BUILD) -G Ninja -DPTGC_BUILD_PYTHON=OFF -DPTGC_BUILD_TESTS=ON -DPython_EXECUTABLE="$(CURDIR)/$(BIN)/python" >/dev/null
-	PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build $(CPP_BUILD) && $(BIN)/ctest --test-dir $(CPP_BUILD) --output-on-failure
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build $(CPP_BUILD) && $(BIN)/ctest --test-dir $(CPP_BUILD) -j 2 --output-on-failure
 
 test-sanitized: $(INSTALLED)
 	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S . -B $(SANITIZED) -G Ninja -DPTGC_BUILD_PYTHON=OFF -DPTGC_BUILD_TESTS=ON -DPTGC_SANITIZE="address;undefined" -DPython_EXECUTABLE="$(CURDIR)/$(BIN)/python" >/dev/null
-	PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build $(SANITIZED) && $(BIN)/ctest --test-dir $(SANITIZED) --output-on-failure
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build $(SANITIZED) && $(BIN)/ctest --test-dir $(SANITIZED) -j 2 --output-on-failure
 
 # Those tests that use threads, under the thread sanitizer.
 test-threads: $(INSTALLED)

@@ -1,4 +1,4 @@
-"""Bundles of tiny and of real models, exported once for all tests of a run."""
+"""Bundles of tiny and of real models."""
 
 from __future__ import annotations
 
@@ -15,23 +15,17 @@ from ptgc.compiler.stage import Stage
 from ptgc.exporters import export, export_checkpoint
 from ptgc.spec.plan import DecodePlan, ngram
 from tests.models import tiny_model
+from tests.shared import made_once, own_bundle
 
 ROOT = Path(__file__).parent.parent
-_FOLDER: list[Path] = []
-
-
-def folder(factory: pytest.TempPathFactory) -> Path:
-    """Where this run's bundles are."""
-    if not _FOLDER:
-        _FOLDER.append(factory.mktemp("bundles"))
-    return _FOLDER[0]
 
 
 @cache
 def tiny_bundle(place: Path, family: str, plan: DecodePlan | None = None) -> Path:
     """A bundle of a tiny model without a tokenizer."""
     plan = plan or ngram(num_draft_tokens=7, max_ngram_size=3, min_ngram_size=1)
-    return export({"target": tiny_model(family)}, plan, place / f"{family}-{plan.strategy.value}")
+    name = f"{family}-{plan.strategy.value}"
+    return own_bundle(place, name, lambda path: export({"target": tiny_model(family)}, plan, path))
 
 
 def tiny_build(place: Path, family: str, precision: str = "float32", batch_size: int = 1) -> Path:
@@ -73,14 +67,19 @@ def real_model(name: str) -> Path:
 
 @cache
 def real_bundle(place: Path, name: str) -> Path:
-    """A bundle of a real model."""
-    return export_checkpoint(real_model(name), place / name)
+    """A bundle of a real model, in which nobody builds."""
+    return made_once(place, name, lambda path: export_checkpoint(real_model(name), path))
+
+
+@cache
+def _bundle_with_builds(place: Path, name: str) -> Path:
+    return Path(shutil.copytree(real_bundle(place, name), place / f"{name}-with-builds"))
 
 
 @cache
 def real_build(place: Path, name: str, precision: str, batch_size: int) -> tuple[Path, str]:
-    """The same with a build, and the build's name."""
-    bundle = real_bundle(place, name)
+    """A copy of the same with a build, and the build's name."""
+    bundle = _bundle_with_builds(place, name)
     options = BuildOptions(
         precision=precision, batch_size=batch_size, max_length=None if batch_size == 1 else 256, stage=Stage.PREPARE
     )

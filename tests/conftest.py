@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+import torch
 
-from tests import bundles, wheels
+from tests import shared, wheels
+
+
+def pytest_configure() -> None:
+    """Workers share the processors."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where this run's bundles are."""
-    return bundles.folder(tmp_path_factory)
+    """Where this worker's bundles are."""
+    return shared.folder(tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of this tree."""
-    return wheels.build_wheel(tmp_path_factory.mktemp("wheel"))
+    (found,) = shared.made_once(tmp_path_factory.mktemp("wheel"), "wheel", wheels.build_wheel).glob("*.whl")
+    return found
 
 
 @pytest.fixture

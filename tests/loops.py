@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from ptgc.compiler.stage import Stage
 from ptgc.exporters import export
 from ptgc.spec.plan import DecodePlan, levenshtein
 from tests.other_models import tiny_bert, tiny_ctc, tiny_levenshtein, tiny_marian
+from tests.shared import own_bundle
 
 LENGTH = 40
 LEVENSHTEIN = levenshtein(placeholder_token_id=3, bos_token_id=1, eos_token_id=2, pad_token_id=0, max_rounds=6)
@@ -25,7 +27,8 @@ def _loop_bundle(place: Path, name: str, plan: DecodePlan) -> Path:
         "marian": lambda: {"encoder": tiny_marian(), "target": tiny_marian()},
     }
     roles: Any = makers[name]()
-    return export(roles, plan, place / f"loop-{name}-{abs(hash(plan))}")
+    digest = hashlib.sha256(repr(plan).encode()).hexdigest()[:12]
+    return own_bundle(place, f"loop-{name}-{digest}", lambda path: export(roles, plan, path))
 
 
 @cache

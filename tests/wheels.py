@@ -19,12 +19,9 @@ def pip(python: Path | str, *arguments: object) -> None:
     subprocess.run(command, check=True, cwd=ROOT)
 
 
-def build_wheel(folder: Path) -> Path:
-    """The wheel, built in a folder of its own."""
-    options = ("--no-deps", "--no-build-isolation", "-C", f"build-dir={folder / 'build'}", "-w", folder)
-    pip(sys.executable, "wheel", *options, ROOT)
-    (found,) = folder.glob("*.whl")
-    return found
+def build_wheel(folder: Path) -> None:
+    """Build the wheel into a folder; what the editable install compiled is not compiled again."""
+    pip(sys.executable, "wheel", "--no-deps", "--no-build-isolation", "-w", folder, ROOT)
 
 
 def _packages_without_ours(folder: Path) -> Path:

@@ -1,0 +1,37 @@
+"""What takes long and is the same for all tests: made once in a run, by whichever worker comes first."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+_FOLDER: list[Path] = []
+
+
+def folder(factory: pytest.TempPathFactory) -> Path:
+    """Where this worker's bundles are."""
+    if not _FOLDER:
+        _FOLDER.append(factory.mktemp("bundles"))
+    return _FOLDER[0]
+
+
+def made_once(own: Path, name: str, make: Callable[[Path], object]) -> Path:
+    """The path that `make` was given in this run; `own` is a folder that pytest made for this worker."""
+    is_worker = "PYTEST_XDIST_WORKER" in os.environ
+    run = own.parents[1] if is_worker else own.parent
+    path = run / "made-once" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f"{name}.lock")):
+        if not path.exists():
+            make(path)
+    return path
+
+
+def own_bundle(place: Path, name: str, export: Callable[[Path], object]) -> Path:
+    """This worker's copy of a bundle, in which its tests may build."""
+    return Path(shutil.copytree(made_once(place, name, export), place / name))
