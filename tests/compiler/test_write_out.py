@@ -13,6 +13,7 @@ import onnxruntime
 import pytest
 
 from ptgc.compiler.lowering.lower_opset import LowerOpsetPass
+from ptgc.compiler.lowering.stack_query_groups import StackQueryGroupsPass
 from ptgc.compiler.lowering.write_out_attention import WriteOutAttentionPass, portable_reason
 from ptgc.compiler.lowering.write_out_rms_normalization import WriteOutRMSNormalizationPass
 from ptgc.compiler.lowering.write_out_rotary_embedding import WriteOutRotaryEmbeddingPass
@@ -117,6 +118,30 @@ def test_attention_of_grouped_queries(heads: int, has_mask: bool, attributes: di
     for rows in mask:
         rows[..., 0] = True
     check("Attention", attributes, floats(2, heads, 5, 8), floats(2, 2, 9, 8), floats(2, 2, 9, 6), *mask)
+
+
+@pytest.mark.parametrize("has_mask", [False, True])
+def test_queries_of_a_group_are_rows_of_one_head(has_mask: bool) -> None:
+    mask = [RANDOM.random((2, 1, 5, 9)) < 0.5] if has_mask else []
+    for rows in mask:
+        rows[..., 0] = True
+    arrays = floats(2, 6, 5, 8), floats(2, 2, 9, 8), floats(2, 2, 9, 6), *mask
+    model = model_of("Attention", {"scale": 0.7}, arrays)
+    expected = computed(model, arrays)
+    assert StackQueryGroupsPass()(model).modified
+    assert not StackQueryGroupsPass()(model).modified
+    common.NameFixPass()(model)
+    attention = [node for node in model.graph if node.op_type == "Attention"]
+    assert len(attention) == 2
+    assert all(node.inputs[0] is not None and list(node.inputs[0].shape or ())[:2] == [2, 2] for node in attention)
+    assert sum(node.op_type == "Concat" for node in model.graph) == has_mask  # one for both
+    np.testing.assert_allclose(computed(model, arrays), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_group_with_one_head_of_keys_stays_where_no_kernel_has_one_head() -> None:
+    model = model_of("Attention", {}, (floats(1, 4, 3, 8), floats(1, 1, 5, 8), floats(1, 1, 5, 8)))
+    assert not StackQueryGroupsPass()(model).modified
+    assert StackQueryGroupsPass(least_heads=1)(model).modified
 
 
 def test_a_row_that_sees_nothing_is_finite() -> None:

@@ -29,6 +29,7 @@ from ptgc.compiler.lowering.lower_opset import LowerOpsetPass
 from ptgc.compiler.lowering.name_nodes import NameNodesPass
 from ptgc.compiler.lowering.pack_projections import PackProjectionsPass
 from ptgc.compiler.lowering.set_half_type import SetHalfTypePass
+from ptgc.compiler.lowering.stack_query_groups import StackQueryGroupsPass
 from ptgc.compiler.lowering.write_out_attention import WriteOutAttentionPass, portable_reason
 from ptgc.compiler.lowering.write_out_rms_normalization import WriteOutRMSNormalizationPass
 from ptgc.compiler.lowering.write_out_rotary_embedding import WriteOutRotaryEmbeddingPass
@@ -148,6 +149,8 @@ class TensorRTBackend(Backend):
         DropUnreadOutputsPass()(model)
         common.ShapeInferencePass()(model)
         WriteOutAttentionPass()(model)
+        if task.lowering is Lowering.NATIVE:
+            StackQueryGroupsPass()(model)
         if scheme is not None and scheme.weights.numbers is Numbers.FLOAT and not task.calibration:
             # The compiler merges such products itself, but of e4m3 weights alone it writes the merged matrix out as
             # float16 in every round (tensorrt-rtx 1.7.1).
