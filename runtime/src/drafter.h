@@ -41,7 +41,7 @@ class Drafter {
   virtual void Draft(std::span<const DraftRow> rows) = 0;
   // Whether the drafts are chosen, or will be, without anybody having seen them yet.
   virtual bool is_pending() const { return false; }
-  // Waits for what is pending, and writes it into the proposals of the last Draft.
+  // Waits for what is pending, if anything is, and writes it into the proposals of the last Draft.
   virtual void Collect(std::span<const DraftRow> /*rows*/) {}
   // Where an engine may take pending drafts from: a port of [batch, 1] for each.
   virtual std::vector<Tensor> PendingIds() const { return {}; }

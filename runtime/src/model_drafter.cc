@@ -79,7 +79,7 @@ void ModelDrafter::Draft(std::span<const DraftRow> rows) {
 }
 
 void ModelDrafter::Collect(std::span<const DraftRow> rows) {
-  is_pending_ = false;
+  if (!std::exchange(is_pending_, false)) return;
   model_->Wait();
   engine_seconds_ += model_->engine_seconds();
   for (const DraftRow& row : rows) {

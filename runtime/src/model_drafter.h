@@ -20,10 +20,9 @@ namespace ptgc {
 //                     0                                  held    until the next round
 class ModelDrafter : public Drafter {
  public:
-  // Of `model` chains of `max_drafts` runs are started.
-  // `context_length` is the drafter's own: beyond it there are no drafts. Its logits may be padded
-  // to another size than the target's; then it drafts what it finds likeliest, and no id that the
-  // other lacks.
+  // `model` has a chain of `max_drafts` runs. `context_length` is its own: beyond it there are no
+  // drafts. Its logits may be padded to another size than the target's; then it drafts what it
+  // finds likeliest, and no id that the other lacks.
   ModelDrafter(std::unique_ptr<CausalModel> model, const ShapePlan& shapes,
                std::int64_t context_length, std::int64_t target_vocab_size, int max_drafts,
                AcceptanceRule rule, CostCurve costs);

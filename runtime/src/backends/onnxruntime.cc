@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "backends/onnxruntime_library.h"
+#include "backends/onnxruntime_values.h"
 #include "error.h"
 
 namespace ptgc {
@@ -23,7 +24,7 @@ class OnnxRuntimeCall : public Call {
   explicit OnnxRuntimeCall(Ort::Session& session) : session_(session), binding_(session) {}
 
   void Add(const Tensor& tensor, bool is_input) {
-    const Ort::Value& value = ValueOf(tensor);
+    const Ort::Value& value = values_.Of(tensor);
     if (is_input) {
       binding_.BindInput(tensor.name.c_str(), value);
       pieces_.insert(pieces_.end(), tensor.pieces.begin(), tensor.pieces.end());
@@ -38,24 +39,12 @@ class OnnxRuntimeCall : public Call {
   }
 
  private:
-  // One value per buffer: an output that shares an input's is written in place.
-  const Ort::Value& ValueOf(const Tensor& tensor) {
-    const auto known = std::find(data_.begin(), data_.end(), tensor.data);
-    if (known != data_.end()) return values_[static_cast<std::size_t>(known - data_.begin())];
-    data_.push_back(tensor.data);
-    values_.push_back(Ort::Value::CreateTensor(memory_, tensor.data, tensor.bytes(),
-                                               tensor.shape.data(), tensor.shape.size(),
-                                               ElementType(tensor.dtype)));
-    return values_.back();
-  }
-
   Ort::Session& session_;    // Not owned; outlives this.
   Ort::RunOptions options_;  // Defaults, made once.
   Ort::MemoryInfo memory_ = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
-  std::vector<Piece> pieces_;       // Of inputs: what other engines write.
-  std::vector<void*> data_;         // Buffers that have a value.
-  std::vector<Ort::Value> values_;  // Views of the caller's buffers.
-  Ort::IoBinding binding_;          // What goes in and out.
+  std::vector<Piece> pieces_;          // Of inputs: what other engines write.
+  OnnxRuntimeValues values_{memory_};  // Of the caller's buffers.
+  Ort::IoBinding binding_;             // What goes in and out.
 };
 
 class OnnxRuntimeEngine : public Engine {

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "backends/onnxruntime_values.h"
 #include "error.h"
 
 namespace ptgc {
@@ -46,7 +47,7 @@ bool Tried(OnnxRuntimeProgramParts& parts, Body body) {
 class OnnxRuntimeContext : public GpuContext {
  public:
   explicit OnnxRuntimeContext(OnnxRuntimeProgramParts& parts)
-      : parts_(parts), binding_(parts.session) {}
+      : parts_(parts), values_(parts.memory), binding_(parts.session) {}
 
   bool SetShape(const std::string& port, std::span<const std::int64_t> shape) override {
     const OnnxPort& known = Find(port);
@@ -76,7 +77,7 @@ class OnnxRuntimeContext : public GpuContext {
     const OnnxPort& known = Find(port);
     return Tried(parts_, [&] {
       const Tensor tensor{port, known.port.dtype, data, {shape.begin(), shape.end()}};
-      Ort::Value& value = ValueOf(tensor);
+      const Ort::Value& value = values_.Of(tensor);
       if (known.port.is_input) {
         binding_.BindInput(port.c_str(), value);
       } else {
@@ -94,19 +95,10 @@ class OnnxRuntimeContext : public GpuContext {
     return *std::find_if(parts_.ports.begin(), parts_.ports.end(),
                          [&](const OnnxPort& known) { return known.port.name == name; });
   }
-  // One value for each address: an output that shares an input's is written in place.
-  Ort::Value& ValueOf(const Tensor& tensor) {
-    const auto known = values_.find(tensor.data);
-    if (known != values_.end()) return known->second;
-    Ort::Value value =
-        Ort::Value::CreateTensor(parts_.memory, tensor.data, tensor.bytes(), tensor.shape.data(),
-                                 tensor.shape.size(), ElementType(tensor.dtype));
-    return values_.emplace(tensor.data, std::move(value)).first->second;
-  }
 
   OnnxRuntimeProgramParts& parts_;             // The program's; outlives it.
   std::map<std::string, std::int64_t> sizes_;  // By name.
-  std::map<const void*, Ort::Value> values_;   // Views of the device's memory.
+  OnnxRuntimeValues values_;                   // Of the device's memory.
   Ort::IoBinding binding_;                     // What goes in and out.
 };
 
