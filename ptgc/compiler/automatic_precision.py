@@ -114,9 +114,13 @@ def _trials(
         name: stack.enter_context(float32_session(task.bundle.path / roles[name].graph, roles[name], longest))
         for name in judged
     }
+    asked = {key: value for key, value in precision.items() if key not in judged}
+    done: list[Precision] = []
     for candidate in task.backend.candidates:
-        tried = {key: value for key, value in precision.items() if key not in judged}
-        tried |= read_precision(candidate, judged)
+        tried = read_precision(candidate, judged) | asked
+        if tried in done:  # they differ in what was asked for
+            continue
+        done.append(tried)
         name = spell(tried, list(roles))
         folder = stack.enter_context(passing_directory(task.bundle.path / BUILDS / f"auto-{name}"))
         progress(f"Trying {candidate}")

@@ -78,6 +78,14 @@ def test_a_batch_is_judged_by_one_sequence(stories: Path) -> None:
 
 
 @pytest.mark.usefixtures("costs")
+def test_a_head_that_was_asked_for_is_kept_and_nothing_is_tried_twice(stories: Path) -> None:
+    said: list[str] = []
+    made = build(stories, BuildOptions(precision="head=int4", max_divergence=10, max_length=128), said.append)
+    assert made.manifest.precision == {"target": "int4", "target.head": "int4"}
+    assert [line for line in said if line.startswith("Trying")] == ["Trying int4", "Trying int8"]
+
+
+@pytest.mark.usefixtures("costs")
 def test_roles_are_chosen_apart(tmp_path: Path) -> None:
     roles = {"target": tiny_model("llama"), "drafter": tiny_model("llama")}
     bundle = export(roles, draft_model(3), tmp_path / "pair")
