@@ -15,7 +15,7 @@ from ptgc.compiler.stage import Stage
 from ptgc.exporters import export, export_checkpoint
 from ptgc.spec.plan import DecodePlan, ngram
 from tests.models import tiny_model
-from tests.shared import made_once, own_bundle
+from tests.shared import made_once, worker_copy
 
 ROOT = Path(__file__).parent.parent
 
@@ -25,7 +25,7 @@ def tiny_bundle(place: Path, family: str, plan: DecodePlan | None = None) -> Pat
     """A bundle of a tiny model without a tokenizer."""
     plan = plan or ngram(num_draft_tokens=7, max_ngram_size=3, min_ngram_size=1)
     name = f"{family}-{plan.strategy.value}"
-    return own_bundle(place, name, lambda path: export({"target": tiny_model(family)}, plan, path))
+    return worker_copy(place, name, lambda path: export({"target": tiny_model(family)}, plan, path))
 
 
 def tiny_build(place: Path, family: str, precision: str = "float32", batch_size: int = 1) -> Path:

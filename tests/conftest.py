@@ -20,13 +20,13 @@ def pytest_configure() -> None:
 @pytest.fixture(scope="session")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where this worker's bundles are."""
-    return shared.folder(tmp_path_factory)
+    return tmp_path_factory.mktemp("bundles")
 
 
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def wheel(place: Path) -> Path:
     """The wheel of this tree."""
-    (found,) = shared.made_once(tmp_path_factory.mktemp("wheel"), "wheel", wheels.build_wheel).glob("*.whl")
+    (found,) = shared.made_once(place, "wheel", wheels.build_wheel).glob("*.whl")
     return found
 
 

@@ -12,7 +12,7 @@ from ptgc.compiler.stage import Stage
 from ptgc.exporters import export
 from ptgc.spec.plan import DecodePlan, levenshtein
 from tests.other_models import tiny_bert, tiny_ctc, tiny_levenshtein, tiny_marian
-from tests.shared import own_bundle
+from tests.shared import worker_copy
 
 LENGTH = 40
 LEVENSHTEIN = levenshtein(placeholder_token_id=3, bos_token_id=1, eos_token_id=2, pad_token_id=0, max_rounds=6)
@@ -28,7 +28,7 @@ def _loop_bundle(place: Path, name: str, plan: DecodePlan) -> Path:
     }
     roles: Any = makers[name]()
     digest = hashlib.sha256(repr(plan).encode()).hexdigest()[:12]
-    return own_bundle(place, f"loop-{name}-{digest}", lambda path: export(roles, plan, path))
+    return worker_copy(place, f"loop-{name}-{digest}", lambda path: export(roles, plan, path))
 
 
 @cache

@@ -7,23 +7,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from filelock import FileLock
 
-_FOLDER: list[Path] = []
 
-
-def folder(factory: pytest.TempPathFactory) -> Path:
-    """Where this worker's bundles are."""
-    if not _FOLDER:
-        _FOLDER.append(factory.mktemp("bundles"))
-    return _FOLDER[0]
-
-
-def made_once(own: Path, name: str, make: Callable[[Path], object]) -> Path:
-    """The path that `make` was given in this run; `own` is a folder that pytest made for this worker."""
+def made_once(place: Path, name: str, make: Callable[[Path], object]) -> Path:
+    """The path that `make` was given in this run; `place` is this worker's (conftest.py)."""
     is_worker = "PYTEST_XDIST_WORKER" in os.environ
-    run = own.parents[1] if is_worker else own.parent
+    run = place.parents[1] if is_worker else place.parent
     path = run / "made-once" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f"{name}.lock")):
@@ -32,6 +22,6 @@ def made_once(own: Path, name: str, make: Callable[[Path], object]) -> Path:
     return path
 
 
-def own_bundle(place: Path, name: str, export: Callable[[Path], object]) -> Path:
+def worker_copy(place: Path, name: str, export: Callable[[Path], object]) -> Path:
     """This worker's copy of a bundle, in which its tests may build."""
     return Path(shutil.copytree(made_once(place, name, export), place / name))

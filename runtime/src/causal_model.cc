@@ -121,10 +121,12 @@ Call& CausalModel::BoundCall(int width, Wanted wanted) {
 
 std::vector<Tensor> CausalModel::Inputs(int width, Wanted wanted) const {
   const CausalPorts& ports = PortsOf(wanted.link);
-  if (!wanted.handed_on) return ports.Inputs(width, wanted.num_logits);
-  if (wanted.link == 0) return ports.Inputs(width, wanted.num_logits, neighbours_.draft_ids, 1);
-  const Tensor before = PortsOf(wanted.link - 1).NextIds(1);
-  return ports.Inputs(width, wanted.num_logits, std::span(&before, 1));
+  if (wanted.link > 0) {
+    const Tensor before = PortsOf(wanted.link - 1).NextIds(1);
+    return ports.Inputs(width, wanted.num_logits, std::span(&before, 1));
+  }
+  if (!wanted.pending_drafts) return ports.Inputs(width, wanted.num_logits);
+  return ports.Inputs(width, wanted.num_logits, neighbours_.draft_ids, 1);
 }
 
 }  // namespace ptgc

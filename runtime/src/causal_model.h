@@ -24,11 +24,11 @@ struct Wanted {
   int num_logits = 1;   // Rows of logits: 1 or the plan's LogitsFor(width).
   bool logits = false;  // Whether the logits themselves are read, or only their argmax.
   // How many runs before this one nobody has waited for. A run behind others has the smallest
-  // width, and one row of logits.
+  // width, one row of logits, and for ids what the run before it chose.
   int link = 0;
-  // Whether ids are what earlier runs chose, wherever those are by now: of a run behind others all
-  // ids, those of the run before it; else the drafts, which stand behind one token in each row.
-  bool handed_on = false;
+  // Whether drafts are what a drafter's runs chose, for which nobody has waited; they stand behind
+  // one token in each row.
+  bool pending_drafts = false;
 
   friend auto operator<=>(const Wanted&, const Wanted&) = default;
 };

@@ -74,8 +74,12 @@ void ModelDrafter::Draft(std::span<const DraftRow> rows) {
   }
   if (!any) return;
   ReadTexts(rows);
-  is_pending_ = MayChain(rows);
-  AddDrafts(rows);
+  const bool drawn =
+      std::any_of(rows.begin(), rows.end(), [this](const DraftRow& row) { return Draws(row); });
+  // Where the engines choose every draft, and none can be an id that the target lacks, nobody needs
+  // to see one before the next is started.
+  is_pending_ = !drawn && model_->vocab_size() <= target_vocab_size_;
+  AddDrafts(rows, drawn);
 }
 
 void ModelDrafter::Collect(std::span<const DraftRow> rows) {
@@ -120,26 +124,15 @@ bool ModelDrafter::Draws(const DraftRow& row) const {
   return has_same_size() && row.limit > 0 && !row.sampling->options().is_argmax();
 }
 
-// Whether the engines choose every draft, and none can be an id that the target lacks: then nobody
-// needs to see one before the next is started.
-bool ModelDrafter::MayChain(std::span<const DraftRow> rows) const {
-  return model_->vocab_size() <= target_vocab_size_ &&
-         std::none_of(rows.begin(), rows.end(), [this](const DraftRow& row) { return Draws(row); });
-}
-
 // Whether the row gets its draft of this number: it wants as many, and has all before it.
 bool ModelDrafter::Wants(const DraftRow& row, int draft) const {
   return draft < row.limit && row.proposal->size() == draft;
 }
 
 // Round i adds draft i + 1 to every row that wants as many.
-void ModelDrafter::AddDrafts(std::span<const DraftRow> rows) {
+void ModelDrafter::AddDrafts(std::span<const DraftRow> rows, bool drawn) {
   int most = 0;
-  bool sampled = false;
-  for (const DraftRow& row : rows) {
-    most = std::max(most, row.limit);
-    sampled = sampled || Draws(row);
-  }
+  for (const DraftRow& row : rows) most = std::max(most, row.limit);
   for (int draft = 0; draft < most; ++draft) {
     std::size_t widest = 0;
     bool begins = false;
@@ -154,7 +147,7 @@ void ModelDrafter::AddDrafts(std::span<const DraftRow> rows) {
     }
     if (widest == 0) return;  // The last drafts were ids that the target lacks.
     const int width = shapes_.WidthFor(static_cast<int>(widest));
-    Start(width, {1, sampled, is_pending_ ? draft : 0, is_pending_ && draft > 0});
+    Start(width, {1, drawn, is_pending_ ? draft : 0});
     spent_ += begins ? costs_.At(0) : costs_.AtLeast(width);
     for (const DraftRow& row : rows) {
       if (!Wants(row, draft)) continue;

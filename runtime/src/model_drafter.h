@@ -54,11 +54,10 @@ class ModelDrafter : public Drafter {
   };
   bool has_same_size() const { return model_->vocab_size() == target_vocab_size_; }
   bool Draws(const DraftRow& row) const;
-  bool MayChain(std::span<const DraftRow> rows) const;
   bool Wants(const DraftRow& row, int draft) const;
   void HoldAtMost(int row, int length);
   void ReadTexts(std::span<const DraftRow> rows);
-  void AddDrafts(std::span<const DraftRow> rows);
+  void AddDrafts(std::span<const DraftRow> rows, bool drawn);
   void AddDraft(const DraftRow& row, int draft);
   void Start(int width, Wanted wanted);
   std::span<float> Storage(int row, int draft) const;

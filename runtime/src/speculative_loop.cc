@@ -105,7 +105,7 @@ int SpeculativeLoop::Verify(std::span<Turn> turns) {
   }
   width = parts_.shapes.WidthFor(width);
   wanted.num_logits = drafted ? parts_.shapes.LogitsFor(width) : 1;
-  wanted.handed_on = takes_pending;
+  wanted.pending_drafts = takes_pending;
   parts_.target->Forward(inputs_, width, wanted);
   if (takes_pending) parts_.drafter->Collect(draft_rows_);
   if (parts_.encoder != nullptr) parts_.encoder->Wait();

@@ -100,6 +100,33 @@ TEST(CausalModel, BindsEveryShapePointOnce) {
   EXPECT_EQ(fixture.engine->bound.size(), 4U);
 }
 
+// The offset that the cache slid to is what the graph reads, of each row.
+TEST(CausalModel, TellsTheGraphWhereSlidingCachesBegin) {
+  Bundle bundle = SubstituteBundle(2, NgramPlan());
+  LayerState window = bundle.roles.at("target").states.front();
+  window.kind = StateKind::kWindow;
+  window.window = 4;
+  bundle.roles.at("target").states.push_back(window);
+  bundle.shapes.window_capacities = {{4, 20}};
+  auto owned = std::make_unique<RecordingEngine>();
+  const RecordingEngine& engine = *owned;
+  CausalModel model(std::move(owned), bundle.roles.at("target"), bundle.shapes, kVocabSize);
+  const std::vector<TokenId> text = {5, 6};
+  std::vector<RowInput> rows(2);
+  rows[1].tokens = text;
+  for (int length = 0; length < 30; length += 2) {
+    rows[1].write_index = length;
+    model.Forward(rows, 4, {1});
+    for (const Tensor& tensor : engine.bound.back()) {
+      if (tensor.name != "window_offset") continue;
+      const std::int64_t* offsets = static_cast<const std::int64_t*>(tensor.data);
+      EXPECT_EQ(offsets[0], 0);
+      EXPECT_EQ(offsets[1], model.kv_cache().window_offset(1));
+    }
+  }
+  EXPECT_GT(model.kv_cache().window_offset(1), 0);
+}
+
 // A drafter's chain of two runs, and a target that takes both drafts, nobody having waited.
 TEST(CausalModel, HandsIdsOnFromRunToRun) {
   const Bundle bundle = SubstituteBundle(2, NgramPlan());
@@ -122,9 +149,9 @@ TEST(CausalModel, HandsIdsOnFromRunToRun) {
     row.tokens = std::span(unknown).first(1);
     row.write_index = 1;
   }
-  drafter.Start(rows, 1, {1, false, /*link=*/1, /*handed_on=*/true});
+  drafter.Start(rows, 1, {1, false, /*link=*/1});
   for (std::size_t row = 0; row < 2; ++row) rows[row] = {texts[row], unknown, &tree, 0};
-  target.Forward(rows, 8, {8, false, 0, /*handed_on=*/true});
+  target.Forward(rows, 8, {8, false, 0, /*pending_drafts=*/true});
   drafter.Wait();
   for (int row = 0; row < 2; ++row) {
     const std::vector<TokenId> expected = Continuation(texts[row], 3);
