@@ -47,7 +47,8 @@ class Traffic {
   int broken_texts() const { return fixture_.seen.broken_texts; }
   // What the engine's calls hold: shape points are bound when they first occur, however late.
   long allocations_of_calls() const {
-    constexpr long kOfOneCall = 4;  // The call, the watched one within, and its two vectors.
+    // The call, its place in the model's map, the watched one within, and its two vectors.
+    constexpr long kOfOneCall = 5;
     return kOfOneCall * std::ssize(fixture_.seen.widths);
   }
 
