@@ -9,6 +9,7 @@
 #include "device.h"
 #include "error.h"
 #include "sha256.h"
+#include "temporary_folder.h"
 
 namespace ptgc::capi {
 namespace {
@@ -20,14 +21,10 @@ using nlohmann::json;
 class BuildChoices : public testing::Test {
  protected:
   void SetUp() override {
-    bundle_ = fs::path(testing::TempDir()) /
-              testing::UnitTest::GetInstance()->current_test_info()->name();
-    fs::remove_all(bundle_);
     fs::create_directories(bundle_ / "builds");
     std::ofstream(bundle_ / "manifest.json") << "{}";
     sha256_ = Sha256OfFile(bundle_ / "manifest.json");
   }
-  void TearDown() override { fs::remove_all(bundle_); }
 
   json Manifest(const std::string& id, int sequence) const {
     return {{"id", id},
@@ -58,7 +55,8 @@ class BuildChoices : public testing::Test {
         << RefusalOf(bundle_, id, device);
   }
 
-  fs::path bundle_;                        // Its folder.
+  const TemporaryFolder folder_;
+  const fs::path bundle_ = folder_.path();
   std::string sha256_;                     // Of its manifest.
   ErrorCode code_ = ErrorCode::kInternal;  // Of the last refusal.
 };

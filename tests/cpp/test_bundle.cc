@@ -1,12 +1,12 @@
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <fstream>
 #include <functional>
 #include <nlohmann/json.hpp>
 
 #include "bundle.h"
 #include "error.h"
+#include "temporary_folder.h"
 
 namespace ptgc {
 namespace {
@@ -41,15 +41,11 @@ const char* const kBuild = R"({
 class BundleOnDisk : public testing::Test {
  protected:
   void SetUp() override {
-    std::string name = (fs::temp_directory_path() / "ptgc-bundle-XXXXXX").string();
-    ASSERT_NE(mkdtemp(name.data()), nullptr);
-    root_ = name;
     build_ = root_ / "builds" / "toy";
     fs::create_directories(build_);
     std::ofstream(build_ / "target.onnx") << "graph";
     Write();
   }
-  void TearDown() override { fs::remove_all(root_); }
 
   void Write() {
     std::ofstream(root_ / "manifest.json") << manifest_.dump();
@@ -79,7 +75,8 @@ class BundleOnDisk : public testing::Test {
     document_ = json::parse(kBuild);
   }
 
-  fs::path root_;
+  const TemporaryFolder folder_;
+  const fs::path root_ = folder_.path();
   fs::path build_;
   json manifest_ = json::parse(kManifest);
   json document_ = json::parse(kBuild);

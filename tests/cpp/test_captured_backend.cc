@@ -9,6 +9,7 @@
 #include "function_engine.h"
 #include "generator_fixture.h"
 #include "substitute_gpu.h"
+#include "temporary_folder.h"
 
 namespace ptgc {
 namespace {
@@ -18,16 +19,12 @@ namespace fs = std::filesystem;
 class CapturedBackends : public testing::Test {
  protected:
   void SetUp() override {
-    folder_ =
-        fs::path(testing::TempDir()) /
-        ("ptgc-" + std::string(testing::UnitTest::GetInstance()->current_test_info()->name()));
     fs::create_directories(folder_ / "builds" / "on-gpu");
     auto library = std::make_unique<SubstituteLibrary>();
     library_ = library.get();
     backend_ = std::make_unique<CapturedBackend>("tensorrt", MakeSubstituteDevice(gpu_),
                                                  std::move(library));
   }
-  void TearDown() override { fs::remove_all(folder_); }
 
   fs::path Write(const std::string& content) const {
     const fs::path path = folder_ / "builds" / "on-gpu" / "target.engine";
@@ -45,7 +42,8 @@ class CapturedBackends : public testing::Test {
   }
 
   SubstituteGpu gpu_;
-  fs::path folder_;
+  const TemporaryFolder temporary_;
+  const fs::path folder_ = temporary_.path();
   SubstituteLibrary* library_ = nullptr;
   std::unique_ptr<CapturedBackend> backend_;
 };

@@ -17,6 +17,7 @@
 #include "backends/onnxruntime_library.h"
 #include "buffer.h"
 #include "error.h"
+#include "temporary_folder.h"
 
 namespace ptgc {
 namespace {
@@ -82,7 +83,6 @@ class OnnxRuntimeGpu : public testing::Test {
  protected:
   void SetUp() override {
     if (std::string(PTGC_TEST_ONNXRUNTIME).empty()) GTEST_SKIP() << "onnxruntime is not installed";
-    path_ = std::filesystem::path(testing::TempDir()) / "ptgc-onnxruntime-gpu.onnx";
     std::ofstream(path_, std::ios::binary)
         .write(reinterpret_cast<const char*>(kModel), sizeof(kModel));
     const OnnxRuntimeLibrary& library = OpenOnnxRuntime(PTGC_TEST_ONNXRUNTIME, nullptr);
@@ -91,7 +91,6 @@ class OnnxRuntimeGpu : public testing::Test {
         MakeOnnxRuntimeGpuLibrary(library, {"Cpu", 0, [](Ort::SessionOptions&) {}}));
     engine_ = backend_->Load(path_, {});
   }
-  void TearDown() override { std::filesystem::remove(path_); }
 
   // One run of `rows` rows of ones to rows * 2, over a state that keeps its sum.
   void Run(std::int64_t rows) {
@@ -105,7 +104,8 @@ class OnnxRuntimeGpu : public testing::Test {
     engine_->Bind(inputs, outputs)->Run();
   }
 
-  std::filesystem::path path_;
+  const TemporaryFolder folder_;
+  const std::filesystem::path path_ = folder_.path() / "model.onnx";
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<Engine> engine_;
   Buffer numbers_{256}, sum_{256}, chosen_{256};
@@ -148,7 +148,7 @@ TEST_F(OnnxRuntimeGpu, WhatTheLibraryRefusesIsAnErrorOfOurs) {
     FAIL();
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::kBackend);
-    EXPECT_NE(error.message().find("refused 'ptgc-onnxruntime-gpu.onnx'"), std::string::npos);
+    EXPECT_NE(error.message().find("refused 'model.onnx'"), std::string::npos);
   }
 }
 

@@ -6,6 +6,7 @@
 
 #include "error.h"
 #include "sha256.h"
+#include "temporary_folder.h"
 
 namespace ptgc::capi {
 namespace {
@@ -40,7 +41,8 @@ INSTANTIATE_TEST_SUITE_P(Ways, Sha256Digests,
                          testing::Values(&CompressPortably, FastestCompress()));
 
 TEST(Sha256, ReadsFilesAndNamesThoseThatItCannot) {
-  const std::filesystem::path path = std::filesystem::path(testing::TempDir()) / "sha256.txt";
+  const TemporaryFolder folder;
+  const std::filesystem::path path = folder.path() / "sha256.txt";
   std::ofstream(path) << "abc";
   EXPECT_EQ(Sha256OfFile(path), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
   std::filesystem::remove(path);
