@@ -4,36 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from ptgc.bench.absences import Absences
 from ptgc.bench.checkpoint_files import check_origin, read_checkpoint
 from ptgc.bench.contestants import AUTOREGRESSIVE, Entrant, own_entrant, plain_entrant, precision_of
-from ptgc.bench.measuring import run_all, start_workers
+from ptgc.bench.measuring import run_all, start_workers, warm_up
 from ptgc.bench.options import BenchOptions
 from ptgc.bench.peers import PEERS, Peer, PeerTask
 from ptgc.bench.provenance import machine, num_cores, provenance
 from ptgc.bench.report import summarize
-from ptgc.errors import BackendError, BundleError, UsageError
+from ptgc.errors import BackendError, BuildError, BundleError, UsageError
 from ptgc.runtime.costs import read_costs
 from ptgc.spec.bundle import Build, Bundle, open_bundle
 from ptgc.spec.strategy import Loop
 from ptgc.texts.prompt_set import PromptSet, read_sets
 
 _DEVICE = "cpu"
-
-
-@dataclass(frozen=True)
-class Field:
-    """Everyone who takes part."""
-
-    entrants: list[Entrant]
-    """Engines, a process each."""
-    absent: list[dict[str, str]]
-    """Peers that do not take part, and why."""
 
 
 def bench(path: Path, options: BenchOptions, notes: Console) -> dict[str, Any]:
@@ -48,8 +38,9 @@ def bench(path: Path, options: BenchOptions, notes: Console) -> dict[str, Any]:
         The report: `rows`, `machine`, `provenance` and more, and under `texts` every run.
 
     Raises:
-        PtgcError: Options that contradict each other, a build that is missing or too short, a peer that was named
-            and is not installed, or an engine that fails.
+        PtgcError: Options that contradict each other, a build that is missing or too short, an engine of ours that
+            fails, or a peer that was named and cannot begin. Peers that were not named, and those that fail later,
+            are left out; `absent` says why.
     """
     check_options(options)
     bundle = open_bundle(path)
@@ -57,19 +48,21 @@ def bench(path: Path, options: BenchOptions, notes: Console) -> dict[str, Any]:
     builds = choose_builds(bundle, options, sets)
     threads = options.num_threads or num_cores()
     before = machine()
+    absences = Absences(notes, named=options.against is not None)
     with ExitStack() as stack:
-        taking_part = assemble(bundle, builds, options, sets, notes)
-        workers = start_workers(stack, taking_part.entrants)
+        entrants = assemble(bundle, builds, options, sets, notes, absences)
         prompts = [prompt for one in sets for prompt in one.prompts]
-        runs = list(run_all(workers, prompts, options.repeats, options.max_new_tokens, notes))
+        workers = start_workers(stack, entrants, absences)
+        workers = warm_up(workers, prompts[0], options.max_new_tokens, absences)
+        runs = run_all(workers, prompts, options.repeats, options.max_new_tokens, notes, absences)
         loads = {worker.name: worker.ready for worker in workers.values()}
     return {
         "benchmark": "bench",
         **summarize(runs, {prompt.name: prompt.ids for prompt in prompts}),
-        "absent": taking_part.absent,
+        "absent": absences.found,
         "machine": before,
         "provenance": provenance(["ptgc", "bench"], options.arguments(path), bundle, threads),
-        "settings": _settings(options, sets, taking_part.entrants),
+        "settings": _settings(options, sets, entrants),
         "loads": loads,
         "texts": [run.to_json() for run in runs],
     }
@@ -123,8 +116,13 @@ def _check_length(bundle: Bundle, build: Build, length: int) -> None:
 
 
 def assemble(
-    bundle: Bundle, builds: Sequence[Build], options: BenchOptions, sets: Sequence[PromptSet], notes: Console
-) -> Field:
+    bundle: Bundle,
+    builds: Sequence[Build],
+    options: BenchOptions,
+    sets: Sequence[PromptSet],
+    notes: Console,
+    absences: Absences,
+) -> list[Entrant]:
     """Everyone who takes part: strategy and plain decoding of every build, a plain bundle, and peers."""
     threads = options.num_threads or num_cores()
     entrants = [own_entrant(bundle, build, threads) for build in builds]
@@ -134,35 +132,32 @@ def assemble(
         plain = open_bundle(options.plain_bundle)
         length = max(one.longest for one in sets) + options.max_new_tokens
         entrants += [plain_entrant(plain, _plain_build(plain, build, length), threads) for build in builds]
-    peers, absent = choose_peers(options, notes)
+    peers = choose_peers(options, absences)
     if peers and bundle.manifest.plan.loop is not Loop.SPECULATIVE:
         raise UsageError(f"No peer runs strategy '{bundle.manifest.plan.strategy.value}'; leave --against out.")
     if peers:
-        entrants += _peer_entrants(bundle, builds, options, peers, absent, notes)
-    return Field(entrants, absent)
+        entrants += _peer_entrants(bundle, builds, options, peers, notes, absences)
+    return entrants
 
 
-def choose_peers(options: BenchOptions, notes: Console) -> tuple[list[Peer], list[dict[str, str]]]:
-    """Peers that are installed, and a note on those that are not.
+def choose_peers(options: BenchOptions, absences: Absences) -> list[Peer]:
+    """Peers that are installed.
 
     Raises:
         BackendError: One that was named is not installed.
     """
     if options.model is None:
-        return [], []
+        return []
     named = options.against
-    found, absent = [], []
+    found = []
     for name in PEERS if named is None else [name for name in named if name in PEERS]:
         try:
             PEERS[name].require()
         except BackendError as error:
-            if named is not None:
-                raise
-            notes.print(f"Without {name}: {error.message} {error.action}", markup=False, soft_wrap=True)
-            absent.append({"engine": name, "reason": error.message, "action": error.action})
+            absences.cannot_begin(name, error)
         else:
             found.append(PEERS[name])
-    return found, absent
+    return found
 
 
 def _peer_entrants(
@@ -170,8 +165,8 @@ def _peer_entrants(
     builds: Sequence[Build],
     options: BenchOptions,
     peers: Sequence[Peer],
-    absent: list[dict[str, str]],
     notes: Console,
+    absences: Absences,
 ) -> list[Entrant]:
     assert options.model is not None
     target = read_checkpoint(options.model)
@@ -186,11 +181,12 @@ def _peer_entrants(
     for peer in peers:
         precisions = dict.fromkeys(peer.precision(build) for build in builds)
         if None in precisions:
-            reason = "it has nothing like the precision of a build"
-            notes.print(f"{peer.name}: {reason}", markup=False)
-            absent.append({"engine": peer.name, "reason": reason, "action": ""})
+            absences.add(peer.name, "It has nothing like the precision of a build.")
         for precision in filter(None, precisions):
-            entrants += peer.entrants(task, precision, say)
+            try:
+                entrants += peer.entrants(task, precision, say)
+            except (BackendError, BuildError) as error:
+                absences.cannot_begin(f"{peer.name} {precision}", error)
     return entrants
 
 

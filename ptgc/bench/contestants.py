@@ -14,6 +14,8 @@ from ptgc.spec.strategy import DrafterKind, Loop
 PTGC = "ptgc"
 AUTOREGRESSIVE = "autoregressive"
 """ptgc on a bundle that was exported to decode plainly."""
+OWN = frozenset({PTGC, AUTOREGRESSIVE})
+"""Engines that are ptgc."""
 PLAIN = "plain"
 
 
@@ -33,6 +35,11 @@ class Contestant:
         """As tables and rows name it."""
         how = "" if self.engine == AUTOREGRESSIVE else f" {self.mode}"
         return f"{self.engine}{how} {self.precision}"
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is ptgc."""
+        return self.engine in OWN
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,11 @@ class Entrant:
     def contestants(self) -> list[Contestant]:
         """One for each mode."""
         return [Contestant(self.engine, mode, self.precision) for mode in self.modes]
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is ptgc."""
+        return self.engine in OWN
 
 
 def own_entrant(bundle: Bundle, build: Build, num_threads: int) -> Entrant:

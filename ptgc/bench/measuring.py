@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import fields
 
 from rich.console import Console
 
+from ptgc.bench.absences import Absences
 from ptgc.bench.contestants import Contestant, Entrant
 from ptgc.bench.engines.base import Written
 from ptgc.bench.figures import rotated
 from ptgc.bench.report_file import progress_bar
 from ptgc.bench.runs import Run
 from ptgc.bench.worker_process import EngineWorker
+from ptgc.errors import BackendError
 from ptgc.texts.prompt_set import Prompt
 
 PAUSE_SECONDS = 0.1
@@ -24,33 +26,73 @@ WARM_UP_TOKENS = 16
 Workers = Mapping[Contestant, EngineWorker]
 
 
-def start_workers(stack: ExitStack, entrants: Sequence[Entrant]) -> Workers:
+def start_workers(stack: ExitStack, entrants: Sequence[Entrant], absences: Absences) -> Workers:
     """One process for every engine.
 
     Raises:
-        BackendError: One of them could not be loaded.
+        BackendError: One of ours, or a peer that was named, cannot be loaded.
     """
     workers: dict[Contestant, EngineWorker] = {}
     for entrant in entrants:
         name = f"{entrant.engine} {entrant.precision}"
-        worker = stack.enter_context(EngineWorker(name, entrant.worker, entrant.settings))
-        workers |= dict.fromkeys(entrant.contestants, worker)
+        try:
+            worker = stack.enter_context(EngineWorker(name, entrant.worker, entrant.settings))
+        except BackendError as error:
+            if entrant.is_own:
+                raise
+            absences.cannot_begin(name, error)
+        else:
+            workers |= dict.fromkeys(entrant.contestants, worker)
     return workers
 
 
+def warm_up(workers: Workers, prompt: Prompt, max_new_tokens: int, absences: Absences) -> Workers:
+    """A short text of everyone, which is not counted: the first run of a shape allocates.
+
+    Returns:
+        Those that wrote it.
+
+    Raises:
+        BackendError: One of ours, or a peer that was named, fails.
+    """
+    warm: dict[Contestant, EngineWorker] = {}
+    for contestant, worker in workers.items():
+        try:
+            worker.generate(prompt.ids, min(WARM_UP_TOKENS, max_new_tokens), contestant.mode)
+        except BackendError as error:
+            if contestant.is_own:
+                raise
+            absences.cannot_begin(contestant.name, error)
+        else:
+            warm[contestant] = worker
+    return warm
+
+
 def run_all(
-    workers: Workers, prompts: Sequence[Prompt], repeats: int, max_new_tokens: int, notes: Console
-) -> Iterator[Run]:
-    """Every text of every contestant, in turns; each turn begins with another one."""
-    contestants = list(workers)
-    with progress_bar(notes, "Measuring", len(prompts) * repeats * len(contestants)) as advance:
-        for contestant, worker in workers.items():
-            # Not counted: the first run of a shape allocates.
-            worker.generate(prompts[0].ids, min(WARM_UP_TOKENS, max_new_tokens), contestant.mode)
+    workers: Workers, prompts: Sequence[Prompt], repeats: int, max_new_tokens: int, notes: Console, absences: Absences
+) -> list[Run]:
+    """Every text of every contestant, in turns; each turn begins with another one.
+
+    Returns:
+        The runs of those that wrote all of them: what a peer wrote before it failed compares with nothing.
+
+    Raises:
+        BackendError: One of ours fails.
+    """
+    runs: list[Run] = []
+    writing = dict(workers)
+    with progress_bar(notes, "Measuring", len(prompts) * repeats * len(workers)) as advance:
         for turn, (prompt, repeat) in enumerate((p, r) for p in prompts for r in range(repeats)):
-            for contestant in rotated(contestants, turn):
-                yield run_once(workers[contestant], contestant, prompt, repeat, max_new_tokens)
+            for contestant in rotated(list(writing), turn):
+                try:
+                    runs.append(run_once(writing[contestant], contestant, prompt, repeat, max_new_tokens))
+                except BackendError as error:
+                    if contestant.is_own:
+                        raise
+                    absences.fell_out(contestant.name, error)
+                    del writing[contestant]
                 advance()
+    return [run for run in runs if run.contestant in writing]
 
 
 def run_once(worker: EngineWorker, contestant: Contestant, prompt: Prompt, repeat: int, max_new_tokens: int) -> Run:

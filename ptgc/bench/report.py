@@ -107,16 +107,12 @@ def _pairs(table: Runs) -> list[tuple[Contestant, Contestant]]:
         for lower in table.contestants:
             if upper == lower or (upper.engine == AUTOREGRESSIVE and lower.engine == PTGC):
                 continue
-            own = _is_own(lower) if _is_own(upper) else upper.engine == lower.engine
+            own = lower.is_own if upper.is_own else upper.engine == lower.engine
             if own and lower.mode == PLAIN and upper.precision == lower.precision:
                 found.append((upper, lower))
-            if _is_own(upper) and not _is_own(lower) and _meet(table, upper, lower):
+            if upper.is_own and not lower.is_own and _meet(table, upper, lower):
                 found.append((upper, lower))
     return found
-
-
-def _is_own(contestant: Contestant) -> bool:
-    return contestant.engine in (PTGC, AUTOREGRESSIVE)
 
 
 def _meet(table: Runs, ours: Contestant, theirs: Contestant) -> bool:
@@ -134,7 +130,7 @@ def _alike(table: Runs) -> list[tuple[Contestant, Contestant]]:
         for other in table.contestants:
             if one == other or other.mode != PLAIN or one.precision != other.precision:
                 continue
-            exact = _is_own(one) and one.mode == PLAIN and one.precision == "float32"
+            exact = one.is_own and one.mode == PLAIN and one.precision == "float32"
             if one.engine == other.engine or exact:
                 found.append((one, other))
     return found
@@ -143,7 +139,7 @@ def _alike(table: Runs) -> list[tuple[Contestant, Contestant]]:
 def _compare_best(table: Runs) -> dict[str, Any]:
     """The fastest mode of ours, at any precision, over the fastest of every peer; over all prompts and by set."""
     found: dict[str, Any] = {}
-    peers = dict.fromkeys(one.engine for one in table.contestants if not _is_own(one))
+    peers = dict.fromkeys(one.engine for one in table.contestants if not one.is_own)
     for kind in (None, *table.kinds):
         ours = _fastest(table, (PTGC, AUTOREGRESSIVE), kind)
         for peer in peers:

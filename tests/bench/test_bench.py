@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from ptgc.bench import genai_folder, peers
+from ptgc.bench.absences import Absences
 from ptgc.bench.bench import check_options, choose_peers
 from ptgc.bench.options import BenchOptions
 from ptgc.cli.app import app
@@ -19,6 +21,7 @@ from ptgc.errors import BackendError, UsageError
 from ptgc.spec.strategy import Strategy
 from tests.bench.checkpoints import checkpoint_bundle
 
+SILENT = Console(file=io.StringIO())
 SHORT = ("--prompts", "story,chat", "--num-prompts", 1, "--max-new-tokens", 6, "--repeats", 1, "--num-threads", 1)
 
 
@@ -26,10 +29,6 @@ def run(*arguments: object) -> Result:
     result: Any = CliRunner().invoke(app, ["bench", *(str(argument) for argument in arguments)])
     assert result.exit_code != 3, result.output
     return result
-
-
-def notes() -> Console:
-    return Console(stderr=True)
 
 
 def test_strategy_baseline_and_peers_write_the_same_prompts(
@@ -93,12 +92,13 @@ def test_a_peer_that_is_missing_is_noted_unless_it_was_named(
         raise genai_folder.PackageNotFoundError(name)
 
     monkeypatch.setattr(genai_folder, "version", missing)
-    found, absent = choose_peers(BenchOptions(model=Path("x")), notes())
+    absences = Absences(Console(stderr=True))
+    found = choose_peers(BenchOptions(model=Path("x")), absences)
     assert [peer.name for peer in found] == ["transformers"]
-    assert absent[0]["engine"] == "onnxruntime-genai"
+    assert absences.found[0]["engine"] == "onnxruntime-genai"
     assert "ptgc[bench,export]" in capsys.readouterr().err.replace("\n", "")
     with pytest.raises(BackendError, match=r"ptgc\[bench,export\]"):
-        choose_peers(BenchOptions(model=Path("x"), against=("onnxruntime-genai",)), notes())
+        choose_peers(BenchOptions(model=Path("x"), against=("onnxruntime-genai",)), Absences(SILENT, named=True))
 
 
 def test_transformers_without_torch_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
