@@ -19,8 +19,10 @@ from ptgc.exporters.references import pretrained, reference_of
 from ptgc.exporters.roles import RoleSource, TracedRole, check_roles, check_weights, trace_role
 from ptgc.graphs.storage import SavedWeights, save
 from ptgc.spec.bundle import list_files, write_manifest
-from ptgc.spec.manifest import Manifest, ModelFacts, Role
+from ptgc.spec.manifest import Manifest
+from ptgc.spec.model_facts import ModelFacts
 from ptgc.spec.plan import DecodePlan
+from ptgc.spec.role import Role
 from ptgc.spec.staging import staged_directory
 from ptgc.spec.strategy import DrafterVocabulary
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from ptgc.errors import ExportError
 from ptgc.exporters.rotary_frequencies import fixed_length
-from ptgc.spec.manifest import ModelFacts
+from ptgc.spec.model_facts import ModelFacts
 
 
 def facts_of(module: nn.Module, vocab_size: int | None = None) -> ModelFacts:

@@ -20,7 +20,7 @@ from ptgc.compiler.graph_session import writes, writes_alone
 from ptgc.errors import UsageError
 from ptgc.runtime.libraries import device_is_here
 from ptgc.spec.bundle import RUNNABLE, Build, Bundle, open_bundle
-from ptgc.spec.manifest import Role
+from ptgc.spec.role import Role
 from ptgc.spec.strategy import Loop
 from ptgc.texts.sample_text import read_sample_text
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ptgc.spec.manifest import Role
 from ptgc.spec.ports import DType, Port
+from ptgc.spec.role import Role
 
 _HALF = (DType.FLOAT16, DType.BFLOAT16)
 _FLOATS = (DType.FLOAT32, *_HALF)

@@ -13,7 +13,7 @@ from ptgc.compiler.session_options import session_options
 from ptgc.errors import BackendError
 from ptgc.spec import ports
 from ptgc.spec.kv_cache import LayerState
-from ptgc.spec.manifest import Role
+from ptgc.spec.role import Role
 from ptgc.spec.tree import TreeSpec
 
 Logits = NDArray[np.float32]

@@ -13,9 +13,9 @@ from ptgc.compiler.precision import QUANTIZED, Precision, of_role, parts_of, spe
 from ptgc.compiler.profiles import shape_plan
 from ptgc.compiler.quantization.quantizer import Quantizer
 from ptgc.graphs.storage import SavedWeights, load, save
+from ptgc.spec.build_manifest import BuildManifest
 from ptgc.spec.bundle import Build, Bundle, list_files, write_build_manifest
 from ptgc.spec.lowering import Lowering
-from ptgc.spec.manifest import BuildManifest
 from ptgc.spec.shapes import ShapePlan
 from ptgc.spec.staging import take_over
 from ptgc.texts.sample_text import SampleText

@@ -7,8 +7,9 @@ from types import MappingProxyType
 
 from ptgc.errors import BuildError
 from ptgc.spec.kv_cache import StateKind
-from ptgc.spec.manifest import ModelFacts, Role
+from ptgc.spec.model_facts import ModelFacts
 from ptgc.spec.plan import DecodePlan
+from ptgc.spec.role import Role
 from ptgc.spec.shapes import ShapePlan
 from ptgc.spec.strategy import Loop
 

@@ -10,7 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
 from ptgc.errors import BackendError, BundleError
-from ptgc.spec.manifest import BuildManifest, FileEntry, Manifest, check_readable, dumps
+from ptgc.spec.build_manifest import BuildManifest
+from ptgc.spec.manifest import FileEntry, Manifest, check_readable, dumps
 
 MANIFEST = "manifest.json"
 BUILD_MANIFEST = "build.json"

@@ -15,8 +15,8 @@ from ptgc.compiler.graph_session import GraphSession
 from ptgc.exporters.target import TracedTarget, trace_target
 from ptgc.graphs.passes.normalize_linear import NormalizeLinearPass
 from ptgc.graphs.storage import save
-from ptgc.spec.manifest import Role
 from ptgc.spec.plan import DecodePlan, ngram
+from ptgc.spec.role import Role
 from ptgc.spec.shapes import ShapePlan
 from tests.models import prompt, tiny_model
 

@@ -19,8 +19,8 @@ from ptgc.compiler.backends.tensorrt import TENSORRT_RTX, TensorRTBackend
 from ptgc.compiler.graph_session import NUMPY_TYPES
 from ptgc.exporters.target import TracedTarget, trace_target
 from ptgc.graphs.storage import save
-from ptgc.spec.manifest import Role
 from ptgc.spec.plan import ngram
+from ptgc.spec.role import Role
 from ptgc.spec.shapes import ShapePlan
 from tests.models import prompt, tiny_model
 

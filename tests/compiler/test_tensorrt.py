@@ -31,10 +31,11 @@ from ptgc.errors import BackendError, BuildError
 from ptgc.exporters.roles import TracedRole
 from ptgc.graphs.storage import save
 from ptgc.spec import ports
+from ptgc.spec.build_manifest import BuildManifest
 from ptgc.spec.bundle import Build, open_bundle
 from ptgc.spec.engine import Engine
-from ptgc.spec.manifest import BuildManifest, Role
 from ptgc.spec.plan import autoregressive, ctc, draft_model, levenshtein, masked_diffusion, ngram
+from ptgc.spec.role import Role
 from ptgc.spec.shapes import ShapePlan
 from tests.bundles import tiny_bundle
 from tests.compiler.prepared import role_of, traced

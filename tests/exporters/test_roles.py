@@ -18,7 +18,7 @@ from ptgc.exporters import export, roles
 from ptgc.exporters.reference_loops import translate
 from ptgc.exporters.roles import RoleSource, TracedRole, trace_role
 from ptgc.spec.bundle import Bundle, open_bundle
-from ptgc.spec.manifest import ModelFacts
+from ptgc.spec.model_facts import ModelFacts
 from ptgc.spec.plan import autoregressive, ctc, masked_diffusion, ngram
 from ptgc.spec.ports import CANVAS_IDS, OUTPUT_IDS
 from tests.other_models import tiny_bert, tiny_ctc, tiny_llama, tiny_marian, words

@@ -15,7 +15,7 @@ from ptgc.exporters.target import TracedTarget, trace_target
 from ptgc.graphs.piece import MODULE_KEY
 from ptgc.graphs.storage import save, serialize
 from ptgc.spec.bundle import open_bundle
-from ptgc.spec.manifest import Role
+from ptgc.spec.role import Role
 from ptgc.spec.tree import TreeSpec
 from tests.bundles import tiny_bundle
 from tests.models import FAMILIES, MORE_FAMILIES, prompt, tiny_model

@@ -12,10 +12,13 @@ from ptgc.graphs.attention_mask import AttentionMask, CacheSlots, RoundPorts
 from ptgc.graphs.piece import Piece
 from ptgc.graphs.selection import argmax
 from ptgc.spec import ports
+from ptgc.spec.build_manifest import BuildManifest
 from ptgc.spec.kv_cache import LayerState, StateKind
-from ptgc.spec.manifest import BuildManifest, FileEntry, Manifest, ModelFacts, Role, dumps
+from ptgc.spec.manifest import FileEntry, Manifest, dumps
+from ptgc.spec.model_facts import ModelFacts
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.ports import DType, Port
+from ptgc.spec.role import Role
 from ptgc.spec.shapes import ShapePlan
 
 VOCAB = 24

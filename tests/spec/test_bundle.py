@@ -147,7 +147,8 @@ def test_a_device_without_a_build_says_which_command_makes_one(bundle: Path) -> 
 
 
 def test_the_manifest_survives_a_round_trip(bundle: Path) -> None:
-    from ptgc.spec.manifest import BuildManifest, Manifest
+    from ptgc.spec.build_manifest import BuildManifest
+    from ptgc.spec.manifest import Manifest
 
     opened = open_bundle(bundle)
     assert Manifest.from_json(opened.manifest.to_json()) == opened.manifest

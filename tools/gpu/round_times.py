@@ -16,7 +16,7 @@ from ptgc.compiler.checking.references import read_references
 from ptgc.runtime import Generator
 from ptgc.runtime.results import GenerationResult
 from ptgc.spec.bundle import Build
-from ptgc.spec.manifest import Role
+from ptgc.spec.role import Role
 
 WIDTHS = (1, 2, 4, 8, 16, 128)
 _COUNTED = ("graph_launches", "uncaptured_runs", "synchronisations")

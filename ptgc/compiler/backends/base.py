@@ -15,8 +15,8 @@ from ptgc.errors import BuildError
 from ptgc.spec.bundle import Build
 from ptgc.spec.engine import Engine
 from ptgc.spec.lowering import Lowering
-from ptgc.spec.manifest import Role
 from ptgc.spec.plan import DecodePlan
+from ptgc.spec.role import Role
 from ptgc.spec.shapes import ShapePlan
 
 Progress = Callable[[str], None]

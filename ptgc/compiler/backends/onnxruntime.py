@@ -24,8 +24,8 @@ from ptgc.compiler.quantization.round_experts import round_experts
 from ptgc.compiler.quantization.round_matrix import Rounded
 from ptgc.graphs.passes.normalize_linear import NormalizeLinearPass
 from ptgc.graphs.passes.set_float_type import SetFloatTypePass
-from ptgc.spec.manifest import Role
 from ptgc.spec.plan import DecodePlan
+from ptgc.spec.role import Role
 
 
 class OnnxRuntimeBackend(Backend):

@@ -22,9 +22,9 @@ from ptgc.compiler.quantization.awq import scale_channels
 from ptgc.graphs.passes.normalize_linear import NormalizeLinearPass
 from ptgc.graphs.passes.set_float_type import SetFloatTypePass
 from ptgc.graphs.values import onnx_type
-from ptgc.spec.manifest import Role
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.ports import DType
+from ptgc.spec.role import Role
 
 # It makes a Slice of a Gather over a Range, and puts what Slice wants from the host onto the device (1.31.1).
 _ENGINE_OPTIONS = {"optimization.disable_specified_optimizers": "GatherToSliceFusion"}

@@ -10,7 +10,7 @@ from ptgc.compiler.quantization.quantize_weights import QuantizeWeightsPass
 from ptgc.compiler.quantization.second_moments import second_moments
 from ptgc.compiler.quantization.vocabulary_matrices import vocabulary_formats
 from ptgc.compiler.quantization.weight_format import WeightFormat
-from ptgc.spec.manifest import Role
+from ptgc.spec.role import Role
 
 # int8 loses next to nothing in blocks of 64, and reads a sixteenth less of scales than in blocks of 32. Larger blocks
 # would make wide rounds cheaper, but the CPU's kernels for 128 (at 4 bits for 64) add up one row otherwise than

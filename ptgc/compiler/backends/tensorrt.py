@@ -44,9 +44,9 @@ from ptgc.spec.bundle import Build
 from ptgc.spec.engine import Engine
 from ptgc.spec.kv_cache import LayerState
 from ptgc.spec.lowering import Lowering
-from ptgc.spec.manifest import Role
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.ports import DType
+from ptgc.spec.role import Role
 from ptgc.spec.staging import storage_errors
 
 if TYPE_CHECKING:

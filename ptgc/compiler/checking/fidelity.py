@@ -17,7 +17,7 @@ from ptgc.compiler.graph_session import GraphSession, Logits
 from ptgc.graphs.passes.set_float_type import SetFloatTypePass
 from ptgc.graphs.storage import load, save
 from ptgc.spec.bundle import Build, Bundle
-from ptgc.spec.manifest import Role
+from ptgc.spec.role import Role
 from ptgc.spec.staging import storage_errors
 
 _CHUNK = 128  # rows whose logits are in memory at once

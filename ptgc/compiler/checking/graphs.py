@@ -13,7 +13,7 @@ from ptgc.compiler.checking.references import Reference
 from ptgc.compiler.checking.report import EXACT, StageReport
 from ptgc.compiler.checking.role_inputs import common_outputs, load_graph, made_up_inputs
 from ptgc.compiler.graph_session import GraphSession, Logits
-from ptgc.spec.manifest import Role
+from ptgc.spec.role import Role
 
 
 def check_texts(

@@ -14,8 +14,8 @@ from ptgc.compiler.checking.role_inputs import Array, load_graph
 from ptgc.spec import ports
 from ptgc.spec.canvas import CanvasPlan, Unmasking
 from ptgc.spec.edit import EditPlan
-from ptgc.spec.manifest import Role
 from ptgc.spec.plan import DecodePlan
+from ptgc.spec.role import Role
 from ptgc.spec.strategy import Loop
 
 Values = dict[str, Array]

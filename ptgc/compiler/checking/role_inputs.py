@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ptgc.compiler.session_options import session_options
 from ptgc.errors import BackendError
 from ptgc.spec import ports
-from ptgc.spec.manifest import Role
+from ptgc.spec.role import Role
 
 Array = NDArray[Any]
 

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from ptgc.compiler.checking.report import StageReport
 from ptgc.graphs.piece import MODULE_KEY
 from ptgc.graphs.storage import load
-from ptgc.spec.manifest import Role
+from ptgc.spec.role import Role
 
 _SHOWN = 5  # tensors named of each graph
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)

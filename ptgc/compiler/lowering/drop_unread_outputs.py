@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import onnx_ir as ir
 
-from ptgc.spec.manifest import Role
+from ptgc.spec.role import Role
 
 _UNREAD = frozenset({"top_logits", "top_ids"})
 

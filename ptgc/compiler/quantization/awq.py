@@ -22,7 +22,7 @@ from ptgc.compiler.quantization.second_moments import second_moments
 from ptgc.compiler.quantization.smooth_inputs import SmoothInputsPass, dividable_inputs
 from ptgc.compiler.quantization.weight_format import Numbers, WeightFormat
 from ptgc.graphs.linear import Linear
-from ptgc.spec.manifest import Role
+from ptgc.spec.role import Role
 
 _ALPHAS = tuple(step / 20 for step in range(1, 20))  # 20 steps, as in the paper; at 0 nothing is scaled
 _SAMPLE = 512  # columns of a layer that the error is measured on: the search would take longer than GPTQ

@@ -17,7 +17,7 @@ from ptgc.compiler.graph_session import GraphSession
 from ptgc.graphs.linear import Linear, linears
 from ptgc.graphs.piece import Piece
 from ptgc.graphs.storage import save
-from ptgc.spec.manifest import Role
+from ptgc.spec.role import Role
 from ptgc.spec.staging import storage_errors
 
 _FLOAT_BYTES = 4

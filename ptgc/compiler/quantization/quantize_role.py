@@ -25,7 +25,7 @@ from ptgc.compiler.quantization.second_moments import second_moments
 from ptgc.compiler.quantization.smooth_inputs import SmoothInputsPass, smoothing_factors
 from ptgc.compiler.quantization.vocabulary_matrices import head_layers
 from ptgc.compiler.quantization.weight_format import WeightFormat
-from ptgc.spec.manifest import Role
+from ptgc.spec.role import Role
 
 # Share of an input's energy that rounding may take (rounding_losses). In SmolLM2-135M-Instruct at int8, what loses more
 # are 17 of the 30 smoothed inputs of `down_proj`; with 0.05, 6 of them, the divergence was half as large again.

@@ -16,7 +16,7 @@ from ptgc.compiler.quantization.second_moments import second_moments
 from ptgc.compiler.quantization.weight_format import WeightFormat
 from ptgc.graphs.experts import Experts, Stack, mixtures, stacks
 from ptgc.graphs.piece import Piece
-from ptgc.spec.manifest import Role
+from ptgc.spec.role import Role
 
 # An expert that saw fewer rows than this share of its inputs is rounded to the nearest. Of 512 inputs that vary in all
 # directions alike, GPTQ on 64 rows loses 1.2 times what rounding to the nearest loses, on 128 1.1 times, on 256 0.7; in

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from ptgc.compiler.quantization.observation import Statistic, observe_all
 from ptgc.graphs.piece import Piece
-from ptgc.spec.manifest import Role
+from ptgc.spec.role import Role
 
 
 def rounding_losses(

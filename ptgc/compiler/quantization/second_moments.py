@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from ptgc.compiler.quantization.observation import Point, Statistic, linear_points, observe
 from ptgc.graphs.piece import Piece
-from ptgc.spec.manifest import Role
+from ptgc.spec.role import Role
 
 Moments = Iterator[dict[str, np.ndarray]]
 """`[in, in]` by the name of the input, as many at a time as there is memory for; see `observation.observe`."""

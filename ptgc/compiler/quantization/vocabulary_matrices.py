@@ -10,8 +10,8 @@ from ptgc.compiler.quantization.weight_format import WeightFormat
 from ptgc.errors import BuildError
 from ptgc.graphs.linear import Linear, is_matrix, linears
 from ptgc.spec import ports
-from ptgc.spec.manifest import Role
 from ptgc.spec.ports import DType
+from ptgc.spec.role import Role
 
 _LOGITS = ports.logits(0, DType.FLOAT32).name
 

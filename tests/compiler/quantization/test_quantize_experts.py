@@ -23,8 +23,8 @@ from ptgc.compiler.quantization.weight_format import Numbers, WeightFormat
 from ptgc.graphs.experts import stacks
 from ptgc.graphs.storage import save
 from ptgc.spec import ports
-from ptgc.spec.manifest import Role
 from ptgc.spec.plan import ngram
+from ptgc.spec.role import Role
 from ptgc.spec.shapes import ShapePlan
 from tests.compiler.prepared import CAPACITY, TEXT, canonical, normalized, role_of, traced
 from tests.compiler.quantization.matrices import restored

@@ -23,8 +23,8 @@ from ptgc.exporters.roles import TracedRole
 from ptgc.graphs.linear import linears
 from ptgc.graphs.storage import save
 from ptgc.spec import ports
-from ptgc.spec.manifest import Role
 from ptgc.spec.plan import autoregressive, ngram
+from ptgc.spec.role import Role
 from ptgc.spec.shapes import ShapePlan
 from tests.compiler.prepared import CAPACITY, LINEAR_LAYERS, TEXT, canonical, normalized, role_of, traced
 from tests.exporters.graph_run import trace_all
