@@ -281,8 +281,8 @@ void BindSession(nb::module_& module) {
           "Continues the text, after adding the request's prompt, if any.")
       .def("rewind", &SessionHandle::Rewind, "count"_a, Unlocked(), "Drops the last tokens.")
       .def(
-          "fork", [](SessionHandle& self) { return self.Fork().release(); }, Unlocked(),
-          nb::rv_policy::take_ownership, nb::keep_alive<0, 1>(),
+          "fork", [](SessionHandle& self) { return self.Fork(MakeHooks(std::nullopt)).release(); },
+          Unlocked(), nb::rv_policy::take_ownership, nb::keep_alive<0, 1>(),
           "Another session with the same text; nothing of it is read again.")
       .def("reset", &SessionHandle::Reset, Unlocked(), "Drops everything.")
       .def("cancel", &SessionHandle::Cancel,
@@ -336,8 +336,9 @@ void BindGenerator(nb::module_& module) {
           "requests"_a, "on_tokens"_a = nb::none(),
           "Writes any number of texts; `on_tokens(index, ids)` ends a text by returning False.")
       .def(
-          "session", [](Generator& self) { return new SessionHandle(self); }, Unlocked(),
-          nb::rv_policy::take_ownership, nb::keep_alive<0, 1>(), "Takes a free row.")
+          "session",
+          [](Generator& self) { return new SessionHandle(self, MakeHooks(std::nullopt)); },
+          Unlocked(), nb::rv_policy::take_ownership, nb::keep_alive<0, 1>(), "Takes a free row.")
       .def(
           "measure",
           [](Generator& self, int num_tokens, int num_logits, int past_length, int repeats,

@@ -21,11 +21,11 @@ namespace ptgc {
 // What a caller may hear of while its texts are written; all of it runs in the calling thread.
 struct Hooks {
   // New tokens of request `index`; false ends that text (finish reason stop). May be empty.
-  std::function<bool(std::size_t index, std::span<const TokenId>)> on_tokens;
+  std::function<bool(std::size_t index, std::span<const TokenId>)> on_tokens = {};
   // Runs after every round that this thread has run, at least every 50 ms while it waits, and once
   // before the call returns; may throw to give up. Rounds of all may wait for it: it should be
   // quick. May be empty.
-  std::function<void()> poll;
+  std::function<void()> poll = {};
 };
 
 // How long calls wait for a row.

@@ -54,14 +54,19 @@ void Scheduler::Continue(Pause& pause, Session& session, Generation& generation,
   pause.lock_.unlock();
 }
 
-Session& Scheduler::Keep() {
-  const Hooks nothing;
+Session& Scheduler::Keep(const Hooks& hooks) {
   std::unique_lock<std::mutex> lock(mutex_);
   CheckCaller();
-  Job job({}, nothing, rows_.lanes().size());
+  Job job({}, hooks, rows_.lanes().size());
   job.opens = true;
   rows_.Add(job);
-  Work(job, lock);
+  try {
+    Work(job, lock);
+  } catch (...) {
+    // The poll may throw when the row is there already.
+    if (job.opened != nullptr) GiveBack(*job.opened->session);
+    throw;
+  }
   return *job.opened->session;
 }
 
@@ -118,7 +123,7 @@ bool Scheduler::MayStep() const {
   return ready && (!listening || Clock::now() >= linger_until_);
 }
 
-void Scheduler::Step(const Job& job, std::unique_lock<std::mutex>& lock) {
+void Scheduler::Step(Job& job, std::unique_lock<std::mutex>& lock) {
   rows_.Tidy();
   rows_.AssignRows();
   if (job.is_done()) return;  // A session was opened: others run the round.
@@ -135,6 +140,7 @@ void Scheduler::Step(const Job& job, std::unique_lock<std::mutex>& lock) {
   }
   lock.lock();
   stepping_ = false;
+  job.polled = false;
   try {
     if (error == nullptr) RecordRound(report);
   } catch (...) {

@@ -51,8 +51,9 @@ class Scheduler {
   // has its place; the pause ends with that.
   void Continue(Pause& pause, Session& session, Generation& generation, const Hooks& hooks);
 
-  // An empty row for a session, until it is given back. Throws a busy error.
-  Session& Keep();
+  // An empty row for a session, until it is given back. Throws a busy error, and what the poll
+  // throws, which takes no row then.
+  Session& Keep(const Hooks& hooks);
   int free_rows();
 
   // While it is held, rows stay with whom they are, though a round may run.
@@ -73,7 +74,7 @@ class Scheduler {
  private:
   void Work(Job& job, std::unique_lock<std::mutex>& lock);
   bool MayStep() const;
-  void Step(const Job& job, std::unique_lock<std::mutex>& lock);
+  void Step(Job& job, std::unique_lock<std::mutex>& lock);
   void CollectTurns();
   RoundReport Round();
   void RecordRound(const RoundReport& report);

@@ -5,8 +5,8 @@
 
 namespace ptgc {
 
-SessionHandle::SessionHandle(Generator& generator)
-    : generator_(generator), session_(generator.scheduler_->Keep()) {}
+SessionHandle::SessionHandle(Generator& generator, const Hooks& hooks)
+    : generator_(generator), session_(generator.scheduler_->Keep(hooks)) {}
 
 SessionHandle::~SessionHandle() { Close(); }
 
@@ -39,12 +39,12 @@ void SessionHandle::Rewind(int count) {
   generator_.loop_->Rewind(session_);
 }
 
-std::unique_ptr<SessionHandle> SessionHandle::Fork() {
+std::unique_ptr<SessionHandle> SessionHandle::Fork(const Hooks& hooks) {
   {
     const auto lock = generator_.scheduler_->Lock();
     CheckOpen();
   }
-  auto fork = std::make_unique<SessionHandle>(generator_);
+  auto fork = std::make_unique<SessionHandle>(generator_, hooks);
   const Scheduler::Pause pause(*generator_.scheduler_);
   CheckOpen();
   fork->session_.CopyFrom(session_);

@@ -14,8 +14,9 @@ namespace ptgc {
 // Text that stays in the cache between calls. Must not outlive its generator.
 class SessionHandle {
  public:
-  // Takes a free row, as the generator waits for one. Throws a busy error.
-  explicit SessionHandle(Generator& generator);
+  // Takes a free row, as the generator waits for one, while the hooks' poll runs. Throws a busy
+  // error, and what the poll throws.
+  explicit SessionHandle(Generator& generator, const Hooks& hooks = {});
   ~SessionHandle();
   SessionHandle(const SessionHandle&) = delete;
   SessionHandle& operator=(const SessionHandle&) = delete;
@@ -28,7 +29,7 @@ class SessionHandle {
   void Rewind(int count);
   // Another session with the same text; nothing of it is read again. Takes a row as the
   // constructor does.
-  std::unique_ptr<SessionHandle> Fork();
+  std::unique_ptr<SessionHandle> Fork(const Hooks& hooks = {});
   // Drops everything.
   void Reset();
   // From any thread: ends the generation that is under way.

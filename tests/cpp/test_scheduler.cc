@@ -181,6 +181,59 @@ TEST(Scheduler, ClosedSessionMakesRoomForWhoWaits) {
   EXPECT_EQ(opened.get(), 0);
 }
 
+struct GivenUp {};
+
+TEST(Scheduler, WhoWaitsForASessionMayGiveUpAndTakesNoRow) {
+  GeneratorFixture fixture({.batch = 1, .waiting = {.seconds = 1e300}});
+  auto session = std::make_unique<SessionHandle>(fixture.generator);
+  session->Append(Tokens{5, 6});
+  const Hooks gives_up{.poll = [] { throw GivenUp(); }};
+  EXPECT_THROW(SessionHandle(fixture.generator, gives_up), GivenUp);
+  EXPECT_THROW(session->Fork(gives_up), GivenUp);
+  session.reset();
+  EXPECT_EQ(SessionHandle(fixture.generator, gives_up).Length(), 0);  // Nothing to wait for.
+  EXPECT_EQ(WriteOne(fixture.generator, Ask(3, {1})).token_ids, Continuation({1}, 3));
+}
+
+TEST(Scheduler, WhoGivesUpWhenTheRowIsThereGivesItBack) {
+  HeldRound round;
+  GeneratorFixture fixture({.batch = 1, .before_run = round.BeforeRun()});
+  auto text = std::async(std::launch::async,
+                         [&] { return WriteOne(fixture.generator, Ask(3, MakePrompt(6, 1))); });
+  round.begun.Wait();
+  const Hooks gives_up{.poll = [&] {
+    round.go.Open();
+    text.wait();
+    // The next call hands the row to who came first, and finds none for itself.
+    EXPECT_EQ(
+        CodeOf([&] {
+          std::async(std::launch::async, [&] { WriteOne(fixture.generator, Ask(3, {1})); }).get();
+        }),
+        ErrorCode::kBusy);
+    throw GivenUp();
+  }};
+  EXPECT_THROW(SessionHandle(fixture.generator, gives_up), GivenUp);
+  EXPECT_EQ(WriteOne(fixture.generator, Ask(3, {1})).token_ids, Continuation({1}, 3));
+}
+
+// One that waits for a row runs them where the thread of the text is busy with its poll.
+TEST(Scheduler, WhoRunsRoundsForOthersPollsAfterEach) {
+  GeneratorFixture fixture({.batch = 1});
+  Gate begun;
+  Gate go;
+  const Hooks busy{.poll = [&] {
+    if (!begun.IsOpen()) begun.Open();
+    go.Wait();
+  }};
+  auto text = std::async(std::launch::async,
+                         [&] { return WriteOne(fixture.generator, Ask(40, {1}), busy); });
+  begun.Wait();
+  int polls = 0;
+  const SessionHandle session(fixture.generator, {.poll = [&] { ++polls; }});
+  go.Open();
+  EXPECT_GE(polls, text.get().statistics.rounds - 1);
+}
+
 // For as long as texts are being written, but not for sessions, which need not end.
 TEST(Scheduler, WaitsForTextsWithoutLimit) {
   HeldRound round;

@@ -142,6 +142,20 @@ def test_interrupt_ends_a_long_generation(single: Path) -> None:
     assert generator.free_rows == 1
 
 
+@pytest.mark.usefixtures("interruptible")
+def test_interrupt_ends_waiting_for_a_session(single: Path) -> None:
+    generator = load(single, wait_seconds=600)
+    session = generator.session()
+    for wait in (generator.session, session.fork):
+        timer = threading.Timer(0.2, lambda: signal.raise_signal(signal.SIGINT))
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            wait()
+        timer.join()
+    session.close()
+    assert generator.free_rows == 1
+
+
 def test_other_threads_run_meanwhile(single: Path) -> None:
     generator = load(single)
     results: list[list[int]] = []
