@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ptgc.errors import UsageError
+from ptgc.runtime.tuning import read_tuning
 from ptgc.spec.bundle import Build, Bundle
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.strategy import DrafterKind, Loop
@@ -106,7 +107,7 @@ def precision_of(build: Build) -> str:
 
 
 def _entrant(engine: str, bundle: Bundle, build: Build, num_threads: int, modes: tuple[str, ...]) -> Entrant:
-    made = build.manifest
+    made, plan, tuning = build.manifest, bundle.manifest.plan, read_tuning(build)
     return Entrant(
         engine=engine,
         precision=precision_of(build),
@@ -117,6 +118,7 @@ def _entrant(engine: str, bundle: Bundle, build: Build, num_threads: int, modes:
             "build": made.id,
             "max_length": made.shapes.max_length,
             "weight_bytes": made.weight_bytes,
+            "num_draft_tokens": tuning.most_draft_tokens(plan) if tuning else plan.drafter.num_draft_tokens,
             "provenance": made.provenance,
         },
     )

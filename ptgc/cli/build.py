@@ -74,7 +74,7 @@ def command(
         Quantizer,
         typer.Option(
             help="How weights are rounded: rtn (to the nearest) and hqq need no text; awq, gptq and awq-gptq need "
-            "--calibration. auto: rtn without a text; with one, awq-gptq at int4 and gptq elsewhere."
+            "--calibration. auto: rtn without a text; with one, awq-gptq at int8 and int4, gptq elsewhere."
         ),
     ] = Quantizer.AUTO,
     builder_optimization_level: Annotated[

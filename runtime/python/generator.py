@@ -102,7 +102,7 @@ class Generator:
         if threads is None:
             threads = tuning.num_threads if tuning else default_num_threads()
         if tuning is not None and chosen_options.num_draft_tokens is None:
-            most = min(tuning.num_draft_tokens, opened.manifest.plan.drafter.num_draft_tokens)
+            most = tuning.most_draft_tokens(opened.manifest.plan)
             chosen_options = replace(chosen_options, num_draft_tokens=most)
         curve = read_costs(chosen, threads)
         folder, other = opened.manifest.tokenizer, opened.manifest.drafter_tokenizer

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 
 from ptgc.runtime.measured import read_measured, write_measured
 from ptgc.spec.bundle import Build
+from ptgc.spec.plan import DecodePlan
 
 _NAME = "tuning"
 
@@ -22,6 +23,10 @@ class Tuning:
     """Share of rounds with drafts that kept so many draft tokens or more, from one on."""
     prompts: dict[str, str]
     """sha256 of the files of prompts that it was found on, by name."""
+
+    def most_draft_tokens(self, plan: DecodePlan) -> int:
+        """Draft tokens of a round at most: never more than the bundle's plan has."""
+        return min(self.num_draft_tokens, plan.drafter.num_draft_tokens)
 
 
 def write_tuning(build: Build, tuning: Tuning) -> None:

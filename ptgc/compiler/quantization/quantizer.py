@@ -45,5 +45,5 @@ class Quantizer(str, Enum):
         """
         wanted = self
         if self is Quantizer.AUTO:
-            wanted = Quantizer.AWQ_GPTQ if precision == "int4" else Quantizer.GPTQ
+            wanted = Quantizer.AWQ_GPTQ if precision in ("int8", "int4") else Quantizer.GPTQ
         return wanted if has_text or not wanted.reads_text else Quantizer.RTN

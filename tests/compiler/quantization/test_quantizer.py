@@ -13,7 +13,7 @@ from ptgc.compiler.quantization.quantizer import Quantizer
         ("auto", "int4", False, "rtn"),
         ("auto", "int8", False, "rtn"),
         ("auto", "int4", True, "awq-gptq"),
-        ("auto", "int8", True, "gptq"),
+        ("auto", "int8", True, "awq-gptq"),
         ("auto", "fp8", True, "gptq"),
         ("auto", "w8a8", True, "gptq"),
         ("hqq", "int4", True, "hqq"),
