@@ -100,7 +100,6 @@ class EngineWorker:
         if "error" not in answer:
             return answer
         self._log.seek(0)
-        said = [text.strip() for text in self._log.read().splitlines() if text.strip()]
-        raise BackendError(
-            f"The worker {self.name} could not {purpose}: {answer['error']}.", "\n".join(said[-_SHOWN_LINES:])
-        )
+        said = [text.strip() for text in self._log.read().splitlines() if text.strip(" ^~")]
+        why = answer["error"].rstrip(".")
+        raise BackendError(f"The worker {self.name} could not {purpose}: {why}.", "\n".join(said[-_SHOWN_LINES:]))
