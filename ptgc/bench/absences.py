@@ -26,16 +26,22 @@ class Absences:
         self._notes.print(f"Without {name}: {reason} {action}".rstrip(), markup=False, soft_wrap=True)
         self.found.append({"engine": name, "reason": reason, "action": action})
 
-    def cannot_begin(self, name: str, error: PtgcError) -> None:
+    def cannot_begin(self, name: str, error: PtgcError, *, is_own: bool = False) -> None:
         """One that failed before anything was measured.
 
         Raises:
-            PtgcError: The same one, where peers were named.
+            PtgcError: The same one, where it is ptgc, or peers were named.
         """
-        if self._named:
+        if is_own or self._named:
             raise error
-        self.fell_out(name, error)
+        self.add(name, error.message, error.action)
 
-    def fell_out(self, name: str, error: PtgcError) -> None:
-        """One that failed while others had been measured already, which must not be lost."""
+    def fell_out(self, name: str, error: PtgcError, *, is_own: bool) -> None:
+        """One that failed while others had been measured already, which must not be lost.
+
+        Raises:
+            PtgcError: The same one, where it is ptgc.
+        """
+        if is_own:
+            raise error
         self.add(name, error.message, error.action)

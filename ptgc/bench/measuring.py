@@ -38,9 +38,7 @@ def start_workers(stack: ExitStack, entrants: Sequence[Entrant], absences: Absen
         try:
             worker = stack.enter_context(EngineWorker(name, entrant.worker, entrant.settings))
         except BackendError as error:
-            if entrant.is_own:
-                raise
-            absences.cannot_begin(name, error)
+            absences.cannot_begin(name, error, is_own=entrant.is_own)
         else:
             workers |= dict.fromkeys(entrant.contestants, worker)
     return workers
@@ -60,9 +58,7 @@ def warm_up(workers: Workers, prompt: Prompt, max_new_tokens: int, absences: Abs
         try:
             worker.generate(prompt.ids, min(WARM_UP_TOKENS, max_new_tokens), contestant.mode)
         except BackendError as error:
-            if contestant.is_own:
-                raise
-            absences.cannot_begin(contestant.name, error)
+            absences.cannot_begin(contestant.name, error, is_own=contestant.is_own)
         else:
             warm[contestant] = worker
     return warm
@@ -87,9 +83,7 @@ def run_all(
                 try:
                     runs.append(run_once(writing[contestant], contestant, prompt, repeat, max_new_tokens))
                 except BackendError as error:
-                    if contestant.is_own:
-                        raise
-                    absences.fell_out(contestant.name, error)
+                    absences.fell_out(contestant.name, error, is_own=contestant.is_own)
                     del writing[contestant]
                 advance()
     return [run for run in runs if run.contestant in writing]
