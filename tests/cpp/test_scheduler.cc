@@ -6,6 +6,7 @@
 #include <future>
 #include <stdexcept>
 #include <thread>
+#include <utility>
 
 #include "generator_fixture.h"
 #include "scheduler.h"
@@ -53,6 +54,14 @@ struct HeldRound {
 
 Result WriteOne(Generator& generator, const Request& request, const Hooks& hooks = {}) {
   return generator.Generate({&request, 1}, hooks)[0];
+}
+
+// The same in a thread of its own.
+std::future<Result> WriteBeside(Generator& generator, Request request, Hooks hooks = {}) {
+  return std::async(std::launch::async,
+                    [&generator, request = std::move(request), hooks = std::move(hooks)] {
+                      return WriteOne(generator, request, hooks);
+                    });
 }
 
 // Runs of the engine for texts that are written one after the other.
@@ -147,8 +156,7 @@ TEST(Scheduler, WithoutWaitingACallFailsAtOnce) {
   HeldRound round;
   GeneratorFixture fixture(
       {.batch = 1, .waiting = {.seconds = 0}, .before_run = round.BeforeRun()});
-  auto first = std::async(std::launch::async,
-                          [&] { return WriteOne(fixture.generator, Ask(20, MakePrompt(6, 1))); });
+  auto first = WriteBeside(fixture.generator, Ask(20, MakePrompt(6, 1)));
   round.begun.Wait();
   EXPECT_EQ(CodeOf([&] { WriteOne(fixture.generator, Ask(3, {1})); }), ErrorCode::kBusy);
   EXPECT_EQ(CodeOf([&] { SessionHandle session(fixture.generator); }), ErrorCode::kBusy);
@@ -170,14 +178,13 @@ TEST(Scheduler, ClosedSessionMakesRoomForWhoWaits) {
   GeneratorFixture fixture({.batch = 1, .waiting = {.seconds = 1e300}});
   auto session = std::make_unique<SessionHandle>(fixture.generator);
   session->Append(Tokens{5, 6});
-  auto text = std::async(std::launch::async,
-                         [&] { return WriteOne(fixture.generator, Ask(9, {1})).token_ids; });
+  auto text = WriteBeside(fixture.generator, Ask(9, {1}));
   auto opened = std::async(std::launch::async, [&] {
     return std::make_unique<SessionHandle>(fixture.generator)->Length();
   });
   std::this_thread::sleep_for(milliseconds(5));
   session.reset();
-  EXPECT_EQ(text.get(), Continuation({1}, 9));
+  EXPECT_EQ(text.get().token_ids, Continuation({1}, 9));
   EXPECT_EQ(opened.get(), 0);
 }
 
@@ -198,18 +205,13 @@ TEST(Scheduler, WhoWaitsForASessionMayGiveUpAndTakesNoRow) {
 TEST(Scheduler, WhoGivesUpWhenTheRowIsThereGivesItBack) {
   HeldRound round;
   GeneratorFixture fixture({.batch = 1, .before_run = round.BeforeRun()});
-  auto text = std::async(std::launch::async,
-                         [&] { return WriteOne(fixture.generator, Ask(3, MakePrompt(6, 1))); });
+  auto text = WriteBeside(fixture.generator, Ask(3, MakePrompt(6, 1)));
   round.begun.Wait();
   const Hooks gives_up{.poll = [&] {
     round.go.Open();
     text.wait();
     // The next call hands the row to who came first, and finds none for itself.
-    EXPECT_EQ(
-        CodeOf([&] {
-          std::async(std::launch::async, [&] { WriteOne(fixture.generator, Ask(3, {1})); }).get();
-        }),
-        ErrorCode::kBusy);
+    EXPECT_EQ(CodeOf([&] { WriteBeside(fixture.generator, Ask(3, {1})).get(); }), ErrorCode::kBusy);
     throw GivenUp();
   }};
   EXPECT_THROW(SessionHandle(fixture.generator, gives_up), GivenUp);
@@ -225,8 +227,7 @@ TEST(Scheduler, WhoRunsRoundsForOthersPollsAfterEach) {
     if (!begun.IsOpen()) begun.Open();
     go.Wait();
   }};
-  auto text = std::async(std::launch::async,
-                         [&] { return WriteOne(fixture.generator, Ask(40, {1}), busy); });
+  auto text = WriteBeside(fixture.generator, Ask(40, {1}), busy);
   begun.Wait();
   int polls = 0;
   const SessionHandle session(fixture.generator, {.poll = [&] { ++polls; }});
@@ -239,11 +240,9 @@ TEST(Scheduler, WaitsForTextsWithoutLimit) {
   HeldRound round;
   GeneratorFixture fixture({.batch = 2, .before_run = round.BeforeRun()});
   auto session = std::make_unique<SessionHandle>(fixture.generator);
-  auto first = std::async(std::launch::async,
-                          [&] { return WriteOne(fixture.generator, Ask(20, MakePrompt(6, 1))); });
+  auto first = WriteBeside(fixture.generator, Ask(20, MakePrompt(6, 1)));
   round.begun.Wait();
-  auto second = std::async(std::launch::async,
-                           [&] { return WriteOne(fixture.generator, Ask(9, MakePrompt(6, 2))); });
+  auto second = WriteBeside(fixture.generator, Ask(9, MakePrompt(6, 2)));
   EXPECT_EQ(second.wait_for(milliseconds(120)), std::future_status::timeout);
   round.go.Open();
   EXPECT_EQ(second.get().token_ids, Continuation(MakePrompt(6, 2), 9));
@@ -271,8 +270,7 @@ TEST(Scheduler, RefusesMoreTextsThanMayWait) {
 TEST(Scheduler, TextThatWaitsEndsAtItsDeadline) {
   HeldRound round;
   GeneratorFixture fixture({.batch = 1, .before_run = round.BeforeRun()});
-  auto first = std::async(std::launch::async,
-                          [&] { return WriteOne(fixture.generator, Ask(20, MakePrompt(6, 1))); });
+  auto first = WriteBeside(fixture.generator, Ask(20, MakePrompt(6, 1)));
   round.begun.Wait();
   std::vector<Request> requests(2, Ask(5, {1, 2}));
   requests[0].deadline_seconds = 0.01;
@@ -371,9 +369,7 @@ TEST(Scheduler, SlowCallbackHoldsUpNobodyElse) {
     go_on.Wait();
     return true;
   };
-  auto slow = std::async(std::launch::async, [&] {
-    return WriteOne(fixture.generator, Ask(20, MakePrompt(6, 1)), hooks);
-  });
+  auto slow = WriteBeside(fixture.generator, Ask(20, MakePrompt(6, 1)), hooks);
   heard.Wait();
   EXPECT_EQ(WriteOne(fixture.generator, Ask(20, {1})).token_ids, Continuation({1}, 20));
   {
