@@ -4,6 +4,7 @@
 #include <span>
 #include <vector>
 
+#include "draft_probabilities.h"
 #include "engine.h"
 #include "plan.h"
 #include "proposal.h"
@@ -54,9 +55,8 @@ class Drafter {
   virtual double CatchUp(const DraftRow& /*row*/) const { return 0; }
   // What the last Draft should have taken by the same costs, catching up included.
   virtual double spent() const { return 0; }
-  // The probabilities that the last `count` drafts of a row were drawn from, [count, vocab_size];
-  // none where the drafter is certain of them.
-  virtual std::span<const float> Probabilities(int /*row*/, int /*count*/) const { return {}; }
+  // What the last `count` drafts of a row were drawn from; empty where it is certain of them.
+  virtual DraftProbabilities Probabilities(int /*row*/, int /*count*/) const { return {}; }
   // The model that it runs, where it runs one.
   virtual CausalModel* model() { return nullptr; }
   // Time inside engines during the last Draft and Collect.

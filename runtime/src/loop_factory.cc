@@ -82,7 +82,7 @@ std::unique_ptr<Drafter> MakeModelDrafter(const Bundle& bundle, Engines& engines
                 "vocabulary.");
   }
   return std::make_unique<ReencodedDrafter>(std::move(drafter), bundle.shapes.batch, max_drafts,
-                                            context, options.reencoding);
+                                            vocab_size, options.reencoding);
 }
 
 std::unique_ptr<DecodeLoop> MakeSpeculativeLoop(const Bundle& bundle, Engines engines,

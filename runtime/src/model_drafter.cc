@@ -53,8 +53,9 @@ int ModelDrafter::Offer(const DraftRow& row) {
   const std::int64_t room = std::min<std::int64_t>(context_length_, shapes_.max_length) -
                             static_cast<std::int64_t>(row.text.size());
   const std::span<const TokenId> unread = row.text.subspan(Size(held_[Size(row.row)].length));
-  const bool knows = std::all_of(unread.begin(), unread.end(),
-                                 [this](TokenId token) { return token < model_->vocab_size(); });
+  const bool knows = std::all_of(unread.begin(), unread.end(), [this](TokenId token) {
+    return token >= 0 && token < model_->vocab_size();
+  });
   if (!knows) return 0;
   return static_cast<int>(std::clamp<std::int64_t>(room, 0, std::min(row.limit, max_drafts_)));
 }
@@ -217,10 +218,10 @@ double ModelDrafter::Reading(int tokens) const {
   return std::max(reading - Cost(1), 0.0);
 }
 
-std::span<const float> ModelDrafter::Probabilities(int row, int count) const {
+DraftProbabilities ModelDrafter::Probabilities(int row, int count) const {
   if (rule_ != AcceptanceRule::kSpeculative || !has_same_size()) return {};
   const std::size_t vocab = static_cast<std::size_t>(model_->vocab_size());
-  return {Storage(row, 0).data(), Size(count) * vocab};
+  return {{Storage(row, 0).data(), Size(count) * vocab}, model_->vocab_size()};
 }
 
 std::span<float> ModelDrafter::Storage(int row, int draft) const {

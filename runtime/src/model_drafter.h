@@ -42,7 +42,7 @@ class ModelDrafter : public Drafter {
   double Reading(int tokens) const;
   double spent() const override { return spent_; }
   double engine_seconds() const override { return engine_seconds_; }
-  std::span<const float> Probabilities(int row, int count) const override;
+  DraftProbabilities Probabilities(int row, int count) const override;
   CausalModel* model() override { return model_.get(); }
 
  private:

@@ -11,10 +11,10 @@ std::size_t Size(int value) { return static_cast<std::size_t>(value); }
 }  // namespace
 
 ReencodedDrafter::ReencodedDrafter(std::unique_ptr<ModelDrafter> drafter, int batch, int max_drafts,
-                                   std::int64_t context_length, Reencoding reencoding)
+                                   std::int64_t target_vocab_size, Reencoding reencoding)
     : drafter_(std::move(drafter)),
       max_drafts_(max_drafts),
-      context_length_(context_length),
+      target_vocab_size_(target_vocab_size),
       reencoding_(std::move(reencoding)) {
   for (int row = 0; row < batch; ++row) {
     rows_.push_back({{}, 0, Proposal(TreeSpec::Chain(max_drafts)), {}});
@@ -58,8 +58,11 @@ void ReencodedDrafter::Draft(std::span<const DraftRow> rows) {
     own.text.insert(own.text.end(), drafts.begin(), drafts.end());
     const std::vector<TokenId> ids = reencoding_.to_target(own.text, context);
     own.text.resize(context);
-    const std::size_t count = std::min(ids.size(), Size(row.limit));
-    for (std::size_t i = 0; i < count; ++i) row.proposal->Append(ids[i]);
+    for (TokenId id : ids) {
+      const bool knows = id >= 0 && id < target_vocab_size_;
+      if (!knows || row.proposal->size() == row.limit) break;
+      row.proposal->Append(id);
+    }
   }
 }
 
@@ -75,8 +78,8 @@ void ReencodedDrafter::Read(const DraftRow& row) {
     drafter_->Truncate(row.row, static_cast<int>(differs - text.begin()));
     own.text = std::move(text);
     own.read = row.text.size();
-    const auto room = context_length_ - static_cast<std::int64_t>(own.text.size());
-    limit = own.text.empty() ? 0 : static_cast<int>(std::clamp<std::int64_t>(room, 0, limit));
+    // The text may be longer in this vocabulary, up to more than the drafter has room for.
+    limit = own.text.empty() ? 0 : drafter_->Offer({row.row, own.text, limit});
   }
   asked_.push_back({row.row, own.text, limit, &own.drafts, &own.likeliest});
 }

@@ -19,8 +19,9 @@ namespace ptgc {
 // it finds likeliest, so that acceptance treats its drafts as certain.
 class ReencodedDrafter : public Drafter {
  public:
+  // Drafts end in front of an id that the target lacks.
   ReencodedDrafter(std::unique_ptr<ModelDrafter> drafter, int batch, int max_drafts,
-                   std::int64_t context_length, Reencoding reencoding);
+                   std::int64_t target_vocab_size, Reencoding reencoding);
 
   void Begin(int row) override;
   void Truncate(int row, int length) override;
@@ -46,7 +47,7 @@ class ReencodedDrafter : public Drafter {
 
   std::unique_ptr<ModelDrafter> drafter_;  // Drafts in its own vocabulary.
   int max_drafts_;                         // Drafts of a row at most.
-  std::int64_t context_length_;            // Positions that the drafter was made for.
+  std::int64_t target_vocab_size_;         // Ids that the target knows.
   Reencoding reencoding_;                  // From one vocabulary to the other.
   std::vector<Row> rows_;                  // [batch]
   std::vector<DraftRow> asked_;            // [batch], of the round.

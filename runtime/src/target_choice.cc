@@ -101,10 +101,8 @@ TokenId TargetChoice::Judge(const ProposedText& text, int node) {
   const TokenId draft = DraftAt(text, node + 1);
   const std::int64_t position = text.position + node;
   const bool is_certain = text.draft_probabilities.empty();
-  const std::size_t size = Index(text.draft_vocab_size);
-  const std::span<const float> q = is_certain
-                                       ? std::span<const float>()
-                                       : text.draft_probabilities.subspan(Index(node) * size, size);
+  const std::span<const float> q =
+      is_certain ? std::span<const float>() : text.draft_probabilities.Of(node);
   const double p_draft = sampler_.Probability(draft);
   const double q_draft = is_certain ? 1 : q[Index(draft)];
   const double uniform = Uniform(text.options->seed, position, RandomStream::kAccept);

@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "draft_probabilities.h"
 #include "logits.h"
 #include "names.h"
 #include "proposal.h"
@@ -25,10 +26,8 @@ struct ProposedText {
                                              // may be null where the options have no penalties.
   std::int64_t position = 0;                 // Index in the text of the token after the root.
   AcceptanceRule rule = AcceptanceRule::kMatch;  // How drafts are judged.
-  // The probabilities that each draft was drawn from, [drafts, draft_vocab_size]; none where the
-  // drafter was certain of its drafts (n-gram). Only rule `speculative` reads them.
-  std::span<const float> draft_probabilities;
-  std::int64_t draft_vocab_size = 0;  // May differ from the target's by unused entries at the end.
+  DraftProbabilities draft_probabilities;        // What drafts were drawn from; only rule
+                                                 // `speculative` reads it.
 };
 
 // Both rules answer with one token per node, and Acceptance keeps what agrees: the path from the
@@ -66,7 +65,7 @@ class TargetChoice {
 // A drafter's token at index `position` of the text, from its own logits and by the text's options.
 // Under rule `match` it is chosen with the noise with which the target will choose, so that near
 // distributions mostly give equal tokens; under `speculative` with noise of its own, and
-// `probabilities` ([draft_vocab_size]) takes what it was drawn from. kNoToken where the row holds
+// `probabilities` ([row size]) takes what it was drawn from. kNoToken where the row holds
 // no choice. Any token of the row may be chosen: whoever drafts for a smaller vocabulary passes a
 // row of that size.
 TokenId ChooseDraft(Sampler& sampler, const LogitsRow& row, const SamplingOptions& options,

@@ -79,8 +79,7 @@ ProposedText DraftedText::Question(TableReader& reader, const SamplingOptions& o
           .counts = &counts,
           .position = static_cast<std::int64_t>(text.size()),
           .rule = rule,
-          .draft_probabilities = probabilities,
-          .draft_vocab_size = kVocab};
+          .draft_probabilities = {probabilities, kVocab}};
 }
 
 void DraftedText::Accept(std::span<const TokenId> next_ids) {

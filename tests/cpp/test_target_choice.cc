@@ -92,8 +92,7 @@ TEST(TargetChoice, RowWithoutAChoiceEndsInNoToken) {
                                               .counts = nullptr,
                                               .position = 3,
                                               .rule = rule,
-                                              .draft_probabilities = {},
-                                              .draft_vocab_size = 0}));
+                                              .draft_probabilities = {}}));
     EXPECT_TRUE(acceptance.path().empty());
     EXPECT_EQ(acceptance.bonus(), kNoToken);
   }
@@ -131,8 +130,7 @@ TEST(TargetChoice, AllocatesNothingOnceMade) {
                     .position = 0,
                     .rule = rule,
                     .draft_probabilities =
-                        seed % 2 == 0 ? std::span<const float>(q) : std::span<const float>(),
-                    .draft_vocab_size = 3000});
+                        seed % 2 == 0 ? DraftProbabilities{q, 3000} : DraftProbabilities()});
   };
   const long before = NumAllocations();
   for (std::uint64_t seed = 0; seed < 20; ++seed) {

@@ -137,8 +137,7 @@ class WrongRule {
   }
   TokenId Judge(const ProposedText& text, int node) {
     const TokenId draft = Draft(text, node);
-    const std::span<const float> q =
-        text.draft_probabilities.subspan(static_cast<std::size_t>(node) * kVocab, kVocab);
+    const std::span<const float> q = text.draft_probabilities.Of(node);
     const double accept = Number(text, node, RandomStream::kAccept);
     const bool keeps = mistake_ == Mistake::kAllAreKept ||
                        accept * q[static_cast<std::size_t>(draft)] < sampler_.Probability(draft);

@@ -10,13 +10,16 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from ptgc.compiler.build import BuildOptions, build
 from ptgc.compiler.stage import Stage
 from ptgc.exporters import export
 from ptgc.runtime import Generator
+from ptgc.runtime._core import Request
+from ptgc.runtime.generator import load_core
+from ptgc.runtime.load_options import LoadOptions
 from ptgc.spec.bundle import open_bundle
 from ptgc.spec.plan import DecodePlan, draft_model, ngram
 from ptgc.spec.strategy import DrafterVocabulary, NgramMatch
@@ -160,6 +163,45 @@ def test_a_drafter_with_its_own_tokenizer_drafts_by_text(place: Path) -> None:
     assert result.token_ids == greedy(tiny_model("llama"), ids, NEW_TOKENS)
     assert result.statistics.mean_accept_length > DRAFTS  # it is the same model
     assert sampled[0].token_ids == sampled[1].token_ids
+
+
+def test_a_text_may_be_too_long_in_the_drafters_vocabulary(place: Path) -> None:
+    letters = Tokenizer(models.BPE({letter: index for index, letter in enumerate("w0123456789 ")}, merges=[]))
+    letters.decoder = decoders.Fuse()
+    path = export(
+        {"target": tiny_model("llama"), "drafter": drafter()},
+        draft_model(DRAFTS, vocabulary=DrafterVocabulary.REENCODED),
+        place / "drafts-of-letters",
+        tokenizer=numbered(range(VOCAB_SIZE)),
+        drafter_tokenizer=PreTrainedTokenizerFast(tokenizer_object=letters),
+    )
+    build(path, BuildOptions(precision="float32", batch_size=2, max_length=96, stage=Stage.PREPARE))
+    # Five letters a word: 100 are more than the build holds, 25 become so while the text grows.
+    prompts = [prompt(20), prompt(5)]
+    with Generator(path, draft_length="fixed") as generator:
+        results = generator.generate(prompts, max_new_tokens=NEW_TOKENS)
+    for ids, result in zip(prompts, results, strict=True):
+        assert result.token_ids == greedy(tiny_model("llama"), ids, NEW_TOKENS)
+
+
+def test_drafts_end_in_front_of_an_id_that_the_target_lacks(place: Path) -> None:
+    class Reencoding:
+        def to_drafter(self, ids: list[int], context: int) -> list[int]:
+            return ids[context:]
+
+        def to_target(self, ids: list[int], context: int) -> list[int]:
+            return [*ids[context : context + 1], VOCAB_SIZE, -1, *ids[context + 1 :]]
+
+    reencoding: Any = Reencoding()
+    plan = draft_model(DRAFTS, vocabulary=DrafterVocabulary.REENCODED)
+    words = numbered(range(VOCAB_SIZE))
+    roles: dict[str, Any] = {"target": tiny_model("llama"), "drafter": tiny_model("llama")}
+    path = export(roles, plan, place / "foreign-ids", tokenizer=words, drafter_tokenizer=words)
+    made = build(path, BuildOptions(precision="float32", max_length=96, stage=Stage.PREPARE))
+    core = load_core(made, num_threads=1, reencoding=reencoding, options=LoadOptions(draft_length="fixed"))
+    (result,) = core.generate([Request(prompt(5), NEW_TOKENS)], None)
+    assert result.token_ids == greedy(tiny_model("llama"), prompt(5), NEW_TOKENS)
+    assert result.statistics.mean_accept_length == pytest.approx(2, abs=0.1)  # one draft of each round is left
 
 
 def test_a_drafter_with_its_own_tokenizer_is_calibrated_with_its_own_ids(place: Path, tmp_path: Path) -> None:

@@ -1,0 +1,182 @@
+"""Sampled texts of a generator against the exact distribution of their target.
+
+`python -m tests.runtime.sampled_texts` compares 50,000 texts for every setting.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from ptgc.compiler.build import BuildOptions, build
+from ptgc.compiler.stage import Stage
+from ptgc.exporters import export
+from ptgc.runtime import Generator
+from ptgc.runtime.costs import CostCurve, RoundCost, write_costs
+from ptgc.spec.plan import DecodePlan, autoregressive, draft_model, ngram
+
+VOCAB_SIZE, DRAFTS, NEW_TOKENS = 8, 3, 3
+PROMPT = [1, 2, 3, 1, 2, 3, 1, 2]
+"""Repeats itself, so that there are n-gram drafts from the first new token on."""
+_FEWEST = 5.0
+"""Outcomes that are expected less often are counted as one."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One way to sample texts."""
+
+    strategy: str
+    rule: str = "match"
+    temperature: float = 1.0
+    draft_length: str = "fixed"
+    batch: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.strategy}-{self.rule}-{self.temperature}-{self.draft_length}-{self.batch}"
+
+
+def all_settings() -> Iterator[Setting]:
+    """Every rule, temperature, choice of draft lengths and batch, of every strategy that samples."""
+    temperatures, batches = (0.7, 1.0, 1.3), (1, 8)
+    for temperature, batch in itertools.product(temperatures, batches):
+        yield Setting("autoregressive", temperature=temperature, batch=batch)
+    for strategy, rule in itertools.product(("ngram", "draft-model"), ("match", "speculative")):
+        for temperature, length, batch in itertools.product(temperatures, ("measured", "fixed"), batches):
+            yield Setting(strategy, rule, temperature, length, batch)
+
+
+@cache
+def target() -> Any:
+    """A model of a few tokens, none of them certain or hopeless anywhere."""
+    return _random_model(3)
+
+
+@cache
+def drafter() -> Any:
+    """A model that agrees with the target by chance."""
+    return _random_model(4)
+
+
+def _random_model(seed: int) -> Any:
+    torch.manual_seed(seed)
+    shape: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 2, "max_position_embeddings": 64}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=VOCAB_SIZE, bos_token_id=None, eos_token_id=None, **shape, **heads))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim == 2:
+                parameter.mul_(20 if "self_attn" in name else 10)
+        model.lm_head.weight.mul_(2)
+    return model.eval()
+
+
+def plan(strategy: str) -> DecodePlan:
+    """The strategy as its exporter plans it."""
+    plans = {
+        "autoregressive": autoregressive,
+        "ngram": lambda: ngram(DRAFTS),
+        "draft-model": lambda: draft_model(DRAFTS),
+    }
+    made: DecodePlan = plans[strategy]()
+    return made
+
+
+@cache
+def bundle(place: Path, strategy: str, batch: int) -> Path:
+    """A bundle with a build by whose measured costs drafts pay at times."""
+    roles = {"target": target()} | ({"drafter": drafter()} if strategy == "draft-model" else {})
+    path = export(roles, plan(strategy), place / f"sampled-{strategy}-{batch}")
+    options = BuildOptions(precision="float32", batch_size=batch, max_length=32, stage=Stage.PREPARE)
+    made = build(path, options)
+    widths = made.manifest.shapes.widths
+    rounds = {width: RoundCost(1.0 + 0.15 * width, 1.0, 2.0, 9) for width in widths}
+    drafted = {width: RoundCost(0.1, 0.1, 0.1, 9) for width in widths}
+    write_costs(made, CostCurve(1, 8, rounds, drafted if strategy == "draft-model" else {}))
+    return path
+
+
+def probabilities(temperature: float) -> dict[tuple[int, ...], float]:
+    """Of every text of `NEW_TOKENS` tokens, by PyTorch."""
+    texts: dict[tuple[int, ...], float] = {(): 1.0}
+    for _ in range(NEW_TOKENS):
+        ids = torch.tensor([PROMPT + list(text) for text in texts])
+        with torch.no_grad():
+            logits = target()(ids).logits[:, -1].double()
+        rows = torch.softmax(logits / temperature, -1).tolist()
+        texts = {
+            (*text, token): before * row[token]
+            for (text, before), row in zip(texts.items(), rows, strict=True)
+            for token in range(VOCAB_SIZE)
+        }
+    return texts
+
+
+def chi_square(counts: Counter[tuple[int, ...]], expected: dict[tuple[int, ...], float]) -> float:
+    """The probability that texts of the expected distribution differ as much as these from it."""
+    total = sum(counts.values())
+    statistic, cells = 0.0, 0
+    rare_found, rare_expected = 0.0, 0.0
+    for text, probability in expected.items():
+        if probability * total < _FEWEST:
+            rare_found, rare_expected = rare_found + counts[text], rare_expected + probability * total
+            continue
+        statistic += (counts[text] - probability * total) ** 2 / (probability * total)
+        cells += 1
+    if rare_expected >= _FEWEST:
+        statistic += (rare_found - rare_expected) ** 2 / rare_expected
+        cells += 1
+    return float(torch.special.gammaincc(torch.tensor((cells - 1) / 2), torch.tensor(statistic / 2)))
+
+
+@dataclass
+class Drafts:
+    """Draft tokens of many texts."""
+
+    verified: int = 0
+    """By the target."""
+    kept: int = 0
+    """Of those."""
+
+
+def count_texts(place: Path, setting: Setting, num_texts: int) -> tuple[Counter[tuple[int, ...]], Drafts]:
+    """How often each text was written, and its drafts."""
+    path = bundle(place, setting.strategy, setting.batch)
+    counts: Counter[tuple[int, ...]] = Counter()
+    drafts = Drafts()
+    options: dict[str, Any] = {"draft_length": setting.draft_length, "acceptance": setting.rule}
+    with Generator(path, num_threads=1, **options) as generator:
+        for first in range(0, num_texts, 1000):
+            prompts = [PROMPT] * min(1000, num_texts - first)
+            drawn = {"temperature": setting.temperature, "seed": first}
+            for result in generator.generate(prompts, max_new_tokens=NEW_TOKENS, **drawn):
+                counts[tuple(result.token_ids)] += 1
+                drafts.verified += result.statistics.drafted_tokens
+                drafts.kept += result.statistics.accepted_tokens
+    return counts, drafts
+
+
+def main() -> None:
+    """Print a line for each setting; exit with 1 where one fails."""
+    lowest = 1.0
+    with tempfile.TemporaryDirectory() as folder:
+        for setting in all_settings():
+            counts, drafts = count_texts(Path(folder), setting, 50_000)
+            probability = chi_square(counts, probabilities(setting.temperature))
+            lowest = min(lowest, probability)
+            sys.stdout.write(f"{setting!s:45} p {probability:.4f}  {drafts}\n")
+    sys.exit(lowest < 1e-4)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""Sampled texts have the target's distribution, however they are drafted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.runtime.sampled_texts import Setting, chi_square, count_texts, probabilities
+
+SETTINGS = [
+    Setting("autoregressive", batch=8),
+    Setting("ngram", "match", 1.3),
+    Setting("ngram", "speculative", 0.7, batch=8),
+    Setting("draft-model", "match", 0.7, batch=8),
+    Setting("draft-model", "speculative", 0.7, "measured"),
+    Setting("draft-model", "speculative", 1.0),
+    Setting("draft-model", "speculative", 1.3, batch=8),
+]
+"""A few of `all_settings`, whose 50,000 texts each are compared by hand."""
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=str)
+def test_texts_have_the_distribution_of_the_target(setting: Setting, place: Path) -> None:
+    counts, drafts = count_texts(place, setting, 6000)
+    assert chi_square(counts, probabilities(setting.temperature)) > 1e-4
+    if setting.strategy != "autoregressive":
+        assert 0 < drafts.kept < drafts.verified
+
+
+def test_another_distribution_is_told_apart(place: Path) -> None:
+    counts, _ = count_texts(place, Setting("autoregressive", batch=8), 6000)
+    assert chi_square(counts, probabilities(1.2)) < 1e-6
