@@ -1,14 +1,16 @@
-# Everything runs in .venv, which these targets make on a fresh machine: Python 3.11, a C++ compiler and make suffice.
-PYTHON ?= python3.11
+# Everything runs in .venv, which these targets make on a fresh machine: Python 3.11 to 3.13 with its headers, a C++20
+# compiler and make suffice. PYTHON=python3.13 names the Python that .venv is made with; without it, it is the first of
+# these that is there.
+PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
+  $$name -c 'import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$name && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
-PARTS := cpu,build,export,bench,tensorrt-rtx,dev
 MODEL := smollm2-135m-instruct
 CPP_BUILD := build/cpp
 SANITIZED := build/sanitized
 THREADS := build/threads
-CPP := $(shell find runtime tests/cpp -name '*.h' -o -name '*.hpp' -o -name '*.cc' -o -name '*.c')
+CPP := $(shell find runtime tests/cpp -path runtime/vendor -prune -o \( -name '*.h' -o -name '*.hpp' -o -name '*.cc' -o -name '*.c' \) -print)
 
 # Of `make gpu`: a Python that has torch with CUDA, where wheels come from a folder; and one that those are made for.
 GPU_PYTHON ?= python3
@@ -16,24 +18,38 @@ WHEEL_PYTHON ?= python3.12
 GPU_SITE := $(CURDIR)/build/gpu-site
 REPORT ?= build/gpu.json
 
-.PHONY: demo test test-cpp test-sanitized test-threads test-python dev check fix bench gpu gpu-wheels gpu-bundles gpu-rehearsal clean
+.PHONY: demo wheel test test-cpp test-sanitized test-threads test-python dev check fix bench gpu gpu-wheels gpu-bundles gpu-rehearsal clean
 
-# An installed tree: redone when what is compiled or required changes.
-INSTALLED := $(VENV)/.installed
+# What compiles the tree. setuptools and wheel are for packages of others that come as source (tensorrt-rtx).
 $(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "There is no Python 3.11, 3.12 or 3.13 with venv here; name one: make PYTHON=..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --upgrade pip
 
-$(INSTALLED): $(VENV)/bin/python pyproject.toml constraints.txt CMakeLists.txt $(CPP)
-	$(PIP) install -c constraints.txt scikit-build-core nanobind nlohmann-json cmake ninja
-	$(PIP) install -c constraints.txt --no-build-isolation -e ".[$(PARTS)]"
+COMPILING := $(VENV)/.compiling
+$(COMPILING): $(VENV)/bin/python constraints.txt
+	$(PIP) install -c constraints.txt --upgrade pip
+	$(PIP) install -c constraints.txt --upgrade setuptools wheel scikit-build-core nanobind cmake ninja
+	touch $@
+
+# An installed tree, with what a demo needs or with everything: redone when what is compiled or required changes.
+INSTALLED := $(VENV)/.installed
+DEMO_INSTALLED := $(if $(wildcard $(INSTALLED)),$(INSTALLED),$(VENV)/.demo)
+$(VENV)/.demo: PARTS := cpu,build,export
+$(INSTALLED): PARTS := cpu,build,export,bench,tensorrt-rtx,dev
+$(VENV)/.demo $(INSTALLED): $(COMPILING) pyproject.toml CMakeLists.txt $(CPP)
+	$(BIN)/python tools/install_torch.py
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) install -c constraints.txt --no-build-isolation -e ".[$(PARTS)]"
 	touch $@
 
 dev: $(INSTALLED)
 	@git rev-parse --git-dir >/dev/null 2>&1 && git config core.hooksPath tools/hooks || true
 
-demo: $(INSTALLED)
+demo: $(DEMO_INSTALLED)
 	model=$$($(BIN)/python tools/fetch_models.py $(MODEL) | tail -n 1) && $(BIN)/ptgc demo "$$model"
+
+# A wheel for this machine and Python, in dist/; docs/embedding.md has one for 64-bit ARM.
+wheel: $(COMPILING)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) wheel --no-deps --no-build-isolation -w dist .
 
 # The sanitized C++ tests are the same tests; `make test-cpp` runs them at full speed.
 test: check test-sanitized test-threads test-python
@@ -42,16 +58,16 @@ test-python: $(INSTALLED)
 	$(BIN)/pytest -n 2 --dist loadfile
 
 test-cpp: $(INSTALLED)
-	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S . -B $(CPP_BUILD) -G Ninja -DPTGC_BUILD_PYTHON=OFF -DPTGC_BUILD_TESTS=ON -DPython_EXECUTABLE="$(CURDIR)/$(BIN)/python" >/dev/null
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S . -B $(CPP_BUILD) -G Ninja -DPTGC_BUILD_TESTS=ON -DPython_EXECUTABLE="$(CURDIR)/$(BIN)/python" >/dev/null
 	PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build $(CPP_BUILD) && $(BIN)/ctest --test-dir $(CPP_BUILD) -j 2 --output-on-failure
 
 test-sanitized: $(INSTALLED)
-	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S . -B $(SANITIZED) -G Ninja -DPTGC_BUILD_PYTHON=OFF -DPTGC_BUILD_TESTS=ON -DPTGC_SANITIZE="address;undefined" -DPython_EXECUTABLE="$(CURDIR)/$(BIN)/python" >/dev/null
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S . -B $(SANITIZED) -G Ninja -DPTGC_BUILD_TESTS=ON -DPTGC_SANITIZE="address;undefined" -DPython_EXECUTABLE="$(CURDIR)/$(BIN)/python" >/dev/null
 	PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build $(SANITIZED) && $(BIN)/ctest --test-dir $(SANITIZED) -j 2 --output-on-failure
 
 # Those tests that use threads, under the thread sanitizer.
 test-threads: $(INSTALLED)
-	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S . -B $(THREADS) -G Ninja -DPTGC_BUILD_PYTHON=OFF -DPTGC_BUILD_TESTS=ON -DPTGC_SANITIZE=thread -DPython_EXECUTABLE="$(CURDIR)/$(BIN)/python" >/dev/null
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S . -B $(THREADS) -G Ninja -DPTGC_BUILD_TESTS=ON -DPTGC_SANITIZE=thread -DPython_EXECUTABLE="$(CURDIR)/$(BIN)/python" >/dev/null
 	PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build $(THREADS) --target ptgc_tests && $(BIN)/ctest --test-dir $(THREADS) --output-on-failure
 
 check: $(INSTALLED)
@@ -106,4 +122,4 @@ gpu-rehearsal: $(GPU_SITE)/onnxruntime $(CUDA_HEADERS)/nvidia
 	  --headers $(CUDA_HEADERS)/nvidia/cu13/include
 
 clean:
-	rm -rf build $(VENV) bundles
+	rm -rf build dist $(VENV) bundles

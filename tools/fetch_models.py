@@ -26,6 +26,7 @@ from model_recipes import RECIPES, Recipe, SourceFormat
 from package_archives import PackageArchive, Progress, aside, check_sha256, copy_members, fetch_archive
 
 from ptgc.errors import PtgcError, StorageError
+from ptgc.extras import how_to_install
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except ModuleNotFoundError as error:
         print(f"error: {error.name} is not installed.", file=sys.stderr)
-        print("Install it: pip install 'ptgc[export]'", file=sys.stderr)
+        print(f"Install it: {how_to_install('export')}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; run the command again to continue", file=sys.stderr)

@@ -15,6 +15,7 @@ from typing import Any
 
 from ptgc.bench.checkpoint_files import CheckpointFiles
 from ptgc.errors import BackendError, BuildError
+from ptgc.extras import how_to_install
 from ptgc.runtime.measured import cache_directory
 from ptgc.spec.staging import staged_directory, storage_errors
 
@@ -36,7 +37,7 @@ def genai_version() -> str:
         return version("onnxruntime-genai")
     except PackageNotFoundError as error:
         raise BackendError(
-            "onnxruntime-genai is not installed.", 'Install it: pip install "ptgc[bench,export]"'
+            "onnxruntime-genai is not installed.", f"Install it: {how_to_install('bench', 'export')}"
         ) from error
 
 

@@ -13,6 +13,7 @@ from ptgc.bench.contestants import PLAIN, Entrant
 from ptgc.bench.engines.genai_engine import NGRAM
 from ptgc.bench.genai_folder import PRECISIONS, genai_folder, genai_pair, genai_version
 from ptgc.errors import BackendError
+from ptgc.extras import how_to_install
 from ptgc.spec.bundle import Build
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.strategy import DrafterKind
@@ -72,7 +73,7 @@ class TransformersPeer(Peer):
     def require(self) -> None:
         """See `Peer`."""
         if find_spec("torch") is None or find_spec("transformers") is None:
-            raise BackendError("transformers or PyTorch is not installed.", 'Install them: pip install "ptgc[export]"')
+            raise BackendError("transformers or PyTorch is not installed.", f"Install them: {how_to_install('export')}")
 
     def precision(self, build: Build) -> str | None:
         """See `Peer`."""
@@ -108,7 +109,7 @@ class GenaiPeer(Peer):
         if find_spec("torch") is None or find_spec("transformers") is None:
             raise BackendError(
                 "onnxruntime-genai's model builder needs PyTorch and transformers, which are not installed.",
-                'Install them: pip install "ptgc[bench,export]"',
+                f"Install them: {how_to_install('bench', 'export')}",
             )
 
     def precision(self, build: Build) -> str | None:

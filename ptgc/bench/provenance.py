@@ -6,7 +6,7 @@ import os
 import platform
 import shlex
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePath
 from typing import Any
@@ -28,7 +28,7 @@ def provenance(program: Sequence[str], arguments: Sequence[str], bundle: Bundle,
     """
     return {
         "command": command(program, arguments),
-        "date": datetime.now(timezone.utc).date().isoformat(),
+        "date": datetime.now(UTC).date().isoformat(),
         "threads": num_threads,
         "python": platform.python_version(),
         "packages": versions(PACKAGES),

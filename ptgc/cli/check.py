@@ -12,6 +12,7 @@ from rich.table import Table
 from ptgc.cli.console import command_errors, compiler_missing, notes, print_json, progress, results
 from ptgc.cli.options import AsJson, BundlePath
 from ptgc.errors import BackendError, UsageError
+from ptgc.extras import how_to_install
 from ptgc.spec.bundle import Bundle, open_bundle
 
 _SHOWN = 3  # divergences of the first stage that differs
@@ -64,7 +65,7 @@ def _original(bundle: Bundle, model: str | None, drafter: str | None) -> dict[st
     if find_spec("torch") is None or find_spec("transformers") is None:
         if model is not None:
             raise BackendError(
-                "Comparing with PyTorch needs torch and transformers.", 'Install them: pip install "ptgc[export]"'
+                "Comparing with PyTorch needs torch and transformers.", f"Install them: {how_to_install('export')}"
             )
         return None
     provenance = bundle.manifest.provenance

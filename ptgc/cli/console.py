@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from ptgc.errors import BackendError, PtgcError, UsageError
+from ptgc.extras import how_to_install
 
 notes = Console(stderr=True, highlight=False)
 results = Console(highlight=False)
@@ -50,7 +51,7 @@ def command_errors(as_json: bool = False) -> Iterator[None]:
 
 def compiler_missing(purpose: str, error: ImportError) -> BackendError:
     """The error of a command that needs the compiler's libraries, as the beginning of a sentence names it."""
-    return BackendError(f"{purpose} needs ONNX's Python packages: {error}.", 'Install them: pip install "ptgc[build]"')
+    return BackendError(f"{purpose} needs ONNX's Python packages: {error}.", f"Install them: {how_to_install('build')}")
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import typer
 from ptgc.cli.console import command_errors, megabytes, notes, print_json, progress, results
 from ptgc.cli.options import AsJson
 from ptgc.errors import BackendError
+from ptgc.extras import how_to_install
 from ptgc.spec.acceptance import AcceptanceRule
 from ptgc.spec.bundle import open_bundle
 from ptgc.spec.strategy import DrafterVocabulary, Strategy
@@ -89,7 +90,7 @@ def _need_torch() -> None:
         import transformers  # noqa: F401
     except ImportError as error:
         raise BackendError(
-            f"Exporting needs PyTorch and transformers: {error}.", 'Install them: pip install "ptgc[export]"'
+            f"Exporting needs PyTorch and transformers: {error}.", f"Install them: {how_to_install('export')}"
         ) from error
 
 

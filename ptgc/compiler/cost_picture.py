@@ -9,6 +9,7 @@ from typing import Any
 
 from ptgc.compiler.prediction import predicted_speedups
 from ptgc.errors import BackendError, UsageError
+from ptgc.extras import how_to_install
 from ptgc.runtime.costs import CostCurve
 from ptgc.spec.staging import storage_errors
 
@@ -46,7 +47,7 @@ def check_picture(path: Path) -> None:
     try:
         import matplotlib  # noqa: F401  # only whether it is there
     except ImportError as error:
-        raise BackendError("Drawing needs matplotlib.", 'Install it: pip install "ptgc[plot]"') from error
+        raise BackendError("Drawing needs matplotlib.", f"Install it: {how_to_install('plot')}") from error
 
 
 def draw_costs(builds: Sequence[MeasuredBuild], path: Path) -> None:

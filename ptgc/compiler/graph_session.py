@@ -60,9 +60,9 @@ class GraphSession:
         device: str = "cpu",
         frugal: bool = False,
     ) -> None:
+        options = session_options(str(path))
         import onnxruntime
 
-        options = session_options(str(path))
         options.intra_op_num_threads = num_threads
         if frugal:
             options.enable_cpu_mem_arena = False

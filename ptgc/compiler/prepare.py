@@ -108,6 +108,7 @@ def prepare(
         sequence=_next_sequence(bundle),
         weight_bytes=sum(entry.size for entry in files if entry.path.endswith(".data")),
         engine_options=engine_options,
+        min_onnxruntime=backend.min_onnxruntime,
         provenance=_provenance(task, precision) | _named(reasons),
     )
     write_build_manifest(folder, manifest)

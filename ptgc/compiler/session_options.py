@@ -6,6 +6,8 @@ from typing import Any
 
 import onnx
 
+from ptgc.compiler.backends.onnxruntime_package import onnxruntime_version
+
 _FLOAT8_MOVES_SINCE = 21  # Transpose and Reshape take 8-bit floats from this opset on
 
 
@@ -17,7 +19,11 @@ def session_options(model: str | bytes) -> Any:
 
     Args:
         model: Path of an ONNX file, or a serialised one.
+
+    Raises:
+        BackendError: ONNX Runtime is not installed, or too old.
     """
+    onnxruntime_version()
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -44,6 +44,8 @@ class BuildManifest:
     """Engines that were compiled ahead of time; none where the library compiles while it loads."""
     compute_capabilities: tuple[str, ...] = ()
     """GPU generations that the engines were compiled for; none where that does not apply."""
+    min_onnxruntime: str | None = None
+    """The oldest ONNX Runtime that runs it; None where another library does."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """Versions and options of the build."""
 
@@ -65,6 +67,7 @@ class BuildManifest:
             "engine_options": self.engine_options,
             "engines": [engine.to_json() for engine in self.engines],
             "compute_capabilities": list(self.compute_capabilities),
+            "min_onnxruntime": self.min_onnxruntime,
             "bundle_sha256": self.bundle_sha256,
             "provenance": self.provenance,
             "files": [entry.to_json() for entry in self.files],
@@ -88,5 +91,6 @@ class BuildManifest:
             engine_options=data["engine_options"],
             engines=tuple(Engine.from_json(engine) for engine in data.get("engines", ())),
             compute_capabilities=tuple(data.get("compute_capabilities", ())),
+            min_onnxruntime=data.get("min_onnxruntime"),
             provenance=data["provenance"],
         )

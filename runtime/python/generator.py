@@ -28,7 +28,7 @@ from ptgc.runtime.tuning import read_tuning
 from ptgc.spec.bundle import Build, Bundle, open_bundle
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 
 def default_num_threads() -> int:

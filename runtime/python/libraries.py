@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from ptgc.errors import BackendError
+from ptgc.spec.onnxruntime_version import MIN_ONNXRUNTIME
 
 _CUDA = ("cudart", "nvJitLink", "cublasLt", "cublas", "curand", "cufft", "nvrtc", "cudnn")
 """What the CUDA provider is linked with or opens, each behind what it needs itself."""
@@ -38,7 +39,7 @@ def onnxruntime_library() -> str:
                 return str(found[-1])
     raise BackendError(
         "Backend 'onnxruntime' is not installed: neither the package onnxruntime nor $PTGC_ONNXRUNTIME is there.",
-        'Install it: pip install "ptgc[cpu]" (or "ptgc[gpu]" for CUDA).',
+        f'Install it: pip install "onnxruntime>={MIN_ONNXRUNTIME}", or onnxruntime-gpu for CUDA.',
     )
 
 

@@ -11,7 +11,7 @@ from ptgc.runtime.request import GenerateOptions, Prompt, RunningText, prompt_id
 from ptgc.runtime.results import GenerationResult
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 
 class Session:

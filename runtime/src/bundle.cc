@@ -361,6 +361,7 @@ Bundle Read(const fs::path& build_directory) {
   bundle.id = build.at("id").get<std::string>();
   bundle.backend = build.at("backend").get<std::string>();
   bundle.device = build.at("device").get<std::string>();
+  bundle.min_onnxruntime = ReadOptional<std::string>(build, "min_onnxruntime").value_or("");
   bundle.shapes = ReadShapes(build.at("shapes"), bundle.plan.loop);
   const json options = build.value("engine_options", json::object());
   const std::map<std::string, EngineFile> engines = ReadEngines(build, bundle.shapes);

@@ -61,6 +61,7 @@ struct Bundle {
   std::string id;                     // The build's folder under builds/.
   std::string backend;                // Which engine library runs it ...
   std::string device;                 // ... and on what: "cpu", "cuda".
+  std::string min_onnxruntime;        // The oldest ONNX Runtime that runs it; empty for any.
   ShapePlan shapes;                   // The shapes that may occur.
   std::map<std::string, Role> roles;  // The models by role name.
 };

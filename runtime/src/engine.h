@@ -122,6 +122,8 @@ struct BackendChoice {
   std::string device;         // "cpu", or "cuda".
   std::string library;        // Its library; empty for the usual places.
   const void* api = nullptr;  // ONNX Runtime's OrtApiBase, where the process has it already.
+
+  std::string min_onnxruntime;  // The oldest ONNX Runtime that runs the build; empty for any.
 };
 
 // Throws a backend error where the library or the device is absent.

@@ -30,7 +30,8 @@ std::unique_ptr<Generator> Generator::Open(const std::filesystem::path& build_di
   const Clock::time_point start = Clock::now();
   Bundle bundle = ReadBundle(build_directory);
   const std::unique_ptr<Backend> backend =
-      MakeBackend({bundle.backend, bundle.device, options.load.library, options.load.ort_api_base});
+      MakeBackend({bundle.backend, bundle.device, options.load.library, options.load.ort_api_base,
+                   bundle.min_onnxruntime});
   Engines engines;
   const bool takes_turns = bundle.roles.size() > 1;
   for (const auto& [name, role] : bundle.roles) {

@@ -85,7 +85,7 @@ class OnnxRuntimeGpu : public testing::Test {
     if (std::string(PTGC_TEST_ONNXRUNTIME).empty()) GTEST_SKIP() << "onnxruntime is not installed";
     std::ofstream(path_, std::ios::binary)
         .write(reinterpret_cast<const char*>(kModel), sizeof(kModel));
-    const OnnxRuntimeLibrary& library = OpenOnnxRuntime(PTGC_TEST_ONNXRUNTIME, nullptr);
+    const OnnxRuntimeLibrary& library = OpenOnnxRuntime(PTGC_TEST_ONNXRUNTIME, nullptr, "");
     backend_ = std::make_unique<CapturedBackend>(
         "onnxruntime", std::make_unique<HostDevice>(),
         MakeOnnxRuntimeGpuLibrary(library, {"Cpu", 0, [](Ort::SessionOptions&) {}}));

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ def measure(settings: Settings, options: argparse.Namespace, line: str, notes: C
     report: dict[str, Any] = {
         "schema": SCHEMA,
         "command": line,
-        "date": datetime.now(timezone.utc).date().isoformat(),
+        "date": datetime.now(UTC).date().isoformat(),
         "device": settings.device,
         "small": settings.small,
         "budget_seconds": options.budget,

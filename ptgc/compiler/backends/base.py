@@ -75,6 +75,8 @@ class Backend(ABC):
     """What `auto` tries, as `--precision` spells it; none where it takes the default, because builds do not run."""
     has_parts = False
     """Whether embedding and head may have a precision of their own."""
+    min_onnxruntime: str | None = None
+    """The oldest ONNX Runtime that runs its builds; None where another library does."""
     compiles_ahead = False
     """Whether engines are files that `compile` makes; otherwise the library compiles while it loads."""
 

@@ -24,6 +24,7 @@ from ptgc.compiler.quantization.round_experts import round_experts
 from ptgc.compiler.quantization.round_matrix import Rounded
 from ptgc.graphs.passes.normalize_linear import NormalizeLinearPass
 from ptgc.graphs.passes.set_float_type import SetFloatTypePass
+from ptgc.spec.onnxruntime_version import MIN_ONNXRUNTIME
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.role import Role
 
@@ -35,6 +36,7 @@ class OnnxRuntimeBackend(Backend):
     devices: Sequence[str] = ("cpu", "cuda")
     precisions: Sequence[str] = ("int8", "int4", "float32")
     candidates: Sequence[str] = ("int4", "int4,head=int8", "int8")
+    min_onnxruntime = MIN_ONNXRUNTIME
     has_parts = True
 
     def on(self, device: str) -> Backend:
@@ -43,7 +45,7 @@ class OnnxRuntimeBackend(Backend):
 
     def version(self) -> str:
         """See Backend."""
-        return onnxruntime_version("cpu")
+        return onnxruntime_version()
 
     def pays_for_capacity(self, plan: DecodePlan, batch_size: int) -> bool:
         """The standard Attention does; GroupQueryAttention takes chains of one sequence, and does not."""

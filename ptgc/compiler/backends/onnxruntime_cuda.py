@@ -22,6 +22,7 @@ from ptgc.compiler.quantization.awq import scale_channels
 from ptgc.graphs.passes.normalize_linear import NormalizeLinearPass
 from ptgc.graphs.passes.set_float_type import SetFloatTypePass
 from ptgc.graphs.values import onnx_type
+from ptgc.spec.onnxruntime_version import MIN_ONNXRUNTIME
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.ports import DType
 from ptgc.spec.role import Role
@@ -39,11 +40,12 @@ class OnnxRuntimeCudaBackend(Backend):
     name = "onnxruntime"
     devices: Sequence[str] = ("cuda",)
     precisions: Sequence[str] = ("float16", "bfloat16", "float32", "int8", "int4")
+    min_onnxruntime = MIN_ONNXRUNTIME
     has_parts = True
 
     def version(self) -> str:
         """See Backend."""
-        return onnxruntime_version("gpu")
+        return onnxruntime_version("onnxruntime-gpu")
 
     def pays_for_capacity(self, plan: DecodePlan, batch_size: int) -> bool:  # noqa: ARG002  # the seam's
         """The standard Attention reads every slot of the cache."""

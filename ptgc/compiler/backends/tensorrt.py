@@ -37,6 +37,7 @@ from ptgc.compiler.lowering.write_out_tensor_scatter import WriteOutTensorScatte
 from ptgc.compiler.quantization.quantize_role import Scheme, quantize_role
 from ptgc.compiler.quantization.weight_format import Numbers, WeightFormat
 from ptgc.errors import BackendError, BuildError
+from ptgc.extras import how_to_install
 from ptgc.graphs.passes.normalize_linear import NormalizeLinearPass
 from ptgc.graphs.passes.set_float_type import SetFloatTypePass
 from ptgc.graphs.values import onnx_type
@@ -89,7 +90,7 @@ TENSORRT = Library(
     native_since=(10, 15),
 )
 TENSORRT_RTX = Library(
-    "tensorrt-rtx", "tensorrt_rtx", 'Install it: pip install "ptgc[build,tensorrt-rtx]"', has_timing_cache=False
+    "tensorrt-rtx", "tensorrt_rtx", f"Install it: {how_to_install('build', 'tensorrt-rtx')}", has_timing_cache=False
 )
 
 

@@ -56,9 +56,9 @@ def load_graph(model: str | bytes, folder: Path | None = None) -> Any:
     Raises:
         BackendError: ONNX Runtime refuses it.
     """
+    options = session_options(model)
     import onnxruntime
 
-    options = session_options(model)
     if folder is not None:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
     try:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
+from ptgc.compiler.session_options import session_options
 from ptgc.spec import ports
 
 
@@ -28,11 +29,7 @@ def table_over_positions(graph: ir.Graph, values: Sequence[ir.Value], positions:
         part = ir.convenience.extract(graph, [source], list(values))
     except ValueError:  # another input is needed
         return None
-    model = ir.Model(part, ir_version=ports.IR_VERSION)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(
-        ir.to_proto(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    content = ir.to_proto(ir.Model(part, ir_version=ports.IR_VERSION)).SerializeToString()
+    session = onnxruntime.InferenceSession(content, session_options(content), providers=["CPUExecutionProvider"])
     found = session.run(None, {source.name: np.arange(positions, dtype=np.int64)[None]})
     return [np.asarray(array)[0] for array in found]

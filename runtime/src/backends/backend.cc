@@ -32,8 +32,8 @@ std::vector<double> TimeRuns(Call& call, int repeats) {
 std::unique_ptr<Backend> MakeBackend(const BackendChoice& choice) {
   const std::string& name = choice.name;
   if (name == "onnxruntime") {
-    return choice.device == "cuda" ? MakeOnnxRuntimeCudaBackend(choice.library, choice.api)
-                                   : MakeOnnxRuntimeBackend(choice.library, choice.api);
+    const auto make = choice.device == "cuda" ? MakeOnnxRuntimeCudaBackend : MakeOnnxRuntimeBackend;
+    return make(choice.library, choice.api, choice.min_onnxruntime);
   }
 #ifdef PTGC_HAS_TENSORRT
   if (IsTensorRt(name)) return MakeTensorRtBackend(name, choice.library);

@@ -150,8 +150,9 @@ class OnnxRuntimeBackend : public Backend {
 
 }  // namespace
 
-std::unique_ptr<Backend> MakeOnnxRuntimeBackend(const std::string& library, const void* api) {
-  return std::make_unique<OnnxRuntimeBackend>(OpenOnnxRuntime(library, api));
+std::unique_ptr<Backend> MakeOnnxRuntimeBackend(const std::string& library, const void* api,
+                                                const std::string& minimum) {
+  return std::make_unique<OnnxRuntimeBackend>(OpenOnnxRuntime(library, api, minimum));
 }
 
 }  // namespace ptgc

@@ -37,8 +37,9 @@ void AddCuda(Ort::SessionOptions& session_options, const GpuDevice& device) {
 
 }  // namespace
 
-std::unique_ptr<Backend> MakeOnnxRuntimeCudaBackend(const std::string& library, const void* api) {
-  const OnnxRuntimeLibrary& opened = OpenOnnxRuntime(library, api);
+std::unique_ptr<Backend> MakeOnnxRuntimeCudaBackend(const std::string& library, const void* api,
+                                                    const std::string& minimum) {
+  const OnnxRuntimeLibrary& opened = OpenOnnxRuntime(library, api, minimum);
   std::unique_ptr<GpuDevice> device = OpenCuda();
   const GpuDevice& gpu = *device;  // Outlives what is loaded there.
   OnnxRuntimePlace place{"Cuda", gpu.number(),

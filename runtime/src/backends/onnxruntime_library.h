@@ -22,8 +22,10 @@ struct OnnxRuntimeLibrary {
 };
 
 // The library at `file`, or at $PTGC_ONNXRUNTIME, or libonnxruntime.so.1, which is never closed; or
-// the one that `api`, an OrtApiBase, belongs to. Throws a backend error.
-const OnnxRuntimeLibrary& OpenOnnxRuntime(const std::string& file, const void* api);
+// the one that `api`, an OrtApiBase, belongs to. Throws a backend error, also where its version is
+// older than `minimum`; empty takes any.
+const OnnxRuntimeLibrary& OpenOnnxRuntime(const std::string& file, const void* api,
+                                          const std::string& minimum);
 
 // Element types as the library numbers them.
 ONNXTensorElementDataType ElementType(DType dtype);
