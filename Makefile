@@ -18,7 +18,7 @@ WHEEL_PYTHON ?= python3.12
 GPU_SITE := $(CURDIR)/build/gpu-site
 REPORT ?= build/gpu.json
 
-.PHONY: demo wheel test test-cpp test-sanitized test-threads test-python dev check fix bench gpu gpu-wheels gpu-bundles gpu-rehearsal clean
+.PHONY: demo wheel wheel-aarch64 test test-cpp test-sanitized test-threads test-python dev check fix bench gpu gpu-wheels gpu-bundles gpu-rehearsal clean
 
 # What compiles the tree. setuptools and wheel are for packages of others that come as source (tensorrt-rtx).
 $(VENV)/bin/python:
@@ -47,9 +47,15 @@ dev: $(INSTALLED)
 demo: $(DEMO_INSTALLED)
 	model=$$($(BIN)/python tools/fetch_models.py $(MODEL) | tail -n 1) && $(BIN)/ptgc demo "$$model"
 
-# A wheel for this machine and Python, in dist/; docs/embedding.md has one for 64-bit ARM.
+# A wheel for this machine and Python, or for 64-bit ARM and the same Python (docs/embedding.md), in dist/.
+WHEEL = PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) wheel --no-deps --no-build-isolation -w dist .
 wheel: $(COMPILING)
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) wheel --no-deps --no-build-isolation -w dist .
+	$(WHEEL)
+
+wheel-aarch64: $(COMPILING)
+	tag=$$($(BIN)/python -c 'import sys; print(sys.implementation.cache_tag)') && \
+	_PYTHON_HOST_PLATFORM=linux-aarch64 SETUPTOOLS_EXT_SUFFIX=.$$tag-aarch64-linux-gnu.so \
+	CMAKE_ARGS="-DCMAKE_TOOLCHAIN_FILE=$(CURDIR)/runtime/cmake/aarch64-linux-gnu.cmake" $(WHEEL)
 
 # The sanitized C++ tests are the same tests; `make test-cpp` runs them at full speed.
 test: check test-sanitized test-threads test-python

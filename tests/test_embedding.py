@@ -12,6 +12,7 @@ import pytest
 from ptgc import errors
 from ptgc.runtime import Generator
 from ptgc.runtime.libraries import onnxruntime_library
+from ptgc.spec.onnxruntime_version import MIN_ONNXRUNTIME
 from ptgc.spec.plan import DecodePlan, autoregressive, ctc, masked_diffusion
 from tests.bundles import ROOT, build_id, tiny_build
 from tests.loops import LEVENSHTEIN, loop_build
@@ -84,7 +85,7 @@ def test_the_c_example_writes_what_python_writes(program: Path, build: Path, tmp
     assert "100000 new tokens do not fit" in refused.stderr
     refused = run(program, build, NUM_NEW_TOKENS, *prompt(9), PTGC_ONNXRUNTIME="/nowhere.so")
     assert refused.returncode == 1
-    assert "ptgc[cpu]" in refused.stderr
+    assert f'pip install "onnxruntime>={MIN_ONNXRUNTIME}"' in refused.stderr
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from ptgc.exporters.checkpoint.checkpoint import open_checkpoint
+from ptgc.extras import how_to_install
 from tests.tools.fake_index import COPY, TOOLS, FakeIndex, fetch, fetch_models, files_below, model_recipes
 from tests.tools.llama2c_writing import tiny_llama
 
@@ -215,7 +216,7 @@ def test_missing_library_says_what_to_install(
 
     monkeypatch.setattr(fetch_models, "_load", missing)
     assert fetch(cache, "tiny") == 1
-    assert "torch is not installed.\nInstall it: pip install 'ptgc[export]'" in capsys.readouterr().err
+    assert f"torch is not installed.\nInstall it: {how_to_install('export')}" in capsys.readouterr().err
 
 
 def test_unknown_name_lists_the_names(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
