@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -142,3 +143,20 @@ def test_statuses_are_the_codes_of_the_errors(library: Path) -> None:
     assert set(declared) == codes | {"internal"}
     for name, value in declared.items():
         assert loaded.ptgc_status_name(value).decode() == name
+
+
+@pytest.mark.parametrize("machine", ["this one", "aarch64"])
+def test_the_library_is_configured_with_a_compiler_and_cmake_alone(machine: str, tmp_path: Path) -> None:
+    """No Python is found, and nothing is fetched: HOME and the paths of programs are empty."""
+    cmake, options = shutil.which("cmake"), []
+    if machine == "aarch64":
+        options = ["-DCMAKE_TOOLCHAIN_FILE=runtime/cmake/aarch64-linux-gnu.cmake"]
+        if not list(Path("/usr/bin").glob("aarch64-linux-gnu-g++*")):
+            pytest.skip("no compiler for 64-bit ARM (the package g++-aarch64-linux-gnu)")
+    command = [cmake, "-S", ROOT, "-B", tmp_path / "build", "-G", "Unix Makefiles", *options]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    )
+    assert done.returncode == 0, done.stderr
+    cached = (tmp_path / "build" / "CMakeCache.txt").read_text(encoding="utf-8")
+    assert "Python" not in "".join(line for line in cached.splitlines() if "EXECUTABLE" in line)

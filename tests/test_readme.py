@@ -50,6 +50,15 @@ def test_no_document_names_a_place_of_its_writers() -> None:
         assert not re.search(r"/root/|/work/|/home/|/tmp/", path.read_text(encoding="utf-8")), path
 
 
+def test_nothing_says_to_install_ptgc_from_a_package_index() -> None:
+    """It is on none: what works begins with the source tree or with a wheel."""
+    folders = ("ptgc", "exporters", "graphs", "runtime", "tools", "docs")
+    texts = [*ROOT.glob("*.md"), *(file for folder in folders for file in (ROOT / folder).rglob("*"))]
+    for path in texts:
+        if path.suffix in {".md", ".py", ".cc", ".h", ".hpp", ".cmake", ".sh"} and "CHANGELOG" not in path.name:
+            assert not re.search(r"pip install \W*ptgc\b", path.read_text(encoding="utf-8")), path
+
+
 def test_versions_agree() -> None:
     path = Path(ROOT, "pyproject.toml").read_text(encoding="utf-8")
     from ptgc import __version__

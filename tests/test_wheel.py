@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -104,3 +105,14 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
     assert run.stdout.strip() == "[]"
+
+
+def test_a_source_distribution_holds_what_the_core_is_compiled_with(tmp_path: Path) -> None:
+    script = f"import scikit_build_core.build as b; print(b.build_sdist({str(tmp_path)!r}))"
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT, capture_output=True)
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as members:
+        names = {name.partition("/")[2] for name in members.getnames()}
+    for folder, header in (("onnxruntime", "onnxruntime_c_api.h"), ("nlohmann", "json.hpp")):
+        assert {f"runtime/vendor/{folder}/{header}", f"runtime/vendor/{folder}/LICENSE"} <= names
+    assert {"runtime/cmake/aarch64-linux-gnu.cmake", "runtime/cmake/ptgcConfig.cmake.in"} <= names
