@@ -52,6 +52,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
         assert name in names
     assert "ptgc/texts/prompts/chat.jsonl" in names
     assert "ptgc/py.typed" in names
+    licences = {name.partition("/licenses/")[2] for name in names if "/licenses/" in name}
+    assert licences == {"LICENSE", "runtime/vendor/nlohmann/LICENSE", "runtime/vendor/onnxruntime/LICENSE"}
     for name in ("include/ptgc.h", "include/ptgc.hpp", "lib/libptgc.so", "lib/cmake/ptgc/ptgcConfig.cmake"):
         assert f"ptgc/{name}" in names
 

@@ -2,7 +2,8 @@
 
 PyTorch's CPU build is taken where pip finds one: `PIP_EXTRA_INDEX_URL` may name PyTorch's own index of CPU builds. The
 build on the Python package index is for CUDA and requires several gigabytes of libraries, none of which is called on a
-CPU. Where there is only that one it is installed by itself, with empty libraries in place of those it is linked with.
+CPU. Where there is only that one it is installed by itself, with empty libraries in place of those it is linked with: a
+machine with an NVIDIA GPU wants the real ones, and a plain `pip install torch`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ FOUND_AT_RUN_TIME = ("libcuda.so.1",)
 def main() -> int:
     """Install the version that constraints.txt names; return the exit status."""
     version = _pinned("torch")
-    if _imports():
+    if _imports(version):
         return 0
     if _run(*PIP, f"torch=={version}+cpu", quiet=True):
         return 0
@@ -36,11 +37,11 @@ def main() -> int:
     )
     if not _run(*PIP, "--no-deps", f"torch=={version}"):
         return 1
-    if not _imports():
+    if not _imports(version):
         _drop_requirements()
         _run(*PIP, "nvidia-cuda-runtime")  # the real one, which says that there is no GPU
         _write_empty_libraries()
-    if not _run(*PIP, f"torch=={version}") or not _imports():
+    if not _run(*PIP, f"torch=={version}") or not _imports(version):
         print("error: it cannot be imported. Name an index of CPU builds with PIP_EXTRA_INDEX_URL.", file=sys.stderr)
         return 1
     return 0
@@ -55,8 +56,9 @@ def _run(*command: str, quiet: bool = False) -> bool:
     return subprocess.run(command, stderr=subprocess.DEVNULL if quiet else None, check=False).returncode == 0
 
 
-def _imports() -> bool:
-    return _run(sys.executable, "-c", "import torch", quiet=True)
+def _imports(version: str) -> bool:
+    script = f"import sys, torch; sys.exit(torch.__version__.partition('+')[0] != {version!r})"
+    return _run(sys.executable, "-c", script, quiet=True)
 
 
 def _drop_requirements() -> None:
