@@ -1,6 +1,7 @@
 // Caches that slide, under everything that a generator does with texts.
 #include <gtest/gtest.h>
 
+#include <map>
 #include <tuple>
 
 #include "function_engine.h"
@@ -63,6 +64,8 @@ struct Fixture {
         return;
       }
       const bool valid = static_cast<std::int64_t>(t) < count;
+      if (valid)
+        moved_positions += offsets.try_emplace(positions[t], offset).first->second != offset;
       keys[slot] = valid ? static_cast<float>(ids[t]) : -777.0F;
       values[slot] = static_cast<float>(positions[t]);
     }
@@ -96,10 +99,12 @@ struct Fixture {
   }
 
   SubstituteGpu gpu;
-  std::int64_t tokens_read = 0;  // Text and drafts that went through the engine.
-  bool slid = false;             // Whether any cache has.
-  int out_of_bounds = 0;         // Rows that did not fit the cache.
-  int broken_texts = 0;          // Positions that were to be seen and were not there.
+  std::int64_t tokens_read = 0;                  // Text and drafts that went through the engine.
+  bool slid = false;                             // Whether any cache has.
+  std::map<std::int64_t, std::int64_t> offsets;  // By position, of the first row computed there.
+  int moved_positions = 0;                       // Rows that were computed at another offset.
+  int out_of_bounds = 0;                         // Rows that did not fit the cache.
+  int broken_texts = 0;  // Positions that were to be seen and were not there.
   std::unique_ptr<Generator> generator;
 };
 
@@ -119,6 +124,7 @@ TEST_P(SlidingWindow, TextsAreThoseOfTheWindow) {
     EXPECT_EQ(results[i].token_ids, Written(requests[i].prompt_ids, 60));
   }
   EXPECT_TRUE(fixture.slid);
+  EXPECT_EQ(fixture.moved_positions, 0);
   EXPECT_EQ(fixture.broken_texts, 0);
   EXPECT_EQ(fixture.out_of_bounds, 0);
   EXPECT_EQ(fixture.gpu.violations, 0);
@@ -140,6 +146,17 @@ TEST(SlidingWindow, RewoundTextIsReadAgainWhereItMustBe) {
     session.Rewind(count);
     EXPECT_EQ(fixture.Write(session, {}, count).token_ids, Tokens(once.end() - count, once.end()));
   }
+  EXPECT_EQ(fixture.broken_texts, 0);
+  EXPECT_EQ(fixture.out_of_bounds, 0);
+}
+
+TEST(SlidingWindow, TextRewoundToItsFirstTokenIsReadFromThere) {
+  Fixture fixture(2);
+  SessionHandle session(*fixture.generator);
+  const Tokens prompt = MakePrompt(30, 1);
+  const Tokens once = fixture.Write(session, prompt, 70).token_ids;
+  session.Rewind(99);
+  EXPECT_EQ(fixture.Write(session, {prompt.begin() + 1, prompt.end()}, 70).token_ids, once);
   EXPECT_EQ(fixture.broken_texts, 0);
   EXPECT_EQ(fixture.out_of_bounds, 0);
 }
