@@ -48,7 +48,7 @@ void CausalModel::Start(std::span<const RowInput> rows, int width, Wanted wanted
   kv_cache_.Grow(length + width, length);
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const int row = static_cast<int>(i);
-    kv_cache_.Slide(row, rows[i].write_index, width);
+    kv_cache_.Slide(row, rows[i].write_index);
     ports_[Size(wanted.link)].Fill(row, rows[i], width, wanted.num_logits,
                                    kv_cache_.window_offset(row));
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <utility>
 
@@ -26,11 +27,20 @@ KVCache::KVCache(std::vector<LayerState> states, const ShapePlan& shapes,
       batch_(shapes.batch),
       capacities_(shapes.kv_capacities),
       window_offsets_(Size(shapes.batch), 0) {
+  int fewest = capacities_.back();
   for (const LayerState& state : states_) {
     const auto own = shapes.window_capacities.find(state.window);
-    const bool slides = state.kind == StateKind::kWindow && own != shapes.window_capacities.end();
+    const bool slides = state.kind == StateKind::kWindow && own != shapes.window_capacities.end() &&
+                        own->second < capacities_.back();
     window_capacities_.push_back(slides ? own->second : 0);
+    if (!slides) continue;
+    fewest = std::min(fewest, own->second);
+    seen_ = std::max(seen_, state.window - 1);
   }
+  // The last position before the next offset leaves slots for the widest round; strides of that
+  // width split no chunk of a prompt.
+  const int widest = shapes.widths.back();
+  if (fewest < capacities_.back()) stride_ = std::min(fewest - seen_ - widest + 1, widest);
   buffers_.reserve(capacities_.size() * states_.size() * 2);
   for (std::size_t set = 0; set < capacities_.size(); ++set) {
     for (std::size_t layer = 0; layer < states_.size(); ++layer) {
@@ -94,39 +104,28 @@ void KVCache::Copy(std::size_t from, std::size_t to, int length) {
   }
 }
 
-void KVCache::Slide(int row, int length, int width) {
-  int kept_from = window_offsets_[Size(row)];
+int KVCache::OffsetAt(int length) const {
+  return stride_ == 0 ? 0 : std::max(length / stride_ * stride_ - seen_, 0);
+}
+
+int KVCache::Room(int length) const {
+  return stride_ == 0 ? std::numeric_limits<int>::max() : stride_ - length % stride_;
+}
+
+void KVCache::Slide(int row, int length) {
+  const int offset = window_offset(row), kept_from = OffsetAt(length);
+  if (kept_from <= offset) return;
   for (std::size_t layer = 0; layer < states_.size(); ++layer) {
     if (!Slides(layer)) continue;
-    if (length - window_offset(row) + width <= CapacityOf(layer, active_)) continue;
-    // The next token sees itself and window - 1 before it.
-    int first_seen = length;
-    for (const LayerState& state : states_) {
-      if (state.window > 0) first_seen = std::min(first_seen, length - (state.window - 1));
-    }
-    kept_from = std::max(first_seen, kept_from);
-    break;
+    // Measuring begins behind a text that was never written.
+    const int end = std::min(length, offset + CapacityOf(layer, active_));
+    if (end > kept_from) MoveSlots(layer, {row, 0}, {row, kept_from - offset}, end - kept_from);
   }
-  const int by = kept_from - window_offset(row);
-  if (by > 0) {
-    const int offset = window_offset(row);
-    for (std::size_t layer = 0; layer < states_.size(); ++layer) {
-      if (!Slides(layer)) continue;
-      // Measuring begins behind a text that was never written.
-      const int end = std::min(length, offset + CapacityOf(layer, active_));
-      if (end > kept_from) MoveSlots(layer, {row, 0}, {row, by}, end - kept_from);
-    }
-    window_offsets_[Size(row)] = kept_from;
-  }
+  window_offsets_[Size(row)] = kept_from;
 }
 
 int KVCache::Held(int row, int length) const {
-  const int offset = window_offset(row);
-  if (offset == 0) return length;
-  for (const LayerState& state : states_) {
-    if (state.window > 0 && length - (state.window - 1) < offset) return 0;
-  }
-  return length;
+  return OffsetAt(length) < window_offset(row) ? 0 : length;
 }
 
 void KVCache::Gather(int row, int base, std::span<const int> path) {

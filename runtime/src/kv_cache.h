@@ -18,8 +18,15 @@ namespace ptgc {
 // memory only the set in use takes any.
 //
 // A layer with a window has a cache of its own, which slides where it is smaller than the others:
-// slot s holds position s + window_offset(row). Before a round would run over its end, the slots
-// that are still seen move to the front.
+// slot s holds position s + window_offset(row), and what is still seen moves to the front every
+// `stride` positions. In which slots a token sees the text decides in which order an engine adds it
+// up, so that the offset is a matter of the row's position alone: not of how wide rounds are, which
+// drafts and other rows decide.
+//
+//          stride        2 * stride
+//     +------+------+------+------+--      A round that begins before 2 * stride runs at the offset
+//               [window]                   of `stride`, one from there on at the next. Behind every
+//               offset of 2 * stride       position there are slots for the widest round.
 class KVCache {
  public:
   KVCache(std::vector<LayerState> states, const ShapePlan& shapes,
@@ -38,8 +45,12 @@ class KVCache {
   void Clear();
   // A row's text starts anew.
   void Begin(int row) { window_offsets_[static_cast<std::size_t>(row)] = 0; }
-  // Makes room for `width` rows behind `length` tokens of one sequence in its sliding caches.
-  void Slide(int row, int length, int width);
+  // Makes room for a round of any width behind `length` tokens of one sequence in its sliding
+  // caches.
+  void Slide(int row, int length);
+  // How many tokens from position `length` on are computed at one offset when rounds end there, at
+  // least one.
+  int Room(int length) const;
   // How many of the first `length` tokens are still held; 0 where a sliding cache has lost some
   // that would be seen again.
   int Held(int row, int length) const;
@@ -64,6 +75,8 @@ class KVCache {
   }
   // Whether its slots are counted from the offset on.
   bool Slides(std::size_t layer) const { return window_capacities_[layer] > 0; }
+  // Of the sliding caches in a round behind `length` tokens.
+  int OffsetAt(int length) const;
   int CapacityOf(std::size_t layer, std::size_t set) const {
     return Slides(layer) ? std::min(window_capacities_[layer], capacities_[set]) : capacities_[set];
   }
@@ -77,6 +90,8 @@ class KVCache {
   int batch_;                           // Sequences.
   std::vector<int> capacities_;         // Slots of each set of buffers, ascending.
   std::vector<int> window_capacities_;  // By layer, at most; 0 where it does not slide.
+  int seen_ = 0;                        // Tokens before itself that the widest window sees.
+  int stride_ = 0;                      // Positions from offset to offset; 0 where nothing slides.
   std::vector<Block> buffers_;          // [capacity, layer, key or value].
   std::size_t active_ = 0;              // The set in use.
   std::vector<int> window_offsets_;     // [batch]

@@ -57,7 +57,10 @@ int ModelDrafter::Offer(const DraftRow& row) {
     return token >= 0 && token < model_->vocab_size();
   });
   if (!knows) return 0;
-  return static_cast<int>(std::clamp<std::int64_t>(room, 0, std::min(row.limit, max_drafts_)));
+  // A cache that has slid on behind a draft would lack what the text sees if that is rejected.
+  const int most = std::min(
+      {row.limit, max_drafts_, model_->kv_cache().Room(static_cast<int>(row.text.size()))});
+  return static_cast<int>(std::clamp<std::int64_t>(room, 0, most));
 }
 
 void ModelDrafter::Draft(std::span<const DraftRow> rows) {

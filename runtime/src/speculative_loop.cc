@@ -63,7 +63,7 @@ double SpeculativeLoop::Draft(std::span<Turn> turns) {
   draft_rows_.clear();
   bool offered = false;
   for (Turn& turn : turns) {
-    turn.chunk = ChunkLength(static_cast<int>(turn.session->pending().size()));
+    turn.chunk = ChunkLength(*turn.session);
     turn.drafted = {};
     OfferDrafts(turn);
     offered = offered || turn.offered > 0;
@@ -176,13 +176,18 @@ void SpeculativeLoop::Encode(std::span<Turn> turns) {
   parts_.encoder->Encode(sources_);
 }
 
+// The rows that a row's round may have: every token is computed where plain decoding computes it.
+int SpeculativeLoop::Room(const Session& session) const {
+  return std::min(parts_.shapes.widths.back(), parts_.target->kv_cache().Room(session.committed()));
+}
+
 // The whole chunk where it fits; of a short rest only as much as fills the next smaller width,
 // because a round costs what its width costs.
-int SpeculativeLoop::ChunkLength(int pending) const {
+int SpeculativeLoop::ChunkLength(const Session& session) const {
   const std::vector<int>& widths = parts_.shapes.widths;
-  if (pending >= widths.back()) return widths.back();
-  const auto above = std::lower_bound(widths.begin(), widths.end(), pending);
-  if (pending * 2 > *above || above == widths.begin()) return pending;
+  const int rows = std::min(static_cast<int>(session.pending().size()), Room(session));
+  const auto above = std::lower_bound(widths.begin(), widths.end(), rows);
+  if (rows * 2 > *above || above == widths.begin()) return rows;
   return *std::prev(above);
 }
 
@@ -193,8 +198,8 @@ void SpeculativeLoop::OfferDrafts(Turn& turn) {
   row.proposal.Clear();
   turn.offered = 0;
   const bool whole = turn.chunk == static_cast<int>(session.pending().size());
-  const int limit = std::min(
-      {parts_.num_draft_tokens, turn.max_new_tokens - 1, parts_.shapes.widths.back() - turn.chunk});
+  const int limit =
+      std::min({parts_.num_draft_tokens, turn.max_new_tokens - 1, Room(session) - turn.chunk});
   DraftRow wanted = {session.row(), session.tokens(), limit, &row.proposal, &row.sampling};
   DraftOffer offer{0, 0, turn.chunk};
   if (turn.may_draft && parts_.drafter != nullptr && whole && limit > 0) {
@@ -272,10 +277,8 @@ void SpeculativeLoop::Begin(const Session& session) {
 
 void SpeculativeLoop::Rewind(Session& session) {
   KVCache& cache = parts_.target->kv_cache();
-  if (cache.Held(session.row(), session.committed()) < session.committed()) {
-    session.Uncommit(0);
-    cache.Begin(session.row());
-  }
+  session.Uncommit(cache.Held(session.row(), session.committed()));
+  if (session.committed() == 0) cache.Begin(session.row());
   if (parts_.drafter != nullptr) parts_.drafter->Truncate(session.row(), session.length());
 }
 

@@ -1,6 +1,8 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
+#include <limits>
 #include <memory>
 
 #include "backends/device_memory.h"
@@ -21,6 +23,7 @@ KVCache MakeCache() {
   state.head_dim = kHeadDim;
   ShapePlan shapes;
   shapes.batch = kBatch;
+  shapes.widths = {1, 2, 4};
   shapes.kv_capacities = {8, 16, 32};
   return KVCache({state, state}, shapes);
 }
@@ -110,7 +113,8 @@ TEST(KVCache, CopyingARowLeavesTheOthers) {
   EXPECT_EQ(At(keys, 0, 2, 7), 8);
 }
 
-// One full layer and one with a window of 4 in a cache of 10 slots.
+// One full layer and one with a window of 4 in a cache of 10 slots: three before the next token,
+// and slots for the widest round of 4 behind each of 4 positions.
 KVCache MakeSlidingCache(std::vector<int> capacities = {32, 64},
                          std::shared_ptr<Memory> memory = HostMemory()) {
   LayerState full;
@@ -121,20 +125,22 @@ KVCache MakeSlidingCache(std::vector<int> capacities = {32, 64},
   window.window = 4;
   ShapePlan shapes;
   shapes.batch = kBatch;
+  shapes.widths = {1, 2, 4};
   shapes.kv_capacities = std::move(capacities);
   shapes.window_capacities = {{4, 10}};
   return KVCache({full, window}, shapes, std::move(memory));
 }
 
-TEST(KVCache, WindowSlidesWhenItIsFull) {
+TEST(KVCache, WindowSlidesEveryFewPositions) {
   KVCache cache = MakeSlidingCache();
   const Tensor values = Past(cache)[3];
   EXPECT_EQ(values.shape[2], 10);
   EXPECT_EQ(Past(cache)[0].shape[2], 32);
   for (int length = 0; length < 30; length += 2) {
-    cache.Slide(1, length, 2);
+    cache.Slide(1, length);
     const int offset = cache.window_offset(1);
-    ASSERT_LE(length - offset + 2, 10);
+    EXPECT_EQ(offset, std::max(length / 4 * 4 - 3, 0));
+    ASSERT_LE(length - offset + 4, 10);
     for (int i = 0; i < 2; ++i) {
       At(values, 1, 2, length + i - offset) = static_cast<float>(length + i);
     }
@@ -153,6 +159,31 @@ TEST(KVCache, WindowSlidesWhenItIsFull) {
   EXPECT_EQ(cache.window_offset(1), 0);
 }
 
+// Whatever rounds a text was read in, its next token finds what it sees in the same slots.
+TEST(KVCache, OffsetIsAMatterOfThePosition) {
+  KVCache cache = MakeSlidingCache();
+  int length = 0;
+  for (int width : {4, 3, 2, 4, 1, 4, 4}) {
+    cache.Slide(0, length);
+    const int rows = std::min(width, cache.Room(length));
+    ASSERT_GE(rows, 1);
+    for (int at = length; at < length + rows; ++at) {
+      EXPECT_EQ(cache.window_offset(0), std::max(at / 4 * 4 - 3, 0));
+    }
+    length += rows;
+  }
+  EXPECT_EQ(MakeCache().Room(5), std::numeric_limits<int>::max());
+}
+
+// A cache that holds every text does not slide.
+TEST(KVCache, WindowOfTheWholeTextStaysWhereItIs) {
+  KVCache cache = MakeSlidingCache({4, 10});
+  cache.Slide(0, 5);
+  EXPECT_EQ(cache.window_offset(0), 0);
+  EXPECT_EQ(Past(cache)[2].shape[2], 4);
+  EXPECT_EQ(cache.Room(5), std::numeric_limits<int>::max());
+}
+
 // A window's cache is never larger than the others, and keeps what it holds when these grow.
 TEST(KVCache, GrowingKeepsWhatAWindowHolds) {
   KVCache cache = MakeSlidingCache({6, 20, 64});
@@ -162,7 +193,7 @@ TEST(KVCache, GrowingKeepsWhatAWindowHolds) {
     ASSERT_EQ(cache.capacity(), capacity);
     EXPECT_EQ(Past(cache)[2].shape[2], std::min(capacity, 10));
     for (; length + 2 <= capacity && length < 40; length += 2) {
-      cache.Slide(0, length, 2);
+      cache.Slide(0, length);
       const int offset = cache.window_offset(0);
       const Tensor values = Past(cache)[3];
       for (int at = length; at < length + 2; ++at) {
@@ -181,8 +212,8 @@ TEST(KVCache, GrowingKeepsWhatAWindowHolds) {
 // Measuring asks for a round behind a text that was never written.
 TEST(KVCache, SlidingFarReadsNothingBeyondTheCache) {
   KVCache cache = MakeSlidingCache();
-  cache.Slide(0, 29, 2);
-  EXPECT_EQ(cache.window_offset(0), 26);
+  cache.Slide(0, 29);
+  EXPECT_EQ(cache.window_offset(0), 25);
 }
 
 // Everything that a cache does, in host memory and on a device: both hold the same after it.
@@ -219,12 +250,12 @@ TEST(KVCache, IsTheSameOnADevice) {
   };
   expect_same("nothing");
   write();
-  both("sliding", [](KVCache& cache) { cache.Slide(1, 9, 2); });
+  both("sliding", [](KVCache& cache) { cache.Slide(1, 9); });
   both("copying a row", [](KVCache& cache) { cache.CopyRow(1, 0, 9); });
   both("gathering", [](KVCache& cache) { cache.Gather(0, 8, std::vector<int>{2, 3}); });
   both("growing", [](KVCache& cache) { cache.Grow(20, 9); });
   write();
-  both("sliding far", [](KVCache& cache) { cache.Slide(0, 19, 4); });
+  both("sliding far", [](KVCache& cache) { cache.Slide(0, 19); });
   both("growing again", [](KVCache& cache) { cache.Grow(60, 19); });
   both("clearing", [](KVCache& cache) { cache.Clear(); });
   EXPECT_EQ(gpu.violations, 0);

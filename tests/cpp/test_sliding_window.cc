@@ -1,6 +1,7 @@
 // Caches that slide, under everything that a generator does with texts.
 #include <gtest/gtest.h>
 
+#include <map>
 #include <tuple>
 
 #include "function_engine.h"
@@ -29,24 +30,32 @@ Tokens Written(Tokens text, int count) {
   return {text.end() - count, text.end()};
 }
 
-// Keeps token ids in the keys and positions in the values of one layer that slides: slot s of a row
-// holds position s + window_offset.
+// Keeps token ids in the keys and positions in the values of one layer that slides, the drafter's
+// alone where there is one: slot s of a row holds position s + window_offset.
 struct Fixture {
-  explicit Fixture(int batch, bool on_gpu = false) {
-    Bundle bundle = SubstituteBundle(batch, NgramPlan());
-    bundle.roles.at("target").states.at(0).window = kWindow;
-    bundle.roles.at("target").states.at(0).kind = StateKind::kWindow;
+  explicit Fixture(int batch, bool on_gpu = false, const DrafterPlan& plan = NgramPlan()) {
+    Bundle bundle = SubstituteBundle(batch, plan);
     bundle.shapes.window_capacities[kWindow] = static_cast<int>(kCapacity);
     Engines engines;
-    engines["target"] = MakeEngine([this](const BoundPorts& ports) {
-      for (std::int64_t row = 0; row < ports.Size("input_ids", 0); ++row) Run(ports, row);
-    });
+    for (auto& [name, role] : bundle.roles) {
+      const bool is_drafter = name == "drafter";
+      if (is_drafter || plan.kind != DrafterKind::kModel) {
+        role.states.at(0).window = kWindow;
+        role.states.at(0).kind = StateKind::kWindow;
+      }
+      engines[name] = MakeEngine([this, is_drafter](const BoundPorts& ports) {
+        for (std::int64_t row = 0; row < ports.Size("input_ids", 0); ++row) {
+          Run(ports, row, is_drafter);
+        }
+      });
+    }
     if (on_gpu) engines = OnGpu(gpu, std::move(engines));
     generator =
         std::make_unique<Generator>(std::move(bundle), std::move(engines), GeneratorOptions());
   }
 
-  void Run(const BoundPorts& ports, std::int64_t row) {
+  // A drafter errs at every third position.
+  void Run(const BoundPorts& ports, std::int64_t row, bool is_drafter) {
     const auto ids = ports.Row<const TokenId>("input_ids", row);
     const auto positions = ports.Row<const std::int64_t>("position_ids", row);
     const auto keys = ports.Row<float>("past_key_values.0.key", row);
@@ -63,6 +72,9 @@ struct Fixture {
         return;
       }
       const bool valid = static_cast<std::int64_t>(t) < count;
+      if (valid && !is_drafter) {
+        moved_positions += offsets.try_emplace(positions[t], offset).first->second != offset;
+      }
       keys[slot] = valid ? static_cast<float>(ids[t]) : -777.0F;
       values[slot] = static_cast<float>(positions[t]);
     }
@@ -70,6 +82,9 @@ struct Fixture {
     const auto next = ports.Row<TokenId>("next_ids", row);
     for (std::size_t r = 0; r < rows.size(); ++r) {
       next[r] = rows[r] < count ? Speak(keys, values, first + rows[r]) : -1;
+      const bool errs =
+          is_drafter && rows[r] < count && positions[static_cast<std::size_t>(rows[r])] % 3 == 0;
+      if (errs) next[r] = (next[r] + 1) % kVocabSize;
     }
   }
 
@@ -96,18 +111,18 @@ struct Fixture {
   }
 
   SubstituteGpu gpu;
-  std::int64_t tokens_read = 0;  // Text and drafts that went through the engine.
-  bool slid = false;             // Whether any cache has.
-  int out_of_bounds = 0;         // Rows that did not fit the cache.
-  int broken_texts = 0;          // Positions that were to be seen and were not there.
+  std::int64_t tokens_read = 0;                  // Text and drafts that went through the engine.
+  bool slid = false;                             // Whether any cache has.
+  std::map<std::int64_t, std::int64_t> offsets;  // By position, of the first row computed there.
+  int moved_positions = 0;                       // Rows that were computed at another offset.
+  int out_of_bounds = 0;                         // Rows that did not fit the cache.
+  int broken_texts = 0;  // Positions that were to be seen and were not there.
   std::unique_ptr<Generator> generator;
 };
 
-class SlidingWindow : public testing::TestWithParam<std::tuple<int, bool>> {};
-
-TEST_P(SlidingWindow, TextsAreThoseOfTheWindow) {
-  const auto [batch, on_gpu] = GetParam();
-  Fixture fixture(batch, on_gpu);
+// Texts of several lengths, one of them plain, are those of the window, and each position of them
+// was computed at one offset.
+void ExpectTextsOfTheWindow(Fixture& fixture) {
   std::vector<Request> requests(6);
   for (std::size_t i = 0; i < 6; ++i) {
     requests[i].prompt_ids = MakePrompt(2 + static_cast<int>(i) * 11, static_cast<int>(i));
@@ -119,10 +134,26 @@ TEST_P(SlidingWindow, TextsAreThoseOfTheWindow) {
     EXPECT_EQ(results[i].token_ids, Written(requests[i].prompt_ids, 60));
   }
   EXPECT_TRUE(fixture.slid);
+  EXPECT_EQ(fixture.moved_positions, 0);
   EXPECT_EQ(fixture.broken_texts, 0);
   EXPECT_EQ(fixture.out_of_bounds, 0);
   EXPECT_EQ(fixture.gpu.violations, 0);
+}
+
+class SlidingWindow : public testing::TestWithParam<std::tuple<int, bool>> {};
+
+TEST_P(SlidingWindow, TextsAreThoseOfTheWindow) {
+  const auto [batch, on_gpu] = GetParam();
+  Fixture fixture(batch, on_gpu);
+  ExpectTextsOfTheWindow(fixture);
   EXPECT_EQ(fixture.gpu.launches > 0, on_gpu);
+}
+
+// A drafter's cache does not slide behind drafts that the target may refuse.
+TEST_P(SlidingWindow, DrafterSeesItsWindow) {
+  const auto [batch, on_gpu] = GetParam();
+  Fixture fixture(batch, on_gpu, ModelPlan(5));
+  ExpectTextsOfTheWindow(fixture);
 }
 
 INSTANTIATE_TEST_SUITE_P(Batches, SlidingWindow,
@@ -140,6 +171,17 @@ TEST(SlidingWindow, RewoundTextIsReadAgainWhereItMustBe) {
     session.Rewind(count);
     EXPECT_EQ(fixture.Write(session, {}, count).token_ids, Tokens(once.end() - count, once.end()));
   }
+  EXPECT_EQ(fixture.broken_texts, 0);
+  EXPECT_EQ(fixture.out_of_bounds, 0);
+}
+
+TEST(SlidingWindow, TextRewoundToItsFirstTokenIsReadFromThere) {
+  Fixture fixture(2);
+  SessionHandle session(*fixture.generator);
+  const Tokens prompt = MakePrompt(30, 1);
+  const Tokens once = fixture.Write(session, prompt, 70).token_ids;
+  session.Rewind(99);
+  EXPECT_EQ(fixture.Write(session, {prompt.begin() + 1, prompt.end()}, 70).token_ids, once);
   EXPECT_EQ(fixture.broken_texts, 0);
   EXPECT_EQ(fixture.out_of_bounds, 0);
 }

@@ -67,7 +67,9 @@ class OnnxRuntimeBackend(Backend):
             experts = round_experts(model, role, task.calibration, weight_format, task.rounding)
         LowerExpertsPass(experts)(model)
         PackProjectionsPass()(model)
-        pad_single_row = rounds and plan.tree.num_nodes > 1 and bool(role.states)
+        # How wide rounds are, drafts decide, and in a batch what other rows read.
+        widths_vary = plan.tree.num_nodes > 1 or shapes.batch > 1
+        pad_single_row = rounds and widths_vary and bool(role.states)
         if role.states and not role.cross_states and self._is_chain_of_one(plan, shapes.batch):
             LowerAttentionPass(role.states, shapes, pad_single_row=pad_single_row)(model)
         elif pad_single_row:
