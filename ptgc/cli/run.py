@@ -114,7 +114,7 @@ def _messages(path: Path) -> Any:
         raise UsageError(f"The messages in {path} cannot be read: {error}.") from error
     if not isinstance(found, list):
         raise UsageError(f"{path} holds no list of messages.", 'Write [{"role": "user", "content": "..."}].')
-    from ptgc.runtime.text import check_messages
+    from ptgc.runtime.chat_template import check_messages
 
     check_messages(found)
     return found
