@@ -1,7 +1,7 @@
 """Detokenizer: text from tokens that arrive one by one, exactly as the whole would be decoded.
 
-The text of ids is what `Tokenizer.decode(ids, skip_special_tokens=True)` gives. `DecodeStream` of the tokenizers library
-does not keep that promise: it refuses byte-fallback tokens whose bytes turn out to be no UTF-8.
+The text of ids is what `Tokenizer.decode(ids, skip_special_tokens=True)` gives. `DecodeStream` of the tokenizers
+library does not keep that promise: it refuses byte-fallback tokens whose bytes turn out to be no UTF-8.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import json
 import re
 from collections.abc import Sequence
 from functools import cache
-from os.path import commonprefix
 from typing import Any, Protocol
 
 from tokenizers import Tokenizer
@@ -269,7 +268,8 @@ class _WholePieces:
     def rest(self) -> str:
         before = self._tokens.decode(self._context)
         whole = self._tokens.decode([*self._context, *self._ids])
-        return whole[len(commonprefix([before, whole])) :]
+        same = next((at for at, (a, b) in enumerate(zip(before, whole, strict=False)) if a != b), len(before))
+        return whole[same:]
 
 
 class GrowingText:

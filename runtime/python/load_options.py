@@ -8,6 +8,8 @@ from typing import Any
 
 from ptgc.runtime.option_values import read_options
 
+DRAFT_LENGTHS = ("measured", "fixed")
+
 
 @dataclass(frozen=True)
 class LoadOptions:

@@ -62,7 +62,12 @@ def option_types(kind: type[Any]) -> dict[str, str]:
 
 def is_integer(value: Any) -> bool:
     """Whether this is an integer, numpy's included."""
-    return hasattr(value, "__index__") and not _is_boolean(value) and not getattr(value, "ndim", 0)
+    return hasattr(value, "__index__") and not _is_boolean(value) and _dimensions(value) == 0
+
+
+def _dimensions(value: Any) -> int:
+    """Of an array of numpy's; 0 for anything else."""
+    return int(getattr(value, "ndim", 0))
 
 
 def _is_boolean(value: Any) -> bool:
@@ -71,7 +76,7 @@ def _is_boolean(value: Any) -> bool:
 
 def _is_list(value: Any) -> bool:
     return not isinstance(value, str | bytes | bytearray) and (
-        isinstance(value, Sequence | set | frozenset) or getattr(value, "ndim", 0) == 1
+        isinstance(value, Sequence | set | frozenset) or _dimensions(value) == 1
     )
 
 
@@ -95,7 +100,7 @@ def _seed(value: Any) -> int:
 def _real(value: Any) -> float:
     """A number; infinite where it says so or is too large."""
     is_number = is_integer(value) or (hasattr(value, "__float__") and not isinstance(value, str | bytes))
-    if not is_number or _is_boolean(value) or getattr(value, "ndim", 0):
+    if not is_number or _is_boolean(value) or _dimensions(value) > 0:
         raise _WrongTypeError("a number")
     try:
         return float(value)

@@ -137,7 +137,7 @@ def is_batch(prompt: Any) -> bool:
     if isinstance(prompt, str | bytes) or not isinstance(prompt, Sequence) or not prompt:
         return False
     first = prompt[0]
-    return isinstance(first, str | Sequence) and not isinstance(first, bytes) or getattr(first, "ndim", 0) == 1
+    return (isinstance(first, str | Sequence) and not isinstance(first, bytes)) or getattr(first, "ndim", 0) == 1
 
 
 def prompt_ids(prompt: Prompt, codec: TextCodec | None, chat: ChatOptions | None = None) -> list[int]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import pickle
 import sys
+from contextlib import suppress
 from functools import lru_cache
-from typing import Any, BinaryIO, NoReturn
+from typing import IO, Any, NoReturn
 
 MEMORY_BYTES = 1 << 30
 """Address space of this process."""
@@ -31,13 +32,13 @@ def main() -> None:
         write_block(answers, json.dumps(_answer(pickle.loads(request))).encode())  # noqa: S301  # the caller's own
 
 
-def read_block(stream: BinaryIO) -> bytes:
+def read_block(stream: IO[bytes]) -> bytes:
     """The bytes that `write_block` wrote; none at the end of the stream."""
     size = stream.read(8)
     return stream.read(int.from_bytes(size, "little")) if len(size) == 8 else b""
 
 
-def write_block(stream: BinaryIO, content: bytes) -> None:
+def write_block(stream: IO[bytes], content: bytes) -> None:
     """Some bytes behind their size."""
     stream.write(len(content).to_bytes(8, "little") + content)
     stream.flush()
@@ -89,7 +90,7 @@ def _template(source: str) -> Any:
     class Generation(Extension):
         """`{% generation %}` marks what the assistant says, for training; here it is only its content."""
 
-        tags = {"generation"}
+        tags = frozenset({"generation"})  # type: ignore[assignment]  # jinja2 only looks names up in it
 
         def parse(self, parser: Any) -> nodes.Node:
             line = next(parser.stream).lineno
@@ -123,10 +124,8 @@ def _limit(name: str, value: int) -> None:
     kind = getattr(resource, name)
     _, most = resource.getrlimit(kind)
     value = value if most == resource.RLIM_INFINITY else min(value, most)
-    try:
+    with suppress(OSError, ValueError):  # the caller's clock ends what goes on for too long
         resource.setrlimit(kind, (value, most))
-    except (OSError, ValueError):
-        pass  # the caller's clock ends what goes on for too long
 
 
 if __name__ == "__main__":

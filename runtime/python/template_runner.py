@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -115,10 +116,8 @@ def _close(process: subprocess.Popen[bytes], owner: int) -> None:
         process.kill()
         process.wait()
     process.stdout.close()
-    try:
+    with suppress(OSError):  # it has ended with a request half read
         process.stdin.close()
-    except OSError:
-        pass  # it has ended with a request half read
 
 
 def _sentence(text: str) -> str:
