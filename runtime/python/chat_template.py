@@ -88,7 +88,7 @@ class ChatTemplates:
             "documents": plain_data(options.documents),
             "add_generation_prompt": options.ends_with_prompt,
         }
-        text = self._runner.render(source, variables)
+        text = readable(self._runner.render(source, variables))
         return text if final is None else _cut_at_end(text, final)
 
     def _source(self, options: ChatOptions) -> str:

@@ -141,21 +141,24 @@ class _ByteLevelPieces:
             before = self._bytes(token_id) + before if tokens.is_visible(token_id) else before
         self._decoder.decode(before)
         # The context's text shows a character that it does not finish as U+FFFD already.
-        self._repeats = bool(self._pending)
+        self._repeated = len(self._pending)
 
     def push(self, token_id: int) -> str:
         text = self._decoder.decode(self._bytes(token_id))
-        if self._repeats and text:
-            self._repeats = False
-            return text.removeprefix(_UNREADABLE)
+        if not text:
+            return ""
+        text, self._repeated = self._without_repeated(text), 0
         return text
 
     def rest(self) -> str:
-        return _UNREADABLE if self._pending and not self._repeats else ""
+        return self._without_repeated(self._pending)
+
+    def _without_repeated(self, text: str) -> str:
+        return text[: self._repeated].lstrip(_UNREADABLE) + text[self._repeated :]
 
     @property
-    def _pending(self) -> bytes:
-        return self._decoder.getstate()[0]
+    def _pending(self) -> str:
+        return self._decoder.getstate()[0].decode("utf-8", "replace")
 
     def _bytes(self, token_id: int) -> bytes:
         token, table = self._tokens.token(token_id), _byte_of_character()

@@ -15,7 +15,7 @@ from typing import IO, Any, NoReturn
 
 MEMORY_BYTES = 1 << 30
 """Address space of this process."""
-CPU_SECONDS = 5
+CPU_SECONDS = 2
 """Processor time of one rendering."""
 MOST_CHARACTERS = 16 << 20
 """Of a rendered conversation."""
@@ -52,13 +52,13 @@ def _answer(request: dict[str, Any]) -> dict[str, str]:
     try:
         return {"text": _render(request["template"], request["variables"])}
     except MemoryError:
-        return {"excess": f"{MEMORY_BYTES >> 20} MB of memory"}
+        return {"excess": f"it takes more than {MEMORY_BYTES >> 20} MB of memory"}
     except RecursionError:
-        return {"excess": "the depth of calls that Python allows"}
+        return {"excess": "it calls itself without end"}
     except OverflowError as error:
-        return {"excess": f"the numbers that Python allows ({error})"}
+        return {"excess": str(error)}
     except _TooLongError:
-        return {"excess": f"{MOST_CHARACTERS} characters of text"}
+        return {"excess": f"it writes more than {MOST_CHARACTERS} characters"}
     except Exception as error:  # noqa: BLE001  # a template can raise anything
         kind = "syntax" if type(error).__name__ == "TemplateSyntaxError" else "error"
         return {kind: str(error)[:1000] or type(error).__name__}

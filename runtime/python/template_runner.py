@@ -42,7 +42,7 @@ class TemplateRunner:
             answer = self._answer({"template": template, "variables": variables})
         if "excess" in answer:
             raise BundleError(
-                f"The chat template takes more than {answer['excess']} for these messages.",
+                f"The chat template goes beyond its budget with these messages: {_sentence(answer['excess'])}",
                 "Correct the template in the checkpoint and export it again.",
             )
         if "syntax" in answer:
@@ -75,7 +75,7 @@ class TemplateRunner:
         if isinstance(answer, dict):
             return answer
         self._stop()
-        return {"excess": f"{template_process.CPU_SECONDS} s of processor time, or the memory there is,"}
+        return {"excess": f"it takes more than {template_process.CPU_SECONDS} s of processor time, or its process died"}
 
     def _running(self) -> subprocess.Popen[bytes]:
         """The process; a new one where it has ended, or belongs to the parent that this process was forked from."""
