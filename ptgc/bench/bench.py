@@ -19,6 +19,7 @@ from ptgc.bench.provenance import machine, num_cores, provenance
 from ptgc.bench.report import summarize
 from ptgc.errors import BackendError, BuildError, BundleError, UsageError
 from ptgc.runtime.costs import read_costs
+from ptgc.runtime.load_options import DRAFT_LENGTHS
 from ptgc.spec.bundle import Build, Bundle, open_bundle
 from ptgc.spec.strategy import Loop
 from ptgc.texts.prompt_set import PromptSet, read_sets
@@ -77,6 +78,8 @@ def check_options(options: BenchOptions) -> None:
     problems = []
     if options.max_new_tokens < 2:
         problems.append("--max-new-tokens is 1; the first token is prefill, so decoding needs 2 or more.")
+    if options.draft_length not in (None, *DRAFT_LENGTHS):
+        problems.append(f"--draft-length is {options.draft_length}; it must be {' or '.join(DRAFT_LENGTHS)}.")
     named = options.against or ()
     known = (AUTOREGRESSIVE, *PEERS)
     unknown = [name for name in named if name not in known]
@@ -125,7 +128,7 @@ def assemble(
 ) -> list[Entrant]:
     """Everyone who takes part: strategy and plain decoding of every build, a plain bundle, and peers."""
     threads = options.num_threads or num_cores()
-    entrants = [own_entrant(bundle, build, threads) for build in builds]
+    entrants = [own_entrant(bundle, build, threads, options.draft_length) for build in builds]
     for build in builds:
         note_missing_costs(build, threads, notes)
     if options.plain_bundle is not None:

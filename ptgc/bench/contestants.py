@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ptgc.errors import UsageError
+from ptgc.runtime.load_options import LoadOptions
 from ptgc.runtime.tuning import read_tuning
 from ptgc.spec.bundle import Build, Bundle
 from ptgc.spec.plan import DecodePlan
@@ -71,10 +72,11 @@ class Entrant:
         return self.engine in OWN
 
 
-def own_entrant(bundle: Bundle, build: Build, num_threads: int) -> Entrant:
+def own_entrant(bundle: Bundle, build: Build, num_threads: int, draft_length: str | None = None) -> Entrant:
     """The bundle's strategy and plain decoding of the same build."""
-    plan = bundle.manifest.plan
-    return _entrant(PTGC, bundle, build, num_threads, modes_of(plan))
+    entrant = _entrant(PTGC, bundle, build, num_threads, modes_of(bundle.manifest.plan))
+    settings, facts = {"draft_length": draft_length}, {"draft_length": draft_length or LoadOptions.draft_length}
+    return replace(entrant, settings={**entrant.settings, **settings}, facts={**entrant.facts, **facts})
 
 
 def plain_entrant(bundle: Bundle, build: Build, num_threads: int) -> Entrant:

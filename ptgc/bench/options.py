@@ -28,6 +28,8 @@ class BenchOptions:
     """Tokens of each text."""
     repeats: int = 3
     """Times that each text is written."""
+    draft_length: str | None = None
+    """`measured` or `fixed`, as in `LoadOptions`; None takes its default."""
     num_threads: int | None = None
     """Threads of every engine; None takes the processors at hand."""
 
@@ -40,6 +42,7 @@ class BenchOptions:
             "--drafter": self.drafter,
             "--max-new-tokens": self.max_new_tokens,
             "--repeats": self.repeats,
+            "--draft-length": self.draft_length,
             "--num-threads": self.num_threads,
         }
         lists = {"--build": self.builds, "--prompts": self.prompts, "--against": self.against}

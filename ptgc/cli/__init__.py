@@ -6,5 +6,7 @@ from __future__ import annotations
 def main() -> None:
     """Entry point of `ptgc`."""
     from ptgc.cli.app import app
+    from ptgc.cli.console import show_any_text
 
+    show_any_text()
     app()

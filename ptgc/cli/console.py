@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import traceback
@@ -64,9 +65,17 @@ def progress() -> Iterator[Callable[[str], None]]:
         yield lambda step: status.update(step)
 
 
+def show_any_text() -> None:
+    """Print "?" for a character that the terminal's encoding lacks, and for what was no UTF-8 in an argument."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 def print_json(document: dict[str, Any]) -> None:
     """One object on stdout."""
-    sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+    has_all_characters = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    sys.stdout.write(json.dumps(document, ensure_ascii=not has_all_characters) + "\n")
     sys.stdout.flush()
 
 

@@ -14,6 +14,13 @@ Device = Annotated[str, typer.Option(help="Kind of device: cpu.")]
 NumThreads = Annotated[
     int | None, typer.Option(min=1, help="Threads of the engine; by default the processors at hand.")
 ]
+DraftLength = Annotated[
+    str | None,
+    typer.Option(
+        metavar="measured|fixed",
+        help="Draft as many tokens as the measured costs say will pay (default), or as many as there are.",
+    ),
+]
 
 Prompts = Annotated[
     str | None,

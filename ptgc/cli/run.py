@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ptgc.cli.console import command_errors, notes, print_json
-from ptgc.cli.options import AsJson, BuildId, BundlePath, Device, NumThreads
-from ptgc.errors import UsageError
+from ptgc.cli.options import AsJson, BuildId, BundlePath, Device, DraftLength, NumThreads
+from ptgc.cli.prompt import read_ids, read_object, read_prompt
 from ptgc.spec.staging import storage_errors
 
 if TYPE_CHECKING:
@@ -25,12 +25,25 @@ def command(
     prompt_ids: Annotated[str | None, typer.Option(metavar="1,2,3", help="The prompt as token ids.")] = None,
     messages: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help='Chat messages, [{"role": "user", "content": "..."}]; - is stdin.'),
+        typer.Option(
+            metavar="FILE",
+            help='Chat messages, [{"role": "user", "content": "..."}], or {"messages": [...], "tools": [...]} with the '
+            "options of chat messages; - is stdin.",
+        ),
     ] = None,
+    template_arguments: Annotated[
+        str | None, typer.Option(metavar="JSON", help='Variables of the chat template: {"enable_thinking": false}.')
+    ] = None,
+    continue_final_message: Annotated[
+        bool, typer.Option("--continue-final-message", help="Continue the last of the messages.")
+    ] = False,
     build: BuildId = None,
     device: Device = "cpu",
     max_new_tokens: Annotated[int | None, typer.Option(help="Tokens to write at most; 256, or what fits.")] = None,
     stop: Annotated[list[str] | None, typer.Option(help="A string that ends the text; may be repeated.")] = None,
+    stop_token_ids: Annotated[
+        str | None, typer.Option(metavar="1,2,3", help="Tokens that end the text, besides the model's own.")
+    ] = None,
     deadline: Annotated[float | None, typer.Option(help="Seconds after which the text ends as it is.")] = None,
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest tokens, 1 draws from the model.")] = 0.0,
     top_k: Annotated[int, typer.Option(help="Draw from so many likeliest tokens; 0 for all.")] = 0,
@@ -44,6 +57,7 @@ def command(
     seed: Annotated[int | None, typer.Option(help="Equal seeds give equal texts; a new one by default.")] = None,
     plain: Annotated[bool, typer.Option("--plain", help="Decode without drafts.")] = False,
     num_draft_tokens: Annotated[int | None, typer.Option(min=0, help="Most draft tokens of a round.")] = None,
+    draft_length: DraftLength = None,
     trace: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write what every round did, a JSON line each.")
     ] = None,
@@ -52,12 +66,18 @@ def command(
 ) -> None:
     """Write text with the newest build of a bundle, or with the one named."""
     with command_errors(as_json):
-        given = _prompt(prompt, prompt_ids, messages)
+        given, chat = read_prompt(prompt, prompt_ids, messages)
         from ptgc.runtime import Generator
 
+        if template_arguments is not None:
+            chat["template_arguments"] = read_object(template_arguments, "--template-arguments")
+        if continue_final_message:
+            chat["continue_final_message"] = True
         options: dict[str, Any] = {
+            **chat,
             "max_new_tokens": max_new_tokens,
             "stop": tuple(stop or ()),
+            "stop_token_ids": None if stop_token_ids is None else read_ids(stop_token_ids, "--stop-token-ids"),
             "deadline": deadline,
             "plain": plain,
             "trace": trace is not None,
@@ -71,7 +91,12 @@ def command(
             "seed": seed,
         }
         with Generator(
-            bundle, device=device, build=build, num_threads=num_threads, num_draft_tokens=num_draft_tokens
+            bundle,
+            device=device,
+            build=build,
+            num_threads=num_threads,
+            num_draft_tokens=num_draft_tokens,
+            draft_length=draft_length,
         ) as generator:
             if not as_json:
                 experimental = " (experimental: no GPU has run such builds yet)" if device == "cuda" else ""
@@ -83,41 +108,6 @@ def command(
             print_json(result.to_json())
         else:
             _summarize(result)
-
-
-def _prompt(text: str | None, ids: str | None, messages: Path | None) -> Any:
-    """The one prompt that was given."""
-    given = [
-        name for name, value in (("-p", text), ("--prompt-ids", ids), ("--messages", messages)) if value is not None
-    ]
-    if len(given) != 1:
-        raise UsageError(
-            f"Give one of -p, --prompt-ids and --messages; given: {', '.join(given) or 'none'}.",
-            'For example: ptgc run BUNDLE -p "Once upon a time"',
-        )
-    if text is not None:
-        return text
-    if ids is not None:
-        try:
-            return [int(part) for part in ids.replace(" ", "").split(",") if part]
-        except ValueError as error:
-            raise UsageError(f"--prompt-ids is '{ids}'; it must be numbers with commas between.") from error
-    assert messages is not None
-    return _messages(messages)
-
-
-def _messages(path: Path) -> Any:
-    try:
-        content = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
-        found = json.loads(content)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"The messages in {path} cannot be read: {error}.") from error
-    if not isinstance(found, list):
-        raise UsageError(f"{path} holds no list of messages.", 'Write [{"role": "user", "content": "..."}].')
-    from ptgc.runtime.text import check_messages
-
-    check_messages(found)
-    return found
 
 
 def _write(generator: Generator, prompt: Any, options: dict[str, Any], *, show: bool) -> GenerationResult:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ptgc.errors import UsageError
-from ptgc.runtime.text import TextCodec, check_messages
+from ptgc.runtime.chat_template import check_messages, content_text
+from ptgc.runtime.text import TextCodec
 from ptgc.spec.bundle import Bundle
 
 FOLDER = Path(__file__).with_name("prompts")
@@ -105,7 +106,7 @@ def read_prompts(path: Path, bundle: Bundle, limit: int | None, tokenizer: str |
     entries = read_entries(path)
     folder = tokenizer or bundle.manifest.tokenizer
     codec = TextCodec(bundle.path / folder) if folder else None
-    is_chat = folder is not None and _has_chat_template(bundle.path / folder)
+    is_chat = codec is not None and bool(codec.chat_templates)
     if tokenizer not in (None, bundle.manifest.tokenizer) and any("token_ids" in entry for entry in entries):
         raise UsageError(
             f"{path} has token ids, and the bundle's models have different ones.", "Give prompts as texts or messages."
@@ -172,14 +173,7 @@ def _encode(codec: TextCodec | None, entry: dict[str, Any], *, is_chat: bool) ->
     check_messages(entry["messages"])
     if is_chat:
         return codec.encode_messages(entry["messages"])
-    return codec.encode("\n\n".join(message["content"] for message in entry["messages"]) + "\n\n")
-
-
-def _has_chat_template(tokenizer: Path) -> bool:
-    if (tokenizer / "chat_template.jinja").is_file():
-        return True
-    settings = tokenizer / "tokenizer_config.json"
-    return settings.is_file() and "chat_template" in json.loads(settings.read_text(encoding="utf-8"))
+    return codec.encode("\n\n".join(map(content_text, entry["messages"])) + "\n\n")
 
 
 def _reference_prompts(bundle: Bundle, limit: int | None) -> PromptSet:

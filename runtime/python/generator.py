@@ -217,7 +217,7 @@ class Generator:
         self.close()
 
     def _start(self, prompt: Prompt, options: GenerateOptions) -> RunningText:
-        return RunningText(self._loaded, prompt_ids(prompt, self.codec), options)
+        return RunningText(self._loaded, prompt_ids(prompt, self.codec, options.chat), options)
 
 
 def _stream(core: _core.Generator, text: RunningText) -> collections.abc.Generator[Chunk]:

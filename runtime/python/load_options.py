@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
-from ptgc.errors import UsageError
+from ptgc.runtime.option_values import read_options
+
+DRAFT_LENGTHS = ("measured", "fixed")
 
 
 @dataclass(frozen=True)
@@ -32,18 +34,15 @@ class LoadOptions:
         """Options by name.
 
         Raises:
-            UsageError: An unknown name, or values out of range; all of them are named.
+            UsageError: An unknown name, or values of the wrong type or out of range; all of them are named.
         """
-        known = [field.name for field in fields(LoadOptions)]
-        unknown = sorted(set(options) - set(known))
-        if unknown:
-            raise UsageError(f"Unknown option: {', '.join(unknown)}.", f"There are: {', '.join(known)}.")
-        chosen = LoadOptions(**options)
-        problems = []
+        return read_options(LoadOptions, options, LoadOptions.problems)
+
+    def problems(self) -> list[str]:
+        """Values out of range, a sentence each."""
+        found = []
         for name in ("num_draft_tokens", "wait", "max_waiting"):
-            value = getattr(chosen, name)
+            value = getattr(self, name)
             if value is not None and value < 0:
-                problems.append(f"{name} is {value}; it must be 0 or more.")
-        if problems:
-            raise UsageError("\n".join(problems))
-        return chosen
+                found.append(f"{name} is {value}; it must be 0 or more.")
+        return found

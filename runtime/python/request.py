@@ -5,16 +5,21 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from ptgc.errors import UsageError
 from ptgc.runtime import _core
+from ptgc.runtime.chat_template import ChatOptions
 from ptgc.runtime.loaded import Loaded
+from ptgc.runtime.option_values import is_integer, option_types, read_options
 from ptgc.runtime.results import GenerationResult, RoundTrace, Statistics
-from ptgc.runtime.text import GrowingText, StopMatcher, TextCodec
+from ptgc.runtime.stop_matcher import StoppedText, ids_before
+from ptgc.runtime.text import TextCodec
 from ptgc.spec.strategy import Strategy
 
 Prompt = str | Sequence[int] | Sequence[Mapping[str, Any]]
+Seed: TypeAlias = int
+"""Of 64 bits, without a sign."""
 
 DEFAULT_NEW_TOKENS = 256
 
@@ -26,7 +31,9 @@ class GenerateOptions:
     max_new_tokens: int | None = None
     """Tokens to write at most; None writes up to 256, or as many as fit."""
     stop: str | Sequence[str] = ()
-    """Strings that end the text; they are not part of it."""
+    """Strings that end the text; they are not part of it. A special token in one of them counts as its text."""
+    stop_token_ids: Sequence[int] = ()
+    """Tokens that end the text, besides the model's own; such a token is the last one of the result."""
     ignore_eos: bool = False
     """Write on behind the token that ends a text."""
     plain: bool = False
@@ -51,31 +58,34 @@ class GenerateOptions:
     """The same once for each of its occurrences."""
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     """Added to the logits of these tokens; minus infinity forbids one."""
-    seed: int | None = None
+    seed: Seed | None = None
     """Equal seeds give equal texts; None takes a new one, which the result tells."""
+
+    chat: ChatOptions = field(default_factory=ChatOptions)
+    """How chat messages become a text; its fields are given by their names."""
 
     @staticmethod
     def from_names(options: Mapping[str, Any]) -> GenerateOptions:
-        """Options by name.
+        """Options by name, those of `ChatOptions` among them.
 
         Raises:
-            UsageError: An unknown name, or values out of range; all of them are named.
+            UsageError: An unknown name, or values of the wrong type or out of range; all of them are named.
         """
-        known = {one.name for one in fields(GenerateOptions)}
-        unknown = sorted(set(options) - known)
-        if unknown:
-            raise UsageError(f"Unknown option: {', '.join(unknown)}.", f"There are: {', '.join(sorted(known))}.")
-        chosen = GenerateOptions(**options)
-        problems = []
-        if chosen.max_new_tokens is not None and chosen.max_new_tokens < 1:
-            problems.append(f"max_new_tokens is {chosen.max_new_tokens}; it must be 1 or more.")
-        if chosen.deadline is not None and chosen.deadline <= 0:
-            problems.append(f"deadline is {chosen.deadline} s; it must be more than 0.")
-        if any(not stop for stop in chosen.stops):
-            problems.append("a stop string is empty.")
-        if problems:
-            raise UsageError("\n".join(problems))
-        return chosen
+        names = option_types(ChatOptions)
+        chat = chat_options({name: value for name, value in options.items() if name in names})
+        others = {name: value for name, value in options.items() if name not in names}
+        return replace(read_options(GenerateOptions, others, GenerateOptions.problems, hidden=("chat",)), chat=chat)
+
+    def problems(self) -> list[str]:
+        """Values out of range, a sentence each."""
+        found = []
+        if self.max_new_tokens is not None and self.max_new_tokens < 1:
+            found.append(f"max_new_tokens is {self.max_new_tokens}; it must be 1 or more.")
+        if self.deadline is not None and self.deadline <= 0:
+            found.append(f"deadline is {self.deadline} s; it must be more than 0.")
+        if any(not stop for stop in self.stops):
+            found.append("a stop string is empty.")
+        return found
 
     def of_text(self, number: int) -> GenerateOptions:
         """The same for one text of a list: with a seed of its own."""
@@ -111,29 +121,72 @@ class GenerateOptions:
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
 
 
+def chat_options(options: Mapping[str, Any]) -> ChatOptions:
+    """The options of chat messages by name.
+
+    Raises:
+        UsageError: An unknown name, values of the wrong type, or options that contradict each other.
+    """
+    return read_options(ChatOptions, options, ChatOptions.problems)
+
+
 def is_batch(prompt: Any) -> bool:
     """Whether this is a list of prompts: texts, lists of ids, or lists of messages."""
-    if isinstance(prompt, str) or not isinstance(prompt, Sequence) or not prompt:
+    if getattr(prompt, "ndim", 0) == 2:
+        return True  # ids in numpy's form, a row for each text
+    if isinstance(prompt, str | bytes) or not isinstance(prompt, Sequence) or not prompt:
         return False
     first = prompt[0]
-    return isinstance(first, str) or (isinstance(first, Sequence) and not isinstance(first, bytes))
+    return (isinstance(first, str | Sequence) and not isinstance(first, bytes)) or getattr(first, "ndim", 0) == 1
 
 
-def prompt_ids(prompt: Prompt, codec: TextCodec | None) -> list[int]:
+def prompt_ids(prompt: Prompt, codec: TextCodec | None, chat: ChatOptions | None = None) -> list[int]:
     """Token ids of any kind of prompt.
 
     Raises:
-        UsageError: Text for a bundle without a tokenizer, malformed messages, or ids that are no integers.
+        UsageError: Text for a bundle without a tokenizer, malformed messages, what is no prompt, or ids that are no
+            integers.
     """
-    if isinstance(prompt, str) or (prompt and isinstance(prompt[0], Mapping)):
-        if codec is None:
-            raise UsageError("This bundle has no tokenizer; it takes token ids only.", "Give the prompt as token ids.")
-        if isinstance(prompt, str):
-            return codec.encode(prompt)
-        return codec.encode_messages(prompt)  # type: ignore[arg-type]  # the first one is a mapping
-    if not all(isinstance(token, int) and not isinstance(token, bool) for token in prompt):
+    if is_messages(prompt):
+        return _need_codec(codec).encode_messages(prompt, chat)  # type: ignore[arg-type]  # the first one is a mapping
+    if chat not in (None, ChatOptions()):
+        raise UsageError(
+            f"{', '.join(_given(chat))}: such options are for chat messages, and the prompt is none.",
+            'Give the prompt as [{"role": "user", "content": "..."}], or leave them out.',
+        )
+    if isinstance(prompt, str):
+        return _need_codec(codec).encode(prompt)
+    return _checked_ids(prompt)
+
+
+def is_messages(prompt: Any) -> bool:
+    """Whether this is a list of chat messages."""
+    return isinstance(prompt, Sequence) and len(prompt) > 0 and isinstance(prompt[0], Mapping)
+
+
+def _given(chat: ChatOptions | None) -> list[str]:
+    return [one.name for one in fields(ChatOptions) if getattr(chat, one.name) != getattr(ChatOptions(), one.name)]
+
+
+def _need_codec(codec: TextCodec | None) -> TextCodec:
+    if codec is None:
+        raise UsageError("This bundle has no tokenizer; it takes token ids only.", "Give the prompt as token ids.")
+    return codec
+
+
+def _checked_ids(prompt: Any) -> list[int]:
+    is_list = isinstance(prompt, Sequence) and not isinstance(prompt, bytes | bytearray)
+    if not is_list and getattr(prompt, "ndim", 0) != 1:
+        raise UsageError(
+            f"A prompt is a text, a list of token ids or a list of chat messages; given: {type(prompt).__name__}."
+        )
+    if not all(is_integer(token) for token in prompt):
         raise UsageError("A prompt of token ids must hold integers only.")
-    return list(prompt)  # type: ignore[arg-type]  # checked above
+    ids = [int(token) for token in prompt]
+    beyond = next((token for token in ids if not -(1 << 63) <= token < 1 << 63), None)
+    if beyond is not None:
+        raise UsageError("The prompt has a token id of more than 64 bits, which is in no vocabulary.")
+    return ids
 
 
 def make_request(loaded: Loaded, ids: Sequence[int], options: GenerateOptions, held: int = 0) -> _core.Request:
@@ -143,10 +196,11 @@ def make_request(loaded: Loaded, ids: Sequence[int], options: GenerateOptions, h
     room = shapes.max_length - (max(held, 1) if shapes.source_lengths else len(ids) + held)
     wanted = options.max_new_tokens
     eos = () if options.ignore_eos else loaded.bundle.manifest.model.eos_token_ids
+    _check_stop_tokens(options, loaded.bundle.manifest.model.vocab_size)
     return _core.Request(
         prompt_ids=list(ids),
         max_new_tokens=max(1, min(DEFAULT_NEW_TOKENS, room)) if wanted is None else wanted,
-        eos_token_ids=list(eos),
+        eos_token_ids=[*eos, *options.stop_token_ids],
         plain=options.plain,
         deadline_seconds=0.0 if options.deadline is None else options.deadline,
         trace=options.trace,
@@ -154,17 +208,43 @@ def make_request(loaded: Loaded, ids: Sequence[int], options: GenerateOptions, h
     )
 
 
-class RunningText:
-    """One text while it is written."""
+def _check_stop_tokens(options: GenerateOptions, vocab_size: int) -> None:
+    wrong = [token for token in options.stop_token_ids if token >= vocab_size]
+    if wrong:
+        raise UsageError(
+            f"stop_token_ids names {', '.join(map(str, wrong))}; the vocabulary has {vocab_size} entries.",
+            "Use the tokenizer of this bundle.",
+        )
 
-    def __init__(self, loaded: Loaded, ids: Sequence[int], options: GenerateOptions, held: int = 0) -> None:
+
+class RunningText:
+    """One text while it is written.
+
+    Args:
+        loaded: The generator's build and tokenizer.
+        ids: The prompt.
+        options: How the text is written.
+        held: Tokens that a session holds already.
+        context: What the text continues; None for the prompt.
+    """
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        ids: Sequence[int],
+        options: GenerateOptions,
+        held: int = 0,
+        context: Sequence[int] | None = None,
+    ) -> None:
         if options.stops and loaded.codec is None:
             raise UsageError("This bundle has no tokenizer; it cannot look for stop strings.")
         self._loaded = loaded
         self._options = options
-        self._matcher = StopMatcher(options.stops)
-        self._growing: GrowingText | None = loaded.codec.growing() if loaded.codec else None
-        self._stopped_at: int | None = None
+        # Behind an encoder the prompt is no part of the text.
+        is_continued = not loaded.build.manifest.shapes.source_lengths
+        self._context = (ids if context is None else context) if is_continued else ()
+        self._ids: list[int] = []
+        self._text = self._new_text()
         self.shown = ""
         self.request = make_request(loaded, ids, options, held)
 
@@ -175,32 +255,33 @@ class RunningText:
 
     def append(self, ids: Sequence[int]) -> tuple[str, bool]:
         """Add the tokens of a round; gives what can be shown now, and whether to go on."""
-        if self._growing is None:
+        self._ids += ids
+        if self._text is None:
             return "", True
-        searched = len(self._growing.text)
-        self._growing.append(ids)
-        text = self._growing.text
-        self._stopped_at = self._matcher.find(text, searched)
-        certain = self._matcher.certain(text) if self._stopped_at is None else self._stopped_at
-        added = text[len(self.shown) : certain]
+        for token_id in ids:
+            self._text.append(token_id)
+        added = self._text.shown_after(len(self.shown))
         self.shown += added
-        return added, self._stopped_at is None
+        return added, self._text.stopped is None
 
     def finish(self, result: _core.Result) -> GenerationResult:
         """The result, cut at a stop string."""
         ids = list(result.token_ids)
-        text = self._loaded.codec.decode(ids) if self._loaded.codec else ""
-        if self._stopped_at is not None and self._growing is not None:
-            text = self._growing.text[: self._stopped_at]
-            ids = self._ids_up_to(self._stopped_at, ids)
-        elif self.shown and not text.startswith(self.shown):
-            text = self.shown  # what has been shown stays
+        if self._ids != ids[: len(self._ids)]:
+            self._ids, self._text = [], self._new_text()
+        self.append(ids[len(self._ids) :])
+        text = self._text.finish() if self._text else ""
+        reason = self._finish_reason(result.finish_reason, ids)
+        if self._text and self._text.stopped is not None:
+            assert self._loaded.codec is not None
+            ids = ids_before(self._loaded.codec.detokenizer, ids, text, self._context)
+            reason = "stop"
         manifest = self._loaded.bundle.manifest
         strategy = Strategy.AUTOREGRESSIVE if self._options.plain else manifest.plan.strategy
         return GenerationResult(
             text=text,
             token_ids=ids,
-            finish_reason=result.finish_reason,
+            finish_reason=reason,
             strategy=strategy.value,
             lossless=strategy.lossless,
             build=self._loaded.build.manifest.id,
@@ -209,12 +290,11 @@ class RunningText:
             trace=[RoundTrace(**{f.name: getattr(r, f.name) for f in fields(RoundTrace)}) for r in result.trace],
         )
 
-    def _ids_up_to(self, characters: int, ids: list[int]) -> list[int]:
-        """The fewest tokens whose text covers the characters before the stop string."""
-        assert self._loaded.codec is not None
-        growing = self._loaded.codec.growing()
-        for count, token in enumerate(ids):
-            if len(growing.text) >= characters:
-                return ids[:count]
-            growing.append([token])
-        return ids
+    def _new_text(self) -> StoppedText | None:
+        codec = self._loaded.codec
+        return StoppedText(codec.detokenizer, self._options.stops, self._context) if codec else None
+
+    def _finish_reason(self, reason: str, ids: Sequence[int]) -> str:
+        """For the core a token that ends the text is one, whether the model's or the caller's."""
+        own = () if self._options.ignore_eos else self._loaded.bundle.manifest.model.eos_token_ids
+        return "stop" if reason == "eos" and ids and ids[-1] not in own else reason

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from ptgc.errors import PtgcError
 from ptgc.runtime import _core
 from ptgc.runtime.loaded import Loaded
-from ptgc.runtime.request import GenerateOptions, Prompt, RunningText, prompt_ids
+from ptgc.runtime.request import GenerateOptions, Prompt, RunningText, chat_options, is_messages, prompt_ids
 from ptgc.runtime.results import GenerationResult
+from ptgc.runtime.session_text import SessionText
 
 if TYPE_CHECKING:
     from typing import Self
@@ -23,6 +26,10 @@ class Session:
     def __init__(self, core: _core.Session, loaded: Loaded) -> None:
         self._core = core
         self._loaded = loaded
+        self._text = SessionText()
+        self._known = 0  # tokens that the text accounts for
+        self._source: list[int] = []  # what an encoder reads, which is no part of the session's tokens
+        self._has_encoder = bool(loaded.build.manifest.shapes.source_lengths)
 
     @property
     def token_ids(self) -> list[int]:
@@ -32,26 +39,83 @@ class Session:
     def __len__(self) -> int:
         return int(self._core.length)
 
-    def append(self, prompt: Prompt) -> None:
+    def append(self, prompt: Prompt, **options: Any) -> None:
         """Add a text, token ids or chat messages; they are read with the next `generate`.
+
+        A session is one text: a text continues what the session holds, with the tokens of the whole; messages continue
+        its conversation, in which what was generated is the assistant's answer.
+
+        Args:
+            prompt: What to add.
+            **options: The fields of `ChatOptions`, for chat messages; later messages keep those of the first ones.
 
         Raises:
             CapacityError: The session would outgrow the build.
+            UsageError: The chat template writes the longer conversation in a way that does not begin with what the
+                session holds, or the session began as a text.
         """
-        self._core.append(prompt_ids(prompt, self._loaded.codec))
+        codec = self._loaded.codec
+        chat = chat_options(options)
+        held = self._source if self._has_encoder else self.token_ids
+        if len(held) != self._known:  # an answer has been written, or was cut short by an error
+            self._settle(len(held))
+        if codec is not None and is_messages(prompt):
+            given = chat if options else None
+            text, ids = self._text.with_messages(codec, held, prompt, given)  # type: ignore[arg-type]  # as checked
+        elif codec is not None and isinstance(prompt, str) and not options:
+            text, ids = self._text.with_text(codec, held, prompt)
+        else:
+            ids = held + prompt_ids(prompt, codec, chat)
+            text = self._text.settled(len(ids))
+        self._hold(held, ids)
+        self._text, self._known = text, len(ids)
 
     def generate(self, **options: Any) -> GenerationResult:
         """Continue the session's text, which keeps what was generated.
 
         Args:
             **options: The fields of `GenerateOptions`.
+
+        The texts of successive calls are the session's text in pieces. Where one ends within a character, it ends with
+        U+FFFD, and the next one begins with the whole character.
         """
-        chosen = GenerateOptions.from_names(options).of_text(0)
-        text = RunningText(self._loaded, [], chosen, held=len(self))
+        text = self._begin(GenerateOptions.from_names(options).of_text(0))
         result = self._core.generate(text.request, (lambda _, ids: text.append(ids)[1]) if text.stops else None)
+        return self._finish(text, result)
+
+    def _begin(self, options: GenerateOptions) -> RunningText:
+        """A text that continues what the session holds."""
+        return RunningText(self._loaded, [], options, held=len(self), context=self.token_ids)
+
+    def _finish(self, text: RunningText, result: _core.Result) -> GenerationResult:
+        """The result; the session keeps as much as it has."""
         finished = text.finish(result)
         self.rewind(len(result.token_ids) - len(finished.token_ids))
         return finished
+
+    def _settle(self, length: int) -> None:
+        self._text, self._known = self._text.settled(length), length
+
+    def _hold(self, held: list[int], ids: list[int]) -> None:
+        """Make the session's tokens, or its source's, these; on failure they are as before."""
+        kept = next((at for at, (old, new) in enumerate(zip(held, ids, strict=False)) if old != new), None)
+        kept = min(len(held), len(ids)) if kept is None else kept
+        if kept == len(held):
+            self._core.append(ids[kept:])
+        elif self._has_encoder:
+            self._replace(self._core.reset, held, ids)
+        else:
+            self._replace(lambda: self._core.rewind(len(held) - kept), held[kept:], ids[kept:])
+        self._source = ids if self._has_encoder else []
+
+    def _replace(self, drop: Callable[[], None], old: list[int], new: list[int]) -> None:
+        drop()
+        try:
+            if new:
+                self._core.append(new)
+        except PtgcError:
+            self._core.append(old)
+            raise
 
     def fork(self) -> Session:
         """Another session with the same text; nothing of it is read again.
@@ -59,16 +123,21 @@ class Session:
         Raises:
             BusyError: No row is free.
         """
-        return Session(self._core.fork(), self._loaded)
+        fork = Session(self._core.fork(), self._loaded)
+        fork._text, fork._known, fork._source = self._text, self._known, self._source
+        return fork
 
     def rewind(self, num_tokens: int) -> None:
         """Drop the last tokens."""
         if num_tokens:
             self._core.rewind(num_tokens)
+            if not self._has_encoder:
+                self._settle(len(self))
 
     def reset(self) -> None:
         """Drop everything."""
         self._core.reset()
+        self._text, self._known, self._source = SessionText(), 0, []
 
     def cancel(self) -> None:
         """End the generation that is under way, from any thread."""

@@ -1,19 +1,16 @@
-"""Text in and out: tokenizer, chat template, and text that grows token by token."""
+"""Text in and out: the tokenizer of a bundle and its chat templates."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from tokenizers import Tokenizer
-from tokenizers.decoders import DecodeStream
 
-from ptgc.errors import BundleError, UsageError
-
-Message = Mapping[str, Any]
+from ptgc.errors import BundleError
+from ptgc.runtime.chat_template import ChatOptions, ChatTemplates, Message, read_settings, readable
+from ptgc.runtime.detokenizer import Detokenizer, GrowingText
 
 
 class TextCodec:
@@ -32,141 +29,37 @@ class TextCodec:
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
 
-    def encode(self, text: str) -> list[int]:
-        """Token ids of a text, with the special tokens that the tokenizer adds."""
-        return list(self.tokenizer.encode(text).ids)
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """Token ids of a text, with the special tokens that the tokenizer adds; U+FFFD for lone surrogates."""
+        return list(self.tokenizer.encode(readable(text), add_special_tokens=add_special_tokens).ids)
 
-    def encode_messages(self, messages: Sequence[Message]) -> list[int]:
+    def encode_messages(self, messages: Sequence[Message], options: ChatOptions | None = None) -> list[int]:
         """Token ids of a conversation, ending where the assistant is to speak.
 
         Raises:
             UsageError: The messages are malformed, or the bundle has no chat template.
+            BundleError: The chat template is damaged, or takes more than its budget.
         """
-        return list(self.tokenizer.encode(self.render(messages), add_special_tokens=False).ids)
+        return self.encode(self.render(messages, options), add_special_tokens=False)
 
-    def render(self, messages: Sequence[Message]) -> str:
+    def render(self, messages: Sequence[Message], options: ChatOptions | None = None) -> str:
         """The conversation as one text, as the chat template writes it."""
-        check_messages(messages)
-        from jinja2 import TemplateError
-
-        try:
-            return str(self._template.render(messages=list(messages), add_generation_prompt=True, **self._specials))
-        except TemplateError as error:
-            raise UsageError(f"The chat template refuses these messages: {error}.") from error
+        return self.chat_templates.render(messages, options or ChatOptions())
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids, special tokens left out."""
-        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+        return self.detokenizer.decode(ids)
 
-    def growing(self, prompt_ids: Sequence[int] = ()) -> GrowingText:
-        """A text that starts behind a prompt."""
-        return GrowingText(self, prompt_ids)
-
-    @cached_property
-    def _settings(self) -> dict[str, Any]:
-        path = self._folder / "tokenizer_config.json"
-        loaded = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        return loaded if isinstance(loaded, dict) else {}
+    def growing(self, context: Sequence[int] = ()) -> GrowingText:
+        """A text that starts behind other tokens."""
+        return GrowingText(self.detokenizer, context)
 
     @cached_property
-    def _specials(self) -> dict[str, str]:
-        """`bos_token` and the like, which templates name."""
-        found = {}
-        for name, value in self._settings.items():
-            text = value.get("content") if isinstance(value, dict) else value
-            if name.endswith("_token") and isinstance(text, str):
-                found[name] = text
-        return found
+    def detokenizer(self) -> Detokenizer:
+        """How its tokens become text."""
+        return Detokenizer(self.tokenizer)
 
     @cached_property
-    def _template(self) -> Any:
-        """The chat template in a sandbox: it comes with the checkpoint and may not run code."""
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-        file = self._folder / "chat_template.jinja"
-        source = file.read_text(encoding="utf-8") if file.is_file() else self._settings.get("chat_template")
-        if not isinstance(source, str):
-            raise UsageError(
-                "This bundle has no chat template; its model was not made for messages.",
-                "Give a prompt instead.",
-            )
-
-        def refuse(message: str) -> None:
-            raise UsageError(f"The chat template refuses these messages: {message}.")
-
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-        )
-        environment.globals["raise_exception"] = refuse
-        environment.filters["tojson"] = lambda value, indent=None: json.dumps(value, ensure_ascii=False, indent=indent)
-        return environment.from_string(source)
-
-
-def check_messages(messages: Sequence[Message]) -> None:
-    """Refuse what is no conversation.
-
-    Raises:
-        UsageError: Naming every message that is wrong.
-    """
-    problems = []
-    for number, message in enumerate(messages):
-        entry: Any = message  # what users give may be anything
-        if not isinstance(entry, Mapping):
-            problems.append(f"message {number} is a {type(entry).__name__}, not an object")
-        elif not isinstance(entry.get("role"), str) or not isinstance(entry.get("content"), str):
-            problems.append(f"message {number} needs the strings 'role' and 'content'; it has {sorted(entry)}")
-    if not messages:
-        problems.append("there are none")
-    if problems:
-        raise UsageError(
-            f"These chat messages cannot be used: {'; '.join(problems)}.",
-            'Write [{"role": "user", "content": "..."}].',
-        )
-
-
-class GrowingText:
-    """Turns ids that arrive in pieces into text that never ends within a character.
-
-    A character may span several tokens, and some tokenizers write a space only once they see what follows.
-    """
-
-    def __init__(self, codec: TextCodec, prompt_ids: Sequence[int] = ()) -> None:
-        self._codec = codec
-        self._stream = DecodeStream(ids=list(prompt_ids), skip_special_tokens=True)
-        self.ids: list[int] = []
-        self.text = ""
-
-    def append(self, ids: Sequence[int]) -> str:
-        """Add ids; gives the text that became certain."""
-        added = ""
-        for token in ids:
-            self.ids.append(token)
-            added += self._stream.step(self._codec.tokenizer, token) or ""
-        self.text += added
-        return added
-
-
-class StopMatcher:
-    """Finds the first stop string in a growing text.
-
-    Args:
-        stops: The strings.
-    """
-
-    def __init__(self, stops: Sequence[str]) -> None:
-        self._stops = tuple(stops)
-        self._longest = max((len(stop) for stop in self._stops), default=0)
-
-    def find(self, text: str, searched: int = 0) -> int | None:
-        """Where the earliest stop string starts; `searched` characters are known to hold none."""
-        start = max(0, searched - self._longest + 1)
-        found = [at for at in (text.find(stop, start) for stop in self._stops) if at >= 0]
-        return min(found, default=None)
-
-    def certain(self, text: str) -> int:
-        """How much of the text can be shown: all but an end that may become a stop string."""
-        for length in range(min(self._longest - 1, len(text)), 0, -1):
-            tail = text[-length:]
-            if any(stop.startswith(tail) for stop in self._stops):
-                return len(text) - length
-        return len(text)
+    def chat_templates(self) -> ChatTemplates:
+        """The chat templates; false where there are none."""
+        return ChatTemplates(self._folder, read_settings(self._folder))

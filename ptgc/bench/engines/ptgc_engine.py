@@ -22,10 +22,11 @@ class PtgcEngine:
         bundle: The bundle's directory.
         build: Name of the build.
         num_threads: Threads of the engine.
+        draft_length: As in `LoadOptions`.
     """
 
-    def __init__(self, bundle: str, build: str, num_threads: int) -> None:
-        self._generator = Generator(bundle, build=build, num_threads=num_threads)
+    def __init__(self, bundle: str, build: str, num_threads: int, draft_length: str | None = None) -> None:
+        self._generator = Generator(bundle, build=build, num_threads=num_threads, draft_length=draft_length)
         self.writes_on = self._generator.bundle.manifest.plan.loop is Loop.SPECULATIVE
 
     def generate(self, ids: Sequence[int], max_new_tokens: int, mode: str) -> Written:

@@ -1,0 +1,300 @@
+"""Detokenizer: text from tokens that arrive one by one, exactly as the whole would be decoded.
+
+The text of ids is what `Tokenizer.decode(ids, skip_special_tokens=True)` gives. `DecodeStream` of the tokenizers
+library does not keep that promise: it refuses byte-fallback tokens whose bytes turn out to be no UTF-8.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, Protocol
+
+from tokenizers import Tokenizer
+
+_BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>")
+_UNREADABLE = "\ufffd"
+_PER_TOKEN = {"BPEDecoder", "ByteFallback", "CTC", "Metaspace", "Replace", "Strip", "WordPiece"}
+"""Steps whose result for a token depends on its neighbours at most, and on whether it is the first."""
+
+
+class Pieces(Protocol):
+    """A text that grows; what it has given is never taken back."""
+
+    def push(self, token_id: int) -> str:
+        """Add a token that is no special one; gives the text that became certain."""
+        ...
+
+    def rest(self) -> str:
+        """What follows the certain text if no token does."""
+        ...
+
+
+class Detokenizer:
+    """How the tokens of one tokenizer become text.
+
+    Args:
+        tokenizer: The tokenizer.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self.specials: dict[int, str] = {
+            token_id: token.content for token_id, token in tokenizer.get_added_tokens_decoder().items() if token.special
+        }
+        steps = _steps(tokenizer.decoder)
+        kinds = [step["type"] for step in steps]
+        self._is_byte_level = "ByteLevel" in kinds and set(kinds) <= {"ByteLevel", "Fuse"}
+        self._is_local = _is_local(steps)
+        self._has_byte_tokens = "ByteFallback" in kinds
+        self._anchor: int | None = None
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids, special tokens left out."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def pieces(self, context: Sequence[int] = ()) -> Pieces:
+        """A text that follows `context`, of which it repeats nothing."""
+        if self._is_byte_level:
+            return _ByteLevelPieces(self, context)
+        if self._is_local and self.anchor is not None:
+            return _LocalPieces(self, context)
+        return _WholePieces(self, context)
+
+    def is_visible(self, token_id: int) -> bool:
+        """Whether a token is part of texts."""
+        return token_id not in self.specials and self._tokenizer.id_to_token(token_id) is not None
+
+    def is_byte(self, token_id: int) -> bool:
+        """Whether this is a byte-fallback token, whose text depends on the bytes around it."""
+        return self._has_byte_tokens and _BYTE_TOKEN.fullmatch(self.token(token_id)) is not None
+
+    def token(self, token_id: int) -> str:
+        """The token as the vocabulary spells it."""
+        return str(self._tokenizer.id_to_token(token_id))
+
+    @property
+    def anchor(self) -> int | None:
+        """A token with a text of its own, before which others are not the first; None where there is none."""
+        if self._anchor is None:
+            ids = range(self._tokenizer.get_vocab_size())
+            self._anchor = next((one for one in ids if self._is_anchor(one)), None)
+        return self._anchor
+
+    def _is_anchor(self, token_id: int) -> bool:
+        return self.is_visible(token_id) and not self.is_byte(token_id) and self.decode([token_id]).strip().isalnum()
+
+
+def _steps(decoder: Any) -> list[dict[str, Any]]:
+    """The steps of a decoder, in order; none for a tokenizer that joins its tokens with spaces."""
+    if decoder is None:
+        return []
+    steps: list[dict[str, Any]] = []
+
+    def flatten(step: dict[str, Any]) -> None:
+        if step["type"] == "Sequence":
+            for inner in step["decoders"]:
+                flatten(inner)
+        else:
+            steps.append(step)
+
+    flatten(json.loads(decoder.__getstate__()))
+    return steps
+
+
+def _is_local(steps: Sequence[dict[str, Any]]) -> bool:
+    """Whether a token's text depends on its neighbours alone. After Fuse a step sees the whole text."""
+    fused = False
+    for step in steps:
+        if step["type"] == "Fuse":
+            fused = True
+        elif step["type"] not in _PER_TOKEN or (fused and not _strips_the_first_character(step)):
+            return False
+    return True
+
+
+def _strips_the_first_character(step: dict[str, Any]) -> bool:
+    return bool(step["type"] == "Strip" and step["start"] <= 1 and step["stop"] == 0)
+
+
+@cache
+def _byte_of_character() -> dict[str, int]:
+    """GPT-2's table: printable bytes stand for themselves, the others for characters from U+0100 on."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(0x100) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(0x100 + at): byte for at, byte in enumerate(others)}
+
+
+class _ByteLevelPieces:
+    """Tokens that are bytes; a character that is not whole yet is held back."""
+
+    def __init__(self, tokens: Detokenizer, context: Sequence[int]) -> None:
+        self._tokens = tokens
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        before = b""
+        for token_id in reversed(context):
+            if len(before) >= 4:
+                break  # no character is longer
+            before = self._bytes(token_id) + before if tokens.is_visible(token_id) else before
+        self._decoder.decode(before)
+        # The context's text shows a character that it does not finish as U+FFFD already.
+        self._repeated = len(self._pending)
+
+    def push(self, token_id: int) -> str:
+        text = self._decoder.decode(self._bytes(token_id))
+        if not text:
+            return ""
+        text, self._repeated = self._without_repeated(text), 0
+        return text
+
+    def rest(self) -> str:
+        return self._without_repeated(self._pending)
+
+    def _without_repeated(self, text: str) -> str:
+        return text[: self._repeated].lstrip(_UNREADABLE) + text[self._repeated :]
+
+    @property
+    def _pending(self) -> str:
+        return self._decoder.getstate()[0].decode("utf-8", "replace")
+
+    def _bytes(self, token_id: int) -> bytes:
+        token, table = self._tokens.token(token_id), _byte_of_character()
+        try:
+            return bytes(table[character] for character in token)
+        except KeyError:  # an added token, which is written as it is
+            return token.encode()
+
+
+class _LocalPieces:
+    """Tokens whose text depends on their neighbours, decoded in a window that moves along.
+
+    A run of byte tokens is text if all of it is UTF-8, and one U+FFFD for each byte otherwise. It is held back until
+    it ends, or is known to be none.
+    """
+
+    def __init__(self, tokens: Detokenizer, context: Sequence[int]) -> None:
+        self._tokens = tokens
+        assert tokens.anchor is not None
+        self._anchor = tokens.anchor
+        self._run: list[int] = []
+        self._is_broken = False  # the run is no UTF-8
+        self._repeated = 0  # bytes of the run that are the context's
+        self._validity = codecs.getincrementaldecoder("utf-8")()
+        visible = [token_id for token_id in context if tokens.is_visible(token_id)]
+        if not visible:
+            self._move_to([])
+        elif tokens.is_byte(visible[-1]):
+            self._move_to([self._anchor])
+            self._continue_run(visible)
+        else:
+            self._move_to([self._anchor, visible[-1]])
+
+    def push(self, token_id: int) -> str:
+        if not self._tokens.is_byte(token_id):
+            text = self.rest() + self._after(token_id)
+            self._end_run([self._anchor, token_id])
+            return text
+        if self._is_broken:
+            return _UNREADABLE
+        self._run.append(token_id)
+        if self._extends(token_id):
+            return ""
+        text = self._unreadable_run()
+        self._end_run([self._anchor])
+        self._is_broken = True
+        return text
+
+    def rest(self) -> str:
+        if not self._run:
+            return ""
+        if self._validity.getstate()[0]:
+            return self._unreadable_run()
+        return self._tokens.decode([*self._window, *self._run])[len(self._shown) :]
+
+    def _after(self, token_id: int) -> str:
+        """The text of a token that ends the run."""
+        before = [*self._window, *self._run]
+        shown = self._tokens.decode(before) if self._run else self._shown
+        return self._tokens.decode([*before, token_id])[len(shown) :]
+
+    def _unreadable_run(self) -> str:
+        return _UNREADABLE * (len(self._run) - self._repeated)
+
+    def _continue_run(self, visible: Sequence[int]) -> None:
+        """Take up the bytes that end the context, where what follows may change what they are."""
+        start = len(visible)
+        while start > 0 and self._tokens.is_byte(visible[start - 1]):
+            start -= 1
+        for at, token_id in enumerate(visible[start:], start):
+            if not self._extends(token_id):
+                self._is_broken, self._run = True, []
+                return
+            pending = len(self._validity.getstate()[0])
+            self._run = list(visible[at + 1 - pending : at + 1])
+        self._repeated = len(self._run)
+
+    def _extends(self, token_id: int) -> bool:
+        """Whether the run may be UTF-8 with this byte."""
+        try:
+            self._validity.decode(bytes([int(self._tokens.token(token_id)[3:5], 16)]))
+        except UnicodeDecodeError:
+            return False
+        return True
+
+    def _end_run(self, window: list[int]) -> None:
+        self._run = []
+        self._is_broken = False
+        self._repeated = 0
+        self._validity.reset()
+        self._move_to(window)
+
+    def _move_to(self, window: list[int]) -> None:
+        self._window = window
+        self._shown = self._tokens.decode(window)
+
+
+class _WholePieces:
+    """Tokens whose text may depend on all others: nothing is certain before the end."""
+
+    def __init__(self, tokens: Detokenizer, context: Sequence[int]) -> None:
+        self._tokens = tokens
+        self._context = list(context)
+        self._ids: list[int] = []
+
+    def push(self, token_id: int) -> str:
+        self._ids.append(token_id)
+        return ""
+
+    def rest(self) -> str:
+        before = self._tokens.decode(self._context)
+        whole = self._tokens.decode([*self._context, *self._ids])
+        same = next((at for at, (a, b) in enumerate(zip(before, whole, strict=False)) if a != b), len(before))
+        return whole[same:]
+
+
+class GrowingText:
+    """A text whose tokens arrive one by one.
+
+    Args:
+        detokenizer: Of its tokenizer.
+        context: The tokens before it.
+    """
+
+    def __init__(self, detokenizer: Detokenizer, context: Sequence[int] = ()) -> None:
+        self._detokenizer = detokenizer
+        self._pieces = detokenizer.pieces(context)
+        self.text = ""
+        """What is certain."""
+
+    def append(self, ids: Sequence[int]) -> str:
+        """Add tokens; gives the text that became certain."""
+        added = "".join(self._pieces.push(one) for one in ids if self._detokenizer.is_visible(one))
+        self.text += added
+        return added
+
+    def rest(self) -> str:
+        """What follows the certain text if no token does."""
+        return self._pieces.rest()
