@@ -23,6 +23,7 @@ from transformers import (
 from ptgc.errors import CheckpointError
 from ptgc.exporters.checkpoint.gguf_file import GgufFile
 from ptgc.exporters.checkpoint.huggingface_directory import causal_model_class, model_from_state_dict
+from ptgc.exporters.checkpoint.safetensors_files import keeps_values
 
 _Value = TypeVar("_Value", int, float)
 _Array = npt.NDArray[np.float32]
@@ -55,9 +56,12 @@ def read_config(file: GgufFile) -> PreTrainedConfig:
 
 
 def stored_dtype(file: GgufFile) -> torch.dtype:
-    """Return the type that all matrices are stored in; float32 where they are quantised."""
+    """Return the type that all matrices are stored in; float32 where they are quantised, or vectors would be rounded."""
     types = {tensor.type for tensor in file.tensors.values() if len(tensor.shape) > 1}
-    return _STORED_DTYPES.get(types.pop(), torch.float32) if len(types) == 1 else torch.float32
+    dtype = _STORED_DTYPES.get(types.pop(), torch.float32) if len(types) == 1 else torch.float32
+    vectors = [name for name, tensor in file.tensors.items() if len(tensor.shape) == 1 and name != _ROPE_FACTORS]
+    keeps = all(keeps_values(torch.from_numpy(file.dequantize(name)), dtype) for name in vectors)
+    return dtype if keeps else torch.float32
 
 
 def load_model(file: GgufFile, config: PreTrainedConfig, dtype: torch.dtype | None = None) -> PreTrainedModel:

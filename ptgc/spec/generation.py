@@ -12,7 +12,7 @@ _PENALTIES = (0.01, 100.0)
 
 @dataclass(frozen=True)
 class GenerationDefaults:
-    """What the checkpoint's own generation settings change of greedy text, as far as the runtime has an option for it."""
+    """What a checkpoint's own generation settings change of greedy text, as far as the runtime has options for it."""
 
     repetition_penalty: float = 1.0
     """Divides (a positive) or multiplies (a negative) logit of every token of prompt and text; 1 for none."""
