@@ -75,7 +75,7 @@ def _check_padding(module: nn.Module, mask_token_id: int) -> None:
     difference = float((alone - padded).abs().max())
     if not difference <= _TOLERANCE[next(module.parameters()).dtype] * float(alone.abs().max()):
         raise ExportError(
-            f"{type(module).__name__} cannot fill a canvas: its logits change by {difference:.3g} with the padding behind "
-            "a text, so it attends to what its attention_mask rules out.",
+            f"{type(module).__name__} cannot fill a canvas: its logits change by {difference:.3g} with the padding "
+            "behind a text, so it attends to what its attention_mask rules out.",
             "docs/adding-a-model.md says what a module must look like.",
         )

@@ -92,7 +92,7 @@ def export_checkpoint(
     progress("Opening the checkpoint")
     sources = open_sources(model, options, revision=revision, trust_remote_code=trust_remote_code)
     progress("Loading weights")
-    tokenizer = sources.model.load_tokenizer()
+    tokenizer = sources.model.load_tokenizer(note)
     mask_token_id = getattr(tokenizer, "mask_token_id", None)
     plan = options.plan(sources.strategy, mask_token_id)
     modules = _modules(sources, note)

@@ -108,7 +108,7 @@ def _next_logits(model: PreTrainedModel, unread: list[int], length: int, cache: 
 def translate(model: PreTrainedModel, source: list[int], count: int) -> tuple[list[int], Tensor]:
     """Greedy text of an encoder-decoder; see `write_text`."""
     with torch.no_grad():
-        encoded = model.get_encoder()(input_ids=torch.tensor([source]))  # type: ignore[no-untyped-call]
+        encoded = model.get_encoder()(input_ids=torch.tensor([source]))
     return write_text(model, [start_token_id(model)], count, encoded)
 
 

@@ -137,14 +137,17 @@ class Checkpoint:
             )
         return model
 
-    def load_tokenizer(self) -> PreTrainedTokenizerBase | None:
-        """Load the tokenizer; None when the checkpoint has none.
+    def load_tokenizer(self, note: Callable[[str], None] = lambda _: None) -> PreTrainedTokenizerBase | None:
+        """Load the tokenizer; None when the checkpoint has none that can be in a bundle.
+
+        Args:
+            note: Called with what a user should know of it.
 
         Raises:
             CheckpointError: The tokenizer's files are damaged or need something that is not here.
         """
         if self.gguf_file is not None:
-            return gguf_tokenizer.load_tokenizer(read_gguf_file(self.gguf_file))
+            return gguf_tokenizer.load_tokenizer(read_gguf_file(self.gguf_file), note)
         if not any((self.directory / name).is_file() for name in _VOCABULARY_FILES):
             return None
         with quiet_transformers(), foreign_errors(self.source):
@@ -258,8 +261,8 @@ def _refuse_adapter(directory: Path) -> None:
     if not (directory / _ADAPTER_SETTINGS).is_file():
         return
     raise CheckpointError(
-        f"Cannot open the checkpoint '{directory}': it has an adapter ({_ADAPTER_SETTINGS}), and nothing says whether "
-        "the weights contain it.",
+        f"Cannot open the checkpoint '{directory}': it has an adapter ({_ADAPTER_SETTINGS}), and nothing says "
+        "whether the weights contain it.",
         "Merge the adapter into its base model with peft's merge_and_unload and give that directory; if it is left over "
         f"from a merge, remove {_ADAPTER_SETTINGS}.",
     )
