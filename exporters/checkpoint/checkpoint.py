@@ -16,6 +16,7 @@ from ptgc.exporters.checkpoint.config import CONFIG_FILE, GIVE, foreign_errors, 
 from ptgc.exporters.checkpoint.gguf_file import read_gguf_file
 from ptgc.exporters.checkpoint.hub_snapshot import download_snapshot, is_hub_id
 from ptgc.exporters.checkpoint.huggingface_directory import frozen, quiet_transformers
+from ptgc.exporters.checkpoint.marian_tokenizer import is_marian, load_marian_tokenizer
 from ptgc.exporters.checkpoint.packed import PackedFormat, packed_format
 from ptgc.exporters.checkpoint.safetensors_files import find_safetensors, stored_dtype
 from ptgc.exporters.checkpoint.task import Task, task_of
@@ -33,6 +34,8 @@ _DESCRIBING_FILES = (
     "merges.txt",
     "chat_template.jinja",
     "chat_template.json",
+    "source.spm",
+    "target.spm",
     *quantized_checkpoint.SETTINGS_FILES,
     *_VOCABULARY_FILES,
 )
@@ -150,10 +153,16 @@ class Checkpoint:
             return gguf_tokenizer.load_tokenizer(read_gguf_file(self.gguf_file), note)
         if not any((self.directory / name).is_file() for name in _VOCABULARY_FILES):
             return None
+        if is_marian(self.directory):
+            return load_marian_tokenizer(self.directory, note)
         with quiet_transformers(), foreign_errors(self.source):
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
                 self.directory, local_files_only=True, trust_remote_code=self.trust_remote_code
             )
+        if not getattr(tokenizer, "is_fast", False):
+            name = type(tokenizer).__name__
+            note(f"{name} has no fast form (tokenizer.json), which the runtime reads; the bundle takes token ids only.")
+            return None
         return tokenizer
 
     def hashes(self) -> dict[str, str]:
@@ -263,8 +272,8 @@ def _refuse_adapter(directory: Path) -> None:
     raise CheckpointError(
         f"Cannot open the checkpoint '{directory}': it has an adapter ({_ADAPTER_SETTINGS}), and nothing says "
         "whether the weights contain it.",
-        "Merge the adapter into its base model with peft's merge_and_unload and give that directory; if it is left over "
-        f"from a merge, remove {_ADAPTER_SETTINGS}.",
+        "Merge the adapter into its base model with peft's merge_and_unload and give that directory; if it is left "
+        f"over from a merge, remove {_ADAPTER_SETTINGS}.",
     )
 
 

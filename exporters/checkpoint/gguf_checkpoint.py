@@ -204,7 +204,7 @@ class _Fields:
         scaling = self.file.metadata.get(f"{self.architecture}.rope.scaling.type", "linear")
         factor = self.number("rope.scaling.factor", float, self.number("rope.scale_linear", float, 0.0))
         scales = scaling != "none" and factor not in (0.0, 1.0)
-        if scales and scaling not in ("linear", "yarn"):
+        if scaling not in ("none", "linear", "yarn"):
             raise _unsupported(self.file, f"'{self.architecture}' with rotary positions scaled by '{scaling}'")
         if _ROPE_FACTORS in self.file.tensors:
             if scales:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import shutil
 import sys
 import tempfile
@@ -143,7 +144,7 @@ def is_disk_full(error: Exception) -> bool:
 def quiet_transformers() -> Iterator[None]:
     """Keep the reports of transformers out of what we say, and its progress bars out of logs."""
     verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity(transformers_logging.ERROR)
+    transformers_logging.set_verbosity(logging.ERROR)
     hide = transformers_logging.is_progress_bar_enabled() and not sys.stderr.isatty()
     if hide:
         transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # not annotated

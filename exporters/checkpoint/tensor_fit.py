@@ -23,18 +23,18 @@ def check_fit(source: str, name: str, report: Mapping[str, Any], *, allow_unexpe
         CheckpointError: Tensors are missing, of another shape, or have no place in the model.
     """
     mismatched = sorted((str(key), list(found), list(wanted)) for key, found, wanted in report["mismatched_keys"])
-    problems = [f"'{key}' is {found}, and the configuration says {wanted}" for key, found, wanted in mismatched]
-    problems = [_listed("tensors of another shape: {}", problems)] if problems else []
+    shapes = [f"{key} is {found}, the configuration says {wanted}" for key, found, wanted in mismatched]
     missing = _names(report["missing_keys"])
-    if missing:
-        problems.append(_listed(f"the weights lack {len(missing)} tensors: {{}}", missing))
     unexpected = [] if allow_unexpected else _names(report["unexpected_keys"])
+    problems = [_listed("of another shape", shapes)] if shapes else []
+    if missing:
+        problems.append(f"the weights lack {len(missing)} tensors, {_listed('missing', missing)}")
     if unexpected:
-        problems.append(_listed(f"they have {len(unexpected)} tensors that the model does not have: {{}}", unexpected))
+        problems.append(_listed("unexpected", unexpected))
     problems += [str(message) for message in report.get("error_msgs") or ()]
     if problems:
         raise CheckpointError(
-            f"Cannot load {source}: its tensors are not those of a {name}: {'; '.join(problems)}.",
+            f"Cannot load {source}: its tensors do not fit {name}: {'; '.join(problems)}.",
             "Check that config.json and the weights are of one model; after a vocabulary was resized, vocab_size must "
             "say so.",
         )
@@ -45,13 +45,13 @@ def unused_tensors(report: Mapping[str, Any]) -> str | None:
     unexpected = _names(report["unexpected_keys"])
     if not unexpected:
         return None
-    return _listed(f"{len(unexpected)} tensors of the checkpoint are not used by this architecture: {{}}", unexpected)
+    return f"the architecture has no place for {len(unexpected)} tensors, {_listed('unused', unexpected)}"
 
 
 def _names(keys: Any) -> list[str]:
-    return sorted(f"'{key}'" for key in keys)
+    return sorted(map(str, keys))
 
 
-def _listed(text: str, entries: list[str]) -> str:
+def _listed(kind: str, entries: list[str]) -> str:
     more = f" and {len(entries) - _LISTED} more" if len(entries) > _LISTED else ""
-    return text.format(", ".join(entries[:_LISTED]) + more)
+    return f"{kind}: {', '.join(entries[:_LISTED])}{more}"
