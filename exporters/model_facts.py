@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from ptgc.errors import ExportError
-from ptgc.exporters.rotary_frequencies import fixed_length
+from ptgc.exporters.rotary_frequencies import fixed_length, scaled_length
 from ptgc.spec.model_facts import ModelFacts
 
 
@@ -44,8 +44,8 @@ def facts_of(module: nn.Module, vocab_size: int | None = None) -> ModelFacts:
 
 def context_of(module: nn.Module) -> int | None:
     """Positions for which one graph is the model; None where its configuration does not say how many there are."""
-    length = getattr(_text_config(module), "max_position_embeddings", None)
-    return min(length, fixed_length(module) or length) if isinstance(length, int) else None
+    length = scaled_length(_text_config(module))
+    return None if length is None else min(length, fixed_length(module) or length)
 
 
 def source_vocab_size(encoder: nn.Module) -> int | None:
