@@ -28,8 +28,8 @@ def scaled_length(config: Any) -> int | None:
     """Positions of a text configuration, rotary scaling included; None where it does not say how many there are.
 
     YaRN stretches the trained context by its factor, and configurations state either the one length or the other
-    (vLLM and transformers read them so). Long rope has another set of frequencies behind the trained context. With every
-    other scaling `max_position_embeddings` is the length that was reached.
+    (vLLM and transformers read them so). Long rope has another set of frequencies behind the trained context. With
+    every other scaling `max_position_embeddings` is the length that was reached.
     """
     length = getattr(config, "max_position_embeddings", None)
     if not isinstance(length, int):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ FILES = ("source.spm", "target.spm", "vocab.json")
 _SPACE = "▁"  # what SentencePiece writes for a space
 # Before the pieces of the target alone: they are written, and no source is ever read as one.
 _TARGET_ONLY = "\U0010fffd"
+_UNKNOWN_RUN = "\U0010fffc"  # in no vocabulary
 _UNKNOWN_PENALTY = 10.0  # SentencePiece's: how much worse than the worst piece an unknown character is
 _TOKENS = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
 
@@ -57,6 +59,12 @@ def load_marian_tokenizer(directory: Path, note: Callable[[str], None]) -> PreTr
         raise CheckpointError(
             f"Cannot read the tokenizer of '{directory}': vocab.json lacks {', '.join(missing)}.", "Download it again."
         )
+    absent = _scores(source).keys() - set(pieces)
+    if absent:
+        note(
+            f"{len(absent)} pieces of source.spm are not in vocab.json, for example '{min(absent)}'; sources are spelled "
+            "without them, where transformers writes the unknown token."
+        )
     tokenizer = _tokenizer(source, pieces, names)
     length = settings.get("model_max_length")
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # not annotated
@@ -77,7 +85,11 @@ def _tokenizer(source: SentencePieceModel, pieces: list[str], names: dict[str, s
         steps += [normalizers.Replace(Regex(" {2,}"), " "), normalizers.Strip(left=True, right=True)]
     if source.adds_prefix:
         steps.append(normalizers.Prepend(_SPACE))
-    tokenizer.normalizer = normalizers.Sequence([*steps, normalizers.Replace(" ", _SPACE)])
+    steps.append(normalizers.Replace(" ", _SPACE))
+    # SentencePiece takes unknown characters in a row for one piece, which no vocabulary has.
+    known = "".join(map(re.escape, sorted({_SPACE, *"".join(_scores(source))})))
+    steps.append(normalizers.Replace(Regex(f"[^{known}]{{2,}}"), _UNKNOWN_RUN))
+    tokenizer.normalizer = normalizers.Sequence(steps)
     tokenizer.decoder = decoders.Sequence(
         [
             decoders.Replace(_TARGET_ONLY, ""),
@@ -92,14 +104,18 @@ def _tokenizer(source: SentencePieceModel, pieces: list[str], names: dict[str, s
     return tokenizer
 
 
+def _scores(source: SentencePieceModel) -> dict[str, float]:
+    """The pieces that text can become."""
+    usable = (PieceType.NORMAL, PieceType.USER_DEFINED)
+    return {piece.text: piece.score for piece in source.pieces if piece.type in usable}
+
+
 def _entries(source: SentencePieceModel, pieces: list[str], whole: set[str]) -> list[tuple[str, float]]:
     """The vocabulary in the order of its ids, with the scores of the source's pieces.
 
     A character that the source's model does not know keeps its id where the vocabulary has one, as in transformers.
     """
-    scores = {
-        piece.text: piece.score for piece in source.pieces if piece.type in (PieceType.NORMAL, PieceType.USER_DEFINED)
-    }
+    scores = _scores(source)
     worst = min(scores.values(), default=0.0)
     known = set("".join(scores))
     entries = []
