@@ -14,11 +14,13 @@ from torch import nn
 import ptgc
 from ptgc.errors import ExportError, StorageError
 from ptgc.exporters.draft_model import check_pair
+from ptgc.exporters.generation_settings import GenerationSettings, generation_settings
 from ptgc.exporters.model_facts import context_of, facts_of, source_vocab_size
 from ptgc.exporters.references import pretrained, reference_of
 from ptgc.exporters.roles import RoleSource, TracedRole, check_roles, check_weights, trace_role
 from ptgc.graphs.storage import SavedWeights, save
 from ptgc.spec.bundle import list_files, write_manifest
+from ptgc.spec.generation import GenerationDefaults
 from ptgc.spec.manifest import Manifest
 from ptgc.spec.model_facts import ModelFacts
 from ptgc.spec.plan import DecodePlan
@@ -72,7 +74,8 @@ def export(
     refuse_existing(final, force=force)
     for name in order:
         check_weights(name, roles[name])
-    notes = _check_drafter(roles, plan, tokenizer, drafter_tokenizer)
+    settings = _generation(roles)
+    notes = [*_check_drafter(roles, plan, tokenizer, drafter_tokenizer), *settings.notes]
     for text in notes:
         note(text)
     with staged_directory(final, replace=force) as folder:
@@ -97,6 +100,7 @@ def export(
             reference=reference,
             features=_features(plan, traced),
             provenance=made_of | dict(provenance or {}),
+            generation=settings.defaults,
         )
         write_manifest(folder, manifest)
     return final
@@ -123,6 +127,13 @@ def _check_drafter(
         return []
     target, drafter = (pretrained(roles, name) for name in ("target", "drafter"))
     return check_pair(target, drafter, (tokenizer, drafter_tokenizer), plan.drafter.vocabulary)
+
+
+def _generation(roles: Mapping[str, nn.Module]) -> GenerationSettings:
+    """The settings of the model that writes token by token; other loops choose by policies of their own."""
+    if "target" not in roles:
+        return GenerationSettings(GenerationDefaults(), ())
+    return generation_settings(pretrained(roles, "target"))
 
 
 def _write_reference(folder: Path, name: str, reference: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from ptgc.exporters.bundle_writer import Progress, export, refuse_existing
 from ptgc.exporters.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from ptgc.exporters.checkpoint.task import Task
 from ptgc.exporters.export_options import ExportOptions
+from ptgc.exporters.own_code import check_causal
 from ptgc.spec.strategy import Loop, Strategy
 
 _DEFAULTS = {
@@ -48,9 +49,13 @@ def open_sources(
     checkpoint = open_checkpoint(model, revision=revision, trust_remote_code=trust_remote_code)
     strategy = options.strategy or _DEFAULTS[checkpoint.task]
     options.check(strategy)
-    fitting = Loop.CANVAS if checkpoint.task is Task.MASKED_LM else Loop.SPECULATIVE
-    if strategy.loop is not fitting:
-        named = ", ".join(one.value for one in Strategy if one.loop is fitting)
+    fitting = {Loop.CANVAS if checkpoint.task is Task.MASKED_LM else Loop.SPECULATIVE}
+    if checkpoint.has_own_code and checkpoint.task is Task.CAUSAL_LM:
+        fitting.add(
+            Loop.CANVAS
+        )  # diffusion models come as AutoModelForCausalLM, which transformers has no better name for
+    if strategy.loop not in fitting:
+        named = ", ".join(one.value for one in Strategy if one.loop in fitting)
         raise ExportError(
             f"'{checkpoint.source}' is a {checkpoint.task.value}; it cannot generate by '{strategy.value}'.",
             f"Choose from: {named}.",
@@ -87,11 +92,14 @@ def export_checkpoint(
     progress("Opening the checkpoint")
     sources = open_sources(model, options, revision=revision, trust_remote_code=trust_remote_code)
     progress("Loading weights")
-    tokenizer = sources.model.load_tokenizer()
+    tokenizer = sources.model.load_tokenizer(note)
     mask_token_id = getattr(tokenizer, "mask_token_id", None)
     plan = options.plan(sources.strategy, mask_token_id)
+    modules = _modules(sources, note)
+    if sources.strategy.loop is Loop.SPECULATIVE and sources.model.has_own_code:
+        check_causal(modules["target"])
     return export(
-        _modules(sources),
+        modules,
         plan,
         output,
         tokenizer=tokenizer,
@@ -103,16 +111,16 @@ def export_checkpoint(
     )
 
 
-def _modules(sources: Sources) -> dict[str, nn.Module]:
+def _modules(sources: Sources, note: Progress) -> dict[str, nn.Module]:
     """The PyTorch modules by role."""
-    module = sources.model.load_model()
+    module = sources.model.load_model(note=note)
     if sources.strategy.loop is Loop.CANVAS:
         return {"denoiser": module}
     roles: dict[str, nn.Module] = {"target": module}
     if sources.model.task is Task.SEQ2SEQ_LM:
         roles["encoder"] = module
     if sources.drafter is not None:
-        roles["drafter"] = sources.drafter.load_model()
+        roles["drafter"] = sources.drafter.load_model(note=note)
     return roles
 
 

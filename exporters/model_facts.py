@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from ptgc.errors import ExportError
-from ptgc.exporters.rotary_frequencies import fixed_length
+from ptgc.exporters.rotary_frequencies import fixed_length, scaled_length
 from ptgc.spec.model_facts import ModelFacts
 
 
@@ -30,7 +30,8 @@ def facts_of(module: nn.Module, vocab_size: int | None = None) -> ModelFacts:
             f"{type(module).__name__} has no config with vocab_size and max_position_embeddings.",
             "Give it one, or say what the loops must know: export(..., model_facts=ModelFacts(...)).",
         )
-    bos, start = (getattr(config, name, None) for name in ("bos_token_id", "decoder_start_token_id"))
+    bos = getattr(config, "bos_token_id", None)
+    start = start_token_id(module) if getattr(config, "is_encoder_decoder", False) else None
     return ModelFacts(
         family=str(getattr(config, "model_type", type(module).__name__)),
         vocab_size=size,
@@ -43,8 +44,8 @@ def facts_of(module: nn.Module, vocab_size: int | None = None) -> ModelFacts:
 
 def context_of(module: nn.Module) -> int | None:
     """Positions for which one graph is the model; None where its configuration does not say how many there are."""
-    length = getattr(_text_config(module), "max_position_embeddings", None)
-    return min(length, fixed_length(module) or length) if isinstance(length, int) else None
+    length = scaled_length(_text_config(module))
+    return None if length is None else min(length, fixed_length(module) or length)
 
 
 def source_vocab_size(encoder: nn.Module) -> int | None:
@@ -66,6 +67,24 @@ def eos_token_ids(module: nn.Module) -> tuple[int, ...]:
     vocab_size = getattr(config, "vocab_size", 0)
     ids = [found] if isinstance(found, int) else list(found or ())
     return tuple(token for token in ids if 0 <= token < vocab_size)
+
+
+def start_token_id(module: Any) -> int:
+    """The token that starts every text of an encoder-decoder, chosen as transformers does.
+
+    Raises:
+        ExportError: Neither the generation settings nor the configuration name one.
+    """
+    settings, config = getattr(module, "generation_config", None), getattr(module, "config", None)
+    for name in ("decoder_start_token_id", "bos_token_id"):
+        for source in (settings, config):
+            found = getattr(source, name, None)
+            if isinstance(found, int):
+                return found
+    raise ExportError(
+        f"{type(module).__name__} is an encoder-decoder that does not say what its texts start with.",
+        "Add decoder_start_token_id to its generation_config.json or config.json.",
+    )
 
 
 def _text_config(module: nn.Module) -> Any:

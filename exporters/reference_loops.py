@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +12,9 @@ from transformers import PreTrainedModel
 
 from ptgc.errors import ExportError
 from ptgc.exporters.denoiser import denoise
-from ptgc.exporters.model_facts import eos_token_ids
+from ptgc.exporters.model_facts import eos_token_ids, start_token_id
 from ptgc.exporters.one_shot import encode
+from ptgc.exporters.own_code import own_code_errors
 from ptgc.spec.canvas import CanvasPlan
 from ptgc.spec.edit import EditPlan
 from ptgc.spec.one_shot import OneShotPlan
@@ -63,25 +65,51 @@ def _fill(denoiser: nn.Module, canvas: Tensor, masked: Tensor, least: int, plan:
     return torch.where(filled & masked, chosen, canvas)
 
 
-@torch.no_grad()
-def translate(model: PreTrainedModel, source: list[int], count: int) -> tuple[list[int], Tensor]:
-    """Greedy text of an encoder-decoder, without any cache.
+def write_text(model: PreTrainedModel, prompt: list[int], count: int, encoded: Any = None) -> tuple[list[int], Tensor]:
+    """Greedy text over the model's own cache.
+
+    Only a token that ends texts ends it: the checkpoint's generation settings have no part in what a model computes.
 
     Args:
-        model: Of transformers.
-        source: What its encoder reads.
-        count: Tokens at most; an end of text ends it.
+        model: Of transformers, or of its kind.
+        prompt: What the text begins with.
+        count: Tokens at most.
+        encoded: What a decoder reads of its source; None for a model without an encoder.
 
     Returns:
         The new tokens, and the logits that each was chosen from, `[tokens, vocab]`.
+
+    Raises:
+        ExportError: Code that came with the checkpoint failed.
     """
-    eos = eos_token_ids(model)
-    ids, found = torch.tensor([source]), []
-    text = [int(model.config.decoder_start_token_id)]
-    while len(text) <= count and not (len(text) > 1 and text[-1] in eos):
-        found.append(model(input_ids=ids, decoder_input_ids=torch.tensor([text])).logits[0, -1].float())
+    eos, text, found = eos_token_ids(model), list(prompt), list[Tensor]()
+    unread, cache = text, None
+    while len(found) < count and not (found and text[-1] in eos):
+        with own_code_errors(model), torch.no_grad():
+            made = _next_logits(model, unread, len(text), cache, encoded)
+        found.append(made.logits[0, -1].float())
         text.append(int(found[-1].argmax()))
-    return text[1:], torch.stack(found)
+        cache = getattr(made, "past_key_values", None)
+        unread = text if cache is None else text[-1:]
+    return text[len(prompt) :], torch.stack(found)
+
+
+def _next_logits(model: PreTrainedModel, unread: list[int], length: int, cache: Any, encoded: Any) -> Any:
+    """One run of a model behind what its cache holds."""
+    ids = torch.tensor([unread])
+    named: dict[str, Any] = {"use_cache": True}
+    if cache is not None:
+        named["past_key_values"] = cache
+    if encoded is not None:
+        return model(encoder_outputs=encoded, decoder_input_ids=ids, **named)
+    return model(input_ids=ids, attention_mask=torch.ones(1, length, dtype=torch.long), **named)
+
+
+def translate(model: PreTrainedModel, source: list[int], count: int) -> tuple[list[int], Tensor]:
+    """Greedy text of an encoder-decoder; see `write_text`."""
+    with torch.no_grad():
+        encoded = model.get_encoder()(input_ids=torch.tensor([source]))
+    return write_text(model, [start_token_id(model)], count, encoded)
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from ptgc.errors import ExportError
 from ptgc.exporters.denoiser import denoise
-from ptgc.exporters.model_facts import context_of
+from ptgc.exporters.model_facts import context_of, start_token_id
 from ptgc.exporters.reference_loops import edit_text, fill_canvas, read_rows, translate
 from ptgc.exporters.reference_texts import NEW_TOKENS, PROMPTS, reference_texts
 from ptgc.spec.plan import DecodePlan
@@ -118,7 +118,7 @@ def _translations(model: PreTrainedModel, tokenizer: Any | None) -> Texts:
             {
                 "text": text,
                 "source_ids": source,
-                "prompt_ids": [int(model.config.decoder_start_token_id)],
+                "prompt_ids": [start_token_id(model)],
                 "token_ids": ids,
                 "top_ids": top.indices.tolist(),
                 "top_logits": [[round(value, 4) for value in row] for row in top.values.tolist()],

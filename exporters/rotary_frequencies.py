@@ -24,6 +24,29 @@ def _parameters(config: Any, layer_type: str | None) -> dict[str, Any]:
     return dict(parameters if layer_type is None else parameters.get(layer_type) or {})
 
 
+def scaled_length(config: Any) -> int | None:
+    """Positions of a text configuration, rotary scaling included; None where it does not say how many there are.
+
+    YaRN stretches the trained context by its factor, and configurations state either the one length or the other
+    (vLLM and transformers read them so). Long rope has another set of frequencies behind the trained context. With
+    every other scaling `max_position_embeddings` is the length that was reached.
+    """
+    length = getattr(config, "max_position_embeddings", None)
+    if not isinstance(length, int):
+        return None
+    parameters = getattr(config, "rope_parameters", None) or {}
+    kinds = [parameters] if "rope_type" in parameters else [kind for kind in parameters.values() if kind]
+    for kind in kinds:
+        if not isinstance(kind, dict):
+            continue
+        original, factor = kind.get("original_max_position_embeddings") or length, kind.get("factor") or 1.0
+        if kind.get("rope_type") == "yarn":
+            length = max(length, int(original * factor))
+        elif kind.get("rope_type") == "longrope":
+            length = min(length, original)
+    return length
+
+
 def fixed_length(model: nn.Module) -> int | None:
     """Tokens of a text up to which every rotary frequency stays as it is; None where nothing ever changes.
 

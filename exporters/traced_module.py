@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ptgc.errors import ExportError
+from ptgc.exporters.own_code import is_own_code
 from ptgc.graphs.passes.expand_attention_mask import ExpandAttentionMaskPass
 from ptgc.spec import ports
 from ptgc.spec.ports import DType, Port
@@ -142,7 +143,7 @@ def standard_attention(module: nn.Module) -> Iterator[None]:
     Raises:
         ExportError: The model attends in code of its own.
     """
-    if not isinstance(module, PreTrainedModel):
+    if not isinstance(module, PreTrainedModel) or is_own_code(module):
         yield
         return
     previous = str(module.config._attn_implementation)

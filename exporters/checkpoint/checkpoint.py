@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from ptgc.exporters.checkpoint.config import CONFIG_FILE, GIVE, foreign_errors, 
 from ptgc.exporters.checkpoint.gguf_file import read_gguf_file
 from ptgc.exporters.checkpoint.hub_snapshot import download_snapshot, is_hub_id
 from ptgc.exporters.checkpoint.huggingface_directory import frozen, quiet_transformers
+from ptgc.exporters.checkpoint.marian_tokenizer import is_marian, load_marian_tokenizer
 from ptgc.exporters.checkpoint.packed import PackedFormat, packed_format
 from ptgc.exporters.checkpoint.safetensors_files import find_safetensors, stored_dtype
 from ptgc.exporters.checkpoint.task import Task, task_of
+from ptgc.exporters.checkpoint.tensor_fit import check_fit, unused_tensors
 from ptgc.spec.bundle import sha256
 
 _VOCABULARY_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
@@ -31,9 +34,12 @@ _DESCRIBING_FILES = (
     "merges.txt",
     "chat_template.jinja",
     "chat_template.json",
+    "source.spm",
+    "target.spm",
     *quantized_checkpoint.SETTINGS_FILES,
     *_VOCABULARY_FILES,
 )
+_ADAPTER_SETTINGS = "adapter_config.json"
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _UNFINISHED = (".incomplete", ".part", ".partial", ".crdownload", ".aria2")
 _CONVERT_PICKLES = (
@@ -72,7 +78,7 @@ class Checkpoint:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type that the weights are stored in; float32 where they are quantised."""
+        """Type that keeps every weight as it is stored; float32 where they are quantised."""
         if self.packed is not None:
             return torch.float32
         if self.gguf_file is not None:
@@ -80,11 +86,19 @@ class Checkpoint:
         named = self.config.dtype
         return stored_dtype(self.weight_files) or (named if isinstance(named, torch.dtype) else torch.float32)
 
-    def load_model(self, dtype: torch.dtype | None = None) -> PreTrainedModel:
+    @property
+    def has_own_code(self) -> bool:
+        """Whether the model's code came with the checkpoint."""
+        return not type(self.config).__module__.startswith("transformers.")
+
+    def load_model(
+        self, dtype: torch.dtype | None = None, note: Callable[[str], None] = lambda _: None
+    ) -> PreTrainedModel:
         """Load the model for inference: evaluation mode, eager attention, no gradients.
 
         Args:
-            dtype: Type of the weights; by default the one they are stored in.
+            dtype: Type of the weights; by default the narrowest that keeps every value.
+            note: Called with what a user should know of weights that can be loaded.
 
         Raises:
             CheckpointError: Tensors are missing or do not fit the configuration.
@@ -94,25 +108,29 @@ class Checkpoint:
         if self.packed is not None:
             skeleton = self._skeleton()
             return quantized_checkpoint.load_model(self.weight_files, self.packed, skeleton, dtype or self.dtype)
+        model, report = self._load_directory(dtype or self.dtype)
+        if dtype is None and len({one.dtype for one in model.parameters() if one.is_floating_point()}) > 1:
+            # transformers keeps some modules of some architectures in float32; graphs have one type.
+            model, report = self._load_directory(torch.float32)
+        check_fit(f"the checkpoint '{self.source}'", type(model).__name__, report, allow_unexpected=True)
+        unused = unused_tensors(report)
+        if unused:
+            note(unused)
+        return frozen(model)
+
+    def _load_directory(self, dtype: torch.dtype) -> tuple[PreTrainedModel, dict[str, Any]]:
         with quiet_transformers(), foreign_errors(self.source):
-            loaded: Any = self.task.auto_class.from_pretrained(
+            loaded: tuple[PreTrainedModel, dict[str, Any]] = self.task.auto_class.from_pretrained(
                 self.directory,
-                dtype=dtype or self.dtype,
+                dtype=dtype,
                 attn_implementation="eager",
                 use_safetensors=True,
                 local_files_only=True,
                 trust_remote_code=self.trust_remote_code,
+                ignore_mismatched_sizes=True,  # check_fit names them all
                 output_loading_info=True,
             )
-        model, report = loaded
-        missing = sorted(report["missing_keys"])
-        if missing:
-            raise CheckpointError(
-                f"Cannot load the checkpoint '{self.source}': its weights lack {len(missing)} tensors that "
-                f"{type(model).__name__} needs, for example '{missing[0]}'.",
-                "Check that config.json and the weights are of one model.",
-            )
-        return frozen(model)
+        return loaded
 
     def _skeleton(self) -> PreTrainedModel:
         """The model without weights."""
@@ -122,20 +140,29 @@ class Checkpoint:
             )
         return model
 
-    def load_tokenizer(self) -> PreTrainedTokenizerBase | None:
-        """Load the tokenizer; None when the checkpoint has none.
+    def load_tokenizer(self, note: Callable[[str], None] = lambda _: None) -> PreTrainedTokenizerBase | None:
+        """Load the tokenizer; None when the checkpoint has none that can be in a bundle.
+
+        Args:
+            note: Called with what a user should know of it.
 
         Raises:
             CheckpointError: The tokenizer's files are damaged or need something that is not here.
         """
         if self.gguf_file is not None:
-            return gguf_tokenizer.load_tokenizer(read_gguf_file(self.gguf_file))
+            return gguf_tokenizer.load_tokenizer(read_gguf_file(self.gguf_file), note)
         if not any((self.directory / name).is_file() for name in _VOCABULARY_FILES):
             return None
+        if is_marian(self.directory):
+            return load_marian_tokenizer(self.directory, note)
         with quiet_transformers(), foreign_errors(self.source):
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
                 self.directory, local_files_only=True, trust_remote_code=self.trust_remote_code
             )
+        if not getattr(tokenizer, "is_fast", False):
+            name = type(tokenizer).__name__
+            note(f"{name} has no fast form (tokenizer.json), which the runtime reads; the bundle takes token ids only.")
+            return None
         return tokenizer
 
     def hashes(self) -> dict[str, str]:
@@ -190,6 +217,7 @@ def _locate(model: str | Path, revision: str | None, trust_remote_code: bool) ->
 
 def _open_directory(source: str, directory: Path, commit: str | None, trust_remote_code: bool) -> Checkpoint:
     _refuse_unfinished(directory)
+    _refuse_adapter(directory)
     files = find_safetensors(directory)
     gguf_files = sorted(directory.glob("*.gguf"))
     if not files and gguf_files:
@@ -235,6 +263,18 @@ def _refuse_unfinished(directory: Path) -> None:
             f"Cannot open the checkpoint '{directory}': it has unfinished downloads: {listed}.",
             "Let the download finish, or start it again; remove these files if they are left over.",
         )
+
+
+def _refuse_adapter(directory: Path) -> None:
+    """An adapter beside weights may be part of them already, or not; transformers adds it where peft is installed."""
+    if not (directory / _ADAPTER_SETTINGS).is_file():
+        return
+    raise CheckpointError(
+        f"Cannot open the checkpoint '{directory}': it has an adapter ({_ADAPTER_SETTINGS}), and nothing says "
+        "whether the weights contain it.",
+        "Merge the adapter into its base model with peft's merge_and_unload and give that directory; if it is left "
+        f"over from a merge, remove {_ADAPTER_SETTINGS}.",
+    )
 
 
 def _only(directory: Path, files: list[Path]) -> Path:

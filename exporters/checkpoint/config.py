@@ -25,12 +25,7 @@ def read_settings(directory: Path) -> dict[str, Any]:
     """
     file = directory / CONFIG_FILE
     if not file.is_file():
-        adapter = (directory / "adapter_config.json").is_file()
-        merge = "It is an adapter: merge it into its base model first, with peft's merge_and_unload."
-        raise CheckpointError(
-            f"Cannot open the checkpoint '{directory}': there is no {CONFIG_FILE} in it.",
-            merge if adapter else GIVE,
-        )
+        raise CheckpointError(f"Cannot open the checkpoint '{directory}': there is no {CONFIG_FILE} in it.", GIVE)
     try:
         settings = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:

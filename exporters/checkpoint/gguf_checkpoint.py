@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from transformers import (
+    GenerationConfig,
     GPT2Config,
     LlamaConfig,
     PreTrainedConfig,
@@ -22,11 +23,14 @@ from transformers import (
 
 from ptgc.errors import CheckpointError
 from ptgc.exporters.checkpoint.gguf_file import GgufFile
+from ptgc.exporters.checkpoint.gguf_special_tokens import read_special_tokens
 from ptgc.exporters.checkpoint.huggingface_directory import causal_model_class, model_from_state_dict
+from ptgc.exporters.checkpoint.safetensors_files import keeps_values
 
 _Value = TypeVar("_Value", int, float)
 _Array = npt.NDArray[np.float32]
 _EMBEDDING, _HEAD, _ROPE_FACTORS = "token_embd.weight", "output.weight", "rope_freqs.weight"
+_SAMPLING = {"temperature": "temp", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p"}
 _STORED_DTYPES = {
     gguf.GGMLQuantizationType.F16: torch.float16,
     gguf.GGMLQuantizationType.BF16: torch.bfloat16,
@@ -45,19 +49,23 @@ def read_config(file: GgufFile) -> PreTrainedConfig:
     fields = _Fields(file, name)
     if fields.number("expert_count", int, 0):
         raise _unsupported(file, f"'{name}' with a mixture of experts")
+    if not file.metadata.get(f"{name}.attention.causal", True):
+        raise _unsupported(file, f"'{name}' with attention to later tokens")
     config = _ARCHITECTURES[name].config(fields)
-    for token in ("bos", "eos", "padding"):
-        token_id = file.metadata.get(f"tokenizer.ggml.{token}_token_id")
-        setattr(config, f"{'pad' if token == 'padding' else token}_token_id", token_id)
+    special = read_special_tokens(file)
+    config.bos_token_id, config.eos_token_id, config.pad_token_id = special.bos, special.eos, special.padding
     config.architectures = [causal_model_class(config).__name__]
     config.dtype = stored_dtype(file)
     return config
 
 
 def stored_dtype(file: GgufFile) -> torch.dtype:
-    """Return the type that all matrices are stored in; float32 where they are quantised."""
+    """Return the type that all matrices are stored in; float32 where they are quantised or it would round vectors."""
     types = {tensor.type for tensor in file.tensors.values() if len(tensor.shape) > 1}
-    return _STORED_DTYPES.get(types.pop(), torch.float32) if len(types) == 1 else torch.float32
+    dtype = _STORED_DTYPES.get(types.pop(), torch.float32) if len(types) == 1 else torch.float32
+    vectors = [name for name, tensor in file.tensors.items() if len(tensor.shape) == 1 and name != _ROPE_FACTORS]
+    keeps = all(keeps_values(torch.from_numpy(file.dequantize(name)), dtype) for name in vectors)
+    return dtype if keeps else torch.float32
 
 
 def load_model(file: GgufFile, config: PreTrainedConfig, dtype: torch.dtype | None = None) -> PreTrainedModel:
@@ -77,10 +85,22 @@ def load_model(file: GgufFile, config: PreTrainedConfig, dtype: torch.dtype | No
         name: torch.from_numpy(_read_tensor(file, stored, config)).to(dtype) for name, stored in names.items()
     }
     model = model_from_state_dict(config, state_dict, dtype)
-    end_of_turn = file.metadata.get("tokenizer.ggml.eot_token_id")
-    if model.generation_config is not None and end_of_turn not in (None, config.eos_token_id):
-        model.generation_config.eos_token_id = [config.eos_token_id, end_of_turn]
+    if model.generation_config is not None:
+        _set_generation(file, model.generation_config)
     return model
+
+
+def _set_generation(file: GgufFile, settings: GenerationConfig) -> None:
+    """What a file says of how texts are written."""
+    ends = list(read_special_tokens(file).ends)
+    settings.eos_token_id = ends if len(ends) > 1 else next(iter(ends), None)
+    suppressed = file.metadata.get("tokenizer.ggml.suppress_tokens")
+    if isinstance(suppressed, list):
+        settings.suppress_tokens = [int(token) for token in suppressed]
+    sampling = {name: file.metadata.get(f"general.sampling.{key}") for name, key in _SAMPLING.items()}
+    given = {name: _shortest(value) for name, value in sampling.items() if isinstance(value, int | float)}
+    if given:
+        settings.update(do_sample=True, **{"temperature": 1.0, "top_k": 0, **given})  # type: ignore[no-untyped-call]
 
 
 def _tensor_names(file: GgufFile, config: PreTrainedConfig) -> dict[str, str]:
@@ -175,21 +195,38 @@ class _Fields:
         default = self.number("embedding_length", int) // max(heads, 1)
         size = self.number("attention.key_length", int, default)
         rotary = self.number("rope.dimension_count", int, size)
-        if self.number("attention.value_length", int, size) != size or rotary != size:
+        if self.number("attention.value_length", int, default) != size or rotary != size:
             raise _unsupported(self.file, f"'{self.architecture}' with unequal heads or partial rotary positions")
         return size
 
     def rope_parameters(self) -> dict[str, str | float | int]:
         theta = self.number("rope.freq_base", float, 10000.0)
-        scaling = self.file.metadata.get(f"{self.architecture}.rope.scaling.type", "none")
-        if _ROPE_FACTORS in self.file.tensors:
-            return self._llama3_rope(theta)
-        if scaling == "linear":
-            factor = self.number("rope.scaling.factor", float)
-            return {"rope_type": "linear", "rope_theta": theta, "factor": factor}
-        if scaling != "none":
+        scaling = self.file.metadata.get(f"{self.architecture}.rope.scaling.type", "linear")
+        factor = self.number("rope.scaling.factor", float, self.number("rope.scale_linear", float, 0.0))
+        scales = scaling != "none" and factor not in (0.0, 1.0)
+        if scaling not in ("none", "linear", "yarn"):
             raise _unsupported(self.file, f"'{self.architecture}' with rotary positions scaled by '{scaling}'")
-        return {"rope_type": "default", "rope_theta": theta}
+        if _ROPE_FACTORS in self.file.tensors:
+            if scales:
+                raise _unsupported(self.file, f"'{self.architecture}' with rotary positions scaled twice")
+            return self._llama3_rope(theta)
+        if not scales:
+            return {"rope_type": "default", "rope_theta": theta}
+        parameters: dict[str, str | float | int] = {"rope_type": str(scaling), "rope_theta": theta, "factor": factor}
+        return parameters if scaling == "linear" else parameters | self._yarn(factor)
+
+    def _yarn(self, factor: float) -> dict[str, str | float | int]:
+        """What else YaRN needs: llama.cpp's defaults are those of transformers."""
+        prefix = f"{self.architecture}.rope.scaling.yarn_"
+        others = [key for key in self.file.metadata if key.startswith(prefix)]
+        if others:
+            raise _unsupported(self.file, f"'{self.architecture}' with '{others[0]}'")
+        original = self.number("rope.scaling.original_context_length", int, self.number("context_length", int))
+        attention = self.number("rope.scaling.attn_factor", float, 1.0)
+        return {
+            "original_max_position_embeddings": original,
+            "attention_factor": attention * (1.0 + 0.1 * math.log(factor)),
+        }
 
     def _llama3_rope(self, theta: float) -> dict[str, str | float | int]:
         factors = self.file.dequantize(_ROPE_FACTORS)

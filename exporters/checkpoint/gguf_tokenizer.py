@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, TypeVar
 
@@ -10,6 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ptgc.errors import CheckpointError
 from ptgc.exporters.checkpoint.gguf_file import GgufFile
+from ptgc.exporters.checkpoint.gguf_special_tokens import BYTE_LEVEL, SENTENCEPIECE, SpecialTokens, read_special_tokens
 from ptgc.exporters.checkpoint.sentencepiece_bpe import (
     SentencePieceVocabulary,
     template_with_ends,
@@ -33,14 +35,28 @@ _REGEXES = {
     "llama-bpe": _LLAMA3,
     "llama3": _LLAMA3,
     "llama-v3": _LLAMA3,
+    "falcon3": _LLAMA3,
+    "pixtral": _LLAMA3,
+    "midm-2.0": _LLAMA3,
+    "lfm2": _LLAMA3,
     "qwen2": _QWEN2,
     "deepseek-r1-qwen": _QWEN2,
+    "kormo": _QWEN2,
+    "megrez": _QWEN2,
     "tekken": _TEKKEN,
 }
-_GPT2 = {"default", "gpt2", "gpt-2"}
-_SINGLE_DIGITS = {"smollm", "starcoder", "refact", "command-r"}  # every digit alone, then as GPT-2
-_WHOLE_WORDS_FIRST = {"llama-bpe", "llama3", "llama-v3", "tekken"}  # a word that is a token is not merged up
-_NORMALIZED = {"qwen2", "deepseek-r1-qwen"}  # to Unicode NFC
+_GPT2 = {"gpt2", "gpt-2", "phi-2", "gigachat", "a.x-4.0", "mellum", "exaone4", "mpt", "olmo", "jais"}
+_SINGLE_DIGITS = {"smollm", "starcoder", "refact", "command-r", "codeshell"}  # every digit alone, then as GPT-2
+_DEFAULT = "default"  # what llama.cpp does where a file does not say, one cut after the other
+_DEFAULT_CUTS = (
+    r"[\p{P}\$\+<=>\^~\|]+",
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)",
+    r"\p{N}+",
+    r"[0-9][0-9][0-9]",
+)
+# A word that is a token is not merged up.
+_WHOLE_WORDS_FIRST = {*(name for name, regex in _REGEXES.items() if regex == _LLAMA3), "tekken"}
+_NORMALIZED = {"qwen2", "deepseek-r1-qwen", "kormo", "megrez"}  # to Unicode NFC
 
 
 class _TokenType(IntEnum):
@@ -52,8 +68,12 @@ class _TokenType(IntEnum):
     BYTE = 6
 
 
-def load_tokenizer(gguf: GgufFile) -> PreTrainedTokenizerFast | None:
+def load_tokenizer(gguf: GgufFile, note: Callable[[str], None] = lambda _: None) -> PreTrainedTokenizerFast | None:
     """Build the tokenizer of a GGUF file, with its special tokens and chat template.
+
+    Args:
+        gguf: The file.
+        note: Called with what a user should know of it.
 
     Returns:
         None when the file holds no vocabulary.
@@ -64,40 +84,45 @@ def load_tokenizer(gguf: GgufFile) -> PreTrainedTokenizerFast | None:
     model = gguf.metadata.get("tokenizer.ggml.model")
     if model is None or model == "none":
         return None
-    if model not in ("llama", "gpt2"):
+    if model not in (SENTENCEPIECE, BYTE_LEVEL):
         raise _refused(gguf, f"its kind is '{model}', known are 'llama' (SentencePiece) and 'gpt2' (bytes)")
+    if model == BYTE_LEVEL and "tokenizer.ggml.pre" not in gguf.metadata:
+        note(
+            "the GGUF file does not say how its tokenizer cuts text (tokenizer.ggml.pre is missing); it is cut by "
+            "llama.cpp's default, which few models were trained with: convert the model again, or expect worse text."
+        )
+    special = read_special_tokens(gguf)
     try:
-        tokenizer = _sentencepiece(gguf) if model == "llama" else _byte_level(gguf)
-        return _with_names(gguf, tokenizer)
+        tokenizer = _sentencepiece(gguf, special) if model == SENTENCEPIECE else _byte_level(gguf, special)
+        return _with_names(gguf, tokenizer, special)
     except CheckpointError:
         raise
     except Exception as error:  # tokenizers raises plain Exception for a vocabulary that contradicts itself
         raise _refused(gguf, f"its vocabulary is inconsistent ({error})") from error
 
 
-def _sentencepiece(gguf: GgufFile) -> Tokenizer:
-    pieces, types = _pieces_and_types(gguf)
+def _sentencepiece(gguf: GgufFile, special: SpecialTokens) -> Tokenizer:
+    pieces, types = _pieces_and_types(gguf, special)
     unmergeable = (_TokenType.UNKNOWN, _TokenType.CONTROL, _TokenType.BYTE)
-    bos_id, eos_id = _ends(gguf, len(pieces), bos=True)
     tokenizer = tokenizer_from_sentencepiece(
         SentencePieceVocabulary(
             pieces=pieces,
             scores=_list(gguf, "scores", float, len(pieces)),
             unmergeable_ids=frozenset(index for index, type_ in enumerate(types) if type_ in unmergeable),
             special_ids=_special_ids(types),
-            unknown_id=_token_id(gguf, "unknown", len(pieces)),
-            bos_id=bos_id,
-            eos_id=eos_id,
-            prefix_space=_flag(gguf, "add_space_prefix", default=True),
+            unknown_id=special.unknown,
+            bos_id=special.bos if special.adds_bos else None,
+            eos_id=special.eos if special.adds_eos else None,
+            prefix_space=bool(gguf.metadata.get("tokenizer.ggml.add_space_prefix", True)),
         )
     )
     _add_user_defined(tokenizer, pieces, types)
     return tokenizer
 
 
-def _byte_level(gguf: GgufFile) -> Tokenizer:
-    pieces, types = _pieces_and_types(gguf)
-    cut = str(gguf.metadata.get("tokenizer.ggml.pre", "default"))
+def _byte_level(gguf: GgufFile, special: SpecialTokens) -> Tokenizer:
+    pieces, types = _pieces_and_types(gguf, special)
+    cut = str(gguf.metadata.get("tokenizer.ggml.pre", _DEFAULT))
     merges = [_merge(text) for text in _list(gguf, "merges", str)]
     tokenizer = Tokenizer(
         models.BPE(
@@ -114,7 +139,8 @@ def _byte_level(gguf: GgufFile) -> Tokenizer:
         [AddedToken(pieces[token_id], normalized=False, special=True) for token_id in _special_ids(types)]
     )
     _add_user_defined(tokenizer, pieces, types)
-    tokenizer.post_processor = template_with_ends(pieces, *_ends(gguf, len(pieces), bos=False))
+    first, last = special.bos if special.adds_bos else None, special.eos if special.adds_eos else None
+    tokenizer.post_processor = template_with_ends(pieces, first, last)
     return tokenizer
 
 
@@ -125,21 +151,21 @@ def _pre_tokenizer(gguf: GgufFile, cut: str) -> pre_tokenizers.PreTokenizer:
         return pre_tokenizers.Sequence(
             [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
         )
-    if cut in _REGEXES:
-        return pre_tokenizers.Sequence(
-            [
-                pre_tokenizers.Split(Regex(_REGEXES[cut]), behavior="isolated"),
-                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-            ]
-        )
-    known = ", ".join(sorted(_GPT2 | _SINGLE_DIGITS | _REGEXES.keys()))
+    regexes = _DEFAULT_CUTS if cut == _DEFAULT else (_REGEXES[cut],) if cut in _REGEXES else ()
+    if regexes:
+        cuts = [pre_tokenizers.Split(Regex(regex), behavior="isolated") for regex in regexes]
+        return pre_tokenizers.Sequence([*cuts, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    known = ", ".join(sorted({_DEFAULT, *_GPT2, *_SINGLE_DIGITS, *_REGEXES}))
     raise _refused(gguf, f"it cuts text in the unknown way '{cut}', known are {known}")
 
 
-def _with_names(gguf: GgufFile, tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
-    names = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
-    size = tokenizer.get_vocab_size()
-    ids = {name: _token_id(gguf, key, size) for name, key in names.items()}
+def _with_names(gguf: GgufFile, tokenizer: Tokenizer, special: SpecialTokens) -> PreTrainedTokenizerFast:
+    ids = {
+        "bos_token": special.bos,
+        "eos_token": special.eos,
+        "unk_token": special.unknown,
+        "pad_token": special.padding,
+    }
     template = gguf.metadata.get("tokenizer.chat_template")
     options: dict[str, Any] = {
         name: tokenizer.id_to_token(token_id) for name, token_id in ids.items() if token_id is not None
@@ -155,8 +181,9 @@ def _with_names(gguf: GgufFile, tokenizer: Tokenizer) -> PreTrainedTokenizerFast
     )
 
 
-def _pieces_and_types(gguf: GgufFile) -> tuple[list[str], list[int]]:
-    pieces = _list(gguf, "tokens", str)
+def _pieces_and_types(gguf: GgufFile, special: SpecialTokens) -> tuple[list[str], list[int]]:
+    """Text and type of every token; those that end generation are control tokens, whatever the file says."""
+    pieces = [piece or f"[EMPTY_{index}]" for index, piece in enumerate(_list(gguf, "tokens", str))]
     types = (
         _list(gguf, "token_type", int, len(pieces))
         if "tokenizer.ggml.token_type" in gguf.metadata
@@ -164,7 +191,8 @@ def _pieces_and_types(gguf: GgufFile) -> tuple[list[str], list[int]]:
     )
     if len(set(pieces)) != len(pieces):
         raise _refused(gguf, "two of its tokens have the same text")
-    return pieces, types
+    ends = {token for token in special.ends if token != special.eos}
+    return pieces, [int(_TokenType.CONTROL) if token in ends else type_ for token, type_ in enumerate(types)]
 
 
 def _special_ids(types: list[int]) -> tuple[int, ...]:
@@ -197,26 +225,6 @@ def _list(gguf: GgufFile, key: str, kind: type[_Entry], length: int | None = Non
     if length is not None and len(value) != length:
         raise _refused(gguf, f"'tokenizer.ggml.{key}' has {len(value)} entries for {length} tokens")
     return [entry for entry in value if isinstance(entry, kind)]
-
-
-def _token_id(gguf: GgufFile, name: str, size: int) -> int | None:
-    value = gguf.metadata.get(f"tokenizer.ggml.{name}_token_id")
-    if value is None:
-        return None
-    if not isinstance(value, int) or not 0 <= value < size:
-        raise _refused(gguf, f"its {name} token is {value!r}, allowed are 0 to {size - 1}")
-    return value
-
-
-def _ends(gguf: GgufFile, size: int, *, bos: bool) -> tuple[int | None, int | None]:
-    """Return the tokens put before and behind every text; `bos` is the default of this kind of vocabulary."""
-    first = _token_id(gguf, "bos", size) if _flag(gguf, "add_bos_token", default=bos) else None
-    last = _token_id(gguf, "eos", size) if _flag(gguf, "add_eos_token", default=False) else None
-    return first, last
-
-
-def _flag(gguf: GgufFile, name: str, *, default: bool) -> bool:
-    return bool(gguf.metadata.get(f"tokenizer.ggml.{name}", default))
 
 
 def _refused(gguf: GgufFile, what: str) -> CheckpointError:

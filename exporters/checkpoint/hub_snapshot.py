@@ -13,7 +13,7 @@ from ptgc.exporters.checkpoint.huggingface_directory import is_disk_full, storag
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _NO_HUB_ID = (".gguf", ".safetensors", ".bin", ".pt", ".json")
-_FILES = ("*.safetensors", "*.json", "*.jinja", "merges.txt", "vocab.txt", "tokenizer.model", "spiece.model")
+_FILES = ("*.safetensors", "*.json", "*.jinja", "merges.txt", "vocab.txt", "tokenizer.model", "spiece.model", "*.spm")
 _NOT_NEEDED = ("*/*", "consolidated*")  # other formats lie in folders; consolidated repeats the weights
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import shutil
 import sys
 import tempfile
@@ -23,6 +24,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from ptgc.errors import CheckpointError, StorageError
+from ptgc.exporters.checkpoint.tensor_fit import check_fit
 
 _ONE_FILE = 1 << 62  # bytes in a shard: more than any model has
 
@@ -56,6 +58,7 @@ def model_from_state_dict(
                 state_dict=dict(state_dict),
                 dtype=dtype,
                 attn_implementation="eager",
+                ignore_mismatched_sizes=True,  # to name them all below
                 output_loading_info=True,
             )
         except (RuntimeError, ValueError) as error:
@@ -63,10 +66,7 @@ def model_from_state_dict(
                 f"Cannot build {model_class.__name__}: its tensors do not fit its configuration ({error})."
             ) from error
     model, report = loaded
-    wrong = {kind: sorted(map(str, report[f"{kind}_keys"])) for kind in ("missing", "unexpected", "mismatched")}
-    if any(wrong.values()):
-        listed = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in wrong.items() if names)
-        raise CheckpointError(f"Cannot build {model_class.__name__}: its tensors do not fit ({listed}).")
+    check_fit("the checkpoint", model_class.__name__, report)
     if getattr(model, "generation_config", None) is not None:
         model.generation_config._from_model_config = False  # or transformers makes it anew, without later changes
     return frozen(model)
@@ -142,13 +142,16 @@ def is_disk_full(error: Exception) -> bool:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keep the progress bars of transformers out of logs: they are shown on a terminal only."""
+    """Keep the reports of transformers out of what we say, and its progress bars out of logs."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity(logging.ERROR)
     hide = transformers_logging.is_progress_bar_enabled() and not sys.stderr.isatty()
     if hide:
         transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # not annotated
     try:
         yield
     finally:
+        transformers_logging.set_verbosity(verbosity)
         if hide:
             transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]  # not annotated
 

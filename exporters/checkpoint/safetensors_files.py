@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 
 from ptgc.errors import CheckpointError
 
@@ -20,6 +21,7 @@ _LENGTH_BYTES = 8  # the header's length, little-endian, before the header
 _MAX_HEADER = 100_000_000  # the limit of the format
 _LFS_POINTER = b"version https://git-lfs"
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_NO_WEIGHTS = ("rotary_emb.inv_freq", ".masked_bias")  # constants that old checkpoints hold, and no model reads
 _DOWNLOAD_AGAIN = "Download it again; a copy or download was probably interrupted."
 
 
@@ -30,11 +32,13 @@ class SafetensorsHeader:
     Attributes:
         path: The file.
         tensors: Names of its tensors.
-        bytes_by_type: Type as the format writes it, for example "BF16" -> bytes of all its tensors.
+        types: Type of each tensor as the format writes it, for example "BF16".
+        bytes_by_type: Such a type -> bytes of all its tensors.
     """
 
     path: Path
     tensors: frozenset[str]
+    types: dict[str, str]
     bytes_by_type: Counter[str]
 
 
@@ -66,12 +70,36 @@ def find_safetensors(directory: Path) -> tuple[Path, ...]:
 
 
 def stored_dtype(files: tuple[Path, ...]) -> torch.dtype | None:
-    """Return the floating-point type that most of the weights are stored in; None when there is none."""
+    """Return the floating-point type that keeps every weight; None when there is none.
+
+    That is the type of most of them, or float32 where that one would round others.
+    """
     total: Counter[str] = Counter()
-    for file in files:
-        total.update(read_header(file).bytes_by_type)
+    headers = [read_header(file) for file in files]
+    for header in headers:
+        total.update(header.bytes_by_type)
     floats = Counter({_DTYPES[name]: count for name, count in total.items() if name in _DTYPES})
-    return floats.most_common(1)[0][0] if floats else None
+    if not floats:
+        return None
+    most = floats.most_common(1)[0][0]
+    if most not in (torch.float16, torch.bfloat16):
+        return torch.float32  # of what is traced the widest
+    return most if all(_keeps_values(header, most) for header in headers) else torch.float32
+
+
+def _keeps_values(header: SafetensorsHeader, dtype: torch.dtype) -> bool:
+    """Whether a type holds every value of a file's weights; only tensors of other types are read."""
+    others = [name for name, type_ in header.types.items() if _DTYPES.get(type_, dtype) != dtype]
+    others = [name for name in others if not name.endswith(_NO_WEIGHTS)]
+    if not others:
+        return True
+    with safe_open(header.path, framework="pt") as content:
+        return all(keeps_values(content.get_tensor(name), dtype) for name in others)
+
+
+def keeps_values(tensor: torch.Tensor, dtype: torch.dtype) -> bool:
+    """Whether a tensor is the same in another type."""
+    return torch.equal(tensor.to(dtype).to(tensor.dtype), tensor)
 
 
 def read_header(file: Path) -> SafetensorsHeader:
@@ -103,7 +131,8 @@ def read_header(file: Path) -> SafetensorsHeader:
     sizes: Counter[str] = Counter()
     for type_, begin, end in entries.values():
         sizes[type_] += end - begin
-    return SafetensorsHeader(file, frozenset(entries), sizes)
+    types = {name: type_ for name, (type_, _, _) in entries.items()}
+    return SafetensorsHeader(file, frozenset(entries), types, sizes)
 
 
 def _parse_header(file: Path, text: bytes) -> dict[str, tuple[str, int, int]]:

@@ -46,14 +46,16 @@ def task_of(source: str, settings: dict[str, Any], *, trust_remote_code: bool = 
     Args:
         source: What the user gave, for the message.
         settings: config.json.
-        trust_remote_code: Whether a causal LM may come with code of its own.
+        trust_remote_code: Whether a model may come with code of its own.
 
     Raises:
         CheckpointError: Its architecture is none that ptgc exports.
     """
     auto_map = settings.get("auto_map")
-    if trust_remote_code and isinstance(auto_map, dict) and "AutoModelForCausalLM" in auto_map:
-        return Task.CAUSAL_LM
+    if trust_remote_code and isinstance(auto_map, dict):
+        own = [task for task in Task if task.auto_class.__name__ in auto_map]
+        if own:
+            return own[0]
     architectures, model_type = settings.get("architectures"), settings.get("model_type")
     names = [str(name) for name in architectures] if isinstance(architectures, list) else []
     for task, known in _ARCHITECTURES.items():

@@ -123,6 +123,7 @@ def _show_bundle(path: Path, as_json: bool) -> None:
 
 def _show_plan(model: str, options: ExportOptions, revision: str | None, trust: bool, as_json: bool) -> None:
     from ptgc.exporters.from_checkpoint import open_sources
+    from ptgc.exporters.rotary_frequencies import scaled_length
 
     sources = open_sources(model, options, revision=revision, trust_remote_code=trust)
     config = sources.model.config.get_text_config()
@@ -131,7 +132,7 @@ def _show_plan(model: str, options: ExportOptions, revision: str | None, trust: 
         "family": config.model_type,
         "layers": config.num_hidden_layers,
         "vocab_size": config.vocab_size,
-        "context_length": config.max_position_embeddings,
+        "context_length": scaled_length(config),
         "weight_bytes": sources.model.weight_bytes,
         "strategy": sources.strategy.value,
         "plan": options.plan(sources.strategy, mask_token_id).to_json(),

@@ -16,6 +16,9 @@ from ptgc.compiler.prediction import predicted_speedups
 from ptgc.errors import UsageError
 from ptgc.spec.bundle import RUNNABLE, Build, Bundle, open_bundle
 from ptgc.spec.engine import Engine
+from ptgc.spec.generation import GenerationDefaults
+
+_SHOWN_TOKENS = 8
 
 
 def _print_cmake_directory(wanted: bool) -> None:
@@ -116,11 +119,24 @@ def _show_bundle(bundle: Bundle) -> None:
         state = sum(layer.bytes_per_token for layer in role.states)
         table.add_row(f"role {name}", f"{len(role.states)} layers, {state:,} bytes of cache for each token")
     table.add_row("size", megabytes(sum(entry.size for entry in manifest.files)))
+    table.add_row("defaults", _defaults(manifest.generation))
     table.add_row("tokenizer", "yes" if manifest.tokenizer else "no: token ids only")
     if manifest.packed is not None:
         table.add_row("packed", f"{len(manifest.packed.dropped)} files left out; it runs, and is not built again")
     table.add_row("source", str(manifest.provenance.get("source", "a module")))
     results.print(table)
+
+
+def _defaults(generation: GenerationDefaults) -> str:
+    """What holds for texts whose request does not say."""
+    parts = ["greedy"]
+    if generation.repetition_penalty != 1:
+        parts.append(f"repetition penalty {generation.repetition_penalty:g}")
+    ids = generation.suppressed_token_ids
+    if ids:
+        shown = ", ".join(map(str, ids[:_SHOWN_TOKENS])) + (", ..." if len(ids) > _SHOWN_TOKENS else "")
+        parts.append(f"{len(ids)} suppressed tokens ({shown})")
+    return ", ".join(parts)
 
 
 def _show_build(bundle: Bundle, build: Build) -> None:

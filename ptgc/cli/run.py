@@ -50,10 +50,14 @@ def command(
     top_p: Annotated[float, typer.Option(help="Draw from the likeliest tokens that reach this probability.")] = 1.0,
     min_p: Annotated[float, typer.Option(help="Draw from tokens of at least this share of the likeliest's.")] = 0.0,
     repetition_penalty: Annotated[
-        float, typer.Option(help="Above 1: tokens of prompt and text are less likely.")
-    ] = 1.0,
+        float | None,
+        typer.Option(help="Above 1: tokens of prompt and text are less likely; 1: none; by default the bundle's."),
+    ] = None,
     presence_penalty: Annotated[float, typer.Option(help="Taken off tokens that were generated before.")] = 0.0,
     frequency_penalty: Annotated[float, typer.Option(help="The same for each time that they were.")] = 0.0,
+    ignore_defaults: Annotated[
+        bool, typer.Option("--ignore-defaults", help="Leave the bundle's generation defaults out (ptgc inspect).")
+    ] = False,
     seed: Annotated[int | None, typer.Option(help="Equal seeds give equal texts; a new one by default.")] = None,
     plain: Annotated[bool, typer.Option("--plain", help="Decode without drafts.")] = False,
     num_draft_tokens: Annotated[int | None, typer.Option(min=0, help="Most draft tokens of a round.")] = None,
@@ -88,6 +92,7 @@ def command(
             "repetition_penalty": repetition_penalty,
             "presence_penalty": presence_penalty,
             "frequency_penalty": frequency_penalty,
+            "ignore_defaults": ignore_defaults,
             "seed": seed,
         }
         with Generator(

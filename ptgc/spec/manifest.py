@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ptgc.errors import BundleError
+from ptgc.spec.generation import GenerationDefaults
 from ptgc.spec.model_facts import ModelFacts
 from ptgc.spec.packed import Packed
 from ptgc.spec.plan import DecodePlan
@@ -72,6 +73,8 @@ class Manifest:
     """What a reader must understand."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """Where the bundle came from."""
+    generation: GenerationDefaults = field(default_factory=GenerationDefaults)
+    """How texts are chosen where a request does not say."""
     packed: Packed | None = None
     """What was left out, where the bundle was packed."""
 
@@ -85,6 +88,7 @@ class Manifest:
             "lossless": self.plan.strategy.lossless,
             "plan": self.plan.to_json(),
             "model": self.model.to_json(),
+            "generation": self.generation.to_json(),
             "roles": {name: role.to_json() for name, role in self.roles.items()},
             "tokenizer": self.tokenizer,
             "drafter_tokenizer": self.drafter_tokenizer,
@@ -97,9 +101,10 @@ class Manifest:
     @staticmethod
     def from_json(data: dict[str, Any]) -> Manifest:
         """A manifest from the document, whose schema and features have been checked."""
+        model = ModelFacts.from_json(data["model"])
         return Manifest(
             plan=DecodePlan.from_json(data["strategy"], data["plan"]),
-            model=ModelFacts.from_json(data["model"]),
+            model=model,
             roles={name: Role.from_json(role) for name, role in data["roles"].items()},
             files=tuple(FileEntry.from_json(entry) for entry in data["files"]),
             tokenizer=data["tokenizer"],
@@ -107,6 +112,7 @@ class Manifest:
             reference=data["reference"],
             features=tuple(data["features"]),
             provenance=data["provenance"],
+            generation=GenerationDefaults.from_json(data.get("generation", {}), model.vocab_size),
             packed=Packed.from_json(data["packed"]) if "packed" in data else None,
         )
 

@@ -4,8 +4,11 @@
 #include <cstddef>
 #include <limits>
 #include <random>
+#include <set>
+#include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "sized_struct.h"
 #include "status.h"
@@ -15,7 +18,8 @@ namespace {
 
 constexpr std::int64_t kDefaultNewTokens = 256;
 // Sizes of version 1 of the API: up to its last fields.
-constexpr std::size_t kRequestSize = offsetof(ptgc_request, plain) + sizeof(ptgc_request::plain);
+constexpr std::size_t kRequestSize =
+    offsetof(ptgc_request, reserved) + sizeof(ptgc_request::reserved);
 constexpr std::size_t kSamplingSize = offsetof(ptgc_sampling, top_k) + sizeof(ptgc_sampling::top_k);
 
 // The most tokens of a prompt.
@@ -53,16 +57,32 @@ std::uint64_t NewSeed() {
   return (static_cast<std::uint64_t>(device()) << 32U) | device();
 }
 
-SamplingOptions ReadSampling(const ptgc_sampling* given, const SessionLimits& limits) {
+// What the bundle suppresses, unless the request names the token itself.
+void AddSuppressed(std::span<const TokenId> token_ids, std::vector<LogitBias>& logit_bias) {
+  std::set<TokenId> named;
+  for (const LogitBias& bias : logit_bias) named.insert(bias.token_id);
+  for (TokenId token : token_ids) {
+    if (!named.contains(token)) {
+      logit_bias.push_back({token, -std::numeric_limits<float>::infinity()});
+    }
+  }
+}
+
+SamplingOptions ReadSampling(const ptgc_sampling* given, const GenerationDefaults& defaults,
+                             const SessionLimits& limits) {
   SamplingOptions options;
-  if (given == nullptr) return options;
+  options.repetition_penalty = defaults.repetition_penalty;
+  if (given == nullptr) {
+    AddSuppressed(defaults.suppressed_token_ids, options.logit_bias);
+    return options;
+  }
   const ptgc_sampling sampling =
       ReadSized(given, ptgc_sampling PTGC_SAMPLING_INIT, kSamplingSize, "ptgc_sampling");
   options.temperature = sampling.temperature;
   options.top_k = sampling.top_k;
   options.top_p = sampling.top_p;
   options.min_p = sampling.min_p;
-  options.repetition_penalty = sampling.repetition_penalty;
+  if (sampling.repetition_penalty != 0) options.repetition_penalty = sampling.repetition_penalty;
   options.presence_penalty = sampling.presence_penalty;
   options.frequency_penalty = sampling.frequency_penalty;
   CheckArray(sampling.logit_bias, sampling.num_logit_bias, "ptgc_sampling.logit_bias");
@@ -71,6 +91,7 @@ SamplingOptions ReadSampling(const ptgc_sampling* given, const SessionLimits& li
     const ptgc_logit_bias& bias = sampling.logit_bias[i];
     options.logit_bias.push_back({bias.token_id, static_cast<float>(bias.bias)});
   }
+  AddSuppressed(defaults.suppressed_token_ids, options.logit_bias);
   if (sampling.has_seed != 0 && sampling.has_seed != 1) {
     RefuseUsage(
         "ptgc_sampling.has_seed is " + std::to_string(sampling.has_seed) + "; it must be 0 or 1.",
@@ -115,9 +136,13 @@ void CheckRanges(const ptgc_request& given) {
                 "; it must be 1 or more, or 0 for the default. ";
   }
   for (const auto& [name, flag] :
-       {std::pair("ignore_eos", given.ignore_eos), std::pair("plain", given.plain)}) {
+       {std::pair("ignore_eos", given.ignore_eos), std::pair("plain", given.plain),
+        std::pair("ignore_defaults", given.ignore_defaults)}) {
     if (flag == 0 || flag == 1) continue;
     problems += std::string(name) + " is " + std::to_string(flag) + "; it must be 0 or 1. ";
+  }
+  if (given.reserved != 0) {
+    problems += "reserved is " + std::to_string(given.reserved) + "; it must be 0. ";
   }
   if (problems.empty()) return;
   problems.pop_back();
@@ -152,7 +177,9 @@ ReadRequest ReadRequestOf(const ptgc_request* pointer, const Generator& generato
   request.eos_token_ids = ReadEndTokens(given, generator.bundle());
   request.plain = given.plain != 0;
   request.deadline_seconds = given.deadline_seconds;
-  request.sampling = ReadSampling(given.sampling, limits);
+  const GenerationDefaults defaults =
+      given.ignore_defaults != 0 ? GenerationDefaults() : generator.bundle().generation;
+  request.sampling = ReadSampling(given.sampling, defaults, limits);
   return {std::move(request), StopSequences(ReadStops(given, generator))};
 }
 

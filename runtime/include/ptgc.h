@@ -158,7 +158,8 @@ PTGC_API ptgc_status ptgc_generator_close(ptgc_generator* generator);
 // Added to the logit of one token.
 typedef struct ptgc_logit_bias {
   ptgc_token_id token_id;  // The token.
-  double bias;             // What is added; -INFINITY forbids the token.
+  double bias;             // What is added; -INFINITY forbids the token, and 0 allows one that the
+                           // bundle suppresses.
 } ptgc_logit_bias;
 
 // How tokens are chosen. The defaults choose the most probable one.
@@ -167,7 +168,7 @@ typedef struct ptgc_sampling {
   double temperature;         // Divides the logits; 0 chooses the most probable token.
   double top_p;               // Keep the most probable tokens that reach it; 1: all.
   double min_p;               // Keep tokens with so much of the largest probability; 0: all.
-  double repetition_penalty;  // Of tokens that occurred, prompt included; 1: none.
+  double repetition_penalty;  // Of tokens that occurred, prompt included; 1: none, 0: the bundle's.
   double presence_penalty;    // Taken off once from tokens that were written; 0: none.
   double frequency_penalty;   // Taken off as often as they were written; 0: none.
   const ptgc_logit_bias* logit_bias;  // Biases of single tokens.
@@ -176,7 +177,7 @@ typedef struct ptgc_sampling {
   int32_t has_seed;                   // 0: a new seed, which the result tells.
   int32_t top_k;                      // Keep so many of the most probable tokens; 0: all.
 } ptgc_sampling;
-#define PTGC_SAMPLING_INIT {sizeof(ptgc_sampling), 0.0, 1.0, 0.0, 1.0, 0.0, 0.0, NULL, 0, 0, 0, 0}
+#define PTGC_SAMPLING_INIT {sizeof(ptgc_sampling), 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, NULL, 0, 0, 0, 0}
 
 // Some tokens in a row.
 typedef struct ptgc_token_sequence {
@@ -198,8 +199,11 @@ typedef struct ptgc_request {
   int64_t max_new_tokens;                     // 0: 256, or as many as fit.
   int32_t ignore_eos;                         // 1: write on behind the token that ends a text.
   int32_t plain;                              // 1: decode without drafts.
+  int32_t ignore_defaults;                    // 1: leave the bundle's generation defaults out.
+  int32_t reserved;                           // 0.
 } ptgc_request;
-#define PTGC_REQUEST_INIT {sizeof(ptgc_request), NULL, 0, NULL, 0, NULL, 0, NULL, 0.0, 0, 0, 0}
+#define PTGC_REQUEST_INIT \
+  {sizeof(ptgc_request), NULL, 0, NULL, 0, NULL, 0, NULL, 0.0, 0, 0, 0, 0, 0}
 
 // New tokens of one text, valid during the callback. A callback may get several for one round, and
 // a text that is refined as a whole may come as one.

@@ -59,7 +59,7 @@ struct Sampling {
   int top_k = 0;                            // 0: all.
   double top_p = 1;                         // 1: all.
   double min_p = 0;                         // 0: all.
-  double repetition_penalty = 1;            // 1: none.
+  double repetition_penalty = 0;            // 1: none; 0: the bundle's.
   double presence_penalty = 0;              // 0: none.
   double frequency_penalty = 0;             // 0: none.
   std::vector<ptgc_logit_bias> logit_bias;  // Biases of single tokens.
@@ -76,6 +76,7 @@ struct Request {
   Sampling sampling;                     // The most probable tokens, unless set.
   double deadline_seconds = 0;           // The text ends as it is after so long; 0: never.
   bool plain = false;                    // Decode without drafts.
+  bool ignore_defaults = false;          // Leave the bundle's generation defaults out.
 };
 
 // Hears new tokens in the calling thread; false ends that text. What it throws ends all texts and
@@ -113,6 +114,7 @@ class RequestView {
     request_.max_new_tokens = from.max_new_tokens;
     request_.ignore_eos = from.ignore_eos ? 1 : 0;
     request_.plain = from.plain ? 1 : 0;
+    request_.ignore_defaults = from.ignore_defaults ? 1 : 0;
     request_.sampling = &sampling_;
     SetSampling(from.sampling);
   }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from math import inf
 from typing import Any, TypeAlias
 
 from ptgc.errors import UsageError
@@ -15,6 +16,7 @@ from ptgc.runtime.option_values import is_integer, option_types, read_options
 from ptgc.runtime.results import GenerationResult, RoundTrace, Statistics
 from ptgc.runtime.stop_matcher import StoppedText, ids_before
 from ptgc.runtime.text import TextCodec
+from ptgc.spec.generation import GenerationDefaults
 from ptgc.spec.strategy import Strategy
 
 Prompt = str | Sequence[int] | Sequence[Mapping[str, Any]]
@@ -50,14 +52,17 @@ class GenerateOptions:
     """Draw from the fewest likeliest tokens whose probabilities reach this sum."""
     min_p: float = 0.0
     """Draw from tokens that are at least so probable, as a share of the likeliest one's probability."""
-    repetition_penalty: float = 1.0
-    """Divides (a positive) or multiplies (a negative) logit of every token of prompt and text."""
+    repetition_penalty: float | None = None
+    """Divides (a positive) or multiplies (a negative) logit of every token of prompt and text; None takes the
+    bundle's, which is 1 unless the checkpoint's own settings say otherwise."""
     presence_penalty: float = 0.0
     """Subtracted from the logit of every token generated so far."""
     frequency_penalty: float = 0.0
     """The same once for each of its occurrences."""
     logit_bias: Mapping[int, float] = field(default_factory=dict)
-    """Added to the logits of these tokens; minus infinity forbids one."""
+    """Added to the logits of these tokens; minus infinity forbids one, and 0 allows one that the bundle suppresses."""
+    ignore_defaults: bool = False
+    """Choose by these options alone, whatever the bundle's generation defaults are."""
     seed: Seed | None = None
     """Equal seeds give equal texts; None takes a new one, which the result tells."""
 
@@ -94,8 +99,11 @@ class GenerateOptions:
         seed = secrets.randbits(63) if self.seed is None else self.seed + number
         return replace(self, seed=seed)
 
-    def sampling(self) -> _core.SamplingOptions:
+    def sampling(self, bundle: GenerationDefaults) -> _core.SamplingOptions:
         """The core's form of how tokens are chosen.
+
+        Args:
+            bundle: What holds where these options do not say.
 
         Raises:
             UsageError: A seed out of range.
@@ -103,15 +111,17 @@ class GenerateOptions:
         seed = self.seed or 0
         if not 0 <= seed < 1 << 64:
             raise UsageError(f"seed is {self.seed}; it must be from 0 to 2^64 - 1.")
+        defaults = GenerationDefaults() if self.ignore_defaults else bundle
+        penalty = self.repetition_penalty
         return _core.SamplingOptions(
             temperature=self.temperature,
             top_k=self.top_k,
             top_p=self.top_p,
             min_p=self.min_p,
-            repetition_penalty=self.repetition_penalty,
+            repetition_penalty=defaults.repetition_penalty if penalty is None else penalty,
             presence_penalty=self.presence_penalty,
             frequency_penalty=self.frequency_penalty,
-            logit_bias=dict(self.logit_bias),
+            logit_bias=dict.fromkeys(defaults.suppressed_token_ids, -inf) | dict(self.logit_bias),
             seed=seed,
         )
 
@@ -195,8 +205,9 @@ def make_request(loaded: Loaded, ids: Sequence[int], options: GenerateOptions, h
     # Behind an encoder the prompt is no part of the text, which begins with a token of its own.
     room = shapes.max_length - (max(held, 1) if shapes.source_lengths else len(ids) + held)
     wanted = options.max_new_tokens
-    eos = () if options.ignore_eos else loaded.bundle.manifest.model.eos_token_ids
-    _check_stop_tokens(options, loaded.bundle.manifest.model.vocab_size)
+    manifest = loaded.bundle.manifest
+    eos = () if options.ignore_eos else manifest.model.eos_token_ids
+    _check_stop_tokens(options, manifest.model.vocab_size)
     return _core.Request(
         prompt_ids=list(ids),
         max_new_tokens=max(1, min(DEFAULT_NEW_TOKENS, room)) if wanted is None else wanted,
@@ -204,7 +215,7 @@ def make_request(loaded: Loaded, ids: Sequence[int], options: GenerateOptions, h
         plain=options.plain,
         deadline_seconds=0.0 if options.deadline is None else options.deadline,
         trace=options.trace,
-        sampling=options.sampling(),
+        sampling=options.sampling(manifest.generation),
     )
 
 

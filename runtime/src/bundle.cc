@@ -9,6 +9,7 @@
 
 #include "bundle_engines.h"
 #include "error.h"
+#include "sampling_options.h"
 
 namespace ptgc {
 namespace {
@@ -322,6 +323,22 @@ ModelFacts ReadModel(const json& data) {
   return model;
 }
 
+GenerationDefaults ReadGeneration(const json& manifest, std::int64_t vocab_size) {
+  GenerationDefaults generation;
+  const json data = manifest.value("generation", json::object());
+  generation.repetition_penalty = data.value("repetition_penalty", 1.0);
+  generation.suppressed_token_ids = data.value("suppressed_token_ids", std::vector<TokenId>());
+  SamplingOptions options;
+  options.repetition_penalty = generation.repetition_penalty;
+  for (TokenId token : generation.suppressed_token_ids) options.logit_bias.push_back({token, 0});
+  try {
+    options.Check(vocab_size);
+  } catch (const Error& error) {
+    Refuse("manifest.json has generation defaults out of range: " + error.message(), kExportAgain);
+  }
+  return generation;
+}
+
 // Every role that the loop runs must be there.
 void CheckRoles(const Bundle& bundle) {
   std::vector<std::string> needed;
@@ -358,6 +375,7 @@ Bundle Read(const fs::path& build_directory) {
   Bundle bundle;
   bundle.plan = ReadPlan(manifest);
   bundle.model = ReadModel(manifest.at("model"));
+  bundle.generation = ReadGeneration(manifest, bundle.model.vocab_size);
   bundle.id = build.at("id").get<std::string>();
   bundle.backend = build.at("backend").get<std::string>();
   bundle.device = build.at("device").get<std::string>();

@@ -23,6 +23,12 @@ struct ModelFacts {
   std::optional<std::int64_t> source_vocab_size;  // Of prompts, where an encoder has its own.
 };
 
+// How tokens are chosen where a request does not say.
+struct GenerationDefaults {
+  double repetition_penalty = 1;                // See SamplingOptions.
+  std::vector<TokenId> suppressed_token_ids{};  // Never chosen.
+};
+
 // One input or output of a role's graph; shapes stay with the graph.
 struct Port {
   std::string name;               // The name in the graph.
@@ -58,6 +64,7 @@ struct Role {
 struct Bundle {
   DecodePlan plan;                    // The loop and its policies.
   ModelFacts model;                   // What the loop must know of the model.
+  GenerationDefaults generation;      // What holds where requests do not say.
   std::string id;                     // The build's folder under builds/.
   std::string backend;                // Which engine library runs it ...
   std::string device;                 // ... and on what: "cpu", "cuda".

@@ -54,7 +54,8 @@ def check_engine(bundle: Bundle, build: Build, texts: Sequence[Reference], *, ex
 
 def _write(generator: Generator, texts: Sequence[Reference], **options: Any) -> list[GenerationResult]:
     longest = max(len(text.token_ids) for text in texts)
-    return generator.generate([text.given for text in texts], max_new_tokens=longest, **options)
+    # PyTorch's texts are the model's own: the checkpoint's generation settings had no part in them.
+    return generator.generate([text.given for text in texts], max_new_tokens=longest, ignore_defaults=True, **options)
 
 
 def _check_whole_texts(report: StageReport, generator: Generator, texts: Sequence[Reference], plan: DecodePlan) -> None:

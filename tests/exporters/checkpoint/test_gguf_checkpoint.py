@@ -77,7 +77,8 @@ def test_quantised_weights_are_close_and_float32(family: str, tmp_path: Path) ->
 def test_weights_keep_a_floating_point_type_of_the_file(
     quantization: gguf.GGMLQuantizationType, dtype: torch.dtype, tmp_path: Path
 ) -> None:
-    checkpoint = open_checkpoint(write_model(tmp_path / "a.gguf", tiny_model("llama"), quantization=quantization))
+    model = copy.deepcopy(tiny_model("llama")).to(dtype)
+    checkpoint = open_checkpoint(write_model(tmp_path / "a.gguf", model, quantization=quantization))
     assert checkpoint.dtype == dtype
     assert checkpoint.load_model().dtype == dtype
     assert checkpoint.load_model(torch.float64).dtype == torch.float64
@@ -124,10 +125,20 @@ def test_linear_rotary_scaling_is_read(tmp_path: Path) -> None:
     assert config.rope_parameters == {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}
 
 
+def test_vectors_that_a_narrower_type_would_round_keep_their_values(tmp_path: Path) -> None:
+    model = tiny_model("llama")
+    path = write_model(tmp_path / "a.gguf", model, quantization=gguf.GGMLQuantizationType.F16)
+    loaded = open_checkpoint(path).load_model()
+    assert loaded.dtype == torch.float32
+    assert torch.equal(loaded.get_parameter("model.norm.weight"), model.get_parameter("model.norm.weight"))
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"rope.scaling.type": "yarn"}, "scaled by 'yarn'"),
+        ({"rope.scaling.type": "longrope", "rope.scaling.factor": 2.0}, "scaled by 'longrope'"),
+        ({"rope.scaling.type": "yarn", "rope.scaling.factor": 2.0, "rope.scaling.yarn_beta_fast": 8.0}, "yarn_beta"),
+        ({"attention.causal": False}, "later tokens"),
         ({"expert_count": 8}, "mixture of experts"),
         ({"attention.value_length": 8}, "unequal heads"),
         ({"rope.dimension_count": 8}, "partial rotary"),
@@ -219,7 +230,7 @@ _BYTE_LEVEL = {
     ],
 )
 def test_byte_level_text_is_cut_as_the_vocabulary_asks(cut: str, tokens: list[str], tmp_path: Path) -> None:
-    fields = {**_BYTE_LEVEL, "ggml.pre": cut}
+    fields = {**_BYTE_LEVEL, "ggml.pre": cut, "ggml.add_bos_token": False}
     tokenizer = load_tokenizer(read_gguf_file(write_vocabulary(tmp_path / "a.gguf", "qwen2", fields)))
     assert tokenizer is not None
     assert tokenizer("ab  ab11<|end|>").tokens() == tokens
@@ -233,6 +244,9 @@ def test_spaces_before_a_digit_stay_together_in_smollm(tmp_path: Path) -> None:
     assert tokenizer("a  1").tokens() == ["a", "ĠĠ", "1"]
 
 
+_SAME_TEXT = {**_BYTE_LEVEL, "ggml.tokens": ["a", "a"], "ggml.eos_token_id": 1}
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -240,7 +254,7 @@ def test_spaces_before_a_digit_stay_together_in_smollm(tmp_path: Path) -> None:
         ({**_BYTE_LEVEL, "ggml.model": "t5"}, "'t5'"),
         ({**_BYTE_LEVEL, "ggml.merges": ["a z"]}, "inconsistent"),
         ({**_BYTE_LEVEL, "ggml.eos_token_id": 99}, "eos token is 99"),
-        ({**_BYTE_LEVEL, "ggml.tokens": ["a", "a"], "ggml.token_type": [1, 1]}, "same text"),
+        ({**_SAME_TEXT, "ggml.token_type": [1, 1]}, "same text"),
         ({**_SENTENCEPIECE, "ggml.scores": [0.0]}, "1 entries for 266 tokens"),
         ({"ggml.model": "llama"}, r"'tokenizer\.ggml\.tokens' is missing"),
     ],

@@ -169,7 +169,7 @@ class _Check:
         if self.texts[0].source_ids:  # the text starts anew behind a source
             room = self.made.manifest.shapes.max_length - 1
         given = [text.given for text in self.texts]
-        return generator.generate(given, max_new_tokens=min(tokens, room), **options)
+        return generator.generate(given, max_new_tokens=min(tokens, room), ignore_defaults=True, **options)
 
     def _with_pytorch(self, plain: Sequence[GenerationResult]) -> None:
         for number, (text, result) in enumerate(zip(self.texts, plain, strict=True)):
