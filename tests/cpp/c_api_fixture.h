@@ -18,9 +18,9 @@ using Tokens = std::vector<TokenId>;
 // A generator of `batch` rows as a C caller holds it.
 class CApiFixture {
  public:
-  explicit CApiFixture(int batch)
+  explicit CApiFixture(int batch, const GenerationDefaults& defaults = {})
       : generator(Generators().Add(std::make_shared<GeneratorState>(std::make_unique<Generator>(
-            SubstituteBundle(batch, NgramPlan()), SubstituteEngines(seen), GeneratorOptions())))) {}
+            BundleWith(batch, defaults), SubstituteEngines(seen), GeneratorOptions())))) {}
   ~CApiFixture() { ptgc_generator_close(generator); }
   CApiFixture(const CApiFixture&) = delete;
   CApiFixture& operator=(const CApiFixture&) = delete;
@@ -33,6 +33,13 @@ class CApiFixture {
 
   Observations seen;          // What its engine saw.
   ptgc_generator* generator;  // Closed with this.
+
+ private:
+  static Bundle BundleWith(int batch, const GenerationDefaults& defaults) {
+    Bundle bundle = SubstituteBundle(batch, NgramPlan());
+    bundle.generation = defaults;
+    return bundle;
+  }
 };
 
 // A request for `count` tokens; `prompt` must outlive it.

@@ -117,6 +117,24 @@ TEST_F(BundleOnDisk, RefusesOtherSchemasAndFeaturesByName) {
                        "recurrent");
 }
 
+TEST_F(BundleOnDisk, ReadsGenerationDefaultsAndRefusesThoseOutOfRange) {
+  EXPECT_EQ(ReadBundle(build_).generation.repetition_penalty, 1);
+  manifest_["generation"] = {{"repetition_penalty", 1.25}, {"suppressed_token_ids", {3, 5}}};
+  Write();
+  const GenerationDefaults read = ReadBundle(build_).generation;
+  EXPECT_EQ(read.repetition_penalty, 1.25);
+  EXPECT_EQ(read.suppressed_token_ids, (std::vector<TokenId>{3, 5}));
+  const auto refuse = [&](const json& generation, const std::string& text) {
+    ExpectRefusalOfManifest([&](json& m) { m["generation"] = generation; }, text);
+  };
+  refuse({{"repetition_penalty", 0}}, "repetition_penalty is 0");
+  refuse({{"repetition_penalty", "much"}}, "incomplete");
+  refuse({{"suppressed_token_ids", {32}}}, "token 32");
+  refuse({{"suppressed_token_ids", {3, 3}}}, "more than once");
+  refuse({{"suppressed_token_ids", 3}}, "incomplete");
+  refuse(json::array(), "incomplete");
+}
+
 TEST_F(BundleOnDisk, RefusesPathsOutOfTheFolder) {
   ExpectRefusalOfBuild([](json& b) { b["roles"]["target"]["graph"] = "../../graphs/target.onnx"; },
                        "outside the bundle");

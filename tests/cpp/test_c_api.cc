@@ -263,6 +263,47 @@ TEST(CApi, LogitBiasForbidsTokens) {
   EXPECT_EQ(std::count(written.begin(), written.end(), text[0]), 0);
 }
 
+Tokens Written(const CApiFixture& fixture, const ptgc_request& request) {
+  const ptgc_request* pointer = &request;
+  ptgc_result* result = nullptr;
+  EXPECT_EQ(ptgc_generator_generate(fixture.generator, &pointer, 1, nullptr, nullptr, &result),
+            PTGC_OK)
+      << ptgc_last_error_message();
+  return TakeTokens(result);
+}
+
+TEST(CApi, RequestsThatDoNotSayTakeTheBundlesDefaults) {
+  const Tokens prompt = {1, 2, 3};
+  const ptgc_request plain = Ask(prompt, 24);
+  const CApiFixture without(1);
+  const Tokens text = Written(without, plain);
+  GenerationDefaults defaults;
+  defaults.repetition_penalty = 1.5;
+  defaults.suppressed_token_ids = {text[0]};
+  const CApiFixture with(1, defaults);
+
+  ptgc_logit_bias bias = {text[0], -std::numeric_limits<double>::infinity()};
+  ptgc_sampling sampling = PTGC_SAMPLING_INIT;
+  sampling.repetition_penalty = 1.5;
+  sampling.logit_bias = &bias;
+  sampling.num_logit_bias = 1;
+  ptgc_request said = plain;
+  said.sampling = &sampling;
+  const Tokens expected = Written(without, said);
+  EXPECT_NE(expected, text);
+  EXPECT_EQ(Written(with, plain), expected);
+  ptgc_sampling initial = PTGC_SAMPLING_INIT;
+  ptgc_request unset = plain;
+  unset.sampling = &initial;
+  EXPECT_EQ(Written(with, unset), expected);
+
+  sampling.repetition_penalty = 1;  // What a request says is the bundle's no more.
+  bias.bias = 0;
+  EXPECT_EQ(Written(with, said), text);
+  unset.ignore_defaults = 1;
+  EXPECT_EQ(Written(with, unset), text);
+}
+
 TEST(CApi, SessionKeepsRewindsForksAndForgetsItsText) {
   const CApiFixture fixture(2);
   ptgc_session* session = fixture.OpenSession();
