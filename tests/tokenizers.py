@@ -82,7 +82,9 @@ def text_build(place: Path, kind: str) -> Path:
     tokenizer = tokenizers[kind]()
 
     def make(path: Path) -> object:
-        return export({"target": tiny_llama(VOCAB_SIZE, context=256)}, ngram(num_draft_tokens=3), path, tokenizer=tokenizer)
+        return export(
+            {"target": tiny_llama(VOCAB_SIZE, context=256)}, ngram(num_draft_tokens=3), path, tokenizer=tokenizer
+        )
 
     bundle = worker_copy(place, f"text-{kind}", make)
     build(bundle, BuildOptions(precision="float32", batch_size=2, max_length=256, stage=Stage.PREPARE))
