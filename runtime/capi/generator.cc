@@ -22,6 +22,9 @@ namespace {
 constexpr std::size_t kInfoSize =
     offsetof(ptgc_generator_info, load_seconds) + sizeof(ptgc_generator_info::load_seconds);
 
+// The most texts of one call; a larger count was never set.
+constexpr std::int64_t kMostTexts = 1 << 20;
+
 ptgc_generator_info Describe(const GeneratorState& state) {
   Generator& generator = *state.generator;
   const Bundle& bundle = generator.bundle();
@@ -108,6 +111,7 @@ ptgc_status ptgc_generator_generate(ptgc_generator* generator, const ptgc_reques
                                     size_t count, ptgc_on_chunk on_chunk, void* user_data,
                                     ptgc_result** results) {
   return Guarded([&] {
+    CheckCount(count, kMostTexts, "requests");
     if (results != nullptr) std::fill_n(results, count, nullptr);
     const std::shared_ptr<GeneratorState> state = Generators().Find(generator);
     RefuseWithinCallback(*state);

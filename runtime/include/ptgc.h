@@ -99,7 +99,8 @@ typedef struct ptgc_load_options {
   double wait_seconds;  // How long a call waits for a row; 0: not at all. -1: for texts that are
                         // being written, which end, but not for rows that open sessions keep.
   int32_t max_waiting_texts;  // Texts that may wait for a row, of all threads; -1: any number.
-  int32_t num_threads;        // Threads of the engine; 0: as tuned, or the processors at hand.
+  int32_t num_threads;        // Threads of the engine, at most 256, or the processors, where there
+                              // are more; 0: as tuned, or the processors at hand.
   int32_t num_draft_tokens;   // The most drafts of a round; -1: as tuned, or the plan's.
   int32_t draft_length;       // PTGC_DRAFT_LENGTH_...
   int32_t acceptance;         // PTGC_ACCEPTANCE_...
@@ -291,7 +292,7 @@ PTGC_API ptgc_status ptgc_result_free(ptgc_result* result);
 
 // Writes `count` texts through the free rows of the build. Every request is checked before any
 // runs. `on_chunk` may be NULL. `results` has room for `count` results, each to be freed; all are
-// NULL on failure.
+// NULL on failure, but for a count above 2^20, which is refused before anything is looked at.
 PTGC_API ptgc_status ptgc_generator_generate(ptgc_generator* generator,
                                              const ptgc_request* const* requests, size_t count,
                                              ptgc_on_chunk on_chunk, void* user_data,

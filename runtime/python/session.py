@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import collections.abc
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ptgc.runtime import _core
 from ptgc.runtime.loaded import Loaded
 from ptgc.runtime.request import GenerateOptions, Prompt, RunningText, prompt_ids
-from ptgc.runtime.results import GenerationResult
+from ptgc.runtime.results import Chunk, GenerationResult
+from ptgc.runtime.streaming import stream
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -52,6 +54,20 @@ class Session:
         finished = text.finish(result)
         self.rewind(len(result.token_ids) - len(finished.token_ids))
         return finished
+
+    def stream(self, **options: Any) -> collections.abc.Generator[Chunk]:
+        """Continue the session's text, piece by piece; closing the stream, or leaving its loop, cancels it.
+
+        The session keeps the tokens of the chunks that were taken, and once the last one has come, those of its result.
+
+        Args:
+            **options: The fields of `GenerateOptions`.
+
+        Yields:
+            Chunks; the last one holds the result.
+        """
+        text = RunningText(self._loaded, [], GenerateOptions.from_names(options).of_text(0), held=len(self))
+        return stream(text, lambda *hooks: self._core.generate(text.request, *hooks), self.rewind)
 
     def fork(self) -> Session:
         """Another session with the same text; nothing of it is read again.

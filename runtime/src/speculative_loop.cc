@@ -9,6 +9,15 @@
 namespace ptgc {
 namespace {
 
+// What a round that reads a prompt may cost where another call's text is written in it, in rounds
+// of one token.
+constexpr double kMostBesideText = 2;
+
+// Whether its prompt is in the cache: every round adds to its text.
+bool IsWriting(const Turn& turn) {
+  return turn.session->committed() > 0 && turn.session->pending().size() == 1;
+}
+
 // The target's logits after the nodes of one row's proposal.
 class TargetRows : public LogitsReader {
  public:
@@ -63,7 +72,8 @@ double SpeculativeLoop::Draft(std::span<Turn> turns) {
   draft_rows_.clear();
   bool offered = false;
   for (Turn& turn : turns) {
-    turn.chunk = ChunkLength(static_cast<int>(turn.session->pending().size()));
+    turn.chunk =
+        ChunkLength(static_cast<int>(turn.session->pending().size()), WidestChunk(turns, turn));
     turn.drafted = {};
     OfferDrafts(turn);
     offered = offered || turn.offered > 0;
@@ -176,11 +186,20 @@ void SpeculativeLoop::Encode(std::span<Turn> turns) {
   parts_.encoder->Encode(sources_);
 }
 
+// A prompt is read as fast as it can be, unless texts of other calls would wait for it.
+int SpeculativeLoop::WidestChunk(std::span<const Turn> turns, const Turn& turn) const {
+  const bool is_beside_text = std::any_of(turns.begin(), turns.end(), [&](const Turn& other) {
+    return other.call != turn.call && IsWriting(other);
+  });
+  return is_beside_text ? parts_.draft_length.costs().WidestFor(kMostBesideText)
+                        : parts_.shapes.widths.back();
+}
+
 // The whole chunk where it fits; of a short rest only as much as fills the next smaller width,
-// because a round costs what its width costs.
-int SpeculativeLoop::ChunkLength(int pending) const {
+// because a round costs what its width costs. At most `widest`, which is a width.
+int SpeculativeLoop::ChunkLength(int pending, int widest) const {
   const std::vector<int>& widths = parts_.shapes.widths;
-  if (pending >= widths.back()) return widths.back();
+  if (pending >= widest) return widest;
   const auto above = std::lower_bound(widths.begin(), widths.end(), pending);
   if (pending * 2 > *above || above == widths.begin()) return pending;
   return *std::prev(above);
@@ -195,7 +214,8 @@ void SpeculativeLoop::OfferDrafts(Turn& turn) {
   const bool whole = turn.chunk == static_cast<int>(session.pending().size());
   const int limit = std::min(
       {parts_.num_draft_tokens, turn.max_new_tokens - 1, parts_.shapes.widths.back() - turn.chunk});
-  DraftRow wanted = {session.row(), session.tokens(), limit, &row.proposal, &row.sampling};
+  DraftRow wanted = {session.row(), session.tokens(), limit,
+                     &row.proposal, &row.sampling,    &turn.error};
   DraftOffer offer{0, 0, turn.chunk};
   if (turn.may_draft && parts_.drafter != nullptr && whole && limit > 0) {
     turn.offered = parts_.drafter->Offer(wanted);

@@ -63,7 +63,8 @@ class SpeculativeLoop : public DecodeLoop {
   void Settle(std::span<const Turn> turns);
 
   void Encode(std::span<Turn> turns);
-  int ChunkLength(int pending) const;
+  int WidestChunk(std::span<const Turn> turns, const Turn& turn) const;
+  int ChunkLength(int pending, int widest) const;
   void OfferDrafts(Turn& turn);
   void Choose(const Turn& turn);
   void Emit(Turn& turn);
