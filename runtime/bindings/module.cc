@@ -6,7 +6,6 @@
 #include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
-#include <atomic>
 #include <memory>
 #include <optional>
 #include <string>
@@ -14,7 +13,7 @@
 #include <vector>
 
 #include "backends/cuda.h"
-#include "clock.h"
+#include "callbacks.h"
 #include "device.h"
 #include "error.h"
 #include "generator.h"
@@ -30,54 +29,6 @@ using nb::literals::operator""_a;
 
 namespace ptgc {
 namespace {
-
-// How often a running generation looks for Ctrl-C; taking the GIL may have to wait for others.
-constexpr double kSecondsBetweenSignalChecks = 0.05;
-
-using Callback =
-    std::optional<nb::typed<nb::callable, std::optional<bool>(int, nb::typed<nb::list, int>)>>;
-
-// Calls Python with the new tokens; None counts as going on.
-bool CallBack(const nb::callable& on_tokens, std::size_t index, std::span<const TokenId> tokens) {
-  return CallPython([&] {
-    nb::list ids;
-    for (TokenId token : tokens) ids.append(token);
-    const nb::object answer = on_tokens(index, ids);
-    if (answer.is_none()) return true;
-    const int truth = PyObject_IsTrue(answer.ptr());
-    if (truth < 0) nb::raise_python_error();
-    return truth != 0;
-  });
-}
-
-void CheckSignals() {
-  CallPython([] {
-    if (PyErr_CheckSignals() != 0) nb::raise_python_error();
-  });
-}
-
-// Ends calls, from any thread.
-struct Cancellation {
-  std::atomic<bool> is_set{false};  // Never cleared.
-};
-
-Hooks MakeHooks(const Callback& on_tokens = std::nullopt,
-                const Cancellation* cancellation = nullptr) {
-  Hooks hooks;
-  if (cancellation != nullptr) hooks.cancelled = &cancellation->is_set;
-  if (on_tokens.has_value()) {
-    hooks.on_tokens = [&callback = *on_tokens](std::size_t index, std::span<const TokenId> tokens) {
-      return CallBack(callback, index, tokens);
-    };
-  }
-  hooks.poll = [last = Clock::now()]() mutable {
-    RunningCall::Innermost()->RaiseInterruption();
-    if (SecondsSince(last) < kSecondsBetweenSignalChecks) return;
-    CheckSignals();
-    last = Clock::now();
-  };
-  return hooks;
-}
 
 template <typename Enum>
 Enum ReadName(const std::string& name, const std::string& what) {
@@ -117,36 +68,6 @@ std::map<std::string, std::vector<std::string>> EnumNames() {
       {"Rollback", AllNames<Rollback>()},
       {"FinishReason", AllNames<FinishReason>()},
       {"DraftLengthMode", AllNames<DraftLengthMode>()},
-  };
-}
-
-// What a function of the caller raises concerns the text that it was called for. What is no
-// Exception, as Ctrl-C is none, concerns the thread that runs it: the text goes on without.
-std::vector<TokenId> Reencoded(const nb::object& function, std::span<const TokenId> ids,
-                               std::size_t context) {
-  try {
-    nb::list list;
-    for (TokenId id : ids) list.append(id);
-    return nb::cast<std::vector<TokenId>>(function(list, context));
-  } catch (nb::python_error& error) {
-    if (error.matches(PyExc_Exception)) throw;
-    RunningCall::Innermost()->Interrupt(std::current_exception());
-    return {};
-  } catch (const nb::cast_error&) {
-    throw Error(ErrorCode::kUsage, "A re-encoding function has given no list of token ids.",
-                "Return a list of integers.");
-  }
-}
-
-// A Python function that may be called, and dropped, without the GIL.
-Reencode MakeReencode(const nb::object& function) {
-  if (function.is_none()) return nullptr;
-  const std::shared_ptr<nb::object> held(new nb::object(function), [](nb::object* object) {
-    const WithPython python;
-    delete object;
-  });
-  return [held](std::span<const TokenId> ids, std::size_t context) {
-    return CallPython([&] { return Reencoded(*held, ids, context); });
   };
 }
 

@@ -104,6 +104,7 @@ bool AreCallsEnding() {
 }
 
 void EndCalls() {
+  nb::set_leak_warnings(false);  // Threads that Python stops keep what they use.
   const WithoutPython unlocked;
   Calls& calls = AllCalls();
   std::unique_lock lock(calls.mutex);

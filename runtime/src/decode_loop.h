@@ -19,7 +19,7 @@ struct Turn {
   std::span<const TokenId> eos_token_ids;  // Any of them ends the text.
   int max_new_tokens = 0;                  // Tokens that it may still add; at least 1.
   bool may_draft = false;                  // Whether drafts may be verified.
-  const void* call = nullptr;              // Whose text it is: those of one call are equal.
+  bool beside_text = false;                // Whether another call's text waits for the round.
 
   int chunk = 0;                     // Text tokens fed this round.
   int offered = 0;                   // Draft tokens that the drafter had.

@@ -33,6 +33,10 @@ class Generation {
   // Ends it with the tokens that it has; the row may be used for something else then.
   void Finish(FinishReason reason);
   bool finished() const { return reason_.has_value(); }
+  // Whether its prompt has been read, and its text comes round by round.
+  bool is_writing() const {
+    return has_prefill_ && result_.statistics.new_tokens > 0 && !finished();
+  }
   // Whether CheckTime may end it while it waits for a row.
   bool may_end_waiting() const { return request_->deadline_seconds > 0 || cancelled_ != nullptr; }
   const Request& request() const { return *request_; }

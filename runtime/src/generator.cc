@@ -7,6 +7,7 @@
 
 #include "clock.h"
 #include "error.h"
+#include "home_process.h"
 
 namespace ptgc {
 namespace {
@@ -42,6 +43,7 @@ std::unique_ptr<Generator> Generator::Open(const std::filesystem::path& build_di
                                            const GeneratorOptions& options) {
   const Clock::time_point start = Clock::now();
   CheckThreads(options.load.num_threads);
+  ExitForksAtOnce();
   Bundle bundle = ReadBundle(build_directory);
   const std::unique_ptr<Backend> backend =
       MakeBackend({bundle.backend, bundle.device, options.load.library, options.load.ort_api_base});

@@ -25,4 +25,8 @@ class HomeProcess {
   decltype(Id()) id_ = Id();  // The process that made this.
 };
 
+// From now on, forked processes exit without what was registered before the fork to run at exit:
+// engine libraries would wait there for threads that only this process has.
+void ExitForksAtOnce();
+
 }  // namespace ptgc

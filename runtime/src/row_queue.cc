@@ -105,7 +105,6 @@ void RowQueue::AssignRows() {
   while (Lane* lane = FreeLane()) {
     Job* job = NextForRow();
     if (job == nullptr) return;
-    jobs_.splice(jobs_.end(), jobs_, std::find(jobs_.begin(), jobs_.end(), job));
     Start(*lane, *job);
   }
 }
@@ -160,6 +159,7 @@ void RowQueue::Start(Lane& lane, Job& job) {
 
 void RowQueue::Release(Lane& lane) {
   --lane.job->num_rows;
+  jobs_.splice(jobs_.end(), jobs_, std::find(jobs_.begin(), jobs_.end(), lane.job));
   lane.generation = nullptr;
   lane.job = nullptr;
 }

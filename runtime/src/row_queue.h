@@ -113,8 +113,8 @@ class RowQueue {
   Job* NextForRow() const;
   // Between rounds: empties rows that nobody uses.
   void Tidy();
-  // Between rounds: free rows go to those jobs that have the fewest, one by one; of equals to the
-  // one that has waited longest since it was given one.
+  // Between rounds: free rows go, one by one, to the job that has the fewest; of equals, to the one
+  // that has been without one for longest.
   void AssignRows();
   // The row is somebody else's from now on; Tidy empties it.
   void Release(Lane& lane);
@@ -133,7 +133,7 @@ class RowQueue {
   DecodeLoop& loop_;         // Whose rows.
   Waiting waiting_;          // How long jobs wait.
   std::vector<Lane> lanes_;  // [batch]
-  std::list<Job*> jobs_;     // In the order in which they were given rows, or called.
+  std::list<Job*> jobs_;     // In the order in which they lost a row last, or called.
 };
 
 }  // namespace ptgc

@@ -204,8 +204,23 @@ void Scheduler::CollectTurns() {
       continue;
     }
     turns_.push_back(lane.generation->NextTurn());
-    turns_.back().call = lane.job;
     stepping_lanes_.push_back(&lane);
+  }
+  MarkTurnsBesideTexts();
+}
+
+// Texts whose callbacks are running wait for the round, too.
+void Scheduler::MarkTurnsBesideTexts() {
+  const Job* writes = nullptr;
+  bool several_write = false;
+  for (const Lane& lane : rows_.lanes()) {
+    if (lane.generation == nullptr || !lane.generation->is_writing()) continue;
+    several_write = several_write || (writes != nullptr && writes != lane.job);
+    writes = lane.job;
+  }
+  for (std::size_t i = 0; i < turns_.size(); ++i) {
+    const bool is_only_one = writes == nullptr || writes == stepping_lanes_[i]->job;
+    turns_[i].beside_text = several_write || !is_only_one;
   }
 }
 

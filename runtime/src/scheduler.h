@@ -82,6 +82,7 @@ class Scheduler {
   bool MayStep() const;
   void Step(Job& job, std::unique_lock<std::mutex>& lock);
   void CollectTurns();
+  void MarkTurnsBesideTexts();
   RoundReport Round();
   void RecordRound(const RoundReport& report);
   void TakeErrors();

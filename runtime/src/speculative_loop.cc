@@ -9,14 +9,9 @@
 namespace ptgc {
 namespace {
 
-// What a round that reads a prompt may cost where another call's text is written in it, in rounds
-// of one token.
+// What a round that reads a prompt may cost where another call's text waits for it, in rounds of
+// one token.
 constexpr double kMostBesideText = 2;
-
-// Whether its prompt is in the cache: every round adds to its text.
-bool IsWriting(const Turn& turn) {
-  return turn.session->committed() > 0 && turn.session->pending().size() == 1;
-}
 
 // The target's logits after the nodes of one row's proposal.
 class TargetRows : public LogitsReader {
@@ -72,8 +67,7 @@ double SpeculativeLoop::Draft(std::span<Turn> turns) {
   draft_rows_.clear();
   bool offered = false;
   for (Turn& turn : turns) {
-    turn.chunk =
-        ChunkLength(static_cast<int>(turn.session->pending().size()), WidestChunk(turns, turn));
+    turn.chunk = ChunkLength(turn);
     turn.drafted = {};
     OfferDrafts(turn);
     offered = offered || turn.offered > 0;
@@ -186,19 +180,13 @@ void SpeculativeLoop::Encode(std::span<Turn> turns) {
   parts_.encoder->Encode(sources_);
 }
 
-// A prompt is read as fast as it can be, unless texts of other calls would wait for it.
-int SpeculativeLoop::WidestChunk(std::span<const Turn> turns, const Turn& turn) const {
-  const bool is_beside_text = std::any_of(turns.begin(), turns.end(), [&](const Turn& other) {
-    return other.call != turn.call && IsWriting(other);
-  });
-  return is_beside_text ? parts_.draft_length.costs().WidestFor(kMostBesideText)
-                        : parts_.shapes.widths.back();
-}
-
 // The whole chunk where it fits; of a short rest only as much as fills the next smaller width,
-// because a round costs what its width costs. At most `widest`, which is a width.
-int SpeculativeLoop::ChunkLength(int pending, int widest) const {
+// because a round costs what its width costs. Where other calls write texts, they wait for little.
+int SpeculativeLoop::ChunkLength(const Turn& turn) const {
   const std::vector<int>& widths = parts_.shapes.widths;
+  const int pending = static_cast<int>(turn.session->pending().size());
+  const int widest =
+      turn.beside_text ? parts_.draft_length.costs().WidestFor(kMostBesideText) : widths.back();
   if (pending >= widest) return widest;
   const auto above = std::lower_bound(widths.begin(), widths.end(), pending);
   if (pending * 2 > *above || above == widths.begin()) return pending;

@@ -63,8 +63,7 @@ class SpeculativeLoop : public DecodeLoop {
   void Settle(std::span<const Turn> turns);
 
   void Encode(std::span<Turn> turns);
-  int WidestChunk(std::span<const Turn> turns, const Turn& turn) const;
-  int ChunkLength(int pending, int widest) const;
+  int ChunkLength(const Turn& turn) const;
   void OfferDrafts(Turn& turn);
   void Choose(const Turn& turn);
   void Emit(Turn& turn);
