@@ -7,12 +7,23 @@ from typing import Annotated
 
 import typer
 
+from ptgc.errors import UsageError
+from ptgc.spec.threads import check_num_threads
+
+
+def _num_threads(given: int | None) -> int | None:
+    try:
+        return None if given is None else check_num_threads(given)
+    except UsageError as error:
+        raise typer.BadParameter(error.message) from error
+
+
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle's directory.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 BuildId = Annotated[str | None, typer.Option("--build", metavar="ID", help="Which build; by default the newest.")]
 Device = Annotated[str, typer.Option(help="Kind of device: cpu.")]
 NumThreads = Annotated[
-    int | None, typer.Option(min=1, help="Threads of the engine; by default the processors at hand.")
+    int | None, typer.Option(callback=_num_threads, help="Threads of the engine; by default the processors at hand.")
 ]
 DraftLength = Annotated[
     str | None,

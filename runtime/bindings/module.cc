@@ -13,12 +13,14 @@
 #include <vector>
 
 #include "backends/cuda.h"
-#include "clock.h"
+#include "callbacks.h"
 #include "device.h"
 #include "error.h"
 #include "generator.h"
 #include "names.h"
+#include "python_errors.h"
 #include "request.h"
+#include "running_call.h"
 #include "sampling_options.h"
 #include "session_handle.h"
 
@@ -27,77 +29,6 @@ using nb::literals::operator""_a;
 
 namespace ptgc {
 namespace {
-
-// How often a running generation looks for Ctrl-C; taking the GIL may have to wait for others.
-constexpr double kSecondsBetweenSignalChecks = 0.05;
-
-using Callback =
-    std::optional<nb::typed<nb::callable, std::optional<bool>(int, nb::typed<nb::list, int>)>>;
-
-// The class of ptgc.errors that carries this code.
-nb::object ErrorClass(ErrorCode code) {
-  const nb::module_ errors = nb::module_::import_("ptgc.errors");
-  if (code == ErrorCode::kInternal) return errors.attr("InternalError");
-  for (nb::handle candidate : errors.attr("PtgcError").attr("__subclasses__")()) {
-    if (nb::cast<std::string>(candidate.attr("code")) == Name(code)) return nb::borrow(candidate);
-  }
-  return errors.attr("InternalError");
-}
-
-void RaiseInPython(const Error& error) {
-  const nb::object type = ErrorClass(error.code());
-  nb::object raised;
-  if (error.code() == ErrorCode::kInternal) {
-    raised = type(error.message());
-  } else {
-    raised = type(error.message(), error.action());
-  }
-  PyErr_SetObject(type.ptr(), raised.ptr());
-}
-
-void TranslateError(const std::exception_ptr& pointer, void*) {
-  try {
-    std::rethrow_exception(pointer);
-  } catch (const Error& error) {
-    try {
-      RaiseInPython(error);
-    } catch (nb::python_error& failure) {
-      failure.restore();
-    }
-  }
-}
-
-// Calls Python with the new tokens; None counts as going on.
-bool CallBack(const nb::callable& on_tokens, std::size_t index, std::span<const TokenId> tokens) {
-  const nb::gil_scoped_acquire gil;
-  nb::list ids;
-  for (TokenId token : tokens) ids.append(token);
-  const nb::object answer = on_tokens(index, ids);
-  if (answer.is_none()) return true;
-  const int truth = PyObject_IsTrue(answer.ptr());
-  if (truth < 0) nb::raise_python_error();
-  return truth != 0;
-}
-
-void CheckSignals() {
-  const nb::gil_scoped_acquire gil;
-  if (PyErr_CheckSignals() != 0) nb::raise_python_error();
-}
-
-Hooks MakeHooks(const Callback& on_tokens) {
-  Hooks hooks;
-  if (on_tokens.has_value()) {
-    hooks.on_tokens = [&callback = *on_tokens](std::size_t index, std::span<const TokenId> tokens) {
-      return CallBack(callback, index, tokens);
-    };
-  }
-  hooks.poll = [last = Clock::now()]() mutable {
-    if (SecondsSince(last) < kSecondsBetweenSignalChecks) return;
-    CheckSignals();
-    last = Clock::now();
-  };
-  return hooks;
-}
 
 template <typename Enum>
 Enum ReadName(const std::string& name, const std::string& what) {
@@ -137,21 +68,6 @@ std::map<std::string, std::vector<std::string>> EnumNames() {
       {"Rollback", AllNames<Rollback>()},
       {"FinishReason", AllNames<FinishReason>()},
       {"DraftLengthMode", AllNames<DraftLengthMode>()},
-  };
-}
-
-// A Python function that may be called, and dropped, without the GIL.
-Reencode MakeReencode(const nb::object& function) {
-  if (function.is_none()) return nullptr;
-  const std::shared_ptr<nb::object> held(new nb::object(function), [](nb::object* object) {
-    const nb::gil_scoped_acquire gil;
-    delete object;
-  });
-  return [held](std::span<const TokenId> ids, std::size_t context) {
-    const nb::gil_scoped_acquire gil;
-    nb::list list;
-    for (TokenId id : ids) list.append(id);
-    return nb::cast<std::vector<TokenId>>((*held)(list, context));
   };
 }
 
@@ -264,36 +180,57 @@ void BindResult(nb::module_& module) {
       .def_ro("trace", &Result::trace, "Round by round, where asked for.");
 }
 
+// Binds a method of sessions, which runs without the interpreter's lock.
+template <typename Return, typename... Args>
+auto Unlocked(Return (SessionHandle::*method)(Args...)) {
+  return [method](SessionHandle& self, Args... args) {
+    return RunUnlocked(&self.generator(), [&] { return (self.*method)(args...); });
+  };
+}
+
+void BindCancellation(nb::module_& module) {
+  nb::class_<Cancellation>(module, "Cancellation", "Ends the calls that it was given to.")
+      .def(nb::init<>())
+      .def(
+          "cancel", [](Cancellation& self) { self.is_set = true; },
+          "From any thread: their texts end as they are, also those that wait for a row.");
+}
+
 void BindSession(nb::module_& module) {
-  using Unlocked = nb::call_guard<nb::gil_scoped_release>;
   nb::class_<SessionHandle>(module, "Session", "Text that stays in the cache between calls.")
       .def(
-          "append", [](SessionHandle& self, const std::vector<TokenId>& ids) { self.Append(ids); },
-          "token_ids"_a, Unlocked(), "Adds a prompt or a part of one.")
+          "append",
+          [](SessionHandle& self, const std::vector<TokenId>& ids) {
+            RunUnlocked(&self.generator(), [&] { self.Append(ids); });
+          },
+          "token_ids"_a, "Adds a prompt or a part of one.")
       .def(
           "generate",
-          [](SessionHandle& self, const Request& request, const Callback& on_tokens) {
-            const Hooks hooks = MakeHooks(on_tokens);
-            const nb::gil_scoped_release unlocked;
-            return self.Generate(request, hooks);
+          [](SessionHandle& self, const Request& request, const Callback& on_tokens,
+             const Cancellation* cancellation) {
+            const Hooks hooks = MakeHooks(on_tokens, cancellation);
+            return RunUnlocked(&self.generator(), [&] { return self.Generate(request, hooks); });
           },
-          "request"_a, "on_tokens"_a = nb::none(),
+          "request"_a, "on_tokens"_a = nb::none(), "cancellation"_a.none() = nb::none(),
           "Continues the text, after adding the request's prompt, if any.")
-      .def("rewind", &SessionHandle::Rewind, "count"_a, Unlocked(), "Drops the last tokens.")
+      .def("rewind", Unlocked(&SessionHandle::Rewind), "count"_a, "Drops the last tokens.")
       .def(
-          "fork", [](SessionHandle& self) { return self.Fork(MakeHooks(std::nullopt)).release(); },
-          Unlocked(), nb::rv_policy::take_ownership, nb::keep_alive<0, 1>(),
+          "fork",
+          [](SessionHandle& self) {
+            const Hooks hooks = MakeHooks();
+            return RunUnlocked(&self.generator(), [&] { return self.Fork(hooks).release(); });
+          },
+          nb::rv_policy::take_ownership, nb::keep_alive<0, 1>(),
           "Another session with the same text; nothing of it is read again.")
-      .def("reset", &SessionHandle::Reset, Unlocked(), "Drops everything.")
-      .def("cancel", &SessionHandle::Cancel,
+      .def("reset", Unlocked(&SessionHandle::Reset), "Drops everything.")
+      .def("cancel", Unlocked(&SessionHandle::Cancel),
            "From any thread: ends the generation that is under way.")
-      .def("close", &SessionHandle::Close, Unlocked(), "Gives the row back.")
-      .def_prop_ro("tokens", &SessionHandle::Tokens, Unlocked(), "Prompt and text.")
-      .def_prop_ro("length", &SessionHandle::Length, Unlocked(), "Number of tokens.");
+      .def("close", &SessionHandle::Close, "Gives the row back.")
+      .def_prop_ro("tokens", Unlocked(&SessionHandle::Tokens), "Prompt and text.")
+      .def_prop_ro("length", Unlocked(&SessionHandle::Length), "Number of tokens.");
 }
 
 void BindGenerator(nb::module_& module) {
-  using Unlocked = nb::call_guard<nb::gil_scoped_release>;
   nb::class_<Generator>(module, "Generator", "A loaded build; many threads may use one.")
       .def(nb::new_([](const std::string& build_directory, int num_threads,
                        const std::string& library, const std::map<std::string, Costs>& costs,
@@ -312,8 +249,7 @@ void BindGenerator(nb::module_& module) {
              options.load.ngram_match = ReadOptionalName<NgramMatch>(ngram_match, "n-gram match");
              options.load.reencoding = {MakeReencode(to_drafter), MakeReencode(to_target)};
              options.waiting = {wait_seconds, max_waiting};
-             const nb::gil_scoped_release unlocked;
-             return Generator::Open(build_directory, options);
+             return RunUnlocked(nullptr, [&] { return Generator::Open(build_directory, options); });
            }),
            "build_directory"_a, "num_threads"_a = 0, "library"_a = "",
            "costs"_a = std::map<std::string, Costs>(), "draft_length"_a = "measured",
@@ -323,31 +259,40 @@ void BindGenerator(nb::module_& module) {
       .def(
           "generate",
           [](Generator& self, const std::vector<const Request*>& requests,
-             const Callback& on_tokens) {
+             const Callback& on_tokens, const Cancellation* cancellation) {
             std::vector<Request> copies;
             for (const Request* request : requests) {
               if (request == nullptr) throw nb::type_error("requests must not contain None");
               copies.push_back(*request);
             }
-            const Hooks hooks = MakeHooks(on_tokens);
-            const nb::gil_scoped_release unlocked;
-            return self.Generate(copies, hooks);
+            const Hooks hooks = MakeHooks(on_tokens, cancellation);
+            return RunUnlocked(&self, [&] { return self.Generate(copies, hooks); });
           },
-          "requests"_a, "on_tokens"_a = nb::none(),
+          "requests"_a, "on_tokens"_a = nb::none(), "cancellation"_a.none() = nb::none(),
           "Writes any number of texts; `on_tokens(index, ids)` ends a text by returning False.")
       .def(
           "session",
-          [](Generator& self) { return new SessionHandle(self, MakeHooks(std::nullopt)); },
-          Unlocked(), nb::rv_policy::take_ownership, nb::keep_alive<0, 1>(), "Takes a free row.")
+          [](Generator& self) {
+            const Hooks hooks = MakeHooks();
+            return RunUnlocked(&self, [&] { return new SessionHandle(self, hooks); });
+          },
+          nb::rv_policy::take_ownership, nb::keep_alive<0, 1>(), "Takes a free row.")
       .def(
           "measure",
           [](Generator& self, int num_tokens, int num_logits, int past_length, int repeats,
              const std::string& role) {
-            return self.Measure({role, num_tokens, num_logits, past_length, repeats});
+            const EngineRuns runs{role, num_tokens, num_logits, past_length, repeats};
+            return RunUnlocked(&self, [&] { return self.Measure(runs); });
           },
           "num_tokens"_a, "num_logits"_a, "past_length"_a, "repeats"_a, "role"_a = "target",
-          Unlocked(), "Seconds of each of `repeats` bare engine runs of a role.")
-      .def("close", &Generator::Close, Unlocked(), "Gives the engine's memory back.")
+          "Seconds of each of `repeats` bare engine runs of a role.")
+      .def(
+          "close",
+          [](Generator& self) {
+            // At exit, calls have been ended, and the memory goes with the process.
+            if (!AreCallsEnding()) RunUnlocked(&self, [&] { self.Close(); });
+          },
+          "Gives the engine's memory back.")
       .def_prop_ro("batch_size", [](const Generator& self) { return self.bundle().shapes.batch; })
       .def_prop_ro("max_length",
                    [](const Generator& self) { return self.bundle().shapes.max_length; })
@@ -376,12 +321,18 @@ NB_MODULE(_core, module) {
   ptgc::BindRequest(module);
   ptgc::BindStatistics(module);
   ptgc::BindResult(module);
+  ptgc::BindCancellation(module);
   ptgc::BindSession(module);
   ptgc::BindGenerator(module);
   module.def("device_fingerprint", &ptgc::DeviceFingerprint, nb::arg("device") = "cpu",
              "Names this kind of processor, and for cuda its GPU, safe as a file name.");
   module.def("cuda_device_name", &ptgc::CudaDeviceName,
              "The first GPU of this machine; empty where there is none, or no driver.");
+  module.def("end_calls", &ptgc::EndCalls,
+             "Refuses all calls from now on, and ends and awaits those that are running.");
+  module.def(
+      "is_inside_call", [] { return ptgc::RunningCall::Innermost() != nullptr; },
+      "Whether this thread is in a callback of a call.");
   module.def("peak_memory_bytes", &ptgc::PeakMemoryBytes,
              "Largest resident memory of the process so far.");
   module.def("enum_names", &ptgc::EnumNames, "The spellings of every enum of the core.");

@@ -49,7 +49,8 @@ bool Callback::operator()(std::size_t index, std::size_t position,
 void RefuseWithinCallback(const GeneratorState& generator) {
   if (!Within::Any(&generator)) return;
   RefuseUsage("A generator was called from within its own callback.",
-              "Return from the callback first; only ptgc_session_cancel may be called there.");
+              "Return from the callback first; only ptgc_session_cancel and ptgc_generator_cancel "
+              "may be called there.");
 }
 
 }  // namespace ptgc::capi

@@ -1,8 +1,11 @@
 // The functions of generators: load, describe, write a batch, close.
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <list>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <vector>
 
@@ -21,6 +24,9 @@ namespace {
 // Size of version 1 of the API: up to its last field.
 constexpr std::size_t kInfoSize =
     offsetof(ptgc_generator_info, load_seconds) + sizeof(ptgc_generator_info::load_seconds);
+
+// The most texts of one call; a larger count was never set.
+constexpr std::int64_t kMostTexts = 1 << 20;
 
 ptgc_generator_info Describe(const GeneratorState& state) {
   Generator& generator = *state.generator;
@@ -57,6 +63,28 @@ std::vector<ReadRequest> ReadRequests(std::span<const ptgc_request* const> reque
   return read;
 }
 
+// A call among those that can be cancelled, while it lives.
+class CancellableCall {
+ public:
+  CancellableCall(GeneratorState& state, const void* user_data) : state_(state) {
+    const std::lock_guard lock(state_.calls_mutex);
+    call_ = state_.calls.emplace(state_.calls.end());
+    call_->user_data = user_data;
+  }
+  ~CancellableCall() {
+    const std::lock_guard lock(state_.calls_mutex);
+    state_.calls.erase(call_);
+  }
+  CancellableCall(const CancellableCall&) = delete;
+  CancellableCall& operator=(const CancellableCall&) = delete;
+
+  const std::atomic<bool>* cancelled() const { return &call_->cancelled; }
+
+ private:
+  GeneratorState& state_;                // Whose call.
+  std::list<CallState>::iterator call_;  // Its place.
+};
+
 std::vector<std::shared_ptr<ResultState>> WriteTexts(GeneratorState& state,
                                                      std::vector<ReadRequest> read,
                                                      const Callback& callback) {
@@ -66,7 +94,9 @@ std::vector<std::shared_ptr<ResultState>> WriteTexts(GeneratorState& state,
     streams.emplace_back(requests.size(), std::move(one.stops), callback);
     requests.push_back(std::move(one.request));
   }
+  const CancellableCall call(state, callback.user_data);
   Hooks hooks;
+  hooks.cancelled = call.cancelled();
   hooks.on_tokens = [&streams](std::size_t index, std::span<const TokenId> tokens) {
     return streams[index].Append(tokens);
   };
@@ -108,6 +138,7 @@ ptgc_status ptgc_generator_generate(ptgc_generator* generator, const ptgc_reques
                                     size_t count, ptgc_on_chunk on_chunk, void* user_data,
                                     ptgc_result** results) {
   return Guarded([&] {
+    CheckCount(count, kMostTexts, "requests");
     if (results != nullptr) std::fill_n(results, count, nullptr);
     const std::shared_ptr<GeneratorState> state = Generators().Find(generator);
     RefuseWithinCallback(*state);
@@ -119,6 +150,16 @@ ptgc_status ptgc_generator_generate(ptgc_generator* generator, const ptgc_reques
     std::vector<std::shared_ptr<ResultState>> written =
         WriteTexts(*state, std::move(read), callback);
     Results().AddAll(written, results);
+  });
+}
+
+ptgc_status ptgc_generator_cancel(ptgc_generator* generator, const void* user_data) {
+  return Guarded([&] {
+    const std::shared_ptr<GeneratorState> state = Generators().Find(generator);
+    const std::lock_guard lock(state->calls_mutex);
+    for (CallState& call : state->calls) {
+      if (call.user_data == user_data) call.cancelled = true;
+    }
   });
 }
 

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <list>
 #include <memory>
 #include <mutex>
 #include <shared_mutex>
@@ -20,12 +21,20 @@
 
 namespace ptgc::capi {
 
+// A ptgc_generator_generate that is under way.
+struct CallState {
+  const void* user_data = nullptr;     // What it was given.
+  std::atomic<bool> cancelled{false};  // Its texts must end.
+};
+
 // Behind a ptgc_generator.
 struct GeneratorState {
   explicit GeneratorState(std::unique_ptr<Generator> opened);
 
   std::unique_ptr<Generator> generator;  // What was loaded.
   std::string strategy;                  // Its name, for ptgc_generator_info.
+  std::mutex calls_mutex;                // Guards what follows.
+  std::list<CallState> calls;            // What is under way.
 };
 
 // Behind a ptgc_session.

@@ -26,9 +26,6 @@ static_assert(static_cast<int>(AcceptanceRule::kMatch) == PTGC_ACCEPTANCE_MATCH 
 static_assert(static_cast<int>(NgramMatch::kLatest) == PTGC_NGRAM_MATCH_LATEST &&
               static_cast<int>(NgramMatch::kFirst) == PTGC_NGRAM_MATCH_FIRST);
 
-// No machine has more; a larger number was never set.
-constexpr std::int32_t kMostThreads = 4096;
-
 std::string OrEmpty(const char* text) { return text == nullptr ? "" : text; }
 
 // Processors that this process may use, as ptgc.runtime counts them.
@@ -65,8 +62,10 @@ void CheckRanges(const ptgc_load_options& options) {
     return value >= least && value <= most;
   };
   Problems problems;
-  problems.Check(is_from(options.num_threads, 0, kMostThreads), "num_threads", options.num_threads,
-                 "from 1 to 4096, or 0 for what was tuned, or the processors at hand");
+  const std::string threads = "from 1 to " + std::to_string(MostThreads()) +
+                              ", or 0 for what was tuned, or the processors at hand";
+  problems.Check(is_from(options.num_threads, 0, MostThreads()), "num_threads", options.num_threads,
+                 threads.c_str());
   problems.Check(options.num_draft_tokens >= -1, "num_draft_tokens", options.num_draft_tokens,
                  "0 or more, or -1 for what was tuned, or the plan's");
   problems.Check(is_from(options.draft_length, 0, 1), "draft_length", options.draft_length,

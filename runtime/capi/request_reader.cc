@@ -43,15 +43,6 @@ void CheckArray(const void* pointer, std::size_t count, const std::string& name)
               "Give a pointer, or a count of 0.");
 }
 
-// More ids than the vocabulary has, or more sequences than a text has tokens, are a count that was
-// never set.
-void CheckCount(std::size_t count, std::int64_t most, const std::string& name) {
-  if (count <= static_cast<std::size_t>(most)) return;
-  RefuseUsage("There are " + std::to_string(count) + " " + name + "; at most " +
-                  std::to_string(most) + " make sense.",
-              "Set the count.");
-}
-
 std::uint64_t NewSeed() {
   std::random_device device;
   return (static_cast<std::uint64_t>(device()) << 32U) | device();
@@ -150,6 +141,13 @@ void CheckRanges(const ptgc_request& given) {
 }
 
 }  // namespace
+
+void CheckCount(std::size_t count, std::int64_t most, const std::string& name) {
+  if (count <= static_cast<std::size_t>(most)) return;
+  RefuseUsage("There are " + std::to_string(count) + " " + name + "; at most " +
+                  std::to_string(most) + " make sense.",
+              "Set the count.");
+}
 
 std::vector<TokenId> ReadTokens(const ptgc_token_id* token_ids, std::size_t count,
                                 const Generator& generator, const char* name) {

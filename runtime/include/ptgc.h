@@ -11,7 +11,8 @@
 // Threads. Every function may be called from any thread. Calls on one session wait for each other,
 // except ptgc_session_cancel and ptgc_session_close, which end the one that is under way. From
 // within a callback of a generator, of all functions that take it or a session of it, only
-// ptgc_session_cancel and ptgc_generator_get_info may be called; others are usage errors.
+// ptgc_session_cancel, ptgc_generator_cancel and ptgc_generator_get_info may be called; others are
+// usage errors.
 // Strings are UTF-8 and end with a zero.
 #pragma once
 
@@ -99,7 +100,8 @@ typedef struct ptgc_load_options {
   double wait_seconds;  // How long a call waits for a row; 0: not at all. -1: for texts that are
                         // being written, which end, but not for rows that open sessions keep.
   int32_t max_waiting_texts;  // Texts that may wait for a row, of all threads; -1: any number.
-  int32_t num_threads;        // Threads of the engine; 0: as tuned, or the processors at hand.
+  int32_t num_threads;        // Threads of the engine, at most 256, or the processors, where there
+                              // are more; 0: as tuned, or the processors at hand.
   int32_t num_draft_tokens;   // The most drafts of a round; -1: as tuned, or the plan's.
   int32_t draft_length;       // PTGC_DRAFT_LENGTH_...
   int32_t acceptance;         // PTGC_ACCEPTANCE_...
@@ -230,7 +232,7 @@ enum {
   PTGC_FINISH_EOS = 0,        // A token that ends texts.
   PTGC_FINISH_LENGTH = 1,     // As many tokens as asked for.
   PTGC_FINISH_STOP = 2,       // A stop sequence, or the callback.
-  PTGC_FINISH_CANCELLED = 3,  // ptgc_session_cancel.
+  PTGC_FINISH_CANCELLED = 3,  // ptgc_session_cancel, or ptgc_generator_cancel.
   PTGC_FINISH_DEADLINE = 4    // The time was over.
 };
 // "eos", "length", ...; "unknown" for what is none.
@@ -295,11 +297,14 @@ PTGC_API ptgc_status ptgc_result_free(ptgc_result* result);
 
 // Writes `count` texts through the free rows of the build. Every request is checked before any
 // runs. `on_chunk` may be NULL. `results` has room for `count` results, each to be freed; all are
-// NULL on failure.
+// NULL on failure, but for a count above 2^20, which is refused before anything is looked at.
 PTGC_API ptgc_status ptgc_generator_generate(ptgc_generator* generator,
                                              const ptgc_request* const* requests, size_t count,
                                              ptgc_on_chunk on_chunk, void* user_data,
                                              ptgc_result** results);
+// From any thread, callbacks included: ends the texts of the calls of ptgc_generator_generate that
+// were given this `user_data` (finish reason cancelled), also those that wait for a row.
+PTGC_API ptgc_status ptgc_generator_cancel(ptgc_generator* generator, const void* user_data);
 
 // ---- Sessions: text that stays in the cache between calls ---------------------------------------
 

@@ -180,13 +180,23 @@ class Result:
     def trace(self) -> list[TraceRound]:
         """Round by round, where asked for."""
 
+class Cancellation:
+    """Ends the calls that it was given to."""
+
+    def __init__(self) -> None: ...
+
+    def cancel(self) -> None:
+        """
+        From any thread: their texts end as they are, also those that wait for a row.
+        """
+
 class Session:
     """Text that stays in the cache between calls."""
 
     def append(self, token_ids: Sequence[int]) -> None:
         """Adds a prompt or a part of one."""
 
-    def generate(self, request: Request, on_tokens: Callable[[int, list[int]], bool | None] | None = None) -> Result:
+    def generate(self, request: Request, on_tokens: Callable[[int, list[int]], bool | None] | None = None, cancellation: Cancellation | None = None) -> Result:
         """Continues the text, after adding the request's prompt, if any."""
 
     def rewind(self, count: int) -> None:
@@ -217,7 +227,7 @@ class Generator:
 
     def __init__(self, build_directory: str, num_threads: int = 0, library: str = '', costs: Mapping[str, Mapping[int, float]] = {}, draft_length: str = 'measured', num_draft_tokens: int = -1, acceptance: str | None = None, ngram_match: str | None = None, wait_seconds: float = -1.0, max_waiting: int = -1, to_drafter: object | None = None, to_target: object | None = None) -> None: ...
 
-    def generate(self, requests: Sequence[Request], on_tokens: Callable[[int, list[int]], bool | None] | None = None) -> list[Result]:
+    def generate(self, requests: Sequence[Request], on_tokens: Callable[[int, list[int]], bool | None] | None = None, cancellation: Cancellation | None = None) -> list[Result]:
         """
         Writes any number of texts; `on_tokens(index, ids)` ends a text by returning False.
         """
@@ -270,6 +280,14 @@ def cuda_device_name() -> str:
     """
     The first GPU of this machine; empty where there is none, or no driver.
     """
+
+def end_calls() -> None:
+    """
+    Refuses all calls from now on, and ends and awaits those that are running.
+    """
+
+def is_inside_call() -> bool:
+    """Whether this thread is in a callback of a call."""
 
 def peak_memory_bytes() -> int:
     """Largest resident memory of the process so far."""

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import collections.abc
 import os
-import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from queue import SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, overload
 
@@ -23,9 +21,11 @@ from ptgc.runtime.reencoding import Reencoding
 from ptgc.runtime.request import GenerateOptions, Prompt, RunningText, is_batch, prompt_ids
 from ptgc.runtime.results import Chunk, GenerationResult
 from ptgc.runtime.session import Session
+from ptgc.runtime.streaming import stream
 from ptgc.runtime.text import TextCodec
 from ptgc.runtime.tuning import read_tuning
 from ptgc.spec.bundle import Build, Bundle, open_bundle
+from ptgc.spec.threads import check_num_threads
 
 if TYPE_CHECKING:
     from typing import Self
@@ -47,8 +47,10 @@ def load_core(
     """The C++ generator of a build; `costs` are seconds of a round by role and width.
 
     Raises:
+        UsageError: No such number of threads.
         BackendError: The engine library is not installed, or refuses the engine.
     """
+    check_num_threads(num_threads)
     chosen = options or LoadOptions()
     if build.manifest.device == "cuda":
         open_cuda_libraries()
@@ -81,6 +83,7 @@ class Generator:
 
     Raises:
         BundleError: No such bundle or build, or one that was changed.
+        UsageError: An option that is unknown or out of range.
         BackendError: The build's backend is not installed, or refuses it.
     """
 
@@ -182,7 +185,7 @@ class Generator:
         return finished if is_batch(prompt) else finished[0]
 
     def stream(self, prompt: Prompt, **options: Any) -> collections.abc.Generator[Chunk]:
-        """Write the continuation of one prompt, piece by piece; leaving the loop cancels it.
+        """Write the continuation of one prompt, piece by piece; closing the stream, or leaving its loop, cancels it.
 
         Args:
             prompt: A text, token ids or chat messages.
@@ -194,7 +197,7 @@ class Generator:
         if is_batch(prompt):
             raise UsageError("stream takes one prompt.", "Use generate for a batch, or one stream for each prompt.")
         text = self._start(prompt, GenerateOptions.from_names(options).of_text(0))
-        return _stream(self.core, text)
+        return stream(text, lambda *hooks: self.core.generate([text.request], *hooks)[0])
 
     def session(self) -> Session:
         """A new session, which keeps its text in the cache between calls.
@@ -218,34 +221,3 @@ class Generator:
 
     def _start(self, prompt: Prompt, options: GenerateOptions) -> RunningText:
         return RunningText(self._loaded, prompt_ids(prompt, self.codec, options.chat), options)
-
-
-def _stream(core: _core.Generator, text: RunningText) -> collections.abc.Generator[Chunk]:
-    """Runs the loop in a thread and hands its pieces over."""
-    pieces: SimpleQueue[Any] = SimpleQueue()
-    left = threading.Event()
-
-    def on_tokens(_index: int, ids: Sequence[int]) -> bool:
-        shown, go_on = text.append(ids)
-        pieces.put(Chunk(shown, list(ids)))
-        return go_on and not left.is_set()
-
-    def work() -> None:
-        try:
-            pieces.put(core.generate([text.request], on_tokens)[0])
-        except BaseException as error:  # noqa: BLE001  # handed to whoever reads the stream
-            pieces.put(error)
-
-    worker = threading.Thread(target=work, name="ptgc-stream", daemon=True)
-    worker.start()
-    try:
-        while isinstance(piece := pieces.get(), Chunk):
-            yield piece
-        if isinstance(piece, BaseException):
-            raise piece
-        shown = len(text.shown)
-        result = text.finish(piece)
-        yield Chunk(result.text[shown:], [], result)
-    finally:
-        left.set()
-        worker.join()

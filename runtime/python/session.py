@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections.abc
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -10,8 +11,9 @@ from ptgc.errors import PtgcError
 from ptgc.runtime import _core
 from ptgc.runtime.loaded import Loaded
 from ptgc.runtime.request import GenerateOptions, Prompt, RunningText, chat_options, is_messages, prompt_ids
-from ptgc.runtime.results import GenerationResult
+from ptgc.runtime.results import Chunk, GenerationResult
 from ptgc.runtime.session_text import SessionText
+from ptgc.runtime.streaming import stream
 
 if TYPE_CHECKING:
     from typing import Self
@@ -92,6 +94,20 @@ class Session:
         finished = text.finish(result)
         self.rewind(len(result.token_ids) - len(finished.token_ids))
         return finished
+
+    def stream(self, **options: Any) -> collections.abc.Generator[Chunk]:
+        """Continue the session's text, piece by piece; closing the stream, or leaving its loop, cancels it.
+
+        The session keeps the tokens of the chunks that were taken, and once the last one has come, those of its result.
+
+        Args:
+            **options: The fields of `GenerateOptions`.
+
+        Yields:
+            Chunks; the last one holds the result.
+        """
+        text = self._begin(GenerateOptions.from_names(options).of_text(0))
+        return stream(text, lambda *hooks: self._core.generate(text.request, *hooks), self.rewind)
 
     def _settle(self, length: int) -> None:
         self._text, self._known = self._text.settled(length), length

@@ -33,4 +33,12 @@ CostCurve::CostCurve(std::vector<int> widths, const std::map<int, double>& measu
   }
 }
 
+int CostCurve::WidestFor(double rounds) const {
+  int widest = widths_.front();
+  for (std::size_t i = 0; i < widths_.size(); ++i) {
+    if (costs_[i] <= rounds * costs_.front()) widest = widths_[i];
+  }
+  return widest;
+}
+
 }  // namespace ptgc

@@ -22,6 +22,8 @@ class CostCurve {
     const auto width = std::lower_bound(widths_.begin(), widths_.end(), rows);
     return costs_[static_cast<std::size_t>(width - widths_.begin())];
   }
+  // The largest width at which a round costs at most so many rounds of width 1.
+  int WidestFor(double rounds) const;
 
  private:
   std::vector<int> widths_;    // The plan's widths, ascending.

@@ -1,6 +1,7 @@
 // DecodeLoop: what steps the rows of a batch; one of the four loops.
 #pragma once
 
+#include <exception>
 #include <span>
 #include <string>
 #include <vector>
@@ -18,6 +19,7 @@ struct Turn {
   std::span<const TokenId> eos_token_ids;  // Any of them ends the text.
   int max_new_tokens = 0;                  // Tokens that it may still add; at least 1.
   bool may_draft = false;                  // Whether drafts may be verified.
+  bool beside_text = false;                // Whether another call's text waits for the round.
 
   int chunk = 0;                     // Text tokens fed this round.
   int offered = 0;                   // Draft tokens that the drafter had.
@@ -25,6 +27,7 @@ struct Turn {
   int accepted = 0;                  // How many of them were accepted.
   std::span<const TokenId> emitted;  // New tokens; none while a prompt is being read.
   bool ended = false;                // The last new token ends the text.
+  std::exception_ptr error;          // What a function of the caller threw for this text alone.
 };
 
 // What a round did as a whole.

@@ -99,6 +99,7 @@ class DraftLength {
   }
   // Seconds of a plain round.
   double plain_cost() const { return costs_.At(0); }
+  const CostCurve& costs() const { return costs_; }
 
  private:
   // The tokens that the next draft of every row adds, as far as may be expected.

@@ -1,6 +1,7 @@
 // Drafter: proposes tokens for the target to verify.
 #pragma once
 
+#include <exception>
 #include <span>
 #include <vector>
 
@@ -17,11 +18,12 @@ class RowSampling;
 
 // What one sequence wants drafted.
 struct DraftRow {
-  int row = 0;                      // Its place in the batch.
-  std::span<const TokenId> text;    // Prompt and text, whose continuation is wanted.
-  int limit = 0;                    // Draft tokens at most.
-  Proposal* proposal = nullptr;     // Where they go.
-  RowSampling* sampling = nullptr;  // How tokens are chosen.
+  int row = 0;                          // Its place in the batch.
+  std::span<const TokenId> text;        // Prompt and text, whose continuation is wanted.
+  int limit = 0;                        // Draft tokens at most.
+  Proposal* proposal = nullptr;         // Where they go.
+  RowSampling* sampling = nullptr;      // How tokens are chosen.
+  std::exception_ptr* error = nullptr;  // Where a failure that concerns this row alone goes.
 };
 
 // Drafts for all sequences of a batch. In steady state it must not allocate.

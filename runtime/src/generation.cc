@@ -24,7 +24,8 @@ void Generation::Start(Session& session, DecodeLoop& loop) {
 }
 
 void Generation::CheckTime() {
-  if (session_ != nullptr && session_->cancelled()) {
+  const bool cancelled = cancelled_ != nullptr && cancelled_->load(std::memory_order_relaxed);
+  if (cancelled || (session_ != nullptr && session_->cancelled())) {
     Finish(FinishReason::kCancelled);
   } else if (request_->deadline_seconds > 0 &&
              SecondsSince(called_) >= request_->deadline_seconds) {

@@ -1,9 +1,13 @@
 #include "generator.h"
 
+#include <algorithm>
+#include <string>
+#include <thread>
 #include <utility>
 
 #include "clock.h"
 #include "error.h"
+#include "home_process.h"
 
 namespace ptgc {
 namespace {
@@ -23,11 +27,23 @@ SessionLimits LimitsOf(const Bundle& bundle) {
   return limits;
 }
 
+void CheckThreads(int num_threads) {
+  if (num_threads >= 0 && num_threads <= MostThreads()) return;
+  throw Error(ErrorCode::kUsage,
+              "num_threads is " + std::to_string(num_threads) + "; it must be from 1 to " +
+                  std::to_string(MostThreads()) + ", or 0 for the engine's choice.",
+              "Take as many as there are processors, or fewer.");
+}
+
 }  // namespace
+
+int MostThreads() { return std::max(256, static_cast<int>(std::thread::hardware_concurrency())); }
 
 std::unique_ptr<Generator> Generator::Open(const std::filesystem::path& build_directory,
                                            const GeneratorOptions& options) {
   const Clock::time_point start = Clock::now();
+  CheckThreads(options.load.num_threads);
+  ExitForksAtOnce();
   Bundle bundle = ReadBundle(build_directory);
   const std::unique_ptr<Backend> backend =
       MakeBackend({bundle.backend, bundle.device, options.load.library, options.load.ort_api_base,
@@ -57,12 +73,21 @@ Generator::Generator(Bundle bundle, Engines engines, const GeneratorOptions& opt
   scheduler_ = std::make_unique<Scheduler>(*loop_, rows, options.waiting, std::move(counters));
 }
 
+// In a process that was forked, the engines' threads and whoever waits are gone: ending them would
+// never return.
+Generator::~Generator() {
+  if (scheduler_->is_home()) return;
+  static_cast<void>(scheduler_.release());
+  static_cast<void>(loop_.release());
+}
+
 std::vector<Result> Generator::Generate(std::span<const Request> requests, const Hooks& hooks) {
   const Clock::time_point called = Clock::now();
   CheckRequests(requests);
   if (requests.empty()) return {};
   std::vector<Generation> generations;
-  for (const Request& request : requests) generations.emplace_back(request, called);
+  for (const Request& request : requests)
+    generations.emplace_back(request, called, hooks.cancelled);
   scheduler_->Write(generations, hooks);
   std::vector<Result> results;
   for (Generation& generation : generations) {
@@ -84,6 +109,8 @@ std::vector<double> Generator::Measure(const EngineRuns& runs) {
   loop_->Clear();
   return seconds;
 }
+
+void Generator::Stop() { scheduler_->Stop(); }
 
 void Generator::Close() {
   scheduler_->Close();

@@ -23,6 +23,10 @@ struct GeneratorOptions {
   Waiting waiting;   // How long calls wait for a row.
 };
 
+// The most threads of an engine: more than any machine of this size has use for, and few enough to
+// be started at all.
+int MostThreads();
+
 // Many threads may use one.
 class Generator {
  public:
@@ -31,6 +35,9 @@ class Generator {
                                          const GeneratorOptions& options);
   // Takes engines that are loaded already, by role.
   Generator(Bundle bundle, Engines engines, const GeneratorOptions& options);
+  ~Generator();
+  Generator(const Generator&) = delete;
+  Generator& operator=(const Generator&) = delete;
 
   // Writes any number of texts through the free rows; they come back in the order of `requests`.
   // Every request is checked before any runs.
@@ -41,6 +48,8 @@ class Generator {
 
   // Gives the engines' memory back; whatever follows is a usage error.
   void Close();
+  // The same without waiting for what is under way, and without giving memory back.
+  void Stop();
 
   int free_rows() const { return scheduler_->free_rows(); }
   double load_seconds() const { return load_seconds_; }

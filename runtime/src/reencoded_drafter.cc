@@ -8,6 +8,17 @@ namespace {
 
 std::size_t Size(int value) { return static_cast<std::size_t>(value); }
 
+// What the caller's function gives. Where it throws, this row alone has failed, and drafts nothing.
+std::vector<TokenId> Reencoded(const DraftRow& row, const Reencode& reencode,
+                               std::span<const TokenId> ids, std::size_t context) {
+  try {
+    return reencode(ids, context);
+  } catch (...) {
+    *row.error = std::current_exception();
+    return {};
+  }
+}
+
 }  // namespace
 
 ReencodedDrafter::ReencodedDrafter(std::unique_ptr<ModelDrafter> drafter, int batch, int max_drafts,
@@ -56,7 +67,7 @@ void ReencodedDrafter::Draft(std::span<const DraftRow> rows) {
     if (drafts.empty()) continue;
     const std::size_t context = own.text.size();
     own.text.insert(own.text.end(), drafts.begin(), drafts.end());
-    const std::vector<TokenId> ids = reencoding_.to_target(own.text, context);
+    const std::vector<TokenId> ids = Reencoded(row, reencoding_.to_target, own.text, context);
     own.text.resize(context);
     for (TokenId id : ids) {
       const bool knows = id >= 0 && id < target_vocab_size_;
@@ -72,7 +83,7 @@ void ReencodedDrafter::Read(const DraftRow& row) {
   own.drafts.Clear();
   int limit = row.limit;
   if (limit > 0) {
-    std::vector<TokenId> text = reencoding_.to_drafter(row.text, 0);
+    std::vector<TokenId> text = Reencoded(row, reencoding_.to_drafter, row.text, 0);
     const auto differs =
         std::mismatch(text.begin(), text.end(), own.text.begin(), own.text.end()).first;
     drafter_->Truncate(row.row, static_cast<int>(differs - text.begin()));

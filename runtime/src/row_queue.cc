@@ -12,9 +12,9 @@ Job::Job(std::span<Generation> wanted, const Hooks& heard_with, std::size_t batc
     : generations(wanted), hooks(&heard_with) {
   heard.reserve(batch);
   turns.reserve(batch);
-  has_deadlines = std::any_of(wanted.begin(), wanted.end(), [](const Generation& generation) {
-    return generation.request().deadline_seconds > 0;
-  });
+  errors.reserve(batch + 1);
+  may_end_waiting = std::any_of(wanted.begin(), wanted.end(),
+                                [](const Generation& text) { return text.may_end_waiting(); });
 }
 
 bool Job::is_done() const { return !wants_row() && num_rows == 0; }
@@ -59,11 +59,11 @@ void RowQueue::Remove(Job& job) {
   if (lane.given_back) lane.kept = lane.given_back = false;
 }
 
-// A job that has had a row gets the others too: it is in front of all that could keep them.
+// A job that has had a row gets the others too: no session takes the last one that it can have.
 void RowQueue::CheckWaiting(Job& job) const {
-  if (job.has_deadlines) {
+  if (job.may_end_waiting) {
     for (Generation& generation : job.generations.subspan(job.next)) generation.CheckTime();
-    while (!job.opens && job.wants_row() && job.generations[job.next].finished()) ++job.next;
+    SkipFinished(job);
   }
   if (!job.wants_row() || job.kept != nullptr || job.started || num_free() > 0) return;
   const bool rows_will_free =
@@ -98,16 +98,42 @@ void RowQueue::Tidy() {
 
 void RowQueue::AssignRows() {
   for (Job* job : jobs_) {
-    while (job->takes_part() && job->wants_row()) {
-      if (!job->opens && job->generations[job->next].finished()) {
-        ++job->next;  // Its deadline passed while it waited.
-        continue;
-      }
-      Lane* lane = job->kept != nullptr ? &LaneOf(*job->kept) : FreeLane();
-      if (lane == nullptr) break;
-      Start(*lane, *job);
-    }
+    if (job->kept == nullptr || !job->takes_part()) continue;
+    SkipFinished(*job);
+    if (job->wants_row()) Start(LaneOf(*job->kept), *job);
   }
+  while (Lane* lane = FreeLane()) {
+    Job* job = NextForRow();
+    if (job == nullptr) return;
+    Start(*lane, *job);
+  }
+}
+
+Job* RowQueue::NextForRow() const {
+  Job* next = nullptr;
+  for (Job* job : jobs_) {
+    if (job->kept != nullptr || !job->takes_part()) continue;
+    SkipFinished(*job);
+    if (!job->wants_row() || (job->opens && !LeavesRow(*job))) continue;
+    if (next == nullptr || job->num_rows < next->num_rows) next = job;
+  }
+  return next;
+}
+
+// Whether the session may keep a row: those who have begun to write still get the others that they
+// were promised.
+bool RowQueue::LeavesRow(const Job& opening) const {
+  const auto not_kept =
+      std::count_if(lanes_.begin(), lanes_.end(), [](const Lane& lane) { return !lane.kept; });
+  const auto needs_row = [&](const Job* job) {
+    return job != &opening && job->kept == nullptr && job->started && job->wants_row();
+  };
+  return not_kept > 1 || std::none_of(jobs_.begin(), jobs_.end(), needs_row);
+}
+
+// Passes over texts that ended while they waited.
+void RowQueue::SkipFinished(Job& job) {
+  while (!job.opens && job.wants_row() && job.generations[job.next].finished()) ++job.next;
 }
 
 void RowQueue::Start(Lane& lane, Job& job) {
@@ -126,13 +152,14 @@ void RowQueue::Start(Lane& lane, Job& job) {
   try {
     lane.generation->Start(*lane.session, loop_);
   } catch (...) {
-    job.error = std::current_exception();
+    job.errors.push_back(std::current_exception());
     job.wake.notify_one();
   }
 }
 
 void RowQueue::Release(Lane& lane) {
   --lane.job->num_rows;
+  jobs_.splice(jobs_.end(), jobs_, std::find(jobs_.begin(), jobs_.end(), lane.job));
   lane.generation = nullptr;
   lane.job = nullptr;
 }

@@ -1,6 +1,7 @@
 // RowQueue: which calls have which rows of the batch, and which wait for one.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstddef>
 #include <exception>
@@ -26,6 +27,9 @@ struct Hooks {
   // before the call returns; may throw to give up. Rounds of all may wait for it: it should be
   // quick. May be empty.
   std::function<void()> poll = {};
+  // Set from any thread: ends all texts of the call (finish reason cancelled), those that wait for
+  // a row within 50 ms. May be null.
+  const std::atomic<bool>* cancelled = nullptr;
 };
 
 // How long calls wait for a row.
@@ -67,12 +71,13 @@ struct Job {
   std::size_t next = 0;          // The first that has had no row yet.
   int num_rows = 0;              // Rows that it has.
   bool started = false;          // Whether it has had a row.
-  bool has_deadlines = false;    // Whether any of its texts has.
+  bool may_end_waiting = false;  // Whether any of its texts may end before it has a row.
   bool delivering = false;       // Its hooks are running, or it is leaving.
   bool polled = true;            // Its poll has run since the last round.
   std::vector<Lane*> heard;      // Rows whose new tokens it has not heard of yet.
   std::vector<Turn> turns;       // The tokens.
-  std::exception_ptr error;      // What an engine threw.
+  // What has failed: it ends with the first. No other thread has the same exceptions.
+  std::vector<std::exception_ptr> errors;
   std::condition_variable wake;  // Something happened for it.
 
   bool is_done() const;
@@ -81,7 +86,7 @@ struct Job {
   // Whether its rows must stay as they are, because its caller is yet to hear of them.
   bool is_listening() const { return delivering || !heard.empty(); }
   // Whether rounds may take its texts in.
-  bool takes_part() const { return !is_listening() && error == nullptr; }
+  bool takes_part() const { return !is_listening() && errors.empty(); }
 };
 
 // Calls come from one thread at a time; the scheduler's mutex sees to that.
@@ -104,9 +109,12 @@ class RowQueue {
   // When CheckWaiting will throw, as far as time decides; `latest` where it will not before that.
   Clock::time_point WaitsUntil(const Job& job, Clock::time_point latest) const;
 
+  // Whose turn it is to be given a free row; null where nobody takes one.
+  Job* NextForRow() const;
   // Between rounds: empties rows that nobody uses.
   void Tidy();
-  // Between rounds: jobs take rows in the order of the calls.
+  // Between rounds: free rows go, one by one, to the job that has the fewest; of equals, to the one
+  // that has been without one for longest.
   void AssignRows();
   // The row is somebody else's from now on; Tidy empties it.
   void Release(Lane& lane);
@@ -118,12 +126,14 @@ class RowQueue {
  private:
   Lane& LaneOf(const Session& session);
   Lane* FreeLane();
+  bool LeavesRow(const Job& opening) const;
+  static void SkipFinished(Job& job);
   void Start(Lane& lane, Job& job);
 
   DecodeLoop& loop_;         // Whose rows.
   Waiting waiting_;          // How long jobs wait.
   std::vector<Lane> lanes_;  // [batch]
-  std::list<Job*> jobs_;     // In the order of the calls.
+  std::list<Job*> jobs_;     // In the order in which they lost a row last, or called.
 };
 
 }  // namespace ptgc

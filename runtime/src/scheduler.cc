@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <string>
 #include <utility>
 
 #include "error.h"
@@ -27,6 +28,22 @@ DeviceCounters Since(const DeviceCounters& now, const DeviceCounters& before) {
           now.fallbacks - before.fallbacks};
 }
 
+// The same failure for another thread that shared the round. An exception of another language is
+// for the thread that throws it; elsewhere it is told in words.
+std::exception_ptr CopyForOtherThread(const std::exception_ptr& error) {
+  constexpr const char* kFailed = "A round that this text shared has failed in another thread";
+  try {
+    std::rethrow_exception(error);
+  } catch (const Error& known) {
+    return std::make_exception_ptr(known);
+  } catch (const std::exception& other) {
+    return std::make_exception_ptr(
+        Error(ErrorCode::kInternal, std::string(kFailed) + ": " + other.what()));
+  } catch (...) {
+    return std::make_exception_ptr(Error(ErrorCode::kInternal, std::string(kFailed) + "."));
+  }
+}
+
 }  // namespace
 
 Scheduler::Scheduler(DecodeLoop& loop, std::span<Session* const> sessions, Waiting waiting,
@@ -36,10 +53,11 @@ Scheduler::Scheduler(DecodeLoop& loop, std::span<Session* const> sessions, Waiti
   stepping_lanes_.reserve(sessions.size());
 }
 
+// What a job ends with is dropped without the mutex: it may need locks of another language.
 void Scheduler::Write(std::span<Generation> generations, const Hooks& hooks) {
-  std::unique_lock<std::mutex> lock(mutex_);
-  CheckCaller();
   Job job(generations, hooks, rows_.lanes().size());
+  std::unique_lock<std::mutex> lock = Lock();
+  CheckCaller();
   rows_.Add(job);
   Work(job, lock);
 }
@@ -50,15 +68,20 @@ void Scheduler::Continue(Pause& pause, Session& session, Generation& generation,
   job.kept = &session;
   rows_.Add(job);
   pause.End();
-  Work(job, pause.lock_);
+  try {
+    Work(job, pause.lock_);
+  } catch (...) {
+    if (pause.lock_.owns_lock()) pause.lock_.unlock();
+    throw;
+  }
   pause.lock_.unlock();
 }
 
 Session& Scheduler::Keep(const Hooks& hooks) {
-  std::unique_lock<std::mutex> lock(mutex_);
-  CheckCaller();
   Job job({}, hooks, rows_.lanes().size());
   job.opens = true;
+  std::unique_lock<std::mutex> lock = Lock();
+  CheckCaller();
   rows_.Add(job);
   try {
     Work(job, lock);
@@ -71,15 +94,15 @@ Session& Scheduler::Keep(const Hooks& hooks) {
 }
 
 // Every thread runs rounds for all until its own call is done. It sleeps only where another thread
-// runs one, or is bound to: whoever ceases to wakes the next.
+// runs one, or is bound to: a thread that stops running rounds wakes another.
 void Scheduler::Work(Job& job, std::unique_lock<std::mutex>& lock) {
   try {
     while (true) {
-      if (job.error != nullptr) std::rethrow_exception(job.error);
       if (!job.heard.empty() || (!job.polled && job.hooks->poll)) {
         Deliver(job, lock);
         continue;
       }
+      if (!job.errors.empty()) std::rethrow_exception(job.errors.front());
       rows_.CheckWaiting(job);
       if (job.is_done()) break;
       if (closed_) {
@@ -92,10 +115,21 @@ void Scheduler::Work(Job& job, std::unique_lock<std::mutex>& lock) {
       }
     }
   } catch (...) {
-    Leave(job, lock);
+    if (is_home()) Leave(job, lock);
     throw;
   }
   Leave(job, lock);
+}
+
+std::unique_lock<std::mutex> Scheduler::Lock() {
+  CheckHome();
+  return std::unique_lock(mutex_);
+}
+
+void Scheduler::CheckHome() const {
+  if (is_home()) return;
+  throw Error(ErrorCode::kUsage, "This generator was loaded before this process was forked.",
+              "Load the build in the process that uses it.");
 }
 
 void Scheduler::CheckCaller() const {
@@ -112,11 +146,10 @@ void Scheduler::CheckCaller() const {
 // Whatever is ready here must get on by a step: who may step does not sleep.
 bool Scheduler::MayStep() const {
   if (stepping_ || pauses_ > 0) return false;
-  bool ready = false;
+  bool ready = rows_.num_free() > 0 && rows_.NextForRow() != nullptr;
   bool listening = false;
-  const bool has_free = rows_.num_free() > 0;
   for (const Job* job : rows_.jobs()) {
-    const bool gets_row = job->wants_row() && (job->kept != nullptr || has_free);
+    const bool gets_row = job->kept != nullptr && job->wants_row();
     ready = ready || (job->takes_part() && (job->num_rows > 0 || gets_row));
     listening = listening || (job->is_listening() && job->num_rows > 0);
   }
@@ -141,12 +174,13 @@ void Scheduler::Step(Job& job, std::unique_lock<std::mutex>& lock) {
   lock.lock();
   stepping_ = false;
   job.polled = false;
+  TakeErrors();
   try {
     if (error == nullptr) RecordRound(report);
   } catch (...) {
     error = std::current_exception();
   }
-  if (error != nullptr) FailRound(error);
+  if (error != nullptr) FailRound(job, std::move(error));
   round_ended_.notify_all();
 }
 
@@ -172,6 +206,22 @@ void Scheduler::CollectTurns() {
     turns_.push_back(lane.generation->NextTurn());
     stepping_lanes_.push_back(&lane);
   }
+  MarkTurnsBesideTexts();
+}
+
+// Texts whose callbacks are running wait for the round, too.
+void Scheduler::MarkTurnsBesideTexts() {
+  const Job* writes = nullptr;
+  bool several_write = false;
+  for (const Lane& lane : rows_.lanes()) {
+    if (lane.generation == nullptr || !lane.generation->is_writing()) continue;
+    several_write = several_write || (writes != nullptr && writes != lane.job);
+    writes = lane.job;
+  }
+  for (std::size_t i = 0; i < turns_.size(); ++i) {
+    const bool is_only_one = writes == nullptr || writes == stepping_lanes_[i]->job;
+    turns_[i].beside_text = several_write || !is_only_one;
+  }
 }
 
 void Scheduler::RecordRound(const RoundReport& report) {
@@ -193,13 +243,26 @@ void Scheduler::RecordRound(const RoundReport& report) {
   }
 }
 
-// All calls with a text in the round end with the error.
-void Scheduler::FailRound(const std::exception_ptr& error) {
-  for (Lane* lane : stepping_lanes_) {
-    if (lane->job == nullptr) continue;  // Finished before the error.
-    lane->job->error = error;
-    lane->job->wake.notify_one();
+// Calls some of whose texts have failed by themselves end. The exceptions are moved: they are for
+// their own thread only.
+void Scheduler::TakeErrors() {
+  for (std::size_t i = 0; i < turns_.size(); ++i) {
+    if (turns_[i].error == nullptr) continue;
+    Job& job = *stepping_lanes_[i]->job;
+    job.errors.push_back(std::exchange(turns_[i].error, nullptr));
+    job.wake.notify_one();
   }
+}
+
+// All calls with a text in the round end, each with an error of its own.
+void Scheduler::FailRound(Job& stepper, std::exception_ptr error) {
+  for (Lane* lane : stepping_lanes_) {
+    Job* job = lane->job;
+    if (job == nullptr || !job->errors.empty()) continue;  // Finished, or failed, before it.
+    if (job != &stepper) job->errors.push_back(CopyForOtherThread(error));
+    job->wake.notify_one();
+  }
+  if (IsInRound(stepper)) stepper.errors.push_back(std::move(error));
 }
 
 // Runs the caller's hooks without the mutex. Its rows are not in a round meanwhile, or, where it
@@ -221,6 +284,7 @@ void Scheduler::Deliver(Job& job, std::unique_lock<std::mutex>& lock) {
   } catch (...) {
     error = std::current_exception();
   }
+  CheckHome();  // A callback may have forked.
   lock.lock();
   if (job.delivering) {
     for (std::size_t i = 0; i < num_delivered; ++i) {
@@ -264,9 +328,11 @@ void Scheduler::Leave(Job& job, std::unique_lock<std::mutex>& lock) {
   WakeOne();
 }
 
-bool Scheduler::IsStepping(const Job& job) const {
-  return stepping_ && std::any_of(stepping_lanes_.begin(), stepping_lanes_.end(),
-                                  [&](const Lane* lane) { return lane->job == &job; });
+bool Scheduler::IsStepping(const Job& job) const { return stepping_ && IsInRound(job); }
+
+bool Scheduler::IsInRound(const Job& job) const {
+  return std::any_of(stepping_lanes_.begin(), stepping_lanes_.end(),
+                     [&](const Lane* lane) { return lane->job == &job; });
 }
 
 void Scheduler::GiveBack(Session& session) {
@@ -275,11 +341,11 @@ void Scheduler::GiveBack(Session& session) {
 }
 
 int Scheduler::free_rows() {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const auto lock = Lock();
   return static_cast<int>(rows_.num_free());
 }
 
-Scheduler::Pause::Pause(Scheduler& scheduler) : scheduler_(scheduler), lock_(scheduler.mutex_) {
+Scheduler::Pause::Pause(Scheduler& scheduler) : scheduler_(scheduler), lock_(scheduler.Lock()) {
   scheduler_.CheckCaller();
   ++scheduler_.pauses_;
   scheduler_.round_ended_.wait(lock_, [&] { return !scheduler_.stepping_; });
@@ -312,11 +378,20 @@ bool Scheduler::AllFree() {
 }
 
 void Scheduler::Close() {
-  std::unique_lock<std::mutex> lock(mutex_);
+  std::unique_lock<std::mutex> lock = Lock();
   CheckCaller();
+  RefuseAll();
+  round_ended_.wait(lock, [&] { return rows_.jobs().empty() && pauses_ == 0; });
+}
+
+void Scheduler::Stop() {
+  const auto lock = Lock();
+  RefuseAll();
+}
+
+void Scheduler::RefuseAll() {
   closed_ = true;
   for (Job* job : rows_.jobs()) job->wake.notify_one();
-  round_ended_.wait(lock, [&] { return rows_.jobs().empty() && pauses_ == 0; });
 }
 
 }  // namespace ptgc

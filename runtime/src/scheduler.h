@@ -11,6 +11,7 @@
 #include "clock.h"
 #include "decode_loop.h"
 #include "generation.h"
+#include "home_process.h"
 #include "row_queue.h"
 #include "session.h"
 
@@ -56,8 +57,11 @@ class Scheduler {
   Session& Keep(const Hooks& hooks);
   int free_rows();
 
-  // While it is held, rows stay with whom they are, though a round may run.
-  [[nodiscard]] std::unique_lock<std::mutex> Lock() { return std::unique_lock(mutex_); }
+  // While it is held, no row changes owner, though a round may run. Throws a usage error in a
+  // process that was forked: the lock may be held for good there.
+  [[nodiscard]] std::unique_lock<std::mutex> Lock();
+  // Whether this is the process that made it.
+  bool is_home() const { return home_.is_current(); }
   // Locked: throws a usage error where the caller is in one of its own callbacks, or all is closed.
   void CheckCaller() const;
   // Locked: throws a usage error where somebody's text is being written in this kept row.
@@ -70,21 +74,29 @@ class Scheduler {
 
   // Ends what is under way with a usage error, waits for it, and refuses everything from then on.
   void Close();
+  // The same without waiting.
+  void Stop();
 
  private:
   void Work(Job& job, std::unique_lock<std::mutex>& lock);
   bool MayStep() const;
   void Step(Job& job, std::unique_lock<std::mutex>& lock);
   void CollectTurns();
+  void MarkTurnsBesideTexts();
   RoundReport Round();
   void RecordRound(const RoundReport& report);
-  void FailRound(const std::exception_ptr& error);
+  void TakeErrors();
+  void FailRound(Job& stepper, std::exception_ptr error);
   void Deliver(Job& job, std::unique_lock<std::mutex>& lock);
   void Wait(Job& job, std::unique_lock<std::mutex>& lock);
   void WakeOne(const Job* except = nullptr);
   void Leave(Job& job, std::unique_lock<std::mutex>& lock);
   bool IsStepping(const Job& job) const;
+  bool IsInRound(const Job& job) const;
+  void CheckHome() const;
+  void RefuseAll();
 
+  HomeProcess home_;                                // Where its threads are.
   DecodeLoop& loop_;                                // Steps the rows.
   std::shared_ptr<const DeviceCounters> counters_;  // What the engines count; null on the host.
   std::mutex mutex_;                                // Guards all that follows.

@@ -23,7 +23,7 @@ Result SessionHandle::Generate(const Request& request, const Hooks& hooks) {
     CheckOpen();
     session_.ClearCancel();  // Before waiting for a round to end: a cancel meanwhile counts.
   }
-  Generation generation(request, called);
+  Generation generation(request, called, hooks.cancelled);
   Scheduler::Pause pause(*generator_.scheduler_);
   CheckOpen();
   session_.CheckRequest(request.prompt_ids, request.max_new_tokens);
@@ -65,6 +65,7 @@ void SessionHandle::Cancel() {
 }
 
 void SessionHandle::Close() {
+  if (!generator_.scheduler_->is_home()) return;  // A copy of a row that another process has.
   const auto lock = generator_.scheduler_->Lock();
   if (open_) generator_.scheduler_->GiveBack(session_);
   open_ = false;

@@ -38,6 +38,8 @@ class SessionHandle {
   // under way is cancelled, and keeps the row until it has ended.
   void Close();
 
+  // Whose row it has.
+  Generator& generator() const { return generator_; }
   std::vector<TokenId> Tokens();
   int Length();
 

@@ -9,6 +9,10 @@
 namespace ptgc {
 namespace {
 
+// What a round that reads a prompt may cost where another call's text waits for it, in rounds of
+// one token.
+constexpr double kMostBesideText = 2;
+
 // The target's logits after the nodes of one row's proposal.
 class TargetRows : public LogitsReader {
  public:
@@ -63,7 +67,7 @@ double SpeculativeLoop::Draft(std::span<Turn> turns) {
   draft_rows_.clear();
   bool offered = false;
   for (Turn& turn : turns) {
-    turn.chunk = ChunkLength(*turn.session);
+    turn.chunk = ChunkLength(turn);
     turn.drafted = {};
     OfferDrafts(turn);
     offered = offered || turn.offered > 0;
@@ -182,10 +186,13 @@ int SpeculativeLoop::Room(const Session& session) const {
 }
 
 // The whole chunk where it fits; of a short rest only as much as fills the next smaller width,
-// because a round costs what its width costs.
-int SpeculativeLoop::ChunkLength(const Session& session) const {
+// because a round costs what its width costs. Where other calls write texts, they wait for little.
+int SpeculativeLoop::ChunkLength(const Turn& turn) const {
   const std::vector<int>& widths = parts_.shapes.widths;
-  const int rows = std::min(static_cast<int>(session.pending().size()), Room(session));
+  const Session& session = *turn.session;
+  const int widest =
+      turn.beside_text ? parts_.draft_length.costs().WidestFor(kMostBesideText) : widths.back();
+  const int rows = std::min({static_cast<int>(session.pending().size()), Room(session), widest});
   const auto above = std::lower_bound(widths.begin(), widths.end(), rows);
   if (rows * 2 > *above || above == widths.begin()) return rows;
   return *std::prev(above);
@@ -200,7 +207,8 @@ void SpeculativeLoop::OfferDrafts(Turn& turn) {
   const bool whole = turn.chunk == static_cast<int>(session.pending().size());
   const int limit =
       std::min({parts_.num_draft_tokens, turn.max_new_tokens - 1, Room(session) - turn.chunk});
-  DraftRow wanted = {session.row(), session.tokens(), limit, &row.proposal, &row.sampling};
+  DraftRow wanted = {session.row(), session.tokens(), limit,
+                     &row.proposal, &row.sampling,    &turn.error};
   DraftOffer offer{0, 0, turn.chunk};
   if (turn.may_draft && parts_.drafter != nullptr && whole && limit > 0) {
     turn.offered = parts_.drafter->Offer(wanted);

@@ -64,7 +64,7 @@ class SpeculativeLoop : public DecodeLoop {
 
   void Encode(std::span<Turn> turns);
   int Room(const Session& session) const;
-  int ChunkLength(const Session& session) const;
+  int ChunkLength(const Turn& turn) const;
   void OfferDrafts(Turn& turn);
   void Choose(const Turn& turn);
   void Emit(Turn& turn);

@@ -240,6 +240,22 @@ TEST(CApiMisuse, ArraysThatAreNoneAreRefusedUnread) {
   ExpectRefusal(Generate(fixture.generator, request), PTGC_ERROR_USAGE, "logit_bias is NULL");
 }
 
+TEST(CApiMisuse, CountsThatWereNeverSetTouchNothing) {
+  const CApiFixture fixture(1);
+  const Tokens prompt = {1, 2};
+  const ptgc_request request = Ask(prompt, 2);
+  const ptgc_request* pointer = &request;
+  ptgc_result* result = reinterpret_cast<ptgc_result*>(&fixture.seen);
+  ptgc_result* const untouched = result;
+  for (std::size_t count : {std::numeric_limits<std::size_t>::max(), std::size_t{1} << 62U,
+                            std::size_t{1} << 40U, (std::size_t{1} << 20U) + 1}) {
+    ExpectRefusal(
+        ptgc_generator_generate(fixture.generator, &pointer, count, nullptr, nullptr, &result),
+        PTGC_ERROR_USAGE, "There are " + std::to_string(count) + " requests");
+    EXPECT_EQ(result, untouched);
+  }
+}
+
 TEST(CApiMisuse, SamplingOutOfRangeIsRefusedWithEveryProblem) {
   const CApiFixture fixture(1);
   const Tokens prompt = {1, 2};
@@ -308,6 +324,12 @@ TEST(CApiMisuse, LoadOptionsOutOfRangeAreRefusedWithEveryProblem) {
     ExpectRefusal(status, PTGC_ERROR_USAGE, part);
   }
   EXPECT_STRNE(ptgc_last_error_action(), "");
+  options = PTGC_LOAD_OPTIONS_INIT;
+  for (std::int32_t many : {4096, 4097, std::numeric_limits<std::int32_t>::max()}) {
+    options.num_threads = many;
+    ExpectRefusal(Open("x", &options), PTGC_ERROR_USAGE,
+                  "num_threads is " + std::to_string(many) + "; it must be from 1 to ");
+  }
   ExpectRefusal(Open("/nowhere", nullptr), PTGC_ERROR_BUNDLE, "no bundle at '/nowhere'");
 }
 

@@ -52,6 +52,48 @@ TEST(CApiThreads, AnotherThreadClosesASessionThatIsWriting) {
   EXPECT_EQ(ptgc_session_close(fixture.OpenSession()), PTGC_OK);
 }
 
+// Cancels a text that waits for the row of the one that calls back, and then that one.
+struct Canceller {
+  ptgc_generator* generator;
+  std::atomic<bool> begun{false};
+  std::atomic<bool> waiting_ended{false};
+  static int32_t Run(void* user_data, const ptgc_chunk*) {
+    auto& self = *static_cast<Canceller*>(user_data);
+    self.begun = true;
+    while (!self.waiting_ended) {
+      EXPECT_EQ(ptgc_generator_cancel(self.generator, &self.waiting_ended), PTGC_OK);
+      std::this_thread::yield();
+    }
+    EXPECT_EQ(ptgc_generator_cancel(self.generator, &self), PTGC_OK);
+    return PTGC_CONTINUE;
+  }
+};
+
+TEST(CApiThreads, CallsAreCancelledAlsoWhereTheyWaitForARow) {
+  const CApiFixture fixture(1);
+  Canceller canceller{fixture.generator};
+  const Tokens prompt = MakePrompt(5, 1);
+  const ptgc_request request = Ask(prompt, 50);
+  const ptgc_request* pointer = &request;
+  std::thread waiting([&] {
+    while (!canceller.begun) std::this_thread::yield();
+    ptgc_result* result = nullptr;
+    EXPECT_EQ(ptgc_generator_generate(fixture.generator, &pointer, 1, nullptr,
+                                      &canceller.waiting_ended, &result),
+              PTGC_OK);
+    EXPECT_EQ(ReasonOf(result), PTGC_FINISH_CANCELLED);
+    EXPECT_TRUE(TakeTokens(result).empty());
+    canceller.waiting_ended = true;
+  });
+  ptgc_result* result = nullptr;
+  EXPECT_EQ(
+      ptgc_generator_generate(fixture.generator, &pointer, 1, &Canceller::Run, &canceller, &result),
+      PTGC_OK);
+  waiting.join();
+  EXPECT_EQ(ReasonOf(result), PTGC_FINISH_CANCELLED);
+  EXPECT_EQ(TakeTokens(result).size(), 1U);
+}
+
 TEST(CApiThreads, ManyThreadsUseSessionsOfOneGenerator) {
   const CApiFixture fixture(4);
   std::vector<std::thread> threads;

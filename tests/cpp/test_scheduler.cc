@@ -1,9 +1,13 @@
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <barrier>
 #include <chrono>
 #include <future>
+#include <mutex>
+#include <set>
 #include <stdexcept>
 #include <thread>
 #include <utility>
@@ -323,6 +327,123 @@ TEST(Scheduler, EngineErrorEndsAllTextsOfTheRound) {
   }
   EXPECT_EQ(WriteOne(fixture.generator, Ask(30, {3, 4})).token_ids, Continuation({3, 4}, 30));
   EXPECT_EQ(fixture.seen.broken_texts, 0);
+}
+
+// What no other thread may rethrow, as exceptions of Python are.
+struct ForOneThread : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+TEST(Scheduler, EngineErrorIsAnErrorOfItsOwnForEachThread) {
+  constexpr int kThreads = 5;
+  std::atomic<int> called{0};
+  std::atomic<int> runs{0};
+  GeneratorFixture fixture({.batch = kThreads, .before_run = [&] {
+                              while (called < kThreads) std::this_thread::yield();
+                              if (++runs == 1) std::this_thread::sleep_for(milliseconds(20));
+                              if (runs == 6) throw ForOneThread("it broke");
+                            }});
+  std::mutex mutex;
+  std::set<const void*> errors;
+  std::vector<std::exception_ptr> held;
+  std::atomic<int> originals{0};
+  InThreads(kThreads, [&](int i) {
+    ++called;
+    try {
+      WriteOne(fixture.generator, Ask(40, MakePrompt(6, i)));
+      ADD_FAILURE() << "nothing was thrown";
+    } catch (const std::runtime_error& error) {
+      const std::lock_guard lock(mutex);
+      held.push_back(std::current_exception());
+      errors.insert(&error);
+      originals += dynamic_cast<const ForOneThread*>(&error) != nullptr ? 1 : 0;
+      EXPECT_NE(std::string(error.what()).find("it broke"), std::string::npos);
+    }
+  });
+  EXPECT_EQ(errors.size(), std::size_t{kThreads});
+  EXPECT_EQ(originals, 1);
+}
+
+TEST(Scheduler, TextThatWaitsForARowIsCancelled) {
+  HeldRound round;
+  GeneratorFixture fixture({.batch = 1, .before_run = round.BeforeRun()});
+  auto first = WriteBeside(fixture.generator, Ask(20, MakePrompt(6, 1)));
+  round.begun.Wait();
+  std::atomic<bool> cancelled{false};
+  auto second = WriteBeside(fixture.generator, Ask(9, {1}), {.cancelled = &cancelled});
+  EXPECT_EQ(second.wait_for(milliseconds(20)), std::future_status::timeout);
+  cancelled = true;
+  const Result result = second.get();  // The round of the other text has not ended.
+  EXPECT_EQ(result.finish_reason, FinishReason::kCancelled);
+  EXPECT_TRUE(result.token_ids.empty());
+  round.go.Open();
+  EXPECT_EQ(first.get().token_ids, Continuation(MakePrompt(6, 1), 20));
+}
+
+TEST(Scheduler, TextThatIsWrittenIsCancelled) {
+  GeneratorFixture fixture({.batch = 1});
+  std::atomic<bool> cancelled{false};
+  Hooks hooks{.cancelled = &cancelled};
+  hooks.on_tokens = [&](std::size_t, std::span<const TokenId>) { return cancelled = true; };
+  const Result result = WriteOne(fixture.generator, Ask(50, {1}), hooks);
+  EXPECT_EQ(result.finish_reason, FinishReason::kCancelled);
+  EXPECT_EQ(result.token_ids.size(), 1U);
+}
+
+// The list would not end before the short call does.
+TEST(Scheduler, ShortCallIsWrittenWhileALongListIs) {
+  GeneratorFixture fixture({.batch = 2, .before_run = RestAWhile});
+  std::atomic<bool> stop{false};
+  std::atomic<int> unfinished{0};
+  Gate begun;
+  std::atomic<bool> is_open{false};
+  Hooks hooks;
+  hooks.on_tokens = [&](std::size_t, std::span<const TokenId>) {
+    if (!is_open.exchange(true)) begun.Open();
+    return !stop;
+  };
+  const std::vector<Request> list(20000, Ask(20, MakePrompt(5, 1)));
+  auto results =
+      std::async(std::launch::async, [&] { return fixture.generator.Generate(list, hooks); });
+  begun.Wait();
+  EXPECT_EQ(WriteOne(fixture.generator, Ask(9, {1})).token_ids, Continuation({1}, 9));
+  stop = true;
+  for (const Result& result : results.get()) unfinished += result.token_ids.size() < 20 ? 1 : 0;
+  EXPECT_GT(unfinished, 10000);
+}
+
+// A child has none of its parent's threads: it can use nothing, and waits for nobody.
+TEST(Scheduler, ForkedProcessIsRefusedAndEnds) {
+  GeneratorFixture fixture({.batch = 2, .before_run = RestAWhile});
+  auto session = std::make_unique<SessionHandle>(fixture.generator);
+  std::atomic<bool> stop{false};
+  Hooks hooks;
+  hooks.on_tokens = [&](std::size_t, std::span<const TokenId>) { return !stop; };
+  auto texts = std::async(std::launch::async, [&] {
+    while (!stop) WriteOne(fixture.generator, Ask(50, {1}), hooks);
+  });
+  const pid_t child = fork();
+  if (child == 0) {
+    const auto refused = [](auto action) {
+      try {
+        action();
+      } catch (const Error& error) {
+        return error.code() == ErrorCode::kUsage;
+      }
+      return false;
+    };
+    const bool right = refused([&] { WriteOne(fixture.generator, Ask(3, {1})); }) &&
+                       refused([&] { session->Append(Tokens{1}); }) &&
+                       refused([&] { fixture.generator.Close(); }) &&
+                       refused([&] { SessionHandle another(fixture.generator); });
+    session.reset();
+    _exit(right ? 0 : 1);
+  }
+  int status = -1;
+  EXPECT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  stop = true;
+  texts.get();
 }
 
 // The thrower's rows may be in a round of another thread just then.

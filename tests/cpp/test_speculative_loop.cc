@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <map>
 
 #include "counted_new.h"
 #include "generation.h"
@@ -17,7 +18,7 @@ using Tokens = std::vector<TokenId>;
 class Loop {
  public:
   Loop(int batch, DrafterPlan drafter, TreeSpec tree, std::set<std::string> absent_inputs = {},
-       std::unique_ptr<Drafter> proposes = nullptr) {
+       std::unique_ptr<Drafter> proposes = nullptr, const std::map<int, double>& costs = {}) {
     Bundle bundle = SubstituteBundle(batch, drafter);
     bundle.plan.tree = std::move(tree);
     const SessionLimits limits{bundle.shapes.max_length, bundle.model.context_length, kVocabSize};
@@ -35,7 +36,7 @@ class Loop {
         std::move(target),
         bundle.plan,
         bundle.shapes,
-        DraftLength(DraftLengthMode::kFixed, CostCurve(bundle.shapes.widths, {})),
+        DraftLength(DraftLengthMode::kFixed, CostCurve(bundle.shapes.widths, costs)),
         bundle.plan.tree.num_nodes() - 1,
         bundle.shapes.max_length,
     };
@@ -166,6 +167,22 @@ TEST(SpeculativeLoop, ReadsPromptsInChunks) {
   // 16 + 16, then 9 of the rest fit 16 better than 8 and 1.
   EXPECT_EQ(loop.rounds, 3);
   EXPECT_EQ(loop.sessions[0]->committed(), 41);
+}
+
+TEST(SpeculativeLoop, PromptBesideAnotherCallsTextIsReadInRoundsOfTwiceTheCost) {
+  Loop loop(1, {}, TreeSpec::Chain(0), {}, nullptr, {{1, 1.0}, {4, 2.0}, {8, 2.1}, {16, 4.0}});
+  const Tokens prompt = MakePrompt(41, 1);
+  loop.sessions[0]->Append(prompt);
+  Turn turn;
+  turn.session = loop.sessions[0];
+  turn.max_new_tokens = 1;
+  std::vector<int> widths;
+  for (const bool beside_text : {true, true, false, true, false}) {
+    turn.beside_text = beside_text;
+    widths.push_back(loop.loop->Round({&turn, 1}).width);
+  }
+  EXPECT_EQ(widths, (std::vector<int>{4, 4, 16, 4, 16}));
+  EXPECT_EQ(loop.sessions[0]->tokens().back(), NextToken(prompt));
 }
 
 TEST(SpeculativeLoop, PromptIsReadWhileOthersDecode) {

@@ -1,0 +1,89 @@
+#include "callbacks.h"
+
+#include <nanobind/stl/vector.h>
+
+#include <exception>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "clock.h"
+#include "error.h"
+#include "running_call.h"
+
+namespace nb = nanobind;
+
+namespace ptgc {
+namespace {
+
+// How often a running generation looks for Ctrl-C; taking the GIL may have to wait for others.
+constexpr double kSecondsBetweenSignalChecks = 0.05;
+
+// Calls Python with the new tokens; None counts as going on.
+bool CallBack(const nb::callable& on_tokens, std::size_t index, std::span<const TokenId> tokens) {
+  return CallPython([&] {
+    nb::list ids;
+    for (TokenId token : tokens) ids.append(token);
+    const nb::object answer = on_tokens(index, ids);
+    if (answer.is_none()) return true;
+    const int truth = PyObject_IsTrue(answer.ptr());
+    if (truth < 0) nb::raise_python_error();
+    return truth != 0;
+  });
+}
+
+void CheckSignals() {
+  CallPython([] {
+    if (PyErr_CheckSignals() != 0) nb::raise_python_error();
+  });
+}
+
+// What a function of the caller raises concerns the text that it was called for. What is no
+// Exception, as Ctrl-C is none, concerns the thread that runs it: the text goes on without.
+std::vector<TokenId> Reencoded(const nb::object& function, std::span<const TokenId> ids,
+                               std::size_t context) {
+  try {
+    nb::list list;
+    for (TokenId id : ids) list.append(id);
+    return nb::cast<std::vector<TokenId>>(function(list, context));
+  } catch (nb::python_error& error) {
+    if (error.matches(PyExc_Exception)) throw;
+    RunningCall::Innermost()->Interrupt(std::current_exception());
+    return {};
+  } catch (const nb::cast_error&) {
+    throw Error(ErrorCode::kUsage, "A re-encoding function has given no list of token ids.",
+                "Return a list of integers.");
+  }
+}
+
+}  // namespace
+
+Hooks MakeHooks(const Callback& on_tokens, const Cancellation* cancellation) {
+  Hooks hooks;
+  if (cancellation != nullptr) hooks.cancelled = &cancellation->is_set;
+  if (on_tokens.has_value()) {
+    hooks.on_tokens = [&callback = *on_tokens](std::size_t index, std::span<const TokenId> tokens) {
+      return CallBack(callback, index, tokens);
+    };
+  }
+  hooks.poll = [last = Clock::now()]() mutable {
+    RunningCall::Innermost()->RaiseInterruption();
+    if (SecondsSince(last) < kSecondsBetweenSignalChecks) return;
+    CheckSignals();
+    last = Clock::now();
+  };
+  return hooks;
+}
+
+Reencode MakeReencode(const nb::object& function) {
+  if (function.is_none()) return nullptr;
+  const std::shared_ptr<nb::object> held(new nb::object(function), [](nb::object* object) {
+    const WithPython python;
+    delete object;
+  });
+  return [held](std::span<const TokenId> ids, std::size_t context) {
+    return CallPython([&] { return Reencoded(*held, ids, context); });
+  };
+}
+
+}  // namespace ptgc

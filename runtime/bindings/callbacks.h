@@ -1,0 +1,31 @@
+// Functions of Python that the core calls.
+#pragma once
+
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
+
+#include <atomic>
+#include <optional>
+
+#include "loop_factory.h"
+#include "row_queue.h"
+
+namespace ptgc {
+
+using Callback =
+    std::optional<nanobind::typed<nanobind::callable,
+                                  std::optional<bool>(int, nanobind::typed<nanobind::list, int>)>>;
+
+// Ends calls, from any thread.
+struct Cancellation {
+  std::atomic<bool> is_set{false};  // Never cleared.
+};
+
+// They refer to what they were made from.
+Hooks MakeHooks(const Callback& on_tokens = std::nullopt,
+                const Cancellation* cancellation = nullptr);
+
+// A Python function that may be called, and dropped, without the GIL; none for None.
+Reencode MakeReencode(const nanobind::object& function);
+
+}  // namespace ptgc

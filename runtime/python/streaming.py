@@ -1,0 +1,106 @@
+"""Streams: a text that one thread writes while another reads it."""
+
+from __future__ import annotations
+
+import atexit
+import collections.abc
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import Any
+
+from ptgc.errors import UsageError
+from ptgc.runtime import _core
+from ptgc.runtime.request import RunningText
+from ptgc.runtime.results import Chunk
+
+OnTokens = Callable[[int, Sequence[int]], bool]
+Write = Callable[[OnTokens, _core.Cancellation], _core.Result]
+
+_workers: set[threading.Thread] = set()
+
+
+@atexit.register
+def _end_calls() -> None:
+    """Python cannot be finalised while threads are in the core, or on their way out of it."""
+    _core.end_calls()
+    for worker in list(_workers):
+        worker.join()
+
+
+def stream(
+    text: RunningText, write: Write, rewind: Callable[[int], None] | None = None
+) -> collections.abc.Generator[Chunk]:
+    """Write a text in a thread and hand its pieces over; closing the stream cancels it.
+
+    Args:
+        text: The text.
+        write: Writes it; is called in the thread.
+        rewind: Takes back tokens that were written and are not part of any chunk that was handed over.
+    """
+    pieces: SimpleQueue[Any] = SimpleQueue()
+    cancellation = _core.Cancellation()
+    worker = _start(text, write, cancellation, pieces)
+    given, result = 0, None
+    try:
+        while isinstance(piece := pieces.get(), Chunk):
+            given += len(piece.token_ids)
+            yield piece
+        if isinstance(piece, BaseException):
+            raise piece
+        result = piece
+        shown = len(text.shown)
+        finished = text.finish(result)
+        given = len(finished.token_ids)
+        _take_back(rewind, len(result.token_ids) - given)
+        yield Chunk(finished.text[shown:], [], finished)
+    finally:
+        cancellation.cancel()
+        # A callback may collect a stream whose thread waits for the round of that callback.
+        if not _core.is_inside_call():
+            worker.join()
+            if result is None:
+                _take_back(rewind, _written(pieces) - given)
+
+
+def _start(
+    text: RunningText, write: Write, cancellation: _core.Cancellation, pieces: SimpleQueue[Any]
+) -> threading.Thread:
+    def on_tokens(_index: int, ids: Sequence[int]) -> bool:
+        shown, go_on = text.append(ids)
+        pieces.put(Chunk(shown, list(ids)))
+        return go_on
+
+    def work() -> None:
+        try:
+            pieces.put(write(on_tokens, cancellation))
+        except BaseException as error:  # noqa: BLE001  # handed to whoever reads the stream
+            pieces.put(error)
+        finally:
+            _workers.discard(threading.current_thread())
+
+    worker = threading.Thread(target=work, name="ptgc-stream", daemon=True)
+    _workers.add(worker)
+    try:
+        worker.start()
+    except BaseException:
+        _workers.discard(worker)
+        raise
+    return worker
+
+
+def _take_back(rewind: Callable[[int], None] | None, num_tokens: int) -> None:
+    if rewind is None or num_tokens <= 0:
+        return
+    with suppress(UsageError):  # the session was closed meanwhile, or the process ends
+        rewind(num_tokens)
+
+
+def _written(pieces: SimpleQueue[Any]) -> int:
+    """Tokens of a text that nobody has read to its end; none where it has failed."""
+    while not pieces.empty():
+        piece = pieces.get()
+        if isinstance(piece, _core.Result):
+            return len(piece.token_ids)
+    return 0
