@@ -62,8 +62,8 @@ def load_marian_tokenizer(directory: Path, note: Callable[[str], None]) -> PreTr
     absent = _scores(source).keys() - set(pieces)
     if absent:
         note(
-            f"{len(absent)} pieces of source.spm are not in vocab.json, for example '{min(absent)}'; sources are spelled "
-            "without them, where transformers writes the unknown token."
+            f"{len(absent)} pieces of source.spm are not in vocab.json, for example '{min(absent)}'; sources are "
+            "spelled without them, where transformers writes the unknown token."
         )
     tokenizer = _tokenizer(source, pieces, names)
     length = settings.get("model_max_length")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -231,3 +232,42 @@ def test_unreadable_directory_is_an_error(directory: Path, monkeypatch: pytest.M
     monkeypatch.setattr(Path, "iterdir", refuse)
     with pytest.raises(CheckpointError, match="Permission denied"):
         open_checkpoint(directory)
+
+
+def _edit_weights(directory: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    weights = load_file(directory / "model.safetensors")
+    change(weights)
+    save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_tensors_of_another_shape_are_named_with_both(directory: Path) -> None:
+    name = "model.norm.weight"
+    _edit_weights(directory, lambda weights: weights.update({name: torch.ones(7)}))
+    with pytest.raises(CheckpointError, match=r"of another shape: model\.norm\.weight is \[7\], .* says \[64\]"):
+        open_checkpoint(directory).load_model()
+
+
+def test_tensors_that_the_architecture_does_not_read_are_noted(directory: Path) -> None:
+    _edit_weights(directory, lambda weights: weights.update({"model.other.weight": torch.ones(7)}))
+    notes: list[str] = []
+    open_checkpoint(directory).load_model(note=notes.append)
+    assert notes == ["the architecture has no place for 1 tensors, unused: model.other.weight"]
+
+
+@pytest.mark.parametrize(("value", "dtype"), [(1.0, torch.bfloat16), (1.001, torch.float32)])
+def test_no_weight_is_rounded_to_the_type_of_the_others(value: float, dtype: torch.dtype, directory: Path) -> None:
+    def mix(weights: dict[str, Any]) -> None:
+        weights.update({name: tensor.to(torch.bfloat16) for name, tensor in weights.items()})
+        weights["model.norm.weight"] = torch.full((64,), value)
+
+    _edit_weights(directory, mix)
+    model = open_checkpoint(_edit(directory, dtype="bfloat16")).load_model()
+    assert {parameter.dtype for parameter in model.parameters()} == {dtype}
+    assert torch.equal(model.get_parameter("model.norm.weight").float(), torch.full((64,), value))
+
+
+def test_an_adapter_beside_the_weights_is_refused(directory: Path) -> None:
+    (directory / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    with pytest.raises(CheckpointError, match="adapter_config") as raised:
+        open_checkpoint(directory)
+    assert "merge_and_unload" in raised.value.action

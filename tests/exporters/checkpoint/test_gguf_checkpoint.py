@@ -18,6 +18,7 @@ from ptgc.exporters.checkpoint.checkpoint import open_checkpoint
 from ptgc.exporters.checkpoint.gguf_checkpoint import load_model, read_config
 from ptgc.exporters.checkpoint.gguf_file import read_gguf_file
 from ptgc.exporters.checkpoint.gguf_tokenizer import load_tokenizer
+from ptgc.exporters.generation_settings import generation_settings
 from tests.exporters.checkpoint.gguf_writing import logits, write_empty, write_model, write_vocabulary
 from tests.models import tiny_model
 
@@ -300,3 +301,96 @@ def test_damaged_header_ends_in_no_other_error(position: int, tmp_path: Path) ->
     path.write_bytes(content)
     with contextlib.suppress(CheckpointError):
         open_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "ends"),
+    [
+        ({}, [1, 0]),
+        ({"tokenizer.ggml.eot_token_id": 4, "tokenizer.ggml.eom_token_id": 5}, [1, 0, 4, 5]),
+        ({"tokenizer.ggml.eos_token_id": 3}, [3, 0, 1]),
+        ({"tokenizer.ggml.fim_sep_token_id": 6}, [1, 0, 6]),
+    ],
+)
+def test_every_token_that_llama_cpp_ends_with_ends_texts(
+    fields: dict[str, Any], ends: list[int], tmp_path: Path
+) -> None:
+    texts = {0: "<|im_end|>", 1: "<|end_of_text|>", 2: "a"}
+    tokens = {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "llama-bpe",
+        "tokenizer.ggml.tokens": [texts.get(index, f"t{index}") for index in range(512)],
+        "tokenizer.ggml.eos_token_id": 1,
+    }
+    path = write_model(tmp_path / "a.gguf", tiny_model("llama"), fields=tokens | fields)
+    assert open_checkpoint(path).load_model().generation_config.eos_token_id == ends  # type: ignore[union-attr]
+
+
+def test_recommended_sampling_and_suppressed_tokens_are_read(tmp_path: Path) -> None:
+    file = read_gguf_file(write_model(tmp_path / "a.gguf", tiny_model("llama")))
+    file.metadata.update({"general.sampling.temp": 0.6, "general.sampling.top_p": 0.95})
+    file.metadata["tokenizer.ggml.suppress_tokens"] = [7, 9]
+    settings = generation_settings(load_model(file, read_config(file)))
+    assert settings.defaults.suppressed_token_ids == (7, 9)
+    assert "--temperature 0.6 --top-p 0.95" in settings.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("fields", "parameters"),
+    [
+        ({"rope.scaling.factor": 4.0}, {"rope_type": "linear", "factor": 4.0}),
+        ({"rope.scale_linear": 4.0}, {"rope_type": "linear", "factor": 4.0}),
+        ({"rope.scaling.type": "none", "rope.scaling.factor": 4.0}, {"rope_type": "default"}),
+        ({"rope.scaling.type": "linear"}, {"rope_type": "default"}),
+        (
+            {"rope.scaling.type": "yarn", "rope.scaling.factor": 4.0, "rope.scaling.original_context_length": 256},
+            {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 256},
+        ),
+    ],
+)
+def test_rotary_scaling_that_is_left_out_is_linear(
+    fields: dict[str, Any], parameters: dict[str, Any], tmp_path: Path
+) -> None:
+    found = open_checkpoint(write_model(tmp_path / "a.gguf", tiny_model("llama"), fields=fields)).config.rope_parameters
+    assert {name: found[name] for name in parameters} == parameters
+
+
+def test_yarn_of_a_file_computes_what_transformers_computes(tmp_path: Path) -> None:
+    fields = {"rope.scaling.type": "yarn", "rope.scaling.factor": 4.0, "rope.scaling.original_context_length": 256}
+    path = write_model(tmp_path / "a.gguf", tiny_model("llama-yarn"), fields=fields)
+    assert torch.allclose(logits(open_checkpoint(path).load_model()), logits(tiny_model("llama-yarn")), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("fields", "first"),
+    [
+        ({"ggml.pre": "llama-bpe"}, ["b", "a"]),
+        ({"ggml.pre": "tekken"}, ["b", "a"]),
+        ({"ggml.pre": "llama-bpe", "ggml.add_bos_token": False}, ["a"]),
+        ({"ggml.pre": "qwen2"}, ["a"]),
+        ({"ggml.pre": "qwen2", "ggml.add_bos_token": True}, ["b", "a"]),
+    ],
+)
+def test_some_cuts_put_a_first_token_before_texts(fields: dict[str, Any], first: list[str], tmp_path: Path) -> None:
+    file = write_vocabulary(tmp_path / "a.gguf", "llama", {**_BYTE_LEVEL, **fields, "ggml.bos_token_id": 2})
+    tokenizer = load_tokenizer(read_gguf_file(file), pytest.fail)
+    assert tokenizer is not None
+    assert tokenizer("a").tokens() == first
+
+
+def test_ids_that_a_sentencepiece_vocabulary_leaves_out_are_llamas(tmp_path: Path) -> None:
+    fields = {key: value for key, value in _SENTENCEPIECE.items() if not key.endswith("token_id")}
+    tokenizer = load_tokenizer(read_gguf_file(write_vocabulary(tmp_path / "a.gguf", "llama", fields)))
+    assert tokenizer is not None
+    assert (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id) == (1, 2, 0)
+    assert tokenizer("ab").tokens() == ["<s>", "▁ab"]
+
+
+def test_a_file_that_does_not_say_how_text_is_cut_is_noted_and_cut_by_default(tmp_path: Path) -> None:
+    notes: list[str] = []
+    fields = {**_BYTE_LEVEL, "ggml.tokens": [*_LETTERS, "ab", "Ġab", "ĠĠ", "11", "<|end|>", "111"]}
+    fields |= {"ggml.token_type": [1] * 11 + [3, 1], "ggml.merges": ["a b", "Ġ ab", "Ġ Ġ", "1 1", "11 1"]}
+    tokenizer = load_tokenizer(read_gguf_file(write_vocabulary(tmp_path / "a.gguf", "llama", fields)), notes.append)
+    assert tokenizer is not None
+    assert tokenizer("ab 1111").tokens() == ["ab", "Ġ", "111", "1"]  # numbers alone, in threes
+    assert "tokenizer.ggml.pre is missing" in notes[0]
