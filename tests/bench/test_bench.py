@@ -103,7 +103,7 @@ def test_a_peer_that_is_missing_is_noted_unless_it_was_named(
 
 def test_transformers_without_torch_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "find_spec", lambda name: None)
-    with pytest.raises(BackendError, match=r"ptgc\[export\]"):
+    with pytest.raises(BackendError, match=r"\.whl\[export\]"):
         peers.TransformersPeer().require()
 
 
