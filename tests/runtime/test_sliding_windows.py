@@ -19,7 +19,8 @@ from tests.bundles import tiny_bundle
 from tests.models import prompt, tiny_model
 from tests.shared import worker_copy
 
-CASES = [("gemma2", "ngram"), ("gemma3", "ngram"), ("mistral", "ngram"), ("gemma3", "draft-model")]
+CASES = [(family, "ngram", precision) for family in ("gemma2", "gemma3", "mistral") for precision in ("int8", "int4")]
+CASES += [("gemma3", "draft-model", "int4")]
 NEW_TOKENS = 32
 SLOTS = 279  # of a cache for a window of 24 tokens
 # Their texts pass the end of that cache at different times, while others are read.
@@ -64,8 +65,7 @@ def _together(generator: Generator, *, plain: bool) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("precision", ["int8", "int4"])
-@pytest.mark.parametrize(("family", "strategy"), CASES)
+@pytest.mark.parametrize(("family", "strategy", "precision"), CASES)
 def test_texts_past_a_window_are_those_of_plain_decoding_alone(
     family: str, strategy: str, precision: str, batch: int, place: Path
 ) -> None:
