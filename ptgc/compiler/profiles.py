@@ -81,9 +81,9 @@ def shape_plan(
 def _window_capacities(roles: Mapping[str, Role], widest: int, largest: int) -> dict[int, int]:
     """Slots of the caches that slide, by window.
 
-    Windows slide together, so that each holds what the widest of them sees, a round behind it, and room for further
-    rounds: moving costs as much as reading the cache once, and happens at most once in as many tokens as the widest
-    round has rows.
+    Windows slide together, whenever a text has grown by as many tokens as the widest round has rows, so that each holds
+    what the widest of them sees, these tokens, and behind the last of them a round. Moving costs as much as reading the
+    cache once.
     """
     windows = {
         state.window

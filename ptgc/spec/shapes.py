@@ -29,7 +29,7 @@ class ShapePlan:
     """Every shape that a build may run; the runtime never leaves it.
 
     A round runs at the smallest width that holds its rows. `kv_capacities` exceed the lengths they serve by the
-    largest width, because padded rows are written too.
+    largest width, because padded rows are written too; those that a lowering adds are within that width.
     """
 
     batch: int
@@ -47,8 +47,8 @@ class ShapePlan:
     canvas_lengths: tuple[int, ...] = ()
     """Sizes of a canvas, ascending; none where the loop has no canvas."""
     window_capacities: dict[int, int] = field(default_factory=dict)
-    """Cache size of the layers of each window, at most that of the others in use. Smaller ones slide: each holds what
-    the widest window sees besides the widest round."""
+    """Cache size of the layers of each window, at most that of the others in use. Smaller ones slide every few
+    positions: each holds what the widest window sees, these positions, and behind the last of them the widest round."""
 
     @property
     def points(self) -> tuple[ShapePoint, ...]:

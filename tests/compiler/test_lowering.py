@@ -55,13 +55,13 @@ def test_one_sequence_of_chains_needs_no_mask_and_no_positions(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_single_rows_are_padded_where_speculation_meets_rounded_activations_only(batch: int, tmp_path: Path) -> None:
+def test_single_rows_are_padded_where_widths_vary_and_activations_are_rounded(batch: int, tmp_path: Path) -> None:
     def pads(precision: str, plan: DecodePlan) -> int:
         model, _ = prepared_model("llama", tmp_path, precision, batch, plan)
         return Counter(node.op_type for node in model.graph)["Pad"]
 
     assert pads("int8", ngram()) > 0
-    assert pads("int8", autoregressive()) == 0
+    assert (pads("int8", autoregressive()) > 0) == (batch > 1)  # a neighbour may be reading its prompt
     assert pads("float32", ngram()) == 0
 
 

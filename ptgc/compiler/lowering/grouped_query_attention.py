@@ -56,7 +56,8 @@ class LowerAttentionPass(ir.passes.InPlacePass):
     Where asked for, a single row is padded to two around the operator: its kernels add up one row in another order
     than several, and where the products that follow round activations to integers, the last bit that differs grows
     from layer to layer. With two rows, a token's logits are the same to the bit in a round of any width. It costs up
-    to a sixth of a plain round, so that it is for builds that speculate with rounded activations only.
+    to a sixth of a plain round, so that it is for builds that speculate with rounded activations only. The row that is
+    added takes a slot of the cache behind the round's, as a padded one does.
 
     Args:
         states: The cache by layer, in the order of the Attention nodes.
@@ -66,6 +67,7 @@ class LowerAttentionPass(ir.passes.InPlacePass):
 
     def __init__(self, states: tuple[LayerState, ...], shapes: ShapePlan, *, pad_single_row: bool) -> None:
         super().__init__()
+        assert not pad_single_row or shapes.widths[-1] > 1  # caches have slots for the widest round
         self._pad_single_row = pad_single_row
         self._states = states
         self._positions = max(shapes.kv_capacities)
