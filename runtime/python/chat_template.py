@@ -56,7 +56,7 @@ class ChatTemplates:
     """The chat templates of a tokenizer.
 
     Args:
-        folder: Holds tokenizer_config.json, and chat_template.jinja and chat_templates/NAME.jinja where there are some.
+        folder: Holds tokenizer_config.json, and chat_template.jinja and additional_chat_templates/NAME.jinja where there are some.
         settings: What tokenizer_config.json holds.
     """
 
@@ -226,7 +226,7 @@ def _special_tokens(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _read_sources(folder: Path, settings: Mapping[str, Any]) -> dict[str, str]:
     """Templates by name. A checkpoint keeps them in files, or in its tokenizer's settings."""
-    files = {path.stem: path for path in sorted((folder / "chat_templates").glob("*.jinja"))}
+    files = {path.stem: path for path in sorted((folder / "additional_chat_templates").glob("*.jinja"))}
     if (folder / "chat_template.jinja").is_file():
         files["default"] = folder / "chat_template.jinja"
     if files:

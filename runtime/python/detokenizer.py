@@ -66,7 +66,8 @@ class Detokenizer:
 
     def is_visible(self, token_id: int) -> bool:
         """Whether a token is part of texts."""
-        return token_id not in self.specials and self._tokenizer.id_to_token(token_id) is not None
+        is_id = 0 <= token_id < 1 << 32 and token_id not in self.specials  # of the tokenizers library: 32 bits
+        return is_id and self._tokenizer.id_to_token(token_id) is not None
 
     def is_byte(self, token_id: int) -> bool:
         """Whether this is a byte-fallback token, whose text depends on the bytes around it."""

@@ -81,12 +81,10 @@ def _is_list(value: Any) -> bool:
 
 
 def _whole(value: Any, least: int, most: int) -> int:
-    allowed = f"an integer from {least} to {most}"
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if not is_integer(value) or not least <= operator.index(value) <= most:
-        raise _WrongTypeError(allowed)
-    return operator.index(value)
+    whole: Any = int(value) if isinstance(value, float) and value.is_integer() else value
+    if not is_integer(whole) or not least <= operator.index(whole) <= most:
+        raise _WrongTypeError(f"an integer from {least} to {most}")
+    return operator.index(whole)
 
 
 def _integer(value: Any) -> int:

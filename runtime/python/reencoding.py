@@ -36,4 +36,4 @@ def _reencode(source: TextCodec, wanted: TextCodec, ids: Sequence[int], context:
     before = source.decode(ids[:context])
     if not text.startswith(before):
         return []  # the end changes how the rest is written, for instance half of a character
-    return list(wanted.tokenizer.encode(text[len(before) :], add_special_tokens=False).ids)
+    return wanted.encode_behind(text[len(before) :])

@@ -110,9 +110,4 @@ def _continuation(codec: TextCodec, held: Sequence[int], before: str, text: str,
     whole = codec.encode(before + text, add_special_tokens=not is_chat)
     if whole[: len(held)] == list(held):
         return whole[len(held) :]
-    # Behind a line break, a text has no mark of its beginning.
-    line_break = codec.encode("\n", add_special_tokens=False)
-    behind = codec.encode("\n" + text, add_special_tokens=False)
-    if behind[: len(line_break)] == line_break:
-        return behind[len(line_break) :]
-    return codec.encode(text, add_special_tokens=False)
+    return codec.encode_behind(text)

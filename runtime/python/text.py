@@ -33,6 +33,14 @@ class TextCodec:
         """Token ids of a text, with the special tokens that the tokenizer adds; U+FFFD for lone surrogates."""
         return list(self.tokenizer.encode(readable(text), add_special_tokens=add_special_tokens).ids)
 
+    def encode_behind(self, text: str) -> list[int]:
+        """Token ids of a text that others precede: without special tokens, and without the space that begins a text."""
+        line_break = self.encode("\n", add_special_tokens=False)
+        behind = self.encode("\n" + text, add_special_tokens=False)
+        if behind[: len(line_break)] == line_break:
+            return behind[len(line_break) :]
+        return self.encode(text, add_special_tokens=False)  # the text begins with a part of a token of line breaks
+
     def encode_messages(self, messages: Sequence[Message], options: ChatOptions | None = None) -> list[int]:
         """Token ids of a conversation, ending where the assistant is to speak.
 
