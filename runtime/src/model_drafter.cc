@@ -71,7 +71,7 @@ void ModelDrafter::Draft(std::span<const DraftRow> rows) {
   for (const DraftRow& row : rows) {
     held_[Size(row.row)].drafted = 0;
     // Where the target failed after the last drafts, the text has not grown since.
-    const int most = static_cast<int>(row.text.size()) - 1;
+    const int most = std::max(static_cast<int>(row.text.size()) - 1, 0);
     if (held_[Size(row.row)].length > most) HoldAtMost(row.row, most);
     held_[Size(row.row)].begins = held_[Size(row.row)].length == 0;
     any = any || row.limit > 0;

@@ -245,7 +245,8 @@ TEST(CApiMisuse, CountsThatWereNeverSetTouchNothing) {
   const Tokens prompt = {1, 2};
   const ptgc_request request = Ask(prompt, 2);
   const ptgc_request* pointer = &request;
-  ptgc_result* result = reinterpret_cast<ptgc_result*>(&fixture.seen);
+  int number = 0;
+  ptgc_result* result = reinterpret_cast<ptgc_result*>(&number);
   ptgc_result* const untouched = result;
   for (std::size_t count : {std::numeric_limits<std::size_t>::max(), std::size_t{1} << 62U,
                             std::size_t{1} << 40U, (std::size_t{1} << 20U) + 1}) {

@@ -88,7 +88,8 @@ TEST_F(Rows, ShortCallsThatKeepComingLeaveAListItsTurn) {
   const Call& list = Add(10);
   int rows_of_list = 0;
   for (int i = 0; i < 20; ++i) {
-    rows_of_list += Next(0) == list.job.get() ? 1 : 0;
+    if (Next(0) != list.job.get()) continue;
+    ++rows_of_list;
     Add(1);
   }
   EXPECT_EQ(rows_of_list, 10);
