@@ -5,6 +5,7 @@
 #include <system_error>
 
 #include "error.h"
+#include "json_document.h"
 #include "onnx_external_data.h"
 #include "sha256.h"
 #include "whole_file.h"
@@ -35,10 +36,10 @@ void CheckExternalData(const Bundle& bundle, const EngineSource& source) {
                            std::any_of(bundle.files.begin(), bundle.files.end(),
                                        [&](const FileEntry& file) { return file.path == path; });
     if (is_listed) continue;
-    throw Error(
-        ErrorCode::kBundle,
-        source.path.string() + " takes weights from '" + name + "', which is no file of its build.",
-        "Do not use this build: it was made by hand, or to do harm.");
+    throw Error(ErrorCode::kBundle,
+                source.path.string() + " takes weights from '" + Printable(name) +
+                    "', which is no file of its build.",
+                "Do not use this build: it was made by hand, or to do harm.");
   }
 }
 

@@ -87,8 +87,15 @@ std::optional<std::int64_t> IntegerIn(const json& value, Range range) {
   return value.get<std::int64_t>();
 }
 
+std::string Printable(std::string text) {
+  for (char& byte : text) {
+    if (byte >= 0 && byte < ' ') byte = '?';
+  }
+  return text;
+}
+
 void Problems::Add(const std::string& sentence) {
-  if (++count_ <= kMostSentences) text_ += (text_.empty() ? "" : " ") + sentence;
+  if (++count_ <= kMostSentences) text_ += (text_.empty() ? "" : " ") + Printable(sentence);
 }
 
 std::string Problems::Text() const {

@@ -25,6 +25,9 @@ JsonDocument ReadJsonDocument(const std::filesystem::path& path, const std::stri
 // The integer that a value is, where it is one in range.
 std::optional<std::int64_t> IntegerIn(const nlohmann::json& value, Range range);
 
+// A text as messages show it: without control characters, of which a zero would end the message.
+std::string Printable(std::string text);
+
 // Collects what is wrong with a document, a sentence for each.
 class Problems {
  public:

@@ -158,7 +158,7 @@ TEST_F(BundleOnDisk, RefusesShapesThatContradictEachOther) {
   };
   ExpectRefusalOfBuild(shapes("batch", 0), "shapes.batch is 0");
   ExpectRefusalOfBuild(shapes("widths", {2, 4}), "widths must ascend from 1");
-  ExpectRefusalOfBuild(shapes("widths", {1, 4, 4}), "widths must ascend from 1");
+  ExpectRefusalOfBuild(shapes("widths", {1, 4, 4}), "widths must ascend");
   ExpectRefusalOfBuild(shapes("verify_width", 17), "verify_width");
   ExpectRefusalOfBuild(shapes("kv_capacities", {48, 79}), "kv_capacities");
   ExpectRefusalOfBuild(shapes("kv_capacities", {8, 80}), "largest width");
@@ -168,7 +168,10 @@ TEST_F(BundleOnDisk, RefusesPlansThatContradictThemselves) {
   ExpectRefusalOfManifest([](json& m) { m["plan"]["tree"] = {0, -1}; }, "token tree");
   ExpectRefusalOfManifest([](json& m) { m["plan"]["drafter"]["num_draft_tokens"] = 9; },
                           "does not fit plan.tree");
-  ExpectRefusalOfManifest([](json& m) { m["plan"]["drafter"]["min_ngram_size"] = 0; }, "n-gram");
+  ExpectRefusalOfManifest([](json& m) { m["plan"]["drafter"]["min_ngram_size"] = 0; },
+                          "min_ngram_size is 0");
+  ExpectRefusalOfManifest([](json& m) { m["plan"]["drafter"]["min_ngram_size"] = 5; },
+                          "n-gram sizes are out of order");
 }
 
 TEST_F(BundleOnDisk, EngineTakesThePlaceOfTheGraph) {
