@@ -1,11 +1,13 @@
 // The Python module ptgc.runtime._core: the generator as Python sees it, and nothing more.
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/filesystem.h>
 #include <nanobind/stl/map.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
@@ -13,6 +15,7 @@
 #include <vector>
 
 #include "backends/cuda.h"
+#include "bundle_limits.h"
 #include "callbacks.h"
 #include "device.h"
 #include "error.h"
@@ -68,6 +71,31 @@ std::map<std::string, std::vector<std::string>> EnumNames() {
       {"Rollback", AllNames<Rollback>()},
       {"FinishReason", AllNames<FinishReason>()},
       {"DraftLengthMode", AllNames<DraftLengthMode>()},
+  };
+}
+
+// The limits of a bundle's documents, by their names in ptgc.spec.limits.
+std::map<std::string, std::int64_t> Limits() {
+  return {
+      {"MAX_JSON_BYTES", static_cast<std::int64_t>(limits::kDocumentBytes)},
+      {"MAX_JSON_DEPTH", limits::kDocumentDepth},
+      {"MAX_STRING", static_cast<std::int64_t>(limits::kTextLength)},
+      {"MAX_BATCH", limits::kBatch.most},
+      {"MAX_SIZES", limits::kEntries},
+      {"MAX_WIDTH", limits::kWidth.most},
+      {"MAX_LENGTH", limits::kLength.most},
+      {"MAX_CAPACITY", limits::kCapacity.most},
+      {"MAX_VOCAB_SIZE", limits::kVocabSize.most},
+      {"MAX_CONTEXT_LENGTH", limits::kContextLength.most},
+      {"MAX_STATES", limits::kStates},
+      {"MAX_HEADS", limits::kHeads.most},
+      {"MAX_EOS_TOKENS", limits::kEndTokens},
+      {"MAX_TREE_NODES", limits::kTreeNodes},
+      {"MAX_NGRAM_SIZE", limits::kNgramSize.most},
+      {"MAX_ROUNDS", limits::kRounds.most},
+      {"MAX_UPSAMPLING", limits::kUpsampling.most},
+      {"MAX_COUNT", limits::kFileSize.most},
+      {"MAX_BUFFER_BYTES", limits::kBufferBytes},
   };
 }
 
@@ -232,12 +260,13 @@ void BindSession(nb::module_& module) {
 
 void BindGenerator(nb::module_& module) {
   nb::class_<Generator>(module, "Generator", "A loaded build; many threads may use one.")
-      .def(nb::new_([](const std::string& build_directory, int num_threads,
+      .def(nb::new_([](const std::filesystem::path& build_directory, int num_threads,
                        const std::string& library, const std::map<std::string, Costs>& costs,
                        const std::string& draft_length, int num_draft_tokens,
                        const std::optional<std::string>& acceptance,
                        const std::optional<std::string>& ngram_match, double wait_seconds,
-                       int max_waiting, const nb::object& to_drafter, const nb::object& to_target) {
+                       int max_waiting, const nb::object& to_drafter, const nb::object& to_target,
+                       bool verify) {
              GeneratorOptions options;
              options.load.num_threads = num_threads;
              options.load.library = library;
@@ -249,13 +278,14 @@ void BindGenerator(nb::module_& module) {
              options.load.ngram_match = ReadOptionalName<NgramMatch>(ngram_match, "n-gram match");
              options.load.reencoding = {MakeReencode(to_drafter), MakeReencode(to_target)};
              options.waiting = {wait_seconds, max_waiting};
+             options.verify = verify;
              return RunUnlocked(nullptr, [&] { return Generator::Open(build_directory, options); });
            }),
            "build_directory"_a, "num_threads"_a = 0, "library"_a = "",
            "costs"_a = std::map<std::string, Costs>(), "draft_length"_a = "measured",
            "num_draft_tokens"_a = -1, "acceptance"_a = nb::none(), "ngram_match"_a = nb::none(),
            "wait_seconds"_a = -1.0, "max_waiting"_a = -1, "to_drafter"_a = nb::none(),
-           "to_target"_a = nb::none())
+           "to_target"_a = nb::none(), "verify"_a = false)
       .def(
           "generate",
           [](Generator& self, const std::vector<const Request*>& requests,
@@ -335,5 +365,6 @@ NB_MODULE(_core, module) {
       "Whether this thread is in a callback of a call.");
   module.def("peak_memory_bytes", &ptgc::PeakMemoryBytes,
              "Largest resident memory of the process so far.");
+  module.def("limits", &ptgc::Limits, "The largest numbers that a bundle's documents may hold.");
   module.def("enum_names", &ptgc::EnumNames, "The spellings of every enum of the core.");
 }

@@ -20,6 +20,12 @@ nb::object ErrorClass(ErrorCode code) {
   return errors.attr("InternalError");
 }
 
+// Messages name files, whose names may be no UTF-8.
+nb::object TextOf(const std::string& words) {
+  return nb::steal(PyUnicode_DecodeUTF8(words.data(), static_cast<Py_ssize_t>(words.size()),
+                                        "backslashreplace"));
+}
+
 }  // namespace
 
 void RaiseInPython(const Error& error) {
@@ -27,9 +33,9 @@ void RaiseInPython(const Error& error) {
     const nb::object type = ErrorClass(error.code());
     nb::object raised;
     if (error.code() == ErrorCode::kInternal) {
-      raised = type(error.message());
+      raised = type(TextOf(error.message()));
     } else {
-      raised = type(error.message(), error.action());
+      raised = type(TextOf(error.message()), TextOf(error.action()));
     }
     PyErr_SetObject(type.ptr(), raised.ptr());
   } catch (nb::python_error& failure) {

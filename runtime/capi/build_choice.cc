@@ -1,20 +1,18 @@
 #include "build_choice.h"
 
 #include <algorithm>
-#include <fstream>
-#include <nlohmann/json.hpp>
 #include <string_view>
 #include <system_error>
 #include <tuple>
+#include <utility>
+#include <vector>
 
 #include "error.h"
-#include "sha256.h"
 
 namespace ptgc::capi {
 namespace {
 
 namespace fs = std::filesystem;
-using nlohmann::json;
 
 // The backend whose builds are run unasked; engines of others are experimental, and run where
 // their build is named.
@@ -36,45 +34,24 @@ std::string BuildAgain(const fs::path& bundle, const std::string& id) {
   return "Build it again: ptgc build " + bundle.string() + " --id " + id + " --replace";
 }
 
-BuildChoice ReadBuild(const fs::path& directory) {
-  const fs::path path = directory / "build.json";
-  std::ifstream file(path);
-  const json document = json::parse(file, nullptr, /*allow_exceptions=*/false);
-  BuildChoice build;
-  build.directory = directory;
-  try {
-    build.id = document.at("id").get<std::string>();
-    build.backend = document.at("backend").get<std::string>();
-    build.device = document.at("device").get<std::string>();
-    build.bundle_sha256 = document.at("bundle_sha256").get<std::string>();
-    build.sequence = document.at("sequence").get<std::int64_t>();
-    for (const json& entry : document.at("files")) {
-      build.files.push_back(
-          {entry.at("path").get<std::string>(), entry.at("sha256").get<std::string>()});
-    }
-  } catch (const json::exception& error) {
-    Refuse(Quoted(path) + " is damaged: " + error.what() + ".",
-           BuildAgain(directory.parent_path().parent_path(), directory.filename().string()));
-  }
-  return build;
-}
-
-// All builds of a bundle, oldest first.
-std::vector<BuildChoice> ReadBuilds(const fs::path& bundle) {
-  std::vector<BuildChoice> builds;
+// The folders of a bundle's builds, by name.
+std::vector<fs::path> BuildFolders(const fs::path& bundle) {
+  std::vector<fs::path> folders;
   std::error_code failure;
-  for (const fs::directory_entry& entry : fs::directory_iterator(bundle / "builds", failure)) {
+  fs::directory_iterator entry(bundle / "builds", failure);
+  for (; !failure && entry != fs::directory_iterator(); entry.increment(failure)) {
     // Hidden folders are what a build writes into before it is whole.
-    const bool hidden = entry.path().filename().string().starts_with('.');
-    if (!hidden && fs::exists(entry.path() / "build.json", failure)) {
-      builds.push_back(ReadBuild(entry.path()));
+    const bool hidden = entry->path().filename().string().starts_with('.');
+    std::error_code none;
+    if (!hidden && fs::exists(entry->path() / "build.json", none)) {
+      folders.push_back(entry->path());
     }
   }
-  std::ranges::sort(builds, {}, [](const BuildChoice& b) { return std::tie(b.sequence, b.id); });
-  return builds;
+  std::ranges::sort(folders);
+  return folders;
 }
 
-[[noreturn]] void RefuseUnasked(const BuildChoice& build, const fs::path& bundle) {
+[[noreturn]] void RefuseUnasked(const Bundle& build, const fs::path& bundle) {
   throw Error(ErrorCode::kBackend,
               "Build '" + build.id + "' was made for " + build.backend +
                   ", whose engines are experimental: they run only where their build is named.",
@@ -83,36 +60,52 @@ std::vector<BuildChoice> ReadBuilds(const fs::path& bundle) {
 }
 
 // Throws unless the build is one of this export and for the device.
-void CheckFits(const BuildChoice& build, const fs::path& bundle, const std::string& device,
-               const std::string& sha256) {
+void CheckFits(const Bundle& build, const fs::path& bundle, const std::string& device) {
   if (build.device != device) {
     Refuse("Build '" + build.id + "' is for device '" + build.device + "', not '" + device + "'.",
            MakeOne(bundle, device));
   }
-  if (build.bundle_sha256 != sha256) {
+  if (build.bundle_sha256 != build.manifest_sha256) {
     Refuse("Build '" + build.id + "' was made from another export of this bundle.",
            BuildAgain(bundle, build.id));
   }
 }
 
-BuildChoice Newest(const fs::path& bundle, const std::string& device, const std::string& sha256) {
-  std::vector<BuildChoice> builds = ReadBuilds(bundle);
-  std::erase_if(builds, [&](const BuildChoice& build) {
-    return build.device != device || build.bundle_sha256 != sha256;
-  });
-  const auto newest = std::find_if(builds.rbegin(), builds.rend(), [](const BuildChoice& build) {
-    return build.backend == kRunnable;
-  });
-  if (newest != builds.rend()) return *newest;
+// One that is damaged, or of a newer ptgc, leaves the others as they are.
+Bundle Newest(const fs::path& bundle, const std::string& device) {
+  std::vector<Bundle> builds;
+  std::string unreadable;
+  for (const fs::path& folder : BuildFolders(bundle)) {
+    try {
+      Bundle build = ReadBundle(folder);
+      const bool fits = build.device == device && build.bundle_sha256 == build.manifest_sha256;
+      if (fits) builds.push_back(std::move(build));
+    } catch (const Error& error) {
+      unreadable += " " + error.message();
+    }
+  }
+  std::ranges::sort(builds, {}, [](const Bundle& b) { return std::tie(b.sequence, b.id); });
+  const auto newest = std::find_if(builds.rbegin(), builds.rend(),
+                                   [](const Bundle& build) { return build.backend == kRunnable; });
+  if (newest != builds.rend()) return std::move(*newest);
   if (!builds.empty()) RefuseUnasked(builds.back(), bundle);
-  Refuse(Quoted(bundle) + " has no build for device '" + device + "'.", MakeOne(bundle, device));
+  std::string message = Quoted(bundle) + " has no build for device '" + device + "'";
+  message += unreadable.empty() ? "." : " that can be read." + unreadable;
+  Refuse(message, MakeOne(bundle, device));
 }
 
-BuildChoice Named(const fs::path& bundle, const std::string& id) {
+Bundle Named(const fs::path& bundle, const std::string& id) {
   std::string known;
-  for (const BuildChoice& build : ReadBuilds(bundle)) {
-    if (build.id == id) return build;
-    known += (known.empty() ? "" : ", ") + build.id;
+  for (const fs::path& folder : BuildFolders(bundle)) {
+    std::string name = folder.filename().string();
+    try {
+      Bundle build = ReadBundle(folder);
+      if (build.id == id) return build;
+      name = build.id;
+    } catch (const Error&) {
+      if (name == id) throw;
+    }
+    known += (known.empty() ? "" : ", ") + name;
   }
   Refuse(Quoted(bundle) + " has no build '" + id +
              "'; it has: " + (known.empty() ? "none" : known) + ".",
@@ -121,7 +114,7 @@ BuildChoice Named(const fs::path& bundle, const std::string& id) {
 
 }  // namespace
 
-BuildChoice ChooseBuild(const fs::path& path, const std::string& id, const std::string& device) {
+Bundle ChooseBuild(const fs::path& path, const std::string& id, const std::string& device) {
   std::error_code failure;
   const fs::path place = fs::canonical(path, failure);
   const bool is_build = !failure && fs::exists(place / "build.json", failure);
@@ -129,22 +122,10 @@ BuildChoice ChooseBuild(const fs::path& path, const std::string& id, const std::
   if (failure || !fs::exists(bundle / "manifest.json", failure)) {
     Refuse("There is no bundle at " + Quoted(path) + ".", "Make one: ptgc export MODEL -o BUNDLE");
   }
-  const std::string sha256 = Sha256OfFile(bundle / "manifest.json");
-  if (!is_build && id.empty()) return Newest(bundle, device, sha256);
-  BuildChoice build = is_build ? ReadBuild(place) : Named(bundle, id);
-  CheckFits(build, bundle, device, sha256);
+  if (!is_build && id.empty()) return Newest(bundle, device);
+  Bundle build = is_build ? ReadBundle(place) : Named(bundle, id);
+  CheckFits(build, bundle, device);
   return build;
-}
-
-void VerifyHashes(const BuildChoice& build) {
-  for (const FileDigest& file : build.files) {
-    // A path that leaves the build is refused by whoever reads the manifest; it is not opened.
-    const fs::path path =
-        build.directory / fs::path("/" + file.path).lexically_normal().relative_path();
-    if (Sha256OfFile(path) == file.sha256) continue;
-    Refuse(Quoted(path) + " has been changed: its sha256 is not that of its manifest.",
-           BuildAgain(build.directory.parent_path().parent_path(), build.id));
-  }
 }
 
 }  // namespace ptgc::capi

@@ -4,10 +4,10 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <future>
 #include <optional>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "build_choice.h"
 #include "sized_struct.h"
@@ -94,7 +94,7 @@ std::optional<Enum> UnlessPlanned(std::int32_t value) {
   return value < 0 ? std::nullopt : std::optional(static_cast<Enum>(value));
 }
 
-GeneratorOptions CoreOptions(const ptgc_load_options& options, const BuildChoice& build) {
+GeneratorOptions CoreOptions(const ptgc_load_options& options, const Bundle& build) {
   const std::optional<Tuning> tuning = MeasuredTuning(build);
   GeneratorOptions core;
   core.load.num_threads = options.num_threads;
@@ -123,14 +123,10 @@ std::unique_ptr<Generator> Load(const char* path, const ptgc_load_options* given
   if (given != nullptr) options = ReadSized(given, options, kOptionsSize, "ptgc_load_options");
   CheckRanges(options);
   const std::string device = options.device == nullptr ? "cpu" : options.device;
-  const BuildChoice build = ChooseBuild(path, OrEmpty(options.build_id), device);
-  const GeneratorOptions core = CoreOptions(options, build);
-  if (options.skip_verification != 0) return Generator::Open(build.directory, core);
-  // Hashing and loading wait for the disk and each other; both at once take less.
-  std::future<void> verified = std::async(std::launch::async, [&build] { VerifyHashes(build); });
-  std::unique_ptr<Generator> generator = Generator::Open(build.directory, core);
-  verified.get();
-  return generator;
+  Bundle build = ChooseBuild(path, OrEmpty(options.build_id), device);
+  GeneratorOptions core = CoreOptions(options, build);
+  core.verify = options.skip_verification == 0;
+  return Generator::Open(std::move(build), core);
 }
 
 }  // namespace ptgc::capi

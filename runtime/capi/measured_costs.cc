@@ -1,19 +1,21 @@
 // What was measured on this device, read as ptgc.runtime.measured writes it.
 #include <algorithm>
+#include <charconv>
 #include <cstdlib>
-#include <fstream>
+#include <filesystem>
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <string>
+#include <system_error>
 
 #include "build_choice.h"
 #include "device.h"
+#include "error.h"
+#include "json_document.h"
 
 namespace ptgc::capi {
 namespace {
 
 namespace fs = std::filesystem;
-using nlohmann::json;
 
 std::string Variable(const char* name) {
   const char* value = std::getenv(name);
@@ -29,11 +31,30 @@ fs::path CacheDirectory() {
   return fs::path(Variable("HOME")) / ".cache" / "ptgc";
 }
 
+// Seconds of a round; nothing that was measured takes longer.
+constexpr double kMostSeconds = 1e6;
+constexpr Range kThreads{1, 4096};
+
+// The number that a width is written as; none where it is no width.
+std::optional<int> WidthOf(const std::string& name) {
+  int width = 0;
+  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), width);
+  const bool is_width =
+      error == std::errc() && end == name.data() + name.size() && limits::kWidth.Holds(width);
+  return is_width ? std::optional(width) : std::nullopt;
+}
+
 // Medians by width; none costs more than a wider one, in which its rows would fit as well.
-std::map<int, double> Medians(const json& rounds) {
+std::map<int, double> Medians(const Fields& document, const char* name) {
   std::map<int, double> seconds;
-  for (const auto& [width, cost] : rounds.items()) {
-    seconds[std::stoi(width)] = cost.at("median").get<double>();
+  for (const auto& [width_name, cost] : document.Map(name)) {
+    const double median = cost.Number("median", 0, kMostSeconds);
+    const std::optional<int> width = WidthOf(width_name);
+    if (!width.has_value() || median <= 0) {
+      document.Add(name, " has what is no width with a positive median.");
+    } else {
+      seconds[*width] = median;
+    }
   }
   double least = std::numeric_limits<double>::infinity();
   for (auto at = seconds.rbegin(); at != seconds.rend(); ++at) {
@@ -43,46 +64,56 @@ std::map<int, double> Medians(const json& rounds) {
   return seconds;
 }
 
-// The documents of that name about this build on this device, best first: `read` takes the first
-// that it can use.
-template <typename Read>
-void ReadMeasured(const BuildChoice& build, const std::string& name, Read read) {
+// What `read` makes of the documents of that name about this build on this device: of the best one
+// that has nothing wrong with it. None where nothing was measured here yet, or the files are
+// damaged: choices fall back to a model of the cost.
+template <typename Value>
+std::optional<Value> ReadMeasured(const Bundle& build, const std::string& name,
+                                  Value (*read)(const Fields&)) {
   const std::string file_name =
       DeviceFingerprint(build.device).append("-").append(name).append(".json");
   const std::string key =
       build.bundle_sha256.substr(0, 16) + "-" + build.id + "-" + std::to_string(build.sequence);
   for (const fs::path& path : {build.directory / "measured" / file_name,
                                CacheDirectory() / "measured" / key / file_name}) {
-    std::ifstream file(path);
-    const json document = json::parse(file, nullptr, /*allow_exceptions=*/false);
     try {
-      if (document.at("sequence").get<std::int64_t>() != build.sequence) continue;
-      read(document);
-      return;
-    } catch (const std::exception&) {
-      continue;  // nothing measured here yet, or a damaged file: choices fall back to a model of it
+      const JsonDocument document = ReadJsonDocument(path, /*action=*/"");
+      Problems problems;
+      const Fields fields(document.object, "", problems);
+      const bool is_of_build = fields.Integer("sequence", limits::kSequence) == build.sequence;
+      Value value = read(fields);
+      if (is_of_build && problems.empty()) return value;
+    } catch (const Error&) {
+      continue;
     }
   }
+  return std::nullopt;
+}
+
+std::map<std::string, std::map<int, double>> ReadCosts(const Fields& document) {
+  return {{"target", Medians(document, "rounds")},
+          {"drafter", Medians(document, "drafter_rounds")}};
+}
+
+Tuning ReadTuning(const Fields& document) {
+  return {static_cast<int>(document.Integer("num_threads", kThreads)),
+          static_cast<int>(document.Integer("num_draft_tokens", limits::kDraftTokens))};
 }
 
 }  // namespace
 
-std::map<std::string, std::map<int, double>> MeasuredCosts(const BuildChoice& build,
-                                                           int num_threads) {
-  std::map<std::string, std::map<int, double>> costs;
+std::map<std::string, std::map<int, double>> MeasuredCosts(const Bundle& build, int num_threads) {
   const std::string name = std::string("t").append(std::to_string(num_threads));
-  ReadMeasured(build, name, [&](const json& document) {
-    costs = {{"target", Medians(document.at("rounds"))},
-             {"drafter", Medians(document.at("drafter_rounds"))}};
-  });
-  return costs;
+  return ReadMeasured(build, name, &ReadCosts)
+      .value_or(std::map<std::string, std::map<int, double>>());
 }
 
-std::optional<Tuning> MeasuredTuning(const BuildChoice& build) {
-  std::optional<Tuning> tuning;
-  ReadMeasured(build, "tuning", [&](const json& document) {
-    tuning = {document.at("num_threads").get<int>(), document.at("num_draft_tokens").get<int>()};
-  });
+std::optional<Tuning> MeasuredTuning(const Bundle& build) {
+  std::optional<Tuning> tuning = ReadMeasured(build, "tuning", &ReadTuning);
+  if (tuning.has_value()) {
+    tuning->num_draft_tokens =
+        std::min(tuning->num_draft_tokens, build.plan.drafter.num_draft_tokens);
+  }
   return tuning;
 }
 

@@ -92,12 +92,25 @@ SamplingOptions ReadSampling(const ptgc_sampling* given, const GenerationDefault
   return options;
 }
 
+// Throws unless all are ids of what is written.
+void CheckVocabulary(std::span<const TokenId> token_ids, const Bundle& bundle, const char* name) {
+  for (TokenId id : token_ids) {
+    if (id >= 0 && id < bundle.model.vocab_size) continue;
+    RefuseUsage(std::string(name) + " has the token id " + std::to_string(id) +
+                    ", which is not in the vocabulary of " +
+                    std::to_string(bundle.model.vocab_size) + " entries.",
+                "Use the tokenizer of this bundle.");
+  }
+}
+
 std::vector<TokenId> ReadEndTokens(const ptgc_request& given, const Bundle& bundle) {
   CheckArray(given.eos_token_ids, given.num_eos_token_ids, "ptgc_request.eos_token_ids");
   CheckCount(given.num_eos_token_ids, bundle.model.vocab_size, "end tokens");
   if (given.ignore_eos != 0) return {};
   if (given.eos_token_ids == nullptr) return bundle.model.eos_token_ids;
-  return {given.eos_token_ids, given.eos_token_ids + given.num_eos_token_ids};
+  const std::span<const TokenId> ids(given.eos_token_ids, given.num_eos_token_ids);
+  CheckVocabulary(ids, bundle, "ptgc_request.eos_token_ids");
+  return {ids.begin(), ids.end()};
 }
 
 std::vector<std::vector<TokenId>> ReadStops(const ptgc_request& given, const Generator& generator) {
@@ -111,6 +124,7 @@ std::vector<std::vector<TokenId>> ReadStops(const ptgc_request& given, const Gen
     }
     stops.push_back(
         ReadTokens(sequence.token_ids, sequence.num_tokens, generator, "A stop sequence"));
+    CheckVocabulary(stops.back(), generator.bundle(), "A stop sequence");
   }
   return stops;
 }

@@ -1,6 +1,7 @@
 """The C++ runtime: loads a build and runs its loop over token ids."""
 
 from collections.abc import Callable, Mapping, Sequence
+import os
 
 
 class SamplingOptions:
@@ -225,7 +226,7 @@ class Session:
 class Generator:
     """A loaded build; many threads may use one."""
 
-    def __init__(self, build_directory: str, num_threads: int = 0, library: str = '', costs: Mapping[str, Mapping[int, float]] = {}, draft_length: str = 'measured', num_draft_tokens: int = -1, acceptance: str | None = None, ngram_match: str | None = None, wait_seconds: float = -1.0, max_waiting: int = -1, to_drafter: object | None = None, to_target: object | None = None) -> None: ...
+    def __init__(self, build_directory: str | os.PathLike, num_threads: int = 0, library: str = '', costs: Mapping[str, Mapping[int, float]] = {}, draft_length: str = 'measured', num_draft_tokens: int = -1, acceptance: str | None = None, ngram_match: str | None = None, wait_seconds: float = -1.0, max_waiting: int = -1, to_drafter: object | None = None, to_target: object | None = None, verify: bool = False) -> None: ...
 
     def generate(self, requests: Sequence[Request], on_tokens: Callable[[int, list[int]], bool | None] | None = None, cancellation: Cancellation | None = None) -> list[Result]:
         """
@@ -291,6 +292,9 @@ def is_inside_call() -> bool:
 
 def peak_memory_bytes() -> int:
     """Largest resident memory of the process so far."""
+
+def limits() -> dict[str, int]:
+    """The largest numbers that a bundle's documents may hold."""
 
 def enum_names() -> dict[str, list[str]]:
     """The spellings of every enum of the core."""

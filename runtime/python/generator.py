@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections.abc
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +23,7 @@ from ptgc.runtime.session import Session
 from ptgc.runtime.streaming import stream
 from ptgc.runtime.text import TextCodec
 from ptgc.runtime.tuning import read_tuning
-from ptgc.spec.bundle import Build, Bundle, open_bundle
+from ptgc.spec.bundle import Build, Bundle, open_bundle, verify_files
 from ptgc.spec.threads import check_num_threads
 
 if TYPE_CHECKING:
@@ -43,8 +42,11 @@ def load_core(
     costs: Mapping[str, Mapping[int, float]] | None = None,
     reencoding: Reencoding | None = None,
     options: LoadOptions | None = None,
+    verify: bool = False,
 ) -> _core.Generator:
     """The C++ generator of a build; `costs` are seconds of a round by role and width.
+
+    With `verify` it checks the hash of every file of the build before anything parses it.
 
     Raises:
         UsageError: No such number of threads.
@@ -55,7 +57,7 @@ def load_core(
     if build.manifest.device == "cuda":
         open_cuda_libraries()
     return _core.Generator(
-        str(build.path),
+        build.path,
         num_threads=num_threads,
         library=onnxruntime_library(),
         costs={role: dict(curve) for role, curve in (costs or {}).items()},
@@ -67,7 +69,14 @@ def load_core(
         max_waiting=-1 if chosen.max_waiting is None else chosen.max_waiting,
         to_drafter=reencoding.to_drafter if reencoding else None,
         to_target=reencoding.to_target if reencoding else None,
+        verify=verify,
     )
+
+
+def _verify_tokenizers(bundle: Bundle, folders: Sequence[str]) -> None:
+    """Check the hashes of the files in the tokenizers' folders."""
+    read = [entry for entry in bundle.manifest.files if entry.path.split("/")[0] in folders]
+    verify_files(bundle.path, read, "Export the bundle again.", hashes=True)
 
 
 class Generator:
@@ -78,7 +87,7 @@ class Generator:
         device: Kind of device to run on.
         build: Name of the build; None takes the newest one for the device.
         num_threads: Threads of the engine; None takes what `ptgc tune` found here, or the processors at hand.
-        verify: Check the hash of every file of the build while it loads.
+        verify: Check the hash of every file that is read, before anything parses it.
         **options: The fields of `LoadOptions`.
 
     Raises:
@@ -109,19 +118,18 @@ class Generator:
             chosen_options = replace(chosen_options, num_draft_tokens=most)
         curve = read_costs(chosen, threads)
         folder, other = opened.manifest.tokenizer, opened.manifest.drafter_tokenizer
+        if verify:
+            _verify_tokenizers(opened, [name for name in (folder, other) if name])
         codec = TextCodec(opened.path / folder) if folder else None
         reencoding = Reencoding(codec, TextCodec(opened.path / other)) if codec and other else None
-        with ThreadPoolExecutor(1) as beside:  # hashing and loading wait for the disk and each other; do both
-            verified: Future[None] | None = beside.submit(chosen.verify) if verify else None
-            core = load_core(
-                chosen,
-                num_threads=threads,
-                costs=curve.medians_by_role() if curve else None,
-                options=chosen_options,
-                reencoding=reencoding,
-            )
-            if verified is not None:
-                verified.result()
+        core = load_core(
+            chosen,
+            num_threads=threads,
+            costs=curve.medians_by_role() if curve else None,
+            options=chosen_options,
+            reencoding=reencoding,
+            verify=verify,
+        )
         self._loaded = Loaded(opened, chosen, core, codec)
 
     @property

@@ -1,6 +1,7 @@
 // Bundle: what manifest.json and one build's build.json say, checked.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <map>
 #include <optional>
@@ -34,6 +35,7 @@ struct Port {
   std::string name;               // The name in the graph.
   DType dtype = DType::kFloat32;  // Element type.
   std::int64_t last_size = 0;     // Its last dimension, where that is fixed.
+  int rank = 0;                   // How many dimensions it has.
 };
 
 // The state of one layer: keys and values, [batch, kv_heads, kv_capacity, head_dim] each.
@@ -49,6 +51,7 @@ struct LayerState {
 // One model of a build and the engine that computes it.
 struct Role {
   std::filesystem::path graph;                 // The engine's file, absolute.
+  bool is_compiled = false;                    // Whether that is no graph any more.
   std::vector<Port> inputs;                    // Ports that come in, states apart.
   std::vector<Port> outputs;                   // Ports that go out, states apart.
   std::vector<LayerState> states;              // The KV cache, layer by layer.
@@ -60,21 +63,34 @@ struct Role {
   bool updates_in_place = true;  // Whether its engine takes and gives caches at one address.
 };
 
+// A file of a build, and what it must be.
+struct FileEntry {
+  std::filesystem::path path;  // Absolute.
+  std::uintmax_t size = 0;     // Bytes.
+  std::string sha256;          // Lower-case hexadecimal.
+};
+
 // One build of a bundle.
 struct Bundle {
   DecodePlan plan;                    // The loop and its policies.
   ModelFacts model;                   // What the loop must know of the model.
   GenerationDefaults generation;      // What holds where requests do not say.
-  std::string id;                     // The build's folder under builds/.
+  std::filesystem::path directory;    // The build's folder, absolute.
+  std::string id;                     // Its name under builds/.
+  std::int64_t sequence = 0;          // The newest build has the largest.
   std::string backend;                // Which engine library runs it ...
   std::string device;                 // ... and on what: "cpu", "cuda".
   std::string min_onnxruntime;        // The oldest ONNX Runtime that runs it; empty for any.
   ShapePlan shapes;                   // The shapes that may occur.
   std::map<std::string, Role> roles;  // The models by role name.
+  std::vector<FileEntry> files;       // Every file of the build but build.json.
+  std::string manifest_sha256;        // Digest of the manifest that was read ...
+  std::string bundle_sha256;          // ... and of the one that the build was made from.
 };
 
-// Reads `build_directory` (BUNDLE/builds/ID) and the manifest of its bundle. Files of the build
-// must exist and have their size; hashes are checked elsewhere. Throws bundle errors.
+// Reads `build_directory` (BUNDLE/builds/ID) and the manifest of its bundle, and checks every field
+// that is used: ranges, what the loop needs, and that the build's files exist and have their size.
+// Hashes are checked when the files are loaded. Throws bundle errors that name every problem found.
 Bundle ReadBundle(const std::filesystem::path& build_directory);
 
 }  // namespace ptgc

@@ -2,12 +2,11 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdint>
-#include <nlohmann/json.hpp>
 #include <string_view>
 #include <vector>
 
 #include "error.h"
+#include "json_document.h"
 
 namespace ptgc {
 namespace {
@@ -37,25 +36,30 @@ std::map<std::string, std::vector<int>> SizesOf(const ShapePlan& shapes) {
   return sizes;
 }
 
+// The sizes that an engine takes, by the name of their dimension.
+std::map<std::string, Range> LimitsOf(const Fields& engine) {
+  std::map<std::string, Range> taken;
+  for (const auto& [name, size] : engine.Sizes("sizes", limits::kContextLength)) {
+    taken[name] = {size, size};
+  }
+  for (const auto& [name, sizes] : engine.Ranges("ranges", limits::kContextLength)) {
+    taken[name] = sizes;
+  }
+  return taken;
+}
+
 // A sentence for each size of the plan that the engine does not take.
-std::string Outside(const json& engine, const ShapePlan& shapes) {
-  std::map<std::string, std::pair<std::int64_t, std::int64_t>> limits;
-  for (const auto& [name, size] : engine.at("sizes").items()) {
-    limits[name] = {size.get<std::int64_t>(), size.get<std::int64_t>()};
-  }
-  for (const auto& [name, range] : engine.at("ranges").items()) {
-    limits[name] = {range.at(0).get<std::int64_t>(), range.at(2).get<std::int64_t>()};
-  }
+std::string Outside(const std::string& path, const std::map<std::string, Range>& taken,
+                    const ShapePlan& shapes) {
   std::string problems;
   for (const auto& [name, sizes] : SizesOf(shapes)) {
-    const auto limit = limits.find(name);
-    if (limit == limits.end()) continue;
-    const auto [least, most] = limit->second;
+    const auto range = taken.find(name);
+    if (range == taken.end()) continue;
     for (int size : sizes) {
-      if (size >= least && size <= most) continue;
-      problems += " '" + engine.at("path").get<std::string>() + "' takes " + name + " from " +
-                  std::to_string(least) + " to " + std::to_string(most) + ", not " +
-                  std::to_string(size) + ".";
+      if (range->second.Holds(size)) continue;
+      problems += " '" + path + "' takes " + name + " from " + std::to_string(range->second.least) +
+                  " to " + std::to_string(range->second.most) + ", not " + std::to_string(size) +
+                  ".";
       break;
     }
   }
@@ -65,17 +69,19 @@ std::string Outside(const json& engine, const ShapePlan& shapes) {
 }  // namespace
 
 std::map<std::string, EngineFile> ReadEngines(const json& build, const ShapePlan& shapes) {
-  const std::string backend = build.at("backend").get<std::string>();
-  const std::string id = build.at("id").get<std::string>();
+  Problems damage;
+  const Fields fields(build, "build.json: ", damage);
+  const std::string backend = fields.Text("backend");
+  const std::string id = fields.Text("id");
   const std::string again =
       "Compile it again: ptgc build BUNDLE --backend " + backend + " --stage compile --id " + id;
   std::map<std::string, EngineFile> files;
   std::string problems;
-  for (const json& engine : build.value("engines", json::array())) {
-    const std::string role = engine.at("role").get<std::string>();
-    const std::string path = engine.at("path").get<std::string>();
+  for (const Fields& engine : fields.List("engines", /*may_be_absent=*/true)) {
+    const std::string role = engine.Text("role");
+    const std::string path = engine.Text("path");
     const auto [known, is_new] =
-        files.emplace(role, EngineFile{path, engine.value("updates_in_place", true)});
+        files.emplace(role, EngineFile{path, engine.Flag("updates_in_place", true)});
     if (!is_new) {
       throw Error(ErrorCode::kBundle,
                   "Build '" + id + "' has several engines for the role '" + role + "', '" +
@@ -83,7 +89,10 @@ std::map<std::string, EngineFile> ReadEngines(const json& build, const ShapePlan
                       "', one for each cache capacity; this ptgc runs one.",
                   "Build again with `ptgc build`, which makes one.");
     }
-    problems += Outside(engine, shapes);
+    problems += Outside(path, LimitsOf(engine), shapes);
+  }
+  if (!damage.empty()) {
+    throw Error(ErrorCode::kBundle, "Build '" + id + "' is damaged: " + damage.Text(), again);
   }
   if (!problems.empty()) {
     throw Error(ErrorCode::kBundle,
@@ -92,7 +101,7 @@ std::map<std::string, EngineFile> ReadEngines(const json& build, const ShapePlan
   if (std::find(kAheadOfTime.begin(), kAheadOfTime.end(), backend) == kAheadOfTime.end()) {
     return files;
   }
-  for (const auto& [role, data] : build.at("roles").items()) {
+  for (const auto& [role, data] : fields.Map("roles")) {
     if (files.contains(role)) continue;
     throw Error(
         ErrorCode::kBundle,

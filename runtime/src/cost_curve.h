@@ -17,10 +17,11 @@ class CostCurve {
   const std::vector<int>& widths() const { return widths_; }
   // Cost of a round at widths()[index].
   double At(std::size_t index) const { return costs_[index]; }
-  // Cost of a round that holds `rows` rows, at most the largest width.
+  // Cost of a round that holds `rows` rows, or of the largest width.
   double AtLeast(int rows) const {
     const auto width = std::lower_bound(widths_.begin(), widths_.end(), rows);
-    return costs_[static_cast<std::size_t>(width - widths_.begin())];
+    const auto index = static_cast<std::size_t>(width - widths_.begin());
+    return costs_[std::min(index, costs_.size() - 1)];
   }
   // The largest width at which a round costs at most so many rounds of width 1.
   int WidestFor(double rounds) const;

@@ -99,6 +99,12 @@ class Engine {
                                      std::span<const Tensor> outputs) = 0;
 };
 
+// What an engine is made of: a graph, or what a vendor's compiler made of one.
+struct EngineSource {
+  std::filesystem::path path;  // Where it was read; its weights lie beside it.
+  std::string content;         // The whole file.
+};
+
 // How an engine is loaded.
 struct EngineOptions {
   int num_threads = 0;                         // Threads of one engine; 0 leaves it to the library.
@@ -112,7 +118,7 @@ class Backend {
  public:
   virtual ~Backend() = default;
   virtual std::string Version() const = 0;
-  virtual std::unique_ptr<Engine> Load(const std::filesystem::path& path,
+  virtual std::unique_ptr<Engine> Load(const EngineSource& source,
                                        const EngineOptions& options) = 0;
 };
 

@@ -1,10 +1,13 @@
 #include "generator.h"
 
 #include <algorithm>
+#include <new>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <utility>
 
+#include "build_files.h"
 #include "clock.h"
 #include "error.h"
 #include "home_process.h"
@@ -35,28 +38,50 @@ void CheckThreads(int num_threads) {
               "Take as many as there are processors, or fewer.");
 }
 
+[[noreturn]] void RefuseSize(const std::string& id) {
+  throw Error(ErrorCode::kCapacity, "Build '" + id + "' does not fit into this machine's memory.",
+              "Build again with a smaller --max-length or --batch-size.");
+}
+
 }  // namespace
 
 int MostThreads() { return std::max(256, static_cast<int>(std::thread::hardware_concurrency())); }
 
 std::unique_ptr<Generator> Generator::Open(const std::filesystem::path& build_directory,
                                            const GeneratorOptions& options) {
+  return Open(ReadBundle(build_directory), options);
+}
+
+std::unique_ptr<Generator> Generator::Open(Bundle bundle, const GeneratorOptions& options) {
   const Clock::time_point start = Clock::now();
   CheckThreads(options.load.num_threads);
   ExitForksAtOnce();
-  Bundle bundle = ReadBundle(build_directory);
+  const std::string id = bundle.id;
+  try {
+    auto generator = Load(std::move(bundle), options);
+    generator->load_seconds_ = SecondsSince(start);
+    return generator;
+  } catch (const std::bad_alloc&) {
+    RefuseSize(id);
+  } catch (const std::length_error&) {
+    RefuseSize(id);
+  }
+}
+
+std::unique_ptr<Generator> Generator::Load(Bundle bundle, const GeneratorOptions& options) {
+  if (options.verify) VerifyOtherFiles(bundle);
   const std::unique_ptr<Backend> backend =
       MakeBackend({bundle.backend, bundle.device, options.load.library, options.load.ort_api_base,
                    bundle.min_onnxruntime});
   Engines engines;
   const bool takes_turns = bundle.roles.size() > 1;
   for (const auto& [name, role] : bundle.roles) {
-    engines[name] = backend->Load(role.graph, {options.load.num_threads, takes_turns,
-                                               role.engine_options, role.updates_in_place});
+    engines[name] = backend->Load(
+        ReadEngineSource(bundle, role, options.verify),
+        {options.load.num_threads, takes_turns, role.engine_options, role.updates_in_place});
   }
   auto generator = std::make_unique<Generator>(std::move(bundle), std::move(engines), options);
   generator->library_version_ = backend->Version();
-  generator->load_seconds_ = SecondsSince(start);
   return generator;
 }
 

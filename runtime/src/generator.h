@@ -19,8 +19,9 @@ namespace ptgc {
 
 // How a build is loaded.
 struct GeneratorOptions {
-  LoadOptions load;  // Engines, and how they are used.
-  Waiting waiting;   // How long calls wait for a row.
+  LoadOptions load;     // Engines, and how they are used.
+  Waiting waiting;      // How long calls wait for a row.
+  bool verify = false;  // Check every file's hash before anything parses it.
 };
 
 // The most threads of an engine: more than any machine of this size has use for, and few enough to
@@ -30,9 +31,12 @@ int MostThreads();
 // Many threads may use one.
 class Generator {
  public:
-  // Reads the build, opens its backend and engines. Throws bundle, backend and usage errors.
+  // Reads the build, opens its backend and engines. Throws bundle, backend and usage errors, and
+  // capacity errors where it does not fit into memory.
   static std::unique_ptr<Generator> Open(const std::filesystem::path& build_directory,
                                          const GeneratorOptions& options);
+  // The same of a build that was read.
+  static std::unique_ptr<Generator> Open(Bundle bundle, const GeneratorOptions& options);
   // Takes engines that are loaded already, by role.
   Generator(Bundle bundle, Engines engines, const GeneratorOptions& options);
   ~Generator();
@@ -59,6 +63,8 @@ class Generator {
 
  private:
   friend class SessionHandle;
+
+  static std::unique_ptr<Generator> Load(Bundle bundle, const GeneratorOptions& options);
 
   void CheckRequests(std::span<const Request> requests) const;
   // Throws for options out of range, or that the loop does not have.

@@ -377,10 +377,10 @@ std::unique_ptr<GpuProgram> MakeSubstituteProgram(SubstituteGpu& gpu,
                                              context_bytes);
 }
 
-std::unique_ptr<GpuProgram> SubstituteLibrary::Load(const std::filesystem::path& path,
+std::unique_ptr<GpuProgram> SubstituteLibrary::Load(const EngineSource& source,
                                                     const EngineOptions& options) {
-  const std::vector<char> content = ReadEngine(path, options);
-  const std::string name(content.begin(), content.end());
+  RefuseOptions(options);
+  const std::string& name = source.content;
   const auto found = programs_.find(name);
   error_ = found == programs_.end() ? name : "";
   return found == programs_.end() ? nullptr : std::move(found->second);

@@ -64,7 +64,7 @@ std::unique_ptr<GpuProgram> MakeSubstituteProgram(SubstituteGpu& gpu,
 class SubstituteLibrary : public GpuLibrary {
  public:
   std::string Version() const override { return "Substitute 1.0"; }
-  std::unique_ptr<GpuProgram> Load(const std::filesystem::path& path,
+  std::unique_ptr<GpuProgram> Load(const EngineSource& source,
                                    const EngineOptions& options) override;
   std::string error() const override { return error_; }
   // Files that say `name` are this program, once.

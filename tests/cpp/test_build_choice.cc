@@ -6,10 +6,10 @@
 #include <nlohmann/json.hpp>
 
 #include "build_choice.h"
+#include "bundle_files.h"
 #include "device.h"
 #include "error.h"
-#include "sha256.h"
-#include "temporary_folder.h"
+#include "whole_file.h"
 
 namespace ptgc::capi {
 namespace {
@@ -17,25 +17,24 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-// A bundle as far as choosing a build reads it.
+// A bundle with builds.
 class BuildChoices : public testing::Test {
  protected:
   void SetUp() override {
-    fs::create_directories(bundle_ / "builds");
-    std::ofstream(bundle_ / "manifest.json") << "{}";
-    sha256_ = Sha256OfFile(bundle_ / "manifest.json");
+    folder_.Write(NgramDocuments());
+    sha256_ = Sha256OfFile(bundle_ / "manifest.json", "");
+    fs::rename(folder_.build(), bundle_ / "made");
   }
 
   json Manifest(const std::string& id, int sequence) const {
-    return {{"id", id},
-            {"backend", "onnxruntime"},
-            {"device", "cpu"},
-            {"bundle_sha256", sha256_},
-            {"sequence", sequence},
-            {"files", json::array()}};
+    json build = NgramDocuments().build;
+    build["id"] = id;
+    build["sequence"] = sequence;
+    build["bundle_sha256"] = sha256_;
+    return build;
   }
   void Write(const std::string& folder, const json& manifest) const {
-    fs::create_directories(bundle_ / "builds" / folder);
+    fs::copy(bundle_ / "made", bundle_ / "builds" / folder, fs::copy_options::overwrite_existing);
     std::ofstream(bundle_ / "builds" / folder / "build.json") << manifest;
   }
   void Add(const std::string& id, int sequence) const { Write(id, Manifest(id, sequence)); }
@@ -55,8 +54,8 @@ class BuildChoices : public testing::Test {
         << RefusalOf(bundle_, id, device);
   }
 
-  const TemporaryFolder folder_;
-  const fs::path bundle_ = folder_.path();
+  const BundleFolder folder_;
+  const fs::path bundle_ = folder_.bundle();
   std::string sha256_;                     // Of its manifest.
   ErrorCode code_ = ErrorCode::kInternal;  // Of the last refusal.
 };
@@ -112,35 +111,31 @@ TEST_F(BuildChoices, RefusalsSayWhatThereIsAndWhatToDo) {
   ExpectRefusal("a", "cuda", "for device 'cpu'");
 }
 
-TEST_F(BuildChoices, DamagedManifestIsNamed) {
+TEST_F(BuildChoices, DamagedOrNewerOneLeavesTheOthersLoadable) {
   Add("a", 0);
-  fs::create_directories(bundle_ / "builds" / "b");
-  std::ofstream(bundle_ / "builds" / "b" / "build.json") << "{\"id\": ";
-  ExpectRefusal("", "cpu", "builds/b/build.json");
-  Write("b", {{"id", 3}});
-  ExpectRefusal("", "cpu", "builds/b/build.json");
-}
-
-TEST_F(BuildChoices, ChangedFileIsFoundByItsHash) {
-  json manifest = Manifest("a", 0);
-  manifest["files"] = {{{"path", "target.onnx"}, {"size", 2}, {"sha256", sha256_}}};
-  Write("a", manifest);
-  std::ofstream(bundle_ / "builds" / "a" / "target.onnx") << "{}";
-  const BuildChoice build = ChooseBuild(bundle_, "", "cpu");
-  VerifyHashes(build);
-  std::ofstream(bundle_ / "builds" / "a" / "target.onnx") << "{x";
-  try {
-    VerifyHashes(build);
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::kBundle);
-    EXPECT_NE(error.message().find("target.onnx' has been changed"), std::string::npos);
+  json newer = Manifest("newer", 2);
+  newer["schema_version"] = 2;
+  Write("newer", newer);
+  json damaged = Manifest("damaged", 1);
+  damaged["shapes"]["batch"] = 0;
+  Write("damaged", damaged);
+  fs::create_directories(bundle_ / "builds" / "torn");
+  std::ofstream(bundle_ / "builds" / "torn" / "build.json") << "{\"id\": ";
+  EXPECT_EQ(ChooseBuild(bundle_, "", "cpu").id, "a");
+  EXPECT_EQ(ChooseBuild(bundle_, "a", "cpu").id, "a");
+  ExpectRefusal("damaged", "cpu", "shapes.batch is 0");
+  ExpectRefusal("newer", "cpu", "schema version 2");
+  ExpectRefusal("torn", "cpu", "builds/torn/build.json");
+  ExpectRefusal("x", "cpu", "it has: a, damaged, newer, torn");
+  fs::remove_all(bundle_ / "builds" / "a");
+  for (const char* part : {"that can be read", "shapes.batch is 0", "schema version 2", "torn"}) {
+    ExpectRefusal("", "cpu", part);
   }
 }
 
 TEST_F(BuildChoices, MeasuredCostsAreReadForThreadsAndSequence) {
   Add("a", 4);
-  const BuildChoice build = ChooseBuild(bundle_, "", "cpu");
+  const Bundle build = ChooseBuild(bundle_, "", "cpu");
   EXPECT_TRUE(MeasuredCosts(build, 2).empty());
   const fs::path folder = bundle_ / "builds" / "a" / "measured";
   fs::create_directories(folder);
@@ -162,9 +157,24 @@ TEST_F(BuildChoices, MeasuredCostsAreReadForThreadsAndSequence) {
   EXPECT_TRUE(MeasuredCosts(build, 2).empty());
 }
 
+TEST_F(BuildChoices, DamagedMeasurementsAreAsNone) {
+  Add("a", 4);
+  const Bundle build = ChooseBuild(bundle_, "", "cpu");
+  const fs::path folder = bundle_ / "builds" / "a" / "measured";
+  fs::create_directories(folder);
+  for (const char* rounds :
+       {R"({"1x": {"median": 1}})", R"({"0": {"median": 1}})", R"({"99999999999": {"median": 1}})",
+        R"({"1": {"median": -1}})", R"({"1": {"median": 0}})", R"({"1": {"median": 1e300}})",
+        R"({"1": {"median": "1"}})", R"({"1": {}})", R"({"1": 1})", "[]", "null"}) {
+    std::ofstream(folder / (DeviceFingerprint() + "-t2.json"))
+        << R"({"sequence": 4, "drafter_rounds": {}, "rounds": )" << rounds << "}";
+    EXPECT_TRUE(MeasuredCosts(build, 2).empty()) << rounds;
+  }
+}
+
 TEST_F(BuildChoices, TuningIsThatOfTheSameBuild) {
   Add("a", 4);
-  const BuildChoice build = ChooseBuild(bundle_, "", "cpu");
+  const Bundle build = ChooseBuild(bundle_, "", "cpu");
   EXPECT_FALSE(MeasuredTuning(build).has_value());
   const fs::path folder = bundle_ / "builds" / "a" / "measured";
   fs::create_directories(folder);
@@ -174,9 +184,13 @@ TEST_F(BuildChoices, TuningIsThatOfTheSameBuild) {
   write(R"({"sequence": 4, "num_threads": 3, "num_draft_tokens": 5})");
   ASSERT_TRUE(MeasuredTuning(build).has_value());
   EXPECT_EQ(MeasuredTuning(build)->num_threads, 3);
-  EXPECT_EQ(MeasuredTuning(build)->num_draft_tokens, 5);
-  for (const char* text : {R"({"sequence": 5, "num_threads": 3, "num_draft_tokens": 5})",
-                           R"({"sequence": 4, "num_threads": 3})", "{", ""}) {
+  EXPECT_EQ(MeasuredTuning(build)->num_draft_tokens, 3);  // As many as the plan has.
+  for (const char* text :
+       {R"({"sequence": 5, "num_threads": 3, "num_draft_tokens": 5})",
+        R"({"sequence": 4, "num_threads": 3})",
+        R"({"sequence": 4, "num_threads": 0, "num_draft_tokens": 5})",
+        R"({"sequence": 4, "num_threads": 3, "num_draft_tokens": -1})",
+        R"({"sequence": 4, "num_threads": 1e99, "num_draft_tokens": 5})", "{", ""}) {
     write(text);
     EXPECT_FALSE(MeasuredTuning(build).has_value()) << text;
   }

@@ -1,12 +1,13 @@
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <fstream>
 #include <functional>
 #include <nlohmann/json.hpp>
 
 #include "bundle.h"
+#include "bundle_files.h"
 #include "error.h"
-#include "temporary_folder.h"
 
 namespace ptgc {
 namespace {
@@ -14,43 +15,11 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-const char* const kManifest = R"({
-  "schema_version": 1, "min_runtime": "0.1.0", "features": ["speculative-loop", "kv-cache-full"],
-  "strategy": "ngram", "lossless": true,
-  "plan": {"loop": "speculative", "acceptance": "match", "tree": [-1, 0, 1, 2],
-           "drafter": {"kind": "ngram", "num_draft_tokens": 3,
-                       "max_ngram_size": 4, "min_ngram_size": 2}},
-  "model": {"family": "toy", "vocab_size": 32, "context_length": 128, "eos_token_ids": [2],
-            "bos_token_id": null},
-  "roles": {}, "tokenizer": null, "reference": null, "provenance": {},
-  "files": [{"path": "graphs/target.onnx", "size": 9, "sha256": ""}]})";
-
-const char* const kBuild = R"({
-  "schema_version": 1, "min_runtime": "0.1.0", "features": [], "id": "toy", "sequence": 0,
-  "backend": "onnxruntime", "device": "cpu", "precision": {"target": "float32"},
-  "shapes": {"batch": 2, "max_length": 64, "widths": [1, 4, 16], "verify_width": 4,
-             "kv_capacities": [48, 80]},
-  "roles": {"target": {"graph": "target.onnx", "device": "default",
-    "ports": {"inputs": [{"name": "input_ids", "dtype": "int64", "shape": ["batch", "num_tokens"]}],
-              "outputs": [{"name": "next_ids", "dtype": "int64", "shape": ["batch", 1]}]},
-    "states": [{"kind": "full", "kv_heads": 2, "head_dim": 8, "dtype": "float16",
-                "rollback": "overwrite", "window": null}]}},
-  "weight_bytes": 0, "engine_options": {"target": {"session.key": "4"}}, "bundle_sha256": "",
-  "provenance": {}, "files": [{"path": "target.onnx", "size": 5, "sha256": ""}]})";
-
 class BundleOnDisk : public testing::Test {
  protected:
-  void SetUp() override {
-    build_ = root_ / "builds" / "toy";
-    fs::create_directories(build_);
-    std::ofstream(build_ / "target.onnx") << "graph";
-    Write();
-  }
+  void SetUp() override { Write(); }
 
-  void Write() {
-    std::ofstream(root_ / "manifest.json") << manifest_.dump();
-    std::ofstream(build_ / "build.json") << document_.dump();
-  }
+  void Write() { folder_.Write({manifest_, document_}); }
   // Reads it again and expects a bundle error whose message holds `text`.
   void ExpectRefusal(const std::string& text) {
     try {
@@ -66,20 +35,20 @@ class BundleOnDisk : public testing::Test {
     change(manifest_);
     Write();
     ExpectRefusal(text);
-    manifest_ = json::parse(kManifest);
+    manifest_ = NgramDocuments().manifest;
   }
   void ExpectRefusalOfBuild(const std::function<void(json&)>& change, const std::string& text) {
     change(document_);
     Write();
     ExpectRefusal(text);
-    document_ = json::parse(kBuild);
+    document_ = NgramDocuments().build;
   }
 
-  const TemporaryFolder folder_;
-  const fs::path root_ = folder_.path();
-  fs::path build_;
-  json manifest_ = json::parse(kManifest);
-  json document_ = json::parse(kBuild);
+  const BundleFolder folder_;
+  const fs::path root_ = folder_.bundle();
+  fs::path build_ = folder_.build();
+  json manifest_ = NgramDocuments().manifest;
+  json document_ = NgramDocuments().build;
 };
 
 TEST_F(BundleOnDisk, IsReadWhole) {
@@ -93,7 +62,9 @@ TEST_F(BundleOnDisk, IsReadWhole) {
   const Role& target = bundle.roles.at("target");
   EXPECT_EQ(target.graph, fs::canonical(build_ / "target.onnx"));
   EXPECT_EQ(target.states.at(0).dtype, DType::kFloat16);
-  EXPECT_EQ(target.engine_options.at("session.key"), "4");
+  EXPECT_EQ(target.outputs.at(1).rank, 3);
+  EXPECT_EQ(target.vocab_size, 32);
+  EXPECT_EQ(bundle.bundle_sha256, bundle.manifest_sha256);
 }
 
 TEST_F(BundleOnDisk, UnknownFieldsAreIgnored) {
@@ -169,12 +140,15 @@ TEST_F(BundleOnDisk, RefusesWhatIsNoManifest) {
 
 TEST_F(BundleOnDisk, RefusesIncompleteManifests) {
   for (const char* field : {"strategy", "plan", "model", "files"}) {
-    ExpectRefusalOfManifest([&](json& m) { m.erase(field); }, "incomplete");
+    ExpectRefusalOfManifest([&](json& m) { m.erase(field); },
+                            "manifest.json: " + std::string(field) + " is missing");
   }
   for (const char* field : {"id", "backend", "shapes", "roles", "files"}) {
-    ExpectRefusalOfBuild([&](json& b) { b.erase(field); }, "incomplete");
+    ExpectRefusalOfBuild([&](json& b) { b.erase(field); },
+                         "build.json: " + std::string(field) + " is missing");
   }
-  ExpectRefusalOfBuild([](json& b) { b["shapes"]["batch"] = "two"; }, "incomplete");
+  ExpectRefusalOfBuild([](json& b) { b["shapes"]["batch"] = "two"; },
+                       "shapes.batch is \"two\"; it must be an integer from 1 to 1024");
   ExpectRefusalOfBuild([](json& b) { b["roles"] = json::object(); }, "lacks the role 'target'");
 }
 
@@ -182,9 +156,9 @@ TEST_F(BundleOnDisk, RefusesShapesThatContradictEachOther) {
   const auto shapes = [](const char* field, json value) {
     return [field, value](json& b) { b["shapes"][field] = value; };
   };
-  ExpectRefusalOfBuild(shapes("batch", 0), "batch is below 1");
+  ExpectRefusalOfBuild(shapes("batch", 0), "shapes.batch is 0");
   ExpectRefusalOfBuild(shapes("widths", {2, 4}), "widths must ascend from 1");
-  ExpectRefusalOfBuild(shapes("widths", {1, 4, 4}), "widths must ascend from 1");
+  ExpectRefusalOfBuild(shapes("widths", {1, 4, 4}), "widths must ascend");
   ExpectRefusalOfBuild(shapes("verify_width", 17), "verify_width");
   ExpectRefusalOfBuild(shapes("kv_capacities", {48, 79}), "kv_capacities");
   ExpectRefusalOfBuild(shapes("kv_capacities", {8, 80}), "largest width");
@@ -194,7 +168,10 @@ TEST_F(BundleOnDisk, RefusesPlansThatContradictThemselves) {
   ExpectRefusalOfManifest([](json& m) { m["plan"]["tree"] = {0, -1}; }, "token tree");
   ExpectRefusalOfManifest([](json& m) { m["plan"]["drafter"]["num_draft_tokens"] = 9; },
                           "does not fit plan.tree");
-  ExpectRefusalOfManifest([](json& m) { m["plan"]["drafter"]["min_ngram_size"] = 0; }, "n-gram");
+  ExpectRefusalOfManifest([](json& m) { m["plan"]["drafter"]["min_ngram_size"] = 0; },
+                          "min_ngram_size is 0");
+  ExpectRefusalOfManifest([](json& m) { m["plan"]["drafter"]["min_ngram_size"] = 5; },
+                          "n-gram sizes are out of order");
 }
 
 TEST_F(BundleOnDisk, EngineTakesThePlaceOfTheGraph) {
@@ -202,6 +179,10 @@ TEST_F(BundleOnDisk, EngineTakesThePlaceOfTheGraph) {
                            {"path", "target.engine"},
                            {"sizes", {{"batch", 2}}},
                            {"ranges", {{"num_tokens", {1, 16, 16}}}}}};
+  Write();
+  ExpectRefusal("not listed in files");
+  std::ofstream(build_ / "target.engine") << "engine";
+  document_["files"].push_back({{"path", "target.engine"}, {"size", 6}, {"sha256", ""}});
   Write();
   EXPECT_EQ(ReadBundle(build_).roles.at("target").graph.filename(), "target.engine");
   ExpectRefusalOfBuild(
@@ -216,6 +197,116 @@ TEST_F(BundleOnDisk, EngineTakesThePlaceOfTheGraph) {
                            {"ranges", json::object()}}};
   Write();
   ExpectRefusal("would lie outside the bundle");
+}
+
+TEST_F(BundleOnDisk, NamesEveryProblem) {
+  manifest_["model"]["eos_token_ids"] = {32};
+  manifest_["plan"]["tree"] = {-1, 5};
+  document_["shapes"]["batch"] = 1025;
+  document_["roles"]["target"]["states"][0]["head_dim"] = std::int64_t{1} << 40U;
+  Write();
+  for (const char* part :
+       {"eos_token_ids[0] is 32; it must be an integer from 0 to 31.", "has parent 5",
+        "shapes.batch is 1025; it must be an integer from 1 to 1024.",
+        "states[0].head_dim is 1099511627776; it must be an integer from 1 to 65536."}) {
+    ExpectRefusal(part);
+  }
+}
+
+TEST_F(BundleOnDisk, TakesOnlyOptionsOfEnginesThatBuildsHave) {
+  const auto set = [](const char* name, const char* value) {
+    return [name, value](json& b) { b["engine_options"]["target"] = {{name, value}}; };
+  };
+  const char* const known = "optimization.disable_specified_optimizers";
+  ExpectRefusalOfBuild(set("session.collect_node_memory_stats_to_file", "x"),
+                       "sets 'session.collect_node_memory_stats_to_file' to 'x'");
+  ExpectRefusalOfBuild(set(known, "x"), "to 'x'");
+  set(known, "GatherToSliceFusion")(document_);
+  Write();
+  EXPECT_EQ(ReadBundle(build_).roles.at("target").engine_options.size(), 1U);
+}
+
+TEST_F(BundleOnDisk, ReadsEveryLoop) {
+  for (const BundleDocuments& documents : DocumentsOfEveryLoop()) {
+    folder_.Write(documents);
+    EXPECT_NO_THROW(ReadBundle(build_)) << documents.manifest["strategy"];
+  }
+}
+
+TEST_F(BundleOnDisk, RefusesWhatTheLoopCannotRun) {
+  const std::vector<BundleDocuments> all = DocumentsOfEveryLoop();
+  const auto expect = [&](std::size_t index, const std::function<void(BundleDocuments&)>& change,
+                          const std::string& text) {
+    BundleDocuments documents = all[index];
+    change(documents);
+    folder_.Write(documents);
+    ExpectRefusal(text);
+  };
+  const auto shapes = [](const char* field, json value) {
+    return [field, value](BundleDocuments& d) { d.build["shapes"][field] = value; };
+  };
+  const auto plan = [](const char* loop, const char* field, json value) {
+    return [=](BundleDocuments& d) { d.manifest["plan"][loop][field] = value; };
+  };
+  expect(
+      0, [](BundleDocuments& d) { d.build["roles"]["spy"] = d.build["roles"]["target"]; },
+      "has the role 'spy', which this loop does not run");
+  expect(0, shapes("verify_width", 3), "verify_width is 3");
+  expect(0, shapes("source_lengths", {8}), "no role 'encoder'");
+  expect(0, shapes("window_capacities", {{"8x", 40}}), "window that is no number");
+  expect(1, [](BundleDocuments& d) { d.build["roles"].erase("drafter"); }, "the role 'drafter'");
+  expect(2, shapes("source_lengths", json::array()), "source_lengths is empty");
+  expect(
+      2, [](BundleDocuments& d) { d.manifest["model"].erase("decoder_start_token_id"); },
+      "decoder_start_token_id");
+  expect(3, shapes("canvas_lengths", {32}), "must have one of at least 64");
+  expect(3, shapes("canvas_lengths", json::array()), "must have one of at least 64");
+  expect(3, shapes("canvas_lengths", {0, 64}), "canvas_lengths[0] is 0");
+  expect(3, shapes("canvas_lengths", {64, 1 << 30}), "canvas_lengths[1] is 1073741824");
+  expect(3, plan("canvas", "block_length", 65), "block_length, 65");
+  expect(3, plan("canvas", "block_length", 2147483647), "block_length is 2147483647");
+  expect(3, plan("canvas", "mask_token_id", -1), "mask_token_id is -1");
+  expect(3, plan("canvas", "threshold", 1.5), "threshold is 1.5");
+  expect(4, shapes("canvas_lengths", {63}), "at least 64");
+  expect(4, plan("one_shot", "upsampling", 65), "upsampling is 65");
+  expect(5, shapes("source_lengths", json::array()), "source_lengths is empty");
+  expect(5, plan("edit", "placeholder_token_id", 32), "placeholder_token_id is 32");
+  expect(
+      5,
+      [](BundleDocuments& d) { d.build["roles"]["filler"]["ports"]["inputs"][2]["shape"][2] = 17; },
+      "reads other encoder_hidden_states");
+}
+
+TEST_F(BundleOnDisk, RefusesSizesThatNoMachineHas) {
+  document_["shapes"]["batch"] = 1024;
+  json& state = document_["roles"]["target"]["states"][0];
+  state["kv_heads"] = 65536;
+  state["head_dim"] = 65536;
+  Write();
+  ExpectRefusal("its cache would take more memory than any machine has");
+}
+
+TEST_F(BundleOnDisk, RefusesFilesThatAreNone) {
+  const fs::path path = build_ / "build.json";
+  const auto expect = [&](const std::string& text) {
+    ExpectRefusal(text);
+    fs::remove_all(path);
+  };
+  fs::remove(path);
+  ASSERT_EQ(mkfifo(path.c_str(), 0600), 0);
+  expect("no regular file");
+  fs::create_directory(path);
+  expect("no regular file");
+  std::ofstream(path) << std::string(100000, '[');
+  expect("64 levels deep");
+  std::ofstream(path) << "\xFF\xFE{\0}\0";
+  expect("no JSON object");
+  std::ofstream(path) << R"({"schema_version": 1e999})";
+  expect("no JSON object");
+  std::ofstream(path) << R"({"schema_version": 18446744073709551616})";
+  expect("no schema_version");
+  build_ = root_ / "builds" / std::string(5000, 'x');
+  ExpectRefusal("There is no build");
 }
 
 }  // namespace

@@ -1,7 +1,6 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
-#include <fstream>
 #include <string>
 
 #include "backends/captured_backend.h"
@@ -9,7 +8,6 @@
 #include "function_engine.h"
 #include "generator_fixture.h"
 #include "substitute_gpu.h"
-#include "temporary_folder.h"
 
 namespace ptgc {
 namespace {
@@ -19,21 +17,18 @@ namespace fs = std::filesystem;
 class CapturedBackends : public testing::Test {
  protected:
   void SetUp() override {
-    fs::create_directories(folder_ / "builds" / "on-gpu");
     auto library = std::make_unique<SubstituteLibrary>();
     library_ = library.get();
     backend_ = std::make_unique<CapturedBackend>("tensorrt", MakeSubstituteDevice(gpu_),
                                                  std::move(library));
   }
 
-  fs::path Write(const std::string& content) const {
-    const fs::path path = folder_ / "builds" / "on-gpu" / "target.engine";
-    std::ofstream(path) << content;
-    return path;
+  EngineSource Source(const std::string& content) const {
+    return {folder_ / "builds" / "on-gpu" / "target.engine", content};
   }
-  Error FailureOf(const fs::path& path, const EngineOptions& options = {}) {
+  Error FailureOf(const EngineSource& source, const EngineOptions& options = {}) {
     try {
-      backend_->Load(path, options);
+      backend_->Load(source, options);
     } catch (const Error& error) {
       return error;
     }
@@ -42,8 +37,7 @@ class CapturedBackends : public testing::Test {
   }
 
   SubstituteGpu gpu_;
-  const TemporaryFolder temporary_;
-  const fs::path folder_ = temporary_.path();
+  const fs::path folder_ = "bundle";
   SubstituteLibrary* library_ = nullptr;
   std::unique_ptr<CapturedBackend> backend_;
 };
@@ -53,7 +47,7 @@ TEST_F(CapturedBackends, LoadsWhatTheLibraryTakes) {
                 MakeSubstituteProgram(gpu_, MakeEngine([](const BoundPorts&) {}),
                                       {MakePort("write_index", DType::kInt64, true, {1}, {""})}));
   EXPECT_EQ(backend_->Version(), "Substitute 1.0");
-  const std::unique_ptr<Engine> engine = backend_->Load(Write("a program"), {});
+  const std::unique_ptr<Engine> engine = backend_->Load(Source("a program"), {});
   backend_.reset();  // Engines outlive it.
   EXPECT_TRUE(engine->HasInput("write_index"));
   EXPECT_FALSE(engine->HasInput("tree_mask"));
@@ -62,7 +56,7 @@ TEST_F(CapturedBackends, LoadsWhatTheLibraryTakes) {
 
 TEST_F(CapturedBackends, EngineOfAnotherVersionOrDeviceIsStale) {
   const Error error =
-      FailureOf(Write("generated on an incompatible device, expecting compute 1.2 got 8.6"));
+      FailureOf(Source("generated on an incompatible device, expecting compute 1.2 got 8.6"));
   EXPECT_EQ(error.code(), ErrorCode::kEngineStale);
   EXPECT_EQ(Name(error.code()), "engine_stale");
   EXPECT_EQ(error.message(),
@@ -73,16 +67,15 @@ TEST_F(CapturedBackends, EngineOfAnotherVersionOrDeviceIsStale) {
 }
 
 TEST_F(CapturedBackends, FullDeviceIsNoStaleEngine) {
-  const Error error = FailureOf(Write("Cuda failure: out of memory"));
+  const Error error = FailureOf(Source("Cuda failure: out of memory"));
   EXPECT_EQ(error.code(), ErrorCode::kBackend);
   EXPECT_NE(error.message().find("does not fit on the GPU"), std::string::npos);
 }
 
-TEST_F(CapturedBackends, RefusesFilesAndOptionsThatItCannotRead) {
-  EXPECT_EQ(FailureOf(folder_ / "builds" / "on-gpu" / "absent.engine").code(), ErrorCode::kStorage);
+TEST_F(CapturedBackends, RefusesOptionsThatItDoesNotHave) {
   EngineOptions options;
   options.entries["session.something"] = "1";
-  const Error error = FailureOf(Write("a program"), options);
+  const Error error = FailureOf(Source("a program"), options);
   EXPECT_EQ(error.code(), ErrorCode::kBackend);
   EXPECT_NE(error.message().find("'session.something'"), std::string::npos);
 }

@@ -19,6 +19,10 @@ TEST(CostCurve, InterpolatesAbsentWidths) {
   EXPECT_DOUBLE_EQ(curve.At(3), 8);
 }
 
+TEST(CostCurve, TakesTheLargestWidthForMoreRows) {
+  EXPECT_DOUBLE_EQ(CostCurve({1, 4}, {{1, 1.0}, {4, 2.0}}).AtLeast(9), 2);
+}
+
 TEST(CostCurve, ScalesTheAssumptionByOneMeasurement) {
   const CostCurve curve({1, 11}, {{1, 0.5}});
   EXPECT_DOUBLE_EQ(curve.At(0), 0.5);

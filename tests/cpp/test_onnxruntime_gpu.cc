@@ -5,8 +5,6 @@
 #include <array>
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
-#include <fstream>
 #include <memory>
 #include <string>
 #include <vector>
@@ -17,7 +15,6 @@
 #include "backends/onnxruntime_library.h"
 #include "buffer.h"
 #include "error.h"
-#include "temporary_folder.h"
 
 namespace ptgc {
 namespace {
@@ -83,13 +80,12 @@ class OnnxRuntimeGpu : public testing::Test {
  protected:
   void SetUp() override {
     if (std::string(PTGC_TEST_ONNXRUNTIME).empty()) GTEST_SKIP() << "onnxruntime is not installed";
-    std::ofstream(path_, std::ios::binary)
-        .write(reinterpret_cast<const char*>(kModel), sizeof(kModel));
     const OnnxRuntimeLibrary& library = OpenOnnxRuntime(PTGC_TEST_ONNXRUNTIME, nullptr, "");
     backend_ = std::make_unique<CapturedBackend>(
         "onnxruntime", std::make_unique<HostDevice>(),
         MakeOnnxRuntimeGpuLibrary(library, {"Cpu", 0, [](Ort::SessionOptions&) {}}));
-    engine_ = backend_->Load(path_, {});
+    engine_ = backend_->Load(
+        {"model.onnx", std::string(reinterpret_cast<const char*>(kModel), sizeof(kModel))}, {});
   }
 
   // One run of `rows` rows of ones to rows * 2, over a state that keeps its sum.
@@ -104,8 +100,6 @@ class OnnxRuntimeGpu : public testing::Test {
     engine_->Bind(inputs, outputs)->Run();
   }
 
-  const TemporaryFolder folder_;
-  const std::filesystem::path path_ = folder_.path() / "model.onnx";
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<Engine> engine_;
   Buffer numbers_{256}, sum_{256}, chosen_{256};
@@ -142,9 +136,8 @@ TEST_F(OnnxRuntimeGpu, ShapesThatDisagreeAreRefused) {
 }
 
 TEST_F(OnnxRuntimeGpu, WhatTheLibraryRefusesIsAnErrorOfOurs) {
-  std::ofstream(path_, std::ios::binary) << "no model";
   try {
-    backend_->Load(path_, {});
+    backend_->Load({"model.onnx", "no model"}, {});
     FAIL();
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::kBackend);

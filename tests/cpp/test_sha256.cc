@@ -7,8 +7,9 @@
 #include "error.h"
 #include "sha256.h"
 #include "temporary_folder.h"
+#include "whole_file.h"
 
-namespace ptgc::capi {
+namespace ptgc {
 namespace {
 
 std::string DigestOf(const std::string& text, std::size_t piece, Sha256Compress compress) {
@@ -44,16 +45,17 @@ TEST(Sha256, ReadsFilesAndNamesThoseThatItCannot) {
   const TemporaryFolder folder;
   const std::filesystem::path path = folder.path() / "sha256.txt";
   std::ofstream(path) << "abc";
-  EXPECT_EQ(Sha256OfFile(path), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+  EXPECT_EQ(Sha256OfFile(path, "Look at it."),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
   std::filesystem::remove(path);
   try {
-    Sha256OfFile(path);
+    Sha256OfFile(path, "Look at it.");
     FAIL();
   } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::kStorage);
+    EXPECT_EQ(error.code(), ErrorCode::kBundle);
     EXPECT_NE(error.message().find("sha256.txt"), std::string::npos);
   }
 }
 
 }  // namespace
-}  // namespace ptgc::capi
+}  // namespace ptgc

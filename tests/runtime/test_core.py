@@ -270,12 +270,13 @@ def test_library_that_is_absent_or_wrong(single: Path) -> None:
         _core.Generator(str(single), library="/nonexistent/libonnxruntime.so")
 
 
-def test_graph_that_the_library_refuses(single: Path) -> None:
-    (single / "target.onnx").write_bytes(b"no graph")
+@pytest.mark.parametrize(("content", "error"), [(b"no graph", errors.BundleError), (b"\x08\x0a", errors.BackendError)])
+def test_graph_that_is_none_or_that_the_library_refuses(single: Path, content: bytes, error: type[Exception]) -> None:
+    (single / "target.onnx").write_bytes(content)
     document = json.loads((single / "build.json").read_text())
-    document["files"][0]["size"] = 8
+    document["files"][0]["size"] = len(content)
     (single / "build.json").write_text(json.dumps(document))
-    with pytest.raises(errors.BackendError, match=r"target\.onnx"):
+    with pytest.raises(error, match=r"target\.onnx"):
         load(single)
 
 
@@ -297,6 +298,11 @@ def test_graph_that_the_library_refuses(single: Path) -> None:
 )
 def test_enums_agree_with_the_specification(kind: type[Enum]) -> None:
     assert _core.enum_names()[kind.__name__] == [member.value for member in kind]
+
+
+def test_limits_agree_with_the_specification() -> None:
+    limits = pytest.importorskip("ptgc.spec.limits")
+    assert {name: getattr(limits, name) for name in _core.limits()} == _core.limits()
 
 
 def test_finish_reasons_are_those_of_the_command_line() -> None:

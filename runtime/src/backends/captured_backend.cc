@@ -1,33 +1,25 @@
 #include "backends/captured_backend.h"
 
-#include <fstream>
 #include <utility>
-#include <vector>
 
 #include "backends/captured_engine.h"
 #include "error.h"
 
 namespace ptgc {
 
-std::vector<char> ReadEngine(const std::filesystem::path& path, const EngineOptions& options) {
-  for (const auto& [key, value] : options.entries) {
-    throw Error(ErrorCode::kBackend, "Engines of this library have no option '" + key + "'.",
-                "Build again with this version of ptgc.");
-  }
-  std::ifstream file(path, std::ios::binary | std::ios::ate);
-  std::vector<char> content(file ? static_cast<std::size_t>(file.tellg()) : 0);
-  file.seekg(0);
-  if (file.read(content.data(), static_cast<std::streamsize>(content.size()))) return content;
-  throw Error(ErrorCode::kStorage, "Cannot read '" + path.string() + "'.",
-              "Look whether the file is there and may be read.");
+void RefuseOptions(const EngineOptions& options) {
+  if (options.entries.empty()) return;
+  throw Error(ErrorCode::kBackend,
+              "Engines of this library have no option '" + options.entries.begin()->first + "'.",
+              "Build again with this version of ptgc.");
 }
 
-std::unique_ptr<Engine> CapturedBackend::Load(const std::filesystem::path& path,
+std::unique_ptr<Engine> CapturedBackend::Load(const EngineSource& source,
                                               const EngineOptions& options) {
-  std::unique_ptr<GpuProgram> program = share_->library().Load(path, options);
-  if (program == nullptr) Refuse(path);
-  return std::make_unique<CapturedEngine>(share_, std::move(program), path.filename().string(),
-                                          options.updates_in_place);
+  std::unique_ptr<GpuProgram> program = share_->library().Load(source, options);
+  if (program == nullptr) Refuse(source.path);
+  return std::make_unique<CapturedEngine>(
+      share_, std::move(program), source.path.filename().string(), options.updates_in_place);
 }
 
 // The file has the hash of the one that was built, so that what the library dislikes about it is

@@ -6,7 +6,6 @@
 #include <memory>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "backends/gpu.h"
 #include "backends/gpu_share.h"
@@ -25,8 +24,7 @@ class CapturedBackend : public Backend {
 
   std::string Version() const override { return share_->library().Version(); }
   // Throws an engine_stale error for a file of another library or device.
-  std::unique_ptr<Engine> Load(const std::filesystem::path& path,
-                               const EngineOptions& options) override;
+  std::unique_ptr<Engine> Load(const EngineSource& source, const EngineOptions& options) override;
 
  private:
   [[noreturn]] void Refuse(const std::filesystem::path& path) const;
@@ -35,8 +33,7 @@ class CapturedBackend : public Backend {
   std::shared_ptr<GpuShare> share_;  // Of the device.
 };
 
-// The whole of a file that a vendor's compiler made. Throws a storage error, and a backend error
-// where there are options: such engines have none.
-std::vector<char> ReadEngine(const std::filesystem::path& path, const EngineOptions& options);
+// Throws a backend error where there are options: what a vendor's compiler made has none.
+void RefuseOptions(const EngineOptions& options);
 
 }  // namespace ptgc

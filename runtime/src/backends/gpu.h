@@ -108,9 +108,9 @@ class GpuLibrary {
   virtual ~GpuLibrary() = default;
   // "TensorRT 10.15".
   virtual std::string Version() const = 0;
-  // Null where the file was made for another library or device; throws where it cannot be read, or
-  // has options that the library does not know.
-  virtual std::unique_ptr<GpuProgram> Load(const std::filesystem::path& path,
+  // Null where it was made for another library or device; throws for options that the library does
+  // not know.
+  virtual std::unique_ptr<GpuProgram> Load(const EngineSource& source,
                                            const EngineOptions& options) = 0;
   virtual std::string error() const = 0;
 };

@@ -123,9 +123,8 @@ class OnnxRuntimeBackend : public Backend {
 
   std::string Version() const override { return library_.version; }
 
-  std::unique_ptr<Engine> Load(const std::filesystem::path& path,
-                               const EngineOptions& options) override {
-    return Translated("ONNX Runtime refused '" + path.filename().string() + "'", [&] {
+  std::unique_ptr<Engine> Load(const EngineSource& source, const EngineOptions& options) override {
+    return Translated("ONNX Runtime refused '" + source.path.filename().string() + "'", [&] {
       Ort::SessionOptions session_options;
       session_options.SetIntraOpNumThreads(options.num_threads);
       session_options.SetGraphOptimizationLevel(GraphOptimizationLevel::ORT_ENABLE_ALL);
@@ -135,10 +134,9 @@ class OnnxRuntimeBackend : public Backend {
         // small drafter, a round of drafts and target took twice as long.
         session_options.AddConfigEntry("session.force_spinning_stop", "1");
       }
-      for (const auto& [key, value] : options.entries) {
-        session_options.AddConfigEntry(key.c_str(), value.c_str());
-      }
-      Ort::Session session(*library_.env, path.c_str(), session_options);
+      Configure(session_options, source, options);
+      Ort::Session session(*library_.env, source.content.data(), source.content.size(),
+                           session_options);
       library_.memory->Trim();
       return std::unique_ptr<Engine>(std::make_unique<OnnxRuntimeEngine>(std::move(session)));
     });

@@ -161,20 +161,19 @@ class OnnxRuntimeGpuLibrary : public GpuLibrary {
       : library_(library), place_(std::move(place)) {}
 
   std::string Version() const override { return library_.version; }
-  std::unique_ptr<GpuProgram> Load(const std::filesystem::path& path,
+  std::unique_ptr<GpuProgram> Load(const EngineSource& source,
                                    const EngineOptions& options) override {
-    return Translated("ONNX Runtime refused '" + path.filename().string() + "'", [&] {
+    return Translated("ONNX Runtime refused '" + source.path.filename().string() + "'", [&] {
       Ort::SessionOptions session_options;
       session_options.SetIntraOpNumThreads(1);  // The host computes sizes only.
       session_options.SetGraphOptimizationLevel(GraphOptimizationLevel::ORT_ENABLE_ALL);
       // Else the second run of a shape takes its memory as one new block, while it is recorded.
       session_options.DisableMemPattern();
-      for (const auto& [key, value] : options.entries) {
-        session_options.AddConfigEntry(key.c_str(), value.c_str());
-      }
+      Configure(session_options, source, options);
       place_.add_provider(session_options);
       OnnxRuntimeProgramParts parts{
-          Ort::Session(*library_.env, path.c_str(), session_options),
+          Ort::Session(*library_.env, source.content.data(), source.content.size(),
+                       session_options),
           {},
           Ort::MemoryInfo(place_.memory, OrtDeviceAllocator, place_.device, OrtMemTypeDefault),
           {},

@@ -121,6 +121,16 @@ const OnnxRuntimeLibrary& OpenOnnxRuntime(const std::string& file, const void* a
               "Use one library per process.");
 }
 
+void Configure(Ort::SessionOptions& session_options, const EngineSource& source,
+               const EngineOptions& options) {
+  for (const auto& [key, value] : options.entries) {
+    session_options.AddConfigEntry(key.c_str(), value.c_str());
+  }
+  session_options.AddConfigEntry("session.load_model_format", "ONNX");
+  session_options.AddConfigEntry("session.model_external_initializers_file_folder_path",
+                                 source.path.parent_path().c_str());
+}
+
 ONNXTensorElementDataType ElementType(DType dtype) {
   const auto found = std::find_if(std::begin(kTypes), std::end(kTypes),
                                   [&](const auto& pair) { return pair.second == dtype; });

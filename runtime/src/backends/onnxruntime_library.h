@@ -7,6 +7,7 @@
 #include <string>
 
 #include "backends/onnxruntime_memory.h"
+#include "engine.h"
 #include "error.h"
 #include "names.h"
 
@@ -30,6 +31,11 @@ const OnnxRuntimeLibrary& OpenOnnxRuntime(const std::string& file, const void* a
 // Element types as the library numbers them.
 ONNXTensorElementDataType ElementType(DType dtype);
 std::optional<DType> DTypeOf(ONNXTensorElementDataType type);
+
+// Sets what every session has: the build's own options, and that the source is an ONNX model whose
+// weights lie beside it. The library has a format of its own, which may name other files.
+void Configure(Ort::SessionOptions& session_options, const EngineSource& source,
+               const EngineOptions& options);
 
 // Runs `body`; what the library throws becomes an error of ours.
 template <typename Body>

@@ -149,12 +149,12 @@ class TensorRtLibrary : public GpuLibrary {
   std::string Version() const override {
     return (name_ == kRtx ? "TensorRT-RTX " : "TensorRT ") + version_;
   }
-  std::unique_ptr<GpuProgram> Load(const std::filesystem::path& path,
+  std::unique_ptr<GpuProgram> Load(const EngineSource& source,
                                    const EngineOptions& options) override {
-    const std::vector<char> content = ReadEngine(path, options);
+    RefuseOptions(options);
     complaints_.Forget();
     std::unique_ptr<nvinfer1::ICudaEngine> engine(
-        runtime_->deserializeCudaEngine(content.data(), content.size()));
+        runtime_->deserializeCudaEngine(source.content.data(), source.content.size()));
     if (engine == nullptr) return nullptr;
     return std::make_unique<TensorRtProgram>(std::move(engine), complaints_, stream_);
   }

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <fstream>
 #include <vector>
 
 #if defined(__x86_64__)
@@ -10,12 +9,8 @@
 #include <immintrin.h>
 #endif
 
-#include "error.h"
-
-namespace ptgc::capi {
+namespace ptgc {
 namespace {
-
-constexpr std::size_t kReadBytes = std::size_t{1} << 20U;
 
 constexpr std::array<std::uint32_t, 64> kRounds = {
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
@@ -160,17 +155,10 @@ std::string Sha256::Finish() {
   return digest;
 }
 
-std::string Sha256OfFile(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::vector<unsigned char> bytes(kReadBytes);
+std::string Sha256Of(std::string_view bytes) {
   Sha256 digest;
-  while (file) {
-    file.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
-    digest.Update(std::span(bytes).first(static_cast<std::size_t>(file.gcount())));
-  }
-  if (file.eof()) return digest.Finish();
-  throw Error(ErrorCode::kStorage, "Cannot read '" + path.string() + "'.",
-              "Check its permissions and the disk.");
+  digest.Update({reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size()});
+  return digest.Finish();
 }
 
-}  // namespace ptgc::capi
+}  // namespace ptgc

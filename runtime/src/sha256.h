@@ -4,11 +4,11 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <filesystem>
 #include <span>
 #include <string>
+#include <string_view>
 
-namespace ptgc::capi {
+namespace ptgc {
 
 using Sha256State = std::array<std::uint32_t, 8>;
 
@@ -38,7 +38,7 @@ class Sha256 {
   std::uint64_t size_ = 0;                       // Bytes so far.
 };
 
-// The digest of a file. Throws a storage error where it cannot be read.
-std::string Sha256OfFile(const std::filesystem::path& path);
+// The digest of all these bytes.
+std::string Sha256Of(std::string_view bytes);
 
-}  // namespace ptgc::capi
+}  // namespace ptgc

@@ -1,0 +1,195 @@
+#include "bundle_files.h"
+
+#include <initializer_list>
+
+namespace ptgc {
+namespace {
+
+using nlohmann::json;
+
+constexpr const char* kGraph = "graph";  // Of every role.
+
+const char* const kManifest = R"({
+  "schema_version": 1, "min_runtime": "0.1.0", "features": ["speculative-loop", "kv-cache-full"],
+  "strategy": "ngram", "lossless": true,
+  "plan": {"loop": "speculative", "acceptance": "match", "tree": [-1, 0, 1, 2],
+           "drafter": {"kind": "ngram", "num_draft_tokens": 3,
+                       "max_ngram_size": 4, "min_ngram_size": 2}},
+  "model": {"family": "toy", "vocab_size": 32, "context_length": 128, "eos_token_ids": [2],
+            "bos_token_id": null},
+  "roles": {}, "tokenizer": null, "reference": null, "provenance": {},
+  "files": [{"path": "graphs/target.onnx", "size": 9, "sha256": ""}]})";
+
+const char* const kBuild = R"({
+  "schema_version": 1, "min_runtime": "0.1.0", "features": [], "id": "toy", "sequence": 0,
+  "backend": "onnxruntime", "device": "cpu", "precision": {"target": "float32"},
+  "shapes": {"batch": 2, "max_length": 64, "widths": [1, 4, 16], "verify_width": 4,
+             "kv_capacities": [48, 80]},
+  "roles": {}, "weight_bytes": 0, "engine_options": {}, "bundle_sha256": "",
+  "provenance": {}, "files": []})";
+
+json MakePort(const char* name, const char* dtype, const json& shape) {
+  return {{"name", name}, {"dtype", dtype}, {"shape", shape}};
+}
+
+json State(const char* kind) {
+  return {{"kind", kind},       {"kv_heads", 2},           {"head_dim", 8},
+          {"dtype", "float16"}, {"rollback", "overwrite"}, {"window", nullptr}};
+}
+
+json MakeRole(const std::string& name, json inputs, json outputs, json states = json::array(),
+              json cross_states = json::array()) {
+  return {{"graph", name + ".onnx"},
+          {"device", "default"},
+          {"ports", {{"inputs", std::move(inputs)}, {"outputs", std::move(outputs)}}},
+          {"states", std::move(states)},
+          {"cross_states", std::move(cross_states)}};
+}
+
+void AddRole(BundleDocuments& documents, const std::string& name, const json& role) {
+  documents.build["roles"][name] = role;
+  documents.build["files"].push_back(
+      {{"path", name + ".onnx"}, {"size", 5}, {"sha256", Sha256Of(kGraph)}});
+}
+
+json Ids(const char* name, const char* length) {
+  return MakePort(name, "int64", {"batch", length});
+}
+json Numbers(const char* name) { return MakePort(name, "int64", json::array({"batch"})); }
+
+json Causal(const std::string& name) {
+  return MakeRole(
+      name, {Ids("input_ids", "num_tokens"), Numbers("write_index")},
+      {Ids("next_ids", "num_logits"), MakePort("logits", "float32", {"batch", "num_logits", 32})},
+      json::array({State("full")}));
+}
+
+BundleDocuments DraftModel() {
+  BundleDocuments documents = NgramDocuments();
+  documents.manifest["strategy"] = "draft-model";
+  documents.manifest["plan"]["drafter"] = {{"kind", "model"}, {"num_draft_tokens", 3}};
+  AddRole(documents, "drafter", Causal("drafter"));
+  return documents;
+}
+
+const json kSourceMask = MakePort("encoder_attention_mask", "bool", {"batch", "source_length"});
+const json kHiddenStates =
+    MakePort("encoder_hidden_states", "float32", {"batch", "source_length", 16});
+
+// With a window as well, and options of its engine.
+BundleDocuments EncoderDecoder() {
+  BundleDocuments documents = NgramDocuments();
+  documents.manifest["model"]["decoder_start_token_id"] = 1;
+  documents.manifest["model"]["source_vocab_size"] = 40;
+  json& target = documents.build["roles"]["target"];
+  target["cross_states"] = {State("cross"), State("cross")};
+  target["ports"]["inputs"].push_back(kSourceMask);
+  target["states"] = {State("full"), State("window")};
+  target["states"][1]["window"] = 8;
+  documents.build["shapes"]["window_capacities"] = {{"8", 40}};
+  documents.build["shapes"]["source_lengths"] = {32, 64};
+  documents.build["engine_options"] = {
+      {"target", {{"optimization.disable_specified_optimizers", "GatherToSliceFusion"}}}};
+  AddRole(documents, "encoder",
+          MakeRole("encoder", {Ids("input_ids", "source_length"), kSourceMask}, json::array(),
+                   json::array(), target["cross_states"]));
+  return documents;
+}
+
+// Without roles.
+BundleDocuments Other(const char* strategy, const char* loop, const char* name, const json& plan) {
+  BundleDocuments documents{json::parse(kManifest), json::parse(kBuild)};
+  documents.manifest["strategy"] = strategy;
+  documents.manifest["plan"] = {{"loop", loop}, {name, plan}};
+  documents.build["shapes"] = {{"batch", 2},
+                               {"max_length", 64},
+                               {"widths", json::array()},
+                               {"verify_width", 0},
+                               {"kv_capacities", json::array()},
+                               {"canvas_lengths", {32, 64}}};
+  return documents;
+}
+
+BundleDocuments Canvas() {
+  BundleDocuments documents = Other("masked-diffusion", "canvas", "canvas",
+                                    {{"mask_token_id", 3},
+                                     {"num_steps", 4},
+                                     {"unmasking", "threshold"},
+                                     {"threshold", 0.5},
+                                     {"block_length", 8}});
+  const json mask = MakePort("canvas_mask", "bool", {"batch", "canvas_length"});
+  AddRole(documents, "denoiser",
+          MakeRole("denoiser",
+                   {Ids("input_ids", "canvas_length"), Numbers("lengths"), mask, Numbers("step"),
+                    MakePort("threshold", "float32", json::array({"batch"}))},
+                   {Ids("output_ids", "canvas_length"),
+                    MakePort("output_mask", "bool", {"batch", "canvas_length"})}));
+  return documents;
+}
+
+void AddReader(BundleDocuments& documents) {
+  documents.build["shapes"]["source_lengths"] = {32};
+  AddRole(documents, "encoder",
+          MakeRole("encoder", {Ids("input_ids", "source_length"), kSourceMask},
+                   json::array({kHiddenStates})));
+}
+
+BundleDocuments OneShot() {
+  BundleDocuments documents = Other("ctc", "one-shot", "one_shot",
+                                    {{"path", "ctc"}, {"blank_token_id", 0}, {"upsampling", 2}});
+  AddReader(documents);
+  AddRole(documents, "decoder",
+          MakeRole("decoder", {kHiddenStates, kSourceMask},
+                   {Ids("output_ids", "canvas_length"), Numbers("output_lengths")}));
+  return documents;
+}
+
+BundleDocuments Edit() {
+  BundleDocuments documents = Other("levenshtein", "edit", "edit",
+                                    {{"max_rounds", 4},
+                                     {"placeholder_token_id", 3},
+                                     {"bos_token_id", 1},
+                                     {"eos_token_id", 2},
+                                     {"pad_token_id", 0}});
+  AddReader(documents);
+  for (const char* name : {"deleter", "inserter", "filler"}) {
+    AddRole(documents, name,
+            MakeRole(
+                name,
+                {Ids("input_ids", "canvas_length"), Numbers("lengths"), kHiddenStates, kSourceMask},
+                {Ids("output_ids", "canvas_length"), Numbers("output_lengths")}));
+  }
+  return documents;
+}
+
+}  // namespace
+
+BundleDocuments NgramDocuments() {
+  BundleDocuments documents{json::parse(kManifest), json::parse(kBuild)};
+  AddRole(documents, "target", Causal("target"));
+  return documents;
+}
+
+std::vector<BundleDocuments> DocumentsOfEveryLoop() {
+  return {NgramDocuments(), DraftModel(), EncoderDecoder(), Canvas(), OneShot(), Edit()};
+}
+
+BundleFolder::BundleFolder() {
+  std::filesystem::create_directories(build_);
+  for (const char* role :
+       {"target", "drafter", "encoder", "denoiser", "decoder", "deleter", "inserter", "filler"}) {
+    std::ofstream(build_ / (std::string(role) + ".onnx")) << kGraph;
+  }
+}
+
+void BundleFolder::Write(const BundleDocuments& documents) const {
+  const std::string manifest = documents.manifest.dump();
+  std::ofstream(bundle() / "manifest.json") << manifest;
+  json build = documents.build;
+  if (build.is_object() && build.contains("bundle_sha256") && build["bundle_sha256"].is_string()) {
+    build["bundle_sha256"] = Sha256Of(manifest);
+  }
+  std::ofstream(build_ / "build.json") << build.dump();
+}
+
+}  // namespace ptgc
