@@ -23,6 +23,7 @@ from ptgc.runtime.results import Chunk, GenerationResult
 from ptgc.runtime.session import Session
 from ptgc.runtime.streaming import stream
 from ptgc.runtime.text import TextCodec
+from ptgc.runtime.tokenizer_files import tokenizer_files
 from ptgc.runtime.tuning import read_tuning
 from ptgc.spec.bundle import Build, Bundle, open_bundle
 from ptgc.spec.threads import check_num_threads
@@ -108,9 +109,10 @@ class Generator:
             most = tuning.most_draft_tokens(opened.manifest.plan)
             chosen_options = replace(chosen_options, num_draft_tokens=most)
         curve = read_costs(chosen, threads)
-        folder, other = opened.manifest.tokenizer, opened.manifest.drafter_tokenizer
-        codec = TextCodec(opened.path / folder) if folder else None
-        reencoding = Reencoding(codec, TextCodec(opened.path / other)) if codec and other else None
+        files = tokenizer_files(opened, opened.manifest.tokenizer)
+        others = tokenizer_files(opened, opened.manifest.drafter_tokenizer)
+        codec = TextCodec(files) if files else None
+        reencoding = Reencoding(codec, TextCodec(others)) if codec and others else None
         with ThreadPoolExecutor(1) as beside:  # hashing and loading wait for the disk and each other; do both
             verified: Future[None] | None = beside.submit(chosen.verify) if verify else None
             core = load_core(
