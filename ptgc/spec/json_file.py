@@ -39,13 +39,10 @@ def read_regular(path: Path, most: int | None = MAX_JSON_BYTES, first: int = -1)
         UnreadableError: It is missing, forbidden, too large or no regular file.
     """
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(handle, "rb") as file:
-            found = os.fstat(handle)
-            if not stat.S_ISREG(found.st_mode):
-                raise UnreadableError("is no regular file")
-            if most is not None and found.st_size > most:
-                raise UnreadableError(f"has {found.st_size} bytes; at most {most} are read")
+        with open(path, "rb", opener=_open_regular) as file:  # noqa: PTH123  # a path cannot open so
+            size = os.fstat(file.fileno()).st_size
+            if most is not None and size > most:
+                raise UnreadableError(f"has {size} bytes; at most {most} are read")
             content = file.read(first) if most is None else file.read(most + 1)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise MissingError("is missing") from error
@@ -56,6 +53,15 @@ def read_regular(path: Path, most: int | None = MAX_JSON_BYTES, first: int = -1)
     if most is not None and len(content) > most:
         raise UnreadableError(f"grew beyond {most} bytes while it was read")
     return content
+
+
+def _open_regular(path: str, flags: int) -> int:
+    """Open without waiting, and give back at once what is no regular file."""
+    handle = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise UnreadableError("is no regular file")
+    return handle
 
 
 def decode_text(content: bytes) -> str:

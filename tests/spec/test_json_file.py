@@ -49,8 +49,10 @@ def test_only_regular_files_are_opened(kind: str, tmp_path: Path) -> None:
         path.mkdir()
     else:
         path.symlink_to("/dev/zero" if kind == "device" else "file")
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208  # what is open, not a folder's files
     with pytest.raises(UnreadableError, match=r"no regular file|cannot be read"):
         read_regular(path)
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
 
 
 @pytest.mark.parametrize("name", ["nothing", "a/b"])
