@@ -39,7 +39,7 @@ def read_regular(path: Path, most: int | None = MAX_JSON_BYTES, first: int = -1)
         UnreadableError: It is missing, forbidden, too large or no regular file.
     """
     try:
-        with open(path, "rb", opener=_open_regular) as file:  # noqa: PTH123  # a path cannot open so
+        with open(path, "rb", opener=_open_regular) as file:  # a path cannot open so
             size = os.fstat(file.fileno()).st_size
             if most is not None and size > most:
                 raise UnreadableError(f"has {size} bytes; at most {most} are read")
