@@ -19,8 +19,11 @@ from ptgc.exporters.model_facts import context_of, facts_of, source_vocab_size
 from ptgc.exporters.references import pretrained, reference_of
 from ptgc.exporters.roles import RoleSource, TracedRole, check_roles, check_weights, trace_role
 from ptgc.graphs.storage import SavedWeights, save
-from ptgc.spec.bundle import list_files, write_manifest
+from ptgc.spec.bundle import write_manifest
+from ptgc.spec.bundle_files import list_files
+from ptgc.spec.fields import read
 from ptgc.spec.generation import GenerationDefaults
+from ptgc.spec.json_file import UnreadableError
 from ptgc.spec.manifest import Manifest
 from ptgc.spec.model_facts import ModelFacts
 from ptgc.spec.plan import DecodePlan
@@ -70,6 +73,7 @@ def export(
         StorageError: `output` exists and `force` is not set, or it cannot be written.
     """
     order = check_roles(plan, tuple(roles))
+    _check_readable(lambda: read(DecodePlan, plan.to_json() | {"strategy": plan.strategy.value}, "plan"))
     final = Path(output)
     refuse_existing(final, force=force)
     for name in order:
@@ -102,8 +106,21 @@ def export(
             provenance=made_of | dict(provenance or {}),
             generation=settings.defaults,
         )
+        _check_readable(lambda: Manifest.from_json(manifest.to_json()))
         write_manifest(folder, manifest)
     return final
+
+
+def _check_readable(reading: Callable[[], object]) -> None:
+    """Refuse to write what no runtime would read.
+
+    Raises:
+        ExportError: Naming every value out of range.
+    """
+    try:
+        reading()
+    except UnreadableError as error:
+        raise ExportError(f"No runtime would read this bundle: it {error}.", "Give values in range.") from error
 
 
 def refuse_existing(final: Path, *, force: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -73,10 +74,14 @@ def load(path: Path) -> ir.Model:
     """Read a graph; its weights stay in their files until they are asked for.
 
     Raises:
-        BundleError: A file of weights has several names, which onnx-ir refuses to read.
+        BundleError: Weights lie outside the graph's folder, or in a file of several names, which onnx-ir refuses.
     """
-    model = ir.load(path)
+    try:
+        model = ir.load(path)
+    except Exception as error:  # those of protobuf and of onnx-ir share no base class
+        raise BundleError(f"{path} is no ONNX graph: {error}", "Do not use this bundle.") from error
     tensors = [value.const_value for value in model.graph.initializers.values()]
+    _check_inside(path, [tensor for tensor in tensors if isinstance(tensor, ir.ExternalTensor)])
     files = {path.parent / tensor.location for tensor in tensors if isinstance(tensor, ir.ExternalTensor)}
     for file in sorted(files):
         if file.is_file() and file.stat().st_nlink > 1:
@@ -85,6 +90,13 @@ def load(path: Path) -> ir.Model:
                 f"Make it a file of its own: cp {file.name} copy && mv copy {file.name}",
             )
     return model
+
+
+def _check_inside(path: Path, tensors: Iterable[ir.ExternalTensor]) -> None:
+    """Refuse a graph whose weights lie outside its folder, by their name or through a link."""
+    for location in sorted({str(tensor.location) for tensor in tensors}):
+        if not (path.parent / location).resolve().is_relative_to(path.parent.resolve()):
+            raise BundleError(f"{path} has weights outside its folder: '{location}'.", "Do not use this bundle.")
 
 
 def _write_weights(

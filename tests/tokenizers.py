@@ -13,6 +13,12 @@ from transformers import PreTrainedTokenizerFast
 from ptgc.compiler.build import BuildOptions, build
 from ptgc.compiler.stage import Stage
 from ptgc.exporters import export
+from ptgc.runtime.text import TextCodec
+from ptgc.runtime.tokenizer_files import TokenizerFiles
+from ptgc.spec.bundle import Bundle
+from ptgc.spec.bundle_files import list_files
+from ptgc.spec.manifest import Manifest
+from ptgc.spec.model_facts import ModelFacts
 from ptgc.spec.plan import ngram
 from tests.models import VOCAB_SIZE
 from tests.other_models import tiny_llama
@@ -89,3 +95,9 @@ def text_build(place: Path, kind: str) -> Path:
     bundle = worker_copy(place, f"text-{kind}", make)
     build(bundle, BuildOptions(precision="float32", batch_size=2, max_length=256, stage=Stage.PREPARE))
     return bundle
+
+
+def codec(folder: Path) -> TextCodec:
+    """What the runtime makes of a tokenizer's folder, as if a bundle listed its files."""
+    manifest = Manifest(ngram(), ModelFacts("llama", VOCAB_SIZE, 64), {}, list_files(folder.parent))
+    return TextCodec(TokenizerFiles(Bundle(folder.parent, manifest, ""), folder.name))

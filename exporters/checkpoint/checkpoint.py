@@ -21,7 +21,7 @@ from ptgc.exporters.checkpoint.packed import PackedFormat, packed_format
 from ptgc.exporters.checkpoint.safetensors_files import find_safetensors, stored_dtype
 from ptgc.exporters.checkpoint.task import Task, task_of
 from ptgc.exporters.checkpoint.tensor_fit import check_fit, unused_tensors
-from ptgc.spec.bundle import sha256
+from ptgc.spec.bundle_files import sha256
 
 _VOCABULARY_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
 _DESCRIBING_FILES = (

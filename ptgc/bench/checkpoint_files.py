@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ptgc.errors import CheckpointError, UsageError
-from ptgc.spec.bundle import Bundle, sha256
+from ptgc.spec.bundle import Bundle
+from ptgc.spec.bundle_files import sha256
 
 _PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.model")
 

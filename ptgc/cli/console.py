@@ -15,6 +15,7 @@ from rich.console import Console
 
 from ptgc.errors import BackendError, PtgcError, UsageError
 from ptgc.extras import how_to_install
+from ptgc.spec.bundle import Bundle
 
 notes = Console(stderr=True, highlight=False)
 results = Console(highlight=False)
@@ -70,6 +71,12 @@ def show_any_text() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+
+
+def note_refused(bundle: Bundle) -> None:
+    """Say which builds were passed over because they cannot be read."""
+    for name, error in bundle.read_builds()[1].items():
+        notes.print(f"Note: build '{name}' was passed over: {error.message}", markup=False, soft_wrap=True)
 
 
 def print_json(document: dict[str, Any]) -> None:

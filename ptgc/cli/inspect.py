@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +14,7 @@ from ptgc.cli.console import command_errors, megabytes, print_json, results
 from ptgc.cli.options import AsJson, BundlePath
 from ptgc.compiler.cost_picture import RATES, MeasuredBuild, check_picture, draw_costs
 from ptgc.compiler.prediction import predicted_speedups
-from ptgc.errors import UsageError
+from ptgc.errors import BundleError, UsageError
 from ptgc.spec.bundle import RUNNABLE, Build, Bundle, open_bundle
 from ptgc.spec.engine import Engine
 from ptgc.spec.generation import GenerationDefaults
@@ -59,15 +60,22 @@ def command(
         if picture is not None:
             check_picture(picture)
         opened = open_bundle(bundle)
-        builds = opened.builds()
+        builds, refused = opened.read_builds()
         if picture is not None:
             _draw(opened, builds, picture)
         if as_json:
-            print_json(_document(opened, builds))
+            print_json(_document(opened, builds) | {"damaged_builds": _reasons(refused)})
             return
         _show_bundle(opened)
         for build in builds:
             _show_build(opened, build)
+        for name, reason in _reasons(refused).items():
+            results.print(f"build {name} is damaged: {reason}", markup=False, soft_wrap=True)
+
+
+def _reasons(refused: Mapping[str, BundleError]) -> dict[str, str]:
+    """Why builds cannot be read, by folder."""
+    return {name: error.message for name, error in refused.items()}
 
 
 def _measured(bundle: Bundle, build: Build) -> MeasuredBuild | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from ptgc.errors import UsageError
+from ptgc.spec.json_file import UnreadableError, parse_json, read_regular
+from ptgc.spec.limits import MAX_JSON_BYTES
 
 _FORM = 'Write [{"role": "user", "content": "..."}], or {"messages": [...], "tools": [...]}.'
 
@@ -50,9 +51,9 @@ def read_object(text: str, option: str) -> dict[str, Any]:
         UsageError: It is something else.
     """
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{option} is no JSON: {error}.") from error
+        found = parse_json(text)
+    except UnreadableError as error:
+        raise UsageError(f"{option} {error}.") from error
     if not isinstance(found, dict):
         raise UsageError(f"{option} is '{text}'; it must be a JSON object.")
     return found
@@ -63,10 +64,10 @@ def _read_messages(path: Path) -> tuple[Any, dict[str, Any]]:
     from ptgc.runtime.option_values import option_types
 
     try:
-        content = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
-        found = json.loads(content.decode("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"The messages in {path} cannot be read: {error}.", _FORM) from error
+        content = sys.stdin.buffer.read(MAX_JSON_BYTES) if str(path) == "-" else read_regular(path)
+        found = parse_json(content)
+    except UnreadableError as error:
+        raise UsageError(f"The messages in {path} cannot be read: it {error}.", _FORM) from error
     options = {}
     if isinstance(found, dict):
         options = {name: value for name, value in found.items() if name != "messages"}

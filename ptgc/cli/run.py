@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ptgc.cli.console import command_errors, notes, print_json
+from ptgc.cli.console import command_errors, note_refused, notes, print_json
 from ptgc.cli.options import AsJson, BuildId, BundlePath, Device, DraftLength, NumThreads
 from ptgc.cli.prompt import read_ids, read_object, read_prompt
 from ptgc.spec.staging import storage_errors
@@ -106,6 +106,7 @@ def command(
             if not as_json:
                 experimental = " (experimental: no GPU has run such builds yet)" if device == "cuda" else ""
                 notes.print(f"Build {generator.build.manifest.id}{experimental}", style="dim", markup=False)
+                note_refused(generator.bundle)
             result = _write(generator, given, options, show=not as_json)
         if trace is not None:
             _write_trace(trace, result)

@@ -105,7 +105,7 @@ def build(path: str | Path, options: BuildOptions | None = None, progress: Progr
             build_id = options.build_id or _prepared_id(options, task, precision)
         else:
             build_id = _prepare(options, task, precision, progress)
-        made = open_build(bundle.path / BUILDS / build_id)
+        made = open_build(bundle.path / BUILDS / build_id, bundle.manifest)
         _check_backend(made, backend)
         if options.stage is not Stage.PREPARE:
             compiling = CompileOptions(options.num_threads, options.compiler)
@@ -290,5 +290,5 @@ def _check_backend(made: Build, backend: Backend) -> None:
 
 
 def _check_id(build_id: str) -> None:
-    if not all(c.isalnum() or c in "-_." for c in build_id) or build_id.startswith("."):
-        raise UsageError(f"--id is '{build_id}'; a build's name has letters, digits, '-', '_' and '.' only.")
+    if not all(c.isalnum() or c in "-_." for c in build_id) or build_id.startswith(".") or not 0 < len(build_id) <= 200:
+        raise UsageError(f"--id is '{build_id}'; a build's name has at most 200 letters, digits, '-', '_' and '.'.")

@@ -13,13 +13,14 @@ from ptgc.compiler.checking.fidelity import role_fidelity
 from ptgc.compiler.checking.graphs import check_outputs, check_texts, explain
 from ptgc.compiler.checking.judged_text import judged_text
 from ptgc.compiler.checking.loops import Values, check_loop, runner
-from ptgc.compiler.checking.references import References, read_references, read_role_references
+from ptgc.compiler.checking.references import read_references, read_role_references
 from ptgc.compiler.checking.report import EXACT, StageReport
 from ptgc.compiler.checking.weights import check_weights
 from ptgc.compiler.graph_session import writes, writes_alone
 from ptgc.errors import UsageError
 from ptgc.runtime.libraries import device_is_here
 from ptgc.spec.bundle import RUNNABLE, Build, Bundle, open_bundle
+from ptgc.spec.reference import References
 from ptgc.spec.role import Role
 from ptgc.spec.strategy import Loop
 from ptgc.texts.sample_text import read_sample_text
@@ -84,10 +85,11 @@ def check_bundle(
             return reports
         progress("Running the canonical graphs")
         reports += _check_canonical(task)
-    for build in bundle.builds():
+    builds, refused = bundle.read_builds()
+    for build in builds:
         progress(f"Checking build {build.manifest.id}")
         reports += _check_build(task, build)
-    return reports
+    return reports + [StageReport(name, divergences=[error.message]) for name, error in refused.items()]
 
 
 def _check_text(text: Path, bundle: Bundle) -> None:

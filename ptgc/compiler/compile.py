@@ -11,7 +11,8 @@ from ptgc.compiler.compiler_options import CompilerOptions
 from ptgc.compiler.cost import measure_costs
 from ptgc.runtime.costs import write_costs
 from ptgc.runtime.libraries import device_is_here
-from ptgc.spec.bundle import Build, open_build, sha256, write_build_manifest
+from ptgc.spec.bundle import Build, open_build, write_build_manifest
+from ptgc.spec.bundle_files import sha256
 from ptgc.spec.manifest import FileEntry
 from ptgc.spec.staging import staged_directory, take_over
 

@@ -14,13 +14,15 @@ from ptgc.spec.bundle import (
     MEASURED,
     Build,
     Bundle,
-    list_files,
     open_bundle,
+    reasons,
     write_build_manifest,
     write_manifest,
 )
+from ptgc.spec.bundle_files import list_files
+from ptgc.spec.json_file import UnreadableError, read_regular
 from ptgc.spec.packed import Packed
-from ptgc.spec.staging import staged_directory
+from ptgc.spec.staging import staged_directory, write_whole
 
 Progress = Callable[[str], None]
 
@@ -73,10 +75,13 @@ def choose_builds(bundle: Bundle, names: Sequence[str]) -> list[Build]:
     Raises:
         BundleError: One is missing or of another export.
     """
-    current = [build for build in bundle.builds() if build.manifest.bundle_sha256 == bundle.sha256]
+    builds, refused = bundle.read_builds()
+    current = [build for build in builds if build.manifest.bundle_sha256 == bundle.sha256]
     if not names:
         if not current:
-            raise BundleError(f"{bundle.path} has no build to pack.", f"Make one: ptgc build {bundle.path}")
+            raise BundleError(
+                f"{bundle.path} has no build to pack.{reasons(refused)}", f"Make one: ptgc build {bundle.path}"
+            )
         return [current[-1]]
     by_id = {build.manifest.id: build for build in current}
     return [by_id[name] if name in by_id else bundle.build(name) for name in names]
@@ -121,7 +126,11 @@ def _copy_build(build: Build, folder: Path, bundle_sha256: str) -> None:
         target = folder / entry.path
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(build.path / entry.path, target)
-    measured = build.path / MEASURED
-    if measured.is_dir():
-        shutil.copytree(measured, folder / MEASURED)
+    for path in sorted((build.path / MEASURED).glob("*.json")):
+        try:
+            content = read_regular(path)
+        except UnreadableError:
+            continue  # what was measured can be measured again
+        if not path.is_symlink():
+            write_whole(folder / MEASURED / path.name, content)
     write_build_manifest(folder, replace(build.manifest, bundle_sha256=bundle_sha256))

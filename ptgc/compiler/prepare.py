@@ -12,9 +12,12 @@ from ptgc.compiler.backends.base import Backend, Preparation, Progress
 from ptgc.compiler.precision import QUANTIZED, Precision, of_role, parts_of, spell
 from ptgc.compiler.profiles import shape_plan
 from ptgc.compiler.quantization.quantizer import Quantizer
+from ptgc.errors import BuildError
 from ptgc.graphs.storage import SavedWeights, load, save
 from ptgc.spec.build_manifest import BuildManifest
-from ptgc.spec.bundle import Build, Bundle, list_files, write_build_manifest
+from ptgc.spec.bundle import Build, Bundle, write_build_manifest
+from ptgc.spec.bundle_files import list_files
+from ptgc.spec.fitting import shape_problems
 from ptgc.spec.lowering import Lowering
 from ptgc.spec.shapes import ShapePlan
 from ptgc.spec.staging import take_over
@@ -51,7 +54,7 @@ class PrepareTask:
             BuildError: Numbers out of range.
         """
         manifest = self.bundle.manifest
-        return shape_plan(
+        shapes = shape_plan(
             manifest.plan,
             manifest.model,
             self.max_length,
@@ -59,6 +62,10 @@ class PrepareTask:
             pays_for_capacity=self.backend.pays_for_capacity(manifest.plan, self.batch_size),
             roles=manifest.roles,
         )
+        problems = shape_problems(manifest.plan, manifest.model, shapes, manifest.roles, manifest.roles)
+        if problems:
+            raise BuildError(f"No runtime would take this build: {'; '.join(problems)}.", "Change --max-length.")
+        return shapes
 
 
 def prepare(

@@ -7,6 +7,7 @@ from typing import Any
 import onnx
 
 from ptgc.compiler.backends.onnxruntime_package import onnxruntime_version
+from ptgc.errors import BackendError
 
 _FLOAT8_MOVES_SINCE = 21  # Transpose and Reshape take 8-bit floats from this opset on
 
@@ -21,14 +22,17 @@ def session_options(model: str | bytes) -> Any:
         model: Path of an ONNX file, or a serialised one.
 
     Raises:
-        BackendError: ONNX Runtime is not installed, or too old.
+        BackendError: It is neither, or ONNX Runtime is not installed, or too old.
     """
     onnxruntime_version()
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    proto = onnx.load_from_string(model) if isinstance(model, bytes) else onnx.load(model, load_external_data=False)
+    try:
+        proto = onnx.load_from_string(model) if isinstance(model, bytes) else onnx.load(model, load_external_data=False)
+    except Exception as error:  # protobuf's own
+        raise BackendError(f"{model if isinstance(model, str) else 'This'} is no ONNX graph: {error}") from error
     if any(not known.domain and known.version < _FLOAT8_MOVES_SINCE for known in proto.opset_import):
         options.add_session_config_entry("session.disable_quant_qdq", "1")
     return options

@@ -3,48 +3,53 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from ptgc.spec.engine import Engine
+from ptgc.spec.engine_options import refused_options
+from ptgc.spec.fields import Count, Name, Range, Sha256, read
+from ptgc.spec.limits import MAX_COUNT, MAX_SIZES, MAX_STATES
 from ptgc.spec.lowering import Lowering
-from ptgc.spec.manifest import MIN_RUNTIME, SCHEMA_VERSION, FileEntry
+from ptgc.spec.manifest import MIN_RUNTIME, SCHEMA_VERSION, Files, twice
 from ptgc.spec.role import Role
 from ptgc.spec.shapes import ShapePlan
+
+_Count = Annotated[int, Range(0, MAX_COUNT)]
 
 
 @dataclass(frozen=True)
 class BuildManifest:
     """build.json: one build of a bundle."""
 
-    id: str
+    id: Name
     """Its folder under `builds/`."""
-    backend: str
+    backend: Name
     """Which engine library runs it."""
-    device: str
+    device: Name
     """What kind of device it runs on."""
-    precision: dict[str, str]
+    precision: dict[str, Name]
     """Weight precision of each role."""
     shapes: ShapePlan
     """The shapes that may occur."""
     roles: dict[str, Role]
     """The prepared graph and ports of each role."""
-    files: tuple[FileEntry, ...]
+    files: Files
     """Every file of the build but build.json."""
-    bundle_sha256: str
+    bundle_sha256: Sha256
     """Digest of the manifest that it was built from."""
-    sequence: int = 0
+    sequence: _Count = 0
     """Builds made before it in this bundle; the newest build has the largest."""
-    weight_bytes: int = 0
+    weight_bytes: _Count = 0
     """Bytes of weights in the prepared graphs."""
     lowering: Lowering = Lowering.NATIVE
     """Which operators the prepared graphs have."""
     engine_options: dict[str, dict[str, str]] = field(default_factory=dict)
     """Settings, by role, that its engine is loaded with."""
-    engines: tuple[Engine, ...] = ()
+    engines: Annotated[tuple[Engine, ...], Count(0, MAX_STATES)] = ()
     """Engines that were compiled ahead of time; none where the library compiles while it loads."""
-    compute_capabilities: tuple[str, ...] = ()
+    compute_capabilities: Annotated[tuple[str, ...], Count(0, MAX_SIZES)] = ()
     """GPU generations that the engines were compiled for; none where that does not apply."""
-    min_onnxruntime: str | None = None
+    min_onnxruntime: Name | None = None
     """The oldest ONNX Runtime that runs it; None where another library does."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """Versions and options of the build."""
@@ -75,22 +80,30 @@ class BuildManifest:
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> BuildManifest:
-        """A build from the document, whose schema has been checked."""
-        return BuildManifest(
-            id=data["id"],
-            backend=data["backend"],
-            device=data["device"],
-            precision=data["precision"],
-            shapes=ShapePlan.from_json(data["shapes"]),
-            roles={name: Role.from_json(role) for name, role in data["roles"].items()},
-            files=tuple(FileEntry.from_json(entry) for entry in data["files"]),
-            bundle_sha256=data["bundle_sha256"],
-            sequence=data["sequence"],
-            weight_bytes=data["weight_bytes"],
-            lowering=Lowering(data.get("lowering", Lowering.NATIVE)),
-            engine_options=data["engine_options"],
-            engines=tuple(Engine.from_json(engine) for engine in data.get("engines", ())),
-            compute_capabilities=tuple(data.get("compute_capabilities", ())),
-            min_onnxruntime=data.get("min_onnxruntime"),
-            provenance=data["provenance"],
-        )
+        """A build from the document, whose schema has been checked.
+
+        Raises:
+            UnreadableError: Every problem found.
+        """
+        return read(BuildManifest, data)
+
+    def problems(self) -> list[str]:
+        """What contradicts itself, or is not in the build."""
+        listed = {entry.path for entry in self.files}
+        loaded = {f"roles.{name}.graph": role.graph for name, role in self.roles.items()}
+        loaded |= {f"engines[{i}].path": engine.path for i, engine in enumerate(self.engines)}
+        return [
+            *twice(self.files),
+            *(
+                f"{field} is '{path}', which files does not list"
+                for field, path in loaded.items()
+                if path not in listed
+            ),
+            *(f"precision lacks the role '{name}'" for name in self.roles if name not in self.precision),
+            *(
+                f"engines[{i}].role is '{engine.role}', which roles has not"
+                for i, engine in enumerate(self.engines)
+                if engine.role not in self.roles
+            ),
+            *refused_options(self.engine_options),
+        ]

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NoReturn
 
 from ptgc.errors import BackendError, BundleError
 from ptgc.spec.build_manifest import BuildManifest
-from ptgc.spec.manifest import FileEntry, Manifest, check_readable, dumps
+from ptgc.spec.bundle_files import check_paths, read_listed, readable, verify_files
+from ptgc.spec.fields import refuse
+from ptgc.spec.fitting import shape_problems
+from ptgc.spec.json_file import MissingError, UnreadableError, parse_json, read_regular
+from ptgc.spec.manifest import Manifest, check_readable, dumps
+from ptgc.spec.role import Role
 
 MANIFEST = "manifest.json"
 BUILD_MANIFEST = "build.json"
@@ -19,7 +23,7 @@ BUILDS = "builds"
 MEASURED = "measured"
 RUNNABLE = ("onnxruntime",)
 """Backends whose builds are run unasked; engines of others are experimental, and run where their build is named."""
-_HASH_BLOCK = 1 << 20  # bytes
+_EXPORT_AGAIN = "Export the bundle again."
 
 
 @dataclass(frozen=True)
@@ -58,15 +62,38 @@ class Bundle:
         Raises:
             BundleError: Naming the file and the difference.
         """
-        verify_files(self.path, self.manifest.files, "Export the bundle again.", hashes=hashes)
+        verify_files(self.path, self.manifest.files, _EXPORT_AGAIN, hashes=hashes)
+
+    def read_file(self, path: str) -> bytes:
+        """The bytes of a listed file, once they are known to be those that were exported.
+
+        Raises:
+            BundleError: It is not listed, or is not what was exported.
+        """
+        entry = next((one for one in self.manifest.files if one.path == path), None)
+        if entry is None:
+            raise BundleError(f"{self.path / path} is not listed in {MANIFEST}.", _EXPORT_AGAIN)
+        return read_listed(self.path, entry, _EXPORT_AGAIN)
+
+    def lists(self, path: str) -> bool:
+        """Whether a file is part of the bundle."""
+        return any(entry.path == path for entry in self.manifest.files)
 
     def builds(self) -> list[Build]:
-        """All builds, oldest first."""
-        folder = self.path / BUILDS
+        """All builds that can be read, oldest first."""
+        return self.read_builds()[0]
+
+    def read_builds(self) -> tuple[list[Build], dict[str, BundleError]]:
+        """All builds that can be read, oldest first, and why others, by folder, cannot."""
         # Hidden folders are what a build writes into before it is whole.
-        paths = [path for path in sorted(folder.glob(f"*/{BUILD_MANIFEST}")) if path.parent.name[0] != "."]
-        found = [open_build(path.parent) for path in paths]
-        return sorted(found, key=lambda build: (build.manifest.sequence, build.manifest.id))
+        found, refused = [], {}
+        for path in sorted((self.path / BUILDS).glob(f"[!.]*/{BUILD_MANIFEST}")):
+            try:
+                check_paths(self.path, [path.relative_to(self.path).as_posix()])
+                found.append(open_build(path.parent, self.manifest))
+            except BundleError as error:
+                refused[path.parent.name] = error
+        return sorted(found, key=lambda build: (build.manifest.sequence, build.manifest.id)), refused
 
     def build(self, build_id: str | None = None, device: str = "cpu") -> Build:
         """The build of that name, or the newest one for the device.
@@ -75,10 +102,12 @@ class Bundle:
             BundleError: There is none, or the one named was made from another export or for another device.
             BackendError: There are builds of backends only that are not run unasked.
         """
-        builds = self.builds()
+        builds, refused = self.read_builds()
         make = self._how_to_build("" if device == "cpu" else f" --device {device}")
         if build_id is not None:
             named = [build for build in builds if build.manifest.id == build_id]
+            if not named and build_id in refused:
+                raise refused[build_id]
             if not named:
                 known = ", ".join(build.manifest.id for build in builds) or "none"
                 make = self._how_to_build(f" --id {build_id}")
@@ -90,7 +119,7 @@ class Bundle:
         if current and not fitting:
             _refuse_unasked(current[-1])
         if not fitting:
-            raise BundleError(f"{self.path} has no build for device '{device}'.", make)
+            raise BundleError(f"{self.path} has no build for device '{device}'.{reasons(refused)}", make)
         return fitting[-1]
 
     def require_graphs(self, purpose: str) -> None:
@@ -133,6 +162,11 @@ class Bundle:
             )
 
 
+def reasons(refused: Mapping[str, BundleError]) -> str:
+    """Why builds cannot be read, as further lines of a message."""
+    return "".join(f"\nBuild '{name}' cannot be read: {error.message}" for name, error in refused.items())
+
+
 def _refuse_unasked(build: Build) -> NoReturn:
     done = "compiled" if build.manifest.engines else "prepared"
     name, backend, bundle = build.manifest.id, build.manifest.backend, build.path.parent.parent
@@ -151,95 +185,54 @@ def open_bundle(path: str | Path) -> Bundle:
         BundleError: No bundle, or a truncated, edited, unsafe or newer one.
     """
     folder = Path(path)
-    if not folder.is_dir():
-        raise BundleError(f"There is no bundle at {folder}.", "Make one: ptgc export MODEL -o BUNDLE")
-    document, digest = _read(folder / MANIFEST, "Export the bundle again.")
-    try:
-        manifest = Manifest.from_json(document)
-    except (KeyError, ValueError, TypeError, AssertionError) as error:
-        raise BundleError(f"{folder / MANIFEST} is damaged: {error!r}.", "Export the bundle again.") from error
-    bundle = Bundle(folder, manifest, digest)
-    _check_paths(folder, [role.graph for role in manifest.roles.values()])
+    with readable(folder, "Make one: ptgc export MODEL -o BUNDLE"):
+        if not folder.is_dir():
+            raise BundleError(f"There is no bundle at {folder}.", "Make one: ptgc export MODEL -o BUNDLE")
+    check_paths(folder, [MANIFEST])
+    document, digest = _read(folder / MANIFEST, _EXPORT_AGAIN)
+    with readable(folder / MANIFEST, _EXPORT_AGAIN):
+        bundle = Bundle(folder, Manifest.from_json(document), digest)
+    check_paths(folder, _named_paths(bundle.manifest.roles))
     bundle.verify(hashes=False)
     return bundle
 
 
-def open_build(path: Path) -> Build:
+def open_build(path: Path, bundle: Manifest | None = None) -> Build:
     """Open a build and check its build.json; the files' sizes are checked, their hashes are not.
+
+    Args:
+        path: Its folder.
+        bundle: What it must fit; None leaves that out.
 
     Raises:
         BundleError: A truncated, edited, unsafe or newer one.
     """
     again = f"Build it again: ptgc build {path.parent.parent} --id {path.name} --replace"
     document, _ = _read(path / BUILD_MANIFEST, again)
-    try:
-        manifest = BuildManifest.from_json(document)
-    except (KeyError, ValueError, TypeError, AssertionError) as error:
-        raise BundleError(f"{path / BUILD_MANIFEST} is damaged: {error!r}.", again) from error
-    build = Build(path, manifest)
-    _check_paths(path, [role.graph for role in manifest.roles.values()])
+    with readable(path / BUILD_MANIFEST, again):
+        build = Build(path, BuildManifest.from_json(document))
+        if bundle is not None:
+            made = build.manifest
+            refuse(shape_problems(bundle.plan, bundle.model, made.shapes, made.roles, bundle.roles))
+    check_paths(path, _named_paths(build.manifest.roles))
     build.verify(hashes=False)
     return build
 
 
 def _read(path: Path, action: str) -> tuple[dict[str, Any], str]:
     try:
-        content = path.read_bytes()
-    except FileNotFoundError as error:
+        content = read_regular(path)
+    except MissingError as error:
         raise BundleError(f"{path} is missing: {path.parent} is no bundle, or an incomplete one.", action) from error
-    try:
-        document = json.loads(content)
-    except (ValueError, UnicodeDecodeError) as error:
-        raise BundleError(f"{path} is not valid JSON: {error}.", action) from error
+    except UnreadableError as error:
+        raise BundleError(f"{path} {error}.", action) from error
+    with readable(path, action):
+        document = parse_json(content)
     return check_readable(document, str(path)), hashlib.sha256(content).hexdigest()
 
 
-def _check_paths(folder: Path, paths: Iterable[str]) -> None:
-    """Refuse any path that leaves the folder, by its text or through a link."""
-    root = folder.resolve()
-    for path in paths:
-        pure = PurePosixPath(path)
-        if pure.is_absolute() or ".." in pure.parts or "\\" in path or not path:
-            raise BundleError(f"{folder} names a file outside itself: '{path}'.", "Do not use this bundle.")
-        if not (folder / path).resolve().is_relative_to(root):
-            raise BundleError(f"'{path}' in {folder} is a link to a file outside it.", "Do not use this bundle.")
-
-
-def verify_files(folder: Path, files: Sequence[FileEntry], action: str, *, hashes: bool) -> None:
-    """Check that every file is there, whole and unchanged.
-
-    Raises:
-        BundleError: Naming the first file that is missing, of another size or of another hash.
-    """
-    _check_paths(folder, [entry.path for entry in files])
-    for entry in files:
-        path = folder / entry.path
-        if not path.is_file():
-            raise BundleError(f"{path} is missing.", action)
-        size = path.stat().st_size
-        if size != entry.size:
-            raise BundleError(f"{path} has {size} bytes, not the {entry.size} of its manifest.", action)
-        if hashes and sha256(path) != entry.sha256:
-            raise BundleError(f"{path} has been changed: its sha256 is not that of its manifest.", action)
-
-
-def sha256(path: Path) -> str:
-    """The hexadecimal digest of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
-        while block := file.read(_HASH_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def list_files(folder: Path) -> tuple[FileEntry, ...]:
-    """Entries for every file below a folder, by path."""
-    found = []
-    for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder).as_posix()
-        if path.is_file():
-            found.append(FileEntry(relative, path.stat().st_size, sha256(path)))
-    return tuple(found)
+def _named_paths(roles: Mapping[str, Role]) -> list[str]:
+    return [path for role in roles.values() for path in (role.graph, role.commit_graph) if path is not None]
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

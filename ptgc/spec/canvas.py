@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from enum import Enum
-from typing import Any
+from typing import Annotated, Any
+
+from ptgc.spec.fields import Range, TokenId
+from ptgc.spec.limits import MAX_LENGTH, MAX_ROUNDS
 
 
 class Unmasking(str, Enum):
@@ -20,28 +23,17 @@ class Unmasking(str, Enum):
 class CanvasPlan:
     """The policies of the canvas loop."""
 
-    mask_token_id: int
+    mask_token_id: TokenId
     """Stands at a position that is still to be filled."""
-    num_steps: int
+    num_steps: Annotated[int, Range(1, MAX_ROUNDS)]
     """Rounds of a whole canvas; with `threshold` the most."""
     unmasking: Unmasking = Unmasking.CONFIDENCE
     """Which positions a round fills."""
-    threshold: float = 0.0
+    threshold: Annotated[float, Range(0, 1)] = 0.0
     """threshold: fill every position of more confidence, from 0 to 1."""
-    block_length: int = 0
+    block_length: Annotated[int, Range(0, MAX_LENGTH)] = 0
     """Positions filled before the next ones are begun; 0 for all at once."""
 
     def to_json(self) -> dict[str, Any]:
         """These policies as the manifest writes them."""
         return asdict(self) | {"unmasking": self.unmasking.value}
-
-    @staticmethod
-    def from_json(data: dict[str, Any]) -> CanvasPlan:
-        """Policies from the manifest's form."""
-        return CanvasPlan(
-            mask_token_id=data["mask_token_id"],
-            num_steps=data["num_steps"],
-            unmasking=Unmasking(data["unmasking"]),
-            threshold=data["threshold"],
-            block_length=data["block_length"],
-        )

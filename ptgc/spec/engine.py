@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from ptgc.spec.fields import FilePath, Name, Range
+from ptgc.spec.limits import MAX_COUNT
+
+_Size = Annotated[int, Range(0, MAX_COUNT)]
 
 
 @dataclass(frozen=True)
 class Engine:
     """One engine of a build, compiled ahead of time."""
 
-    role: str
+    role: Name
     """The role that it computes."""
-    path: str
+    path: FilePath
     """Its file, relative to the build's folder."""
-    sizes: dict[str, int]
+    sizes: dict[str, _Size]
     """Named dimensions that have one size in it."""
-    ranges: dict[str, tuple[int, int, int]]
+    ranges: dict[str, tuple[_Size, _Size, _Size]]
     """Named dimensions that may vary: the least size, the one that it is optimised for, and the largest."""
-    engine_bytes: int
+    engine_bytes: _Size
     """Bytes of the file."""
-    weight_bytes: int
+    weight_bytes: _Size
     """Bytes of the role's weights before compiling."""
-    layers: dict[str, int]
+    layers: dict[str, _Size]
     """Layers of the compiler's network by type."""
     not_native: dict[str, str]
     """Attention and cache updates that are no layer of their own, by the path of their module, and why."""
@@ -37,10 +42,3 @@ class Engine:
     def to_json(self) -> dict[str, Any]:
         """This engine as build.json writes it."""
         return asdict(self) | {"ranges": {name: list(sizes) for name, sizes in self.ranges.items()}}
-
-    @staticmethod
-    def from_json(data: dict[str, Any]) -> Engine:
-        """An engine from build.json's form."""
-        fields = {name: data[name] for name in Engine.__dataclass_fields__ if name in data}
-        fields["ranges"] = {name: (least, best, most) for name, (least, best, most) in data["ranges"].items()}
-        return Engine(**fields)

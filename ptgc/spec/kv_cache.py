@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from enum import Enum
+from typing import Annotated
 
 from ptgc.spec import ports
+from ptgc.spec.fields import Length, Range
+from ptgc.spec.limits import MAX_HEADS
 from ptgc.spec.ports import DType, Port
 
 
@@ -40,15 +43,15 @@ class LayerState:
 
     kind: StateKind
     """What is kept."""
-    kv_heads: int
+    kv_heads: Annotated[int, Range(1, MAX_HEADS)]
     """Heads of keys and of values."""
-    head_dim: int
+    head_dim: Annotated[int, Range(1, MAX_HEADS)]
     """Size of one head."""
     dtype: DType
     """Element type."""
     rollback: Rollback = Rollback.OVERWRITE
     """How rejected tokens leave it."""
-    window: int | None = None
+    window: Length | None = None
     """Tokens attended to, the current one included; None for all."""
 
     @property
@@ -80,16 +83,3 @@ class LayerState:
     def to_json(self) -> dict[str, object]:
         """This state as the manifest writes it."""
         return {k: v.value if isinstance(v, Enum) else v for k, v in asdict(self).items()}
-
-    @staticmethod
-    def from_json(data: dict[str, object]) -> LayerState:
-        """A state from the manifest's form."""
-        window = data.get("window")
-        return LayerState(
-            kind=StateKind(data["kind"]),
-            kv_heads=int(str(data["kv_heads"])),
-            head_dim=int(str(data["head_dim"])),
-            dtype=DType(data["dtype"]),
-            rollback=Rollback(data["rollback"]),
-            window=None if window is None else int(str(window)),
-        )

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, cast
 
 from ptgc.errors import BundleError
+from ptgc.spec.fields import Count, FilePath, Range, Sha256, read, refuse
+from ptgc.spec.fitting import plan_problems
 from ptgc.spec.generation import GenerationDefaults
-from ptgc.spec.model_facts import ModelFacts
+from ptgc.spec.limits import MAX_COUNT, MAX_ENTRIES, MAX_SIZES
+from ptgc.spec.model_facts import ModelFacts, foreign_tokens
 from ptgc.spec.packed import Packed
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.role import Role
@@ -34,21 +39,19 @@ FEATURES = frozenset(
 class FileEntry:
     """One file of a bundle or build, relative to its manifest."""
 
-    path: str
+    path: FilePath
     """Forward slashes, no `..`, not absolute."""
-    size: int
+    size: Annotated[int, Range(0, MAX_COUNT)]
     """Bytes."""
-    sha256: str
+    sha256: Sha256
     """Lower-case hexadecimal digest."""
 
     def to_json(self) -> dict[str, Any]:
         """This entry as the manifest writes it."""
         return {"path": self.path, "size": self.size, "sha256": self.sha256}
 
-    @staticmethod
-    def from_json(data: dict[str, Any]) -> FileEntry:
-        """An entry from the manifest's form."""
-        return FileEntry(data["path"], data["size"], data["sha256"])
+
+Files = Annotated[tuple[FileEntry, ...], Count(0, MAX_ENTRIES)]
 
 
 @dataclass(frozen=True)
@@ -61,15 +64,15 @@ class Manifest:
     """What the loops must know of the model."""
     roles: dict[str, Role]
     """The models by role name (`target`, ...)."""
-    files: tuple[FileEntry, ...]
+    files: Files
     """Every file but the manifest itself and the builds."""
-    tokenizer: str | None = None
+    tokenizer: FilePath | None = None
     """The folder of the tokenizer, or None where only token ids go in and out."""
-    drafter_tokenizer: str | None = None
+    drafter_tokenizer: FilePath | None = None
     """The folder of the drafter's own tokenizer, where drafts are encoded again; None otherwise."""
-    reference: str | None = None
+    reference: FilePath | None = None
     """The file of reference texts."""
-    features: tuple[str, ...] = ()
+    features: Annotated[tuple[str, ...], Count(0, MAX_SIZES)] = ()
     """What a reader must understand."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """Where the bundle came from."""
@@ -100,21 +103,53 @@ class Manifest:
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> Manifest:
-        """A manifest from the document, whose schema and features have been checked."""
-        model = ModelFacts.from_json(data["model"])
-        return Manifest(
-            plan=DecodePlan.from_json(data["strategy"], data["plan"]),
-            model=model,
-            roles={name: Role.from_json(role) for name, role in data["roles"].items()},
-            files=tuple(FileEntry.from_json(entry) for entry in data["files"]),
-            tokenizer=data["tokenizer"],
-            drafter_tokenizer=data.get("drafter_tokenizer"),
-            reference=data["reference"],
-            features=tuple(data["features"]),
-            provenance=data["provenance"],
-            generation=GenerationDefaults.from_json(data.get("generation", {}), model.vocab_size),
-            packed=Packed.from_json(data["packed"]) if "packed" in data else None,
-        )
+        """A manifest from the document, whose schema and features have been checked.
+
+        Raises:
+            UnreadableError: Every problem found.
+        """
+        manifest = read(Manifest, data)
+        loop, given = manifest.plan.loop.value, data["plan"].get("loop")
+        refuse([] if given == loop else [f"plan.loop must be '{loop}', the loop of '{manifest.plan.strategy.value}'"])
+        return manifest
+
+    @staticmethod
+    def json_fields(data: Any) -> Any:
+        """The fields from the document, in which the strategy stands beside the plan."""
+        plan = data.get("plan") if isinstance(data, dict) else None
+        return data | {"plan": plan | {"strategy": data.get("strategy")}} if isinstance(plan, dict) else data
+
+    def problems(self) -> list[str]:
+        """What contradicts itself."""
+        listed = {entry.path for entry in self.files}
+        needed = {
+            f"{name}/tokenizer.json": field
+            for field, name in (("tokenizer", self.tokenizer), ("drafter_tokenizer", self.drafter_tokenizer))
+            if name is not None
+        }
+        if self.reference is not None:
+            needed[self.reference] = "reference"
+        if self.packed is None:
+            needed |= {role.graph: f"roles.{name}.graph" for name, role in self.roles.items()}
+        return [
+            *plan_problems(self.plan, self.model, self.roles),
+            *foreign_tokens(
+                [("generation.suppressed_token_ids", token) for token in self.generation.suppressed_token_ids],
+                self.model.vocab_size,
+            ),
+            *twice(self.files),
+            *(
+                f"{field} needs '{path}', which files does not list"
+                for path, field in needed.items()
+                if path not in listed
+            ),
+        ]
+
+
+def twice(files: Sequence[FileEntry]) -> list[str]:
+    """What is wrong with a list of files in which some are listed twice."""
+    counts = Counter(entry.path for entry in files)
+    return [f"files lists '{path}' {count} times" for path, count in counts.items() if count > 1]
 
 
 def dumps(document: dict[str, Any]) -> str:
@@ -128,18 +163,17 @@ def check_readable(document: Any, name: str) -> dict[str, Any]:
     Raises:
         BundleError: It is no object, has no schema version, or needs a newer ptgc.
     """
-    if not isinstance(document, dict) or not isinstance(document.get("schema_version"), int):
+    version = document.get("schema_version") if isinstance(document, dict) else None
+    if type(version) is not int or version < 1:
         raise BundleError(f"{name} is not a ptgc manifest: it has no schema_version.", "Export the bundle again.")
-    version = document["schema_version"]
+    wanted = document.get("min_runtime")
+    newer = f"Install ptgc {wanted[:48] if isinstance(wanted, str) else 'of a newer version'} or newer."
     if version > SCHEMA_VERSION:
-        raise BundleError(
-            f"{name} has schema version {version}; this ptgc reads up to {SCHEMA_VERSION}.",
-            f"Install ptgc {document.get('min_runtime', 'of a newer version')} or newer.",
-        )
-    unknown = sorted(set(document.get("features", ())) - FEATURES)
+        raise BundleError(f"{name} has schema version {version}; this ptgc reads up to {SCHEMA_VERSION}.", newer)
+    features = document.get("features", [])
+    unknown = (
+        sorted({one[:48] for one in features if isinstance(one, str)} - FEATURES) if type(features) is list else []
+    )
     if unknown:
-        raise BundleError(
-            f"{name} needs features that this ptgc does not have: {', '.join(unknown)}.",
-            f"Install ptgc {document.get('min_runtime', 'of a newer version')} or newer.",
-        )
-    return document
+        raise BundleError(f"{name} needs features that this ptgc does not have: {', '.join(unknown[:12])}.", newer)
+    return cast("dict[str, Any]", document)

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from ptgc.spec.fields import Count, Range, TokenId
+from ptgc.spec.limits import MAX_CONTEXT_LENGTH, MAX_EOS_TOKENS, MAX_VOCAB_SIZE
+
+_VocabSize = Annotated[int, Range(1, MAX_VOCAB_SIZE)]
 
 
 @dataclass(frozen=True)
@@ -12,17 +18,17 @@ class ModelFacts:
 
     family: str
     """The model type of the configuration (`llama`, `gpt2`, ...)."""
-    vocab_size: int
+    vocab_size: _VocabSize
     """Entries of the logits."""
-    context_length: int
+    context_length: Annotated[int, Range(1, MAX_CONTEXT_LENGTH)]
     """Positions that the model was made for."""
-    eos_token_ids: tuple[int, ...] = ()
+    eos_token_ids: Annotated[tuple[TokenId, ...], Count(0, MAX_EOS_TOKENS)] = ()
     """Any of them ends a text."""
-    bos_token_id: int | None = None
+    bos_token_id: TokenId | None = None
     """Starts a text, where the tokenizer adds it."""
-    decoder_start_token_id: int | None = None
+    decoder_start_token_id: TokenId | None = None
     """Starts every text of an encoder-decoder."""
-    source_vocab_size: int | None = None
+    source_vocab_size: _VocabSize | None = None
     """Entries of an encoder's vocabulary, where it has one of its own."""
 
     def to_json(self) -> dict[str, Any]:
@@ -37,15 +43,22 @@ class ModelFacts:
             "source_vocab_size": self.source_vocab_size,
         }
 
-    @staticmethod
-    def from_json(data: dict[str, Any]) -> ModelFacts:
-        """Facts from the manifest's form."""
-        return ModelFacts(
-            family=data["family"],
-            vocab_size=data["vocab_size"],
-            context_length=data["context_length"],
-            eos_token_ids=tuple(data["eos_token_ids"]),
-            bos_token_id=data["bos_token_id"],
-            decoder_start_token_id=data.get("decoder_start_token_id"),
-            source_vocab_size=data.get("source_vocab_size"),
-        )
+    def problems(self) -> list[str]:
+        """Tokens that are not in the vocabulary."""
+        named = [(f"eos_token_ids[{i}]", token) for i, token in enumerate(self.eos_token_ids)]
+        named += [
+            (name, token)
+            for name, token in (
+                ("bos_token_id", self.bos_token_id),
+                ("decoder_start_token_id", self.decoder_start_token_id),
+            )
+            if token is not None
+        ]
+        return foreign_tokens(named, self.vocab_size)
+
+
+def foreign_tokens(named: Iterable[tuple[str, int]], vocab_size: int) -> list[str]:
+    """What is wrong with tokens of which some are not in a vocabulary."""
+    return [
+        f"{name} is {token}; it must be below vocab_size, {vocab_size}" for name, token in named if token >= vocab_size
+    ]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from enum import Enum
-from typing import Any
+from typing import Annotated, Any
+
+from ptgc.spec.fields import Range, TokenId
+from ptgc.spec.limits import MAX_UPSAMPLING
 
 
 class OneShotPath(str, Enum):
@@ -21,16 +24,11 @@ class OneShotPlan:
 
     path: OneShotPath
     """How rows become a text."""
-    blank_token_id: int
+    blank_token_id: TokenId
     """ctc: the token that stands for nothing."""
-    upsampling: int
+    upsampling: Annotated[int, Range(1, MAX_UPSAMPLING)]
     """Rows for each token of the source."""
 
     def to_json(self) -> dict[str, Any]:
         """These policies as the manifest writes them."""
         return asdict(self) | {"path": self.path.value}
-
-    @staticmethod
-    def from_json(data: dict[str, Any]) -> OneShotPlan:
-        """Policies from the manifest's form."""
-        return OneShotPlan(OneShotPath(data["path"]), data["blank_token_id"], data["upsampling"])

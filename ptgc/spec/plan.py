@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
 from ptgc.spec.acceptance import AcceptanceRule
 from ptgc.spec.canvas import CanvasPlan, Unmasking
 from ptgc.spec.edit import EditPlan
+from ptgc.spec.fields import Range
+from ptgc.spec.limits import MAX_NGRAM_SIZE, MAX_TREE_NODES
 from ptgc.spec.one_shot import OneShotPath, OneShotPlan
 from ptgc.spec.strategy import DrafterKind, DrafterVocabulary, Loop, NgramMatch, Strategy
 from ptgc.spec.tree import TreeSpec
+
+_NgramSize = Annotated[int, Range(0, MAX_NGRAM_SIZE)]
+_POLICIES = {
+    Loop.SPECULATIVE: ("drafter", "acceptance", "tree"),
+    Loop.CANVAS: ("canvas",),
+    Loop.ONE_SHOT: ("one_shot",),
+    Loop.EDIT: ("edit",),
+}
+"""What a plan must say of each loop."""
 
 
 @dataclass(frozen=True)
@@ -19,11 +30,11 @@ class DrafterPlan:
 
     kind: DrafterKind = DrafterKind.NONE
     """Which drafter."""
-    num_draft_tokens: int = 0
+    num_draft_tokens: Annotated[int, Range(0, MAX_TREE_NODES - 1)] = 0
     """The most draft tokens in a round; fewer where the build's measured costs say so."""
-    max_ngram_size: int = 0
+    max_ngram_size: _NgramSize = 0
     """ngram: the longest suffix of the text that is looked up, tried first."""
-    min_ngram_size: int = 0
+    min_ngram_size: _NgramSize = 0
     """ngram: the shortest suffix that counts as a match."""
     ngram_match: NgramMatch = NgramMatch.LATEST
     """ngram: which of equally long matches is continued."""
@@ -40,17 +51,12 @@ class DrafterPlan:
             data["vocabulary"] = self.vocabulary.value
         return data
 
-    @staticmethod
-    def from_json(data: dict[str, Any]) -> DrafterPlan:
-        """A drafter from the manifest's form."""
-        return DrafterPlan(
-            kind=DrafterKind(data["kind"]),
-            num_draft_tokens=data["num_draft_tokens"],
-            max_ngram_size=data.get("max_ngram_size", 0),
-            min_ngram_size=data.get("min_ngram_size", 0),
-            ngram_match=NgramMatch(data.get("ngram_match", NgramMatch.LATEST.value)),
-            vocabulary=DrafterVocabulary(data.get("vocabulary", DrafterVocabulary.SHARED.value)),
-        )
+    def problems(self) -> list[str]:
+        """Sizes out of order."""
+        if self.kind is not DrafterKind.NGRAM or 1 <= self.min_ngram_size <= self.max_ngram_size:
+            return []
+        sizes = f"{self.min_ngram_size} to {self.max_ngram_size}"
+        return [f"min_ngram_size to max_ngram_size is {sizes}; it must be an ascending range from 1 on"]
 
 
 @dataclass(frozen=True)
@@ -90,22 +96,24 @@ class DecodePlan:
         return data
 
     @staticmethod
-    def from_json(strategy: str, data: dict[str, Any]) -> DecodePlan:
-        """A plan from the manifest's form."""
-        plan = DecodePlan(
-            strategy=Strategy(strategy),
-            canvas=CanvasPlan.from_json(data["canvas"]) if "canvas" in data else None,
-            one_shot=OneShotPlan.from_json(data["one_shot"]) if "one_shot" in data else None,
-            edit=EditPlan.from_json(data["edit"]) if "edit" in data else None,
-        )
-        if plan.loop is not Loop.SPECULATIVE:
-            return plan
-        return replace(
-            plan,
-            drafter=DrafterPlan.from_json(data["drafter"]),
-            acceptance=AcceptanceRule(data["acceptance"]),
-            tree=TreeSpec.from_json(data["tree"]),
-        )
+    def json_fields(data: Any) -> Any:
+        """The fields from the manifest's form; policies of other loops are ignored."""
+        if not isinstance(data, dict):
+            return data
+        known = {one.value: one for one in Strategy}
+        strategy = known.get(name) if isinstance(name := data.get("strategy"), str) else None
+        policies = _POLICIES[strategy.loop] if strategy else ()
+        return {name: data.get(name) for name in ("strategy", *policies)}
+
+    def problems(self) -> list[str]:
+        """Policies that do not fit each other."""
+        found = [f"{name} is missing" for name in _POLICIES[self.loop] if getattr(self, name) is None]
+        most = self.tree.num_nodes - 1
+        if self.drafter.num_draft_tokens > most:
+            found.append(f"drafter.num_draft_tokens is {self.drafter.num_draft_tokens}; tree has room for {most}")
+        if self.acceptance is AcceptanceRule.SPECULATIVE and not self.tree.is_chain:
+            found.append("acceptance is speculative, which takes chains; tree is none")
+        return found
 
 
 def autoregressive() -> DecodePlan:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Annotated
+
+from ptgc.spec.fields import Count, Range
+from ptgc.spec.limits import MAX_VOCAB_SIZE
 
 OPSET = 24
 IR_VERSION = 10
@@ -58,19 +62,12 @@ class Port:
     """The name in the graph."""
     dtype: DType
     """Element type."""
-    shape: tuple[Dim, ...]
+    shape: Annotated[tuple[Annotated[int, Range(1, MAX_VOCAB_SIZE)] | str, ...], Count(1, 8)]
     """Sizes; a string is one of the named dimensions."""
 
     def to_json(self) -> dict[str, object]:
         """This port as the manifest writes it."""
         return {"name": self.name, "dtype": self.dtype.value, "shape": list(self.shape)}
-
-    @staticmethod
-    def from_json(data: dict[str, object]) -> Port:
-        """A port from the manifest's form."""
-        shape = data["shape"]
-        assert isinstance(shape, list)
-        return Port(str(data["name"]), DType(data["dtype"]), tuple(shape))
 
 
 # What a round brings. Row t of sequence b is one token: `input_ids[b, t]` at `position_ids[b, t]`, written to

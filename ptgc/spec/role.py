@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
+from ptgc.spec.fields import Count, FilePath, Range
 from ptgc.spec.kv_cache import LayerState
+from ptgc.spec.limits import MAX_CONTEXT_LENGTH, MAX_STATES
 from ptgc.spec.ports import Port
 
 
@@ -13,19 +15,19 @@ from ptgc.spec.ports import Port
 class Role:
     """One model of a bundle and the graph that computes it."""
 
-    graph: str
+    graph: FilePath
     """The ONNX file, relative to the manifest."""
-    inputs: tuple[Port, ...]
+    inputs: Annotated[tuple[Port, ...], Count(1, MAX_STATES)]
     """Ports that come in, states apart."""
-    outputs: tuple[Port, ...]
+    outputs: Annotated[tuple[Port, ...], Count(0, MAX_STATES)]
     """Ports that go out, states apart."""
-    states: tuple[LayerState, ...] = ()
+    states: Annotated[tuple[LayerState, ...], Count(0, MAX_STATES)] = ()
     """The KV cache, layer by layer."""
-    cross_states: tuple[LayerState, ...] = ()
+    cross_states: Annotated[tuple[LayerState, ...], Count(0, MAX_STATES)] = ()
     """What each layer attends to of an encoder's output, layer by layer; written once for each text."""
-    context_length: int | None = None
+    context_length: Annotated[int, Range(1, MAX_CONTEXT_LENGTH)] | None = None
     """Positions that this model was made for, where they differ from the bundle's."""
-    commit_graph: str | None = None
+    commit_graph: FilePath | None = None
     """The ONNX file that moves accepted rows together (port `keep_rows`); only token trees need it."""
     device: str = "default"
     """Where it runs; one device per role in this schema."""
@@ -47,15 +49,11 @@ class Role:
         }
 
     @staticmethod
-    def from_json(data: dict[str, Any]) -> Role:
-        """A role from the manifest's form."""
-        return Role(
-            graph=data["graph"],
-            commit_graph=data.get("commit_graph"),
-            device=data.get("device", "default"),
-            inputs=tuple(Port.from_json(port) for port in data["ports"]["inputs"]),
-            outputs=tuple(Port.from_json(port) for port in data["ports"]["outputs"]),
-            states=tuple(LayerState.from_json(state) for state in data["states"]),
-            cross_states=tuple(LayerState.from_json(state) for state in data.get("cross_states", ())),
-            context_length=data.get("context_length"),
+    def json_fields(data: Any) -> Any:
+        """The fields from the manifest's form, which has the ports by themselves."""
+        listed = data.get("ports") if isinstance(data, dict) else None
+        return (
+            {**data, **{k: listed[k] for k in ("inputs", "outputs") if k in listed}}
+            if isinstance(listed, dict)
+            else data
         )

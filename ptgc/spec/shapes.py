@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
+
+from ptgc.spec.fields import Count, Length, Range
+from ptgc.spec.limits import MAX_BATCH, MAX_CAPACITY, MAX_SIZES, MAX_WIDTH
+
+_Width = Annotated[int, Range(1, MAX_WIDTH)]
+_Capacity = Annotated[int, Range(1, MAX_CAPACITY)]
+_SIZES = Count(0, MAX_SIZES, ascending=True)
 
 
 @dataclass(frozen=True, order=True)
@@ -32,21 +39,21 @@ class ShapePlan:
     largest width, because padded rows are written too; those that a lowering adds are within that width.
     """
 
-    batch: int
+    batch: Annotated[int, Range(1, MAX_BATCH)]
     """Sequences that step together."""
-    max_length: int
+    max_length: Length
     """Tokens of one sequence, prompt and text."""
-    widths: tuple[int, ...]
+    widths: Annotated[tuple[_Width, ...], _SIZES]
     """Numbers of rows of a round, ascending; the first is 1, the last a prefill chunk."""
-    verify_width: int
+    verify_width: Annotated[int, Range(0, MAX_WIDTH)]
     """The widest round whose every row has logits; wider ones are prefill, with logits for the last row."""
-    kv_capacities: tuple[int, ...]
+    kv_capacities: Annotated[tuple[_Capacity, ...], _SIZES]
     """Cache sizes, ascending; a session that outgrows one moves to the next by a copy."""
-    source_lengths: tuple[int, ...] = ()
+    source_lengths: Annotated[tuple[Length, ...], _SIZES] = ()
     """Sizes of an encoder's input, ascending; none where there is no encoder."""
-    canvas_lengths: tuple[int, ...] = ()
+    canvas_lengths: Annotated[tuple[Length, ...], _SIZES] = ()
     """Sizes of a canvas, ascending; none where the loop has no canvas."""
-    window_capacities: dict[int, int] = field(default_factory=dict)
+    window_capacities: Annotated[dict[Length, _Capacity], Count(0, MAX_SIZES)] = field(default_factory=dict)
     """Cache size of the layers of each window, at most that of the others in use. Smaller ones slide every few
     positions: each holds what the widest window sees, these positions, and behind the last of them the widest round."""
 
@@ -72,17 +79,3 @@ class ShapePlan:
             "canvas_lengths": list(self.canvas_lengths),
             "window_capacities": {str(window): size for window, size in self.window_capacities.items()},
         }
-
-    @staticmethod
-    def from_json(data: dict[str, Any]) -> ShapePlan:
-        """A plan from build.json's form."""
-        return ShapePlan(
-            batch=data["batch"],
-            max_length=data["max_length"],
-            widths=tuple(data["widths"]),
-            verify_width=data["verify_width"],
-            kv_capacities=tuple(data["kv_capacities"]),
-            source_lengths=tuple(data["source_lengths"]),
-            canvas_lengths=tuple(data["canvas_lengths"]),
-            window_capacities={int(window): size for window, size in data["window_capacities"].items()},
-        )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated, Any
+
+from ptgc.spec.fields import Count, Range
+from ptgc.spec.limits import MAX_TREE_NODES
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class TreeSpec:
     ```
     """
 
-    parents: tuple[int, ...]
+    parents: Annotated[tuple[Annotated[int, Range(-1, MAX_TREE_NODES)], ...], Count(1, MAX_TREE_NODES)]
     """Parent of each node; -1 for the root. A parent comes before its children."""
 
     def __post_init__(self) -> None:
@@ -66,6 +69,6 @@ class TreeSpec:
         return list(self.parents)
 
     @staticmethod
-    def from_json(parents: Sequence[int]) -> TreeSpec:
-        """A tree from the plan's form."""
-        return TreeSpec(tuple(parents))
+    def json_fields(parents: Any) -> Any:
+        """The fields from the plan's form, which is the parents alone."""
+        return {"parents": parents}

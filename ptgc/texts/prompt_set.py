@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,10 @@ from typing import Any
 from ptgc.errors import UsageError
 from ptgc.runtime.chat_template import check_messages, content_text
 from ptgc.runtime.text import TextCodec
+from ptgc.runtime.tokenizer_files import tokenizer_files
 from ptgc.spec.bundle import Bundle
+from ptgc.spec.json_file import UnreadableError, decode_text, parse_json, read_regular
+from ptgc.spec.reference import read_reference_file
 
 FOLDER = Path(__file__).with_name("prompts")
 DEFAULT_SETS = ("chat", "code", "copy-heavy")
@@ -68,10 +71,9 @@ def prompt_file(name: str) -> Path:
     Raises:
         UsageError: Neither.
     """
-    own = FOLDER / f"{name}.jsonl"
-    if own.is_file():
-        return own
-    if not Path(name).is_file():
+    if name in set_names():
+        return FOLDER / f"{name}.jsonl"
+    if not os.path.isfile(name):  # noqa: PTH113  # Path.is_file raises where a name is too long
         raise UsageError(
             f"There are no prompts '{name}': no such file, and no set of that name.",
             f"Sets: {', '.join(set_names())}. {_FORM}",
@@ -103,9 +105,11 @@ def read_prompts(path: Path, bundle: Bundle, limit: int | None, tokenizer: str |
     Raises:
         UsageError: No such file, a line that is no prompt, or a text for a bundle without a tokenizer.
     """
-    entries = read_entries(path)
+    content = _read(path)
+    entries = parse_entries(path, content)
     folder = tokenizer or bundle.manifest.tokenizer
-    codec = TextCodec(bundle.path / folder) if folder else None
+    files = tokenizer_files(bundle, folder)
+    codec = TextCodec(files) if files else None
     is_chat = codec is not None and bool(codec.chat_templates)
     if tokenizer not in (None, bundle.manifest.tokenizer) and any("token_ids" in entry for entry in entries):
         raise UsageError(
@@ -122,7 +126,7 @@ def read_prompts(path: Path, bundle: Bundle, limit: int | None, tokenizer: str |
     empty = [prompt.name for prompt in prompts if not prompt.ids]
     if empty:
         raise UsageError(f"These prompts have no tokens: {', '.join(empty)}.")
-    return PromptSet(path.stem, hashlib.sha256(path.read_bytes()).hexdigest(), tuple(prompts))
+    return PromptSet(path.stem, hashlib.sha256(content).hexdigest(), tuple(prompts))
 
 
 def read_entries(path: Path) -> list[dict[str, Any]]:
@@ -131,10 +135,26 @@ def read_entries(path: Path) -> list[dict[str, Any]]:
     Raises:
         UsageError: No such file, or lines that are no prompts; all of them are named.
     """
+    return parse_entries(path, _read(path))
+
+
+def _read(path: Path) -> bytes:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"Cannot read the prompts in {path}: {error}.", "Name a file with --prompts.") from error
+        return read_regular(path)
+    except UnreadableError as error:
+        raise UsageError(f"Cannot read the prompts: {path} {error}.", "Name a file with --prompts.") from error
+
+
+def parse_entries(path: Path, content: bytes) -> list[dict[str, Any]]:
+    """The prompts in the content of a file.
+
+    Raises:
+        UsageError: It is no text, or has lines that are no prompts; all of them are named.
+    """
+    try:
+        lines = decode_text(content).split("\n")  # other ends of lines may stand in a string
+    except UnreadableError as error:
+        raise UsageError(f"Cannot read the prompts: {path} {error}.", "Name a file with --prompts.") from error
     entries = [_entry(line) for line in lines if line.strip()]
     bad = [number for number, entry in enumerate(entries, 1) if entry is None]
     if bad or not entries:
@@ -148,8 +168,8 @@ def read_entries(path: Path) -> list[dict[str, Any]]:
 
 def _entry(line: str) -> dict[str, Any] | None:
     try:
-        entry = json.loads(line)
-    except ValueError:
+        entry = parse_json(line)
+    except UnreadableError:
         return None
     if not isinstance(entry, dict) or not isinstance(entry.get("id"), str):
         return None
@@ -161,7 +181,7 @@ def _entry(line: str) -> dict[str, Any] | None:
 def _encode(codec: TextCodec | None, entry: dict[str, Any], *, is_chat: bool) -> list[int]:
     if "token_ids" in entry:
         ids = entry["token_ids"]
-        if not all(isinstance(token, int) for token in ids):
+        if not all(type(token) is int for token in ids):
             raise UsageError(f"Prompt '{entry['id']}' has token ids that are no integers.", _FORM)
         return list(ids)
     if codec is None:
@@ -180,7 +200,7 @@ def _reference_prompts(bundle: Bundle, limit: int | None) -> PromptSet:
     name = bundle.manifest.reference
     if name is None:
         raise UsageError("This bundle has no tokenizer and no reference texts.", "Give prompts of token ids: --prompts")
-    content = (bundle.path / name).read_bytes()
-    texts = json.loads(content)["prompts"][:limit]
-    prompts = [Prompt("reference", f"reference/{at}", tuple(text["prompt_ids"])) for at, text in enumerate(texts)]
-    return PromptSet("reference", hashlib.sha256(content).hexdigest(), tuple(prompts))
+    texts = read_reference_file(bundle, name).texts[:limit]
+    prompts = [Prompt("reference", f"reference/{at}", tuple(text.prompt_ids)) for at, text in enumerate(texts)]
+    digest = next(entry.sha256 for entry in bundle.manifest.files if entry.path == name)
+    return PromptSet("reference", digest, tuple(prompts))

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from ptgc.errors import UsageError
 from ptgc.runtime.text import TextCodec
+from ptgc.runtime.tokenizer_files import TokenizerFiles
 from ptgc.spec.bundle import Bundle
+from ptgc.spec.json_file import UnreadableError, decode_text, read_regular
 from ptgc.texts.prompt_set import read_prompts
 
 MOST_TOKENS = 8192
@@ -72,7 +74,7 @@ def _tokens(path: Path, content: bytes, bundle: Bundle, folder: str | None) -> l
             f"{bundle.path} has no tokenizer, so that it cannot read the text in {path}.",
             'Give token ids: a file that ends in .jsonl, with lines {"id", "token_ids"}.',
         )
-    return TextCodec(bundle.path / folder).encode(content.decode("utf-8"))
+    return TextCodec(TokenizerFiles(bundle, folder)).encode(content.decode("utf-8"))
 
 
 def _spread(parts: Sequence[tuple[int, ...]]) -> Iterator[tuple[int, ...]]:
@@ -88,10 +90,8 @@ def _spread(parts: Sequence[tuple[int, ...]]) -> Iterator[tuple[int, ...]]:
 
 def _read(path: Path) -> bytes:
     try:
-        content = path.read_bytes()
-        content.decode("utf-8")
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}.") from error
+        content = read_regular(path, most=None)
+        decode_text(content)
+    except UnreadableError as error:
+        raise UsageError(f"{path} {error}.", "Name a file of UTF-8 text.") from error
     return content

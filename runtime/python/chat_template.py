@@ -5,14 +5,14 @@ What a template sees, and what it may use, is as in transformers' `apply_chat_te
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any
 
-from ptgc.errors import BundleError, UsageError
+from ptgc.errors import UsageError
 from ptgc.runtime.template_runner import TemplateRunner
+from ptgc.runtime.tokenizer_files import TokenizerFiles
 
 Message = Mapping[str, Any]
 
@@ -56,12 +56,13 @@ class ChatTemplates:
     """The chat templates of a tokenizer.
 
     Args:
-        folder: Holds tokenizer_config.json, and chat_template.jinja and additional_chat_templates/NAME.jinja where there are some.
-        settings: What tokenizer_config.json holds.
+        files: tokenizer_config.json, and chat_template.jinja and additional_chat_templates/NAME.jinja where there are
+            some.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        self._sources = _read_sources(folder, settings)
+    def __init__(self, files: TokenizerFiles) -> None:
+        settings = files.read_json("tokenizer_config.json")
+        self._sources = _read_sources(files, settings)
         self._specials = dict(_special_tokens(settings))
         self._runner = TemplateRunner()
 
@@ -224,40 +225,17 @@ def _special_tokens(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(name, text) for name, text in found if name.endswith("_token") and isinstance(text, str)]
 
 
-def _read_sources(folder: Path, settings: Mapping[str, Any]) -> dict[str, str]:
+def _read_sources(files: TokenizerFiles, settings: Mapping[str, Any]) -> dict[str, str]:
     """Templates by name. A checkpoint keeps them in files, or in its tokenizer's settings."""
-    files = {path.stem: path for path in sorted((folder / "additional_chat_templates").glob("*.jinja"))}
-    if (folder / "chat_template.jinja").is_file():
-        files["default"] = folder / "chat_template.jinja"
-    if files:
-        return {name: _read(path) for name, path in files.items()}
+    listed = {
+        PurePosixPath(name).stem: name for name in files.names("additional_chat_templates") if name.endswith(".jinja")
+    }
+    texts = {name: files.read_text(path) for name, path in listed.items()}
+    texts["default"] = files.read_text("chat_template.jinja") or texts.get("default")
+    if any(text is not None for text in texts.values()):
+        return {name: text for name, text in texts.items() if text is not None}
     found = settings.get("chat_template")
     if isinstance(found, list):
         found = {one.get("name"): one.get("template") for one in found if isinstance(one, Mapping)}
     templates = found if isinstance(found, Mapping) else {"default": found}
     return {name: text for name, text in templates.items() if isinstance(name, str) and isinstance(text, str)}
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BundleError(
-            f"The chat template in {path} cannot be read: {error}.", "Export the bundle again."
-        ) from error
-
-
-def read_settings(folder: Path) -> dict[str, Any]:
-    """What tokenizer_config.json holds; nothing where there is none.
-
-    Raises:
-        BundleError: It is damaged.
-    """
-    path = folder / "tokenizer_config.json"
-    if not path.is_file():
-        return {}
-    try:
-        loaded = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise BundleError(f"{path} is damaged: {error}.", "Export the bundle again.") from error
-    return loaded if isinstance(loaded, dict) else {}

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 from ptgc.runtime.measured import read_measured, write_measured
 from ptgc.spec.bundle import Build
+from ptgc.spec.fields import Range
+from ptgc.spec.limits import MAX_COUNT, MAX_LENGTH, MAX_SECONDS, MAX_THREADS, MAX_WIDTH
+
+_Seconds = Annotated[float, Range(1e-12, MAX_SECONDS)]
+_Width = Annotated[int, Range(1, MAX_WIDTH)]
 
 
 @dataclass(frozen=True)
 class RoundCost:
     """Seconds of a bare engine run at one width."""
 
-    median: float
+    median: _Seconds
     """The figure that choices are made with."""
-    minimum: float
+    minimum: _Seconds
     """The fastest run."""
-    maximum: float
+    maximum: _Seconds
     """The slowest run."""
-    repeats: int
+    repeats: Annotated[int, Range(1, MAX_COUNT)]
     """Runs."""
 
 
@@ -28,13 +33,13 @@ class RoundCost:
 class CostCurve:
     """What rounds cost on one device."""
 
-    num_threads: int
+    num_threads: Annotated[int, Range(1, MAX_THREADS)]
     """Threads of the engine."""
-    past_length: int
+    past_length: Annotated[int, Range(0, MAX_LENGTH)]
     """Tokens in the cache while measuring."""
-    rounds: dict[int, RoundCost]
+    rounds: dict[_Width, RoundCost]
     """Of the target, by number of tokens in the round."""
-    drafter_rounds: dict[int, RoundCost] = field(default_factory=dict)
+    drafter_rounds: dict[_Width, RoundCost] = field(default_factory=dict)
     """Of a drafter that runs a model."""
 
     def medians(self) -> dict[int, float]:
@@ -63,20 +68,11 @@ def write_costs(build: Build, curve: CostCurve) -> Path:
     return write_measured(build, f"t{curve.num_threads}", asdict(curve))
 
 
-def _rounds(data: dict[str, Any]) -> dict[int, RoundCost]:
-    return {int(width): RoundCost(**cost) for width, cost in data.items()}
-
-
 def read_costs(build: Build, num_threads: int) -> CostCurve | None:
     """The curve measured for this build on this device with as many threads, or None."""
-    for data in read_measured(build, f"t{num_threads}"):
-        try:
-            return CostCurve(
-                int(data["num_threads"]),
-                int(data["past_length"]),
-                _rounds(data["rounds"]),
-                _rounds(data["drafter_rounds"]),
-            )
-        except (ValueError, KeyError, TypeError, AttributeError):
-            continue
+    widths = set(build.manifest.shapes.widths)
+    drafts = widths if "drafter" in build.manifest.roles else set[int]()
+    for curve in read_measured(build, f"t{num_threads}", CostCurve):
+        if (set(curve.rounds), set(curve.drafter_rounds)) == (widths, drafts):
+            return curve
     return None

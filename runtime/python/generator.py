@@ -22,8 +22,9 @@ from ptgc.runtime.results import Chunk, GenerationResult
 from ptgc.runtime.session import Session
 from ptgc.runtime.streaming import stream
 from ptgc.runtime.text import TextCodec
+from ptgc.runtime.tokenizer_files import tokenizer_files
 from ptgc.runtime.tuning import read_tuning
-from ptgc.spec.bundle import Build, Bundle, open_bundle, verify_files
+from ptgc.spec.bundle import Build, Bundle, open_bundle
 from ptgc.spec.threads import check_num_threads
 
 if TYPE_CHECKING:
@@ -73,12 +74,6 @@ def load_core(
     )
 
 
-def _verify_tokenizers(bundle: Bundle, folders: Sequence[str]) -> None:
-    """Check the hashes of the files in the tokenizers' folders."""
-    read = [entry for entry in bundle.manifest.files if entry.path.split("/")[0] in folders]
-    verify_files(bundle.path, read, "Export the bundle again.", hashes=True)
-
-
 class Generator:
     """A loaded build of a bundle; many threads may use one.
 
@@ -117,11 +112,10 @@ class Generator:
             most = tuning.most_draft_tokens(opened.manifest.plan)
             chosen_options = replace(chosen_options, num_draft_tokens=most)
         curve = read_costs(chosen, threads)
-        folder, other = opened.manifest.tokenizer, opened.manifest.drafter_tokenizer
-        if verify:
-            _verify_tokenizers(opened, [name for name in (folder, other) if name])
-        codec = TextCodec(opened.path / folder) if folder else None
-        reencoding = Reencoding(codec, TextCodec(opened.path / other)) if codec and other else None
+        files = tokenizer_files(opened, opened.manifest.tokenizer)
+        others = tokenizer_files(opened, opened.manifest.drafter_tokenizer)
+        codec = TextCodec(files) if files else None
+        reencoding = Reencoding(codec, TextCodec(others)) if codec and others else None
         core = load_core(
             chosen,
             num_threads=threads,

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from ptgc.errors import BundleError
 from ptgc.spec.bundle import MEASURED, Build
+from ptgc.spec.bundle_files import check_paths
+from ptgc.spec.fields import read
+from ptgc.spec.json_file import UnreadableError, parse_json, read_regular
 from ptgc.spec.manifest import dumps
 from ptgc.spec.staging import write_whole
+
+T = TypeVar("T")
 
 
 def cache_directory() -> Path:
@@ -33,22 +38,30 @@ def write_measured(build: Build, name: str, document: dict[str, Any]) -> Path:
     """Keep a document about a build on this device, beside the build where that can be written."""
     content = dumps({**document, "build": build.manifest.id, "sequence": build.manifest.sequence}).encode()
     beside, cached = _places(build, name)
+    try:
+        check_paths(build.path, [beside.relative_to(build.path).as_posix()])
+        write_whole(beside, content)
+    except (OSError, BundleError):
+        write_whole(cached, content)
+        return cached
+    return beside
+
+
+def read_measured(build: Build, name: str, kind: type[T]) -> Iterator[T]:
+    """The documents of that name about this build on this device, best first; damaged ones are left out.
+
+    Args:
+        build: Which build.
+        name: Of the documents.
+        kind: The dataclass that they hold.
+    """
+    beside, cached = _places(build, name)
     for place in (beside, cached):
         try:
-            write_whole(place, content)
-            return place
-        except OSError:
-            if place is cached:
-                raise
-    raise AssertionError("the last place either returns or raises")
-
-
-def read_measured(build: Build, name: str) -> Iterator[dict[str, Any]]:
-    """The documents of that name about this build on this device, best first; damaged ones are left out."""
-    for place in _places(build, name):
-        try:
-            document = json.loads(place.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            if place is beside:
+                check_paths(build.path, [place.relative_to(build.path).as_posix()])
+            document = parse_json(read_regular(place))
+            if isinstance(document, dict) and document.get("sequence") == build.manifest.sequence:
+                yield read(kind, document)
+        except (UnreadableError, BundleError):
             continue  # nothing measured here yet, or a damaged file: choices then fall back to a model of the cost
-        if isinstance(document, dict) and document.get("sequence") == build.manifest.sequence:
-            yield document

@@ -4,28 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 
-from tokenizers import Tokenizer
-
-from ptgc.errors import BundleError
-from ptgc.runtime.chat_template import ChatOptions, ChatTemplates, Message, read_settings, readable
+from ptgc.runtime.chat_template import ChatOptions, ChatTemplates, Message, readable
 from ptgc.runtime.detokenizer import Detokenizer, GrowingText
+from ptgc.runtime.tokenizer_files import TokenizerFiles, read_tokenizer
 
 
 class TextCodec:
     """The tokenizer of a bundle.
 
     Args:
-        folder: Holds tokenizer.json, tokenizer_config.json and, for chat models, chat_template.jinja.
+        files: tokenizer.json, tokenizer_config.json and, for chat models, chat_template.jinja.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        try:
-            self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        except Exception as error:  # the library raises bare exceptions
-            raise BundleError(f"{folder / 'tokenizer.json'} is damaged: {error}", "Export the bundle again.") from error
+    def __init__(self, files: TokenizerFiles) -> None:
+        self._files = files
+        self.tokenizer = read_tokenizer(files)
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
 
@@ -70,4 +64,4 @@ class TextCodec:
     @cached_property
     def chat_templates(self) -> ChatTemplates:
         """The chat templates; false where there are none."""
-        return ChatTemplates(self._folder, read_settings(self._folder))
+        return ChatTemplates(self._files)

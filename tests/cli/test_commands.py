@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from ptgc.cli.app import app
-from tests.bundles import build_id, own_copy, real_build
+from tests.bundles import build_id, own_copy, real_build, tiny_build, tiny_bundle
 from tests.models import prompt, save, tiny_model
 
 BUILD = build_id("float32", 1)
@@ -187,6 +188,27 @@ def test_an_empty_prompt_is_wrong_usage(bundle: Path) -> None:
     result = run("run", bundle, "--prompt-ids", "", "--json")
     assert result.exit_code == 2
     assert json.loads(result.stdout)["error"]["code"] == "usage"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\xff", b"{", b"[" * 100_000, b'[{"role": "user", "content": "\\ud800"}]', b"[NaN]", b"[]", b"[1]", b"3"],
+)
+def test_messages_that_are_none_are_refused(place: Path, tmp_path: Path, content: bytes) -> None:
+    bundle = tiny_bundle(place, "llama")
+    (tmp_path / "file").write_bytes(content)
+    os.mkfifo(tmp_path / "pipe")
+    for given in (tmp_path / "file", tmp_path / "pipe", tmp_path, tmp_path / ("x" * 300)):
+        result = run("run", bundle, "--messages", given, "--json")
+        assert (result.exit_code, json.loads(result.stdout)["error"]["code"]) == (2, "usage")
+    piped = CliRunner().invoke(app, ["run", str(bundle), "--messages", "-"], input=content)
+    assert piped.exit_code == 2, piped.output
+
+
+@pytest.mark.parametrize("ids", ["9" * 30, "-1", "9" * 5000, "512", "a"])
+def test_prompt_ids_that_are_none_are_refused(place: Path, ids: str) -> None:
+    result = run("run", tiny_build(place, "llama"), f"--prompt-ids={ids}", "--json")
+    assert (result.exit_code, json.loads(result.stdout)["error"]["code"]) == (2, "usage")
 
 
 def test_messages_come_from_a_file(place: Path, tmp_path: Path) -> None:

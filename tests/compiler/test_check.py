@@ -20,7 +20,6 @@ from ptgc.compiler.build import BuildOptions, build
 from ptgc.compiler.check import check_bundle
 from ptgc.compiler.checking import engine
 from ptgc.compiler.checking.graphs import check_outputs
-from ptgc.compiler.checking.references import Reference
 from ptgc.compiler.checking.report import StageReport
 from ptgc.compiler.stage import Stage
 from ptgc.errors import BundleError
@@ -28,6 +27,7 @@ from ptgc.exporters import export
 from ptgc.spec.bundle import open_bundle
 from ptgc.spec.canvas import CanvasPlan, Unmasking
 from ptgc.spec.plan import DecodePlan, ctc, levenshtein, ngram
+from ptgc.spec.reference import Reference
 from ptgc.spec.strategy import Strategy
 from tests.bundles import build_id, own_copy, tiny_build
 from tests.models import prompt

@@ -17,13 +17,17 @@ from ptgc.cli.app import app
 from ptgc.compiler.build import BuildOptions, build
 from ptgc.compiler.check import check_bundle
 from ptgc.compiler.stage import Stage
-from ptgc.errors import BundleError
 from ptgc.exporters import export_checkpoint
 from ptgc.exporters.generation_settings import generation_settings
 from ptgc.exporters.parity import original_texts
 from ptgc.runtime import Generator
 from ptgc.spec.bundle import open_bundle
+from ptgc.spec.fields import read
 from ptgc.spec.generation import GenerationDefaults
+from ptgc.spec.json_file import UnreadableError
+from ptgc.spec.manifest import Manifest
+from ptgc.spec.model_facts import ModelFacts
+from ptgc.spec.plan import autoregressive
 from tests.models import greedy, prompt
 from tests.other_models import tiny_llama, tiny_marian
 from tests.shared import made_once
@@ -197,10 +201,11 @@ def test_text_of_an_encoder_decoder_has_its_settings_and_its_start(tmp_path: Pat
     ],
 )
 def test_defaults_out_of_range_are_refused(data: Any) -> None:
-    with pytest.raises(BundleError, match="generation defaults"):
-        GenerationDefaults.from_json(data, 32)
+    manifest = Manifest(autoregressive(), ModelFacts("llama", 32, 64), {}, ())
+    with pytest.raises(UnreadableError, match=r"generation(\.| is)"):
+        Manifest.from_json(manifest.to_json() | {"generation": data})
 
 
 def test_defaults_survive_the_manifest() -> None:
     defaults = GenerationDefaults(1.25, (3, 5))
-    assert GenerationDefaults.from_json(json.loads(json.dumps(defaults.to_json())), 32) == defaults
+    assert read(GenerationDefaults, json.loads(json.dumps(defaults.to_json()))) == defaults

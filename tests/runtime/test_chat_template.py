@@ -77,7 +77,7 @@ def _codec(folder: Path, template: Any) -> tuple[TextCodec, Any]:
     """Our tokenizer with a template and transformers'."""
     tokenizer = tokenizers.fast(tokenizers.byte_level(), eos_token="<|im_end|>", chat_template=template)
     tokenizer.save_pretrained(folder)
-    return TextCodec(folder), tokenizer
+    return tokenizers.codec(folder), tokenizer
 
 
 def _options(given: dict[str, Any]) -> ChatOptions:
@@ -100,7 +100,7 @@ def test_one_of_several_templates_is_chosen_by_tools_or_by_name(tmp_path: Path, 
     named = {"default": "plain", "tool_use": "tools", "rag": "rag"}
     tokenizer = tokenizers.fast(tokenizers.byte_level(), chat_template=named)
     tokenizer.save_pretrained(tmp_path, save_jinja_files=in_files)
-    codec = TextCodec(tmp_path)
+    codec = tokenizers.codec(tmp_path)
     assert codec.render([_USER]) == "plain"
     assert codec.render([_USER], ChatOptions(tools=[_TOOL])) == "tools"
     assert codec.render([_USER], ChatOptions(chat_template="rag")) == "rag"

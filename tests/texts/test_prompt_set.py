@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,11 @@ def test_every_set_has_twenty_prompts_or_more() -> None:
         ('{"id": "a", "prompt": ["x"]}\n', "line 1"),
         ('{"id": "a"}\n', "line 1"),
         ('{"id": "a", "prompt": "x"}\n' * 2, "same id"),
+        ('{"id": "a", "prompt": "\\ud800"}\n', "line 1"),
+        ('{"id": "a", "token_ids": [NaN]}\n', "line 1"),
+        ('{"id": "a", "token_ids": ' + "[" * 100_000 + "]" * 100_000 + "}\n", "line 1"),
+        ('{"id": "a", "id": "b", "prompt": "x"}\n', "line 1"),
+        ("\ufeff" + '{"id": "a", "prompt": "x"}\n', "line 1"),
     ],
 )
 def test_bad_files_are_refused(tmp_path: Path, content: str, problem: str) -> None:
@@ -37,6 +43,39 @@ def test_bad_files_are_refused(tmp_path: Path, content: str, problem: str) -> No
     file.write_text(content, encoding="utf-8")
     with pytest.raises(UsageError, match=problem):
         read_entries(file)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "utf-16"])
+def test_what_is_no_file_of_text_is_refused(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "prompts.jsonl"
+    if kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "folder":
+        file.mkdir()
+    else:
+        file.write_text('{"id": "a", "prompt": "x"}\n', encoding="utf-16")
+    with pytest.raises(UsageError, match="Cannot read the prompts"):
+        read_entries(file)
+
+
+def test_a_line_may_hold_other_ends_of_lines(tmp_path: Path) -> None:
+    file = tmp_path / "prompts.jsonl"
+    file.write_text('{"id": "a", "prompt": "x\u2028y\x85z"}\r\n', encoding="utf-8", newline="")
+    assert read_entries(file) == [{"id": "a", "prompt": "x\u2028y\x85z"}]
+
+
+@pytest.mark.parametrize("token", [1 << 31, 1 << 64, -1, True, 5.0, "5", None])
+def test_token_ids_that_no_vocabulary_has_are_refused(place: Path, tmp_path: Path, token: object) -> None:
+    file = tmp_path / "ids.jsonl"
+    file.write_text(json.dumps({"id": "x", "token_ids": [token]}) + "\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="token ids that are"):
+        read_prompts(file, open_bundle(tiny_bundle(place, "llama")), None)
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a/" * 2000, "a\0b"])
+def test_a_name_that_no_file_can_have_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="There are no prompts"):
+        prompt_file(name)
 
 
 def test_a_missing_file_is_refused_with_the_sets_that_there_are(tmp_path: Path) -> None:

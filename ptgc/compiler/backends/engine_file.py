@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ptgc.errors import BuildError, EngineStaleError
+from ptgc.spec.json_file import UnreadableError, read_regular
 
 _TAGS = {b"ftrt": "tensorrt", b"vtrt": "tensorrt-rtx"}
 _HEADER = 28
@@ -33,12 +34,9 @@ def read_engine_file(path: Path) -> EngineFile:
         BuildError: It cannot be read, or is no engine.
     """
     try:
-        with path.open("rb") as file:
-            head = file.read(_HEADER)
-    except OSError as error:
-        raise BuildError(
-            f"The engine {path} cannot be read: {error.strerror}.", "Name a file that trtexec saved."
-        ) from error
+        head = read_regular(path, most=None, first=_HEADER)
+    except UnreadableError as error:
+        raise BuildError(f"The engine {path} {error}.", "Name a file that trtexec saved.") from error
     backend = _TAGS.get(head[:4])
     if backend is None or len(head) < _HEADER:
         raise BuildError(f"{path} is no engine of TensorRT or TensorRT-RTX.", "Name a file that trtexec saved.")

@@ -9,6 +9,7 @@ from typing import Any
 from ptgc.compiler.backends.base import Progress
 from ptgc.errors import BuildError
 from ptgc.runtime.measured import cache_directory
+from ptgc.spec.json_file import MissingError, UnreadableError, read_regular
 from ptgc.spec.staging import storage_errors, write_whole
 
 
@@ -38,13 +39,11 @@ class TimingCache:
             BuildError: The file was named, and is damaged or of another device or version.
         """
         try:
-            content = self.path.read_bytes()
-        except FileNotFoundError:
+            content = read_regular(self.path, most=None)
+        except MissingError:
             content = b""
-        except OSError as error:
-            raise BuildError(
-                f"The timing cache {self.path} cannot be read: {error.strerror}.", "Name another --timing-cache-file."
-            ) from error
+        except UnreadableError as error:
+            raise BuildError(f"The timing cache {self.path} {error}.", "Name another --timing-cache-file.") from error
         if self._set(config, content):
             return
         if self.is_named:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from ptgc.compiler.checking.references import Reference
 from ptgc.compiler.checking.report import EXACT, StageReport
 from ptgc.compiler.graph_session import NUMPY_TYPES, GraphSession, writes_alone
 from ptgc.runtime import Generator
@@ -15,6 +14,7 @@ from ptgc.runtime.results import GenerationResult
 from ptgc.spec.acceptance import AcceptanceRule
 from ptgc.spec.bundle import Build, Bundle
 from ptgc.spec.plan import DecodePlan
+from ptgc.spec.reference import Reference
 from ptgc.spec.strategy import DrafterKind, Loop
 
 _WIDTHS = (2, 4, 8)  # of the rounds that are compared with a round of one row

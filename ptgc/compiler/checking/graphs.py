@@ -9,10 +9,10 @@ import numpy as np
 
 from ptgc.compiler.checking.loops import Values, encode
 from ptgc.compiler.checking.modules import first_difference
-from ptgc.compiler.checking.references import Reference
 from ptgc.compiler.checking.report import EXACT, StageReport
 from ptgc.compiler.checking.role_inputs import common_outputs, load_graph, made_up_inputs
 from ptgc.compiler.graph_session import GraphSession, Logits
+from ptgc.spec.reference import Reference
 from ptgc.spec.role import Role
 
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from ptgc.compiler.checking.references import Reference
 from ptgc.compiler.checking.report import StageReport
 from ptgc.compiler.checking.role_inputs import Array, load_graph
 from ptgc.spec import ports
 from ptgc.spec.canvas import CanvasPlan, Unmasking
 from ptgc.spec.edit import EditPlan
 from ptgc.spec.plan import DecodePlan
+from ptgc.spec.reference import Reference
 from ptgc.spec.role import Role
 from ptgc.spec.strategy import Loop
 

@@ -13,12 +13,13 @@ from cuda_driver import require_device
 from parts.base import Figures, Settings, Skipped
 from ptgc.compiler.build import BuildOptions, build
 from ptgc.compiler.checking.engine import SAMPLING, common_prefix, new_tokens, undecided
-from ptgc.compiler.checking.references import Reference, read_references
+from ptgc.compiler.checking.references import read_references
 from ptgc.compiler.checking.report import EXACT
 from ptgc.compiler.stage import Stage
 from ptgc.runtime import Generator
 from ptgc.runtime.results import GenerationResult
 from ptgc.spec.bundle import Build, Bundle, open_bundle
+from ptgc.spec.reference import Reference
 from ptgc.spec.strategy import DrafterKind, Loop
 
 _NEW_TOKENS, _SMALL_TOKENS = 96, 32

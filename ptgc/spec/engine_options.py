@@ -1,0 +1,20 @@
+"""The settings that an engine may be loaded with: what ptgc's own compiler writes, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+ALLOWED: Mapping[str, frozenset[str]] = {
+    "optimization.disable_specified_optimizers": frozenset({"GatherToSliceFusion"}),
+}
+"""ONNX Runtime's configuration entries and their values. It has others that name a file to be written."""
+
+
+def refused_options(options: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """What is wrong with the settings of a build's engines, by role."""
+    return [
+        f"engine_options.{role} sets {name[:64]} to '{value[:64]}', which ptgc never does"
+        for role, entries in options.items()
+        for name, value in entries.items()
+        if value not in ALLOWED.get(name, ())
+    ]

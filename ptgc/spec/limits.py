@@ -1,0 +1,49 @@
+"""How large what a file says may be: the same limits in Python and in C++ (docs/bundle.md)."""
+
+from __future__ import annotations
+
+MAX_JSON_BYTES = 64 << 20
+"""Bytes of a JSON file."""
+MAX_JSON_DEPTH = 64
+"""Objects and lists within each other."""
+MAX_STRING = 4096
+"""Characters of a name or path."""
+MAX_ENTRIES = 1 << 16
+"""Files of a manifest, and entries of lists and objects of which nothing else is said."""
+
+MAX_BATCH = 1024
+"""Sequences that step together."""
+MAX_SIZES = 64
+"""Widths, capacities and lengths of a build, of each kind; windows as well."""
+MAX_WIDTH = 1 << 16
+"""Rows of a round."""
+MAX_LENGTH = 1 << 24
+"""Tokens of a text, a source, a canvas or a window."""
+MAX_CAPACITY = 1 << 25
+"""Slots of a cache."""
+MAX_VOCAB_SIZE = 1 << 24
+"""Entries of a vocabulary."""
+MAX_CONTEXT_LENGTH = 1 << 40
+"""Positions that a model was made for."""
+MAX_STATES = 4096
+"""Layers of a role that keep something."""
+MAX_HEADS = 1 << 16
+"""Heads of a layer, and numbers of a head."""
+MAX_EOS_TOKENS = 4096
+"""Tokens that end a text."""
+MAX_TREE_NODES = 4096
+"""Nodes of a proposal, its root included."""
+MAX_NGRAM_SIZE = 64
+"""Tokens of a suffix that is looked up."""
+MAX_ROUNDS = 1 << 16
+"""Rounds of one canvas or one edited text."""
+MAX_UPSAMPLING = 64
+"""Rows of a one-shot decoder for each token of its source."""
+MAX_COUNT = 1 << 53
+"""Bytes of a file, and numbers that only count."""
+MAX_BUFFER_BYTES = 1 << 46
+"""Bytes of a cache or of a buffer of a round."""
+MAX_THREADS = 4096
+"""Threads of an engine."""
+MAX_SECONDS = 1e6
+"""Seconds of one round."""

@@ -1,0 +1,146 @@
+"""Which roles a loop has, and which ports each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ptgc.spec import ports
+from ptgc.spec.kv_cache import Rollback, StateKind
+from ptgc.spec.plan import DecodePlan
+from ptgc.spec.ports import DType, Port
+from ptgc.spec.role import Role
+from ptgc.spec.strategy import DrafterKind, Loop
+
+_HIDDEN_STATES = ports.encoder_hidden_states(1, DType.FLOAT32)
+_LOGITS = ports.logits(1, DType.FLOAT32)
+_MODEL_TYPES = (DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16)
+
+
+@dataclass(frozen=True)
+class RolePorts:
+    """The ports of one role; those of a model's own type and size are listed as float32 of size 1."""
+
+    inputs: tuple[Port, ...]
+    """What may come in; the first must, lowering makes others superfluous."""
+    outputs: tuple[Port, ...]
+    """What may go out."""
+    needed: tuple[Port, ...]
+    """What the loop reads of it."""
+    has_states: bool = False
+    """Whether it may have a cache."""
+
+
+_CAUSAL = RolePorts(
+    (*ports.CAUSAL_INPUTS, ports.WINDOW_OFFSET, ports.ENCODER_ATTENTION_MASK),
+    (_LOGITS, ports.NEXT_IDS, ports.top_logits(DType.FLOAT32), ports.TOP_IDS),
+    (ports.NEXT_IDS,),
+    has_states=True,
+)
+_READER = RolePorts((ports.SOURCE_IDS, ports.ENCODER_ATTENTION_MASK), (_HIDDEN_STATES,), (_HIDDEN_STATES,))
+_WRITTEN = (ports.OUTPUT_IDS, ports.OUTPUT_LENGTHS)
+_FILLED = (ports.OUTPUT_IDS, ports.OUTPUT_MASK)
+_OPERATION = RolePorts(
+    (ports.CANVAS_IDS, ports.LENGTHS, _HIDDEN_STATES, ports.ENCODER_ATTENTION_MASK), _WRITTEN, _WRITTEN
+)
+_ROLES: Mapping[Loop, Mapping[str, RolePorts]] = {
+    Loop.SPECULATIVE: {
+        "target": _CAUSAL,
+        "drafter": _CAUSAL,
+        "encoder": RolePorts(_READER.inputs, (), (), has_states=True),
+    },
+    Loop.CANVAS: {
+        "denoiser": RolePorts(
+            (ports.CANVAS_IDS, ports.LENGTHS, ports.CANVAS_MASK, ports.STEP, ports.THRESHOLD),
+            (*_FILLED, ports.CONFIDENCE),
+            _FILLED,
+        )
+    },
+    Loop.ONE_SHOT: {
+        "encoder": _READER,
+        "decoder": RolePorts((_HIDDEN_STATES, ports.ENCODER_ATTENTION_MASK), _WRITTEN, _WRITTEN),
+    },
+    Loop.EDIT: {"encoder": _READER, "deleter": _OPERATION, "inserter": _OPERATION, "filler": _OPERATION},
+}
+
+
+def role_problems(plan: DecodePlan, roles: Mapping[str, Role]) -> list[str]:
+    """What is wrong with the roles of a bundle or build: which there are, their ports and their states."""
+    known = dict(_ROLES[plan.loop])
+    if plan.drafter.kind is not DrafterKind.MODEL:
+        known.pop("drafter", None)
+    optional = {"encoder"} if plan.loop is Loop.SPECULATIVE else set[str]()
+    found = [f"roles lacks '{name}'" for name in known if name not in roles and name not in optional]
+    for name, role in roles.items():
+        if name not in known:
+            found.append(f"roles has '{name}', which strategy '{plan.strategy.value}' has no use for")
+            continue
+        found += _port_problems(f"roles.{name}", role, known[name])
+        found += _state_problems(f"roles.{name}", role, known[name])
+    if plan.loop is Loop.SPECULATIVE and "target" in roles:
+        found += _cross_problems(roles)
+    return found
+
+
+def _port_problems(name: str, role: Role, wanted: RolePorts) -> list[str]:
+    found = []
+    for kind, given, known in (("inputs", role.inputs, wanted.inputs), ("outputs", role.outputs, wanted.outputs)):
+        by_name = {port.name: port for port in known}
+        names = [port.name for port in given]
+        found += [f"{name}.ports.{kind} has '{one}' twice" for one in sorted({n for n in names if names.count(n) > 1})]
+        for port in given:
+            if port.name not in by_name:
+                found.append(f"{name}.ports.{kind} has '{port.name[:48]}', which this role has not")
+            elif not _is_like(port, by_name[port.name]):
+                found.append(f"{name}.ports.{kind} gives '{port.name}' another type or shape than it has")
+    needed = [("inputs", role.inputs, wanted.inputs[0]), *(("outputs", role.outputs, one) for one in wanted.needed)]
+    for kind, given, port in needed:
+        if all(one.name != port.name for one in given):
+            found.append(f"{name}.ports.{kind} lacks '{port.name}'")
+    return found
+
+
+def _is_like(port: Port, wanted: Port) -> bool:
+    """Whether a port is what it should be, where type and last size may be the model's own."""
+    if wanted.dtype is not DType.FLOAT32 or wanted in (ports.THRESHOLD, ports.CONFIDENCE):
+        return (port.dtype, port.shape) == (wanted.dtype, wanted.shape)
+    own_size = wanted.shape[-1] == 1
+    same = port.shape == wanted.shape if not own_size else port.shape[:-1] == wanted.shape[:-1]
+    return port.dtype in _MODEL_TYPES and same and (not own_size or isinstance(port.shape[-1], int))
+
+
+def _state_problems(name: str, role: Role, wanted: RolePorts) -> list[str]:
+    if (role.states or role.cross_states) and not wanted.has_states:
+        return [f"{name} has states, which nothing keeps"]
+    found = []
+    for field, states, kinds in (
+        ("states", role.states, (StateKind.FULL, StateKind.WINDOW)),
+        ("cross_states", role.cross_states, (StateKind.CROSS,)),
+    ):
+        for layer, state in enumerate(states):
+            place = f"{name}.{field}[{layer}]"
+            if state.kind not in kinds or state.rollback is Rollback.SELECT_ROW:
+                found.append(
+                    f"{place} is of kind {state.kind.value} with rollback {state.rollback.value}, which this ptgc does "
+                    "not run"
+                )
+            if state.dtype not in _MODEL_TYPES:
+                found.append(f"{place}.dtype is {state.dtype.value}; it must be a floating-point type")
+            if state.kind is StateKind.WINDOW and state.window is None:
+                found.append(f"{place}.window is null; it must be a number of tokens")
+    return found
+
+
+def _cross_problems(roles: Mapping[str, Role]) -> list[str]:
+    """A target attends to an encoder if and only if there is one, and to just what it gives."""
+    given = roles["encoder"].cross_states if "encoder" in roles else ()
+    found = []
+    if roles["target"].cross_states != given:
+        found.append("roles.target.cross_states must be those of roles.encoder, and none without one")
+    if "encoder" in roles and not given:
+        found.append("roles.encoder.cross_states is empty; the target must attend to it")
+    if "drafter" in roles and roles["drafter"].cross_states:
+        found.append("roles.drafter.cross_states must be empty")
+    if "encoder" in roles and roles["encoder"].states:
+        found.append("roles.encoder.states must be empty")
+    return found

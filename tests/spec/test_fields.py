@@ -1,0 +1,141 @@
+"""Dataclasses are read with the ranges of their fields, and everything that is wrong is said at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ptgc.spec.fields import read
+from ptgc.spec.json_file import UnreadableError
+from ptgc.spec.kv_cache import LayerState
+from ptgc.spec.model_facts import ModelFacts
+from ptgc.spec.plan import DecodePlan, draft_model, levenshtein, masked_diffusion, ngram
+from ptgc.spec.shapes import ShapePlan
+
+SHAPES: dict[str, Any] = {
+    "batch": 1,
+    "max_length": 64,
+    "widths": [1, 2, 8],
+    "verify_width": 2,
+    "kv_capacities": [72],
+    "source_lengths": [],
+    "canvas_lengths": [],
+    "window_capacities": {"24": 40},
+}
+MODEL = {"family": "x", "vocab_size": 10, "context_length": 64, "eos_token_ids": [2], "bos_token_id": None}
+
+
+def test_what_is_written_is_read() -> None:
+    for plan in (ngram(), draft_model(), masked_diffusion(3, threshold=0.5), levenshtein(3, 1, 2, 0)):
+        assert read(DecodePlan, plan.to_json() | {"strategy": plan.strategy.value}) == plan
+    assert read(ShapePlan, SHAPES).to_json() == SHAPES
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("batch", 0),
+        ("batch", 1025),
+        ("batch", True),
+        ("batch", 1.0),
+        ("batch", "1"),
+        ("batch", None),
+        ("batch", 10**400),
+        ("max_length", (1 << 24) + 1),
+        ("widths", [1, 1]),
+        ("widths", [2, 1]),
+        ("widths", [1, 65537]),
+        ("widths", list(range(1, 66))),
+        ("widths", 1),
+        ("widths", {"0": 1}),
+        ("verify_width", -1),
+        ("kv_capacities", [(1 << 25) + 1]),
+        ("source_lengths", [0]),
+        ("canvas_lengths", [1 << 30]),
+        ("window_capacities", {"0": 1}),
+        ("window_capacities", {"024": 1}),
+        ("window_capacities", {"x": 1}),
+        ("window_capacities", {"24": 0}),
+        ("window_capacities", [24]),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_name(name: str, value: Any) -> None:
+    with pytest.raises(UnreadableError, match=rf"is damaged: (a name in )?{name}"):
+        read(ShapePlan, SHAPES | {name: value})
+
+
+def test_every_problem_is_reported() -> None:
+    wrong = SHAPES | {"batch": -1, "widths": [0, "a"], "kv_capacities": None}
+    del wrong["max_length"]
+    with pytest.raises(UnreadableError) as raised:
+        read(ShapePlan, wrong, "shapes")
+    message = str(raised.value)
+    for expected in (
+        "shapes.batch is -1; it must be from 1 to 1024",
+        "shapes.max_length is missing",
+        "shapes.widths[0] is 0",
+        "shapes.widths[1] is 'a'; it must be an integer",
+        "shapes.kv_capacities is null; it must be a list",
+    ):
+        assert expected in message
+
+
+@pytest.mark.parametrize("document", [None, 3, [], "x", {}])
+def test_what_is_no_object_of_the_kind_is_refused(document: Any) -> None:
+    with pytest.raises(UnreadableError, match="is damaged"):
+        read(ModelFacts, document)
+
+
+@pytest.mark.parametrize("change", [{"eos_token_ids": [10]}, {"bos_token_id": 10}, {"decoder_start_token_id": 99}])
+def test_a_token_outside_the_vocabulary_is_refused(change: dict[str, Any]) -> None:
+    assert read(ModelFacts, MODEL).eos_token_ids == (2,)
+    with pytest.raises(UnreadableError, match="must be below vocab_size, 10"):
+        read(ModelFacts, MODEL | change)
+
+
+@pytest.mark.parametrize("parents", [[], [0], [-1, 1], [-1, -1], [-1, 0, 5], [-1] + [0] * 4096, None])
+def test_a_tree_needs_valid_parents(parents: Any) -> None:
+    data = ngram(3).to_json() | {"strategy": "ngram", "tree": parents}
+    with pytest.raises(UnreadableError, match="tree"):
+        read(DecodePlan, data)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"num_draft_tokens": 16},
+        {"num_draft_tokens": -1},
+        {"min_ngram_size": 0},
+        {"min_ngram_size": 9},
+        {"max_ngram_size": 65},
+        {"kind": "telepathy"},
+    ],
+)
+def test_a_drafter_must_fit_its_tree_and_itself(change: dict[str, Any]) -> None:
+    data = ngram(15).to_json() | {"strategy": "ngram"}
+    data["drafter"] = data["drafter"] | change
+    with pytest.raises(UnreadableError, match="drafter"):
+        read(DecodePlan, data)
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.5, float("nan"), float("inf"), True, "0.5"])
+def test_a_threshold_is_a_number_from_0_to_1(threshold: Any) -> None:
+    data = masked_diffusion(3).to_json() | {"strategy": "masked-diffusion"}
+    data["canvas"] = data["canvas"] | {"threshold": threshold}
+    with pytest.raises(UnreadableError, match=r"canvas\.threshold"):
+        read(DecodePlan, data)
+
+
+def test_the_policies_of_the_loop_are_needed_and_others_ignored() -> None:
+    data = masked_diffusion(3).to_json() | {"strategy": "masked-diffusion"}
+    assert read(DecodePlan, data | {"drafter": 5}) == masked_diffusion(3)
+    del data["canvas"]
+    with pytest.raises(UnreadableError, match="canvas is missing"):
+        read(DecodePlan, data)
+
+
+def test_a_state_with_a_size_of_no_integer_is_refused() -> None:
+    state = {"kind": "full", "kv_heads": "2", "head_dim": 8, "dtype": "float32", "rollback": "overwrite"}
+    with pytest.raises(UnreadableError, match="kv_heads is '2'; it must be an integer"):
+        read(LayerState, state)
