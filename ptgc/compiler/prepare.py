@@ -17,7 +17,6 @@ from ptgc.spec.build_manifest import BuildManifest
 from ptgc.spec.bundle import Build, Bundle, list_files, write_build_manifest
 from ptgc.spec.lowering import Lowering
 from ptgc.spec.shapes import ShapePlan
-from ptgc.spec.staging import take_over
 from ptgc.texts.sample_text import SampleText
 
 _NO_REASONS: Mapping[str, str] = MappingProxyType({})
@@ -115,9 +114,10 @@ def prepare(
 
 
 def adopt(bundle: Bundle, prepared: Build, build_id: str, folder: Path, reasons: Mapping[str, str]) -> None:
-    """Take over a build that was prepared under another name."""
+    """Take over a build that was prepared under another name and is not needed there any more."""
     for entry in prepared.manifest.files:
-        take_over(prepared.path / entry.path, folder / entry.path)
+        (folder / entry.path).parent.mkdir(parents=True, exist_ok=True)
+        (prepared.path / entry.path).rename(folder / entry.path)
     provenance = prepared.manifest.provenance | _named(reasons)
     manifest = replace(prepared.manifest, id=build_id, sequence=_next_sequence(bundle), provenance=provenance)
     write_build_manifest(folder, manifest)

@@ -29,11 +29,12 @@ fs::path CacheDirectory() {
   return fs::path(Variable("HOME")) / ".cache" / "ptgc";
 }
 
-// Medians by width; none costs more than a wider one, in which its rows would fit as well.
-std::map<int, double> Medians(const json& rounds) {
+// Seconds by width; none costs more than a wider one, in which its rows would fit as well. Of
+// rounds that were measured on a busy machine the fastest runs count, which others delayed least.
+std::map<int, double> Seconds(const json& rounds, bool noisy) {
   std::map<int, double> seconds;
   for (const auto& [width, cost] : rounds.items()) {
-    seconds[std::stoi(width)] = cost.at("median").get<double>();
+    seconds[std::stoi(width)] = cost.at(noisy ? "minimum" : "median").get<double>();
   }
   double least = std::numeric_limits<double>::infinity();
   for (auto at = seconds.rbegin(); at != seconds.rend(); ++at) {
@@ -51,8 +52,9 @@ void ReadMeasured(const BuildChoice& build, const std::string& name, Read read) 
       DeviceFingerprint(build.device).append("-").append(name).append(".json");
   const std::string key =
       build.bundle_sha256.substr(0, 16) + "-" + build.id + "-" + std::to_string(build.sequence);
-  for (const fs::path& path : {build.directory / "measured" / file_name,
-                               CacheDirectory() / "measured" / key / file_name}) {
+  // What is in the cache was measured when nothing could be written beside the build.
+  for (const fs::path& path : {CacheDirectory() / "measured" / key / file_name,
+                               build.directory / "measured" / file_name}) {
     std::ifstream file(path);
     const json document = json::parse(file, nullptr, /*allow_exceptions=*/false);
     try {
@@ -72,8 +74,9 @@ std::map<std::string, std::map<int, double>> MeasuredCosts(const BuildChoice& bu
   std::map<std::string, std::map<int, double>> costs;
   const std::string name = std::string("t").append(std::to_string(num_threads));
   ReadMeasured(build, name, [&](const json& document) {
-    costs = {{"target", Medians(document.at("rounds"))},
-             {"drafter", Medians(document.at("drafter_rounds"))}};
+    const bool noisy = document.value("noisy", false);
+    costs = {{"target", Seconds(document.at("rounds"), noisy)},
+             {"drafter", Seconds(document.at("drafter_rounds"), noisy)}};
   });
   return costs;
 }

@@ -9,7 +9,7 @@ from typing import Any
 from ptgc.compiler.backends.base import Progress
 from ptgc.errors import BuildError
 from ptgc.runtime.measured import cache_directory
-from ptgc.spec.staging import storage_errors, write_whole
+from ptgc.spec.staging import write_whole
 
 
 @dataclass(frozen=True)
@@ -65,5 +65,4 @@ class TimingCache:
         cache = config.get_timing_cache()
         if cache is None:
             return
-        with storage_errors(self.path):
-            write_whole(self.path, bytes(cache.serialize()))
+        write_whole(self.path, bytes(cache.serialize()))
