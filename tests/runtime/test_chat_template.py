@@ -154,7 +154,7 @@ def test_after_an_endless_template_the_next_messages_are_rendered(tmp_path: Path
         (lambda: [{"role": "user", "content": ["x"]}], "message 0"),
         (lambda: [_USER, {"role": "assistant"}], "message 1"),
         (lambda: [_USER, "x"], "not an object"),
-        (list, "none"),
+        (lambda: [], "none"),
         (lambda: [_endless()], "without end"),
     ],
 )

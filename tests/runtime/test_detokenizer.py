@@ -53,7 +53,7 @@ def _ids(kind: str) -> some.SearchStrategy[list[int]]:
 
 def _byte_id(tokenizer: Tokenizer, byte: int) -> int:
     """Of a byte-level tokenizer: its alphabet spells bytes that are no printable characters from U+0100 on."""
-    others = [one for one in range(256) if not (0x21 <= one < 0x7F or 0xA1 <= one < 0xAD or one >= 0xAE)]
+    others = [one for one in range(256) if not (0x21 <= one < 0x7F or 0xA1 <= one < 0xAD or 0xAE <= one)]
     found: int = tokenizer.token_to_id(chr(0x100 + others.index(byte)) if byte in others else chr(byte))
     return found
 
