@@ -12,23 +12,24 @@ from typing import Any
 from torch import nn
 
 import ptgc
-from ptgc.errors import ExportError, StorageError
+from ptgc.errors import ExportError
 from ptgc.exporters.draft_model import check_pair
 from ptgc.exporters.generation_settings import GenerationSettings, generation_settings
 from ptgc.exporters.model_facts import context_of, facts_of, source_vocab_size
 from ptgc.exporters.references import pretrained, reference_of
 from ptgc.exporters.roles import RoleSource, TracedRole, check_roles, check_weights, trace_role
 from ptgc.graphs.storage import SavedWeights, save
-from ptgc.spec.bundle import write_manifest
+from ptgc.spec.bundle import MANIFEST, write_manifest
 from ptgc.spec.bundle_files import list_files
 from ptgc.spec.fields import read
 from ptgc.spec.generation import GenerationDefaults
 from ptgc.spec.json_file import UnreadableError
 from ptgc.spec.manifest import Manifest
 from ptgc.spec.model_facts import ModelFacts
+from ptgc.spec.output import check_bundle_output
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.role import Role
-from ptgc.spec.staging import staged_directory
+from ptgc.spec.staging import locked, staged_directory
 from ptgc.spec.strategy import DrafterVocabulary
 
 Progress = Callable[[str], None]
@@ -74,15 +75,14 @@ def export(
     """
     order = check_roles(plan, tuple(roles))
     _check_readable(lambda: read(DecodePlan, plan.to_json() | {"strategy": plan.strategy.value}, "plan"))
-    final = Path(output)
-    refuse_existing(final, force=force)
+    final = check_bundle_output(output, force=force)
     for name in order:
         check_weights(name, roles[name])
     settings = _generation(roles)
     notes = [*_check_drafter(roles, plan, tokenizer, drafter_tokenizer), *settings.notes]
     for text in notes:
         note(text)
-    with staged_directory(final, replace=force) as folder:
+    with locked(final / MANIFEST, progress), staged_directory(final, replace=force) as folder:
         progress("Writing reference texts with PyTorch")
         main = "target" if "target" in order else order[-1]
         reference = _write_reference(folder, main, reference_of(roles, plan, tokenizer))
@@ -108,7 +108,7 @@ def export(
         )
         _check_readable(lambda: Manifest.from_json(manifest.to_json()))
         write_manifest(folder, manifest)
-    return final
+    return Path(output)
 
 
 def _check_readable(reading: Callable[[], object]) -> None:
@@ -121,20 +121,6 @@ def _check_readable(reading: Callable[[], object]) -> None:
         reading()
     except UnreadableError as error:
         raise ExportError(f"No runtime would read this bundle: it {error}.", "Give values in range.") from error
-
-
-def refuse_existing(final: Path, *, force: bool) -> None:
-    """Say early that a path is taken, before minutes are spent.
-
-    Raises:
-        StorageError: It exists, and `force` is not set or it is no bundle.
-    """
-    if not final.exists():
-        return
-    if not force:
-        raise StorageError(f"{final} exists already.", "Choose another name with -o, or add --force to replace it.")
-    if not (final / "manifest.json").is_file() and not (final.is_dir() and not any(final.iterdir())):
-        raise StorageError(f"{final} is no bundle; it will not be replaced.", "Choose another name with -o.")
 
 
 def _check_drafter(

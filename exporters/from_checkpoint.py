@@ -9,11 +9,12 @@ from typing import Any
 from torch import nn
 
 from ptgc.errors import ExportError
-from ptgc.exporters.bundle_writer import Progress, export, refuse_existing
+from ptgc.exporters.bundle_writer import Progress, export
 from ptgc.exporters.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from ptgc.exporters.checkpoint.task import Task
 from ptgc.exporters.export_options import ExportOptions
 from ptgc.exporters.own_code import check_causal
+from ptgc.spec.output import check_bundle_output
 from ptgc.spec.strategy import Loop, Strategy
 
 _DEFAULTS = {
@@ -88,7 +89,8 @@ def export_checkpoint(
         PtgcError: See `open_sources` and `export`.
     """
     options = options or ExportOptions()
-    refuse_existing(Path(output), force=force)
+    named = (model, options.drafter)
+    check_bundle_output(output, force=force, sources=tuple(Path(one) for one in named if one is not None))
     progress("Opening the checkpoint")
     sources = open_sources(model, options, revision=revision, trust_remote_code=trust_remote_code)
     progress("Loading weights")

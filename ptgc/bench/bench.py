@@ -214,15 +214,20 @@ def _plain_build(plain: Bundle, build: Build, length: int) -> Build:
 
 
 def note_missing_costs(build: Build, num_threads: int, notes: Console) -> None:
-    """Say that draft lengths will be guessed, where the build was not measured with so many threads."""
-    if read_costs(build, num_threads) is None:
-        notes.print(
-            f"Build '{build.manifest.id}' was not measured here with {num_threads} threads, so draft lengths are "
-            f"guessed. Measure it: ptgc build {build.path.parent.parent} --id {build.manifest.id} "
-            f"--stage compile --num-threads {num_threads}",
-            markup=False,
-            soft_wrap=True,
-        )
+    """Say that draft lengths will be guessed, where the build was not measured with so many threads, or not well."""
+    curve = read_costs(build, num_threads)
+    if curve is not None and not curve.is_noisy:
+        return
+    measured, chosen = (
+        ("not measured here", "guessed") if curve is None else ("measured on a busy machine", "uncertain")
+    )
+    notes.print(
+        f"Build '{build.manifest.id}' was {measured} with {num_threads} threads, so draft lengths are {chosen}. "
+        f"Measure it: ptgc build {build.path.parent.parent} --id {build.manifest.id} "
+        f"--stage compile --num-threads {num_threads}",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def _settings(options: BenchOptions, sets: Sequence[PromptSet], entrants: Sequence[Entrant]) -> dict[str, Any]:

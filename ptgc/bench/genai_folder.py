@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,7 +16,7 @@ from ptgc.bench.checkpoint_files import CheckpointFiles
 from ptgc.errors import BackendError, BuildError
 from ptgc.extras import how_to_install
 from ptgc.runtime.measured import cache_directory
-from ptgc.spec.staging import staged_directory, storage_errors
+from ptgc.spec.staging import scratch_directory, staged_directory
 
 PRECISIONS = {"float32": "fp32", "int8": "int8", "int4": "int4"}
 """Our names, and the builder's, of what it makes for a CPU."""
@@ -99,9 +98,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 def _run_builder(model: Path, precision: str, output: Path) -> None:
     builder = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-i", str(model)]
-    with storage_errors(output), tempfile.TemporaryDirectory() as scratch:
+    with scratch_directory() as scratch:
         made = subprocess.run(
-            [*builder, "-o", str(output), "-c", scratch, "-p", PRECISIONS[precision], "-e", "cpu"],
+            [*builder, "-o", str(output), "-c", str(scratch), "-p", PRECISIONS[precision], "-e", "cpu"],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

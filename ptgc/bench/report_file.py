@@ -12,8 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ptgc.errors import StorageError
-
-_OTHER = "Name another file with --report."
+from ptgc.spec.output import check_output_file, write_output
 
 
 @contextmanager
@@ -45,10 +44,11 @@ def check_report(path: Path | None) -> None:
     """Find out before measuring whether the report can be written.
 
     Raises:
-        StorageError: Its folder is missing, or it is a folder itself.
+        StorageError: Its folder is missing, it is a folder itself, or it cannot be written.
     """
-    if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-        raise StorageError(f"Cannot write the report {path}: no such folder, or a folder itself.", _OTHER)
+    if path is not None and not path.absolute().parent.is_dir():
+        raise StorageError(f"Cannot write the report {path}: no such folder.", "Name another file with --report.")
+    check_output_file(path)
 
 
 def write_report(report: dict[str, Any], path: Path | None) -> None:
@@ -57,9 +57,5 @@ def write_report(report: dict[str, Any], path: Path | None) -> None:
     Raises:
         StorageError: It cannot be written.
     """
-    if path is None:
-        return
-    try:
-        path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise StorageError(f"Cannot write the report {path}: {error}.", _OTHER) from error
+    if path is not None:
+        write_output(path, (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())

@@ -5,8 +5,11 @@ from __future__ import annotations
 
 def main() -> None:
     """Entry point of `ptgc`."""
-    from ptgc.cli.app import app
-    from ptgc.cli.console import show_any_text
+    from ptgc.cli.ending import ends_cleanly
 
-    show_any_text()
-    app()
+    with ends_cleanly():
+        from ptgc.cli.app import app
+        from ptgc.cli.console import show_any_text
+
+        show_any_text()
+        app()

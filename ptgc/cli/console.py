@@ -8,14 +8,16 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import typer
 from rich.console import Console
 
-from ptgc.errors import BackendError, PtgcError, UsageError
+from ptgc.errors import BackendError, PtgcError, StorageError, UsageError
 from ptgc.extras import how_to_install
 from ptgc.spec.bundle import Bundle
+from ptgc.spec.storage_errors import storage_error
 
 notes = Console(stderr=True, highlight=False)
 results = Console(highlight=False)
@@ -29,31 +31,57 @@ def command_errors(as_json: bool = False) -> Iterator[None]:
     try:
         yield
     except PtgcError as error:
-        if as_json:
-            detail = {"code": error.code, "message": error.message, "action": error.action}
-            print_json({"error": detail})
-        else:
-            notes.print(f"Error: {error.message}", style="red", markup=False, soft_wrap=True)
-            if error.action:
-                notes.print(error.action, markup=False, soft_wrap=True)
-        raise typer.Exit(2 if isinstance(error, UsageError) else 1) from error
-    except KeyboardInterrupt:
-        notes.print("Interrupted; nothing was changed.")
-        raise typer.Exit(130) from None
-    except BrokenPipeError:
-        raise typer.Exit(1) from None  # whoever read the output has gone
-    except (typer.Exit, typer.Abort):
+        raise _exit(error, as_json) from error
+    except (typer.Exit, typer.Abort, BrokenPipeError):
         raise
-    except Exception as error:  # a bug of ours: all that helps to find it
+    except Exception as error:  # a full disk where no path is known, or a bug of ours: all that helps to find it
+        named = getattr(error, "filename", None)
+        meant = storage_error(Path(named or "."), error)
+        if isinstance(meant, StorageError):
+            if named is None:
+                meant = StorageError(f"Cannot write: {error}.", "Make room, then run the command again.")
+            raise _exit(meant, as_json) from error
         traceback.print_exc()
         if as_json:
             print_json({"error": {"code": "internal", "message": repr(error), "action": "Report this as a bug."}})
         raise typer.Exit(3) from error
 
 
+def _exit(error: PtgcError, as_json: bool) -> typer.Exit:
+    """Says what failed; gives the exit status."""
+    if as_json:
+        print_json({"error": {"code": error.code, "message": error.message, "action": error.action}})
+    else:
+        notes.print(f"Error: {error.message}", style="red", markup=False, soft_wrap=True)
+        if error.action:
+            notes.print(error.action, markup=False, soft_wrap=True)
+    return typer.Exit(2 if isinstance(error, UsageError) else 1)
+
+
 def compiler_missing(purpose: str, error: ImportError) -> BackendError:
     """The error of a command that needs the compiler's libraries, as the beginning of a sentence names it."""
-    return BackendError(f"{purpose} needs ONNX's Python packages: {error}.", f"Install them: {how_to_install('build')}")
+    return BackendError(
+        f"{purpose} needs ONNX's Python packages: {error}.",
+        f"Install them: {how_to_install('build')}. Without them, run, bench, tune, check, inspect and pack work with "
+        "builds that are there.",
+    )
+
+
+def need_torch(purpose: str) -> None:
+    """Refuse a command that reads checkpoints where their libraries are missing.
+
+    Raises:
+        BackendError: How to install them, and what works without.
+    """
+    try:
+        import torch  # noqa: F401  # only to see that it is there
+        import transformers  # noqa: F401
+    except ImportError as error:
+        raise BackendError(
+            f"{purpose} needs PyTorch and transformers: {error}.",
+            f"Install them: {how_to_install('export')}. Without them, every other command works with bundles that were "
+            "exported elsewhere.",
+        ) from error
 
 
 @contextmanager

@@ -11,8 +11,9 @@ from rich.columns import Columns
 from rich.panel import Panel
 from rich.table import Table
 
-from ptgc.cli.console import command_errors, notes, progress, results
+from ptgc.cli.console import command_errors, compiler_missing, need_torch, notes, progress, results
 from ptgc.errors import BundleError
+from ptgc.spec.output import check_bundle_output
 
 if TYPE_CHECKING:
     from ptgc.runtime import GenerationResult, Generator
@@ -88,6 +89,8 @@ def _export(model: str | None, directory: Path) -> None:
             "The demo needs a model: a directory, a GGUF file or a hub id.",
             "For example: ptgc demo HuggingFaceTB/SmolLM2-135M-Instruct",
         )
+    check_bundle_output(directory, force=False, sources=(Path(model),))
+    need_torch("The demo's export")
     from ptgc.exporters import export_checkpoint
 
     with progress() as step:
@@ -95,7 +98,6 @@ def _export(model: str | None, directory: Path) -> None:
 
 
 def _build(directory: Path, precision: str) -> str:
-    from ptgc.compiler.build import BuildOptions, build
     from ptgc.spec.bundle import open_bundle
 
     bundle = open_bundle(directory)
@@ -103,6 +105,10 @@ def _build(directory: Path, precision: str) -> str:
     made = [b for b in bundle.builds() if b.manifest.precision == wanted and b.manifest.bundle_sha256 == bundle.sha256]
     if made:
         return made[-1].manifest.id
+    try:
+        from ptgc.compiler.build import BuildOptions, build
+    except ImportError as error:
+        raise compiler_missing("The demo's build", error) from error
     with progress() as step:
         return build(directory, BuildOptions(precision=precision, replace=True), step).manifest.id
 

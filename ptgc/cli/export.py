@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ptgc.cli.console import command_errors, megabytes, notes, print_json, progress, results
+from ptgc.cli.console import command_errors, megabytes, need_torch, notes, print_json, progress, results
 from ptgc.cli.options import AsJson
-from ptgc.errors import BackendError
-from ptgc.extras import how_to_install
 from ptgc.spec.acceptance import AcceptanceRule
 from ptgc.spec.bundle import open_bundle
+from ptgc.spec.output import check_bundle_output
 from ptgc.spec.strategy import DrafterVocabulary, Strategy
 
 if TYPE_CHECKING:
@@ -61,7 +60,10 @@ def command(
     if output is None and not dry_run:
         raise typer.BadParameter("Say where the bundle will be.", param_hint="-o")
     with command_errors(as_json):
-        _need_torch()
+        if output is not None and not dry_run:
+            named = (model, drafter)
+            check_bundle_output(output, force=force, sources=tuple(Path(one) for one in named if one is not None))
+        need_torch("Exporting")
         from ptgc.exporters.export_options import ExportOptions
 
         options = ExportOptions(
@@ -82,16 +84,6 @@ def command(
         assert output is not None
         _export(model, output, options, revision, trust=trust_remote_code, force=force)
         _show_bundle(output, as_json)
-
-
-def _need_torch() -> None:
-    try:
-        import torch  # noqa: F401  # only to see that it is there
-        import transformers  # noqa: F401
-    except ImportError as error:
-        raise BackendError(
-            f"Exporting needs PyTorch and transformers: {error}.", f"Install them: {how_to_install('export')}"
-        ) from error
 
 
 def _export(

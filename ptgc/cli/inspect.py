@@ -110,6 +110,7 @@ def _document(bundle: Bundle, builds: list[Build]) -> dict[str, Any]:
         document["current"] = build.manifest.bundle_sha256 == bundle.sha256
         found = _measured(bundle, build)
         document["round_seconds"] = found.curve.medians() if found else {}
+        document["rounds_are_noisy"] = found.curve.is_noisy if found else None
         described.append(document)
     return {"manifest": bundle.manifest.to_json(), "builds": described}
 
@@ -173,7 +174,10 @@ def _show_rounds(build: MeasuredBuild) -> None:
     """What rounds cost, and what rounds with drafts would gain."""
     most = build.num_draft_tokens
     threads = build.curve.num_threads
-    table = Table(title=f"rounds of {build.name} here, {threads} threads", title_justify="left")
+    title = f"rounds of {build.name} here, {threads} threads"
+    if build.curve.is_noisy:
+        title += f" (noisy: measured on a busy machine, rounds differ by {build.curve.noise:.0%}; by the fastest runs)"
+    table = Table(title=title, title_justify="left")
     for heading in ("rows", "ms", "spread", "of one row"):
         table.add_column(heading, justify="right")
     speedups = {f"{rate:.0%} accepted": predicted_speedups(build.curve, most, rate) for rate in RATES if most}

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from ptgc.errors import UsageError
+from ptgc.spec.bundle import BUILDS, MEASURED
+from ptgc.spec.staging import sweep, sweep_scratch
 from ptgc.spec.threads import check_num_threads
 
 
@@ -18,7 +20,15 @@ def _num_threads(given: int | None) -> int | None:
         raise typer.BadParameter(error.message) from error
 
 
-BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle's directory.")]
+def _swept(bundle: Path) -> Path:
+    """The same; what killed commands left beside the bundle and in it is gone."""
+    for folder in (bundle.absolute().parent, bundle / BUILDS, *bundle.glob(f"{BUILDS}/*/{MEASURED}")):
+        sweep(folder)
+    sweep_scratch()
+    return bundle
+
+
+BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle's directory.", callback=_swept)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 BuildId = Annotated[str | None, typer.Option("--build", metavar="ID", help="Which build; by default the newest.")]
 Device = Annotated[str, typer.Option(help="Kind of device: cpu.")]

@@ -13,7 +13,7 @@ import typer
 from ptgc.cli.console import command_errors, note_refused, notes, print_json
 from ptgc.cli.options import AsJson, BuildId, BundlePath, Device, DraftLength, NumThreads
 from ptgc.cli.prompt import read_ids, read_object, read_prompt
-from ptgc.spec.staging import storage_errors
+from ptgc.spec.output import check_output_file, write_output
 
 if TYPE_CHECKING:
     from ptgc.runtime import GenerationResult, Generator
@@ -71,6 +71,7 @@ def command(
     """Write text with the newest build of a bundle, or with the one named."""
     with command_errors(as_json):
         given, chat = read_prompt(prompt, prompt_ids, messages)
+        check_output_file(trace)
         from ptgc.runtime import Generator
 
         if template_arguments is not None:
@@ -135,9 +136,8 @@ def _write(generator: Generator, prompt: Any, options: dict[str, Any], *, show: 
 
 
 def _write_trace(path: Path, result: GenerationResult) -> None:
-    with storage_errors(path):
-        lines = [json.dumps({"round": number, **asdict(one)}) for number, one in enumerate(result.trace)]
-        path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    lines = [json.dumps({"round": number, **asdict(one)}) for number, one in enumerate(result.trace)]
+    write_output(path, "".join(line + "\n" for line in lines).encode())
 
 
 def _summarize(result: GenerationResult) -> None:

@@ -14,7 +14,7 @@ from ptgc.compiler.precision import MAX_DIVERGENCE
 from ptgc.errors import UsageError
 
 if TYPE_CHECKING:
-    from ptgc.compiler.tune import Tuned, Way
+    from ptgc.compiler.tune import Observed, Tuned, Way
 
 _PAYS = 0.99  # of the time that plain decoding takes
 
@@ -71,20 +71,21 @@ def _threads(text: str | None) -> tuple[int, ...]:
 
 
 def _document(tuned: Tuned) -> dict[str, Any]:
-    lost = {one.build.manifest.id: one.divergence for one in tuned.observed}
+    observed = {one.build.manifest.id: one for one in tuned.observed}
     return {
-        "rows": [_row(way, lost[way.build.manifest.id]) for way in tuned.ways],
-        "chosen": _row(tuned.chosen, lost[tuned.chosen.build.manifest.id]),
+        "rows": [_row(way, observed[way.build.manifest.id]) for way in tuned.ways],
+        "chosen": _row(tuned.chosen, observed[tuned.chosen.build.manifest.id]),
         "acceptance": list(tuned.tuning.acceptance),
         "measured_speedup": tuned.measured_speedup,
         "suggestion": tuned.suggestion,
     }
 
 
-def _row(way: Way, divergence: float | None) -> dict[str, Any]:
+def _row(way: Way, observed: Observed) -> dict[str, Any]:
     return {
         "build": way.build.manifest.id,
-        "divergence": divergence,
+        "divergence": observed.divergence,
+        "noisy": observed.curves[way.num_threads].is_noisy,
         "num_threads": way.num_threads,
         "num_draft_tokens": way.num_draft_tokens,
         "milliseconds": way.seconds * 1e3,
@@ -121,6 +122,9 @@ def _show(tuned: Tuned, bundle: Path) -> None:
         )
     elif tuned.tuning.acceptance:
         lines.append("Drafts do not pay on these prompts: rounds are plain but for a few that try.")
+    curves = next(one.curves for one in tuned.observed if one.build is chosen.build)
+    if curves[chosen.num_threads].is_noisy:
+        lines.append("The machine was busy while rounds were measured: tune again on a quiet one.")
     lines.append(f"Measured: {tuned.measured_speedup:.2f} times as fast as plain decoding of the same build")
     lines.append(f"ptgc run {bundle} --build {chosen.build.manifest.id}")
     for line in lines:

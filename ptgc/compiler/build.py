@@ -32,9 +32,10 @@ from ptgc.compiler.prepare import PrepareTask, adopt, prepare
 from ptgc.compiler.quantization.quantizer import Quantizer
 from ptgc.compiler.stage import Stage
 from ptgc.errors import BuildError, StorageError, UsageError
-from ptgc.spec.bundle import BUILDS, Build, Bundle, open_build, open_bundle
+from ptgc.spec.bundle import BUILDS, MANIFEST, Build, Bundle, open_build, open_bundle
 from ptgc.spec.lowering import Lowering
-from ptgc.spec.staging import exclusive, staged_directory
+from ptgc.spec.output import check_folder
+from ptgc.spec.staging import locked, staged_directory
 from ptgc.texts.sample_text import SampleText, read_sample_text
 
 
@@ -89,7 +90,11 @@ def build(path: str | Path, options: BuildOptions | None = None, progress: Progr
         StorageError: The build exists and may not be replaced, or cannot be written.
     """
     options = options or BuildOptions()
-    bundle = open_bundle(path)
+    with locked(Path(path) / MANIFEST, progress):
+        return _build(open_bundle(path), options, progress)
+
+
+def _build(bundle: Bundle, options: BuildOptions, progress: Progress) -> Build:
     if options.stage is not Stage.COMPILE:
         bundle.require_graphs("Building")
     backend = BACKENDS.create(options.backend)
@@ -98,19 +103,14 @@ def build(path: str | Path, options: BuildOptions | None = None, progress: Progr
     precision = read_precision(options.precision, list(bundle.manifest.roles))
     _check(options, backend, precision)
     task = _task(options, bundle, backend, precision)
-    with exclusive(bundle.path / BUILDS / ".lock") as waited:
-        if waited:
-            progress("Waited for another build of this bundle")
-        if options.stage is Stage.COMPILE:
-            build_id = options.build_id or _prepared_id(options, task, precision)
-        else:
-            build_id = _prepare(options, task, precision, progress)
-        made = open_build(bundle.path / BUILDS / build_id, bundle.manifest)
-        _check_backend(made, backend)
-        if options.stage is not Stage.PREPARE:
-            compiling = CompileOptions(options.num_threads, options.compiler)
-            made = compile_build(made, backend, compiling, progress)
-    return made
+    if options.stage is not Stage.COMPILE:
+        named = options.build_id or default_id(options, with_default(backend, precision), list(bundle.manifest.roles))
+        check_folder(bundle.path / BUILDS / named)
+        return _make(options, task, precision, progress)
+    build_id = options.build_id or _prepared_id(options, task, precision)
+    made = open_build(bundle.path / BUILDS / build_id, bundle.manifest)
+    _check_backend(made, backend)
+    return compile_build(bundle.path, made, backend, CompileOptions(options.num_threads, options.compiler), progress)
 
 
 def _check(options: BuildOptions, backend: Backend, precision: Precision) -> None:
@@ -197,19 +197,43 @@ def _check_quantizer(options: BuildOptions, precision: Precision) -> None:
         raise UsageError(f"{name} reads no text, and --calibration gives one.", "Leave one of them out.")
 
 
-def _prepare(options: BuildOptions, task: PrepareTask, precision: Precision, progress: Progress) -> str:
-    """Write the prepared build; gives its name."""
+def _make(options: BuildOptions, task: PrepareTask, precision: Precision, progress: Progress) -> Build:
+    """Prepare a build, compile and measure it if that is wanted, and give it its name at the end."""
     progress("Checking the bundle's files")
     task.bundle.verify()
     task.shapes()  # refuses sizes before anything is tried
     if options.build_id is not None:
         _check_free(options, task.bundle, options.build_id)
+    refusal: BuildError | None = None
     with choose_precision(task, precision, _judgement(options, task, precision), progress) as choice:
         build_id = options.build_id or default_id(options, choice.precision, list(task.bundle.manifest.roles))
+        final = task.bundle.path / BUILDS / build_id
         _check_free(options, task.bundle, build_id)
-        with staged_directory(task.bundle.path / BUILDS / build_id, replace=options.replace) as folder:
+        with staged_directory(final, replace=options.replace) as folder:
             _fill(task, choice, build_id, folder, progress)
-    return build_id
+            if options.stage is Stage.ALL:
+                refusal = _compile_staged(options, task, folder, final, progress)
+    if refusal is not None:
+        raise refusal
+    return open_build(final, task.bundle.manifest)
+
+
+def _compile_staged(
+    options: BuildOptions, task: PrepareTask, folder: Path, final: Path, progress: Progress
+) -> BuildError | None:
+    """Compile a build that has no name yet.
+
+    Returns:
+        Why a compiler that works ahead of time refuses it, where what is prepared is worth keeping nevertheless.
+    """
+    compiling = CompileOptions(options.num_threads, options.compiler)
+    try:
+        compile_build(task.bundle.path, open_build(folder, task.bundle.manifest), task.backend, compiling, progress)
+    except BuildError as error:
+        if task.backend.compiles_ahead and not final.exists():
+            return error
+        raise
+    return None
 
 
 def _fill(task: PrepareTask, choice: Choice, build_id: str, folder: Path, progress: Progress) -> None:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ptgc.compiler.checking.engine import check_engine
-from ptgc.compiler.checking.engine_files import check_engine_files
 from ptgc.compiler.checking.fidelity import role_fidelity
 from ptgc.compiler.checking.graphs import check_outputs, check_texts, explain
 from ptgc.compiler.checking.judged_text import judged_text
 from ptgc.compiler.checking.loops import Values, check_loop, runner
 from ptgc.compiler.checking.references import read_references, read_role_references
 from ptgc.compiler.checking.report import EXACT, StageReport
-from ptgc.compiler.checking.weights import check_weights
 from ptgc.compiler.graph_session import writes, writes_alone
 from ptgc.errors import UsageError
 from ptgc.runtime.libraries import device_is_here
@@ -26,6 +25,8 @@ from ptgc.spec.strategy import Loop
 from ptgc.texts.sample_text import read_sample_text
 
 Progress = Callable[[str], None]
+
+_NEEDS_ONNX = 'not looked at, which needs ONNX\'s Python packages: pip install "ptgc[build]"'
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ def check_bundle(
     """Compare in order PyTorch, the canonical graphs, and every build's prepared graphs and engine.
 
     The first stage that fails is where the error is: later ones inherit it. Weights that are no numbers end the check.
+    Where ONNX's Python packages are missing, what needs them is left out, and its report says so.
 
     Args:
         path: The bundle.
@@ -79,7 +81,7 @@ def check_bundle(
         reports.append(_check_original(main, References.from_json(original)))
     if bundle.manifest.packed is None:
         progress("Looking at the weights")
-        weights = check_weights("weights", bundle.path, bundle.manifest.roles)
+        weights = _check_weights("weights", bundle.path, bundle.manifest.roles)
         reports.append(weights)
         if not weights.passed:
             return reports
@@ -90,6 +92,22 @@ def check_bundle(
         progress(f"Checking build {build.manifest.id}")
         reports += _check_build(task, build)
     return reports + [StageReport(name, divergences=[error.message]) for name, error in refused.items()]
+
+
+def _check_weights(stage: str, folder: Path, roles: Mapping[str, Role]) -> StageReport:
+    try:
+        from ptgc.compiler.checking.weights import check_weights
+    except ImportError:
+        return StageReport(f"{stage}: {_NEEDS_ONNX}", exact=False)
+    return check_weights(stage, folder, roles)
+
+
+def _check_engine_files(build: Build) -> StageReport:
+    try:
+        from ptgc.compiler.checking.engine_files import check_engine_files
+    except ImportError:
+        return StageReport(f"{build.manifest.id}: engines: {_NEEDS_ONNX}", exact=False)
+    return check_engine_files(build)
 
 
 def _check_text(text: Path, bundle: Bundle) -> None:
@@ -161,11 +179,11 @@ def _check_build(task: Task, build: Build) -> list[StageReport]:
         again = f"ptgc build {task.bundle.path} --id {made.id} --replace"
         return [StageReport(made.id, divergences=[f"made from another export of this bundle; build it again: {again}"])]
     build.verify()
-    reports = [check_weights(f"{made.id}: weights", build.path, made.roles)]
+    reports = [_check_weights(f"{made.id}: weights", build.path, made.roles)]
     if not reports[0].passed:
         return reports
     if made.engines:
-        reports.append(check_engine_files(build))
+        reports.append(_check_engine_files(build))
     runs_here = made.backend in RUNNABLE and device_is_here(made.device)
     if made.shapes.batch == 1:
         # ONNX Runtime on the CPU has no bfloat16.
@@ -201,7 +219,8 @@ def _check_prepared(task: Task, build: Build, name: str) -> StageReport:
         explain(report, before, path, task.vocab_size)
         if not float32 and writes_alone(role):
             text = judged_text(task.bundle, name, task.text, build.manifest.shapes.max_length)
-            report.fidelity = role_fidelity(task.bundle, build, name, text)
+            with suppress(ImportError):  # an original in half precision is computed in float32 by ONNX's packages
+                report.fidelity = role_fidelity(task.bundle, build, name, text)
     return report
 
 

@@ -27,8 +27,8 @@ class CompileOptions:
     """What a compiler that works ahead of time is told."""
 
 
-def compile_build(build: Build, backend: Backend, options: CompileOptions, progress: Progress) -> Build:
-    """Make every engine of a prepared build.
+def compile_build(bundle: Path, build: Build, backend: Backend, options: CompileOptions, progress: Progress) -> Build:
+    """Make every engine of a prepared build, which may have its final place or not.
 
     Where the library compiles while it loads (ONNX Runtime), every engine is loaded, which proves that the backend
     takes it, and its rounds are measured, if the device is here. Where it compiles ahead of time, engines become files
@@ -43,7 +43,7 @@ def compile_build(build: Build, backend: Backend, options: CompileOptions, progr
     if backend.compiles_ahead:
         return _compile_ahead(build, backend, options, progress)
     if not device_is_here(build.manifest.device):
-        again = f"ptgc build {build.path.parent.parent} --device cuda --stage compile --id {build.manifest.id}"
+        again = f"ptgc build {bundle} --device cuda --stage compile --id {build.manifest.id}"
         progress(f"No NVIDIA GPU is here: nothing was loaded, nothing measured. On the machine that has it: {again}")
         return build
     progress("Loading the engine and measuring rounds")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from statistics import median
+from statistics import quantiles
 
 from ptgc.runtime._core import Generator
 from ptgc.runtime.costs import CostCurve, RoundCost
@@ -14,13 +15,16 @@ from ptgc.spec.shapes import ShapePlan
 _PAST = 256  # tokens in the cache while measuring, where the build holds as many
 _SECONDS = 4.0  # to spend on all verifying widths together, after one warm-up each
 _MAX_REPEATS = 9
+_ATTEMPTS = 3  # on a busy machine
+_LONGEST_PAUSE = 2.0  # seconds between two of them
 _PREFILL_REPEATS = 3  # of wider rounds, from which nothing is chosen
 
 
 def measure_costs(build: Build, num_threads: int | None, progress: Callable[[str], None]) -> CostCurve:
     """Time bare engine runs of every width, interleaved so that drift of the machine spreads over all.
 
-    Verifying widths compute logits for every row, prefill widths for one.
+    Verifying widths compute logits for every row, prefill widths for one. Where the machine is busy, this waits a
+    little and measures again; of several noisy curves the least noisy one is given.
     """
     shapes = build.manifest.shapes
     threads = num_threads or default_num_threads()
@@ -28,11 +32,32 @@ def measure_costs(build: Build, num_threads: int | None, progress: Callable[[str
     past = min(_PAST, shapes.max_length // 2)
     if not shapes.widths:  # no choice of a loop over canvases depends on what its rounds cost
         return CostCurve(num_threads=threads, past_length=0, rounds={})
-    target = _measure_role("target", core, shapes, past)
-    drafter = _measure_role("drafter", core, shapes, past) if "drafter" in build.manifest.roles else {}
+    roles = [name for name in ("target", "drafter") if name in build.manifest.roles]
+    curves: list[CostCurve] = []
+    while True:
+        start = time.perf_counter()
+        found = {role: _measure_role(role, core, shapes, past) for role in roles}
+        curves.append(CostCurve(threads, past, found["target"], found.get("drafter", {})))
+        if not curves[-1].is_noisy or len(curves) == _ATTEMPTS:
+            break
+        progress(f"The machine is busy: rounds differ by {curves[-1].noise:.0%}; measuring them again")
+        time.sleep(min(_LONGEST_PAUSE, time.perf_counter() - start))
     core.close()
-    progress(f"Measured {len(target) + len(drafter)} widths")
-    return CostCurve(num_threads=threads, past_length=past, rounds=target, drafter_rounds=drafter)
+    progress(f"Measured {sum(map(len, found.values()))} widths")
+    best = min(curves, key=lambda curve: curve.noise)
+    if best.is_noisy:
+        progress(noise_warning(build, best))
+    return best
+
+
+def noise_warning(build: Build, curve: CostCurve) -> str:
+    """What there is to know of a noisy curve, and what to do about it."""
+    name, threads = build.manifest.id, curve.num_threads
+    return (
+        f"The rounds of build '{name}' with {threads} threads were measured on a busy machine (they differ by "
+        f"{curve.noise:.0%}): choices go by the fastest runs. On a quiet one, measure again: ptgc build BUNDLE "
+        f"--stage compile --id {name} --num-threads {threads}"
+    )
 
 
 def _measure_role(role: str, core: Generator, shapes: ShapePlan, past: int) -> dict[int, RoundCost]:
@@ -48,4 +73,9 @@ def _measure_role(role: str, core: Generator, shapes: ShapePlan, past: int) -> d
         for width in shapes.widths:
             if width <= shapes.verify_width or repeat < _PREFILL_REPEATS:
                 samples[width] += core.measure(width, logits[width], past, 1, role)
-    return {width: RoundCost(median(times), min(times), max(times), len(times)) for width, times in samples.items()}
+    return {width: _cost(times, verifies=width <= shapes.verify_width) for width, times in samples.items()}
+
+
+def _cost(times: list[float], *, verifies: bool) -> RoundCost:
+    low, middle, high = quantiles(times, n=4, method="inclusive")
+    return RoundCost(middle, min(times), max(times), len(times), (high - low) / middle if verifies else 0.0)

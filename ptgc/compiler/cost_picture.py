@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from ptgc.compiler.prediction import predicted_speedups
 from ptgc.errors import BackendError, UsageError
 from ptgc.extras import how_to_install
 from ptgc.runtime.costs import CostCurve
-from ptgc.spec.staging import storage_errors
+from ptgc.spec.output import check_output_file, write_output
 
 RATES = (0.5, 0.7, 0.9)
 """Acceptance of a draft token that speedups are predicted for."""
@@ -41,6 +42,7 @@ def check_picture(path: Path) -> None:
     Raises:
         UsageError: An ending that is no picture's.
         BackendError: The library that draws is not installed.
+        StorageError: It cannot be written.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"--picture is '{path}'; its name must end in {', '.join(SUFFIXES)}.")
@@ -48,6 +50,7 @@ def check_picture(path: Path) -> None:
         import matplotlib  # noqa: F401  # only whether it is there
     except ImportError as error:
         raise BackendError("Drawing needs matplotlib.", f"Install it: {how_to_install('plot')}") from error
+    check_output_file(path)
 
 
 def draw_costs(builds: Sequence[MeasuredBuild], path: Path) -> None:
@@ -68,9 +71,9 @@ def draw_costs(builds: Sequence[MeasuredBuild], path: Path) -> None:
     _draw_rounds(panels[0][0], builds)
     if drafting:
         _draw_speedups(panels[0][1], drafting[-1])
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=150)
+    picture = BytesIO()
+    figure.savefig(picture, format=path.suffix[1:].lower(), dpi=150)
+    write_output(path, picture.getvalue())
 
 
 def _draw_rounds(axes: Any, builds: Sequence[MeasuredBuild]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ptgc.errors import BundleError, StorageError
+from ptgc.errors import BundleError
 from ptgc.spec.bundle import (
     BUILDS,
     MANIFEST,
@@ -21,8 +21,9 @@ from ptgc.spec.bundle import (
 )
 from ptgc.spec.bundle_files import list_files
 from ptgc.spec.json_file import UnreadableError, read_regular
+from ptgc.spec.output import check_bundle_output
 from ptgc.spec.packed import Packed
-from ptgc.spec.staging import staged_directory, write_whole
+from ptgc.spec.staging import locked, staged_directory, write_whole
 
 Progress = Callable[[str], None]
 
@@ -53,9 +54,15 @@ def pack(
         BundleError: A build that is missing, damaged or of another export.
         StorageError: `output` exists and may not be replaced, or cannot be written.
     """
-    bundle = open_bundle(path)
-    final = Path(output)
-    _check_output(bundle, final, force=force)
+    final = check_bundle_output(output, force=force, sources=(Path(path),))
+    # What is read must not be replaced meanwhile, nor what is replaced be built in.
+    with locked(Path(path) / MANIFEST, progress, shared=True), locked(final / MANIFEST, progress):
+        return _pack(open_bundle(path), final, builds, progress, keep_references=keep_references, force=force)
+
+
+def _pack(
+    bundle: Bundle, final: Path, builds: Sequence[str], progress: Progress, *, keep_references: bool, force: bool
+) -> Bundle:
     chosen = choose_builds(bundle, builds)
     progress("Checking the bundle's files")
     bundle.verify()
@@ -85,17 +92,6 @@ def choose_builds(bundle: Bundle, names: Sequence[str]) -> list[Build]:
         return [current[-1]]
     by_id = {build.manifest.id: build for build in current}
     return [by_id[name] if name in by_id else bundle.build(name) for name in names]
-
-
-def _check_output(bundle: Bundle, final: Path, *, force: bool) -> None:
-    if final.resolve().is_relative_to(bundle.path.resolve()):
-        raise StorageError(f"{final} lies in the bundle that is packed.", "Choose another place with -o.")
-    if not final.exists():
-        return
-    if not force:
-        raise StorageError(f"{final} exists already.", "Choose another name with -o, or add --force to replace it.")
-    if not (final / MANIFEST).is_file() and not (final.is_dir() and not any(final.iterdir())):
-        raise StorageError(f"{final} is no bundle; it will not be replaced.", "Choose another name with -o.")
 
 
 def _write_manifest(bundle: Bundle, folder: Path, *, keep_references: bool) -> str:

@@ -20,7 +20,6 @@ from ptgc.spec.bundle_files import list_files
 from ptgc.spec.fitting import shape_problems
 from ptgc.spec.lowering import Lowering
 from ptgc.spec.shapes import ShapePlan
-from ptgc.spec.staging import take_over
 from ptgc.texts.sample_text import SampleText
 
 _NO_REASONS: Mapping[str, str] = MappingProxyType({})
@@ -122,9 +121,10 @@ def prepare(
 
 
 def adopt(bundle: Bundle, prepared: Build, build_id: str, folder: Path, reasons: Mapping[str, str]) -> None:
-    """Take over a build that was prepared under another name."""
+    """Take over a build that was prepared under another name and is not needed there any more."""
     for entry in prepared.manifest.files:
-        take_over(prepared.path / entry.path, folder / entry.path)
+        (folder / entry.path).parent.mkdir(parents=True, exist_ok=True)
+        (prepared.path / entry.path).rename(folder / entry.path)
     provenance = prepared.manifest.provenance | _named(reasons)
     manifest = replace(prepared.manifest, id=build_id, sequence=_next_sequence(bundle), provenance=provenance)
     write_build_manifest(folder, manifest)

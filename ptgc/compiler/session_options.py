@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import onnx
-
-from ptgc.compiler.backends.onnxruntime_package import onnxruntime_version
 from ptgc.errors import BackendError
 
 _FLOAT8_MOVES_SINCE = 21  # Transpose and Reshape take 8-bit floats from this opset on
@@ -16,7 +13,8 @@ def session_options(model: str | bytes) -> Any:
     """Settings of a session that says nothing.
 
     Of an older opset ONNX Runtime may not move QuantizeLinear about: 1.31.1 moves it in front of a Transpose, which
-    takes no 8-bit floats there, and then refuses its own graph.
+    takes no 8-bit floats there, and then refuses its own graph. Where ONNX's Python packages are missing, the opset is
+    taken to be a new one.
 
     Args:
         model: Path of an ONNX file, or a serialised one.
@@ -24,15 +22,26 @@ def session_options(model: str | bytes) -> Any:
     Raises:
         BackendError: It is neither, or ONNX Runtime is not installed, or too old.
     """
-    onnxruntime_version()
-    import onnxruntime
+    try:
+        import onnx
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
+        from ptgc.compiler.backends.onnxruntime_package import onnxruntime_version
+    except ImportError:
+        return _quiet()
+    onnxruntime_version()
+    options = _quiet()
     try:
         proto = onnx.load_from_string(model) if isinstance(model, bytes) else onnx.load(model, load_external_data=False)
     except Exception as error:  # protobuf's own
         raise BackendError(f"{model if isinstance(model, str) else 'This'} is no ONNX graph: {error}") from error
     if any(not known.domain and known.version < _FLOAT8_MOVES_SINCE for known in proto.opset_import):
         options.add_session_config_entry("session.disable_quant_qdq", "1")
+    return options
+
+
+def _quiet() -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
     return options

@@ -44,16 +44,17 @@ std::optional<int> WidthOf(const std::string& name) {
   return is_width ? std::optional(width) : std::nullopt;
 }
 
-// Medians by width; none costs more than a wider one, in which its rows would fit as well.
-std::map<int, double> Medians(const Fields& document, const char* name) {
+// Seconds by width; none costs more than a wider one, in which its rows would fit as well. Of
+// rounds that were measured on a busy machine the fastest runs count, which others delayed least.
+std::map<int, double> Seconds(const Fields& document, const char* name, bool noisy) {
   std::map<int, double> seconds;
   for (const auto& [width_name, cost] : document.Map(name)) {
-    const double median = cost.Number("median", 0, kMostSeconds);
+    const double measured = cost.Number(noisy ? "minimum" : "median", 0, kMostSeconds);
     const std::optional<int> width = WidthOf(width_name);
-    if (!width.has_value() || median <= 0) {
-      document.Add(name, " has what is no width with a positive median.");
+    if (!width.has_value() || measured <= 0) {
+      document.Add(name, " has what is no width with positive seconds.");
     } else {
-      seconds[*width] = median;
+      seconds[*width] = measured;
     }
   }
   double least = std::numeric_limits<double>::infinity();
@@ -74,8 +75,9 @@ std::optional<Value> ReadMeasured(const Bundle& build, const std::string& name,
       DeviceFingerprint(build.device).append("-").append(name).append(".json");
   const std::string key =
       build.bundle_sha256.substr(0, 16) + "-" + build.id + "-" + std::to_string(build.sequence);
-  for (const fs::path& path : {build.directory / "measured" / file_name,
-                               CacheDirectory() / "measured" / key / file_name}) {
+  // What is in the cache was measured when nothing could be written beside the build.
+  for (const fs::path& path : {CacheDirectory() / "measured" / key / file_name,
+                               build.directory / "measured" / file_name}) {
     try {
       const JsonDocument document = ReadJsonDocument(path, /*action=*/"");
       Problems problems;
@@ -91,8 +93,9 @@ std::optional<Value> ReadMeasured(const Bundle& build, const std::string& name,
 }
 
 std::map<std::string, std::map<int, double>> ReadCosts(const Fields& document) {
-  return {{"target", Medians(document, "rounds")},
-          {"drafter", Medians(document, "drafter_rounds")}};
+  const bool noisy = document.Flag("noisy", false);
+  return {{"target", Seconds(document, "rounds", noisy)},
+          {"drafter", Seconds(document, "drafter_rounds", noisy)}};
 }
 
 Tuning ReadTuning(const Fields& document) {

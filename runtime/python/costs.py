@@ -27,11 +27,21 @@ class RoundCost:
     """The slowest run."""
     repeats: Annotated[int, Range(1, MAX_COUNT)]
     """Runs."""
+    spread: float = 0.0
+    """Interquartile range of the runs over their median; 0 where no choice depends on them."""
+
+
+MAX_NOISE = 0.3
+"""A machine that does nothing else stays below it. Of nine runs, the median is then off by a tenth at most."""
 
 
 @dataclass(frozen=True)
 class CostCurve:
-    """What rounds cost on one device."""
+    """What rounds cost on one device.
+
+    On a busy machine, rounds take longer than they cost: choices then go by the fastest runs, which others delayed
+    least, because medians would make drafts look as if they did not pay.
+    """
 
     num_threads: Annotated[int, Range(1, MAX_THREADS)]
     """Threads of the engine."""
@@ -42,30 +52,51 @@ class CostCurve:
     drafter_rounds: dict[_Width, RoundCost] = field(default_factory=dict)
     """Of a drafter that runs a model."""
 
+    @property
+    def noise(self) -> float:
+        """How much runs of one width differ, or how much more a narrow round takes than a wider one, as a share."""
+        by_role = (self.rounds, self.drafter_rounds)
+        return max((max(_spread(rounds), _inversion(rounds)) for rounds in by_role if rounds), default=0.0)
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether the machine was too busy for medians to be what rounds cost."""
+        return self.noise > MAX_NOISE
+
     def medians(self) -> dict[int, float]:
         """Seconds of the target by width; none costs more than a wider one, in which its rows would fit as well."""
-        return _medians(self.rounds)
+        return _seconds(self.rounds, is_noisy=self.is_noisy)
 
     def medians_by_role(self) -> dict[str, dict[int, float]]:
         """The same for every role that was measured."""
-        found = {"target": _medians(self.rounds)}
+        found = {"target": self.medians()}
         if self.drafter_rounds:
-            found["drafter"] = _medians(self.drafter_rounds)
+            found["drafter"] = _seconds(self.drafter_rounds, is_noisy=self.is_noisy)
         return found
 
 
-def _medians(rounds: dict[int, RoundCost]) -> dict[int, float]:
+def _spread(rounds: dict[int, RoundCost]) -> float:
+    return max(cost.spread for cost in rounds.values())
+
+
+def _inversion(rounds: dict[int, RoundCost]) -> float:
+    """Of the rounds that choices are made from, by how much a median is above that of any wider one."""
+    medians = [rounds[width].median for width in sorted(rounds) if rounds[width].spread > 0]
+    return max((narrow / min(medians[n:]) - 1 for n, narrow in enumerate(medians)), default=0.0)
+
+
+def _seconds(rounds: dict[int, RoundCost], *, is_noisy: bool) -> dict[int, float]:
     found: dict[int, float] = {}
     least = float("inf")
     for width in sorted(rounds, reverse=True):
-        least = min(least, rounds[width].median)
+        least = min(least, rounds[width].minimum if is_noisy else rounds[width].median)
         found[width] = least
     return dict(sorted(found.items()))
 
 
 def write_costs(build: Build, curve: CostCurve) -> Path:
     """Keep a curve, beside the build where that can be written."""
-    return write_measured(build, f"t{curve.num_threads}", asdict(curve))
+    return write_measured(build, f"t{curve.num_threads}", asdict(curve) | {"noisy": curve.is_noisy})
 
 
 def read_costs(build: Build, num_threads: int) -> CostCurve | None:

@@ -25,6 +25,7 @@ from ptgc.runtime.text import TextCodec
 from ptgc.runtime.tokenizer_files import tokenizer_files
 from ptgc.runtime.tuning import read_tuning
 from ptgc.spec.bundle import Build, Bundle, open_bundle
+from ptgc.spec.replacement import read_unreplaced
 from ptgc.spec.threads import check_num_threads
 
 if TYPE_CHECKING:
@@ -102,6 +103,18 @@ class Generator:
         **options: Any,
     ) -> None:
         chosen_options = LoadOptions.from_names(options)
+        wanted = (device, build, num_threads, verify, chosen_options)
+        self._loaded = read_unreplaced(Path(bundle), lambda: self._load(bundle, *wanted))
+
+    @staticmethod
+    def _load(
+        bundle: str | Path,
+        device: str,
+        build: str | None,
+        num_threads: int | None,
+        verify: bool,
+        chosen_options: LoadOptions,
+    ) -> Loaded:
         opened = open_bundle(bundle)
         chosen = opened.build(build, device)
         tuning = read_tuning(chosen)
@@ -124,7 +137,7 @@ class Generator:
             reencoding=reencoding,
             verify=verify,
         )
-        self._loaded = Loaded(opened, chosen, core, codec)
+        return Loaded(opened, chosen, core, codec)
 
     @property
     def bundle(self) -> Bundle:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ptgc.errors import BundleError
+from ptgc.errors import BundleError, StorageError
 from ptgc.spec.bundle import MEASURED, Build
 from ptgc.spec.bundle_files import check_paths
 from ptgc.spec.fields import read
@@ -27,24 +28,41 @@ def cache_directory() -> Path:
 
 
 def _places(build: Build, name: str) -> tuple[Path, Path]:
+    """In the cache and beside the build: what is in the cache was measured when nothing could be written beside."""
     from ptgc.runtime._core import device_fingerprint
 
     file = f"{device_fingerprint(build.manifest.device)}-{name}.json"
     key = f"{build.manifest.bundle_sha256[:16]}-{build.manifest.id}-{build.manifest.sequence}"
-    return build.path / MEASURED / file, cache_directory() / MEASURED / key / file
+    return cache_directory() / MEASURED / key / file, build.path / MEASURED / file
 
 
 def write_measured(build: Build, name: str, document: dict[str, Any]) -> Path:
-    """Keep a document about a build on this device, beside the build where that can be written."""
+    """Keep a document about a build on this device, beside the build where that can be written.
+
+    Raises:
+        StorageError: It can be kept nowhere.
+    """
     content = dumps({**document, "build": build.manifest.id, "sequence": build.manifest.sequence}).encode()
-    beside, cached = _places(build, name)
+    cached, beside = _places(build, name)
     try:
         check_paths(build.path, [beside.relative_to(build.path).as_posix()])
         write_whole(beside, content)
-    except (OSError, BundleError):
-        write_whole(cached, content)
+    except (StorageError, BundleError):
+        _write_cached(cached, content)
         return cached
+    with suppress(OSError):
+        cached.unlink(missing_ok=True)  # it would be read first
     return beside
+
+
+def _write_cached(place: Path, content: bytes) -> None:
+    try:
+        write_whole(place, content)
+    except StorageError as error:
+        raise StorageError(
+            f"What was measured can be kept neither beside the build nor in the cache. {error.message}",
+            "Name a folder that can be written with the variable PTGC_CACHE.",
+        ) from error
 
 
 def read_measured(build: Build, name: str, kind: type[T]) -> Iterator[T]:
@@ -55,8 +73,8 @@ def read_measured(build: Build, name: str, kind: type[T]) -> Iterator[T]:
         name: Of the documents.
         kind: The dataclass that they hold.
     """
-    beside, cached = _places(build, name)
-    for place in (beside, cached):
+    cached, beside = _places(build, name)
+    for place in (cached, beside):
         try:
             if place is beside:
                 check_paths(build.path, [place.relative_to(build.path).as_posix()])

@@ -48,7 +48,7 @@ from ptgc.spec.lowering import Lowering
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.ports import DType
 from ptgc.spec.role import Role
-from ptgc.spec.staging import storage_errors
+from ptgc.spec.storage_errors import storage_errors
 
 if TYPE_CHECKING:
     from ptgc.compiler.backends.tensorrt_network import Compiler

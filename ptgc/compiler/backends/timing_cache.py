@@ -10,7 +10,7 @@ from ptgc.compiler.backends.base import Progress
 from ptgc.errors import BuildError
 from ptgc.runtime.measured import cache_directory
 from ptgc.spec.json_file import MissingError, UnreadableError, read_regular
-from ptgc.spec.staging import storage_errors, write_whole
+from ptgc.spec.staging import write_whole
 
 
 @dataclass(frozen=True)
@@ -64,5 +64,4 @@ class TimingCache:
         cache = config.get_timing_cache()
         if cache is None:
             return
-        with storage_errors(self.path):
-            write_whole(self.path, bytes(cache.serialize()))
+        write_whole(self.path, bytes(cache.serialize()))

@@ -7,18 +7,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptgc.compiler.float_roles import in_float32, is_half
 from ptgc.compiler.graph_session import GraphSession, Logits
-from ptgc.graphs.passes.set_float_type import SetFloatTypePass
-from ptgc.graphs.storage import load, save
 from ptgc.spec.bundle import Build, Bundle
 from ptgc.spec.role import Role
-from ptgc.spec.staging import storage_errors
+from ptgc.spec.staging import scratch_directory
 
 _CHUNK = 128  # rows whose logits are in memory at once
 
@@ -55,12 +52,14 @@ def float32_session(path: Path, role: Role, capacity: int) -> Iterator[GraphSess
     if not is_half(role):
         yield GraphSession(path, role, capacity)
         return
+    from ptgc.graphs.passes.set_float_type import SetFloatTypePass
+    from ptgc.graphs.storage import load, save
+
     model = load(path)
     SetFloatTypePass()(model)
-    with TemporaryDirectory(prefix="ptgc-") as folder:
-        with storage_errors(Path(folder)):
-            save(model, Path(folder), "original")
-        yield GraphSession(Path(folder) / "original.onnx", in_float32(role), capacity)
+    with scratch_directory() as folder:
+        save(model, folder, "original")
+        yield GraphSession(folder / "original.onnx", in_float32(role), capacity)
 
 
 def role_fidelity(bundle: Bundle, build: Build, name: str, text: Sequence[Sequence[int]]) -> Fidelity | None:

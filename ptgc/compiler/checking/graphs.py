@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from ptgc.compiler.checking.loops import Values, encode
-from ptgc.compiler.checking.modules import first_difference
 from ptgc.compiler.checking.report import EXACT, StageReport
 from ptgc.compiler.checking.role_inputs import common_outputs, load_graph, made_up_inputs
 from ptgc.compiler.graph_session import GraphSession, Logits
@@ -102,4 +101,9 @@ def _compare_floats(report: StageReport, name: str, wanted: Logits, given: Logit
 def explain(report: StageReport, before: Path, after: Path, vocab_size: int) -> None:
     """Say which module of a prepared graph that differs is the first to do so."""
     if not report.passed:
+        try:
+            from ptgc.compiler.checking.modules import first_difference
+        except ImportError:
+            report.hint = 'finding the place needs ONNX\'s Python packages: pip install "ptgc[build]"'
+            return
         report.hint = first_difference(before, after, vocab_size)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
@@ -18,7 +16,7 @@ from ptgc.graphs.linear import Linear, linears
 from ptgc.graphs.piece import Piece
 from ptgc.graphs.storage import save
 from ptgc.spec.role import Role
-from ptgc.spec.staging import storage_errors
+from ptgc.spec.staging import scratch_directory
 
 _FLOAT_BYTES = 4
 _PORTION_BYTES = 1 << 30
@@ -91,10 +89,10 @@ def observe(
     if not text or not points:
         return
     sizes = {one.name: _FLOAT_BYTES * math.prod(statistic.shape(one.features)) for one in points}
-    with tempfile.TemporaryDirectory(prefix="ptgc-") as folder:
-        with storage_errors(Path(folder)), _observed(model.graph, points, statistic):
-            save(model, Path(folder), "observed")
-        session = GraphSession(Path(folder) / "observed.onnx", role, max(map(len, text)), frugal=True)
+    with scratch_directory() as folder:
+        with _observed(model.graph, points, statistic):
+            save(model, folder, "observed")
+        session = GraphSession(folder / "observed.onnx", role, max(map(len, text)), frugal=True)
         for names in _portions(sizes, portion_bytes):
             portion = dict(zip(names, _joined(session, names, text, statistic), strict=True))
             yield portion

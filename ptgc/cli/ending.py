@@ -1,0 +1,79 @@
+"""How the program ends: signals unwind it, nobody reads its output any more, or its output cannot be written.
+
+Exit statuses (docs/commands.md): 0 done; 1 what the user can fix; 2 wrong usage; 3 a bug of ours; 128 and the signal's
+number for one that a signal ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from types import FrameType
+from typing import NoReturn
+
+from ptgc.spec.interruption import SIGNALS, Interrupted
+
+FAILED = 1
+"""Something that the user can fix."""
+
+
+@contextlib.contextmanager
+def ends_cleanly() -> Iterator[None]:
+    """Runs the program; every way to end it gives its exit status without a traceback."""
+    _open_standard_streams()
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
+            signal.signal(number, _interrupt)
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except Interrupted as interrupted:
+        _ignore_signals()
+        _say("Interrupted." if interrupted.number == signal.SIGINT else "Terminated.")
+        _end(128 + interrupted.number)
+    except BrokenPipeError:
+        _ignore_signals()
+        _end(128 + signal.SIGPIPE)
+    except OSError as error:
+        _ignore_signals()
+        _say(f"Error: Cannot write the output: {error.strerror}.")
+        _end(FAILED)
+
+
+def _interrupt(number: int, _: FrameType | None) -> NoReturn:
+    raise Interrupted(number)
+
+
+def _ignore_signals() -> None:
+    """What is left to do takes no time, and a second signal would show a traceback."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _end(status: int) -> NoReturn:
+    """Exit without writing what nobody takes: the interpreter would try once more, and complain."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    sys.exit(status)
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+
+
+def _open_standard_streams() -> None:
+    """Where a standard stream is closed, its number would go to the next file that is opened."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)  # the lowest free number is this one
+            assert opened == number
+            setattr(sys, name, os.fdopen(opened, mode, encoding="utf-8"))

@@ -1,0 +1,45 @@
+"""Signals that end a program, and moments at which they must wait."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Those that ask a program to end."""
+
+
+class Interrupted(BaseException):
+    """A signal asked the program to end; unwinds the stack, so that every block cleans up behind itself.
+
+    Not a KeyboardInterrupt, which libraries turn into messages and exit statuses of their own.
+
+    Args:
+        number: The signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"signal {number}")
+        self.number = number
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold such signals back until the block ends, which must be soon: a few changes of the file system.
+
+    Python handles signals in the main thread only, so that in others there is nothing to hold back.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+    previous = {number: signal.signal(number, lambda given, _: held.append(given)) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        if held:
+            signal.raise_signal(held[0])

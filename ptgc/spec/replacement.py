@@ -1,0 +1,33 @@
+"""Reading a bundle while another command replaces it, or a build in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from ptgc.errors import PtgcError
+
+_T = TypeVar("_T")
+_ATTEMPTS = 3
+
+
+def read_unreplaced(bundle: Path, read: Callable[[], _T]) -> _T:
+    """What `read` gives; where it fails because the bundle or a build took another one's place meanwhile, once more."""
+    for _ in range(_ATTEMPTS - 1):
+        before = _identity(bundle)
+        try:
+            return read()
+        except PtgcError:
+            if _identity(bundle) == before:
+                raise
+    return read()
+
+
+def _identity(bundle: Path) -> dict[str, int]:
+    """The folders themselves, whatever their names: a replaced one is another."""
+    try:
+        folders = [bundle, *(path for path in (bundle / "builds").glob("*") if not path.name.startswith("."))]
+        return {str(path): path.stat().st_ino for path in folders}
+    except OSError:
+        return {}
