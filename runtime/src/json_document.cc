@@ -95,7 +95,9 @@ std::string Printable(std::string text) {
 }
 
 void Problems::Add(const std::string& sentence) {
-  if (++count_ <= kMostSentences) text_ += (text_.empty() ? "" : " ") + Printable(sentence);
+  if (++count_ > kMostSentences) return;
+  if (!text_.empty()) text_ += ' ';
+  text_ += Printable(sentence);
 }
 
 std::string Problems::Text() const {
