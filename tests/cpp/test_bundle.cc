@@ -99,11 +99,11 @@ TEST_F(BundleOnDisk, ReadsGenerationDefaultsAndRefusesThoseOutOfRange) {
     ExpectRefusalOfManifest([&](json& m) { m["generation"] = generation; }, text);
   };
   refuse({{"repetition_penalty", 0}}, "repetition_penalty is 0");
-  refuse({{"repetition_penalty", "much"}}, "incomplete");
-  refuse({{"suppressed_token_ids", {32}}}, "token 32");
+  refuse({{"repetition_penalty", "much"}}, "repetition_penalty is \"much\"; it must be a number");
+  refuse({{"suppressed_token_ids", {32}}}, "suppressed_token_ids[0] is 32");
   refuse({{"suppressed_token_ids", {3, 3}}}, "more than once");
-  refuse({{"suppressed_token_ids", 3}}, "incomplete");
-  refuse(json::array(), "incomplete");
+  refuse({{"suppressed_token_ids", 3}}, "must be a list");
+  refuse(json::array(), "must be an object");
 }
 
 TEST_F(BundleOnDisk, RefusesPathsOutOfTheFolder) {
