@@ -56,7 +56,7 @@ class ChatTemplates:
     """The chat templates of a tokenizer.
 
     Args:
-        folder: Holds tokenizer_config.json, and chat_template.jinja and additional_chat_templates/NAME.jinja where there are some.
+        folder: Holds tokenizer_config.json, and maybe chat_template.jinja and additional_chat_templates/NAME.jinja.
         settings: What tokenizer_config.json holds.
     """
 
