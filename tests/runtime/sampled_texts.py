@@ -71,8 +71,8 @@ def drafter() -> Any:
 def _random_model(seed: int) -> Any:
     torch.manual_seed(seed)
     shape: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
-    heads = {"num_attention_heads": 2, "max_position_embeddings": 64}
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=VOCAB_SIZE, bos_token_id=None, eos_token_id=None, **shape, **heads))
+    shape |= {"num_attention_heads": 2, "max_position_embeddings": 64}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=VOCAB_SIZE, bos_token_id=None, eos_token_id=None, **shape))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim == 2:

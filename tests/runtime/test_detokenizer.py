@@ -54,7 +54,12 @@ def _ids(kind: str) -> some.SearchStrategy[list[int]]:
 def _byte_id(tokenizer: Tokenizer, byte: int) -> int:
     """Of a byte-level tokenizer: its alphabet spells bytes that are no printable characters from U+0100 on."""
     others = [one for one in range(256) if not (0x21 <= one < 0x7F or 0xA1 <= one < 0xAD or one >= 0xAE)]
-    found: int = tokenizer.token_to_id(chr(0x100 + others.index(byte)) if byte in others else chr(byte))
+    return _id(tokenizer, chr(0x100 + others.index(byte)) if byte in others else chr(byte))
+
+
+def _id(tokenizer: Tokenizer, token: str) -> int:
+    found = tokenizer.token_to_id(token)
+    assert found is not None
     return found
 
 
@@ -87,7 +92,7 @@ def test_a_text_behind_another_is_what_the_whole_adds(kind: str, data: some.Data
 
 
 def _spelled(tokenizer: Tokenizer, *tokens: str) -> list[int]:
-    return [tokenizer.token_to_id(token) for token in tokens]
+    return [_id(tokenizer, token) for token in tokens]
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,7 @@ def test_messages_before_an_answer_are_one_conversation(generator: Generator) ->
 def test_the_token_that_ends_an_answer_is_not_written_twice(fallback: Generator) -> None:
     codec = _codec(fallback)
     end = codec.tokenizer.token_to_id("</s>")
+    assert end is not None
     with fallback.session() as session:
         session.append([_USER])
         asked = len(session)

@@ -113,7 +113,7 @@ def test_a_tree_needs_valid_parents(parents: Any) -> None:
     ],
 )
 def test_a_drafter_must_fit_its_tree_and_itself(change: dict[str, Any]) -> None:
-    data = ngram(15).to_json() | {"strategy": "ngram"}
+    data: dict[str, Any] = ngram(15).to_json() | {"strategy": "ngram"}
     data["drafter"] = data["drafter"] | change
     with pytest.raises(UnreadableError, match="drafter"):
         read(DecodePlan, data)
@@ -121,14 +121,14 @@ def test_a_drafter_must_fit_its_tree_and_itself(change: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.5, float("nan"), float("inf"), True, "0.5"])
 def test_a_threshold_is_a_number_from_0_to_1(threshold: Any) -> None:
-    data = masked_diffusion(3).to_json() | {"strategy": "masked-diffusion"}
+    data: dict[str, Any] = masked_diffusion(3).to_json() | {"strategy": "masked-diffusion"}
     data["canvas"] = data["canvas"] | {"threshold": threshold}
     with pytest.raises(UnreadableError, match=r"canvas\.threshold"):
         read(DecodePlan, data)
 
 
 def test_the_policies_of_the_loop_are_needed_and_others_ignored() -> None:
-    data = masked_diffusion(3).to_json() | {"strategy": "masked-diffusion"}
+    data: dict[str, Any] = masked_diffusion(3).to_json() | {"strategy": "masked-diffusion"}
     assert read(DecodePlan, data | {"drafter": 5}) == masked_diffusion(3)
     del data["canvas"]
     with pytest.raises(UnreadableError, match="canvas is missing"):

@@ -95,7 +95,7 @@ def fuzz(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fuzz
     derandomize="PTGC_FUZZ_CASES" not in os.environ,
     database=None,
     phases=[Phase.generate, Phase.shrink] if "PTGC_FUZZ_LOG" not in os.environ else [Phase.generate],
-    suppress_health_check=list(HealthCheck),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
 @given(case=CASES)
 def test_a_hostile_bundle_gives_its_text_or_an_error(fuzz: Fuzz, case: Case) -> None:

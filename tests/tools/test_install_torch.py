@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 import install_torch  # type: ignore[import-not-found]  # a script
 
 
-def compile_library(path: Path, source: str, *options: object) -> None:
+def compile_library(path: Path, source: str, *options: str) -> None:
     code = path.with_suffix(".c")
     code.write_text(source)
     subprocess.run(["cc", "-shared", "-fPIC", "-o", path, code, *options], check=True)

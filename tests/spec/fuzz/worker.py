@@ -97,6 +97,7 @@ def main() -> None:
     opened = OpenedFiles()
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # libraries may print
+    answer: dict[str, Any]
     for number, line in enumerate(sys.stdin):
         given = json.loads(line)
         bundle = Path(given["bundle"])
