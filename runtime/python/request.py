@@ -308,4 +308,5 @@ class RunningText:
     def _finish_reason(self, reason: str, ids: Sequence[int]) -> str:
         """For the core a token that ends the text is one, whether the model's or the caller's."""
         own = () if self._options.ignore_eos else self._loaded.bundle.manifest.model.eos_token_ids
-        return "stop" if reason == "eos" and ids and ids[-1] not in own else reason
+        asked = reason == "eos" and bool(ids) and ids[-1] in self._options.stop_token_ids
+        return "stop" if asked and ids[-1] not in own else reason
