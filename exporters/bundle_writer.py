@@ -93,7 +93,7 @@ def export(
         tokenizer_folder = _write_tokenizer(folder, tokenizer, "tokenizer")
         other = drafter_tokenizer if plan.drafter.vocabulary is DrafterVocabulary.REENCODED else None
         drafter_folder = _write_tokenizer(folder, other, "drafter_tokenizer")
-        made_of = {"ptgc": ptgc.__version__, "packages": _packages()} | ({"notes": notes} if notes else {})
+        made_of = made_by() | ({"notes": notes} if notes else {})
         manifest = Manifest(
             plan=plan,
             model=facts,
@@ -203,6 +203,11 @@ def _write_tokenizer(folder: Path, tokenizer: Any | None, name: str) -> str | No
     # Again without indentation, which is half of the file.
     tokenizer.backend_tokenizer.save(str(folder / name / "tokenizer.json"), pretty=False)
     return name
+
+
+def made_by() -> dict[str, Any]:
+    """What the manifest says of the software that wrote it."""
+    return {"ptgc": ptgc.__version__, "packages": _packages()}
 
 
 def _packages() -> dict[str, str]:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from ptgc.errors import ExportError
-from ptgc.exporters.bundle_writer import Progress, export
+from ptgc.errors import BundleError, ExportError
+from ptgc.exporters.bundle_writer import Progress, export, made_by
 from ptgc.exporters.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from ptgc.exporters.checkpoint.task import Task
 from ptgc.exporters.export_options import ExportOptions
 from ptgc.exporters.own_code import check_causal
-from ptgc.spec.output import check_bundle_output
+from ptgc.spec.bundle import open_bundle
+from ptgc.spec.manifest import dumps
+from ptgc.spec.output import TakenError, check_bundle_output
 from ptgc.spec.strategy import Loop, Strategy
 
 _DEFAULTS = {
@@ -85,14 +88,25 @@ def export_checkpoint(
 ) -> Path:
     """Export a local directory, GGUF file or hub id into a bundle.
 
+    The same export again gives the same bytes: where it is there already, nothing is written.
+
     Raises:
         PtgcError: See `open_sources` and `export`.
     """
     options = options or ExportOptions()
     named = (model, options.drafter)
-    check_bundle_output(output, force=force, sources=tuple(Path(one) for one in named if one is not None))
+    taken: TakenError | None = None
+    try:
+        check_bundle_output(output, force=force, sources=tuple(Path(one) for one in named if one is not None))
+    except TakenError as error:
+        taken = error
     progress("Opening the checkpoint")
     sources = open_sources(model, options, revision=revision, trust_remote_code=trust_remote_code)
+    if taken is not None:
+        if not _is_export_of(Path(output), _provenance(sources, options)):
+            raise taken
+        note(f"{output} is this export already; nothing was written. Add --force to write it again.")
+        return Path(output)
     progress("Loading weights")
     tokenizer = sources.model.load_tokenizer(note)
     mask_token_id = getattr(tokenizer, "mask_token_id", None)
@@ -111,6 +125,17 @@ def export_checkpoint(
         progress=progress,
         note=note,
     )
+
+
+def _is_export_of(bundle: Path, provenance: dict[str, Any]) -> bool:
+    """Whether a whole bundle was made from the same files with the same options and software."""
+    try:
+        opened = open_bundle(bundle)
+        opened.verify()
+    except BundleError:
+        return False
+    known = {name: value for name, value in opened.manifest.provenance.items() if name != "notes"}
+    return bool(known == json.loads(dumps(made_by() | provenance)))
 
 
 def _modules(sources: Sources, note: Progress) -> dict[str, nn.Module]:

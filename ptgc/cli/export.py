@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,7 @@ from ptgc.cli.console import command_errors, megabytes, need_torch, notes, print
 from ptgc.cli.options import AsJson
 from ptgc.spec.acceptance import AcceptanceRule
 from ptgc.spec.bundle import open_bundle
-from ptgc.spec.output import check_bundle_output
+from ptgc.spec.output import TakenError, check_bundle_output
 from ptgc.spec.strategy import DrafterVocabulary, Strategy
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ def command(
     with command_errors(as_json):
         if output is not None and not dry_run:
             named = (model, drafter)
-            check_bundle_output(output, force=force, sources=tuple(Path(one) for one in named if one is not None))
+            with suppress(TakenError):  # it may be this export
+                check_bundle_output(output, force=force, sources=tuple(Path(one) for one in named if one is not None))
         need_torch("Exporting")
         from ptgc.exporters.export_options import ExportOptions
 

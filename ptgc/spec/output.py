@@ -16,6 +16,10 @@ _LONGEST = 128  # bytes of a path inside a bundle
 _SYSTEM = (Path("/dev"), Path("/proc"))  # where files are the system's own, /dev/stdout among them
 
 
+class TakenError(StorageError):
+    """A bundle is there already, and may not be replaced."""
+
+
 class _Probed(Exception):  # noqa: N818 - no error
     """Ends a block that was only to be seen beginning."""
 
@@ -32,7 +36,8 @@ def check_bundle_output(output: str | Path, *, force: bool, sources: tuple[Path,
         The same as an absolute path.
 
     Raises:
-        StorageError: It is taken, leads elsewhere, lies in a bundle, or cannot be written.
+        TakenError: A bundle is there, and `force` is not set.
+        StorageError: It is taken by something else, leads elsewhere, lies in a bundle, or cannot be written.
     """
     final = Path(os.path.normpath(output)).absolute()
     with place_errors(final), contextlib.suppress(FileNotFoundError):
@@ -113,7 +118,7 @@ def _check_taken(final: Path, sources: tuple[Path, ...], *, force: bool) -> None
     if not is_bundle(final) and not (final.is_dir() and not any(final.iterdir())):
         raise StorageError(f"{final} exists and is no bundle; it will not be replaced.", _OTHER)
     if not force:
-        raise StorageError(f"{final} exists already.", "Choose another name with -o, or add --force to replace it.")
+        raise TakenError(f"{final} exists already.", "Choose another name with -o, or add --force to replace it.")
     if os.path.ismount(final):
         raise StorageError(f"{final} is where a file system is mounted; it cannot be replaced.", _OTHER)
 

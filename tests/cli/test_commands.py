@@ -140,6 +140,18 @@ def test_a_half_downloaded_checkpoint_is_named(checkpoint: Path, tmp_path: Path)
     assert not (tmp_path / "b").exists()
 
 
+def test_an_export_that_is_there_already_is_not_written_again(checkpoint: Path, tmp_path: Path) -> None:
+    made = tmp_path / "again"
+    assert run("export", checkpoint, "-o", made).exit_code == 0
+    before = made.stat().st_ino, (made / "manifest.json").read_bytes()
+    assert "is this export already" in run("export", checkpoint, "-o", made).stderr
+    assert (made.stat().st_ino, (made / "manifest.json").read_bytes()) == before
+    assert error(run("export", checkpoint, "-o", made, "--num-draft-tokens", 3, "--json"))["code"] == "storage"
+    graph = made / "graphs" / "target.onnx"
+    graph.write_bytes(graph.read_bytes()[:-1] + b"\0")
+    assert "exists already" in error(run("export", checkpoint, "-o", made, "--json"))["message"]
+
+
 def test_an_existing_bundle_is_not_overwritten_without_force(checkpoint: Path, bundle: Path, tmp_path: Path) -> None:
     before = (bundle / "manifest.json").read_bytes()
     found = error(run("export", checkpoint, "-o", bundle, "--json"))

@@ -82,7 +82,7 @@ TEST_F(CapturedBackends, RefusesOptionsThatItDoesNotHave) {
 
 TEST(MakeBackend, NamesTheBackendsThatItHas) {
   try {
-    MakeBackend({"fantasy", "cpu", ""});
+    MakeBackend({"fantasy", "cpu", "", nullptr, ""});
     FAIL();
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::kBackend);
