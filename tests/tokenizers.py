@@ -14,11 +14,6 @@ from ptgc.compiler.build import BuildOptions, build
 from ptgc.compiler.stage import Stage
 from ptgc.exporters import export
 from ptgc.runtime.text import TextCodec
-from ptgc.runtime.tokenizer_files import TokenizerFiles
-from ptgc.spec.bundle import Bundle
-from ptgc.spec.bundle_files import list_files
-from ptgc.spec.manifest import Manifest
-from ptgc.spec.model_facts import ModelFacts
 from ptgc.spec.plan import ngram
 from tests.models import VOCAB_SIZE
 from tests.other_models import tiny_llama
@@ -98,6 +93,5 @@ def text_build(place: Path, kind: str) -> Path:
 
 
 def codec(folder: Path) -> TextCodec:
-    """What the runtime makes of a tokenizer's folder, as if a bundle listed its files."""
-    manifest = Manifest(ngram(), ModelFacts("llama", VOCAB_SIZE, 64), {}, list_files(folder.parent))
-    return TextCodec(TokenizerFiles(Bundle(folder.parent, manifest, ""), folder.name))
+    """What the runtime makes of a tokenizer's folder."""
+    return TextCodec(folder)

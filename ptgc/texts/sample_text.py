@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ptgc.errors import UsageError
 from ptgc.runtime.text import TextCodec
-from ptgc.runtime.tokenizer_files import TokenizerFiles
+from ptgc.runtime.tokenizer_files import BundledFiles
 from ptgc.spec.bundle import Bundle
 from ptgc.spec.json_file import UnreadableError, decode_text, read_regular
 from ptgc.texts.prompt_set import read_prompts
@@ -74,7 +74,7 @@ def _tokens(path: Path, content: bytes, bundle: Bundle, folder: str | None) -> l
             f"{bundle.path} has no tokenizer, so that it cannot read the text in {path}.",
             'Give token ids: a file that ends in .jsonl, with lines {"id", "token_ids"}.',
         )
-    return TextCodec(TokenizerFiles(bundle, folder)).encode(content.decode("utf-8"))
+    return TextCodec(BundledFiles(bundle, folder)).encode(content.decode("utf-8"))
 
 
 def _spread(parts: Sequence[tuple[int, ...]]) -> Iterator[tuple[int, ...]]:

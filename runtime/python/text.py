@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 
 from ptgc.runtime.chat_template import ChatOptions, ChatTemplates, Message, readable
 from ptgc.runtime.detokenizer import Detokenizer, GrowingText
-from ptgc.runtime.tokenizer_files import TokenizerFiles, read_tokenizer
+from ptgc.runtime.tokenizer_files import FolderFiles, TokenizerFiles, read_tokenizer
 
 
 class TextCodec:
-    """The tokenizer of a bundle.
+    """A tokenizer and its chat templates.
 
     Args:
-        files: tokenizer.json, tokenizer_config.json and, for chat models, chat_template.jinja.
+        files: tokenizer.json, tokenizer_config.json and, for chat models, chat_template.jinja; or the folder that they
+            are in, where it belongs to no bundle.
     """
 
-    def __init__(self, files: TokenizerFiles) -> None:
-        self._files = files
-        self.tokenizer = read_tokenizer(files)
+    def __init__(self, files: TokenizerFiles | str | Path) -> None:
+        self._files = files if isinstance(files, TokenizerFiles) else FolderFiles(Path(files))
+        self.tokenizer = read_tokenizer(self._files)
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
 

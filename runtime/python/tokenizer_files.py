@@ -1,45 +1,40 @@
-"""The files of a bundle's tokenizer: listed, unchanged, and inside the bundle."""
+"""The files of a tokenizer: those of a bundle are listed, unchanged, and inside the bundle."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
 from ptgc.errors import BundleError
 from ptgc.spec.bundle import Bundle
-from ptgc.spec.json_file import UnreadableError, decode_text, parse_json
+from ptgc.spec.json_file import MissingError, UnreadableError, decode_text, parse_json, read_regular
 
 _TOKENIZER = "tokenizer.json"
 
 
-@dataclass(frozen=True)
-class TokenizerFiles:
-    """What stands in a tokenizer's folder; every reading checks size and hash of the bytes that it gives."""
+class TokenizerFiles(ABC):
+    """What stands in a tokenizer's folder."""
 
-    bundle: Bundle
-    """Whose tokenizer."""
-    folder: str
-    """Its folder in the bundle."""
+    @property
+    @abstractmethod
+    def place(self) -> Path:
+        """The folder."""
 
-    def path(self, name: str) -> str:
-        """A file's path in the bundle."""
-        return f"{self.folder}/{name}"
-
+    @abstractmethod
     def names(self, folder: str) -> list[str]:
-        """Names of the listed files in a folder of it, that folder's included."""
-        start = self.path(folder) + "/"
-        found = [entry.path for entry in self.bundle.manifest.files if entry.path.startswith(start)]
-        return sorted(path.removeprefix(f"{self.folder}/") for path in found)
+        """Names of the files in a folder of it, that folder's included."""
 
+    @abstractmethod
     def read(self, name: str) -> bytes | None:
-        """The bytes of a file; None where the bundle lists none of that name.
+        """The bytes of a file; None where there is none of that name.
 
         Raises:
             BundleError: It was changed, or cannot be read.
         """
-        return self.bundle.read_file(self.path(name)) if self.bundle.lists(self.path(name)) else None
 
     def read_text(self, name: str) -> str | None:
         """The same as UTF-8 text.
@@ -69,8 +64,68 @@ class TokenizerFiles:
         return document
 
     def damage(self, name: str, reason: object) -> BundleError:
-        """The error of a file that is as it was exported, and of no use."""
-        return BundleError(f"{self.bundle.path / self.path(name)} {reason}.", "Export the bundle again.")
+        """The error of a file that is of no use."""
+        return BundleError(f"{self.place / name} {reason}.", "Export the bundle again.")
+
+
+@dataclass(frozen=True)
+class BundledFiles(TokenizerFiles):
+    """Those of a bundle; every reading checks size and hash of the bytes that it gives."""
+
+    bundle: Bundle
+    """Whose tokenizer."""
+    folder: str
+    """Its folder in the bundle."""
+
+    @property
+    def place(self) -> Path:
+        """The folder."""
+        return self.bundle.path / self.folder
+
+    def names(self, folder: str) -> list[str]:
+        """Names of the listed files in a folder of it, that folder's included."""
+        start = f"{self.folder}/{folder}/"
+        found = [entry.path for entry in self.bundle.manifest.files if entry.path.startswith(start)]
+        return sorted(path.removeprefix(f"{self.folder}/") for path in found)
+
+    def read(self, name: str) -> bytes | None:
+        """The bytes of a file; None where the bundle lists none of that name.
+
+        Raises:
+            BundleError: It was changed, or cannot be read.
+        """
+        path = f"{self.folder}/{name}"
+        return self.bundle.read_file(path) if self.bundle.lists(path) else None
+
+
+@dataclass(frozen=True)
+class FolderFiles(TokenizerFiles):
+    """Those of a folder that belongs to no bundle, for which nothing vouches."""
+
+    folder: Path
+    """Where they are."""
+
+    @property
+    def place(self) -> Path:
+        """The folder."""
+        return self.folder
+
+    def names(self, folder: str) -> list[str]:
+        """Names of the files in a folder of it, that folder's included."""
+        return sorted(f"{folder}/{path.name}" for path in (self.folder / folder).glob("*") if path.is_file())
+
+    def read(self, name: str) -> bytes | None:
+        """The bytes of a file; None where there is none of that name.
+
+        Raises:
+            BundleError: It cannot be read.
+        """
+        try:
+            return read_regular(self.folder / name, most=None)
+        except MissingError:
+            return None
+        except UnreadableError as error:
+            raise self.damage(name, error) from error
 
 
 def read_tokenizer(files: TokenizerFiles) -> Tokenizer:
@@ -79,7 +134,9 @@ def read_tokenizer(files: TokenizerFiles) -> Tokenizer:
     Raises:
         BundleError: It is missing, was changed, or is none.
     """
-    content = files.bundle.read_file(files.path(_TOKENIZER))
+    content = files.read(_TOKENIZER)
+    if content is None:
+        raise files.damage(_TOKENIZER, "is missing")
     try:
         return Tokenizer.from_buffer(content)
     except BaseException as error:  # the library raises bare exceptions, and what Rust panics with is none
@@ -90,4 +147,4 @@ def read_tokenizer(files: TokenizerFiles) -> Tokenizer:
 
 def tokenizer_files(bundle: Bundle, folder: str | None) -> TokenizerFiles | None:
     """The files of a tokenizer; None where there is no folder."""
-    return None if folder is None else TokenizerFiles(bundle, folder)
+    return None if folder is None else BundledFiles(bundle, folder)

@@ -73,6 +73,7 @@ RoundReport CanvasLoop::Round(std::span<Turn> turns) {
     std::copy_n(out_.ids(turn.session->row(), length), canvas.ids.size(), canvas.ids.begin());
     --canvas.rounds_left;
     NextBlock(canvas);
+    CheckProgress(canvas);
     turn.emitted = {};
     turn.ended = false;
     if (canvas.block >= canvas.end) Finish(canvas, turn);
@@ -107,6 +108,14 @@ void CanvasLoop::NextBlock(Canvas& canvas) const {
     canvas.block += BlockLength(canvas);
     canvas.rounds_left = RoundsOfBlock(canvas);
   }
+}
+
+// A block's last round fills whatever is masked, unless the graph is not that of this plan.
+void CanvasLoop::CheckProgress(const Canvas& canvas) const {
+  if (canvas.block >= canvas.end || canvas.rounds_left > 0) return;
+  throw Error(ErrorCode::kBackend,
+              "The denoiser left positions masked in the last round of their block.",
+              "Find out with `ptgc check` which stage is damaged.");
 }
 
 // The graph is to fill so many of the block's positions that none is left after its last round.

@@ -44,6 +44,7 @@ class CanvasLoop : public WholeTextLoop {
   bool IsMasked(const Canvas& canvas, int position) const;
   int MaskedInBlock(const Canvas& canvas) const;
   void NextBlock(Canvas& canvas) const;
+  void CheckProgress(const Canvas& canvas) const;
   void Write(const Canvas& canvas, int row, int length);
   void Finish(Canvas& canvas, Turn& turn);
   Call& BoundCall(std::size_t index);

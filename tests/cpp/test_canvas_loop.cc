@@ -193,5 +193,27 @@ TEST(CanvasLoop, WritesTheSameOnAGpu) {
   EXPECT_EQ(fixture.gpu.violations, 0);
 }
 
+// A denoiser of another plan, or a damaged one: the text would never end.
+TEST(CanvasLoop, ADenoiserThatLeavesPositionsMaskedIsAnError) {
+  CanvasPlan plan;
+  plan.mask_token_id = kMask;
+  plan.num_steps = 4;
+  Engines engines;
+  engines["denoiser"] = MakeEngine([](const BoundPorts& ports) {
+    const auto ids = ports.Row<const TokenId>("input_ids", 0);
+    std::copy(ids.begin(), ids.end(), ports.Row<TokenId>("output_ids", 0).begin());
+  });
+  Generator generator(CanvasBundle(1, plan), std::move(engines), GeneratorOptions());
+  Request request;
+  request.prompt_ids = {1, 2};
+  request.max_new_tokens = 8;
+  try {
+    generator.Generate({&request, 1}, {});
+    FAIL() << "The text should not have ended well.";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kBackend);
+  }
+}
+
 }  // namespace
 }  // namespace ptgc
