@@ -126,8 +126,9 @@ class Search {
     std::string_view value;
     Wire wire(bytes);
     while (wire.Next()) {
-      if (wire.number() == 1) key = wire.content().value_or("");
-      if (wire.number() == 2) value = wire.content().value_or("");
+      if (!wire.content().has_value()) continue;
+      if (wire.number() == 1) key = *wire.content();
+      if (wire.number() == 2) value = *wire.content();
     }
     if (key == "location" && (files_.empty() || files_.back() != value)) files_.emplace_back(value);
     return wire.is_whole();

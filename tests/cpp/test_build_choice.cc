@@ -34,7 +34,8 @@ class BuildChoices : public testing::Test {
     return build;
   }
   void Write(const std::string& folder, const json& manifest) const {
-    fs::copy(bundle_ / "made", bundle_ / "builds" / folder, fs::copy_options::overwrite_existing);
+    fs::copy(bundle_ / "made", bundle_ / "builds" / folder,
+             fs::copy_options::recursive | fs::copy_options::overwrite_existing);
     std::ofstream(bundle_ / "builds" / folder / "build.json") << manifest;
   }
   void Add(const std::string& id, int sequence) const { Write(id, Manifest(id, sequence)); }
@@ -85,6 +86,10 @@ TEST_F(BuildChoices, BuildsOfAnotherExportAreNotTaken) {
 TEST_F(BuildChoices, ExperimentalBuildsAreTakenWhereTheyAreNamed) {
   json other = Manifest("rtx", 1);
   other["backend"] = "tensorrt-rtx";
+  other["engines"] = {{{"role", "target"},
+                       {"path", other["roles"]["target"]["graph"]},
+                       {"sizes", json::object()},
+                       {"ranges", json::object()}}};
   Write("rtx", other);
   ExpectRefusal("", "cpu", "made for tensorrt-rtx, whose engines are experimental");
   EXPECT_EQ(code_, ErrorCode::kBackend);

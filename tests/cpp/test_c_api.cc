@@ -162,7 +162,10 @@ TEST(CApi, HeldBackTokensAreHandedOnAtTheEnd) {
   const CApiFixture fixture(1);
   const Tokens prompt = MakePrompt(6, 3);
   const Tokens text = Continuation(prompt, 30);
-  const Tokens stop = {text[29], kVocabSize};
+  TokenId unwritten = 0;
+  while (std::find(text.begin(), text.end(), unwritten) != text.end()) ++unwritten;
+  ASSERT_LT(unwritten, kVocabSize);
+  const Tokens stop = {text[29], unwritten};
   const ptgc_token_sequence sequence = {stop.data(), stop.size()};
   ptgc_request request = Ask(prompt, 30);
   request.stop_sequences = &sequence;

@@ -142,7 +142,7 @@ TEST(CApiMisuse, SizesThatAreNoneAreRefused) {
     ExpectRefusal(Generate(fixture.generator, request), PTGC_ERROR_USAGE,
                   "ptgc_request.struct_size is " + std::to_string(size));
     ptgc_sampling sampling = PTGC_SAMPLING_INIT;
-    sampling.struct_size = size;
+    sampling.struct_size = std::min(size, sizeof(sampling) - 1);
     request = Ask(prompt, 2);
     request.sampling = &sampling;
     ExpectRefusal(Generate(fixture.generator, request), PTGC_ERROR_USAGE, "ptgc_sampling.struct_");

@@ -55,23 +55,27 @@ class Worker:
         process, self._process = self._process, None
         if process is None:
             return None
-        if process.stdin is not None:
-            process.stdin.close()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.close()
         try:
             return process.wait(5)
         except subprocess.TimeoutExpired:
             process.kill()
             return process.wait()
+        finally:
+            process.stdout.close()
 
     def _start(self) -> subprocess.Popen[str]:
         environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
         environment["PTGC_CACHE"] = str(self._folder.parent / "cache")
-        return subprocess.Popen(
-            [sys.executable, "-m", "tests.spec.fuzz.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=(self._folder.parent / "worker-stderr").open("ab"),
-            text=True,
-            cwd=self._folder,
-            env=environment,
-        )
+        with (self._folder.parent / "worker-stderr").open("ab") as stderr:
+            return subprocess.Popen(
+                [sys.executable, "-m", "tests.spec.fuzz.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                cwd=self._folder,
+                env=environment,
+            )
