@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, overload
 
-from ptgc.errors import UsageError
+from ptgc.errors import BundleError, UsageError
 from ptgc.runtime import _core
 from ptgc.runtime.costs import read_costs
 from ptgc.runtime.libraries import onnxruntime_library, open_cuda_libraries
