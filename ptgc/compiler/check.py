@@ -17,6 +17,7 @@ from ptgc.compiler.checking.references import read_references, read_role_referen
 from ptgc.compiler.checking.report import EXACT, StageReport
 from ptgc.compiler.graph_session import writes, writes_alone
 from ptgc.errors import UsageError
+from ptgc.extras import how_to_install
 from ptgc.runtime.libraries import device_is_here
 from ptgc.spec.bundle import RUNNABLE, Build, Bundle, open_bundle
 from ptgc.spec.reference import References
@@ -26,7 +27,7 @@ from ptgc.texts.sample_text import read_sample_text
 
 Progress = Callable[[str], None]
 
-_NEEDS_ONNX = 'not looked at, which needs ONNX\'s Python packages: pip install "ptgc[build]"'
+_NEEDS_ONNX = f"not looked at, which needs ONNX's Python packages: {how_to_install('build')}"
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from ptgc.compiler.checking.loops import Values, encode
 from ptgc.compiler.checking.report import EXACT, StageReport
 from ptgc.compiler.checking.role_inputs import common_outputs, load_graph, made_up_inputs
 from ptgc.compiler.graph_session import GraphSession, Logits
+from ptgc.extras import how_to_install
 from ptgc.spec.reference import Reference
 from ptgc.spec.role import Role
 
@@ -104,6 +105,6 @@ def explain(report: StageReport, before: Path, after: Path, vocab_size: int) -> 
         try:
             from ptgc.compiler.checking.modules import first_difference
         except ImportError:
-            report.hint = 'finding the place needs ONNX\'s Python packages: pip install "ptgc[build]"'
+            report.hint = f"finding the place needs ONNX's Python packages: {how_to_install('build')}"
             return
         report.hint = first_difference(before, after, vocab_size)
