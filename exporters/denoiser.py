@@ -49,7 +49,8 @@ def export_denoiser(source: RoleSource) -> TracedRole:
     """Trace the model and append the choice of positions."""
     canvas = source.plan.canvas
     assert canvas is not None, "a plan of the canvas loop has its policies"
-    _check_padding(source.module, canvas.mask_token_id)
+    if isinstance(source.module, PreTrainedModel):
+        _check_padding(source.module, canvas.mask_token_id)
     longest = {ports.CANVAS_LENGTH: context_of(source.module)}
     with standard_attention(source.module):
         model = trace_module(source.module, (ports.CANVAS_IDS, ports.LENGTHS), denoise, longest)
@@ -63,7 +64,7 @@ def export_denoiser(source: RoleSource) -> TracedRole:
 
 
 @torch.no_grad()
-def _check_padding(module: nn.Module, mask_token_id: int) -> None:
+def _check_padding(module: PreTrainedModel, mask_token_id: int) -> None:
     """A canvas is padded at its end, which nothing before may notice.
 
     Raises:

@@ -40,7 +40,7 @@ def test_a_build_is_calibrated_and_the_same_on_two_runs(backend: str, stories: P
         (b"", "has 0 tokens"),
         (b"Once upon a time", "at least 1024"),
         (b"\xff\xfe nothing", "not UTF-8"),
-        (None, "cannot be read"),
+        (None, "is missing"),
     ],
 )
 def test_a_text_that_says_nothing_is_refused(place: Path, tmp_path: Path, content: bytes | None, message: str) -> None:

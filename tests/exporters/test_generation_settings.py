@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, MarianMTModel
 from typer.testing import CliRunner
 
 from ptgc.cli.app import app
@@ -176,8 +176,9 @@ def test_text_of_an_encoder_decoder_has_its_settings_and_its_start(tmp_path: Pat
     settings = {"repetition_penalty": 1.4, "bad_words_ids": [[0]], "decoder_start_token_id": 5}
     model.generation_config = GenerationConfig(pad_token_id=0, **settings)  # type: ignore[no-untyped-call]
     source = [7, 30, 12, 64, 9]
-    out = model.generate(torch.tensor([source]), max_new_tokens=_COUNT, do_sample=False, num_beams=1)
     model.save_pretrained(tmp_path / "model")
+    saved = MarianMTModel.from_pretrained(tmp_path / "model")  # with its own positions, which are not saved
+    out = saved.generate(torch.tensor([source]), max_new_tokens=_COUNT, do_sample=False, num_beams=1)
     export_checkpoint(tmp_path / "model", tmp_path / "bundle")
     build(tmp_path / "bundle", BuildOptions(precision="float32", stage=Stage.PREPARE, max_length=48, build_id="made"))
     assert open_bundle(tmp_path / "bundle").manifest.model.decoder_start_token_id == 5

@@ -33,7 +33,7 @@ def test_what_is_no_engine_is_refused(content: bytes, tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(BuildError, match="is no engine"):
         read_engine_file(path)
-    with pytest.raises(BuildError, match="cannot be read"):
+    with pytest.raises(BuildError, match="is missing"):
         read_engine_file(tmp_path / "nothing")
 
 
