@@ -6,6 +6,7 @@
 #include <limits>
 #include <string>
 #include <system_error>
+#include <utility>
 
 #include "build_choice.h"
 #include "device.h"
@@ -76,10 +77,11 @@ std::optional<Value> ReadMeasured(const Bundle& build, const std::string& name,
   const std::string key =
       build.bundle_sha256.substr(0, 16) + "-" + build.id + "-" + std::to_string(build.sequence);
   // What is in the cache was measured when nothing could be written beside the build.
-  for (const fs::path& path : {CacheDirectory() / "measured" / key / file_name,
-                               build.directory / "measured" / file_name}) {
+  const fs::path measured = "measured";
+  for (const auto& [folder, path] : {std::pair(CacheDirectory(), measured / key / file_name),
+                                     std::pair(build.directory, measured / file_name)}) {
     try {
-      const JsonDocument document = ReadJsonDocument(path, /*action=*/"");
+      const JsonDocument document = ReadJsonDocument(folder, path, /*action=*/"");
       Problems problems;
       const Fields fields(document.object, "", problems);
       const bool is_of_build = fields.Integer("sequence", limits::kSequence) == build.sequence;

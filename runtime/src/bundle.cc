@@ -197,9 +197,9 @@ void TakeEngines(const json& build, const Folder& folder, Bundle& bundle) {
 Bundle Read(const fs::path& directory) {
   const fs::path root = directory.parent_path().parent_path();
   const std::string again = BuildAgain(directory);
-  const JsonDocument manifest = ReadJsonDocument(root / "manifest.json", kExportAgain);
+  const JsonDocument manifest = ReadJsonDocument(root, "manifest.json", kExportAgain);
   CheckReadable(manifest.object, "manifest.json");
-  const JsonDocument build = ReadJsonDocument(directory / "build.json", again);
+  const JsonDocument build = ReadJsonDocument(directory, "build.json", again);
   CheckReadable(build.object, "build.json");
   Bundle bundle;
   bundle.directory = directory;

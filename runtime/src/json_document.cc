@@ -60,9 +60,25 @@ std::string InRange(Range range) {
          std::to_string(range.most) + ".";
 }
 
+namespace fs = std::filesystem;
+
+void CheckInside(const fs::path& folder, const fs::path& path, const std::string& action) {
+  std::error_code failure;
+  const fs::path root = fs::weakly_canonical(folder, failure);
+  const fs::path resolved = failure ? fs::path() : fs::weakly_canonical(path, failure);
+  const fs::path relative = resolved.lexically_relative(root);
+  if (!failure && !relative.empty() && *relative.begin() != "..") return;
+  const std::string what = failure ? "cannot be read: " + failure.message() + "."
+                                   : "is a link that leads out of its folder.";
+  throw Error(ErrorCode::kBundle, "'" + path.string() + "' " + what, action);
+}
+
 }  // namespace
 
-JsonDocument ReadJsonDocument(const std::filesystem::path& path, const std::string& action) {
+JsonDocument ReadJsonDocument(const fs::path& folder, const fs::path& name,
+                              const std::string& action) {
+  const fs::path path = folder / name;
+  CheckInside(folder, path, action);
   const std::string text = ReadWholeFile(path, limits::kDocumentBytes, action);
   if (DepthOf(text) > limits::kDocumentDepth) {
     throw Error(ErrorCode::kBundle,

@@ -19,8 +19,10 @@ struct JsonDocument {
   std::string sha256;     // Digest of its bytes.
 };
 
-// Throws a bundle error with this action for what is no such file, or too large or deep.
-JsonDocument ReadJsonDocument(const std::filesystem::path& path, const std::string& action);
+// Throws a bundle error with this action for what is no such file, or too large or deep, and for a
+// link that leads out of the folder. `name` is relative to that.
+JsonDocument ReadJsonDocument(const std::filesystem::path& folder,
+                              const std::filesystem::path& name, const std::string& action);
 
 // The integer that a value is, where it is one in range.
 std::optional<std::int64_t> IntegerIn(const nlohmann::json& value, Range range);

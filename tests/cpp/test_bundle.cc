@@ -8,6 +8,7 @@
 #include "bundle.h"
 #include "bundle_files.h"
 #include "error.h"
+#include "temporary_folder.h"
 
 namespace ptgc {
 namespace {
@@ -307,6 +308,17 @@ TEST_F(BundleOnDisk, RefusesFilesThatAreNone) {
   expect("no schema_version");
   build_ = root_ / "builds" / std::string(5000, 'x');
   ExpectRefusal("There is no build");
+}
+
+TEST_F(BundleOnDisk, DocumentsThatAreLinksOutOfItAreNotRead) {
+  const TemporaryFolder outside;
+  for (const fs::path& document : {root_ / "manifest.json", build_ / "build.json"}) {
+    Write();
+    fs::rename(document, outside.path() / document.filename());
+    fs::create_symlink(outside.path() / document.filename(), document);
+    ExpectRefusal("leads out of its folder");
+    fs::remove(document);
+  }
 }
 
 }  // namespace
