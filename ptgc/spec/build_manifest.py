@@ -16,6 +16,9 @@ from ptgc.spec.shapes import ShapePlan
 
 _Count = Annotated[int, Range(0, MAX_COUNT)]
 
+AHEAD_OF_TIME = ("tensorrt", "tensorrt-rtx")
+"""Backends whose builds have engines; others load graphs."""
+
 
 @dataclass(frozen=True)
 class BuildManifest:
@@ -106,4 +109,9 @@ class BuildManifest:
                 if engine.role not in self.roles
             ),
             *refused_options(self.engine_options),
+            *(
+                [f"engines are listed, and backend '{self.backend}' compiles graphs while it loads"]
+                if self.engines and self.backend not in AHEAD_OF_TIME
+                else []
+            ),
         ]

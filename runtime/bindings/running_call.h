@@ -44,7 +44,8 @@ class RunningCall {
   std::thread::id thread() const { return thread_; }
   Generator* generator() const { return generator_; }
   bool in_python() const { return in_python_.load(std::memory_order_relaxed); }
-  void set_in_python(bool value) { in_python_.store(value, std::memory_order_relaxed); }
+  // Gives what it was.
+  bool set_in_python(bool value) { return in_python_.exchange(value, std::memory_order_relaxed); }
 
  private:
   Generator* generator_;             // What it uses; may be null.
@@ -91,10 +92,10 @@ class WithPython {
     } catch (...) {  // Python ends this thread.
       SleepForGood();
     }
-    if (call_ != nullptr) call_->set_in_python(true);
+    if (call_ != nullptr) was_in_python_ = call_->set_in_python(true);
   }
   ~WithPython() {
-    if (call_ != nullptr) call_->set_in_python(false);
+    if (call_ != nullptr) call_->set_in_python(was_in_python_);
     PyGILState_Release(state_);
   }
   WithPython(const WithPython&) = delete;
@@ -103,6 +104,7 @@ class WithPython {
  private:
   PyGILState_STATE state_;                        // What to go back to.
   RunningCall* call_ = RunningCall::Innermost();  // May be null.
+  bool was_in_python_ = false;                    // A callback of it is running already.
 };
 
 // Calls Python from within a call.

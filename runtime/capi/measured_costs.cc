@@ -49,7 +49,7 @@ std::optional<int> WidthOf(const std::string& name) {
 // rounds that were measured on a busy machine the fastest runs count, which others delayed least.
 std::map<int, double> Seconds(const Fields& document, const char* name, bool noisy) {
   std::map<int, double> seconds;
-  for (const auto& [width_name, cost] : document.Map(name)) {
+  for (const auto& [width_name, cost] : document.Map(name, limits::kEntries)) {
     const double measured = cost.Number(noisy ? "minimum" : "median", 0, kMostSeconds);
     const std::optional<int> width = WidthOf(width_name);
     if (!width.has_value() || measured <= 0) {

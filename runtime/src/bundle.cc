@@ -44,7 +44,7 @@ void CheckReadable(const json& document, const std::string& name) {
     Refuse(name + " is not a ptgc manifest: it has no schema_version.", kExportAgain);
   }
   Problems ignored;
-  const std::string runtime = Fields(document, "", ignored).Text("min_runtime");
+  const std::string runtime = Printable(Fields(document, "", ignored).Text("min_runtime"));
   const std::string newer =
       "Install ptgc " + (runtime.empty() ? "of a newer version" : runtime) + " or newer.";
   if (!IntegerIn(*version, {0, kSchemaVersion}).has_value()) {
@@ -57,7 +57,8 @@ void CheckReadable(const json& document, const std::string& name) {
   for (const json& feature : features) {
     const std::string text = feature.is_string() ? feature.get<std::string>() : "no text";
     if (std::find(kFeatures.begin(), kFeatures.end(), text) != kFeatures.end()) continue;
-    unknown += (unknown.empty() ? "" : ", ") + text;
+    unknown += (unknown.empty() ? "" : ", ") + Printable(text.substr(0, limits::kTextLength));
+    if (unknown.size() > limits::kTextLength) break;
   }
   if (unknown.empty() && features.is_array()) return;
   Refuse(name + " needs features that this ptgc does not have: " + unknown + ".", newer);
@@ -97,7 +98,7 @@ class Folder {
 
 std::vector<FileEntry> ReadFiles(const Fields& document, const Folder& folder) {
   std::vector<FileEntry> files;
-  for (const Fields& entry : document.List("files")) {
+  for (const Fields& entry : document.List("files", /*may_be_absent=*/false, limits::kFiles)) {
     FileEntry file;
     file.path = folder.Resolve(entry, "path");
     file.size = static_cast<std::uintmax_t>(entry.Integer("size", limits::kFileSize));
@@ -162,7 +163,7 @@ void ReadBuild(const Fields& build, const Folder& folder, Bundle& bundle) {
   if (options != nullptr && !options->is_object()) {
     build.Add("engine_options", " must be an object.");
   }
-  for (const auto& [name, data] : build.Map("roles")) {
+  for (const auto& [name, data] : build.Map("roles", limits::kRoles)) {
     Role& role = bundle.roles[name] = ReadRole(data);
     role.graph = folder.Resolve(data, "graph");
     role.engine_options = ReadEngineOptions(engine_options, name.c_str());

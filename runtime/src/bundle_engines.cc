@@ -71,8 +71,8 @@ std::string Outside(const std::string& path, const std::map<std::string, Range>&
 std::map<std::string, EngineFile> ReadEngines(const json& build, const ShapePlan& shapes) {
   Problems damage;
   const Fields fields(build, "build.json: ", damage);
-  const std::string backend = fields.Text("backend");
-  const std::string id = fields.Text("id");
+  const std::string backend = Printable(fields.Text("backend"));
+  const std::string id = Printable(fields.Text("id"));
   const std::string again =
       "Compile it again: ptgc build BUNDLE --backend " + backend + " --stage compile --id " + id;
   std::map<std::string, EngineFile> files;
@@ -99,9 +99,14 @@ std::map<std::string, EngineFile> ReadEngines(const json& build, const ShapePlan
                 "Build '" + id + "' has shapes that its engines do not take:" + problems, again);
   }
   if (std::find(kAheadOfTime.begin(), kAheadOfTime.end(), backend) == kAheadOfTime.end()) {
-    return files;
+    if (files.empty()) return files;
+    // They would be loaded as graphs whose weights nobody has looked for.
+    throw Error(ErrorCode::kBundle,
+                "Build '" + id + "' has engines, and its backend '" + backend +
+                    "' compiles its graphs while it loads.",
+                again);
   }
-  for (const auto& [role, data] : fields.Map("roles")) {
+  for (const auto& [role, data] : fields.Map("roles", limits::kRoles)) {
     if (files.contains(role)) continue;
     throw Error(
         ErrorCode::kBundle,

@@ -36,8 +36,10 @@ inline constexpr std::int64_t kBufferBytes = std::int64_t{1} << 46U;
 // Models.
 inline constexpr Range kVocabSize{1, 1 << 24};
 inline constexpr Range kContextLength{1, std::int64_t{1} << 40U};
-inline constexpr Range kHeads{1, 65536};  // And the size of one.
-inline constexpr std::int64_t kStates = 4096;
+inline constexpr Range kHeads{1, 65536};       // And the size of one.
+inline constexpr std::int64_t kStates = 4096;  // And ports, and engines.
+inline constexpr std::int64_t kRoles = 64;
+inline constexpr std::int64_t kFiles = 65536;
 inline constexpr std::int64_t kEndTokens = 4096;
 inline constexpr std::int64_t kRank = 8;  // Of a port.
 

@@ -198,16 +198,17 @@ std::string Fields::Text(const char* name) const {
   return OptionalText(Required(name), place_ + name).value_or("");
 }
 
+bool Fields::HasAtMost(const char* name, std::size_t size, std::int64_t most) const {
+  if (size <= static_cast<std::size_t>(most)) return true;
+  Add(name, " has " + std::to_string(size) + " entries; it may have " + std::to_string(most) + ".");
+  return false;
+}
+
 std::vector<std::int64_t> Fields::Integers(const char* name, Range range, std::int64_t most,
                                            bool may_be_absent) const {
   std::vector<std::int64_t> values;
   const json* found = OfType(name, json::value_t::array, may_be_absent);
-  if (found == nullptr) return values;
-  if (found->size() > static_cast<std::size_t>(most)) {
-    Add(name, " has " + std::to_string(found->size()) + " entries; it may have " +
-                  std::to_string(most) + ".");
-    return values;
-  }
+  if (found == nullptr || !HasAtMost(name, found->size(), most)) return values;
   for (std::size_t i = 0; i < found->size(); ++i) {
     values.push_back(IntegerOf((*found)[i], place_ + name + "[" + std::to_string(i) + "]", range));
   }
@@ -220,10 +221,11 @@ Fields Fields::Object(const char* name) const {
   return {found == nullptr ? kNone : *found, place_ + name + ".", *problems_};
 }
 
-std::vector<Fields> Fields::List(const char* name, bool may_be_absent) const {
+std::vector<Fields> Fields::List(const char* name, bool may_be_absent, std::int64_t most) const {
   std::vector<Fields> entries;
   const json* found = OfType(name, json::value_t::array, may_be_absent);
-  for (std::size_t i = 0; found != nullptr && i < found->size(); ++i) {
+  if (found == nullptr || !HasAtMost(name, found->size(), most)) return entries;
+  for (std::size_t i = 0; i < found->size(); ++i) {
     const std::string place = place_ + name + "[" + std::to_string(i) + "]";
     if (!(*found)[i].is_object()) {
       problems_->Add(place + " is " + Shown((*found)[i]) + "; it must be an object.");
@@ -233,11 +235,10 @@ std::vector<Fields> Fields::List(const char* name, bool may_be_absent) const {
   return entries;
 }
 
-std::vector<std::pair<std::string, Fields>> Fields::Map(const char* name,
-                                                        bool may_be_absent) const {
+std::vector<std::pair<std::string, Fields>> Fields::Map(const char* name, std::int64_t most) const {
   std::vector<std::pair<std::string, Fields>> entries;
-  const json* found = OfType(name, json::value_t::object, may_be_absent);
-  if (found == nullptr) return entries;
+  const json* found = OfType(name, json::value_t::object, /*may_be_absent=*/false);
+  if (found == nullptr || !HasAtMost(name, found->size(), most)) return entries;
   for (const auto& [key, value] : found->items()) {
     if (Characters(key) > limits::kTextLength) {
       Add(name, " has a name of more than " + std::to_string(limits::kTextLength) + " characters.");

@@ -70,10 +70,11 @@ class Fields {
     return found.value_or(Enum{});
   }
   Fields Object(const char* name) const;
-  // The objects of a list, or of an object with their names; none where it may be absent and is.
-  std::vector<Fields> List(const char* name, bool may_be_absent = false) const;
-  std::vector<std::pair<std::string, Fields>> Map(const char* name,
-                                                  bool may_be_absent = false) const;
+  // The objects of a list, or of an object with their names, at most `most`; none where it may be
+  // absent and is.
+  std::vector<Fields> List(const char* name, bool may_be_absent = false,
+                           std::int64_t most = limits::kStates) const;
+  std::vector<std::pair<std::string, Fields>> Map(const char* name, std::int64_t most) const;
   // The integers of an object, by name.
   std::vector<std::pair<std::string, std::int64_t>> Sizes(const char* name, Range range) const;
   // The least and the largest size of three in an object, by name.
@@ -95,6 +96,7 @@ class Fields {
   std::optional<std::string> OptionalText(const nlohmann::json* value,
                                           const std::string& place) const;
   std::int64_t IntegerOf(const nlohmann::json& value, const std::string& place, Range range) const;
+  bool HasAtMost(const char* name, std::size_t size, std::int64_t most) const;
   // The field, where it is of that type.
   const nlohmann::json* OfType(const char* name, nlohmann::json::value_t type,
                                bool may_be_absent) const;

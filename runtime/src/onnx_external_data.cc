@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <optional>
+#include <limits>
 
 #include "error.h"
 
@@ -44,7 +44,10 @@ class Wire {
     if (rest_.empty()) return false;
     const std::uint64_t tag = Varint();
     number_ = tag >> 3U;
-    content_ = std::nullopt;
+    content_ = {};
+    has_content_ = (tag & 7U) == 2;
+    // Readers that keep 32 bits of a tag would see another field than this one.
+    if (number_ == 0 || tag > std::numeric_limits<std::uint32_t>::max()) return is_whole_ = false;
     switch (tag & 7U) {
       case 0:
         Varint();
@@ -64,8 +67,9 @@ class Wire {
     return is_whole_;
   }
   std::uint64_t number() const { return number_; }
-  // Bytes of the field, where it holds any.
-  const std::optional<std::string_view>& content() const { return content_; }
+  // Whether the field holds bytes, and those.
+  bool has_content() const { return has_content_; }
+  std::string_view content() const { return content_; }
   // Whether everything so far was well formed.
   bool is_whole() const { return is_whole_; }
 
@@ -89,10 +93,11 @@ class Wire {
     return taken;
   }
 
-  std::string_view rest_;                    // What is still to be read.
-  std::uint64_t number_ = 0;                 // Of the field.
-  std::optional<std::string_view> content_;  // Of the field.
-  bool is_whole_ = true;                     // Whether the bytes are a message.
+  std::string_view rest_;     // What is still to be read.
+  std::uint64_t number_ = 0;  // Of the field.
+  std::string_view content_;  // Of the field.
+  bool has_content_ = false;  // Whether it holds bytes.
+  bool is_whole_ = true;      // Whether the bytes are a message.
 };
 
 // Collects locations; false where the bytes are no message.
@@ -102,14 +107,14 @@ class Search {
     if (level > kMostLevels) return false;
     Wire wire(bytes);
     while (wire.Next()) {
-      if (!wire.content().has_value()) continue;
+      if (!wire.has_content()) continue;
       if (message == Message::kTensor) {
-        if (wire.number() == kExternalData && !TakeEntry(*wire.content())) return false;
+        if (wire.number() == kExternalData && !TakeEntry(wire.content())) return false;
         continue;
       }
       for (const Field& field : kFields) {
         if (field.of != message || field.number != wire.number()) continue;
-        if (!Visit(*wire.content(), field.holds, level + 1)) return false;
+        if (!Visit(wire.content(), field.holds, level + 1)) return false;
       }
     }
     return wire.is_whole();
@@ -126,9 +131,8 @@ class Search {
     std::string_view value;
     Wire wire(bytes);
     while (wire.Next()) {
-      if (!wire.content().has_value()) continue;
-      if (wire.number() == 1) key = *wire.content();
-      if (wire.number() == 2) value = *wire.content();
+      if (wire.number() == 1) key = wire.content();
+      if (wire.number() == 2) value = wire.content();
     }
     if (key == "location" && (files_.empty() || files_.back() != value)) files_.emplace_back(value);
     return wire.is_whole();

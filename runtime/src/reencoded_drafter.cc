@@ -38,8 +38,11 @@ void ReencodedDrafter::Begin(int row) {
   drafter_->Begin(row);
 }
 
-// The next round finds out what the texts still have in common.
-void ReencodedDrafter::Truncate(int, int) {}
+// The next round finds out what the texts still have in common. Of an empty text nothing is held:
+// caches of which no row has any text begin anew.
+void ReencodedDrafter::Truncate(int row, int length) {
+  if (length == 0) Begin(row);
+}
 
 void ReencodedDrafter::CopyRow(int from, int to) {
   rows_[Size(to)].text = rows_[Size(from)].text;

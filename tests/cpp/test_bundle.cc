@@ -176,6 +176,7 @@ TEST_F(BundleOnDisk, RefusesPlansThatContradictThemselves) {
 }
 
 TEST_F(BundleOnDisk, EngineTakesThePlaceOfTheGraph) {
+  document_["backend"] = "tensorrt";
   document_["engines"] = {{{"role", "target"},
                            {"path", "target.engine"},
                            {"sizes", {{"batch", 2}}},
@@ -192,12 +193,26 @@ TEST_F(BundleOnDisk, EngineTakesThePlaceOfTheGraph) {
         build.erase("engines");
       },
       "has no engine");
+  document_["backend"] = "tensorrt";
   document_["engines"] = {{{"role", "target"},
                            {"path", "../target.engine"},
                            {"sizes", json::object()},
                            {"ranges", json::object()}}};
   Write();
   ExpectRefusal("would lie outside the bundle");
+  document_["engines"][0]["path"] = "target.onnx";
+  document_["backend"] = "onnxruntime";
+  Write();
+  ExpectRefusal("compiles its graphs while it loads");
+}
+
+TEST_F(BundleOnDisk, RefusesListsWithoutEnd) {
+  ExpectRefusalOfBuild(
+      [](json& build) {
+        json& ports = build["roles"]["target"]["ports"]["inputs"];
+        ports = json(5000, ports[0]);
+      },
+      "has 5000 entries; it may have 4096.");
 }
 
 TEST_F(BundleOnDisk, NamesEveryProblem) {

@@ -41,6 +41,8 @@ TEST(OnnxExternalData, RefusesWhatIsNoModel) {
   for (int i = 0; i < 300; ++i) nested = OnnxField(1, OnnxField(5, OnnxField(6, nested)));
   for (const std::string& bytes :
        {model.substr(0, model.size() - 1), std::string("no model"), std::string("\xFF\xFF\xFF"),
+        // The tag of the graph with bits beyond 32, and a field that is none.
+        "\xBA\x80\x80\x80\x10" + model.substr(1), std::string("\x02") + model.substr(1),
         std::string(20, '\xFF'), OnnxField(7, nested)}) {
     try {
       FilesOf(bytes);

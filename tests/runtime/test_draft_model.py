@@ -180,6 +180,13 @@ def test_a_text_may_be_too_long_in_the_drafters_vocabulary(place: Path) -> None:
     prompts = [prompt(20), prompt(5)]
     with Generator(path, draft_length="fixed") as generator:
         results = generator.generate(prompts, max_new_tokens=NEW_TOKENS)
+        with generator.session() as session:
+            session.append(prompt(5))
+            session.generate(max_new_tokens=20)
+            session.rewind(len(session))  # what the drafter held of it is gone
+            with session.fork() as fork:
+                fork.append(prompt(5))
+                assert fork.generate(max_new_tokens=NEW_TOKENS).token_ids == results[1].token_ids
     for ids, result in zip(prompts, results, strict=True):
         assert result.token_ids == greedy(tiny_model("llama"), ids, NEW_TOKENS)
 
