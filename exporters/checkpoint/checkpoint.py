@@ -172,7 +172,9 @@ class Checkpoint:
             files += [self.directory / name for name in _DESCRIBING_FILES]
         if self.trust_remote_code:
             files += self.directory.glob("*.py")
-        return {file.name: sha256(file) for file in sorted(set(files)) if file.is_file()}
+        found = {file.name: sha256(file) for file in sorted(set(files)) if file.is_file()}
+        templates = sorted(self.directory.glob("additional_chat_templates/*.jinja")) if self.gguf_file is None else []
+        return found | {f"{file.parent.name}/{file.name}": sha256(file) for file in templates}
 
 
 def open_checkpoint(model: str | Path, *, revision: str | None = None, trust_remote_code: bool = False) -> Checkpoint:

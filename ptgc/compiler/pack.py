@@ -19,7 +19,7 @@ from ptgc.spec.bundle import (
     write_build_manifest,
     write_manifest,
 )
-from ptgc.spec.bundle_files import list_files
+from ptgc.spec.bundle_files import check_paths, list_files
 from ptgc.spec.json_file import UnreadableError, read_regular
 from ptgc.spec.output import check_bundle_output
 from ptgc.spec.packed import Packed
@@ -124,9 +124,9 @@ def _copy_build(build: Build, folder: Path, bundle_sha256: str) -> None:
         shutil.copyfile(build.path / entry.path, target)
     for path in sorted((build.path / MEASURED).glob("*.json")):
         try:
+            check_paths(build.path, [f"{MEASURED}/{path.name}"])
             content = read_regular(path)
-        except UnreadableError:
+        except (BundleError, UnreadableError):
             continue  # what was measured can be measured again
-        if not path.is_symlink():
-            write_whole(folder / MEASURED / path.name, content)
+        write_whole(folder / MEASURED / path.name, content)
     write_build_manifest(folder, replace(build.manifest, bundle_sha256=bundle_sha256))

@@ -35,7 +35,8 @@ def uninterrupted() -> Iterator[None]:
         yield
         return
     held: list[int] = []
-    previous = {number: signal.signal(number, lambda given, _: held.append(given)) for number in SIGNALS}
+    handled = [number for number in SIGNALS if signal.getsignal(number) is not None]  # None: set by C, not to restore
+    previous = {number: signal.signal(number, lambda given, _: held.append(given)) for number in handled}
     try:
         yield
     finally:

@@ -15,6 +15,7 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,7 +45,6 @@ def staged_directory(final: Path, *, replace: bool) -> Iterator[Path]:
     final = final.absolute()
     with passing_directory(final) as content:
         yield content
-        content.chmod(0o755)
         _sync(content)
         with uninterrupted():
             _rename(content, final, replace=replace)
@@ -226,12 +226,13 @@ def _remove(staging: Path) -> None:
 
 def _remove_abandoned(owner: Path) -> None:
     try:
-        lock = os.open(owner, os.O_RDWR | os.O_NOFOLLOW)
+        lock = os.open(owner, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return  # gone meanwhile, or not ours
     with uninterrupted():
         try:
-            if _is_abandoned(owner, lock):
+            # A pipe, which anybody may have put there, would be read for ever.
+            if stat.S_ISREG(os.fstat(lock).st_mode) and _is_abandoned(owner, lock):
                 _restore(owner)
                 _remove(owner.with_suffix(""))
         finally:

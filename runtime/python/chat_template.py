@@ -167,7 +167,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return float(value)
     if isinstance(value, Mapping):
-        return {_plain(key): _plain(item) for key, item in value.items()}
+        return {_plain_key(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if callable(getattr(value, "model_dump", None)):  # pydantic's models, which clients of OpenAI's API give
@@ -177,13 +177,18 @@ def _plain(value: Any) -> Any:
     return f"<{type(value).__name__}>"
 
 
+def _plain_key(key: Any) -> Any:
+    plain = _plain(key)
+    return f"<{type(key).__name__}>" if isinstance(plain, list | dict) else plain
+
+
 def readable(text: str) -> str:
     """The text with U+FFFD for every lone surrogate, which stands for what was no UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return str(text)
+    return str.__str__(text)  # of an enum of texts its value
 
 
 def _without_nulls(message: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import codecs
 import json
 import re
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, Protocol
 
 from tokenizers import Tokenizer
@@ -50,7 +50,6 @@ class Detokenizer:
         self._is_byte_level = "ByteLevel" in kinds and set(kinds) <= {"ByteLevel", "Fuse"}
         self._is_local = _is_local(steps)
         self._has_byte_tokens = "ByteFallback" in kinds
-        self._anchor: int | None = None
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids, special tokens left out."""
@@ -77,13 +76,11 @@ class Detokenizer:
         """The token as the vocabulary spells it."""
         return str(self._tokenizer.id_to_token(token_id))
 
-    @property
+    @cached_property
     def anchor(self) -> int | None:
         """A token with a text of its own, before which others are not the first; None where there is none."""
-        if self._anchor is None:
-            ids = range(self._tokenizer.get_vocab_size())
-            self._anchor = next((one for one in ids if self._is_anchor(one)), None)
-        return self._anchor
+        ids = range(self._tokenizer.get_vocab_size())
+        return next((one for one in ids if self._is_anchor(one)), None)
 
     def _is_anchor(self, token_id: int) -> bool:
         return self.is_visible(token_id) and not self.is_byte(token_id) and self.decode([token_id]).strip().isalnum()

@@ -81,6 +81,8 @@ def _is_list(value: Any) -> bool:
 
 
 def _whole(value: Any, least: int, most: int) -> int:
+    if _dimensions(value) == 0 and callable(getattr(value, "item", None)):
+        value = value.item()  # a number of numpy's or torch's
     whole: Any = int(value) if isinstance(value, float) and value.is_integer() else value
     if not is_integer(whole) or not least <= operator.index(whole) <= most:
         raise _WrongTypeError(f"an integer from {least} to {most}")

@@ -66,7 +66,8 @@ class SessionText:
                 "The session holds a text that did not begin as chat messages, which cannot continue it.",
                 "Append a text, reset the session, or open another one.",
             )
-        chosen = self.chat if chat is None else chat
+        # That the model goes on with a message of its own is a matter of the messages at hand.
+        chosen = replace(self.chat, continue_final_message=False) if chat is None else chat
         if len(held) == self.length:  # no answer: the tokens behind the last one are written anew
             start, before, conversation = self.answered, self.answered_text, (*self.messages, *messages)
         else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import signal
 import sys
 from contextlib import suppress
 from functools import lru_cache
@@ -24,6 +25,7 @@ MOST_CHARACTERS = 16 << 20
 def main() -> None:
     """Answer requests until stdin ends."""
     sys.path[:] = json.loads(sys.argv[1])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's to answer, who closes stdin
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr
     _limit("RLIMIT_AS", MEMORY_BYTES)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ptgc.errors import BundleError, PtgcError, UsageError
-from ptgc.runtime.chat_template import ChatOptions
+from ptgc.runtime.chat_template import ChatOptions, plain_data
 from ptgc.runtime.text import TextCodec
 from tests import tokenizers
 
@@ -178,3 +179,10 @@ def test_a_template_sees_plain_data_alone(tmp_path: Path) -> None:
 def test_options_that_exclude_each_other_are_refused() -> None:
     assert ChatOptions(add_generation_prompt=True, continue_final_message=True).problems()
     assert not ChatOptions(add_generation_prompt=False, continue_final_message=True).problems()
+
+
+def test_enums_of_texts_are_their_values() -> None:
+    class Role(str, Enum):
+        USER = "user"
+
+    assert plain_data([{"role": Role.USER, (1, 2): 3}]) == [{"role": "user", "<tuple>": 3}]

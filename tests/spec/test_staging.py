@@ -15,7 +15,7 @@ import pytest
 from ptgc.errors import StorageError
 from ptgc.spec import staging
 from ptgc.spec.interruption import Interrupted, uninterrupted
-from ptgc.spec.staging import locked, passing_directory, staged_directory, sweep
+from ptgc.spec.staging import PREFIX, locked, passing_directory, staged_directory, sweep
 
 
 def in_a_child(work: Callable[[], None]) -> int:
@@ -43,6 +43,13 @@ def test_what_a_killed_process_left_goes_whatever_its_name_was(tmp_path: Path) -
     with staged_directory(tmp_path / "other", replace=False):
         pass
     assert names(tmp_path) == ["other"]
+
+
+def test_a_pipe_that_looks_like_an_owner_is_passed_over(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / f"{PREFIX}x.owner")
+    with passing_directory(tmp_path / "made"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == [f"{PREFIX}x.owner"]
 
 
 def test_what_a_living_process_writes_stays(tmp_path: Path) -> None:
