@@ -55,9 +55,8 @@ def open_sources(
     options.check(strategy)
     fitting = {Loop.CANVAS if checkpoint.task is Task.MASKED_LM else Loop.SPECULATIVE}
     if checkpoint.has_own_code and checkpoint.task is Task.CAUSAL_LM:
-        fitting.add(
-            Loop.CANVAS
-        )  # diffusion models come as AutoModelForCausalLM, which transformers has no better name for
+        # Diffusion models come as AutoModelForCausalLM: transformers has no better name for them.
+        fitting.add(Loop.CANVAS)
     if strategy.loop not in fitting:
         named = ", ".join(one.value for one in Strategy if one.loop in fitting)
         raise ExportError(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from pathlib import Path
 
 from ptgc.errors import StorageError
+from ptgc.spec.json_file import UnreadableError, parse_json, read_regular
 from ptgc.spec.staging import passing_directory, write_whole
 from ptgc.spec.storage_errors import place_errors, storage_errors
 
@@ -70,8 +70,8 @@ def check_folder(path: Path) -> None:
 def is_bundle(folder: Path) -> bool:
     """Whether a folder holds a bundle's manifest; other programs have files of that name too."""
     try:
-        found = json.loads((folder / "manifest.json").read_bytes())
-    except (OSError, ValueError):
+        found = parse_json(read_regular(folder / "manifest.json"))
+    except UnreadableError:
         return False
     return isinstance(found, dict) and {"schema_version", "roles"} <= found.keys()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import threading
-from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -121,14 +120,6 @@ def test_exception_in_callback_propagates(single: Path) -> None:
         generator.generate([request(PROMPTS[0])], on_tokens)
     assert generator.free_rows == 1
     assert generator.generate([request(PROMPTS[0], 5)])[0].token_ids == WEIGHTS.continuation(PROMPTS[0], 5)
-
-
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """Python's own answer to Ctrl-C, which other tests' libraries may have changed."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("interruptible")

@@ -74,14 +74,6 @@ def test_a_stream_of_a_session_that_is_closed_ends(tiny: Generator) -> None:
         next(session.stream(max_new_tokens=1))
 
 
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """Python's own answer to Ctrl-C, which other tests' libraries may have changed."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.usefixtures("interruptible")
 def test_a_stream_that_waits_for_a_row_can_be_closed(pair: Generator) -> None:
     sessions = [pair.session() for _ in range(2)]
