@@ -14,6 +14,7 @@
 #include "role_reader.h"
 #include "role_rules.h"
 #include "shapes_reader.h"
+#include "whole_file.h"
 
 namespace ptgc {
 namespace {
@@ -62,12 +63,6 @@ void CheckReadable(const json& document, const std::string& name) {
   }
   if (unknown.empty() && features.is_array()) return;
   Refuse(name + " needs features that this ptgc does not have: " + unknown + ".", newer);
-}
-
-// Whether a path from a manifest stays inside the folder, as it is written.
-bool IsInside(const fs::path& path) {
-  if (path.empty() || path.is_absolute()) return false;
-  return std::none_of(path.begin(), path.end(), [](const fs::path& part) { return part == ".."; });
 }
 
 // Reads the names of files below a folder, which a hostile document has lead out of it.

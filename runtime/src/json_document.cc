@@ -66,8 +66,7 @@ void CheckInside(const fs::path& folder, const fs::path& path, const std::string
   std::error_code failure;
   const fs::path root = fs::weakly_canonical(folder, failure);
   const fs::path resolved = failure ? fs::path() : fs::weakly_canonical(path, failure);
-  const fs::path relative = resolved.lexically_relative(root);
-  if (!failure && !relative.empty() && *relative.begin() != "..") return;
+  if (!failure && IsInside(resolved.lexically_relative(root))) return;
   const std::string what = failure ? "cannot be read: " + failure.message() + "."
                                    : "is a link that leads out of its folder.";
   throw Error(ErrorCode::kBundle, "'" + path.string() + "' " + what, action);

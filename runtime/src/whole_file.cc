@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <span>
@@ -84,6 +85,12 @@ std::string ReadWholeFile(const std::filesystem::path& path, std::uint64_t most,
   }
   content.resize(filled);
   return content;
+}
+
+bool IsInside(const std::filesystem::path& path) {
+  if (path.empty() || path.is_absolute()) return false;
+  return std::none_of(path.begin(), path.end(),
+                      [](const std::filesystem::path& part) { return part == ".."; });
 }
 
 std::string Sha256OfFile(const std::filesystem::path& path, const std::string& action) {

@@ -7,6 +7,9 @@
 
 namespace ptgc {
 
+// Whether a path stays inside the folder that it is relative to, as it is written.
+bool IsInside(const std::filesystem::path& path);
+
 // The content of a file of at most `most` bytes. Throws a bundle error with this action.
 std::string ReadWholeFile(const std::filesystem::path& path, std::uint64_t most,
                           const std::string& action);
