@@ -7,8 +7,8 @@
 #include <span>
 #include <vector>
 
-#include "clock.h"
-#include "error.h"
+#include "base/clock.h"
+#include "base/error.h"
 #include "running_call.h"
 
 namespace nb = nanobind;

@@ -7,8 +7,8 @@
 #include <atomic>
 #include <optional>
 
-#include "loop_factory.h"
-#include "row_queue.h"
+#include "loops/loop_factory.h"
+#include "serving/row_queue.h"
 
 namespace ptgc {
 

@@ -14,18 +14,18 @@
 #include <string_view>
 #include <vector>
 
-#include "backends/cuda.h"
-#include "bundle_limits.h"
+#include "base/error.h"
+#include "base/names.h"
+#include "bundle/bundle_limits.h"
 #include "callbacks.h"
-#include "device.h"
-#include "error.h"
-#include "generator.h"
-#include "names.h"
+#include "engines/device.h"
+#include "engines/gpu/cuda.h"
+#include "loops/request.h"
 #include "python_errors.h"
-#include "request.h"
 #include "running_call.h"
-#include "sampling_options.h"
-#include "session_handle.h"
+#include "sampling/sampling_options.h"
+#include "serving/generator.h"
+#include "serving/session_handle.h"
 
 namespace nb = nanobind;
 using nb::literals::operator""_a;

@@ -3,7 +3,7 @@
 
 #include <exception>
 
-#include "error.h"
+#include "base/error.h"
 
 namespace ptgc {
 

@@ -6,7 +6,7 @@
 #include <list>
 #include <mutex>
 
-#include "clock.h"
+#include "base/clock.h"
 #include "python_errors.h"
 
 #if !defined(_WIN32)

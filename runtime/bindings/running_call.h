@@ -12,8 +12,8 @@
 #include <thread>
 #include <utility>
 
-#include "error.h"
-#include "generator.h"
+#include "base/error.h"
+#include "serving/generator.h"
 
 #if defined(__GLIBCXX__)
 #include <cxxabi.h>

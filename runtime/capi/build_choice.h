@@ -6,7 +6,7 @@
 #include <optional>
 #include <string>
 
-#include "bundle.h"
+#include "bundle/bundle.h"
 
 namespace ptgc::capi {
 

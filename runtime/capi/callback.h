@@ -4,9 +4,9 @@
 #include <cstddef>
 #include <span>
 
+#include "base/token.h"
 #include "handles.h"
 #include "ptgc.h"
-#include "token.h"
 
 namespace ptgc::capi {
 

@@ -2,7 +2,7 @@
 
 #include <atomic>
 
-#include "names.h"
+#include "base/names.h"
 
 namespace ptgc::capi {
 

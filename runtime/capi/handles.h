@@ -12,11 +12,11 @@
 #include <utility>
 #include <vector>
 
-#include "bundle.h"
-#include "generator.h"
+#include "bundle/bundle.h"
+#include "loops/request.h"
 #include "ptgc.h"
-#include "request.h"
-#include "session_handle.h"
+#include "serving/generator.h"
+#include "serving/session_handle.h"
 #include "status.h"
 
 namespace ptgc::capi {

@@ -3,8 +3,8 @@
 
 #include <memory>
 
-#include "generator.h"
 #include "ptgc.h"
+#include "serving/generator.h"
 
 namespace ptgc::capi {
 

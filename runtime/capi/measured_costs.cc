@@ -8,10 +8,10 @@
 #include <system_error>
 #include <utility>
 
+#include "base/error.h"
 #include "build_choice.h"
-#include "device.h"
-#include "error.h"
-#include "json_document.h"
+#include "bundle/json_document.h"
+#include "engines/device.h"
 
 namespace ptgc::capi {
 namespace {

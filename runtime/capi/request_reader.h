@@ -6,8 +6,8 @@
 #include <string>
 
 #include "handles.h"
+#include "loops/request.h"
 #include "ptgc.h"
-#include "request.h"
 #include "stop_sequences.h"
 
 namespace ptgc::capi {

@@ -4,8 +4,8 @@
 #include <memory>
 #include <string_view>
 
+#include "base/names.h"
 #include "handles.h"
-#include "names.h"
 #include "ptgc.h"
 #include "sized_struct.h"
 #include "status.h"

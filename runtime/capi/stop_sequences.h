@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-#include "token.h"
+#include "base/token.h"
 
 namespace ptgc::capi {
 

@@ -6,10 +6,10 @@
 #include <span>
 #include <vector>
 
+#include "base/token.h"
 #include "callback.h"
-#include "request.h"
+#include "loops/request.h"
 #include "stop_sequences.h"
-#include "token.h"
 
 namespace ptgc::capi {
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "sha256.h"
+#include "base/sha256.h"
 #include "temporary_folder.h"
 
 namespace ptgc {

@@ -11,8 +11,8 @@
 #include <utility>
 #include <vector>
 
-#include "engine.h"
-#include "token.h"
+#include "base/token.h"
+#include "engines/engine.h"
 
 namespace ptgc {
 

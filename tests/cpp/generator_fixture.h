@@ -7,8 +7,8 @@
 #include <utility>
 #include <vector>
 
-#include "error.h"
-#include "generator.h"
+#include "base/error.h"
+#include "serving/generator.h"
 #include "substitute_engine.h"
 #include "watched_engine.h"
 

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "backends/gpu.h"
-#include "bundle.h"
+#include "bundle/bundle.h"
+#include "engines/gpu/gpu.h"
 
 namespace ptgc {
 

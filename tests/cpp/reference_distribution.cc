@@ -7,7 +7,7 @@
 #include <numbers>
 #include <numeric>
 
-#include "random.h"
+#include "sampling/random.h"
 
 namespace ptgc {
 namespace {

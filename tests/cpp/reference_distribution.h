@@ -5,8 +5,8 @@
 #include <span>
 #include <vector>
 
-#include "sampling_options.h"
-#include "token.h"
+#include "base/token.h"
+#include "sampling/sampling_options.h"
 
 namespace ptgc {
 

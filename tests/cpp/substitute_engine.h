@@ -6,10 +6,10 @@
 #include <string>
 #include <vector>
 
-#include "bundle.h"
-#include "engine.h"
+#include "bundle/bundle.h"
+#include "engines/engine.h"
 #include "language.h"
-#include "loop_factory.h"
+#include "loops/loop_factory.h"
 
 namespace ptgc {
 

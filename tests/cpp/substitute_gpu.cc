@@ -10,7 +10,7 @@
 #include <string_view>
 #include <utility>
 
-#include "backends/captured_backend.h"
+#include "engines/gpu/captured_backend.h"
 
 namespace ptgc {
 

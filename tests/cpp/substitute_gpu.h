@@ -11,12 +11,12 @@
 #include <utility>
 #include <vector>
 
-#include "backends/captured_engine.h"
-#include "backends/gpu.h"
-#include "backends/gpu_share.h"
-#include "engine.h"
+#include "engines/engine.h"
+#include "engines/gpu/captured_engine.h"
+#include "engines/gpu/gpu.h"
+#include "engines/gpu/gpu_share.h"
 #include "gpu_ports.h"
-#include "loop_factory.h"
+#include "loops/loop_factory.h"
 
 namespace ptgc {
 

@@ -5,8 +5,8 @@
 #include <span>
 #include <vector>
 
-#include "acceptance.h"
-#include "target_choice.h"
+#include "sampling/acceptance.h"
+#include "sampling/target_choice.h"
 
 namespace ptgc {
 

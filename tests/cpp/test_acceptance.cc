@@ -1,6 +1,6 @@
 #include <gtest/gtest.h>
 
-#include "acceptance.h"
+#include "sampling/acceptance.h"
 
 namespace ptgc {
 namespace {

@@ -5,11 +5,11 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "base/error.h"
+#include "base/whole_file.h"
 #include "build_choice.h"
 #include "bundle_files.h"
-#include "device.h"
-#include "error.h"
-#include "whole_file.h"
+#include "engines/device.h"
 
 namespace ptgc::capi {
 namespace {

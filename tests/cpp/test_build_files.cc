@@ -4,9 +4,9 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "build_files.h"
+#include "base/error.h"
+#include "bundle/build_files.h"
 #include "bundle_files.h"
-#include "error.h"
 #include "onnx_bytes.h"
 
 namespace ptgc {

@@ -5,9 +5,9 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 
-#include "bundle.h"
+#include "base/error.h"
+#include "bundle/bundle.h"
 #include "bundle_files.h"
-#include "error.h"
 #include "temporary_folder.h"
 
 namespace ptgc {

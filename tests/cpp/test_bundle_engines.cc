@@ -4,8 +4,8 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "bundle_engines.h"
-#include "error.h"
+#include "base/error.h"
+#include "bundle/bundle_engines.h"
 
 namespace ptgc {
 namespace {

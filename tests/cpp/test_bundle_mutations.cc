@@ -9,11 +9,11 @@
 #include <string>
 #include <vector>
 
-#include "bundle.h"
+#include "base/error.h"
+#include "bundle/bundle.h"
 #include "bundle_files.h"
-#include "error.h"
 #include "function_engine.h"
-#include "generator.h"
+#include "serving/generator.h"
 
 namespace ptgc {
 namespace {

@@ -4,9 +4,9 @@
 #include <cstddef>
 #include <limits>
 
+#include "base/error.h"
+#include "base/names.h"
 #include "c_api_fixture.h"
-#include "error.h"
-#include "names.h"
 #include "status.h"
 
 namespace ptgc::capi {

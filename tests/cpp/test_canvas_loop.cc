@@ -2,10 +2,10 @@
 
 #include <array>
 
-#include "error.h"
+#include "base/error.h"
 #include "function_engine.h"
-#include "generator.h"
-#include "session_handle.h"
+#include "serving/generator.h"
+#include "serving/session_handle.h"
 #include "substitute_gpu.h"
 
 namespace ptgc {

@@ -3,8 +3,8 @@
 #include <filesystem>
 #include <string>
 
-#include "backends/captured_backend.h"
-#include "error.h"
+#include "base/error.h"
+#include "engines/gpu/captured_backend.h"
 #include "function_engine.h"
 #include "generator_fixture.h"
 #include "substitute_gpu.h"

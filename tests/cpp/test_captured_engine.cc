@@ -4,9 +4,9 @@
 #include <string>
 #include <vector>
 
-#include "backends/captured_engine.h"
-#include "buffer.h"
-#include "error.h"
+#include "base/buffer.h"
+#include "base/error.h"
+#include "engines/gpu/captured_engine.h"
 #include "function_engine.h"
 #include "generator_fixture.h"
 #include "substitute_gpu.h"

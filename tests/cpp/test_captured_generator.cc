@@ -6,13 +6,13 @@
 #include <utility>
 #include <vector>
 
-#include "backends/captured_engine.h"
-#include "clock.h"
+#include "base/clock.h"
 #include "counted_new.h"
+#include "engines/gpu/captured_engine.h"
 #include "function_engine.h"
-#include "generation.h"
 #include "generator_fixture.h"
-#include "session_handle.h"
+#include "serving/generation.h"
+#include "serving/session_handle.h"
 #include "substitute_gpu.h"
 
 namespace ptgc {

@@ -2,8 +2,8 @@
 
 #include <cstring>
 
-#include "causal_model.h"
 #include "function_engine.h"
+#include "models/causal_model.h"
 #include "substitute_engine.h"
 
 namespace ptgc {

@@ -1,6 +1,6 @@
 #include <gtest/gtest.h>
 
-#include "cost_curve.h"
+#include "drafters/cost_curve.h"
 
 namespace ptgc {
 namespace {

@@ -4,8 +4,8 @@
 
 #include <string>
 
-#include "backends/cuda.h"
-#include "error.h"
+#include "base/error.h"
+#include "engines/gpu/cuda.h"
 
 namespace ptgc {
 namespace {

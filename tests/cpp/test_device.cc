@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "device.h"
+#include "engines/device.h"
 
 namespace ptgc {
 namespace {

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <string>
 
-#include "backends/device_memory.h"
-#include "error.h"
+#include "base/error.h"
+#include "engines/gpu/device_memory.h"
 #include "generator_fixture.h"
 #include "substitute_gpu.h"
 

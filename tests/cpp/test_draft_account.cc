@@ -5,8 +5,8 @@
 #include <random>
 #include <vector>
 
-#include "draft_account.h"
-#include "draft_length.h"
+#include "drafters/draft_account.h"
+#include "drafters/draft_length.h"
 
 namespace ptgc {
 namespace {

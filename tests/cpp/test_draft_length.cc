@@ -2,7 +2,7 @@
 
 #include <vector>
 
-#include "draft_length.h"
+#include "drafters/draft_length.h"
 
 namespace ptgc {
 namespace {

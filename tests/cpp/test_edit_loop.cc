@@ -1,8 +1,8 @@
 #include <gtest/gtest.h>
 
 #include "function_engine.h"
-#include "generator.h"
 #include "generator_fixture.h"
+#include "serving/generator.h"
 #include "substitute_gpu.h"
 
 namespace ptgc {

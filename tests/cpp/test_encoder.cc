@@ -1,8 +1,8 @@
 #include <gtest/gtest.h>
 
-#include "encoder.h"
-#include "error.h"
+#include "base/error.h"
 #include "function_engine.h"
+#include "models/encoder.h"
 #include "substitute_gpu.h"
 
 namespace ptgc {

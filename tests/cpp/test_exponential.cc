@@ -3,7 +3,7 @@
 #include <cmath>
 #include <limits>
 
-#include "exponential.h"
+#include "sampling/exponential.h"
 
 namespace ptgc {
 namespace {

@@ -3,7 +3,7 @@
 #include <stdexcept>
 
 #include "generator_fixture.h"
-#include "session_handle.h"
+#include "serving/session_handle.h"
 
 namespace ptgc {
 namespace {

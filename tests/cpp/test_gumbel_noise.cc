@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "chi_square.h"
-#include "gumbel_noise.h"
+#include "sampling/gumbel_noise.h"
 
 namespace ptgc {
 namespace {

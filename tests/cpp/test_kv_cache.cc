@@ -5,9 +5,9 @@
 #include <limits>
 #include <memory>
 
-#include "backends/device_memory.h"
-#include "error.h"
-#include "kv_cache.h"
+#include "base/error.h"
+#include "engines/gpu/device_memory.h"
+#include "models/kv_cache.h"
 #include "substitute_gpu.h"
 
 namespace ptgc {

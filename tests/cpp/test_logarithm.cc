@@ -3,7 +3,7 @@
 #include <cmath>
 #include <limits>
 
-#include "logarithm.h"
+#include "sampling/logarithm.h"
 
 namespace ptgc {
 namespace {

@@ -5,7 +5,7 @@
 #include <limits>
 #include <vector>
 
-#include "logits.h"
+#include "sampling/logits.h"
 
 namespace ptgc {
 namespace {

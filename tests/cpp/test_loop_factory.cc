@@ -1,8 +1,8 @@
 #include <gtest/gtest.h>
 
-#include "error.h"
+#include "base/error.h"
 #include "function_engine.h"
-#include "loop_factory.h"
+#include "loops/loop_factory.h"
 #include "substitute_engine.h"
 
 namespace ptgc {

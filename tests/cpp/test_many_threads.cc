@@ -8,7 +8,7 @@
 #include <thread>
 
 #include "generator_fixture.h"
-#include "session_handle.h"
+#include "serving/session_handle.h"
 
 namespace ptgc {
 namespace {

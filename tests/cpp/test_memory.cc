@@ -5,7 +5,7 @@
 #include <string>
 #include <utility>
 
-#include "memory.h"
+#include "base/memory.h"
 
 namespace ptgc {
 namespace {

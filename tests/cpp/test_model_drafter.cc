@@ -4,8 +4,8 @@
 #include <set>
 #include <vector>
 
-#include "model_drafter.h"
-#include "row_sampling.h"
+#include "drafters/model_drafter.h"
+#include "sampling/row_sampling.h"
 #include "substitute_engine.h"
 
 namespace ptgc {

@@ -1,7 +1,7 @@
 #include <gtest/gtest.h>
 
 #include "counted_new.h"
-#include "ngram_drafter.h"
+#include "drafters/ngram_drafter.h"
 
 namespace ptgc {
 namespace {

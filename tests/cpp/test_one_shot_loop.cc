@@ -1,10 +1,10 @@
 #include <gtest/gtest.h>
 
-#include "error.h"
+#include "base/error.h"
 #include "function_engine.h"
-#include "generator.h"
 #include "generator_fixture.h"
-#include "session_handle.h"
+#include "serving/generator.h"
+#include "serving/session_handle.h"
 
 namespace ptgc {
 namespace {

@@ -3,9 +3,9 @@
 #include <string>
 #include <vector>
 
-#include "error.h"
+#include "base/error.h"
+#include "bundle/onnx_external_data.h"
 #include "onnx_bytes.h"
-#include "onnx_external_data.h"
 
 namespace ptgc {
 namespace {

@@ -10,11 +10,11 @@
 #include <vector>
 
 #define ORT_API_MANUAL_INIT
-#include "backends/captured_backend.h"
-#include "backends/onnxruntime_gpu.h"
-#include "backends/onnxruntime_library.h"
-#include "buffer.h"
-#include "error.h"
+#include "base/buffer.h"
+#include "base/error.h"
+#include "engines/gpu/captured_backend.h"
+#include "engines/gpu/onnxruntime_gpu.h"
+#include "engines/onnxruntime/onnxruntime_library.h"
 
 namespace ptgc {
 namespace {

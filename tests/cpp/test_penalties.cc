@@ -3,7 +3,7 @@
 #include <limits>
 #include <vector>
 
-#include "penalties.h"
+#include "sampling/penalties.h"
 
 namespace ptgc {
 namespace {

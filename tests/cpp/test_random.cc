@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "chi_square.h"
-#include "random.h"
+#include "sampling/random.h"
 
 namespace ptgc {
 namespace {

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "ranking.h"
 #include "reference_distribution.h"
+#include "sampling/ranking.h"
 
 namespace ptgc {
 namespace {

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "residual.h"
+#include "sampling/residual.h"
 
 namespace ptgc {
 namespace {

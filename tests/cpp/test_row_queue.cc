@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "generator_fixture.h"
-#include "row_queue.h"
+#include "serving/row_queue.h"
 
 namespace ptgc {
 namespace {

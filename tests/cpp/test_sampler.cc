@@ -9,9 +9,9 @@
 
 #include "chi_square.h"
 #include "counted_new.h"
-#include "random.h"
 #include "reference_distribution.h"
-#include "sampler.h"
+#include "sampling/random.h"
+#include "sampling/sampler.h"
 
 namespace ptgc {
 namespace {

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "sampler.h"
+#include "sampling/sampler.h"
 
 namespace ptgc {
 namespace {

@@ -3,8 +3,8 @@
 #include <limits>
 #include <string>
 
-#include "error.h"
-#include "sampling_options.h"
+#include "base/error.h"
+#include "sampling/sampling_options.h"
 
 namespace ptgc {
 namespace {

@@ -13,8 +13,8 @@
 #include <utility>
 
 #include "generator_fixture.h"
-#include "scheduler.h"
-#include "session_handle.h"
+#include "serving/scheduler.h"
+#include "serving/session_handle.h"
 
 namespace ptgc {
 namespace {

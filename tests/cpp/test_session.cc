@@ -1,8 +1,8 @@
 #include <gtest/gtest.h>
 
-#include "error.h"
+#include "base/error.h"
 #include "language.h"
-#include "session.h"
+#include "loops/session.h"
 
 namespace ptgc {
 namespace {

@@ -4,10 +4,10 @@
 #include <fstream>
 #include <string>
 
-#include "error.h"
-#include "sha256.h"
+#include "base/error.h"
+#include "base/sha256.h"
+#include "base/whole_file.h"
 #include "temporary_folder.h"
-#include "whole_file.h"
 
 namespace ptgc {
 namespace {

@@ -5,9 +5,9 @@
 #include <tuple>
 
 #include "function_engine.h"
-#include "generator.h"
 #include "language.h"
-#include "session_handle.h"
+#include "serving/generator.h"
+#include "serving/session_handle.h"
 #include "substitute_engine.h"
 #include "substitute_gpu.h"
 

@@ -8,7 +8,7 @@
 
 #include "counted_new.h"
 #include "generator_fixture.h"
-#include "session_handle.h"
+#include "serving/session_handle.h"
 
 namespace ptgc {
 namespace {

@@ -4,9 +4,9 @@
 #include <map>
 
 #include "counted_new.h"
-#include "generation.h"
-#include "ngram_drafter.h"
-#include "speculative_loop.h"
+#include "drafters/ngram_drafter.h"
+#include "loops/speculative_loop.h"
+#include "serving/generation.h"
 #include "substitute_engine.h"
 
 namespace ptgc {

@@ -5,12 +5,12 @@
 #include <string>
 #include <vector>
 
-#include "acceptance.h"
 #include "counted_new.h"
-#include "random.h"
 #include "reference_distribution.h"
+#include "sampling/acceptance.h"
+#include "sampling/random.h"
+#include "sampling/target_choice.h"
 #include "table_models.h"
-#include "target_choice.h"
 
 namespace ptgc {
 namespace {

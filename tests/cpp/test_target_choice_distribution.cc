@@ -7,11 +7,11 @@
 #include <vector>
 
 #include "chi_square.h"
-#include "random.h"
 #include "reference_distribution.h"
-#include "residual.h"
+#include "sampling/random.h"
+#include "sampling/residual.h"
+#include "sampling/target_choice.h"
 #include "table_models.h"
-#include "target_choice.h"
 
 namespace ptgc {
 namespace {

@@ -3,7 +3,7 @@
 #include <vector>
 
 #include "counted_new.h"
-#include "token_counts.h"
+#include "sampling/token_counts.h"
 
 namespace ptgc {
 namespace {

@@ -9,8 +9,8 @@
 
 #include "counted_new.h"
 #include "reference_distribution.h"
-#include "sampler.h"
-#include "top_choice.h"
+#include "sampling/sampler.h"
+#include "sampling/top_choice.h"
 
 namespace ptgc {
 namespace {

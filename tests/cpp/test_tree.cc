@@ -1,7 +1,7 @@
 #include <gtest/gtest.h>
 
-#include "error.h"
-#include "tree.h"
+#include "base/error.h"
+#include "sampling/tree.h"
 
 namespace ptgc {
 namespace {

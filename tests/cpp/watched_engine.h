@@ -6,7 +6,7 @@
 #include <string_view>
 #include <utility>
 
-#include "engine.h"
+#include "engines/engine.h"
 
 namespace ptgc {
 

@@ -1,0 +1,79 @@
+// DecodePlan: the description of a loop; ShapePlan: the shapes that a build may run.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <map>
+#include <vector>
+
+#include "base/names.h"
+#include "base/token.h"
+#include "sampling/tree.h"
+
+namespace ptgc {
+
+// Where draft tokens come from, and how many.
+struct DrafterPlan {
+  DrafterKind kind = DrafterKind::kNone;  // Which drafter.
+  int num_draft_tokens = 0;               // The most draft tokens in a round.
+  int max_ngram_size = 0;                 // ngram: the longest suffix that is looked up.
+  int min_ngram_size = 0;                 // ngram: the shortest suffix that counts as a match.
+  NgramMatch ngram_match = NgramMatch::kLatest;  // ngram: which of equal matches is continued.
+  DrafterVocabulary vocabulary = DrafterVocabulary::kShared;  // model: whose token ids it has.
+};
+
+// canvas: how masked positions are filled.
+struct CanvasPlan {
+  TokenId mask_token_id = 0;                     // Stands at a position still to be filled.
+  int num_steps = 1;                             // Rounds of a whole canvas.
+  Unmasking unmasking = Unmasking::kConfidence;  // Which positions a round fills.
+  double threshold = 0;                          // threshold: fill all of more confidence.
+  int block_length = 0;                          // Positions begun together; 0 for all.
+};
+
+// one-shot: how the text is read off the one run.
+struct OneShotPlan {
+  OneShotPath path = OneShotPath::kCtc;  // How rows become a text.
+  TokenId blank_token_id = 0;            // ctc: stands for nothing.
+  int upsampling = 1;                    // Rows for each token of the source.
+};
+
+// edit: how a text is edited until nothing changes.
+struct EditPlan {
+  int max_rounds = 1;                // Rounds after which a text ends as it is.
+  TokenId placeholder_token_id = 0;  // Stands where a token is still to be chosen.
+  TokenId bos_token_id = 0;          // The first token of every canvas.
+  TokenId eos_token_id = 0;          // The last token of every canvas.
+  TokenId pad_token_id = 0;          // Fills a canvas behind its end.
+};
+
+// One strategy as a composition: a loop and the policies plugged into it.
+struct DecodePlan {
+  Strategy strategy = Strategy::kAutoregressive;       // Name of the composition.
+  DrafterPlan drafter;                                 // Proposes tokens.
+  AcceptanceRule acceptance = AcceptanceRule::kMatch;  // Decides which of them are kept.
+  TreeSpec tree = TreeSpec::Chain(0);                  // Shape of a full proposal.
+  LoopKind loop = LoopKind::kSpeculative;              // Which of the loops runs it.
+  CanvasPlan canvas;                                   // Policies of the canvas loop.
+  OneShotPlan one_shot;                                // Policies of the one-shot loop.
+  EditPlan edit;                                       // Policies of the edit loop.
+};
+
+// Every shape that a build may run; the runtime never leaves it.
+struct ShapePlan {
+  int batch = 1;                         // Sequences that step together.
+  int max_length = 0;                    // Tokens of one sequence, prompt and text.
+  std::vector<int> widths;               // Rows of a round, ascending; the first is 1.
+  int verify_width = 1;                  // The widest round whose every row has logits.
+  std::vector<int> kv_capacities;        // Cache sizes, ascending.
+  std::vector<int> source_lengths;       // Sizes of an encoder's input, ascending; may be none.
+  std::vector<int> canvas_lengths;       // Sizes of a canvas, ascending; may be none.
+  std::map<int, int> window_capacities;  // Cache sizes, by window, of layers that slide.
+
+  // The smallest width that holds `rows` rows.
+  int WidthFor(int rows) const { return *std::lower_bound(widths.begin(), widths.end(), rows); }
+  // Logits rows of a round of this width when some sequence needs more than one.
+  int LogitsFor(int width) const { return std::min(width, verify_width); }
+};
+
+}  // namespace ptgc

@@ -1,0 +1,165 @@
+#include "bundle/plan_reader.h"
+
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "sampling/sampling_options.h"
+
+namespace ptgc {
+namespace {
+
+// The loop that each strategy is run by.
+LoopKind LoopOf(Strategy strategy) {
+  switch (strategy) {
+    case Strategy::kMaskedDiffusion:
+      return LoopKind::kCanvas;
+    case Strategy::kLevenshtein:
+      return LoopKind::kEdit;
+    case Strategy::kCtc:
+      return LoopKind::kOneShot;
+    default:
+      return LoopKind::kSpeculative;
+  }
+}
+
+Range TokensOf(const ModelFacts& model) { return {0, model.vocab_size - 1}; }
+
+DrafterPlan ReadDrafter(const Fields& data) {
+  DrafterPlan drafter;
+  drafter.kind = data.Choice<DrafterKind>("kind");
+  drafter.num_draft_tokens =
+      static_cast<int>(data.Integer("num_draft_tokens", limits::kDraftTokens));
+  drafter.ngram_match = data.Choice<NgramMatch>("ngram_match", NgramMatch::kLatest);
+  drafter.vocabulary = data.Choice<DrafterVocabulary>("vocabulary", DrafterVocabulary::kShared);
+  if (drafter.kind != DrafterKind::kNgram) return drafter;
+  drafter.max_ngram_size = static_cast<int>(data.Integer("max_ngram_size", limits::kNgramSize));
+  drafter.min_ngram_size = static_cast<int>(data.Integer("min_ngram_size", limits::kNgramSize));
+  if (drafter.max_ngram_size < drafter.min_ngram_size) {
+    data.Add("max_ngram_size", " is below min_ngram_size: n-gram sizes are out of order.");
+  }
+  return drafter;
+}
+
+// A chain where the parents are no tree, which is a problem.
+TreeSpec ReadTree(const Fields& data) {
+  constexpr Range kParent{-1, limits::kTreeNodes - 1};
+  const std::vector<std::int64_t> nodes = data.Integers("tree", kParent, limits::kTreeNodes);
+  const std::vector<int> parents(nodes.begin(), nodes.end());
+  try {
+    return TreeSpec(parents);
+  } catch (const Error& error) {
+    if (data.Find("tree") != nullptr) data.Add("tree", ": " + error.message());
+    return TreeSpec::Chain(0);
+  }
+}
+
+void ReadSpeculative(const Fields& data, DecodePlan& plan) {
+  plan.acceptance = data.Choice<AcceptanceRule>("acceptance");
+  plan.tree = ReadTree(data);
+  plan.drafter = ReadDrafter(data.Object("drafter"));
+  if (plan.drafter.num_draft_tokens > plan.tree.num_nodes() - 1) {
+    data.Add("drafter.num_draft_tokens", " does not fit plan.tree.");
+  }
+  if (plan.acceptance == AcceptanceRule::kSpeculative && !plan.tree.is_chain()) {
+    data.Add("acceptance", " is 'speculative', which takes chains, and plan.tree is none.");
+  }
+}
+
+CanvasPlan ReadCanvas(const Fields& data, const ModelFacts& model) {
+  CanvasPlan canvas;
+  canvas.mask_token_id = data.Integer("mask_token_id", TokensOf(model));
+  canvas.num_steps = static_cast<int>(data.Integer("num_steps", limits::kSteps));
+  canvas.unmasking = data.Choice<Unmasking>("unmasking");
+  canvas.threshold = data.Number("threshold", 0, 1);
+  canvas.block_length = static_cast<int>(data.Integer("block_length", {0, limits::kLength.most}));
+  return canvas;
+}
+
+OneShotPlan ReadOneShot(const Fields& data, const ModelFacts& model) {
+  OneShotPlan one_shot;
+  one_shot.path = data.Choice<OneShotPath>("path");
+  one_shot.blank_token_id = data.Integer("blank_token_id", TokensOf(model));
+  one_shot.upsampling = static_cast<int>(data.Integer("upsampling", limits::kUpsampling));
+  return one_shot;
+}
+
+EditPlan ReadEdit(const Fields& data, const ModelFacts& model) {
+  const Range tokens = TokensOf(model);
+  EditPlan edit;
+  edit.max_rounds = static_cast<int>(data.Integer("max_rounds", limits::kRounds));
+  edit.placeholder_token_id = data.Integer("placeholder_token_id", tokens);
+  edit.bos_token_id = data.Integer("bos_token_id", tokens);
+  edit.eos_token_id = data.Integer("eos_token_id", tokens);
+  edit.pad_token_id = data.Integer("pad_token_id", tokens);
+  return edit;
+}
+
+}  // namespace
+
+ModelFacts ReadModel(const Fields& manifest) {
+  const Fields data = manifest.Object("model");
+  ModelFacts model;
+  model.family = data.Text("family");
+  model.vocab_size = data.Integer("vocab_size", limits::kVocabSize);
+  model.context_length = data.Integer("context_length", limits::kContextLength);
+  const Range tokens = TokensOf(model);
+  model.eos_token_ids = data.Integers("eos_token_ids", tokens, limits::kEndTokens);
+  model.source_vocab_size = data.OptionalInteger("source_vocab_size", limits::kVocabSize);
+  model.start_token_id = data.OptionalInteger("decoder_start_token_id", tokens);
+  // Begins a prompt, which an encoder with a vocabulary of its own may read.
+  data.OptionalInteger("bos_token_id", {0, model.source_vocab_size.value_or(model.vocab_size) - 1});
+  return model;
+}
+
+GenerationDefaults ReadGeneration(const Fields& manifest, const ModelFacts& model) {
+  GenerationDefaults generation;
+  if (manifest.Find("generation") == nullptr) return generation;
+  const Fields data = manifest.Object("generation");
+  SamplingOptions options;
+  if (data.Find("repetition_penalty") != nullptr) {
+    constexpr double kAny = std::numeric_limits<double>::max();
+    options.repetition_penalty = data.Number("repetition_penalty", -kAny, kAny);
+  }
+  generation.repetition_penalty = options.repetition_penalty;
+  generation.suppressed_token_ids =
+      data.Integers("suppressed_token_ids", TokensOf(model), model.vocab_size,
+                    /*may_be_absent=*/true);
+  for (TokenId token : generation.suppressed_token_ids) options.logit_bias.push_back({token, 0});
+  try {
+    options.Check(model.vocab_size);
+  } catch (const Error& error) {
+    manifest.Add("generation", " is out of range: " + error.message());
+  }
+  return generation;
+}
+
+DecodePlan ReadPlan(const Fields& manifest, const ModelFacts& model) {
+  const Fields data = manifest.Object("plan");
+  DecodePlan plan;
+  plan.strategy = manifest.Choice<Strategy>("strategy");
+  plan.loop = data.Choice<LoopKind>("loop");
+  if (plan.loop != LoopOf(plan.strategy)) {
+    data.Add("loop", " is '" + std::string(Name(plan.loop)) +
+                         "', which does not run the strategy '" + std::string(Name(plan.strategy)) +
+                         "'.");
+  }
+  switch (plan.loop) {
+    case LoopKind::kSpeculative:
+      ReadSpeculative(data, plan);
+      break;
+    case LoopKind::kCanvas:
+      plan.canvas = ReadCanvas(data.Object("canvas"), model);
+      break;
+    case LoopKind::kEdit:
+      plan.edit = ReadEdit(data.Object("edit"), model);
+      break;
+    case LoopKind::kOneShot:
+      plan.one_shot = ReadOneShot(data.Object("one_shot"), model);
+      break;
+  }
+  return plan;
+}
+
+}  // namespace ptgc

@@ -1,0 +1,109 @@
+#include "bundle/role_reader.h"
+
+#include <algorithm>
+#include <array>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace ptgc {
+namespace {
+
+using nlohmann::json;
+
+// Settings of ONNX Runtime that builds have, and their values (ptgc.spec.engine_options). It has
+// others that make it write files, or load libraries.
+constexpr std::array<std::pair<std::string_view, std::string_view>, 1> kEngineOptions = {
+    {{"optimization.disable_specified_optimizers", "GatherToSliceFusion"}}};
+
+// Reads the sizes of a port: names, or numbers.
+void ReadShape(const Fields& data, Port& port) {
+  constexpr Range kSize{1, limits::kContextLength.most};
+  const json* shape = data.Find("shape");
+  if (shape == nullptr || !shape->is_array() || shape->size() > limits::kRank) {
+    return data.Add("shape",
+                    " must be a list of at most " + std::to_string(limits::kRank) + " sizes.");
+  }
+  port.rank = static_cast<int>(shape->size());
+  for (const json& size : *shape) {
+    const std::optional<std::int64_t> number = IntegerIn(size, kSize);
+    port.last_size = number.value_or(0);
+    if (number.has_value() || size.is_string()) continue;
+    data.Add("shape", " has a size that is neither a name nor a number above 0.");
+  }
+}
+
+std::vector<Port> ReadPorts(const Fields& ports, const char* name) {
+  std::vector<Port> result;
+  for (const Fields& data : ports.List(name)) {
+    Port port;
+    port.name = data.Text("name");
+    port.dtype = data.Choice<DType>("dtype");
+    ReadShape(data, port);
+    const bool is_new = std::none_of(result.begin(), result.end(),
+                                     [&](const Port& other) { return other.name == port.name; });
+    if (!is_new) data.Add("name", " is '" + port.name + "', which is there already.");
+    result.push_back(std::move(port));
+  }
+  return result;
+}
+
+LayerState ReadState(const Fields& data) {
+  LayerState state;
+  state.kind = data.Choice<StateKind>("kind");
+  state.kv_heads = static_cast<int>(data.Integer("kv_heads", limits::kHeads));
+  state.head_dim = static_cast<int>(data.Integer("head_dim", limits::kHeads));
+  state.dtype = data.Choice<DType>("dtype");
+  state.rollback = data.Choice<Rollback>("rollback");
+  state.window = static_cast<int>(data.OptionalInteger("window", limits::kWindow).value_or(0));
+  const bool known = state.kind == StateKind::kFull || state.kind == StateKind::kWindow ||
+                     state.kind == StateKind::kCross;
+  if (!known || state.rollback == Rollback::kSelectRow) {
+    data.Add("kind", " is '" + std::string(Name(state.kind)) + "' with rollback '" +
+                         std::string(Name(state.rollback)) + "', which this ptgc cannot run.");
+  }
+  if (state.kind == StateKind::kWindow && state.window == 0) data.Add("window", " is missing.");
+  return state;
+}
+
+std::vector<LayerState> ReadStates(const Fields& data, const char* name, bool may_be_absent) {
+  std::vector<LayerState> states;
+  const std::vector<Fields> layers = data.List(name, may_be_absent);
+  if (layers.size() > static_cast<std::size_t>(limits::kStates)) {
+    data.Add(name, " has more than " + std::to_string(limits::kStates) + " layers.");
+    return states;
+  }
+  for (const Fields& layer : layers) states.push_back(ReadState(layer));
+  return states;
+}
+
+}  // namespace
+
+Role ReadRole(const Fields& data) {
+  Role role;
+  const Fields ports = data.Object("ports");
+  role.inputs = ReadPorts(ports, "inputs");
+  role.outputs = ReadPorts(ports, "outputs");
+  role.states = ReadStates(data, "states", /*may_be_absent=*/false);
+  role.cross_states = ReadStates(data, "cross_states", /*may_be_absent=*/true);
+  role.context_length = data.OptionalInteger("context_length", limits::kContextLength);
+  for (const Port& port : role.outputs) {
+    if (port.name == "logits") role.vocab_size = port.last_size;
+  }
+  return role;
+}
+
+std::map<std::string, std::string> ReadEngineOptions(const Fields& options, const char* role) {
+  std::map<std::string, std::string> read;
+  for (const auto& [name, value] : options.Texts(role)) {
+    const auto known = std::pair(std::string_view(name), std::string_view(value));
+    if (std::find(kEngineOptions.begin(), kEngineOptions.end(), known) == kEngineOptions.end()) {
+      options.Add(role, " sets '" + name + "' to '" + value + "', which no build of ptgc does.");
+    }
+    read[name] = value;
+  }
+  return read;
+}
+
+}  // namespace ptgc

@@ -1,0 +1,114 @@
+// DraftLength: how many draft tokens pay.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <limits>
+#include <span>
+#include <utility>
+
+#include "base/names.h"
+#include "drafters/cost_curve.h"
+
+namespace ptgc {
+
+// How likely a draft token is accepted, by how much text the drafter found again; learnt in one
+// session. Old rounds fade, and what is not tried fades back to the prior, so that drafting is
+// tried again later.
+class AcceptanceEstimate {
+ public:
+  // Match lengths run from `shortest` to `longest`.
+  AcceptanceEstimate(int shortest, int longest) : shortest_(shortest), longest_(longest) {}
+
+  double Rate(int match_length) const;
+  // A round verified `drafted` tokens in a row and kept `accepted` of them.
+  void Observe(int match_length, int drafted, int accepted);
+  // A round passed in which this match length was offered and not tried.
+  void Skip(int match_length);
+
+ private:
+  // Decayed counts of one range of match lengths.
+  struct Bucket {
+    double tried = 0;  // Draft tokens verified, up to the first that was refused.
+    double kept = 0;   // How many of them were accepted.
+  };
+  static constexpr int kBuckets = 8;
+
+  // Where a match length lies between the shortest (0) and the longest (1).
+  double Position(int match_length) const;
+  std::size_t BucketOf(int match_length) const;
+
+  int shortest_;                            // Match length of the first bucket.
+  int longest_;                             // Match length of the last bucket.
+  std::array<Bucket, kBuckets> buckets_{};  // Counts by match length.
+};
+
+// What one sequence's drafter offers this round.
+struct DraftOffer {
+  int tokens = 0;   // Draft tokens offered.
+  double rate = 0;  // Probability that each is accepted, given that those before it were.
+  int chunk = 1;    // Text tokens that the row feeds before them.
+  // Seconds that its drafts may cost where none is accepted.
+  double budget = std::numeric_limits<double>::infinity();
+  double reached = 1;  // Scratch: the probability that all so far are accepted.
+};
+
+// Chooses how many drafts a round verifies.
+class DraftLength {
+ public:
+  DraftLength(DraftLengthMode mode, CostCurve costs) : mode_(mode), costs_(std::move(costs)) {}
+
+  // The most draft tokens that any sequence should have verified this round, 0 for none; takes
+  // back from each offer what is beyond its budget. `drafter_cost` gives the seconds that drafting
+  // a number of tokens takes, 0 for free.
+  //
+  // With acceptance rate a, n drafts yield 1 + a + ... + a^n tokens (Leviathan et al., arXiv
+  // 2211.17192, section 3.1); the number with the most expected tokens per second wins.
+  template <typename DrafterCost>
+  int Choose(std::span<DraftOffer> offers, DrafterCost drafter_cost) const {
+    if (mode_ == DraftLengthMode::kMeasured) {
+      for (DraftOffer& offer : offers) {
+        const auto cost = [&](int drafts) {
+          return Extra(offers, offer.chunk + drafts) + drafter_cost(drafts);
+        };
+        while (offer.tokens > 0 && cost(offer.tokens) > offer.budget) --offer.tokens;
+      }
+    }
+    int most = 0;
+    for (const DraftOffer& offer : offers) most = std::max(most, offer.tokens);
+    if (mode_ == DraftLengthMode::kFixed) return most;
+    double expected = static_cast<double>(offers.size());
+    double best_pace = 0;
+    int best = 0;
+    for (int drafts = 0; drafts <= most; ++drafts) {
+      if (drafts > 0) expected += Reach(offers, drafts);
+      const double pace = expected / (costs_.AtLeast(Rows(offers, drafts)) + drafter_cost(drafts));
+      // Of numbers that cost the same the largest: a wider match may be accepted as a whole.
+      if (pace >= best_pace) {
+        best_pace = pace;
+        best = drafts;
+      }
+    }
+    return best;
+  }
+
+  // Seconds that a round of so many rows costs more than one in which nobody drafts.
+  double Extra(std::span<const DraftOffer> offers, int rows) const {
+    const int without = Rows(offers, 0);
+    return costs_.AtLeast(std::max(rows, without)) - costs_.AtLeast(without);
+  }
+  // Seconds of a plain round.
+  double plain_cost() const { return costs_.At(0); }
+  const CostCurve& costs() const { return costs_; }
+
+ private:
+  // The tokens that the next draft of every row adds, as far as may be expected.
+  static double Reach(std::span<DraftOffer> offers, int drafts);
+  // Rows of the round that verifies so many drafts.
+  static int Rows(std::span<const DraftOffer> offers, int drafts);
+
+  DraftLengthMode mode_;  // Whether to weigh at all.
+  CostCurve costs_;       // What each width costs.
+};
+
+}  // namespace ptgc

@@ -1,0 +1,65 @@
+#include "drafters/ngram_drafter.h"
+
+#include <algorithm>
+#include <cstddef>
+
+namespace ptgc {
+
+int NgramDrafter::Offer(const DraftRow& row) {
+  const std::span<const TokenId> text = row.text;
+  if (text.size() < 2 || row.limit <= 0) return 0;
+  const bool first = plan_.ngram_match == NgramMatch::kFirst;
+  const Match match = first ? First(text) : Latest(text);
+  if (match.next == 0) return 0;
+  Proposal& proposal = *row.proposal;
+  std::size_t next = match.next;
+  for (int i = 0; i < row.limit; ++i, ++next) {
+    if (next < text.size()) {
+      proposal.Append(text[next]);
+    } else if (first) {
+      break;
+    } else {
+      proposal.Append(proposal.tokens()[next - text.size()]);
+    }
+  }
+  proposal.set_match_length(static_cast<int>(match.length));
+  return proposal.size();
+}
+
+void NgramDrafter::Draft(std::span<const DraftRow> rows) {
+  for (const DraftRow& row : rows) row.proposal->Truncate(row.limit);
+}
+
+NgramDrafter::Match NgramDrafter::Latest(std::span<const TokenId> text) const {
+  const std::size_t max_length = static_cast<std::size_t>(plan_.max_ngram_size);
+  const std::size_t last = text.size() - 1;
+  Match best;
+  std::size_t length = static_cast<std::size_t>(plan_.min_ngram_size) - 1;  // Longest so far.
+  for (std::size_t end = last; end-- > length && length < max_length;) {
+    // A longer match must agree `length` tokens back, which rules most places out at once.
+    if (text[end] != text[last] || text[end - length] != text[last - length]) continue;
+    std::size_t agreed = 1;
+    while (agreed < max_length && agreed <= end && text[end - agreed] == text[last - agreed]) {
+      ++agreed;
+    }
+    if (agreed <= length) continue;
+    length = agreed;
+    best = {end + 1, length};
+  }
+  return best;
+}
+
+NgramDrafter::Match NgramDrafter::First(std::span<const TokenId> text) const {
+  const std::size_t most =
+      std::min(static_cast<std::size_t>(plan_.max_ngram_size), text.size() - 1);
+  for (std::size_t length = most; length >= static_cast<std::size_t>(plan_.min_ngram_size);
+       --length) {
+    const std::span<const TokenId> end = text.last(length);
+    const auto found = std::search(text.begin(), text.end() - 1, end.begin(), end.end());
+    if (found == text.end() - 1) continue;
+    return {static_cast<std::size_t>(found - text.begin()) + length, length};
+  }
+  return {};
+}
+
+}  // namespace ptgc

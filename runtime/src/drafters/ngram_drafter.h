@@ -1,0 +1,37 @@
+// NgramDrafter: looks up the end of the text in the text itself.
+#pragma once
+
+#include <span>
+
+#include "bundle/plan.h"
+#include "drafters/drafter.h"
+
+namespace ptgc {
+
+// Proposes what followed the longest suffix of the text that occurs earlier in it (prompt lookup,
+// Saxena 2023; LLMA, Yang et al., arXiv 2304.04487, section 3). Costs nothing worth counting.
+class NgramDrafter : public Drafter {
+ public:
+  explicit NgramDrafter(const DrafterPlan& plan) : plan_(plan) {}
+
+  void Begin(int) override {}
+  void Truncate(int, int) override {}
+  void CopyRow(int, int) override {}
+  int Offer(const DraftRow& row) override;
+  void Draft(std::span<const DraftRow> rows) override;
+  void Accept(int, int) override {}
+  double Cost(int) const override { return 0; }
+
+ private:
+  // A place in the text that agrees with its end.
+  struct Match {
+    std::size_t next = 0;    // What followed it; 0 for no match.
+    std::size_t length = 0;  // Tokens that agree.
+  };
+  Match Latest(std::span<const TokenId> text) const;
+  Match First(std::span<const TokenId> text) const;
+
+  DrafterPlan plan_;  // Sizes of n-grams, and which match counts.
+};
+
+}  // namespace ptgc

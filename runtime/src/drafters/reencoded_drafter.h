@@ -1,0 +1,56 @@
+// ReencodedDrafter: drafts of a model that has another tokenizer than the target.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/token.h"
+#include "drafters/drafter.h"
+#include "drafters/model_drafter.h"
+#include "drafters/reencoding.h"
+#include "sampling/proposal.h"
+#include "sampling/row_sampling.h"
+
+namespace ptgc {
+
+// The text is decoded with the target's tokenizer and encoded with the drafter's; the drafts go the
+// other way (as universal assisted generation of transformers does). The drafter always drafts what
+// it finds likeliest, so that acceptance treats its drafts as certain.
+class ReencodedDrafter : public Drafter {
+ public:
+  // Drafts end in front of an id that the target lacks.
+  ReencodedDrafter(std::unique_ptr<ModelDrafter> drafter, int batch, int max_drafts,
+                   std::int64_t target_vocab_size, Reencoding reencoding);
+
+  void Begin(int row) override;
+  void Truncate(int row, int length) override;
+  void CopyRow(int from, int to) override;
+  int Offer(const DraftRow& row) override;
+  void Draft(std::span<const DraftRow> rows) override;
+  void Accept(int row, int accepted) override;
+  double Cost(int count) const override { return drafter_->Cost(count); }
+  double CatchUp(const DraftRow& row) const override;
+  double spent() const override { return drafter_->spent(); }
+  double engine_seconds() const override { return drafter_->engine_seconds(); }
+  CausalModel* model() override { return drafter_->model(); }
+
+ private:
+  // One row in the drafter's vocabulary.
+  struct Row {
+    std::vector<TokenId> text;  // As of the last round with drafts.
+    std::size_t read = 0;       // The target's tokens that it stands for.
+    Proposal drafts;            // After it.
+    RowSampling likeliest;      // How the drafter chooses.
+  };
+  void Read(const DraftRow& row);
+
+  std::unique_ptr<ModelDrafter> drafter_;  // Drafts in its own vocabulary.
+  int max_drafts_;                         // Drafts of a row at most.
+  std::int64_t target_vocab_size_;         // Ids that the target knows.
+  Reencoding reencoding_;                  // From one vocabulary to the other.
+  std::vector<Row> rows_;                  // [batch]
+  std::vector<DraftRow> asked_;            // [batch], of the round.
+};
+
+}  // namespace ptgc

@@ -1,0 +1,24 @@
+// Reencoding: between the vocabularies of target and drafter.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "base/token.h"
+
+namespace ptgc {
+
+// Gives what stands behind the first `context` ids of a text in another vocabulary's ids: decoded,
+// and encoded again. May throw; runs in the thread that steps.
+using Reencode =
+    std::function<std::vector<TokenId>(std::span<const TokenId> ids, std::size_t context)>;
+
+// Between the vocabularies of target and drafter.
+struct Reencoding {
+  Reencode to_drafter;  // From the target's ids.
+  Reencode to_target;   // From the drafter's.
+};
+
+}  // namespace ptgc

@@ -1,0 +1,128 @@
+#include "loops/edit_loop.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "base/clock.h"
+#include "base/error.h"
+
+namespace ptgc {
+namespace {
+
+std::size_t Size(int value) { return static_cast<std::size_t>(value); }
+
+}  // namespace
+
+EditLoop::EditLoop(std::unique_ptr<Encoder> encoder, EditEngines engines, const EditPlan& plan,
+                   const ShapePlan& shapes)
+    : encoder_(std::move(encoder)),
+      engines_(std::move(engines)),
+      plan_(plan),
+      shapes_(shapes),
+      drafts_(Size(shapes.batch)),
+      front_(shapes.batch, shapes.canvas_lengths.back()),
+      back_(shapes.batch, shapes.canvas_lengths.back()),
+      calls_(shapes.canvas_lengths.size()) {
+  sources_.reserve(drafts_.size());
+  for (Draft& draft : drafts_) draft.ids.reserve(Size(shapes.canvas_lengths.back()));
+}
+
+void EditLoop::Start(const Session& session, const Request&) {
+  Draft& draft = drafts_[Size(session.row())];
+  draft.ids.assign({plan_.bos_token_id, plan_.eos_token_id});
+  draft.rounds = 0;
+}
+
+// All rows have the room of the longest canvas: how much a text grows is up to the model.
+RoundReport EditLoop::Round(std::span<Turn> turns) {
+  const Clock::time_point start = Clock::now();
+  sources_.clear();
+  for (const Turn& turn : turns) {
+    if (drafts_[Size(turn.session->row())].rounds > 0) continue;
+    sources_.push_back({turn.session->row(), turn.session->source()});
+  }
+  encoder_->Encode(sources_);
+  const std::size_t index = shapes_.canvas_lengths.size() - 1;
+  const int length = shapes_.canvas_lengths[index];
+  const std::array<TokenId, 2> empty = {plan_.bos_token_id, plan_.eos_token_id};
+  for (int row = 0; row < shapes_.batch; ++row) {
+    front_.Write(row, length, empty, plan_.pad_token_id);
+  }
+  for (const Turn& turn : turns) {
+    const Draft& draft = drafts_[Size(turn.session->row())];
+    front_.Write(turn.session->row(), length, draft.ids, plan_.pad_token_id);
+  }
+  const double edit_seconds = Edit(BoundCalls(index));
+  encoder_->Wait();
+  const double engine_seconds = encoder_->engine_seconds() + edit_seconds;
+  for (Turn& turn : turns) {
+    Draft& draft = drafts_[Size(turn.session->row())];
+    const std::span<const TokenId> made = back_.Read(turn.session->row(), length, 2);
+    const bool same = std::equal(made.begin(), made.end(), draft.ids.begin(), draft.ids.end());
+    draft.ids.assign(made.begin(), made.end());
+    ++draft.rounds;
+    turn.emitted = {};
+    turn.ended = false;
+    if (same || draft.rounds >= plan_.max_rounds) Finish(draft, turn);
+  }
+  return {length, engine_seconds, 0, SecondsSince(start), {}};
+}
+
+double EditLoop::Edit(Calls& calls) {
+  const Clock::time_point start = Clock::now();
+  for (const std::unique_ptr<Call>& call : calls) call->Start();
+  for (const std::unique_ptr<Call>& call : calls) call->Wait();
+  return SecondsSince(start);
+}
+
+void EditLoop::Finish(const Draft& draft, Turn& turn) const {
+  Session& session = *turn.session;
+  const int begin = session.length();
+  const std::size_t whole = draft.ids.size() - 2;
+  const std::size_t count = std::min(whole, Size(turn.max_new_tokens));
+  for (std::size_t i = 0; i < count; ++i) session.Extend(draft.ids[i + 1]);
+  turn.emitted = session.tokens().subspan(Size(begin));
+  turn.ended = count == whole;
+}
+
+EditLoop::Calls& EditLoop::BoundCalls(std::size_t index) {
+  Calls& calls = calls_[index];
+  if (calls[0] != nullptr) return calls;
+  const int length = shapes_.canvas_lengths[index];
+  const std::array<Engine*, 3> engines = {engines_.deleter.get(), engines_.inserter.get(),
+                                          engines_.filler.get()};
+  for (std::size_t i = 0; i < engines.size(); ++i) {
+    const CanvasBuffers& from = i % 2 == 0 ? front_ : back_;
+    const CanvasBuffers& to = i % 2 == 0 ? back_ : front_;
+    std::vector<Tensor> inputs = encoder_->Ports();
+    inputs.push_back(from.Ids("input_ids", length));
+    inputs.push_back(from.Lengths("lengths"));
+    const std::vector<Tensor> outputs = {to.Ids("output_ids", length),
+                                         to.Lengths("output_lengths")};
+    calls[i] = engines[i]->Bind(inputs, outputs);
+  }
+  return calls;
+}
+
+std::vector<double> EditLoop::Measure(const EngineRuns& runs) {
+  const std::vector<int>& lengths = shapes_.canvas_lengths;
+  const auto at = std::find(lengths.begin(), lengths.end(), runs.num_tokens);
+  const std::array<std::string, 3> roles = {"deleter", "inserter", "filler"};
+  const auto role = std::find(roles.begin(), roles.end(), runs.role);
+  if (role == roles.end() || at == lengths.end()) {
+    throw Error(ErrorCode::kUsage,
+                "This build has no canvas of " + std::to_string(runs.num_tokens) +
+                    " tokens for the role '" + runs.role + "'.",
+                "Measure the canvas lengths of its shape plan.");
+  }
+  Calls& calls = BoundCalls(static_cast<std::size_t>(at - lengths.begin()));
+  const std::array<TokenId, 2> empty = {plan_.bos_token_id, plan_.eos_token_id};
+  for (int row = 0; row < shapes_.batch; ++row) {
+    front_.Write(row, runs.num_tokens, empty, plan_.pad_token_id);
+    back_.Write(row, runs.num_tokens, empty, plan_.pad_token_id);
+  }
+  return TimeRuns(*calls[static_cast<std::size_t>(role - roles.begin())], runs.repeats);
+}
+
+}  // namespace ptgc

@@ -1,0 +1,32 @@
+// Request and Result: what is asked of a generator and what it gives back.
+#pragma once
+
+#include <vector>
+
+#include "base/names.h"
+#include "base/token.h"
+#include "loops/statistics.h"
+#include "sampling/sampling_options.h"
+
+namespace ptgc {
+
+// One text to write.
+struct Request {
+  std::vector<TokenId> prompt_ids;     // What to continue; in a session, what to add first.
+  int max_new_tokens = 0;              // Tokens to write at most.
+  std::vector<TokenId> eos_token_ids;  // Any of them ends the text and is its last token.
+  bool plain = false;                  // Decode without drafts.
+  double deadline_seconds = 0;         // The text ends as it is after so long; 0 for never.
+  bool trace = false;                  // Keep what every round did.
+  SamplingOptions sampling;            // How tokens are chosen.
+};
+
+// One text, written.
+struct Result {
+  std::vector<TokenId> token_ids;                      // The new tokens.
+  FinishReason finish_reason = FinishReason::kLength;  // Why there are no more.
+  Statistics statistics;                               // What was done and what it cost.
+  std::vector<TraceRound> trace;                       // Round by round, where asked for.
+};
+
+}  // namespace ptgc

@@ -1,0 +1,98 @@
+// Session: one row of the batch, its text and what of it is in the cache.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "base/token.h"
+
+namespace ptgc {
+
+// What a session may hold.
+struct SessionLimits {
+  int max_length = 0;               // Tokens of one sequence that the build was made for.
+  std::int64_t context_length = 0;  // Positions that the model was made for.
+  std::int64_t vocab_size = 0;      // Token ids are below it.
+  int max_source_length = 0;        // Tokens of an encoder's input; 0 where there is no encoder.
+  std::optional<TokenId> start_token_id = std::nullopt;  // Starts the text that follows a source.
+  std::optional<TokenId> mask_token_id = std::nullopt;   // A prompt that has it is filled in.
+
+  // The smaller of both lengths.
+  int length() const;
+  // Throws unless `token_ids` are ids and fit after `held` tokens: usage and capacity errors.
+  void CheckPrompt(int held, std::span<const TokenId> token_ids) const;
+  // Throws unless `max_new_tokens` can be written after `prompt`, which follows `held` tokens of
+  // earlier prompts. Where there is an encoder, `text_length` tokens of text are not part of these.
+  void CheckRequest(int held, int text_length, std::span<const TokenId> prompt,
+                    int max_new_tokens) const;
+  // Whether the tokens of this prompt are filled in, so that nothing is added behind it.
+  bool FillsIn(std::span<const TokenId> prompt) const;
+
+ private:
+  void CheckSource(int held, std::span<const TokenId> token_ids) const;
+  // Throws unless there is a prompt of `held` tokens, and room behind `text_length` tokens.
+  void CheckRoom(int held, int text_length, int max_new_tokens) const;
+};
+
+// Of `tokens()`, the first `committed()` are in the cache, the rest is pending: it goes through
+// the target first. After a round of generation exactly the last token is pending. Where there is
+// an encoder, prompts are its `source()`, and the text is what is written about it.
+class Session {
+ public:
+  Session(int row, SessionLimits limits);
+
+  int row() const { return row_; }
+  std::span<const TokenId> source() const { return source_; }
+  std::span<const TokenId> tokens() const { return tokens_; }
+  int length() const { return static_cast<int>(tokens_.size()); }
+  int committed() const { return committed_; }
+  std::span<const TokenId> pending() const { return tokens().subspan(Index(committed_)); }
+  // Whether it holds nothing.
+  bool empty() const { return tokens_.empty() && source_.empty(); }
+  // Tokens of the prompt, for whoever counts.
+  int prompt_length() const { return limits_.max_source_length > 0 ? Size(source_) : length(); }
+
+  // Adds a prompt or a part of one. Throws usage and capacity errors and then changes nothing.
+  void Append(std::span<const TokenId> token_ids);
+  // Drops the last `count` tokens; later rounds write over their states.
+  void Rewind(int count);
+  // Drops everything.
+  void Reset();
+  // Becomes a copy of another text.
+  void CopyFrom(const Session& other);
+  // Throws unless `prompt` can be added, if it is any, and `max_new_tokens` written after it.
+  void CheckRequest(std::span<const TokenId> prompt, int max_new_tokens) const;
+
+  // The loop's part: the first `count` pending tokens are in the cache now.
+  void Commit(int count) { committed_ += count; }
+  // The loop's part: only the first `count` tokens are in the cache any more.
+  void Uncommit(int count) { committed_ = count; }
+  // The loop's part: `token` was generated; it is pending until the next round.
+  void Extend(TokenId token) {
+    tokens_.push_back(token);
+    committed_ = length() - 1;
+  }
+  // The loop's part: drops all behind the first `length` tokens, which a canvas will replace.
+  void Truncate(int length);
+
+  // From any thread: ends the generation that is under way.
+  void Cancel() { cancelled_.store(true, std::memory_order_relaxed); }
+  void ClearCancel() { cancelled_.store(false, std::memory_order_relaxed); }
+  bool cancelled() const { return cancelled_.load(std::memory_order_relaxed); }
+
+ private:
+  static std::size_t Index(int value) { return static_cast<std::size_t>(value); }
+  static int Size(const std::vector<TokenId>& ids) { return static_cast<int>(ids.size()); }
+
+  int row_;                             // Its place in the batch.
+  SessionLimits limits_;                // What it may hold.
+  std::vector<TokenId> source_;         // What an encoder reads; storage for a full one.
+  std::vector<TokenId> tokens_;         // Prompt and text; storage for a full session.
+  int committed_ = 0;                   // Tokens whose states are in the cache.
+  std::atomic<bool> cancelled_{false};  // Set from any thread.
+};
+
+}  // namespace ptgc

@@ -1,0 +1,326 @@
+#include "loops/speculative_loop.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/clock.h"
+#include "base/error.h"
+
+namespace ptgc {
+namespace {
+
+// What a round that reads a prompt may cost where another call's text waits for it, in rounds of
+// one token.
+constexpr double kMostBesideText = 2;
+
+// The target's logits after the nodes of one row's proposal.
+class TargetRows : public LogitsReader {
+ public:
+  TargetRows(const CausalModel& target, int row) : target_(target), row_(row) {}
+  LogitsRow Row(int node) override { return target_.Logits(row_, node); }
+
+ private:
+  const CausalModel& target_;  // Whose logits.
+  int row_;                    // Which sequence.
+};
+
+}  // namespace
+
+SpeculativeLoop::SpeculativeLoop(SpeculativeParts parts, std::span<Session* const> sessions)
+    : parts_(std::move(parts)),
+      choice_(parts_.target->vocab_size(), parts_.plan.tree.num_nodes() - 1),
+      inputs_(sessions.size()) {
+  const DrafterPlan& drafter = parts_.plan.drafter;
+  for (Session* session : sessions) {
+    rows_.push_back({session, Proposal(parts_.plan.tree),
+                     Acceptance(parts_.plan.tree.num_nodes() - 1),
+                     AcceptanceEstimate(drafter.min_ngram_size, drafter.max_ngram_size),
+                     RowSampling(), DraftAccount()});
+  }
+  offers_.reserve(sessions.size());
+  draft_rows_.reserve(sessions.size());
+  sources_.reserve(sessions.size());
+  parts_.num_draft_tokens = std::min(
+      {parts_.num_draft_tokens, parts_.shapes.verify_width - 1, parts_.plan.tree.num_nodes() - 1});
+}
+
+void SpeculativeLoop::Start(const Session& session, const Request& request) {
+  RowOf(session).sampling.Begin(request.sampling, session.tokens(), parts_.target->vocab_size(),
+                                parts_.max_length);
+}
+
+RoundReport SpeculativeLoop::Round(std::span<Turn> turns) {
+  const Clock::time_point start = Clock::now();
+  const double draft_seconds = Draft(turns);
+  const int width = Verify(turns);
+  Accept(turns);
+  Commit(turns);
+  Settle(turns);
+  double engine_seconds = parts_.target->engine_seconds();
+  if (draft_seconds > 0) engine_seconds += parts_.drafter->engine_seconds();
+  return {width, engine_seconds, draft_seconds, SecondsSince(start), {}};
+}
+
+// Decides what each row feeds: a chunk of its prompt, or the rest of its text with drafts after it.
+double SpeculativeLoop::Draft(std::span<Turn> turns) {
+  offers_.clear();
+  draft_rows_.clear();
+  bool offered = false;
+  for (Turn& turn : turns) {
+    turn.chunk = ChunkLength(turn);
+    turn.drafted = {};
+    OfferDrafts(turn);
+    offered = offered || turn.offered > 0;
+  }
+  if (!offered) return 0;
+  const Clock::time_point start = Clock::now();
+  const int most =
+      parts_.draft_length.Choose(offers_, [&](int drafts) { return parts_.drafter->Cost(drafts); });
+  for (std::size_t i = 0; i < turns.size(); ++i) {
+    draft_rows_[i].limit = std::min(offers_[i].tokens, most);
+  }
+  parts_.drafter->Draft(draft_rows_);
+  for (Turn& turn : turns) turn.drafted = RowOf(*turn.session).proposal.tokens();
+  return SecondsSince(start);
+}
+
+// Runs the target over all rows; idle ones are padding at the end of what they hold.
+int SpeculativeLoop::Verify(std::span<Turn> turns) {
+  if (parts_.encoder != nullptr) Encode(turns);
+  const bool is_pending = parts_.drafter != nullptr && parts_.drafter->is_pending();
+  const bool takes_pending = is_pending && TakesPending(turns);
+  if (is_pending && !takes_pending) parts_.drafter->Collect(draft_rows_);
+  int width = 1;
+  Wanted wanted;
+  bool drafted = false;
+  for (std::size_t row = 0; row < rows_.size(); ++row) {
+    inputs_[row] = RowInput();
+    inputs_[row].write_index = rows_[row].session->committed();
+  }
+  for (const Turn& turn : turns) {
+    Row& row = RowOf(*turn.session);
+    RowInput& input = inputs_[static_cast<std::size_t>(turn.session->row())];
+    input.tokens = turn.session->pending().first(static_cast<std::size_t>(turn.chunk));
+    input.drafts = turn.drafted;
+    input.tree = &row.proposal.tree();
+    width = std::max(width, input.count());
+    drafted = drafted || !input.drafts.empty();
+    wanted.logits = wanted.logits || !row.sampling.options().is_argmax();
+  }
+  width = parts_.shapes.WidthFor(width);
+  wanted.num_logits = drafted ? parts_.shapes.LogitsFor(width) : 1;
+  wanted.pending_drafts = takes_pending;
+  parts_.target->Forward(inputs_, width, wanted);
+  if (takes_pending) parts_.drafter->Collect(draft_rows_);
+  if (parts_.encoder != nullptr) parts_.encoder->Wait();
+  return width;
+}
+
+// Pending drafts go behind the first token of every row, so that none may have more text.
+bool SpeculativeLoop::TakesPending(std::span<const Turn> turns) const {
+  return std::all_of(turns.begin(), turns.end(), [](const Turn& turn) { return turn.chunk == 1; });
+}
+
+// Chooses for all before anything is changed: where logits are no numbers, all rows stay as they
+// were, and their sessions can go on.
+void SpeculativeLoop::Accept(std::span<Turn> turns) {
+  const auto is_reading = [](const Turn& turn) {
+    return turn.chunk < static_cast<int>(turn.session->pending().size());
+  };
+  for (Turn& turn : turns) {
+    turn.accepted = 0;
+    if (!is_reading(turn)) Choose(turn);
+  }
+  for (Turn& turn : turns) {
+    if (is_reading(turn)) continue;
+    Row& row = RowOf(*turn.session);
+    turn.accepted = static_cast<int>(row.acceptance.path().size());
+    if (row.proposal.size() > 0) {
+      row.estimate.Observe(row.proposal.match_length(), row.proposal.size(), turn.accepted);
+      parts_.drafter->Accept(turn.session->row(), turn.accepted);
+    } else if (turn.offered > 0) {
+      row.estimate.Skip(row.proposal.match_length());
+    }
+  }
+}
+
+void SpeculativeLoop::Commit(std::span<Turn> turns) {
+  for (Turn& turn : turns) {
+    Session& session = *turn.session;
+    turn.emitted = {};
+    turn.ended = false;
+    if (turn.chunk < static_cast<int>(session.pending().size())) {
+      session.Commit(turn.chunk);
+    } else {
+      Emit(turn);
+    }
+  }
+}
+
+// Enters what the round's drafts cost each row, by the cost curve: what they widened the round by
+// and what drafting took, though nothing came of it, against a plain round for each that was
+// accepted.
+void SpeculativeLoop::Settle(std::span<const Turn> turns) {
+  for (std::size_t i = 0; i < turns.size(); ++i) {
+    const Turn& turn = turns[i];
+    const int rows = turn.chunk + static_cast<int>(turn.drafted.size());
+    double cost = parts_.draft_length.Extra(offers_, rows);
+    if (draft_rows_[i].limit > 0) cost += parts_.drafter->spent();
+    const double saved = turn.accepted * parts_.draft_length.plain_cost();
+    RowOf(*turn.session).account.Add(cost, saved, static_cast<int>(turn.emitted.size()));
+  }
+}
+
+void SpeculativeLoop::Encode(std::span<Turn> turns) {
+  sources_.clear();
+  for (const Turn& turn : turns) {
+    if (turn.session->committed() > 0) continue;
+    sources_.push_back({turn.session->row(), turn.session->source()});
+  }
+  parts_.encoder->Encode(sources_);
+}
+
+// The rows that a row's round may have: every token is computed where plain decoding computes it.
+int SpeculativeLoop::Room(const Session& session) const {
+  return std::min(parts_.shapes.widths.back(), parts_.target->kv_cache().Room(session.committed()));
+}
+
+// The whole chunk where it fits; of a short rest only as much as fills the next smaller width,
+// because a round costs what its width costs. Where other calls write texts, they wait for little.
+int SpeculativeLoop::ChunkLength(const Turn& turn) const {
+  const std::vector<int>& widths = parts_.shapes.widths;
+  const Session& session = *turn.session;
+  const int widest =
+      turn.beside_text ? parts_.draft_length.costs().WidestFor(kMostBesideText) : widths.back();
+  const int rows = std::min({static_cast<int>(session.pending().size()), Room(session), widest});
+  const auto above = std::lower_bound(widths.begin(), widths.end(), rows);
+  if (rows * 2 > *above || above == widths.begin()) return rows;
+  return *std::prev(above);
+}
+
+// Behind the whole text only, and where the round has room.
+void SpeculativeLoop::OfferDrafts(Turn& turn) {
+  Session& session = *turn.session;
+  Row& row = RowOf(session);
+  row.proposal.Clear();
+  turn.offered = 0;
+  const bool whole = turn.chunk == static_cast<int>(session.pending().size());
+  const int limit =
+      std::min({parts_.num_draft_tokens, turn.max_new_tokens - 1, Room(session) - turn.chunk});
+  DraftRow wanted = {session.row(), session.tokens(), limit,
+                     &row.proposal, &row.sampling,    &turn.error};
+  DraftOffer offer{0, 0, turn.chunk};
+  if (turn.may_draft && parts_.drafter != nullptr && whole && limit > 0) {
+    turn.offered = parts_.drafter->Offer(wanted);
+    offer.tokens = turn.offered;
+    offer.rate = row.estimate.Rate(row.proposal.match_length());
+    offer.budget = row.account.Budget(parts_.draft_length.plain_cost());
+    if (turn.offered > 0) offer.budget -= parts_.drafter->CatchUp(wanted);
+  }
+  wanted.limit = turn.offered;
+  draft_rows_.push_back(wanted);
+  offers_.push_back(offer);
+}
+
+// What the target says after every node, and what of the proposal agrees with it.
+void SpeculativeLoop::Choose(const Turn& turn) {
+  const int index = turn.session->row();
+  Row& row = RowOf(*turn.session);
+  if (row.sampling.options().is_argmax()) {
+    row.acceptance.Keep(row.proposal, parts_.target->NextIds(index));
+    return;
+  }
+  TargetRows logits(*parts_.target, index);
+  ProposedText text;
+  text.proposal = &row.proposal;
+  text.logits = &logits;
+  text.options = &row.sampling.options();
+  text.counts = row.sampling.counts();
+  text.position = turn.session->length();
+  text.rule = parts_.plan.acceptance;
+  if (row.proposal.size() > 0) {
+    text.draft_probabilities = parts_.drafter->Probabilities(index, row.proposal.size());
+  }
+  row.acceptance.Keep(row.proposal, choice_.NextIds(text));
+  if (row.acceptance.bonus() != kNoToken) return;
+  throw Error(ErrorCode::kBackend, "The target's logits are not numbers.",
+              "Find out with `ptgc check` which stage is damaged.");
+}
+
+// Adds the accepted path and the bonus token, up to the first that ends the text.
+void SpeculativeLoop::Emit(Turn& turn) {
+  Session& session = *turn.session;
+  Row& row = RowOf(session);
+  const int root = session.length() - 1;
+  if (!row.proposal.tree().is_chain()) {
+    parts_.target->kv_cache().Gather(session.row(), root, row.acceptance.path());
+  }
+  for (int node : row.acceptance.path()) {
+    if (turn.ended) break;
+    AddToken(turn, row.proposal.tokens()[static_cast<std::size_t>(node) - 1]);
+  }
+  if (!turn.ended) {
+    AddToken(turn, row.acceptance.bonus());
+  } else if (parts_.drafter != nullptr) {
+    parts_.drafter->Truncate(session.row(), session.length());
+  }
+  turn.emitted = session.tokens().subspan(static_cast<std::size_t>(root) + 1);
+  turn.accepted = std::min(turn.accepted, static_cast<int>(turn.emitted.size()));
+}
+
+void SpeculativeLoop::AddToken(Turn& turn, TokenId token) {
+  turn.session->Extend(token);
+  RowOf(*turn.session).sampling.Push(token);
+  turn.ended = std::find(turn.eos_token_ids.begin(), turn.eos_token_ids.end(), token) !=
+               turn.eos_token_ids.end();
+}
+
+void SpeculativeLoop::Begin(const Session& session) {
+  const DrafterPlan& drafter = parts_.plan.drafter;
+  RowOf(session).estimate = AcceptanceEstimate(drafter.min_ngram_size, drafter.max_ngram_size);
+  RowOf(session).account = DraftAccount();
+  parts_.target->kv_cache().Begin(session.row());
+  if (parts_.drafter != nullptr) parts_.drafter->Begin(session.row());
+}
+
+void SpeculativeLoop::Rewind(Session& session) {
+  KVCache& cache = parts_.target->kv_cache();
+  session.Uncommit(cache.Held(session.row(), session.committed()));
+  if (session.committed() == 0) cache.Begin(session.row());
+  if (parts_.drafter != nullptr) parts_.drafter->Truncate(session.row(), session.length());
+}
+
+void SpeculativeLoop::Fork(const Session& from, Session& to) {
+  RowOf(to).estimate = RowOf(from).estimate;
+  RowOf(to).account = RowOf(from).account;
+  parts_.target->kv_cache().CopyRow(from.row(), to.row(), from.committed());
+  if (parts_.encoder != nullptr) parts_.encoder->CopyRow(from.row(), to.row());
+  if (parts_.drafter != nullptr) parts_.drafter->CopyRow(from.row(), to.row());
+}
+
+void SpeculativeLoop::Clear() {
+  parts_.target->kv_cache().Clear();
+  if (parts_.drafter != nullptr && parts_.drafter->model() != nullptr) {
+    parts_.drafter->model()->kv_cache().Clear();
+  }
+}
+
+std::vector<double> SpeculativeLoop::Measure(const EngineRuns& runs) {
+  const ShapePlan& shapes = parts_.shapes;
+  CausalModel* model = nullptr;
+  if (runs.role == "target") model = parts_.target.get();
+  if (runs.role == "drafter" && parts_.drafter != nullptr) model = parts_.drafter->model();
+  const bool known =
+      std::binary_search(shapes.widths.begin(), shapes.widths.end(), runs.num_tokens) &&
+      (runs.num_logits == 1 || runs.num_logits == shapes.LogitsFor(runs.num_tokens));
+  if (model == nullptr || !known || runs.past_length < 0 || runs.past_length > shapes.max_length) {
+    throw Error(ErrorCode::kUsage,
+                "This build has no round of " + std::to_string(runs.num_tokens) + " tokens and " +
+                    std::to_string(runs.num_logits) + " logits after " +
+                    std::to_string(runs.past_length) + " tokens for the role '" + runs.role + "'.",
+                "Measure the widths of its shape plan.");
+  }
+  return model->Measure(runs.num_tokens, runs.num_logits, runs.past_length, runs.repeats);
+}
+
+}  // namespace ptgc

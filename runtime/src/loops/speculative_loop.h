@@ -1,0 +1,83 @@
+// SpeculativeLoop: draft -> verify -> accept -> commit.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "drafters/draft_account.h"
+#include "drafters/draft_length.h"
+#include "drafters/drafter.h"
+#include "loops/decode_loop.h"
+#include "models/causal_model.h"
+#include "models/encoder.h"
+#include "sampling/acceptance.h"
+#include "sampling/proposal.h"
+#include "sampling/row_sampling.h"
+#include "sampling/target_choice.h"
+
+namespace ptgc {
+
+// What the loop is made of.
+struct SpeculativeParts {
+  std::unique_ptr<Encoder> encoder;     // Reads sources; null where there are none.
+  std::unique_ptr<Drafter> drafter;     // Proposes; null for plain decoding.
+  std::unique_ptr<CausalModel> target;  // Verifies; bound to both, so that they outlive it.
+  DecodePlan plan;                      // The policies.
+  ShapePlan shapes;                     // The shapes that may occur.
+  DraftLength draft_length;             // How many drafts pay.
+  int num_draft_tokens = 0;             // The most drafts of a row.
+  int max_length = 0;                   // Tokens of a text.
+};
+
+// One token a round where there is no drafter; any drafter, rule and batch otherwise.
+class SpeculativeLoop : public DecodeLoop {
+ public:
+  // `sessions` has one per row of the batch.
+  SpeculativeLoop(SpeculativeParts parts, std::span<Session* const> sessions);
+
+  bool has_prefill() const override { return true; }
+  void Start(const Session& session, const Request& request) override;
+  RoundReport Round(std::span<Turn> turns) override;
+  void Begin(const Session& session) override;
+  void Rewind(Session& session) override;
+  void Fork(const Session& from, Session& to) override;
+  void Clear() override;
+  std::vector<double> Measure(const EngineRuns& runs) override;
+
+ private:
+  // What belongs to one row of the batch.
+  struct Row {
+    Session* session;             // Its text.
+    Proposal proposal;            // Its drafts.
+    Acceptance acceptance;        // What became of them.
+    AcceptanceEstimate estimate;  // How well its drafts fare.
+    RowSampling sampling;         // How its tokens are chosen.
+    DraftAccount account;         // What its drafts have cost.
+  };
+  double Draft(std::span<Turn> turns);
+  int Verify(std::span<Turn> turns);
+  bool TakesPending(std::span<const Turn> turns) const;
+  void Accept(std::span<Turn> turns);
+  void Commit(std::span<Turn> turns);
+  void Settle(std::span<const Turn> turns);
+
+  void Encode(std::span<Turn> turns);
+  int Room(const Session& session) const;
+  int ChunkLength(const Turn& turn) const;
+  void OfferDrafts(Turn& turn);
+  void Choose(const Turn& turn);
+  void Emit(Turn& turn);
+  void AddToken(Turn& turn, TokenId token);
+  Row& RowOf(const Session& session) { return rows_[static_cast<std::size_t>(session.row())]; }
+
+  SpeculativeParts parts_;            // Its own.
+  std::vector<Row> rows_;             // [batch]
+  TargetChoice choice_;               // Chooses tokens where logits are read.
+  std::vector<DraftOffer> offers_;    // [batch], of the rows that take turns.
+  std::vector<DraftRow> draft_rows_;  // [batch], the same.
+  std::vector<RowInput> inputs_;      // [batch]
+  std::vector<Source> sources_;       // [batch], of the rows whose texts begin.
+};
+
+}  // namespace ptgc

@@ -1,0 +1,49 @@
+// What one generation did and what it cost.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/token.h"
+
+namespace ptgc {
+
+// Counts and times of one generation. The rounds up to the one that gives the first new tokens are
+// prefill; all later ones are decode rounds.
+struct Statistics {
+  std::int64_t prompt_tokens = 0;              // Tokens before the first new one.
+  std::int64_t new_tokens = 0;                 // Tokens generated.
+  std::int64_t rounds = 0;                     // Decode rounds.
+  std::int64_t plain_rounds = 0;               // Decode rounds without draft tokens.
+  std::optional<std::string> fallback_reason;  // Why drafts were mostly declined, if they were.
+  std::int64_t drafted_tokens = 0;             // Draft tokens verified.
+  std::int64_t accepted_tokens = 0;            // Draft tokens accepted.
+  double mean_accept_length = 0;               // New tokens per decode round.
+  double load_seconds = 0;                     // Opening the build, once per generator.
+  double time_to_first_token = 0;              // From the call, waiting for a row included.
+  double prefill_seconds = 0;                  // From the row's start to its first new token.
+  double decode_seconds = 0;                   // From the first new token to the last.
+  double engine_seconds = 0;                   // Inside engine calls, part of decode_seconds.
+  double draft_seconds = 0;                    // Drafting, part of decode_seconds.
+  double tokens_per_second = 0;                // New tokens of decode rounds / decode_seconds.
+  std::int64_t peak_memory_bytes = 0;          // Largest resident size of the process so far.
+  // On a device, in decode rounds; of a round that several rows share, each counts all.
+  std::int64_t graph_launches = 0;    // Engine runs that were one captured graph.
+  std::int64_t uncaptured_runs = 0;   // Engine runs queued piece by piece.
+  std::int64_t synchronisations = 0;  // Waits of the host for the device.
+};
+
+// One round of one row, recorded on request.
+struct TraceRound {
+  int width = 0;                     // Rows that the engine ran.
+  std::vector<TokenId> drafted_ids;  // Draft tokens verified.
+  int accepted = 0;                  // How many of them were accepted.
+  std::vector<TokenId> emitted_ids;  // New tokens; none while a prompt is being read.
+  double engine_seconds = 0;         // Inside engine calls.
+  double draft_seconds = 0;          // Drafting, engine calls included.
+  double round_seconds = 0;          // The whole round.
+};
+
+}  // namespace ptgc

@@ -1,0 +1,132 @@
+#include "models/causal_model.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/clock.h"
+
+namespace ptgc {
+namespace {
+
+std::size_t Size(int value) { return static_cast<std::size_t>(value); }
+
+DType LogitsType(const Role& role) {
+  const auto port = std::find_if(role.outputs.begin(), role.outputs.end(),
+                                 [](const Port& output) { return output.name == "logits"; });
+  return port == role.outputs.end() ? DType::kFloat32 : port->dtype;
+}
+
+}  // namespace
+
+CausalModel::CausalModel(std::unique_ptr<Engine> engine, const Role& role, const ShapePlan& shapes,
+                         std::int64_t vocab_size, CausalNeighbours neighbours)
+    : engine_(std::move(engine)),
+      shapes_(shapes),
+      vocab_size_(vocab_size),
+      logits_dtype_(LogitsType(role)),
+      kv_cache_(role.states, shapes, engine_->memory()),
+      neighbours_(std::move(neighbours)) {
+  const bool has_tree_mask = engine_->HasInput("tree_mask");
+  const int widest = shapes.widths.back(), most = shapes.LogitsFor(widest);
+  for (int link = 0; link < neighbours_.chain_length; ++link) {
+    const int width = link == 0 ? widest : shapes.widths.front();
+    ports_.emplace_back(shapes.batch, width, link == 0 ? most : 1, has_tree_mask);
+  }
+  logits_ = Buffer(Size(shapes.batch) * Size(most) * static_cast<std::size_t>(vocab_size_) *
+                   ItemSize(logits_dtype_));
+  started_.reserve(ports_.size());
+}
+
+void CausalModel::Start(std::span<const RowInput> rows, int width, Wanted wanted) {
+  if (wanted.link == 0) {
+    if (!started_.empty()) Wait();  // Of a round that failed before it was waited for.
+    num_logits_ = wanted.num_logits;
+    engine_seconds_ = 0;
+  }
+  int length = 0;
+  for (const RowInput& row : rows) length = std::max(length, row.write_index);
+  kv_cache_.Grow(length + width, length);
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const int row = static_cast<int>(i);
+    kv_cache_.Slide(row, rows[i].write_index);
+    ports_[Size(wanted.link)].Fill(row, rows[i], width, wanted.num_logits,
+                                   kv_cache_.window_offset(row));
+  }
+  Call& call = BoundCall(width, wanted);
+  const Clock::time_point start = Clock::now();
+  call.Start();
+  engine_seconds_ += SecondsSince(start);
+  started_.push_back(&call);
+}
+
+void CausalModel::Wait() {
+  const Clock::time_point start = Clock::now();
+  while (!started_.empty()) {
+    Call* call = started_.back();
+    started_.pop_back();
+    call->Wait();
+  }
+  engine_seconds_ += SecondsSince(start);
+}
+
+std::span<const TokenId> CausalModel::NextIds(int row, int link) const {
+  return PortsOf(link).NextIdsOf(row, link == 0 ? num_logits_ : 1);
+}
+
+LogitsRow CausalModel::Logits(int row, int index) const {
+  const std::size_t row_bytes = static_cast<std::size_t>(vocab_size_) * ItemSize(logits_dtype_);
+  const std::size_t at = Size(row) * Size(num_logits_) + Size(index);
+  return {logits_.As<char>() + at * row_bytes, logits_dtype_, vocab_size_};
+}
+
+std::vector<Tensor> CausalModel::ChainIds() const {
+  std::vector<Tensor> ids;
+  for (const CausalPorts& ports : ports_) ids.push_back(ports.NextIds(1));
+  return ids;
+}
+
+std::vector<double> CausalModel::Measure(int num_tokens, int num_logits, int past_length,
+                                         int repeats) {
+  // Positions end with the longest text; what is wider is padding, and costs the same.
+  const int count = std::min(num_tokens, shapes_.max_length);
+  const std::vector<TokenId> tokens(Size(count), 0);
+  RowInput input;
+  input.tokens = tokens;
+  input.write_index = std::min(past_length, shapes_.max_length - count);
+  const std::vector<RowInput> inputs(Size(shapes_.batch), input);
+  for (int row = 0; row < shapes_.batch; ++row) kv_cache_.Begin(row);
+  std::vector<double> seconds;
+  for (int i = 0; i < repeats; ++i) {
+    Forward(inputs, num_tokens, {num_logits, false});
+    seconds.push_back(engine_seconds_);
+  }
+  return seconds;
+}
+
+Call& CausalModel::BoundCall(int width, Wanted wanted) {
+  std::unique_ptr<Call>& call = calls_[{kv_cache_.active(), width, wanted}];
+  if (call != nullptr) return *call;
+  std::vector<Tensor> inputs = Inputs(width, wanted);
+  inputs.insert(inputs.end(), neighbours_.fixed_inputs.begin(), neighbours_.fixed_inputs.end());
+  kv_cache_.AppendPast(inputs);
+  std::vector<Tensor> outputs = {PortsOf(wanted.link).NextIds(wanted.num_logits)};
+  if (wanted.logits) {
+    outputs.push_back(
+        PortOf(logits_, "logits", logits_dtype_, {shapes_.batch, wanted.num_logits, vocab_size_}));
+  }
+  kv_cache_.AppendPresent(outputs);
+  call = engine_->Bind(inputs, outputs);
+  return *call;
+}
+
+std::vector<Tensor> CausalModel::Inputs(int width, Wanted wanted) const {
+  const CausalPorts& ports = PortsOf(wanted.link);
+  if (wanted.link > 0) {
+    const Tensor before = PortsOf(wanted.link - 1).NextIds(1);
+    return ports.Inputs(width, wanted.num_logits, std::span(&before, 1));
+  }
+  if (!wanted.pending_drafts) return ports.Inputs(width, wanted.num_logits);
+  return ports.Inputs(width, wanted.num_logits, neighbours_.draft_ids, 1);
+}
+
+}  // namespace ptgc

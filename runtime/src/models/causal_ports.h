@@ -1,0 +1,73 @@
+// CausalPorts: what a causal language model's engine reads and writes beside its states.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/buffer.h"
+#include "base/names.h"
+#include "base/token.h"
+#include "engines/engine.h"
+#include "sampling/tree.h"
+
+namespace ptgc {
+
+// What one sequence brings to a round: committed text in a row, and drafts hanging off its end.
+struct RowInput {
+  std::span<const TokenId> tokens;  // Text whose states are not in the cache yet.
+  std::span<const TokenId> drafts;  // Draft tokens after it.
+  const TreeSpec* tree = nullptr;   // Shape of the drafts; its root is the last of `tokens`.
+  int write_index = 0;              // Slot of the first token: what is committed.
+
+  int count() const { return static_cast<int>(tokens.size() + drafts.size()); }
+};
+
+// One run's ports in host memory. All inputs lie in one buffer, so that a device takes them in one
+// copy.
+class CausalPorts {
+ public:
+  // Room for `batch` sequences of at most `width` rows, and as many rows of logits.
+  CausalPorts(int batch, int width, int num_logits, bool has_tree_mask);
+
+  // Writes one sequence's inputs of a run that is `width` wide; its sliding caches begin at
+  // position `window_offset`.
+  void Fill(int row, const RowInput& input, int width, int num_logits, int window_offset);
+  // The inputs at one shape. Where `handed_on` has ports of [batch, 1], every row's ids from column
+  // `first` on are what earlier runs wrote there.
+  std::vector<Tensor> Inputs(int width, int num_logits, std::span<const Tensor> handed_on = {},
+                             int first = 0) const;
+  // Port next_ids, [batch, num_logits].
+  Tensor NextIds(int num_logits) const;
+  // The same of one sequence.
+  std::span<const TokenId> NextIdsOf(int row, int num_logits) const;
+
+ private:
+  // Where each input begins.
+  struct Offsets {
+    std::size_t write_index = 0;    // [batch]
+    std::size_t row_count = 0;      // [batch]
+    std::size_t window_offset = 0;  // [batch]
+    std::size_t logits_rows = 0;    // [batch, num_logits]
+    std::size_t position_ids = 0;   // [batch, width]
+    std::size_t input_ids = 0;      // [batch, width]
+    std::size_t tree_mask = 0;      // [batch, width, width]
+    std::size_t end = 0;            // Bytes of all.
+  };
+  static Offsets Layout(int batch, int width, int num_logits, bool has_tree_mask);
+
+  std::int64_t* Numbers(std::size_t offset) const {
+    return reinterpret_cast<std::int64_t*>(inputs_.As<char>() + offset);
+  }
+  void FillTreeMask(int row, const RowInput& input, int width);
+
+  int batch_;           // Sequences.
+  bool has_tree_mask_;  // Whether the graph takes a tree mask.
+  Offsets offsets_;     // By port.
+  Buffer inputs_;       // All of them.
+  Buffer next_ids_;     // [batch, num_logits]
+};
+
+}  // namespace ptgc

@@ -1,0 +1,63 @@
+// Sampler: chooses tokens from logits, exactly as SamplingOptions say.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/token.h"
+#include "sampling/gumbel_noise.h"
+#include "sampling/logits.h"
+#include "sampling/ranking.h"
+#include "sampling/sampling_options.h"
+#include "sampling/token_counts.h"
+
+namespace ptgc {
+
+// Given where a row has no choice: it holds NaN or +infinity, or nothing above -infinity.
+constexpr TokenId kNoToken = -1;
+
+// The smallest logit that min_p, which must be above 0, keeps beside the largest of a row.
+double LowestKept(float largest, const SamplingOptions& options);
+
+// What the tokens of a row compete with: logit / temperature + g, in float64.
+inline double Score(float logit, double temperature, double noise) {
+  return static_cast<double>(logit) / temperature + noise;
+}
+
+// Works on one row at a time. All storage is taken at construction; not for two threads at once.
+class Sampler {
+ public:
+  // For rows of at most `vocab_size` logits.
+  explicit Sampler(std::int64_t vocab_size);
+
+  // Takes a row through steps 1 to 6 of SamplingOptions; what follows asks about it, and nothing
+  // else may be asked before. The row's memory must stay as it is until then. `counts`, of the
+  // text before the token to choose, may be null where the options have no penalties. False where
+  // the row has no choice.
+  bool Read(const LogitsRow& row, const SamplingOptions& options, const TokenCounts* counts);
+
+  // The kept token with the largest Score, the lower id of equals; at temperature 0 the largest
+  // logit.
+  TokenId Choose(const GumbelNoise& noise) const;
+  // The probability of a token; 0 where the filters drop it or the row does not have it.
+  float Probability(TokenId token_id);
+  // All probabilities; entries beyond the row become 0.
+  void WriteProbabilities(std::span<float> probabilities);
+
+ private:
+  struct Leader;
+
+  void Filter(const SamplingOptions& options);
+  void RaceBlock(const GumbelNoise& noise, std::size_t block, Leader& leader) const;
+  double KeptMass() { return has_filters_ ? last_.mass : ranking_.Total(); }
+
+  std::vector<float> values_;      // [vocab_size], for rows that cannot be used as they lie.
+  std::span<const float> logits_;  // The row after bias and penalties.
+  Ranking ranking_;                // Its order and masses.
+  Place last_;                     // The last token that the filters keep.
+  bool has_filters_ = false;       // Whether there are any, so that its mass is known.
+  double temperature_ = 0;         // 0: the choice is the largest whatever the noise.
+};
+
+}  // namespace ptgc

@@ -1,0 +1,129 @@
+#include "serving/generation.h"
+
+#include <algorithm>
+#include <span>
+#include <utility>
+
+#include "engines/device.h"
+
+namespace ptgc {
+namespace {
+
+constexpr const char* kDoesNotPay = "speculation does not pay here";
+
+}  // namespace
+
+void Generation::Start(Session& session, DecodeLoop& loop) {
+  if (!request_->prompt_ids.empty()) session.Append(request_->prompt_ids);
+  session.CheckRequest({}, request_->max_new_tokens);
+  session_ = &session;
+  started_ = first_token_ = Clock::now();
+  result_.statistics.prompt_tokens = session.prompt_length();
+  has_prefill_ = loop.has_prefill();
+  loop.Start(session, *request_);
+}
+
+void Generation::CheckTime() {
+  const bool cancelled = cancelled_ != nullptr && cancelled_->load(std::memory_order_relaxed);
+  if (cancelled || (session_ != nullptr && session_->cancelled())) {
+    Finish(FinishReason::kCancelled);
+  } else if (request_->deadline_seconds > 0 &&
+             SecondsSince(called_) >= request_->deadline_seconds) {
+    Finish(FinishReason::kDeadline);
+  }
+}
+
+Turn Generation::NextTurn() const {
+  Turn turn;
+  turn.session = session_;
+  turn.eos_token_ids = request_->eos_token_ids;
+  turn.max_new_tokens = request_->max_new_tokens - static_cast<int>(result_.statistics.new_tokens);
+  turn.may_draft = !request_->plain;
+  return turn;
+}
+
+void Generation::Record(const Turn& turn, const RoundReport& report) {
+  if (request_->trace) RecordTrace(turn, report);
+  if (has_prefill_ && turn.emitted.empty() && !turn.ended) return;
+  if (has_prefill_ && result_.statistics.new_tokens == 0) {
+    RecordFirstTokens(turn);
+  } else {
+    RecordDecodeRound(turn, report);
+  }
+  result_.statistics.new_tokens += static_cast<std::int64_t>(turn.emitted.size());
+  if (result_.statistics.time_to_first_token == 0 && !turn.emitted.empty()) {
+    result_.statistics.time_to_first_token = SecondsSince(called_);
+  }
+  if (turn.ended) {
+    Finish(FinishReason::kEos);
+  } else if (!turn.emitted.empty() && result_.statistics.new_tokens >= request_->max_new_tokens) {
+    Finish(FinishReason::kLength);
+  }
+}
+
+// The round that reads the last of the prompt: prefill, though it may have verified drafts.
+void Generation::RecordFirstTokens(const Turn& turn) {
+  first_token_ = Clock::now();
+  first_tokens_ = static_cast<std::int64_t>(turn.emitted.size());
+  Statistics& statistics = result_.statistics;
+  statistics.drafted_tokens += static_cast<std::int64_t>(turn.drafted.size());
+  statistics.accepted_tokens += turn.accepted;
+  statistics.prefill_seconds = std::chrono::duration<double>(first_token_ - started_).count();
+  statistics.time_to_first_token = std::chrono::duration<double>(first_token_ - called_).count();
+}
+
+void Generation::RecordDecodeRound(const Turn& turn, const RoundReport& report) {
+  Statistics& statistics = result_.statistics;
+  statistics.rounds += 1;
+  statistics.plain_rounds += turn.drafted.empty() ? 1 : 0;
+  statistics.drafted_tokens += static_cast<std::int64_t>(turn.drafted.size());
+  statistics.accepted_tokens += turn.accepted;
+  statistics.engine_seconds += report.engine_seconds;
+  statistics.draft_seconds += report.draft_seconds;
+  statistics.decode_seconds = SecondsSince(first_token_);
+  statistics.graph_launches += report.device.graph_launches;
+  statistics.uncaptured_runs += report.device.uncaptured_runs;
+  statistics.synchronisations += report.device.synchronisations;
+  declined_rounds_ += turn.offered > 0 && turn.drafted.empty() ? 1 : 0;
+}
+
+void Generation::RecordTrace(const Turn& turn, const RoundReport& report) {
+  TraceRound round;
+  round.width = report.width;
+  round.drafted_ids.assign(turn.drafted.begin(), turn.drafted.end());
+  round.accepted = turn.accepted;
+  round.emitted_ids.assign(turn.emitted.begin(), turn.emitted.end());
+  round.engine_seconds = report.engine_seconds;
+  round.draft_seconds = report.draft_seconds;
+  round.round_seconds = report.round_seconds;
+  result_.trace.push_back(std::move(round));
+}
+
+void Generation::Finish(FinishReason reason) {
+  reason_ = reason;
+  if (session_ == nullptr) {
+    result_.statistics.prompt_tokens = static_cast<std::int64_t>(request_->prompt_ids.size());
+    return;
+  }
+  const std::span<const TokenId> written =
+      session_->tokens().last(static_cast<std::size_t>(result_.statistics.new_tokens));
+  result_.token_ids.assign(written.begin(), written.end());
+}
+
+Result Generation::TakeResult(double load_seconds) {
+  Statistics& statistics = result_.statistics;
+  const double decoded = static_cast<double>(statistics.new_tokens - first_tokens_);
+  if (statistics.rounds > 0) {
+    statistics.mean_accept_length = decoded / static_cast<double>(statistics.rounds);
+    statistics.tokens_per_second = decoded / std::max(statistics.decode_seconds, 1e-9);
+  }
+  if (declined_rounds_ > statistics.rounds - statistics.plain_rounds) {
+    statistics.fallback_reason = kDoesNotPay;
+  }
+  statistics.load_seconds = load_seconds;
+  statistics.peak_memory_bytes = PeakMemoryBytes();
+  result_.finish_reason = reason_.value_or(FinishReason::kLength);
+  return std::move(result_);
+}
+
+}  // namespace ptgc
