@@ -13,11 +13,11 @@ from torch import nn
 
 import ptgc
 from ptgc.errors import ExportError
-from ptgc.exporters.draft_model import check_pair
 from ptgc.exporters.generation_settings import GenerationSettings, generation_settings
 from ptgc.exporters.model_facts import context_of, facts_of, source_vocab_size
-from ptgc.exporters.references import pretrained, reference_of
-from ptgc.exporters.roles import RoleSource, TracedRole, check_roles, check_weights, trace_role
+from ptgc.exporters.references.references import pretrained, reference_of
+from ptgc.exporters.roles.base import RoleSource, TracedRole, check_roles, check_weights, trace_role
+from ptgc.exporters.roles.draft_model import check_pair
 from ptgc.graphs.storage import SavedWeights, save
 from ptgc.spec.bundle import MANIFEST, write_manifest
 from ptgc.spec.bundle_files import list_files

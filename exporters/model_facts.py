@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from ptgc.errors import ExportError
-from ptgc.exporters.rotary_frequencies import fixed_length, scaled_length
+from ptgc.exporters.tracing.rotary_frequencies import fixed_length, scaled_length
 from ptgc.spec.model_facts import ModelFacts
 
 

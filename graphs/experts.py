@@ -39,7 +39,7 @@ class Stack:
 
 @dataclass(frozen=True)
 class Experts:
-    """A mixture of gated experts as `ptgc.exporters.experts` writes it."""
+    """A mixture of gated experts as `ptgc.exporters.tracing.experts` writes it."""
 
     rows: ir.Value
     """`[1, rows, hidden]`."""

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ptgc.compiler.build import BuildOptions, build
-from ptgc.compiler.stage import Stage
+from ptgc.compiler.build.build import BuildOptions, build
+from ptgc.compiler.build.stage import Stage
 from ptgc.exporters import export, export_checkpoint
 from ptgc.spec.plan import DecodePlan, ngram
 from tests.models import tiny_model

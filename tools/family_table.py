@@ -44,9 +44,9 @@ def judge(model_type: str, *, graphs: bool = True) -> Verdict:
         graphs: Whether to trace the graph and run it, canonical and prepared; else the model is only tried in rounds.
     """
     from ptgc.errors import ExportError
-    from ptgc.exporters.probe import probe_layers
-    from ptgc.exporters.rehearsal import rehearse
-    from ptgc.exporters.target import Verify
+    from ptgc.exporters.roles.target import Verify
+    from ptgc.exporters.tracing.probe import probe_layers
+    from ptgc.exporters.tracing.rehearsal import rehearse
 
     try:
         model = _model(model_type)
@@ -83,7 +83,7 @@ def _largest_error(model: Any) -> float:
     from ptgc.compiler.backends.base import Preparation
     from ptgc.compiler.backends.onnxruntime import OnnxRuntimeBackend
     from ptgc.compiler.graph_session import GraphSession
-    from ptgc.exporters.target import trace_target
+    from ptgc.exporters.roles.target import trace_target
     from ptgc.graphs.storage import save
     from ptgc.spec.plan import ngram
     from ptgc.spec.role import Role

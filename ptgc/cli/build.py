@@ -11,10 +11,10 @@ import typer
 import ptgc
 from ptgc.cli.console import command_errors, compiler_missing, megabytes, print_json, progress, results
 from ptgc.cli.options import AsJson, BundlePath, NumThreads
-from ptgc.compiler.compiler_options import CompilerOptions, HardwareCompatibility
-from ptgc.compiler.precision import MAX_DIVERGENCE
-from ptgc.compiler.quantization.quantizer import Quantizer
-from ptgc.compiler.stage import Stage
+from ptgc.compiler.build.compiler_options import CompilerOptions, HardwareCompatibility
+from ptgc.compiler.build.stage import Stage
+from ptgc.compiler.precision.precision import MAX_DIVERGENCE
+from ptgc.compiler.precision.quantization.quantizer import Quantizer
 from ptgc.errors import UsageError
 from ptgc.spec.bundle import Build
 from ptgc.spec.lowering import Lowering
@@ -121,7 +121,7 @@ def command(
     """Quantise and lower a bundle for a backend, then compile its engines or measure its rounds on this device."""
     with command_errors(as_json):
         try:
-            from ptgc.compiler.build import BuildOptions, build
+            from ptgc.compiler.build.build import BuildOptions, build
         except ImportError as error:
             raise compiler_missing("Building", error) from error
         options = BuildOptions(

@@ -38,7 +38,7 @@ def command(
     """Compare every stage of a bundle with the texts that PyTorch wrote at export."""
     with command_errors(as_json):
         try:
-            from ptgc.compiler.check import check_bundle
+            from ptgc.compiler.checking.check import check_bundle
             from ptgc.compiler.checking.report import StageReport
         except ImportError as error:
             raise compiler_missing("Checking", error) from error
@@ -71,7 +71,7 @@ def _original(bundle: Bundle, model: str | None, drafter: str | None) -> dict[st
     provenance = bundle.manifest.provenance
     if model is None and "revision" not in provenance:
         return None  # exported from modules
-    from ptgc.exporters.parity import find_source, original_texts
+    from ptgc.exporters.references.parity import find_source, original_texts
 
     origin: str | Path | None = model or find_source(provenance)
     if origin is None:

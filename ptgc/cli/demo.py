@@ -106,7 +106,7 @@ def _build(directory: Path, precision: str) -> str:
     if made:
         return made[-1].manifest.id
     try:
-        from ptgc.compiler.build import BuildOptions, build
+        from ptgc.compiler.build.build import BuildOptions, build
     except ImportError as error:
         raise compiler_missing("The demo's build", error) from error
     with progress() as step:

@@ -117,7 +117,7 @@ def _show_bundle(path: Path, as_json: bool) -> None:
 
 def _show_plan(model: str, options: ExportOptions, revision: str | None, trust: bool, as_json: bool) -> None:
     from ptgc.exporters.from_checkpoint import open_sources
-    from ptgc.exporters.rotary_frequencies import scaled_length
+    from ptgc.exporters.tracing.rotary_frequencies import scaled_length
 
     sources = open_sources(model, options, revision=revision, trust_remote_code=trust)
     config = sources.model.config.get_text_config()

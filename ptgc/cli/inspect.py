@@ -12,8 +12,8 @@ from rich.table import Table
 
 from ptgc.cli.console import command_errors, megabytes, print_json, results
 from ptgc.cli.options import AsJson, BundlePath
-from ptgc.compiler.cost_picture import RATES, MeasuredBuild, check_picture, draw_costs
-from ptgc.compiler.prediction import predicted_speedups
+from ptgc.compiler.tuning.cost_picture import RATES, MeasuredBuild, check_picture, draw_costs
+from ptgc.compiler.tuning.prediction import predicted_speedups
 from ptgc.errors import BundleError, UsageError
 from ptgc.spec.bundle import RUNNABLE, Build, Bundle, open_bundle
 from ptgc.spec.engine import Engine

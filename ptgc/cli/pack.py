@@ -25,7 +25,7 @@ def command(
 ) -> None:
     """Copy a bundle without what only exporting, building and checking read."""
     with command_errors(as_json):
-        from ptgc.compiler.pack import pack
+        from ptgc.compiler.build.pack import pack
 
         names = [part.strip() for part in (build or "").split(",") if part.strip()]
         with progress() as step:

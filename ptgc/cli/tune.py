@@ -10,11 +10,11 @@ from rich.table import Table
 
 from ptgc.cli.console import command_errors, compiler_missing, notes, print_json, progress, results
 from ptgc.cli.options import AsJson, BundlePath, Prompts, names
-from ptgc.compiler.precision import MAX_DIVERGENCE
+from ptgc.compiler.precision.precision import MAX_DIVERGENCE
 from ptgc.errors import UsageError
 
 if TYPE_CHECKING:
-    from ptgc.compiler.tune import Observed, Tuned, Way
+    from ptgc.compiler.tuning.tune import Observed, Tuned, Way
 
 _PAYS = 0.99  # of the time that plain decoding takes
 
@@ -43,7 +43,7 @@ def command(
     """Choose build, threads and draft tokens by measured rounds and by what prompts accept; `run` then uses them."""
     with command_errors(as_json):
         try:
-            from ptgc.compiler.tune import TuneOptions, tune
+            from ptgc.compiler.tuning.tune import TuneOptions, tune
         except ImportError as error:
             raise compiler_missing("Tuning", error) from error
         options = TuneOptions(

@@ -9,8 +9,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from ptgc.compiler.build import BuildOptions, build
-from ptgc.compiler.stage import Stage
+from ptgc.compiler.build.build import BuildOptions, build
+from ptgc.compiler.build.stage import Stage
 from ptgc.exporters import export_checkpoint
 from ptgc.exporters.export_options import ExportOptions
 from ptgc.spec.strategy import Strategy

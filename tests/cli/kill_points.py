@@ -18,13 +18,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ptgc.compiler.build import BuildOptions, build
-from ptgc.compiler.pack import pack
-from ptgc.compiler.stage import Stage
+from ptgc.compiler.build.build import BuildOptions, build
+from ptgc.compiler.build.pack import pack
+from ptgc.compiler.build.stage import Stage
 from ptgc.errors import StorageError
 from ptgc.exporters import bundle_writer
-from ptgc.exporters.references import reference_of
-from ptgc.exporters.roles import RoleSource, trace_role
+from ptgc.exporters.references.references import reference_of
+from ptgc.exporters.roles.base import RoleSource, trace_role
 from ptgc.spec.bundle import open_bundle
 from ptgc.spec.plan import ngram
 from ptgc.spec.staging import PREFIX

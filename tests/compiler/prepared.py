@@ -12,7 +12,7 @@ import onnx_ir.passes.common as common
 from ptgc.compiler.backends.base import Preparation
 from ptgc.compiler.backends.onnxruntime import OnnxRuntimeBackend
 from ptgc.compiler.graph_session import GraphSession
-from ptgc.exporters.target import TracedTarget, trace_target
+from ptgc.exporters.roles.target import TracedTarget, trace_target
 from ptgc.graphs.passes.normalize_linear import NormalizeLinearPass
 from ptgc.graphs.storage import save
 from ptgc.spec.plan import DecodePlan, ngram

@@ -12,8 +12,8 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from ptgc.compiler.build import BuildOptions, build
-from ptgc.compiler.stage import Stage
+from ptgc.compiler.build.build import BuildOptions, build
+from ptgc.compiler.build.stage import Stage
 from ptgc.exporters import export
 from ptgc.spec.bundle import Build, Bundle, open_bundle
 from ptgc.spec.lowering import Lowering

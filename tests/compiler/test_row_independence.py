@@ -17,7 +17,7 @@ from ptgc.compiler.backends.base import Backend, Preparation
 from ptgc.compiler.backends.onnxruntime import OnnxRuntimeBackend
 from ptgc.compiler.backends.tensorrt import TENSORRT_RTX, TensorRTBackend
 from ptgc.compiler.graph_session import NUMPY_TYPES
-from ptgc.exporters.target import TracedTarget, trace_target
+from ptgc.exporters.roles.target import TracedTarget, trace_target
 from ptgc.graphs.storage import save
 from ptgc.spec.plan import ngram
 from ptgc.spec.role import Role

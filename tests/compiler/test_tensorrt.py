@@ -22,13 +22,13 @@ from ptgc.cli.app import app
 from ptgc.compiler.backends.base import Preparation
 from ptgc.compiler.backends.tensorrt import TENSORRT_RTX, TensorRTBackend
 from ptgc.compiler.backends.tensorrt_network import Compiled, Compiler, compile_graph
-from ptgc.compiler.build import BuildOptions, build
-from ptgc.compiler.compiler_options import CompilerOptions
-from ptgc.compiler.dimensions import Dimensions, Range
+from ptgc.compiler.build.build import BuildOptions, build
+from ptgc.compiler.build.compiler_options import CompilerOptions
+from ptgc.compiler.build.dimensions import Dimensions, Range
+from ptgc.compiler.build.stage import Stage
 from ptgc.compiler.graph_session import GraphSession
-from ptgc.compiler.stage import Stage
 from ptgc.errors import BackendError, BuildError
-from ptgc.exporters.roles import TracedRole
+from ptgc.exporters.roles.base import TracedRole
 from ptgc.graphs.storage import save
 from ptgc.spec import ports
 from ptgc.spec.build_manifest import BuildManifest
@@ -302,7 +302,7 @@ def test_what_the_compiler_refuses_names_the_node_its_module_and_what_to_do(
 
 
 def test_a_dimension_without_sizes_is_refused_by_name() -> None:
-    from ptgc.compiler.dimensions import engine_dimensions
+    from ptgc.compiler.build.dimensions import engine_dimensions
 
     shapes = ShapePlan(1, 64, (1, 8), 8, (72,), canvas_lengths=(16, 32))
     with pytest.raises(BuildError, match=r"role 'encoder' .*: source_length"):

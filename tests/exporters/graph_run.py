@@ -11,7 +11,7 @@ import onnxruntime
 from torch import nn
 
 from ptgc.compiler.session_options import session_options
-from ptgc.exporters.roles import RoleSource, TracedRole, check_roles, trace_role
+from ptgc.exporters.roles.base import RoleSource, TracedRole, check_roles, trace_role
 from ptgc.graphs.storage import SavedWeights, save
 from ptgc.spec.plan import DecodePlan
 

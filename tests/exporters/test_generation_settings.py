@@ -14,12 +14,12 @@ from transformers import GenerationConfig, MarianMTModel
 from typer.testing import CliRunner
 
 from ptgc.cli.app import app
-from ptgc.compiler.build import BuildOptions, build
-from ptgc.compiler.check import check_bundle
-from ptgc.compiler.stage import Stage
+from ptgc.compiler.build.build import BuildOptions, build
+from ptgc.compiler.build.stage import Stage
+from ptgc.compiler.checking.check import check_bundle
 from ptgc.exporters import export_checkpoint
 from ptgc.exporters.generation_settings import generation_settings
-from ptgc.exporters.parity import original_texts
+from ptgc.exporters.references.parity import original_texts
 from ptgc.runtime import Generator
 from ptgc.spec.bundle import open_bundle
 from ptgc.spec.fields import read

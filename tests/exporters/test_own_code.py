@@ -14,13 +14,13 @@ from torch import nn
 from transformers import BertConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from ptgc.compiler.build import BuildOptions, build
-from ptgc.compiler.check import check_bundle
-from ptgc.compiler.stage import Stage
+from ptgc.compiler.build.build import BuildOptions, build
+from ptgc.compiler.build.stage import Stage
+from ptgc.compiler.checking.check import check_bundle
 from ptgc.errors import ExportError
 from ptgc.exporters import export
 from ptgc.exporters.own_code import check_causal
-from ptgc.exporters.reference_loops import write_text
+from ptgc.exporters.references.reference_loops import write_text
 from ptgc.runtime import Generator
 from ptgc.spec.bundle import open_bundle
 from ptgc.spec.plan import masked_diffusion

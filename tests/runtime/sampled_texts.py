@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from ptgc.compiler.build import BuildOptions, build
-from ptgc.compiler.stage import Stage
+from ptgc.compiler.build.build import BuildOptions, build
+from ptgc.compiler.build.stage import Stage
 from ptgc.exporters import export
 from ptgc.runtime import Generator
 from ptgc.runtime.costs import CostCurve, RoundCost, write_costs

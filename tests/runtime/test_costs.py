@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ptgc.compiler import cost
-from ptgc.compiler.prediction import best_pace
+from ptgc.compiler.tuning import cost
+from ptgc.compiler.tuning.prediction import best_pace
 from ptgc.runtime.costs import CostCurve, RoundCost, read_costs, write_costs
 from ptgc.spec.bundle import open_bundle
 from tests.bundles import build_id, own_copy

@@ -13,8 +13,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from ptgc.compiler.build import BuildOptions, build
-from ptgc.compiler.stage import Stage
+from ptgc.compiler.build.build import BuildOptions, build
+from ptgc.compiler.build.stage import Stage
 from ptgc.exporters import export
 from ptgc.runtime import Generator
 from ptgc.runtime._core import Request

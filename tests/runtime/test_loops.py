@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ptgc.errors import CapacityError, UsageError
-from ptgc.exporters.reference_loops import edit_text, fill_canvas, read_rows, translate
+from ptgc.exporters.references.reference_loops import edit_text, fill_canvas, read_rows, translate
 from ptgc.runtime import Generator
 from ptgc.spec.plan import DecodePlan, autoregressive, ctc, masked_diffusion, ngram
 from tests.loops import LEVENSHTEIN, loop_build

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from ptgc.compiler.build import BuildOptions, build
-from ptgc.compiler.stage import Stage
+from ptgc.compiler.build.build import BuildOptions, build
+from ptgc.compiler.build.stage import Stage
 from ptgc.exporters import export
 from ptgc.runtime import _core
 from ptgc.runtime.libraries import onnxruntime_library

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from ptgc.compiler.build import BuildOptions, build
-from ptgc.compiler.stage import Stage
+from ptgc.compiler.build.build import BuildOptions, build
+from ptgc.compiler.build.stage import Stage
 from ptgc.exporters import export
 from ptgc.runtime import Generator
 from ptgc.spec.plan import autoregressive, draft_model

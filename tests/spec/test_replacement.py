@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ptgc.compiler.build import BuildOptions, build
-from ptgc.compiler.stage import Stage
+from ptgc.compiler.build.build import BuildOptions, build
+from ptgc.compiler.build.stage import Stage
 from ptgc.errors import BundleError
 from ptgc.runtime import Generator
 from ptgc.runtime import generator as generator_module

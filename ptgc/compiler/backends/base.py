@@ -9,8 +9,8 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from ptgc.compiler.compiler_options import CompilerOptions
-from ptgc.compiler.quantization.quantizer import Quantizer
+from ptgc.compiler.build.compiler_options import CompilerOptions
+from ptgc.compiler.precision.quantization.quantizer import Quantizer
 from ptgc.errors import BuildError
 from ptgc.spec.bundle import Build
 from ptgc.spec.engine import Engine

@@ -11,7 +11,7 @@ from ptgc.compiler.backends.base import Backend, Preparation, PreparedRole
 from ptgc.compiler.backends.onnxruntime_cuda import OnnxRuntimeCudaBackend
 from ptgc.compiler.backends.onnxruntime_package import onnxruntime_version
 from ptgc.compiler.backends.onnxruntime_weights import FORMATS, quantize_weights, rounds_weights
-from ptgc.compiler.float_roles import in_float32
+from ptgc.compiler.build.float_roles import in_float32
 from ptgc.compiler.lowering.drop_unread_outputs import DropUnreadOutputsPass, remaining_ports
 from ptgc.compiler.lowering.experts import LowerExpertsPass
 from ptgc.compiler.lowering.grouped_query_attention import LowerAttentionPass
@@ -19,9 +19,9 @@ from ptgc.compiler.lowering.matmul_nbits import LowerQuantizedWeightsPass
 from ptgc.compiler.lowering.pack_projections import PackProjectionsPass
 from ptgc.compiler.lowering.pad_single_row import PadSingleRowPass, PadSingleRowProductsPass
 from ptgc.compiler.lowering.skip_normalization import SkipNormalizationPass
-from ptgc.compiler.quantization.awq import scale_channels
-from ptgc.compiler.quantization.round_experts import round_experts
-from ptgc.compiler.quantization.round_matrix import Rounded
+from ptgc.compiler.precision.quantization.awq import scale_channels
+from ptgc.compiler.precision.quantization.round_experts import round_experts
+from ptgc.compiler.precision.quantization.round_matrix import Rounded
 from ptgc.graphs.passes.normalize_linear import NormalizeLinearPass
 from ptgc.graphs.passes.set_float_type import SetFloatTypePass
 from ptgc.spec.onnxruntime_version import MIN_ONNXRUNTIME

@@ -10,7 +10,7 @@ import onnx_ir.passes.common as common
 from ptgc.compiler.backends.base import Backend, Preparation, PreparedRole
 from ptgc.compiler.backends.onnxruntime_package import onnxruntime_version
 from ptgc.compiler.backends.onnxruntime_weights import FORMATS, quantize_weights, rounds_weights
-from ptgc.compiler.float_roles import in_float32, in_type
+from ptgc.compiler.build.float_roles import in_float32, in_type
 from ptgc.compiler.lowering.drop_unread_outputs import DropUnreadOutputsPass, remaining_ports
 from ptgc.compiler.lowering.matmul_nbits import LowerQuantizedWeightsPass
 from ptgc.compiler.lowering.move_sizes_to_device import MoveSizesToDevicePass
@@ -18,7 +18,7 @@ from ptgc.compiler.lowering.pack_projections import PackProjectionsPass
 from ptgc.compiler.lowering.set_half_type import SetHalfTypePass
 from ptgc.compiler.lowering.skip_normalization import SkipNormalizationPass
 from ptgc.compiler.lowering.widen_choices import WidenChoicesPass
-from ptgc.compiler.quantization.awq import scale_channels
+from ptgc.compiler.precision.quantization.awq import scale_channels
 from ptgc.graphs.passes.normalize_linear import NormalizeLinearPass
 from ptgc.graphs.passes.set_float_type import SetFloatTypePass
 from ptgc.graphs.values import onnx_type

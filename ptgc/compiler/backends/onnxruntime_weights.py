@@ -6,10 +6,10 @@ import onnx_ir as ir
 
 from ptgc.compiler.backends.base import Preparation
 from ptgc.compiler.lowering.drop_unread_outputs import remaining_ports
-from ptgc.compiler.quantization.quantize_weights import QuantizeWeightsPass
-from ptgc.compiler.quantization.second_moments import second_moments
-from ptgc.compiler.quantization.vocabulary_matrices import vocabulary_formats
-from ptgc.compiler.quantization.weight_format import WeightFormat
+from ptgc.compiler.precision.quantization.quantize_weights import QuantizeWeightsPass
+from ptgc.compiler.precision.quantization.second_moments import second_moments
+from ptgc.compiler.precision.quantization.vocabulary_matrices import vocabulary_formats
+from ptgc.compiler.precision.quantization.weight_format import WeightFormat
 from ptgc.spec.role import Role
 
 # int8 loses next to nothing in blocks of 64, and reads a sixteenth less of scales than in blocks of 32. Larger blocks

@@ -18,9 +18,9 @@ from ptgc.compiler.backends.compile_cost import estimate, require_memory
 from ptgc.compiler.backends.engine_file import check_adopted
 from ptgc.compiler.backends.tensorrt_config import check_native, check_options
 from ptgc.compiler.backends.timing_cache import TimingCache
-from ptgc.compiler.compiler_options import CompilerOptions
-from ptgc.compiler.dimensions import Dimensions, engine_dimensions
-from ptgc.compiler.float_roles import in_float32, in_type
+from ptgc.compiler.build.compiler_options import CompilerOptions
+from ptgc.compiler.build.dimensions import Dimensions, engine_dimensions
+from ptgc.compiler.build.float_roles import in_float32, in_type
 from ptgc.compiler.graph_session import writes_alone
 from ptgc.compiler.lowering.add_attention_mask import AddAttentionMaskPass
 from ptgc.compiler.lowering.drop_unread_outputs import DropUnreadOutputsPass, remaining_ports
@@ -34,8 +34,8 @@ from ptgc.compiler.lowering.write_out_attention import WriteOutAttentionPass, po
 from ptgc.compiler.lowering.write_out_rms_normalization import WriteOutRMSNormalizationPass
 from ptgc.compiler.lowering.write_out_rotary_embedding import WriteOutRotaryEmbeddingPass
 from ptgc.compiler.lowering.write_out_tensor_scatter import WriteOutTensorScatterPass
-from ptgc.compiler.quantization.quantize_role import Scheme, quantize_role
-from ptgc.compiler.quantization.weight_format import Numbers, WeightFormat
+from ptgc.compiler.precision.quantization.quantize_role import Scheme, quantize_role
+from ptgc.compiler.precision.quantization.weight_format import Numbers, WeightFormat
 from ptgc.errors import BackendError, BuildError
 from ptgc.extras import how_to_install
 from ptgc.graphs.passes.normalize_linear import NormalizeLinearPass

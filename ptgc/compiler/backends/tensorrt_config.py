@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from ptgc.compiler.compiler_options import CompilerOptions, HardwareCompatibility
+from ptgc.compiler.build.compiler_options import CompilerOptions, HardwareCompatibility
 from ptgc.errors import BuildError
 from ptgc.spec.lowering import Lowering
 

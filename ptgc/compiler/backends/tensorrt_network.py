@@ -15,8 +15,8 @@ from ptgc.compiler.backends.base import Progress
 from ptgc.compiler.backends.tensorrt_config import configure
 from ptgc.compiler.backends.tensorrt_errors import Message, Origin, explain
 from ptgc.compiler.backends.timing_cache import TimingCache
-from ptgc.compiler.compiler_options import CompilerOptions
-from ptgc.compiler.dimensions import Dimensions
+from ptgc.compiler.build.compiler_options import CompilerOptions
+from ptgc.compiler.build.dimensions import Dimensions
 from ptgc.compiler.lowering.fix_dimensions import FixDimensionsPass
 from ptgc.compiler.lowering.write_out_attention import WRITTEN_OUT_KEY
 from ptgc.graphs.piece import MODULE_KEY

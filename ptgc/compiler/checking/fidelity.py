@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ptgc.compiler.float_roles import in_float32, is_half
+from ptgc.compiler.build.float_roles import in_float32, is_half
 from ptgc.compiler.graph_session import GraphSession, Logits
 from ptgc.spec.bundle import Build, Bundle
 from ptgc.spec.role import Role

@@ -11,7 +11,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common
 
 from ptgc.compiler.lowering.matmul_nbits import with_offset
-from ptgc.compiler.quantization.round_matrix import Rounded
+from ptgc.compiler.precision.quantization.round_matrix import Rounded
 from ptgc.graphs.experts import Experts, Stack, mixtures
 from ptgc.graphs.piece import MODULE_KEY, Piece
 from ptgc.graphs.values import add_initializer, take_place

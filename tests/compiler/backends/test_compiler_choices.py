@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from ptgc.compiler.backends import compile_cost
-from ptgc.compiler.build import BuildOptions, build
-from ptgc.compiler.check import check_bundle
+from ptgc.compiler.build.build import BuildOptions, build
+from ptgc.compiler.build.compiler_options import CompilerOptions, HardwareCompatibility
+from ptgc.compiler.build.stage import Stage
 from ptgc.compiler.checking import engine_files
-from ptgc.compiler.compiler_options import CompilerOptions, HardwareCompatibility
-from ptgc.compiler.stage import Stage
+from ptgc.compiler.checking.check import check_bundle
 from ptgc.errors import BuildError, EngineStaleError
 from ptgc.spec.bundle import Build, open_build
 from tests.bundles import tiny_bundle

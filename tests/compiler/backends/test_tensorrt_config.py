@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ptgc.compiler.backends.tensorrt_config import check_options, configure
-from ptgc.compiler.compiler_options import CompilerOptions, HardwareCompatibility
+from ptgc.compiler.build.compiler_options import CompilerOptions, HardwareCompatibility
 from ptgc.errors import BuildError
 
 LIBRARY = SimpleNamespace(

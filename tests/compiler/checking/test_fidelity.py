@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from ptgc.compiler.build import BuildOptions, build
-from ptgc.compiler.check import check_bundle
+from ptgc.compiler.build.build import BuildOptions, build
+from ptgc.compiler.build.stage import Stage
+from ptgc.compiler.checking.check import check_bundle
 from ptgc.compiler.checking.fidelity import Fidelity, measure_fidelity
 from ptgc.compiler.graph_session import GraphSession
-from ptgc.compiler.stage import Stage
 from ptgc.exporters import export
 from ptgc.spec.bundle import open_bundle
 from ptgc.spec.plan import ngram

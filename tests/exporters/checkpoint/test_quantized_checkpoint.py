@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ptgc.compiler.build import BuildOptions, build
-from ptgc.compiler.stage import Stage
+from ptgc.compiler.build.build import BuildOptions, build
+from ptgc.compiler.build.stage import Stage
 from ptgc.errors import CheckpointError
 from ptgc.exporters import export_checkpoint
 from ptgc.exporters.checkpoint.checkpoint import open_checkpoint

@@ -11,11 +11,11 @@ from archives import bundle_names, own_bundle
 from cuda_driver import require_device
 
 from parts.base import Figures, Settings, Skipped
-from ptgc.compiler.build import BuildOptions, build
+from ptgc.compiler.build.build import BuildOptions, build
+from ptgc.compiler.build.stage import Stage
 from ptgc.compiler.checking.engine import SAMPLING, common_prefix, new_tokens, undecided
 from ptgc.compiler.checking.references import read_references
 from ptgc.compiler.checking.report import EXACT
-from ptgc.compiler.stage import Stage
 from ptgc.runtime import Generator
 from ptgc.runtime.results import GenerationResult
 from ptgc.spec.bundle import Build, Bundle, open_bundle

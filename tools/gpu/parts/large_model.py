@@ -11,7 +11,7 @@ from cuda_driver import require_device
 from round_times import measure_build
 
 from parts.base import Figures, Settings, Skipped
-from ptgc.compiler.build import BuildOptions, build
+from ptgc.compiler.build.build import BuildOptions, build
 
 FLOOR_SHARE = 0.75
 """Share of the bandwidth that plain decoding is to reach."""

@@ -29,8 +29,8 @@ from rich.console import Console
 from rich.table import Table
 from substitute_libraries import build_substitutes
 
-from ptgc.compiler.build import BuildOptions, build
-from ptgc.compiler.stage import Stage
+from ptgc.compiler.build.build import BuildOptions, build
+from ptgc.compiler.build.stage import Stage
 from ptgc.errors import BuildError
 
 PRECISIONS = ("float32", "float16", "bfloat16", "int8", "int4")

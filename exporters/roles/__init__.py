@@ -1,0 +1,1 @@
+"""One exporter per role that several strategies share."""

@@ -1,0 +1,130 @@
+"""Which exporter makes which role of which loop, and the roles that a plan has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.metadata import entry_points
+from math import isfinite
+from typing import cast
+
+import onnx_ir as ir
+import torch
+from torch import nn
+
+from ptgc.errors import ExportError
+from ptgc.spec.kv_cache import LayerState
+from ptgc.spec.plan import DecodePlan
+from ptgc.spec.ports import Port
+from ptgc.spec.strategy import DrafterKind, Loop
+
+ENTRY_POINTS = "ptgc.exporters"
+"""Entry points of other packages: `LOOP.ROLE = "module:exporter"`, an exporter of modules that it recognises."""
+
+
+@dataclass(frozen=True)
+class TracedRole:
+    """The graphs of one role, its weights still in PyTorch's memory."""
+
+    model: ir.Model
+    """The canonical graph."""
+    inputs: tuple[Port, ...]
+    """Ports that come in, states apart."""
+    outputs: tuple[Port, ...]
+    """Ports that go out, states apart."""
+    states: tuple[LayerState, ...] = ()
+    """The KV cache by layer."""
+    cross_states: tuple[LayerState, ...] = ()
+    """What is kept of an encoder's output, by layer."""
+    commit_model: ir.Model | None = None
+    """Moves accepted rows of the cache together; only token trees need it."""
+
+
+@dataclass(frozen=True)
+class RoleSource:
+    """What a role is made of."""
+
+    name: str
+    """The role."""
+    module: nn.Module
+    """The PyTorch module, in eval mode."""
+    plan: DecodePlan
+    """The loop that the role is for."""
+    traced: Mapping[str, TracedRole] = field(default_factory=dict)
+    """The roles traced before it; an encoder comes before what reads its output."""
+
+
+RoleExporter = Callable[[RoleSource], TracedRole | None]
+"""Traces a module; None where it is of no kind that this exporter knows."""
+
+_BUILT_IN = {
+    (Loop.SPECULATIVE, "encoder"): "ptgc.exporters.roles.encoder_decoder:export_encoder",
+    (Loop.SPECULATIVE, "target"): "ptgc.exporters.roles.encoder_decoder:export_target",
+    (Loop.SPECULATIVE, "drafter"): "ptgc.exporters.roles.draft_model:export_drafter",
+    (Loop.CANVAS, "denoiser"): "ptgc.exporters.roles.denoiser:export_denoiser",
+    (Loop.ONE_SHOT, "encoder"): "ptgc.exporters.roles.one_shot:export_encoder",
+    (Loop.ONE_SHOT, "decoder"): "ptgc.exporters.roles.one_shot:export_decoder",
+    (Loop.EDIT, "encoder"): "ptgc.exporters.roles.one_shot:export_encoder",
+    (Loop.EDIT, "deleter"): "ptgc.exporters.roles.edit:export_deleter",
+    (Loop.EDIT, "inserter"): "ptgc.exporters.roles.edit:export_inserter",
+    (Loop.EDIT, "filler"): "ptgc.exporters.roles.edit:export_filler",
+}
+
+
+def check_roles(plan: DecodePlan, given: Sequence[str]) -> tuple[str, ...]:
+    """The roles of a plan in the order in which they are traced.
+
+    Raises:
+        ExportError: One is missing, or the plan has no use for one that was given.
+    """
+    known = [role for loop, role in _BUILT_IN if loop is plan.loop]
+    optional = {"encoder"} if plan.loop is Loop.SPECULATIVE else set()
+    if plan.drafter.kind is not DrafterKind.MODEL:
+        known = [role for role in known if role != "drafter"]
+    missing = [role for role in known if role not in given and role not in optional]
+    unknown = sorted(set(given) - set(known))
+    if missing or unknown:
+        needed = ", ".join(f"'{role}'" + (" (optional)" if role in optional else "") for role in known)
+        raise ExportError(
+            f"Strategy '{plan.strategy.value}' has the roles {needed}; given: {', '.join(sorted(given)) or 'none'}.",
+            "Give one module for each of them: export(roles={NAME: MODULE, ...}, ...).",
+        )
+    return tuple(role for role in known if role in given)
+
+
+def check_weights(name: str, module: nn.Module) -> None:
+    """Look for NaN and infinity in a role's parameters: what is made of them would be no text.
+
+    Raises:
+        ExportError: Naming the first parameter that holds any.
+    """
+    for path, parameter in module.named_parameters():
+        # One pass without a copy; a sum of numbers is a number.
+        if parameter.is_floating_point() and not isfinite(float(parameter.detach().sum(dtype=torch.float32))):
+            bad = int(parameter.numel() - torch.isfinite(parameter).sum())
+            raise ExportError(
+                f"Parameter {path} of the {name} holds {bad} values that are NaN or infinite.",
+                "The checkpoint is damaged, or training diverged: take another one.",
+            )
+
+
+def trace_role(source: RoleSource) -> TracedRole:
+    """Trace a module with the first exporter that knows its kind: other packages' before the built-in one.
+
+    Raises:
+        ExportError: No exporter knows it, or it cannot become a standard graph.
+    """
+    key = f"{source.plan.loop.value}.{source.name}"
+    for entry in sorted(entry_points(group=ENTRY_POINTS, name=key), key=lambda entry: entry.value):
+        traced = cast("RoleExporter", entry.load())(source)
+        if traced is not None:
+            return traced
+    module, _, function = _BUILT_IN[source.plan.loop, source.name].partition(":")
+    traced = cast("RoleExporter", getattr(import_module(module), function))(source)
+    if traced is None:
+        raise ExportError(
+            f"No exporter knows how {type(source.module).__name__} can be the role '{source.name}'.",
+            "docs/adding-a-model.md says what a module must look like.",
+        )
+    return traced

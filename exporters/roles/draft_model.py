@@ -1,0 +1,107 @@
+"""The drafter role: a smaller causal language model, and whether it can draft for a target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from ptgc.errors import ExportError
+from ptgc.exporters.roles.base import RoleSource, TracedRole
+from ptgc.exporters.roles.target import trace_target
+from ptgc.spec.strategy import DrafterVocabulary
+
+_EXAMPLES = 3  # of entries that differ, in a message
+_SPELLING_SHARE = 0.1  # of the entries may differ in spelling; where more do, the ids mean something else
+
+_REENCODE = "Draft by text instead of ids: --drafter-vocabulary re-encoded."
+
+
+def export_drafter(source: RoleSource) -> TracedRole | None:
+    """Trace a causal LM as it is traced for a target: it keeps a cache and takes rows of tokens likewise."""
+    if not isinstance(source.module, PreTrainedModel):
+        return None
+    traced = trace_target(source.module)
+    return TracedRole(traced.model, traced.inputs, traced.outputs, traced.states)
+
+
+def check_pair(
+    target: PreTrainedModel,
+    drafter: PreTrainedModel,
+    tokenizers: tuple[Any | None, Any | None],
+    vocabulary: DrafterVocabulary,
+) -> list[str]:
+    """What a user should know of a pair that works.
+
+    Args:
+        target: The model whose text is kept.
+        drafter: The model that drafts.
+        tokenizers: Theirs; None where a checkpoint has none.
+        vocabulary: How the drafter's token ids relate to the target's.
+
+    Raises:
+        ExportError: The drafter cannot draft for this target.
+    """
+    if drafter.config.is_encoder_decoder:
+        raise ExportError(
+            f"{type(drafter).__name__} is an encoder-decoder; a drafter is a causal language model.",
+            "Give a checkpoint such as a LlamaForCausalLM.",
+        )
+    notes = []
+    if vocabulary is DrafterVocabulary.SHARED:
+        notes += _compare_vocabularies(tokenizers, (_vocab_size(target), _vocab_size(drafter)))
+    elif None in tokenizers:
+        which = "target" if tokenizers[0] is None else "drafter"
+        raise ExportError(
+            f"Drafting by text needs both tokenizers, and the {which}'s checkpoint has none.",
+            "Add its tokenizer.json, or draft by ids: --drafter-vocabulary shared.",
+        )
+    contexts = [int(model.config.get_text_config().max_position_embeddings) for model in (target, drafter)]
+    if contexts[1] < contexts[0]:
+        notes.append(
+            f"The drafter was made for {contexts[1]} positions, the target for {contexts[0]}: beyond the "
+            f"drafter's, text is decoded without drafts."
+        )
+    return notes
+
+
+def _vocab_size(model: PreTrainedModel) -> int:
+    return int(model.config.get_text_config().vocab_size)
+
+
+def _compare_vocabularies(tokenizers: tuple[Any | None, Any | None], sizes: tuple[int, int]) -> list[str]:
+    """Compare entries by id. Logits may be padded to different sizes; the tokenizers count."""
+    target, drafter = tokenizers
+    if target is None or drafter is None:
+        if sizes[0] != sizes[1]:
+            raise ExportError(
+                f"The drafter's vocabulary has {sizes[1]} entries, the target's {sizes[0]}: their ids differ.",
+                "Choose a drafter with the target's vocabulary.",
+            )
+        return ["Without both tokenizers, the ids of target and drafter are taken to be the same."]
+    spelled = [list(map(str, one.convert_ids_to_tokens(list(range(len(one)))))) for one in (target, drafter)]
+    different = _differences(*spelled)
+    if len(spelled[0]) != len(spelled[1]) or len(different) > _SPELLING_SHARE * len(spelled[0]):
+        raise ExportError(
+            f"The drafter's vocabulary is another one: {len(spelled[1])} entries against the target's "
+            f"{len(spelled[0])}, {len(different)} of them different{_listed(different, *spelled)}.",
+            f"Choose a drafter with the target's vocabulary. {_REENCODE}",
+        )
+    if not different:
+        return []
+    return [
+        f"{len(different)} of {len(spelled[0])} entries are spelled differently by target and drafter"
+        f"{_listed(different, *spelled)}; their ids are taken to mean the same."
+    ]
+
+
+def _differences(target: Sequence[str], drafter: Sequence[str]) -> list[int]:
+    return [index for index, (one, other) in enumerate(zip(target, drafter, strict=False)) if one != other]
+
+
+def _listed(different: Sequence[int], target: Sequence[str], drafter: Sequence[str]) -> str:
+    if not different:
+        return ""
+    examples = ", ".join(f"{i}: {target[i]!r} and {drafter[i]!r}" for i in different[:_EXAMPLES])
+    return f" ({examples}{', ...' if len(different) > _EXAMPLES else ''})"

@@ -1,0 +1,180 @@
+"""The target role of the speculative loop, of a causal LM or an encoder-decoder, and the encoder of the latter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from ptgc.errors import ExportError
+from ptgc.exporters.roles.base import RoleSource, TracedRole
+from ptgc.exporters.roles.target import DTYPES, trace_target
+from ptgc.exporters.tracing.cross_attention import (
+    DecoderLayers,
+    DecoderTrace,
+    EncoderTrace,
+    SourceCache,
+    positions_from,
+    probe_decoder,
+    run_decoder,
+    unread_source,
+)
+from ptgc.exporters.tracing.operators import gather_rows
+from ptgc.exporters.tracing.probe import LayerCall
+from ptgc.exporters.tracing.target_graph import commit_model, finish_graph
+from ptgc.exporters.tracing.trace import own_attention, standard_operators, tracing
+from ptgc.exporters.tracing.traced_module import Call, trace_module
+from ptgc.graphs.passes.tidy import TidyPass
+from ptgc.graphs.values import describe
+from ptgc.spec import ports
+from ptgc.spec.kv_cache import LayerState, StateKind
+from ptgc.spec.ports import DType, Port
+
+_ROUND = (ports.INPUT_IDS, ports.POSITION_IDS, ports.WRITE_INDEX, ports.LOGITS_ROWS)
+_MASK = Port("mask", DType.BOOL, (ports.BATCH, 1, ports.NUM_TOKENS, ports.KV_CAPACITY))
+_TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.2}  # of the logits' own size
+
+
+def export_target(source: RoleSource) -> TracedRole | None:
+    """Trace a causal LM, or the decoder of an encoder-decoder."""
+    model = source.module
+    if not isinstance(model, PreTrainedModel):
+        return None
+    if model.config.is_encoder_decoder:
+        if "encoder" not in source.traced:
+            raise ExportError(
+                f"{type(model).__name__} is an encoder-decoder; its encoder is a role of its own.",
+                'Give the model for both: export(roles={"target": model, "encoder": model}, ...).',
+            )
+        return trace_decoder(model)
+    traced = trace_target(model)
+    return TracedRole(traced.model, traced.inputs, traced.outputs, traced.states, commit_model=traced.commit_model)
+
+
+def export_encoder(source: RoleSource) -> TracedRole | None:
+    """Trace the encoder of an encoder-decoder, up to the keys and values that its decoder attends to.
+
+    Raises:
+        ExportError: The model has no encoder, or cannot become a standard graph.
+    """
+    model = source.module
+    if not isinstance(model, PreTrainedModel):
+        return None
+    if not model.config.is_encoder_decoder:
+        raise ExportError(f"{type(model).__name__} has no encoder.", "Leave the role 'encoder' out.")
+    layers, inputs = probe_decoder(model), (ports.SOURCE_IDS, ports.ENCODER_ATTENTION_MASK)
+    states = _states(layers.source, StateKind.CROSS, model)
+    with standard_operators(model):
+        traced = trace_module(model, inputs, _encode(layers))
+    made = [port for layer, state in enumerate(states) for port in state.present_ports(layer)]
+    for value, port in zip(traced.graph.outputs, made, strict=True):
+        describe(value, port)
+    TidyPass()(traced)  # takes the decoder out, of which no output is wanted
+    return TracedRole(traced, inputs, (), cross_states=states)
+
+
+def _encode(layers: DecoderLayers) -> Call:
+    def call(model: PreTrainedModel, input_ids: Tensor, mask: Tensor) -> list[Tensor]:
+        trace = EncoderTrace(mask, layers.cross, set(layers.encoder.modules()))
+        with tracing(trace):
+            hidden = layers.encoder(input_ids=input_ids).last_hidden_state
+            run_decoder(model, input_ids[:, :1], hidden, None)
+        return [x for pair in zip(trace.keys, trace.values, strict=True) for x in pair]
+
+    return call
+
+
+def trace_decoder(model: PreTrainedModel) -> TracedRole:
+    """Trace the decoder of an encoder-decoder over its caches, and over keys and values of the source.
+
+    Raises:
+        ExportError: Something in it cannot become a standard graph, or gives another text in rounds.
+    """
+    layers = probe_decoder(model)
+    call = _decode(layers)
+    _rehearse(model, layers, call)
+    states = _states(layers.text, StateKind.FULL, model)
+    cross = _states(layers.source, StateKind.CROSS, model)
+    own = [state.past_ports(layer) for layer, state in enumerate(states)]
+    read = [port for layer, state in enumerate(cross) for port in state.past_ports(layer)]
+    caches = [*(key for key, _ in own), *(value for _, value in own)]
+    with standard_operators(model):
+        traced = trace_module(model, (*_ROUND, _MASK, *caches, ports.ENCODER_ATTENTION_MASK, *read), call)
+    graph = traced.graph
+    of_source = list(graph.inputs)[-len(read) - 1 :]  # which finish_graph knows nothing of
+    graph.inputs[:] = list(graph.inputs)[: -len(of_source)]
+    inputs, outputs = finish_graph(traced, states, DTYPES[model.dtype])
+    graph.inputs.extend(of_source)
+    return TracedRole(traced, (*inputs, ports.ENCODER_ATTENTION_MASK), outputs, states, cross, commit_model(states))
+
+
+def _states(layers: Sequence[LayerCall], kind: StateKind, model: PreTrainedModel) -> tuple[LayerState, ...]:
+    return tuple(LayerState(kind, layer.kv_heads, layer.head_dim, DTYPES[model.dtype]) for layer in layers)
+
+
+def _decode(layers: DecoderLayers) -> Call:
+    count = len(layers.text)
+
+    def call(
+        model: PreTrainedModel,
+        input_ids: Tensor,  # [batch, num_tokens]
+        position_ids: Tensor,  # [batch, num_tokens]
+        write_index: Tensor,  # [batch]
+        logits_rows: Tensor,  # [batch, num_logits]
+        mask: Tensor,  # [batch, 1, num_tokens, kv_capacity]
+        *rest: Tensor,  # keys, values, the source's mask [batch, source_length], its keys and values in turns
+    ) -> list[Tensor]:
+        keys, values, (source_mask, *cross) = rest[:count], rest[count : 2 * count], rest[2 * count :]
+        trace = DecoderTrace(
+            keys, values, [write_index] * count, [mask] * count, source_mask=source_mask, cross=layers.cross
+        )
+        body = model.base_model
+        assert isinstance(body, nn.Module)
+
+        def choose_rows(_module: nn.Module, _inputs: object, output: object) -> object:
+            output.last_hidden_state = gather_rows(output.last_hidden_state, logits_rows)  # type: ignore[attr-defined]
+            return output
+
+        hook = body.register_forward_hook(choose_rows)
+        try:
+            with tracing(trace), positions_from(model, position_ids):
+                cache = SourceCache(cross[0::2], cross[1::2])
+                logits = run_decoder(model, input_ids, unread_source(model, cross[0]), cache)
+        finally:
+            hook.remove()
+        return [logits, *trace.new_keys, *trace.new_values]
+
+    return call
+
+
+@torch.no_grad()
+def _rehearse(model: PreTrainedModel, layers: DecoderLayers, call: Call) -> None:
+    """Read a short text in two rounds; its logits must be those of the model on the whole text.
+
+    Raises:
+        ExportError: They are not: the decoder has something that is lost between rounds.
+    """
+    generator = torch.Generator().manual_seed(0)
+    vocab_size = int(model.config.get_text_config(decoder=True).vocab_size)
+    source, text = (torch.randint(vocab_size, (1, count), generator=generator) for count in (5, 6))
+    expected = model(input_ids=source, decoder_input_ids=text).logits[0]
+    with own_attention(model):
+        cross = _encode(layers)(model, source, torch.ones_like(source, dtype=torch.bool))
+        state = [torch.zeros(1, one.kv_heads, 8, one.head_dim, dtype=model.dtype) for one in layers.text * 2]
+        found = []
+        for start, count in ((0, 4), (4, 2)):
+            rows = torch.arange(start, start + count)[None]
+            mask = torch.arange(8) <= rows[0, :, None]
+            values = (text[:, rows[0]], rows, rows[:, 0], rows - start, mask[None, None], *state)
+            source_mask = torch.ones_like(source, dtype=torch.bool)
+            logits, *state = call(model, *values, source_mask, *cross)
+            found.append(logits[0])
+    error = (torch.cat(found).float() - expected.float()).abs().max()
+    if not error <= _TOLERANCE[model.dtype] * expected.float().abs().max():
+        raise ExportError(
+            f"{type(model).__name__} cannot be exported: read in rounds over a cache, its decoder's logits differ by "
+            f"{float(error):.3g} from those of the whole text.",
+            "docs/support.md lists what can be exported.",
+        )

@@ -1,0 +1,1 @@
+"""How a PyTorch model becomes a standard graph."""

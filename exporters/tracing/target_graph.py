@@ -1,0 +1,191 @@
+"""From what PyTorch's exporter wrote to the canonical graph of a target: names, prologue, selection, order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import onnx_ir as ir
+
+from ptgc.graphs.attention_mask import AttentionMask, CacheSlots, RoundPorts
+from ptgc.graphs.kv_cache import compact_rows
+from ptgc.graphs.passes.tidy import TidyPass
+from ptgc.graphs.piece import Piece
+from ptgc.graphs.selection import argmax, top_k
+from ptgc.graphs.values import describe, input_value
+from ptgc.spec import ports
+from ptgc.spec.kv_cache import LayerState
+from ptgc.spec.ports import DType, Port
+
+
+def finish_graph(
+    traced: ir.Model, states: Sequence[LayerState], dtype: DType
+) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
+    """Make the canonical graph of what `ptgc.exporters.roles.target.Verify` was traced into.
+
+    Args:
+        traced: The exporter's graph; changed in place.
+        states: The KV cache by layer.
+        dtype: The model's.
+
+    Returns:
+        The ports that come in and go out, states apart.
+    """
+    logits = traced.graph.outputs[0]
+    assert logits.shape is not None
+    vocab_size = logits.shape[-1]
+    assert isinstance(vocab_size, int)
+    outputs = (ports.logits(vocab_size, dtype), ports.NEXT_IDS, ports.top_logits(dtype), ports.TOP_IDS)
+    inputs: tuple[Port, ...] = ports.CAUSAL_INPUTS
+    groups = _slot_groups(states)
+    _name_ports(traced.graph, groups, states, outputs[0])
+    _expand_masks(traced.graph, groups)
+    _append_selection(traced.graph, outputs)
+    if any(group.window is not None for group in groups):
+        inputs = (*inputs, ports.WINDOW_OFFSET)
+    _order_inputs(traced.graph, inputs, states)
+    TidyPass()(traced)
+    return inputs, outputs
+
+
+@dataclass(frozen=True)
+class _SlotGroup:
+    """The layers of one window, or those without: they share a capacity, a mask, and the slots that a round goes to."""
+
+    window: int | None
+    """Their window."""
+    capacity: str
+    """The dimension of their slots."""
+    cache: str
+    """The port of one of their caches."""
+
+    @property
+    def suffix(self) -> str:
+        return "" if self.window is None else f".window.{self.window}"
+
+    @property
+    def write_index(self) -> Port:
+        """What the exporter's graph takes for `write_index`."""
+        return replace(ports.WRITE_INDEX, name=f"{ports.WRITE_INDEX.name}{self.suffix}")
+
+    @property
+    def mask(self) -> Port:
+        """The mask that the exporter's graph takes."""
+        return Port(f"mask{self.suffix}", DType.BOOL, (ports.BATCH, 1, ports.NUM_TOKENS, self.capacity))
+
+
+def _slot_groups(states: Sequence[LayerState]) -> list[_SlotGroup]:
+    """In the order in which the exporter's graph takes their masks: without a window first, then ascending."""
+    found: dict[int | None, _SlotGroup] = {}
+    for layer, state in enumerate(states):
+        group = _SlotGroup(state.window, state.capacity, state.past_ports(layer)[0].name)
+        found.setdefault(state.window, group)
+    return [found[window] for window in sorted(found, key=lambda window: window or 0)]
+
+
+def _name_ports(graph: ir.Graph, groups: Sequence[_SlotGroup], states: Sequence[LayerState], logits: Port) -> None:
+    """Give the exporter's inputs and outputs their contract names and shapes."""
+    past = [state.past_ports(layer) for layer, state in enumerate(states)]
+    present = [state.present_ports(layer) for layer, state in enumerate(states)]
+    incoming = [
+        ports.INPUT_IDS,
+        ports.POSITION_IDS,
+        *(group.write_index for group in groups),
+        ports.LOGITS_ROWS,
+        *(group.mask for group in groups),
+        *(key for key, _ in past),
+        *(value for _, value in past),
+    ]
+    outgoing = [logits, *(key for key, _ in present), *(value for _, value in present)]
+    for values, given in ((graph.inputs, incoming), (graph.outputs, outgoing)):
+        assert len(values) == len(given)
+        for value, port in zip(values, given, strict=True):
+            describe(value, port)
+
+
+def _expand_masks(graph: ir.Graph, groups: Sequence[_SlotGroup]) -> None:
+    """Replace the inputs that the contract lacks by the prologue that makes them of the small ports."""
+    named = {value.name: value for value in graph.inputs}
+    small = (ports.TREE_MASK, ports.ROW_COUNT, ports.WRITE_INDEX, ports.WINDOW_OFFSET)
+    given = {port: named.get(port.name) or input_value(port) for port in small}
+    piece = Piece("ptgc.attention_mask")
+    mask = AttentionMask(
+        piece, RoundPorts(given[ports.TREE_MASK], given[ports.ROW_COUNT], named[ports.POSITION_IDS.name])
+    )
+    write_index, offset = given[ports.WRITE_INDEX], given[ports.WINDOW_OFFSET]
+    slides = any(group.window is not None for group in groups)
+    first_slot = piece.op("Sub", write_index, offset) if slides else write_index
+    for group in groups:
+        cache = named[group.cache]
+        if group.window is None:
+            made = mask.full(CacheSlots(cache, write_index))
+        else:
+            made = mask.window(CacheSlots(cache, first_slot, offset), group.window)
+            named[group.write_index.name].replace_all_uses_with(first_slot)
+            graph.inputs.remove(named[group.write_index.name])
+        _read_sizes_of(named[ports.INPUT_IDS.name], named[group.mask.name])
+        named[group.mask.name].replace_all_uses_with(made)
+        graph.inputs.remove(named[group.mask.name])
+    graph.inputs.extend(value for port, value in given.items() if port.name not in named)
+    piece.insert_at_start(graph)
+
+
+def _read_sizes_of(ids: ir.Value, mask: ir.Value) -> None:
+    """Let what asks a mask for the round's sizes ask the tokens: a backend that needs no mask then computes none."""
+    assert ids.shape is not None and mask.shape is not None
+    for use in list(mask.uses()):
+        start = use.node.attributes.get_int("start", 0)
+        if use.node.op_type != "Shape" or use.node.attributes.get_int("end", 0) != start + 1:
+            continue
+        if mask.shape[start] in list(ids.shape):
+            axis = list(ids.shape).index(mask.shape[start])
+            use.node.replace_input_with(0, ids)
+            use.node.attributes["start"] = ir.AttrInt64("start", axis)
+            use.node.attributes["end"] = ir.AttrInt64("end", axis + 1)
+
+
+def _append_selection(graph: ir.Graph, outputs: Sequence[Port]) -> None:
+    """Append argmax and the largest logits, and make them outputs right behind the logits."""
+    piece = Piece("ptgc.selection")
+    logits = graph.outputs[0]
+    chosen = [argmax(piece, logits), *top_k(piece, logits, ports.TOP_K)]
+    for value, port in zip(chosen, outputs[1:], strict=True):
+        describe(value, port)
+    piece.append_to(graph)
+    for index, value in enumerate(chosen):
+        graph.outputs.insert(1 + index, value)
+
+
+def _order_inputs(graph: ir.Graph, inputs: Sequence[Port], states: Sequence[LayerState]) -> None:
+    """Inputs in the contract's order: small ports, then the caches layer by layer; outputs likewise."""
+    named = {value.name: value for value in graph.inputs}
+    caches = [port for layer, state in enumerate(states) for port in state.past_ports(layer)]
+    graph.inputs[:] = [named[port.name] for port in (*inputs, *caches)]  # without the offset where nothing slides
+    made = {value.name: value for value in graph.outputs}
+    present = [port.name for layer, state in enumerate(states) for port in state.present_ports(layer)]
+    others = [value for value in graph.outputs if value.name not in set(present)]
+    graph.outputs[:] = [*others, *(made[name] for name in present)]
+
+
+def commit_model(states: Sequence[LayerState]) -> ir.Model:
+    """The graph that moves accepted rows of every layer together, in place."""
+    slides = any(state.window is not None for state in states)
+    inputs = [input_value(port) for port in (ports.KEEP_ROWS, ports.WRITE_INDEX)]
+    rows = dict.fromkeys((False, True), tuple(inputs))
+    piece = Piece("ptgc.commit")
+    if slides:
+        offset = input_value(ports.WINDOW_OFFSET)
+        keep_rows, write_index = inputs
+        kept = piece.op("Sub", keep_rows, piece.op("Unsqueeze", offset, piece.constant([-1])))
+        rows[True] = (kept, piece.op("Sub", write_index, offset))
+        inputs.append(offset)
+    outputs = []
+    for layer, state in enumerate(states):
+        for before, after in zip(state.past_ports(layer), state.present_ports(layer), strict=True):
+            cache = input_value(before)
+            moved = compact_rows(piece, cache, *rows[state.window is not None])
+            describe(moved, after)
+            inputs.append(cache)
+            outputs.append(moved)
+    graph = ir.Graph(inputs, outputs, nodes=piece.nodes, opset_imports={"": ports.OPSET}, name="commit")
+    return ir.Model(graph, ir_version=ports.IR_VERSION)

@@ -1,0 +1,170 @@
+"""`--precision auto`: the fastest precision on this machine whose loss is within what was allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+
+from ptgc.compiler.backends.base import Backend, Progress
+from ptgc.compiler.build.prepare import PrepareTask, prepare
+from ptgc.compiler.checking.fidelity import Fidelity, float32_session, measure_fidelity
+from ptgc.compiler.graph_session import GraphSession, writes_alone
+from ptgc.compiler.precision.precision import AUTO, Precision, of_role, read_precision, spell
+from ptgc.compiler.tuning.cost import measure_costs
+from ptgc.compiler.tuning.prediction import best_pace
+from ptgc.runtime.costs import CostCurve
+from ptgc.spec.bundle import BUILDS, Build, open_build
+from ptgc.spec.staging import passing_directory
+
+_LOSSLESS = "float32"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a precision is judged by."""
+
+    texts: Mapping[str, Sequence[Sequence[int]]]
+    """Sequences of tokens by role, of roles that are judged."""
+    max_divergence: float
+    """Most Kullback-Leibler divergence from the original, in nats a token."""
+    num_threads: int | None
+    """Threads that rounds are measured with; None takes the processors at hand."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One candidate, prepared."""
+
+    precision: dict[str, str]
+    """Of every role."""
+    build: Build
+    """Its prepared graphs, which go when the choice is made."""
+    fidelity: dict[str, Fidelity]
+    """Of the roles that were judged."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen."""
+
+    precision: dict[str, str]
+    """Of every role and of parts that differ."""
+    reasons: dict[str, str] = field(default_factory=dict)
+    """By role, for the build's provenance."""
+    prepared: Build | None = None
+    """A build of just this precision and these sizes, where one was tried."""
+
+
+@contextmanager
+def choose_precision(task: PrepareTask, asked: Precision, judgement: Judgement, progress: Progress) -> Iterator[Choice]:
+    """Replace every `auto` of a build.
+
+    Every candidate of the backend is prepared and compared with the original in float32. Of those within the loss, the
+    one with the fewest seconds a token by its measured rounds is taken; where there is none, float32. Roles that cannot
+    be judged take the backend's default.
+
+    Args:
+        task: The build.
+        asked: Precision by role, some `auto`.
+        judgement: What decides.
+        progress: Called with each step.
+
+    Yields:
+        The choice; what was tried is there until the block ends.
+    """
+    judged = list(judgement.texts)
+    precision = with_default(task.backend, asked)
+    if not judged:
+        yield Choice(precision)
+        return
+    with ExitStack() as stack:
+        trials = list(_trials(stack, replace(task, batch_size=1), precision, judged, judgement, progress))
+        curves: dict[int, CostCurve] = {}
+        reasons = {}
+        for role in judged:
+            best = _fastest(task, role, trials, curves, judgement, progress)
+            precision |= of_role(best.precision, role) if best else {role: _LOSSLESS}
+            reasons[role] = _reason(role, precision, trials, judgement.max_divergence)
+            progress(f"{role}: {reasons[role]}")
+        same = [trial.build for trial in trials if trial.precision == precision and task.batch_size == 1]
+        yield Choice(precision, reasons, same[0] if same else None)
+
+
+def judged_roles(task: PrepareTask, asked: Precision) -> list[str]:
+    """Roles whose precision is chosen by measurement: language models that read texts alone, where builds run."""
+    if not task.backend.candidates:
+        return []
+    roles = task.bundle.manifest.roles.items()
+    return [name for name, role in roles if asked[name] == AUTO and writes_alone(role)]
+
+
+def _trials(
+    stack: ExitStack,
+    task: PrepareTask,
+    precision: Precision,
+    judged: Sequence[str],
+    judgement: Judgement,
+    progress: Progress,
+) -> Iterator[Trial]:
+    """Every candidate, prepared and compared with the original."""
+    roles = task.bundle.manifest.roles
+    longest = max(len(text) for role in judged for text in judgement.texts[role])
+    originals = {
+        name: stack.enter_context(float32_session(task.bundle.path / roles[name].graph, roles[name], longest))
+        for name in judged
+    }
+    asked = {key: value for key, value in precision.items() if key not in judged}
+    done: list[Precision] = []
+    for candidate in task.backend.candidates:
+        tried = read_precision(candidate, judged) | asked
+        if tried in done:  # they differ in what was asked for
+            continue
+        done.append(tried)
+        name = spell(tried, list(roles))
+        folder = stack.enter_context(passing_directory(task.bundle.path / BUILDS / f"auto-{name}"))
+        progress(f"Trying {candidate}")
+        prepare(task, tried, name, folder, progress)
+        build = open_build(folder)
+        fidelity = {}
+        for role in judged:
+            made = build.manifest.roles[role]
+            session = GraphSession(build.path / made.graph, made, longest)
+            fidelity[role] = measure_fidelity(originals[role], session, judgement.texts[role])
+        yield Trial(tried, build, fidelity)
+
+
+def _fastest(
+    task: PrepareTask,
+    role: str,
+    trials: Sequence[Trial],
+    curves: dict[int, CostCurve],
+    judgement: Judgement,
+    progress: Progress,
+) -> Trial | None:
+    """The trial within the loss that takes the fewest seconds a token; rounds are measured where there are several."""
+    within = [n for n, trial in enumerate(trials) if trial.fidelity[role].divergence <= judgement.max_divergence]
+    if len(within) < 2:
+        return trials[within[0]] if within else None
+    for number in within:
+        if number not in curves:
+            curves[number] = measure_costs(trials[number].build, judgement.num_threads, progress)
+    most = task.bundle.manifest.plan.drafter.num_draft_tokens
+
+    def seconds(number: int) -> float:
+        if role != "target":
+            return next(iter(curves[number].medians_by_role()[role].values()))
+        return best_pace(curves[number], most).seconds
+
+    return trials[min(within, key=seconds)]
+
+
+def _reason(role: str, chosen: Precision, trials: Sequence[Trial], max_divergence: float) -> str:
+    """For people and for the build's provenance: nothing in it that a second run would give otherwise."""
+    tried = ", ".join(f"{spell(trial.precision, [role])} {trial.fidelity[role].divergence:.4f}" for trial in trials)
+    return f"auto took {spell(chosen, [role])}: at most {max_divergence:g} nats a token; {tried}"
+
+
+def with_default(backend: Backend, asked: Precision) -> dict[str, str]:
+    """The backend's default for every `auto`, where nothing is measured."""
+    return {key: backend.precisions[0] if value == AUTO else value for key, value in asked.items()}

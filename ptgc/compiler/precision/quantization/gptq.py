@@ -1,0 +1,86 @@
+"""GPTQ: rounding a matrix so that its products change least on the inputs that it sees.
+
+Source: Frantar et al., GPTQ (2023), algorithm 1. `H` is the second moment of the inputs; rows of the matrix are rounded
+one after the other, and what each loses is made up for by those behind it. Scales are searched where a block begins,
+with every weight's error weighed as GPTQ weighs it: without that, blocks of 4 bits come out worse than plain rounding.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ptgc.compiler.precision.quantization.number_grid import NumberGrid
+
+_DAMPING = 0.01  # of the mean diagonal, as in the paper
+_BATCH = 128  # rows whose errors are passed on together, as in the paper
+
+
+def quantize_gptq(
+    matrix: np.ndarray, moments: np.ndarray, grid: NumberGrid, block_size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers and scales that keep a matrix's products.
+
+    Args:
+        matrix: float32 `[in, out]`.
+        moments: `[in, in]`: the sum of x xᵀ over inputs x.
+        grid: What is rounded to.
+        block_size: Rows that share a scale; divides `in`.
+
+    Returns:
+        The grid's numbers `[out, in]`, and float32 scales `[out, in / block_size]`.
+    """
+    work = np.array(matrix, dtype=np.float32)
+    rows, columns = work.shape
+    upper = _inverse_factor(moments)
+    numbers = np.empty(work.shape, grid.dtype)
+    scales = np.empty((rows // block_size, columns), np.float32)
+    step = min(block_size, _BATCH)
+    for start in range(0, rows, step):
+        if start % block_size == 0:
+            weights = 1 / np.square(upper.diagonal()[start : start + block_size])
+            scale = best_scales(work[start : start + block_size], weights, grid)
+            scales[start // block_size] = scale
+        batch = slice(start, min(start + step, rows))
+        errors = _round_rows(work[batch], numbers[batch], scale, upper[batch, batch], grid)
+        work[batch.stop :] -= upper[batch, batch.stop :].T @ errors
+    return np.ascontiguousarray(numbers.T), np.ascontiguousarray(scales.T)
+
+
+def best_scales(block: np.ndarray, weights: np.ndarray, grid: NumberGrid) -> np.ndarray:
+    """A scale for each column of `[block, out]`, of those that the grid would have tried.
+
+    Args:
+        block: What is to be rounded.
+        weights: `[block]`, what the square of a row's error counts.
+        grid: What is rounded to.
+    """
+    widest = best = grid.scales(block)
+    least = np.full(widest.shape, np.inf, np.float32)
+    for factor in grid.shrinking:
+        tried = widest * factor
+        error = weights @ np.square(grid.round(block / tried) * tried - block)
+        best = np.where(error < least, tried, best)
+        least = np.minimum(error, least)
+    return best
+
+
+def _inverse_factor(moments: np.ndarray) -> np.ndarray:
+    """U with UᵀU = H⁻¹, upper triangular; damping alone stands for inputs that are always zero."""
+    hessian = np.array(moments, dtype=np.float64)
+    hessian[np.diag_indices_from(hessian)] += _DAMPING * (hessian.diagonal().mean() or 1.0)
+    hessian = np.linalg.inv(hessian).astype(np.float64, copy=False)  # the old one goes: of wide layers each is 1 GB
+    factor: np.ndarray = np.linalg.cholesky(hessian).T.astype(np.float32)
+    return factor
+
+
+def _round_rows(
+    work: np.ndarray, numbers: np.ndarray, scales: np.ndarray, upper: np.ndarray, grid: NumberGrid
+) -> np.ndarray:
+    """Rounds rows into `numbers`, and spends `work`; gives their errors over U's diagonal, for the rows behind."""
+    errors = np.empty_like(work)
+    for row in range(len(work)):
+        rounded = grid.round(work[row] / scales)
+        numbers[row] = rounded
+        errors[row] = (work[row] - rounded * scales) / upper[row, row]
+        work[row + 1 :] -= upper[row, row + 1 :, None] * errors[row]
+    return errors

@@ -1,0 +1,72 @@
+"""HQQ: scales that make most errors of rounding small, and let a few be large. It needs no text.
+
+Source: Badri and Shaji, Half-Quadratic Quantization of Large Machine Learning Models (2023), section "Half-Quadratic
+Solver": minimise φ(W - s Q(W / s)), φ the sum of |x|^p with p < 1, by turns over an auxiliary error W_e and the scale.
+The paper keeps the scale and moves the zero point. Our numbers have none, so that here the scale moves: with numbers Q
+fixed, the least squares of W - W_e = s Q have one solution. onnxruntime's HQQ is not used: it needs PyTorch, and gives
+floating-point zero points, for which neither TensorRT's DequantizeLinear nor GatherBlockQuantized has a place.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ptgc.compiler.precision.quantization.number_grid import NumberGrid
+
+_P = 0.7  # p, β, κ and the number of turns are the paper's
+_BETA = 10.0
+_KAPPA = 1.01
+_TURNS = 20
+_CHUNK = 1 << 22  # weights that are looked at together; some 100 MB are needed for them
+
+
+def quantize_hqq(matrix: np.ndarray, grid: NumberGrid, block_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers to the nearest, with scales that minimise the p-norm of what is lost.
+
+    Args:
+        matrix: float32 `[in, out]`.
+        grid: What is rounded to.
+        block_size: Rows that share a scale; divides `in`.
+
+    Returns:
+        The grid's numbers `[out, in]`, and float32 scales `[out, in / block_size]`.
+    """
+    rows, columns = matrix.shape
+    numbers = np.empty((columns, rows), grid.dtype)
+    scales = np.empty((columns, rows // block_size), np.float32)
+    step = max(1, _CHUNK // rows)
+    for start in range(0, columns, step):
+        part = slice(start, min(start + step, columns))
+        blocks = np.ascontiguousarray(matrix[:, part].T).reshape(-1, block_size).T  # [block, columns * blocks]
+        blocks = np.ascontiguousarray(blocks)
+        found = _half_quadratic_scales(blocks, grid)
+        numbers[part] = grid.round(blocks / found).T.reshape(-1, rows)
+        scales[part] = found.reshape(-1, rows // block_size)
+    return numbers, scales
+
+
+def _half_quadratic_scales(blocks: np.ndarray, grid: NumberGrid) -> np.ndarray:
+    """The scale of each column of `[block, columns]` that lost least in any turn.
+
+    Errors are measured in units of the widest scale: the shrinkage below depends on how large numbers are, and weights
+    of one model have all sizes.
+    """
+    unit = best = scales = grid.scales(blocks)
+    least = np.full(unit.shape, np.inf, np.float32)
+    beta = _BETA
+    for _ in range(_TURNS):
+        numbers = grid.round(blocks / scales)
+        errors = (blocks - scales * numbers) / unit
+        sizes = np.abs(errors)
+        lost = np.power(sizes, np.float32(_P)).sum(axis=0)
+        best = np.where(lost < least, scales, best)
+        least = np.minimum(lost, least)
+        # W_e = sign(x) max(|x| - |x|^(p-1) / β, 0), the generalised soft threshold.
+        with np.errstate(divide="ignore"):
+            kept = np.maximum(sizes - np.power(sizes, np.float32(_P - 1)) / np.float32(beta), 0)
+        wanted = blocks - np.copysign(kept, errors) * unit
+        energy = np.square(numbers).sum(axis=0)
+        moved = (wanted * numbers).sum(axis=0) / np.where(energy == 0, 1, energy)
+        scales = np.where(moved * unit > 0, moved, scales)  # a scale keeps its sign, and is never 0
+        beta *= _KAPPA
+    return best

@@ -1,0 +1,1 @@
+"""What rounds cost on a device, and what pays there."""

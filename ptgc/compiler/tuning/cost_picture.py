@@ -1,0 +1,107 @@
+"""A picture of what rounds cost, and of what drafts gain by it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from ptgc.compiler.tuning.prediction import predicted_speedups
+from ptgc.errors import BackendError, UsageError
+from ptgc.extras import how_to_install
+from ptgc.runtime.costs import CostCurve
+from ptgc.spec.output import check_output_file, write_output
+
+RATES = (0.5, 0.7, 0.9)
+"""Acceptance of a draft token that speedups are predicted for."""
+SUFFIXES = (".png", ".svg", ".pdf")
+"""What a picture can be."""
+
+
+@dataclass(frozen=True)
+class MeasuredBuild:
+    """A build with its costs on this device."""
+
+    name: str
+    """The build."""
+    curve: CostCurve
+    """What its rounds cost."""
+    verify_width: int
+    """The widest round that verifies drafts; wider ones read prompts."""
+    num_draft_tokens: int
+    """The most that a round drafts."""
+    acceptance: tuple[float, ...] = ()
+    """As tuned: shares of rounds with drafts that keep so many or more, from one on."""
+
+
+def check_picture(path: Path) -> None:
+    """Refuse a file that cannot become a picture, before anything is measured.
+
+    Raises:
+        UsageError: An ending that is no picture's.
+        BackendError: The library that draws is not installed.
+        StorageError: It cannot be written.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"--picture is '{path}'; its name must end in {', '.join(SUFFIXES)}.")
+    try:
+        import matplotlib  # noqa: F401  # only whether it is there
+    except ImportError as error:
+        raise BackendError("Drawing needs matplotlib.", f"Install it: {how_to_install('plot')}") from error
+    check_output_file(path)
+
+
+def draw_costs(builds: Sequence[MeasuredBuild], path: Path) -> None:
+    """Draw rounds by width of every build, and predicted speedups of the last one that drafts.
+
+    Args:
+        builds: Measured ones, oldest first.
+        path: Ends in .png, .svg or .pdf.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    drafting = [build for build in builds if build.num_draft_tokens > 0]
+    figure = Figure(figsize=(11 if drafting else 6, 4.2), layout="constrained")
+    panels: Any = figure.subplots(1, 2 if drafting else 1, squeeze=False)
+    _draw_rounds(panels[0][0], builds)
+    if drafting:
+        _draw_speedups(panels[0][1], drafting[-1])
+    picture = BytesIO()
+    figure.savefig(picture, format=path.suffix[1:].lower(), dpi=150)
+    write_output(path, picture.getvalue())
+
+
+def _draw_rounds(axes: Any, builds: Sequence[MeasuredBuild]) -> None:
+    """Milliseconds by rows: the median as a line, from the fastest run to the slowest as a band."""
+    for build in builds:
+        rounds = {width: cost for width, cost in build.curve.rounds.items() if width <= build.verify_width}
+        widths = sorted(rounds)
+        (line,) = axes.plot(widths, [rounds[w].median * 1e3 for w in widths], marker="o", ms=3, label=build.name)
+        low, high = ([getattr(rounds[w], edge) * 1e3 for w in widths] for edge in ("minimum", "maximum"))
+        axes.fill_between(widths, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+    threads = ", ".join(sorted({str(build.curve.num_threads) for build in builds}))
+    axes.set(xlabel="rows of a round", ylabel="milliseconds", title=f"What a round costs, {threads} threads")
+    axes.set_ylim(bottom=0)
+    axes.legend(fontsize="small")
+    axes.grid(alpha=0.3)
+
+
+def _draw_speedups(axes: Any, build: MeasuredBuild) -> None:
+    """Speed over plain decoding by number of draft tokens."""
+    numbers = range(build.num_draft_tokens + 1)
+    for rate in RATES:
+        found = predicted_speedups(build.curve, build.num_draft_tokens, rate)
+        axes.plot(numbers, found, marker="o", ms=3, label=f"{rate:.0%} of drafts accepted")
+    if build.acceptance:
+        found = predicted_speedups(build.curve, build.num_draft_tokens, build.acceptance)
+        axes.plot(numbers, found, color="black", marker="s", ms=3, label="as on the tuned prompts")
+    axes.axhline(1, color="gray", linewidth=1)
+    axes.set(xlabel="draft tokens of a round", ylabel="tokens a second over plain decoding", title=build.name)
+    axes.set_ylim(bottom=0)
+    axes.legend(fontsize="small")
+    axes.grid(alpha=0.3)

@@ -1,0 +1,287 @@
+"""Tuning: measured costs of rounds joined with what real texts accept, and the fastest way to use a bundle here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ptgc.compiler.checking.fidelity import role_fidelity
+from ptgc.compiler.checking.judged_text import judged_text
+from ptgc.compiler.precision.precision import MAX_DIVERGENCE
+from ptgc.compiler.tuning.cost import measure_costs
+from ptgc.compiler.tuning.drafted_rounds import DraftedRound, accepted_shares, drafted_rounds, predicted_seconds
+from ptgc.errors import BuildError, UsageError
+from ptgc.runtime.costs import CostCurve, read_costs, write_costs
+from ptgc.runtime.generator import Generator, default_num_threads
+from ptgc.runtime.load_options import LoadOptions
+from ptgc.runtime.tuning import Tuning, write_tuning
+from ptgc.spec.bundle import RUNNABLE, Build, Bundle, open_bundle
+from ptgc.spec.strategy import DrafterKind, Loop
+from ptgc.texts.prompt_set import Prompt, PromptSet, read_sets
+
+Progress = Callable[[str], None]
+
+_DEVICE = "cpu"
+_CONFIRMED = 6  # prompts that the choice is tried on
+_THE_SAME = 1.01  # of the least time
+_WORTH_A_BUILD = 0.97  # of the best time, below which precisions of several builds together are named
+
+
+@dataclass(frozen=True)
+class TuneOptions:
+    """What to tune on."""
+
+    builds: tuple[str, ...] = ()
+    """Builds to choose from; none takes all that fit the device."""
+    prompts: tuple[str, ...] = ()
+    """Files of prompts, or sets that come with ptgc."""
+    num_prompts: int | None = 8
+    """The first so many of each set; None for all."""
+    max_new_tokens: int = 64
+    """Tokens of each text."""
+    threads: tuple[int, ...] = ()
+    """Numbers of threads to choose from; none takes the processors at hand, half and a quarter of them."""
+    max_divergence: float = MAX_DIVERGENCE
+    """Most that a build may have lost, in nats a token, to be chosen; a build that is alone may have lost more."""
+    text: Path | None = None
+    """What that is measured on; None takes the bundle's reference texts."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to use the bundle: a build, threads, and a number of draft tokens."""
+
+    build: Build
+    """Which build."""
+    num_threads: int
+    """Threads of the engine."""
+    num_draft_tokens: int
+    """Most draft tokens of a round."""
+    seconds: float
+    """Predicted, a token."""
+    plain_seconds: float
+    """The same without drafts."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A build, and what is known of it."""
+
+    build: Build
+    """Which build."""
+    divergence: float | None
+    """Nats a token that it has lost; None where that cannot be measured."""
+    rounds: tuple[DraftedRound, ...]
+    """Of all prompts, each round drafting as much as the plan allows."""
+    curves: dict[int, CostCurve]
+    """What its rounds cost, by number of threads."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What came of it."""
+
+    ways: tuple[Way, ...]
+    """The best number of draft tokens for every build and number of threads, the same in every round."""
+    observed: tuple[Observed, ...]
+    """Every build."""
+    chosen: Way
+    """The fastest of those that have not lost too much; its draft tokens are the most of a round, of which the runtime
+    takes what pays."""
+    tuning: Tuning
+    """What is kept of it beside the build."""
+    measured_speedup: float
+    """Of the choice over plain decoding of the same build and threads, on some of the prompts."""
+    suggestion: str | None
+    """The precisions by role of a build that is not there and would be faster."""
+
+
+def tune(path: str | Path, options: TuneOptions, progress: Progress = lambda _: None) -> Tuned:
+    """Choose build, threads and draft tokens for real prompts on this device, and keep the choice.
+
+    Args:
+        path: The bundle.
+        options: What to tune on.
+        progress: Called with each step.
+
+    Raises:
+        UsageError: No such prompts, or a strategy whose rounds draft nothing.
+        BundleError: A build that is not there.
+        BuildError: No build can be tuned, or all have lost too much.
+    """
+    bundle = open_bundle(path)
+    if bundle.manifest.plan.loop is not Loop.SPECULATIVE:
+        raise UsageError(
+            f"Strategy '{bundle.manifest.plan.strategy.value}' has no draft tokens to choose a number of.",
+            "ptgc bench measures its builds.",
+        )
+    sets = read_sets(options.prompts, bundle, options.num_prompts)
+    builds = _builds(bundle, options, sets)
+    threads = options.threads or _numbers_of_threads()
+    observed = tuple(_observe(bundle, build, options, sets, threads, progress) for build in builds)
+    ways = tuple(way for one in observed for way in _ways(bundle, one))
+    fastest = _fastest(ways, observed, options.max_divergence)
+    own = next(one for one in observed if one.build is fastest.build)
+    progress(f"{own.build.manifest.id}: writing texts as the runtime drafts")
+    chosen = _settled(bundle, fastest, own, options, sets)
+    digests = {one.kind: one.sha256 for one in sets}
+    tuning = Tuning(chosen.num_threads, chosen.num_draft_tokens, accepted_shares(own.rounds), digests)
+    write_tuning(chosen.build, tuning)
+    progress("Comparing the choice with plain decoding")
+    speedup = _measured_speedup(bundle, chosen, [prompt for one in sets for prompt in one.prompts], options)
+    return Tuned(ways, observed, chosen, tuning, speedup, _suggestion(observed, fastest, bundle))
+
+
+def _builds(bundle: Bundle, options: TuneOptions, sets: Sequence[PromptSet]) -> list[Build]:
+    """Those that were named, or all that fit: for one sequence, long enough, of this export, and runnable."""
+    length = max(one.longest for one in sets) + options.max_new_tokens
+    if options.builds:
+        builds = [bundle.build(name, _DEVICE) for name in options.builds]
+    else:
+        newest = bundle.build(None, _DEVICE)
+        builds = [
+            build
+            for build in bundle.builds()
+            if build.manifest.bundle_sha256 == newest.manifest.bundle_sha256
+            and build.manifest.device == _DEVICE
+            and build.manifest.backend in RUNNABLE
+        ]
+    fitting = [b for b in builds if b.manifest.shapes.batch == 1 and b.manifest.shapes.max_length >= length]
+    if not fitting or (options.builds and len(fitting) < len(builds)):
+        names = ", ".join(build.manifest.id for build in builds if build not in fitting)
+        raise BuildError(
+            f"These builds cannot be tuned: {names}. Prompts and texts take {length} tokens, and texts are written one "
+            "at a time.",
+            f"Make one: ptgc build {bundle.path} --max-length {length}",
+        )
+    return fitting
+
+
+def _numbers_of_threads() -> tuple[int, ...]:
+    most = default_num_threads()
+    return tuple(dict.fromkeys(max(1, most // part) for part in (1, 2, 4)))
+
+
+def _observe(
+    bundle: Bundle,
+    build: Build,
+    options: TuneOptions,
+    sets: Sequence[PromptSet],
+    threads: Sequence[int],
+    progress: Progress,
+) -> Observed:
+    name = build.manifest.id
+    curves = {}
+    for number in threads:
+        curve = read_costs(build, number)
+        if curve is None or curve.is_noisy:
+            progress(f"{name}: measuring rounds with {number} threads")
+            measured = measure_costs(build, number, progress)
+            if curve is None or measured.noise < curve.noise:
+                curve = measured
+                write_costs(build, curve)
+        curves[number] = curve
+    progress(f"{name}: writing texts")
+    most = bundle.manifest.plan.drafter.num_draft_tokens
+    fixed = LoadOptions(num_draft_tokens=most, draft_length="fixed")
+    rounds = tuple(drafted_rounds(build, sets, options.max_new_tokens, fixed))
+    if not rounds:
+        raise UsageError(
+            "Every text on these prompts ends with its first token, so that there are no rounds to tune.",
+            "Give prompts that the model continues.",
+        )
+    return Observed(build, _divergence(bundle, build, options), rounds, curves)
+
+
+def _divergence(bundle: Bundle, build: Build, options: TuneOptions) -> float | None:
+    if set(build.manifest.precision.values()) == {"float32"}:
+        return 0.0
+    role = bundle.manifest.roles["target"]
+    if not (bundle.path / role.graph).is_file() or role.cross_states:
+        return None
+    text = judged_text(bundle, "target", options.text, build.manifest.shapes.max_length)
+    try:
+        fidelity = role_fidelity(bundle, build, "target", text)
+    except ImportError:  # an original in half precision is computed in float32 by ONNX's packages
+        return None
+    return None if fidelity is None else fidelity.divergence
+
+
+def _ways(bundle: Bundle, observed: Observed) -> Iterator[Way]:
+    """The best number of draft tokens for every number of threads."""
+    most = bundle.manifest.plan.drafter.num_draft_tokens
+    for threads, curve in observed.curves.items():
+        seconds = predicted_seconds(observed.rounds, curve, most)
+        best = min(range(most + 1), key=seconds.__getitem__)
+        yield Way(observed.build, threads, best, seconds[best], seconds[0])
+
+
+def _fastest(ways: Sequence[Way], observed: Sequence[Observed], max_divergence: float) -> Way:
+    lost = {one.build.manifest.id: one.divergence or 0.0 for one in observed}
+    within = [way for way in ways if len(observed) == 1 or lost[way.build.manifest.id] <= max_divergence]
+    if not within:
+        found = ", ".join(f"{name} {divergence:.4f}" for name, divergence in lost.items())
+        raise BuildError(
+            f"Every build has lost more than {max_divergence:g} nats a token: {found}.",
+            "Raise --max-divergence, or make a build that keeps more: ptgc build --precision auto",
+        )
+    return min(within, key=lambda way: way.seconds)
+
+
+def _settled(bundle: Bundle, way: Way, own: Observed, options: TuneOptions, sets: Sequence[PromptSet]) -> Way:
+    """The most draft tokens that the runtime is to choose from, round by round: none, the best fixed number, or all.
+
+    By the cost of the rounds that it takes, not by the clock. Of numbers that come to the same the largest: texts
+    may yet come that accept more.
+    """
+    curve = own.curves[way.num_threads]
+    found = {0: way.plain_seconds}
+    for most in sorted({way.num_draft_tokens, bundle.manifest.plan.drafter.num_draft_tokens} - {0}):
+        loading = LoadOptions(num_draft_tokens=most)
+        rounds = list(drafted_rounds(way.build, sets, options.max_new_tokens, loading, way.num_threads))
+        found[most] = predicted_seconds(rounds, curve, most)[most]
+    least = min(found.values())
+    most = max(number for number, seconds in found.items() if seconds <= least * _THE_SAME)
+    return replace(way, num_draft_tokens=most, seconds=found[most])
+
+
+def _measured_speedup(bundle: Bundle, chosen: Way, prompts: Sequence[Prompt], options: TuneOptions) -> float:
+    """Decoding time of some texts without drafts over that with what was chosen, in turns."""
+    step = max(1, len(prompts) // _CONFIRMED)
+    seconds = {True: 0.0, False: 0.0}
+    with Generator(
+        bundle.path,
+        build=chosen.build.manifest.id,
+        num_threads=chosen.num_threads,
+        num_draft_tokens=chosen.num_draft_tokens,
+        verify=False,
+    ) as generator:
+        generator.generate(prompts[0].ids, max_new_tokens=4)
+        for prompt in prompts[::step][:_CONFIRMED]:
+            for plain in (True, False):
+                result = generator.generate(prompt.ids, max_new_tokens=options.max_new_tokens, plain=plain)
+                seconds[plain] += result.statistics.decode_seconds
+    return seconds[True] / seconds[False] if seconds[False] > 0 else 1.0
+
+
+def _suggestion(observed: Sequence[Observed], chosen: Way, bundle: Bundle) -> str | None:
+    """Precisions of target and drafter from different builds, where together they would be faster."""
+    plan = bundle.manifest.plan
+    if plan.drafter.kind is not DrafterKind.MODEL:
+        return None
+    own = next(one for one in observed if one.build is chosen.build)
+    best, found = chosen.seconds * _WORTH_A_BUILD, None
+    for other in observed:
+        curve = other.curves[chosen.num_threads]
+        mixed = CostCurve(
+            curve.num_threads,
+            curve.past_length,
+            own.curves[chosen.num_threads].rounds,
+            curve.drafter_rounds,
+        )
+        seconds = min(predicted_seconds(own.rounds, mixed, plan.drafter.num_draft_tokens))
+        if seconds < best:
+            precision = other.build.manifest.precision["drafter"]
+            best, found = seconds, f"target={own.build.manifest.precision['target']},drafter={precision}"
+    return found

@@ -1,0 +1,143 @@
+"""The exported denoiser, driven as the canvas loop does, against PyTorch."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ptgc.errors import ExportError
+from ptgc.exporters.references.reference_loops import fill_canvas
+from ptgc.exporters.roles.base import TracedRole
+from ptgc.exporters.roles.denoiser import denoise
+from ptgc.spec.plan import DecodePlan, masked_diffusion
+from tests.exporters.graph_run import Graph, load_all, padded, trace_all
+from tests.other_models import VOCAB_SIZE, tiny_bert
+
+MASK = 3
+TEXTS = [
+    [5, MASK, 7, MASK, MASK, 30, MASK, MASK, 9, MASK, MASK, 11, MASK],
+    [8, MASK, MASK, 14],
+    [40, 41, MASK, MASK, MASK, MASK, MASK, MASK, MASK],
+    [9, 10],
+]
+
+
+@cache
+def _traced() -> dict[str, TracedRole]:
+    return trace_all({"denoiser": tiny_bert()}, masked_diffusion(MASK))
+
+
+@pytest.fixture
+def graph(tmp_path: Path) -> Graph:
+    return load_all(_traced(), tmp_path)["denoiser"]
+
+
+def _run_loop(graph: Graph, texts: list[list[int]], plan: DecodePlan) -> tuple[list[list[int]], int]:
+    """The whole canvas as one block: every round of all rows is one run of the graph."""
+    assert plan.canvas is not None
+    lengths = np.array([len(text) for text in texts])
+    ids = padded(texts, int(lengths.max()) + 3)
+    mask = (ids == MASK) & (np.arange(ids.shape[1]) < lengths[:, None])
+    threshold = np.full(len(texts), plan.canvas.threshold or 1.0, np.float32)
+    rounds = 0
+    while mask.any():
+        remaining = plan.canvas.num_steps - rounds
+        step = -(-mask.sum(axis=1) // remaining)
+        out = graph(input_ids=ids, lengths=lengths, canvas_mask=mask, step=step, threshold=threshold)
+        ids, mask, rounds = out["output_ids"], out["output_mask"], rounds + 1
+    return [row[:length].tolist() for row, length in zip(ids, lengths, strict=True)], rounds
+
+
+@pytest.mark.parametrize("plan", [masked_diffusion(MASK, 1), masked_diffusion(MASK, 4), masked_diffusion(MASK, 7)])
+def test_a_ragged_batch_is_filled_as_pytorch_fills_each_text(graph: Graph, plan: DecodePlan) -> None:
+    assert plan.canvas is not None
+    found, rounds = _run_loop(graph, TEXTS, plan)
+    expected = [fill_canvas(tiny_bert(), text, plan.canvas) for text in TEXTS]
+    assert found == [text for text, _ in expected]
+    assert rounds == max(count for _, count in expected) == min(plan.canvas.num_steps, 8)
+    assert not any(MASK in text for text in found)
+
+
+@pytest.mark.parametrize("threshold", [0.05, 0.2, 0.6])
+def test_a_threshold_fills_sooner_but_never_later(graph: Graph, threshold: float) -> None:
+    plan = masked_diffusion(MASK, 8, threshold)
+    assert plan.canvas is not None
+    found, rounds = _run_loop(graph, TEXTS, plan)
+    expected = [fill_canvas(tiny_bert(), text, plan.canvas) for text in TEXTS]
+    assert found == [text for text, _ in expected]
+    assert rounds <= 8 and (threshold > 0.1 or rounds < 8)
+
+
+def test_blocks_are_filled_one_after_the_other(graph: Graph) -> None:
+    plan = masked_diffusion(MASK, 6, block_length=3)
+    assert plan.canvas is not None
+    ids, whole = np.array([TEXTS[2]]), np.arange(9)
+    for first in (2, 5, 8):
+        for remaining in (2, 1):
+            mask = (ids == MASK) & (whole >= first) & (whole < first + 3)
+            if not mask.any():
+                break
+            step = -(-mask.sum(axis=1) // remaining)
+            ids = graph(input_ids=ids, lengths=[9], canvas_mask=mask, step=step, threshold=np.ones(1, np.float32))[
+                "output_ids"
+            ]
+        assert (ids[0, : first + 3] != MASK).all() and (ids[0, first + 3 :] == MASK).all()
+    assert ids[0].tolist() == fill_canvas(tiny_bert(), TEXTS[2], plan.canvas)[0]
+
+
+def test_confidence_is_pytorchs_probability_whatever_the_neighbours_are(graph: Graph) -> None:
+    lengths = np.array([len(text) for text in TEXTS])
+    ids = padded(TEXTS, 20, fill=60)
+    step = np.zeros(4, np.int64)
+    out = graph(input_ids=ids, lengths=lengths, canvas_mask=ids == MASK, step=step, threshold=np.ones(4, np.float32))
+    np.testing.assert_array_equal(out["output_ids"], ids)
+    for text, found in zip(TEXTS, out["confidence"], strict=True):
+        logits = denoise(tiny_bert(), torch.tensor([text]), torch.tensor([len(text)]))[0]
+        logits[:, MASK] = -torch.inf
+        np.testing.assert_allclose(found[: len(text)], logits.softmax(-1).amax(-1).numpy(), rtol=1e-4)
+
+
+class AnyDenoiser(nn.Module):
+    """A module of someone else's: it honours the ports, and no more."""
+
+    def __init__(self, with_extra: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding = nn.Embedding(VOCAB_SIZE, 16)
+        self.mix = nn.Linear(16, VOCAB_SIZE)
+        self.with_extra = with_extra
+
+    def forward(self, input_ids: Tensor, lengths: Tensor) -> Any:
+        valid = (torch.arange(input_ids.shape[1]) < lengths[:, None])[..., None]
+        hidden = self.embedding(input_ids)
+        mean = (hidden * valid).sum(1, keepdim=True) / lengths[:, None, None]
+        logits = self.mix(torch.tanh(hidden.cumsum(1) - mean))
+        return (logits, mean) if self.with_extra else logits
+
+
+def test_any_module_that_honours_the_ports_is_a_denoiser(tmp_path: Path) -> None:
+    module, plan = AnyDenoiser().eval(), masked_diffusion(MASK, 5)
+    assert plan.canvas is not None
+    own = load_all(trace_all({"denoiser": module}, plan), tmp_path)["denoiser"]
+    texts = TEXTS[:3]
+    assert _run_loop(own, texts, plan)[0] == [fill_canvas(module, text, plan.canvas)[0] for text in texts]
+
+
+def test_a_denoiser_that_gives_more_than_logits_is_refused() -> None:
+    with pytest.raises(ExportError, match="gives 2 outputs"):
+        trace_all({"denoiser": AnyDenoiser(with_extra=True).eval()}, masked_diffusion(MASK))
+
+
+def test_the_graph_has_the_ports_of_the_contract() -> None:
+    role = _traced()["denoiser"]
+    assert [value.name for value in role.model.graph.inputs] == [port.name for port in role.inputs]
+    assert [value.name for value in role.model.graph.outputs] == [port.name for port in role.outputs]
+    assert [port.name for port in role.outputs] == ["output_ids", "output_mask", "confidence"]
+    assert {node.domain for node in role.model.graph} == {""}
+    assert [node.op_type for node in role.model.graph].count("Attention") == 2
