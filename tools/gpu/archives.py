@@ -37,13 +37,30 @@ def own_bundle(name: str, folder: str, work: str) -> Path:
     archive = Path(folder) / f"{name}{SUFFIX}"
     if archive.is_file():
         with tarfile.open(archive) as file:
-            file.extractall(aside, filter="data")
+            _extract_files(file, aside)
         (aside / name).rename(target)
         aside.rmdir()
     else:
         shutil.copytree(Path(folder) / name, aside, ignore=shutil.ignore_patterns(BUILDS), dirs_exist_ok=True)
         aside.rename(target)
     return target
+
+
+def _extract_files(file: tarfile.TarFile, folder: Path) -> None:
+    """Write the files of an archive, which has nothing else, below a folder.
+
+    `extractall(filter="data")` would do; Python has it from 3.11.4 on only.
+    """
+    for member in file:
+        content = file.extractfile(member)
+        if content is None:
+            continue
+        path = (folder / member.name).resolve()
+        if not path.is_relative_to(folder.resolve()):
+            raise ValueError(f"{file.name} has the file {member.name}, which would lie outside")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as written:
+            shutil.copyfileobj(content, written)
 
 
 def pack_bundle(bundle: Path) -> Path:
