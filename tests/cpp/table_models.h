@@ -39,7 +39,7 @@ class TableReader : public LogitsReader {
 
 // One text and all that its rounds keep.
 struct DraftedText {
-  explicit DraftedText(TreeSpec tree) : proposal(std::move(tree)) {
+  explicit DraftedText(const TreeSpec& tree) : proposal(tree.num_nodes() - 1) {
     counts.AppendPrompt(kPrompt);
     probabilities.resize(static_cast<std::size_t>(proposal.capacity() * kVocab));
   }

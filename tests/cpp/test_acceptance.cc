@@ -8,8 +8,12 @@ namespace {
 using Tokens = std::vector<TokenId>;
 
 Proposal Propose(const TreeSpec& tree, const Tokens& tokens) {
-  Proposal proposal(tree);
-  for (TokenId token : tokens) proposal.Append(token);
+  Proposal proposal(tree.num_nodes() - 1);
+  std::vector<int> nodes = {0};
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    const int parent = tree.parent(static_cast<int>(i) + 1);
+    nodes.push_back(proposal.Add(nodes[static_cast<std::size_t>(parent)], tokens[i]));
+  }
   return proposal;
 }
 
@@ -41,7 +45,7 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"FirstIsWrong", {-1, 0, 1}, {5, 6}, {4, 6, 7}, {}, 4},
                     Case{
                         "SecondBranch", {-1, 0, 0, 1, 2}, {5, 6, 1, 2}, {6, 0, 2, 0, 3}, {2, 4}, 3},
-                    Case{"EqualSiblings", {-1, 0, 0, 2}, {5, 5, 1}, {5, 0, 1, 7}, {2, 3}, 7},
+                    Case{"EqualSiblings", {-1, 0, 0, 2}, {5, 5, 1}, {5, 1, 7}, {1, 2}, 7},
                     Case{"ShortProposal", {-1, 0, 1, 2}, {5}, {5, 6}, {1}, 6}),
     [](const testing::TestParamInfo<Case>& info) { return std::string(info.param.name); });
 

@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
 #include <functional>
 #include <map>
 #include <random>
@@ -41,14 +43,16 @@ Text Write(const Setting& setting, int count, const std::function<double(int)>& 
   int unread = 0;
   while (run.tokens < count) {
     const int match = 2 + static_cast<int>(random() % 7);
-    std::vector<DraftOffer> offers = {{15, estimate.Rate(match)}};
+    std::array<double, 15> gains{};
+    estimate.WriteGains(TreeSpec::Chain(15), match, gains);
+    std::vector<DraftOffer> offers = {{gains}};
     const double catching_up = unread * setting.read;
     if (guarded) offers[0].budget = account.Budget(length.plain_cost()) - catching_up;
-    const int drafts = std::min(length.Choose(offers, drafting), offers[0].tokens);
+    const int drafts = std::min(length.Choose(offers, drafting), offers[0].tokens());
     int accepted = 0;
     while (accepted < drafts && uniform(random) < rate(run.tokens)) ++accepted;
     if (drafts > 0) {
-      estimate.Observe(match, drafts, accepted);
+      estimate.Observe(match, std::min(accepted + 1, drafts), accepted);
     } else {
       estimate.Skip(match);
     }

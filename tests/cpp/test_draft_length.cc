@@ -15,8 +15,28 @@ DraftLength Measured(const std::map<int, double>& costs) {
 
 constexpr auto kFree = [](int) { return 0.0; };
 
-int Choose(const DraftLength& length, std::vector<DraftOffer> offers) {
-  return length.Choose(offers, kFree);
+// A row whose drafts, a chain, are each accepted at one rate.
+struct Chain {
+  int tokens = 0;
+  double rate = 0;
+  int chunk = 1;
+};
+
+template <typename DrafterCost>
+int Choose(const DraftLength& length, const std::vector<Chain>& chains, DrafterCost cost) {
+  std::vector<std::vector<double>> gains;
+  std::vector<DraftOffer> offers;
+  for (const Chain& chain : chains) {
+    gains.emplace_back();
+    double reached = 1;
+    for (int i = 0; i < chain.tokens; ++i) gains.back().push_back(reached *= chain.rate);
+  }
+  for (std::size_t i = 0; i < chains.size(); ++i) offers.push_back({gains[i], chains[i].chunk});
+  return length.Choose(offers, cost);
+}
+
+int Choose(const DraftLength& length, const std::vector<Chain>& chains) {
+  return Choose(length, chains, kFree);
 }
 
 TEST(DraftLength, FixedTakesAllThatIsOffered) {
@@ -49,14 +69,29 @@ TEST(DraftLength, RoundThatIsWideAnywayHasRoomForDrafts) {
 
 TEST(DraftLength, DrafterThatCostsMuchDraftsLess) {
   const DraftLength length = Measured({{1, 1.0}, {16, 1.5}});
-  std::vector<DraftOffer> offers = {{15, 0.8}};
-  const int cheap = length.Choose(offers, [](int drafts) { return drafts * 0.02; });
-  offers = {{15, 0.8}};
-  const int dear = length.Choose(offers, [](int drafts) { return drafts * 0.3; });
-  offers = {{15, 0.8}};
+  const std::vector<Chain> offer = {{15, 0.8}};
+  const int cheap = Choose(length, offer, [](int drafts) { return drafts * 0.02; });
+  const int dear = Choose(length, offer, [](int drafts) { return drafts * 0.3; });
   EXPECT_GT(cheap, dear);
   EXPECT_GT(dear, 0);
-  EXPECT_EQ(length.Choose(offers, [](int drafts) { return drafts * 1.0; }), 0);
+  EXPECT_EQ(Choose(length, offer, [](int drafts) { return drafts * 1.0; }), 0);
+}
+
+TEST(AcceptanceEstimate, GainsOfAChainAreThePowersOfItsRate) {
+  const AcceptanceEstimate estimate(2, 8);
+  std::vector<double> gains(3);
+  estimate.WriteGains(TreeSpec::Chain(7), 2, gains);
+  EXPECT_EQ(gains, (std::vector<double>{0.5, 0.25, 0.125}));
+}
+
+TEST(AcceptanceEstimate, SiblingsShareTheRateOfTheirParentTheEarlierTheMore) {
+  const AcceptanceEstimate estimate(2, 8);
+  std::vector<double> gains(5);
+  estimate.WriteGains(TreeSpec({-1, 0, 0, 1, 1, 2}), 2, gains);
+  EXPECT_DOUBLE_EQ(gains[0] + gains[1], 0.5);
+  EXPECT_GT(gains[0], gains[1]);
+  EXPECT_DOUBLE_EQ(gains[2] + gains[3], gains[0] * 0.5);
+  EXPECT_DOUBLE_EQ(gains[4], gains[1] * 0.5);
 }
 
 TEST(AcceptanceEstimate, PriorRisesWithTheMatch) {
@@ -68,7 +103,7 @@ TEST(AcceptanceEstimate, PriorRisesWithTheMatch) {
 
 TEST(AcceptanceEstimate, LearnsByMatchLength) {
   AcceptanceEstimate estimate(2, 8);
-  for (int i = 0; i < 20; ++i) estimate.Observe(2, 4, 0);
+  for (int i = 0; i < 20; ++i) estimate.Observe(2, 1, 0);
   EXPECT_LT(estimate.Rate(2), 0.15);
   EXPECT_DOUBLE_EQ(estimate.Rate(8), 0.85);
   for (int i = 0; i < 20; ++i) estimate.Observe(2, 4, 4);
@@ -77,7 +112,7 @@ TEST(AcceptanceEstimate, LearnsByMatchLength) {
 
 TEST(AcceptanceEstimate, WhatIsNotTriedReturnsToThePrior) {
   AcceptanceEstimate estimate(2, 8);
-  for (int i = 0; i < 20; ++i) estimate.Observe(5, 4, 0);
+  for (int i = 0; i < 20; ++i) estimate.Observe(5, 1, 0);
   const double learnt = estimate.Rate(5);
   for (int i = 0; i < 200; ++i) estimate.Skip(5);
   EXPECT_GT(estimate.Rate(5), learnt + 0.3);

@@ -25,9 +25,9 @@ struct Fixture {
     auto model = std::make_unique<CausalModel>(
         std::make_unique<SubstituteEngine>(seen, std::set<std::string>(), /*wrong_every=*/3),
         bundle.roles.at("drafter"), bundle.shapes, kVocabSize, std::move(chain));
-    drafter = std::make_unique<ModelDrafter>(std::move(model), bundle.shapes, kContext,
-                                             target_vocab_size, kMostDrafts, AcceptanceRule::kMatch,
-                                             CostCurve(bundle.shapes.widths, {}));
+    drafter = std::make_unique<ModelDrafter>(
+        std::move(model), bundle.shapes, kContext, target_vocab_size, TreeSpec::Chain(kMostDrafts),
+        AcceptanceRule::kMatch, CostCurve(bundle.shapes.widths, {}));
   }
   // Drafts for both rows.
   void Draft(int first_limit, int second_limit) {
@@ -35,7 +35,7 @@ struct Fixture {
     for (int row = 0; row < 2; ++row) {
       const int limit = row == 0 ? first_limit : second_limit;
       proposals[row].Clear();
-      rows.push_back({row, texts[row], limit, &proposals[row], &sampling[row]});
+      rows.push_back({row, texts[row], 0, limit, &proposals[row], &sampling[row]});
     }
     drafter->Draft(rows);
     was_pending = drafter->is_pending();
@@ -59,15 +59,17 @@ struct Fixture {
     const Tokens drafted = Drafted(row);
     texts[row].insert(texts[row].end(), drafted.begin(), drafted.begin() + accepted);
     texts[row].push_back(bonus);
-    drafter->Accept(row, accepted);
+    const int path[] = {1, 2, 3, 4, 5};
+    Observation accepts;
+    accepts.path = std::span(path).first(static_cast<std::size_t>(accepted));
+    drafter->Observe(row, accepts);
   }
 
   Observations seen;
   bool was_pending = false;  // After the last Draft.
   std::unique_ptr<ModelDrafter> drafter;
   Tokens texts[2] = {MakePrompt(37, 1), MakePrompt(4, 2)};  // More than two chunks, and few.
-  Proposal proposals[2] = {Proposal(TreeSpec::Chain(kMostDrafts)),
-                           Proposal(TreeSpec::Chain(kMostDrafts))};
+  Proposal proposals[2] = {Proposal(kMostDrafts), Proposal(kMostDrafts)};
   RowSampling sampling[2];
 };
 
@@ -142,7 +144,7 @@ TEST(ModelDrafter, FollowsRewoundAndCopiedTexts) {
   fixture.texts[0].push_back(9);
   fixture.Draft(3, 3);
   EXPECT_EQ(fixture.Drafted(0), fixture.Expected(0, 3));
-  fixture.drafter->Accept(0, 0);
+  fixture.drafter->Observe(0, {});
   fixture.drafter->Begin(1);
   fixture.drafter->CopyRow(0, 1);
   fixture.texts[1] = fixture.texts[0];
@@ -158,7 +160,7 @@ TEST(ModelDrafter, OffersNothingBeyondItsContext) {
   Fixture fixture;
   const auto offered = [&](int length, int limit) {
     fixture.texts[0] = MakePrompt(length, 1);
-    return fixture.drafter->Offer({0, fixture.texts[0], limit, nullptr, nullptr});
+    return fixture.drafter->Propose({0, fixture.texts[0], 0, limit, nullptr, nullptr});
   };
   EXPECT_EQ(offered(10, 3), 3);
   EXPECT_EQ(offered(10, 9), kMostDrafts);

@@ -10,10 +10,10 @@ using Tokens = std::vector<TokenId>;
 
 Tokens DraftOf(const Tokens& text, int limit, int min_size = 1, int max_size = 4,
                int* match_length = nullptr, NgramMatch match = NgramMatch::kLatest) {
-  Proposal proposal(TreeSpec::Chain(8));
+  Proposal proposal(8);
   NgramDrafter drafter({DrafterKind::kNgram, 8, max_size, min_size, match});
-  const DraftRow row = {0, text, limit, &proposal};
-  const int offered = drafter.Offer(row);
+  const DraftRow row = {0, text, 0, limit, &proposal};
+  const int offered = drafter.Propose(row);
   EXPECT_EQ(offered, proposal.size());
   drafter.Draft({&row, 1});
   if (match_length != nullptr) *match_length = proposal.match_length();
@@ -72,10 +72,10 @@ TEST(NgramDrafter, FirstMatchGoesToTheEndOfTheText) {
 TEST(NgramDrafter, AllocatesNothing) {
   Tokens text;
   for (int i = 0; i < 2000; ++i) text.push_back(i % 611);
-  Proposal proposal(TreeSpec::Chain(15));
+  Proposal proposal(15);
   NgramDrafter drafter({DrafterKind::kNgram, 15, 8, 2});
   const long before = NumAllocations();
-  drafter.Offer({0, text, 15, &proposal});
+  drafter.Propose({0, text, 0, 15, &proposal});
   EXPECT_EQ(NumAllocations(), before);
   EXPECT_EQ(proposal.size(), 15);
 }

@@ -88,29 +88,33 @@ class Loop {
 // other, and now and then with wrong ones only.
 class OracleDrafter : public Drafter {
  public:
+  explicit OracleDrafter(TreeSpec tree) : tree_(std::move(tree)) {}
   void Begin(int) override {}
   void Truncate(int, int) override {}
   void CopyRow(int, int) override {}
-  int Offer(const DraftRow& row) override { return row.limit; }
+  int Propose(const DraftRow& row) override { return row.limit; }
   void Draft(std::span<const DraftRow> rows) override {
     for (const DraftRow& row : rows) Fill(row);
   }
-  void Accept(int, int) override {}
   double Cost(int) const override { return 0; }
 
  private:
-  static void Fill(const DraftRow& row) {
-    const TreeSpec& tree = row.proposal->tree();
+  void Fill(const DraftRow& row) const {
+    const TreeSpec& tree = tree_;
     std::vector<Tokens> paths = {Tokens(row.text.begin(), row.text.end())};
+    std::vector<int> nodes = {0};
     for (int node = 1; node <= row.limit; ++node) {
       Tokens path = paths[static_cast<std::size_t>(tree.parent(node))];
       const TokenId right = NextToken(path);
       const bool is_right = (node + static_cast<int>(row.text.size())) % 3 == 0;
       path.push_back(is_right ? right : (right + 1) % kVocabSize);
-      row.proposal->Append(path.back());
+      nodes.push_back(
+          row.proposal->Add(nodes[static_cast<std::size_t>(tree.parent(node))], path.back()));
       paths.push_back(std::move(path));
     }
   }
+
+  TreeSpec tree_;  // Of a full proposal.
 };
 
 class LoopOverBatch : public testing::TestWithParam<int> {};
@@ -133,7 +137,7 @@ TEST_P(LoopOverBatch, SpeculativeTextEqualsPlainText) {
 
 TEST_P(LoopOverBatch, TreesKeepTheirLongestBranch) {
   const TreeSpec tree({-1, 0, 0, 1, 1, 2, 2});
-  Loop loop(GetParam(), {}, tree, {}, std::make_unique<OracleDrafter>());
+  Loop loop(GetParam(), {}, tree, {}, std::make_unique<OracleDrafter>(tree));
   std::vector<Tokens> expected;
   for (int row = 0; row < GetParam(); ++row) {
     const Tokens prompt = MakePrompt(5 + row * 7, row);

@@ -49,10 +49,12 @@ TEST_P(MatchedTree, WritesTheTextOfPlainDecoding) {
     int kept = 0;
     for (int i = 0; drafted.text.size() < 60; ++i) {
       drafted.proposal.Clear();
+      std::vector<int> nodes = {0};
       for (int node = 1; node < tree.num_nodes(); ++node) {
         // Mostly what comes, now and then not; siblings differ.
         const std::size_t at = drafted.text.size() + static_cast<std::size_t>(tree.depth(node)) - 1;
-        drafted.proposal.Append((expected[at] + (node * 7 + i) % 3) % kVocab);
+        const int parent = nodes[static_cast<std::size_t>(tree.parent(node))];
+        nodes.push_back(drafted.proposal.Add(parent, (expected[at] + (node * 7 + i) % 3) % kVocab));
       }
       TableReader reader(drafted.text, drafted.proposal);
       drafted.Accept(choice.NextIds(drafted.Question(reader, options, AcceptanceRule::kMatch)));
@@ -81,7 +83,7 @@ TEST(TargetChoice, RowWithoutAChoiceEndsInNoToken) {
   };
   NanReader reader;
   TargetChoice choice(kVocab, 2);
-  Proposal proposal(TreeSpec::Chain(2));
+  Proposal proposal(2);
   proposal.Append(1);
   Acceptance acceptance(2);
   const SamplingOptions options = {.temperature = 1};
@@ -110,7 +112,7 @@ TEST(TargetChoice, AllocatesNothingOnceMade) {
   TargetChoice choice(3000, 4);
   Sampler sampler(3000);
   TokenCounts counts(3000, 100);
-  Proposal proposal(TreeSpec::Chain(4));
+  Proposal proposal(4);
   std::vector<float> q(4 * 3000);
   SamplingOptions options = {.temperature = 1.5, .top_p = 0.99, .presence_penalty = 0.1};
   const auto play = [&](AcceptanceRule rule, std::uint64_t seed) {

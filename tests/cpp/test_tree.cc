@@ -1,7 +1,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
-#include "sampling/tree.h"
+#include "sampling/proposal.h"
 
 namespace ptgc {
 namespace {
@@ -21,7 +21,8 @@ TEST(TreeSpec, ChainSeesAllBefore) {
   const TreeSpec chain = TreeSpec::Chain(3);
   EXPECT_TRUE(chain.is_chain());
   EXPECT_EQ(chain.num_nodes(), 4);
-  EXPECT_EQ(chain.parents(), (std::vector<int>{-1, 0, 1, 2}));
+  EXPECT_EQ(chain.parent(0), -1);
+  EXPECT_EQ(chain.parent(3), 2);
   EXPECT_TRUE(chain.Sees(3, 1));
   EXPECT_FALSE(chain.Sees(1, 3));
 }
@@ -31,6 +32,37 @@ TEST(TreeSpec, RefusesParentAfterChild) {
   EXPECT_THROW(TreeSpec({0, 0}), Error);
   EXPECT_THROW(TreeSpec(std::vector<int>{}), Error);
   EXPECT_THROW(TreeSpec({-1, -1}), Error);
+}
+
+TEST(TreeSpec, GrowsAndIsCutBack) {
+  TreeSpec tree = TreeSpec::Root(4);
+  EXPECT_EQ(tree.Add(0), 1);
+  EXPECT_TRUE(tree.is_chain());
+  EXPECT_EQ(tree.Add(0), 2);
+  EXPECT_EQ(tree.Add(1), 3);
+  EXPECT_FALSE(tree.is_chain());
+  EXPECT_EQ(tree.height(), 2);
+  EXPECT_EQ(tree.rank(2), 1);
+  EXPECT_EQ(tree.num_children(0), 2);
+  EXPECT_TRUE(tree.Sees(3, 1));
+  EXPECT_FALSE(tree.Sees(3, 2));
+  tree.Truncate(2);
+  EXPECT_TRUE(tree.is_chain());
+  EXPECT_EQ(tree.Add(1), 2);
+  EXPECT_TRUE(tree.is_chain());
+  EXPECT_TRUE(tree.Sees(2, 1));
+}
+
+TEST(Proposal, EqualChildrenAreOne) {
+  Proposal proposal(4);
+  EXPECT_EQ(proposal.Add(0, 7), 1);
+  EXPECT_EQ(proposal.Add(0, 8), 2);
+  EXPECT_EQ(proposal.Add(1, 8), 3);
+  EXPECT_EQ(proposal.Add(0, 8), 2);
+  EXPECT_EQ(proposal.size(), 3);
+  EXPECT_EQ(proposal.token(3), 8);
+  proposal.Truncate(1);
+  EXPECT_EQ(proposal.Add(0, 8), 2);
 }
 
 }  // namespace

@@ -1,15 +1,18 @@
 #include "drafters/draft_length.h"
 
 #include <algorithm>
+#include <cmath>
+#include <cstddef>
 
 namespace ptgc {
 namespace {
 
 constexpr double kPriorOfShortest = 0.5;
 constexpr double kPriorOfLongest = 0.85;
-constexpr double kPriorTokens = 2;  // Draft tokens that the prior is worth.
-constexpr double kKeepTried = 0.9;  // What a round leaves of the counts it adds to ...
-constexpr double kKeepIdle = 0.97;  // ... and of those it could have added to.
+constexpr double kPriorTokens = 2;     // Draft tokens that the prior is worth.
+constexpr double kLaterSibling = 0.3;  // What each sibling takes of the one before it.
+constexpr double kKeepTried = 0.9;     // What a round leaves of the counts it adds to ...
+constexpr double kKeepIdle = 0.97;     // ... and of those it could have added to.
 
 }  // namespace
 
@@ -30,9 +33,24 @@ double AcceptanceEstimate::Rate(int match_length) const {
   return (bucket.kept + prior * kPriorTokens) / (bucket.tried + kPriorTokens);
 }
 
-void AcceptanceEstimate::Observe(int match_length, int drafted, int accepted) {
+void AcceptanceEstimate::WriteGains(const TreeSpec& tree, int match_length,
+                                    std::span<double> gains) const {
+  const double rate = Rate(match_length);
+  for (std::size_t i = 0; i < gains.size(); ++i) {
+    const int node = static_cast<int>(i) + 1, parent = tree.parent(node);
+    const double above = parent == 0 ? 1 : gains[static_cast<std::size_t>(parent) - 1];
+    double share = 1;
+    if (!tree.is_chain()) {
+      share = (1 - kLaterSibling) * std::pow(kLaterSibling, tree.rank(node)) /
+              (1 - std::pow(kLaterSibling, tree.num_children(parent)));
+    }
+    gains[i] = above * rate * share;
+  }
+}
+
+void AcceptanceEstimate::Observe(int match_length, int tried, int accepted) {
   Bucket& bucket = buckets_[BucketOf(match_length)];
-  bucket.tried = bucket.tried * kKeepTried + std::min(accepted + 1, drafted);
+  bucket.tried = bucket.tried * kKeepTried + tried;
   bucket.kept = bucket.kept * kKeepTried + accepted;
 }
 
@@ -42,20 +60,18 @@ void AcceptanceEstimate::Skip(int match_length) {
   bucket.kept *= kKeepIdle;
 }
 
-double DraftLength::Reach(std::span<DraftOffer> offers, int drafts) {
-  double added = 0;
-  for (DraftOffer& offer : offers) {
-    if (drafts > offer.tokens) continue;
-    offer.reached *= offer.rate;
-    added += offer.reached;
+double DraftLength::Gain(std::span<const DraftOffer> offers, int drafts) {
+  double gain = 0;
+  for (const DraftOffer& offer : offers) {
+    if (drafts <= offer.tokens()) gain += offer.gains[static_cast<std::size_t>(drafts) - 1];
   }
-  return added;
+  return gain;
 }
 
 int DraftLength::Rows(std::span<const DraftOffer> offers, int drafts) {
   int rows = 1;
   for (const DraftOffer& offer : offers) {
-    rows = std::max(rows, offer.chunk + std::min(drafts, offer.tokens));
+    rows = std::max(rows, offer.chunk + std::min(drafts, offer.tokens()));
   }
   return rows;
 }

@@ -9,20 +9,24 @@
 
 #include "base/names.h"
 #include "drafters/cost_curve.h"
+#include "sampling/tree.h"
 
 namespace ptgc {
 
-// How likely a draft token is accepted, by how much text the drafter found again; learnt in one
-// session. Old rounds fade, and what is not tried fades back to the prior, so that drafting is
-// tried again later.
+// How likely one of a node's children is accepted where the node is, by how much text the drafter
+// found again; learnt in one session. Old rounds fade, and what is not tried fades back to the
+// prior, so that drafting is tried again later.
 class AcceptanceEstimate {
  public:
   // Match lengths run from `shortest` to `longest`.
   AcceptanceEstimate(int shortest, int longest) : shortest_(shortest), longest_(longest) {}
 
   double Rate(int match_length) const;
-  // A round verified `drafted` tokens in a row and kept `accepted` of them.
-  void Observe(int match_length, int drafted, int accepted);
+  // Writes the gain of every draft of a tree: the probability that it is accepted with all above
+  // it. Siblings share the rate of their parent, the earlier the more.
+  void WriteGains(const TreeSpec& tree, int match_length, std::span<double> gains) const;
+  // A round accepted a child at `accepted` of the `tried` nodes that it asked, one below the other.
+  void Observe(int match_length, int tried, int accepted);
   // A round passed in which this match length was offered and not tried.
   void Skip(int match_length);
 
@@ -45,12 +49,12 @@ class AcceptanceEstimate {
 
 // What one sequence's drafter offers this round.
 struct DraftOffer {
-  int tokens = 0;   // Draft tokens offered.
-  double rate = 0;  // Probability that each is accepted, given that those before it were.
-  int chunk = 1;    // Text tokens that the row feeds before them.
+  std::span<const double> gains;  // Of each draft: the probability that it is accepted.
+  int chunk = 1;                  // Text tokens that the row feeds before them.
   // Seconds that its drafts may cost where none is accepted.
   double budget = std::numeric_limits<double>::infinity();
-  double reached = 1;  // Scratch: the probability that all so far are accepted.
+
+  int tokens() const { return static_cast<int>(gains.size()); }
 };
 
 // Chooses how many drafts a round verifies.
@@ -62,8 +66,9 @@ class DraftLength {
   // back from each offer what is beyond its budget. `drafter_cost` gives the seconds that drafting
   // a number of tokens takes, 0 for free.
   //
-  // With acceptance rate a, n drafts yield 1 + a + ... + a^n tokens (Leviathan et al., arXiv
-  // 2211.17192, section 3.1); the number with the most expected tokens per second wins.
+  // Drafts yield one token and the sum of their gains: with acceptance rate a, a chain of n drafts
+  // 1 + a + ... + a^n (Leviathan et al., arXiv 2211.17192, section 3.1). The number with the most
+  // expected tokens per second wins.
   template <typename DrafterCost>
   int Choose(std::span<DraftOffer> offers, DrafterCost drafter_cost) const {
     if (mode_ == DraftLengthMode::kMeasured) {
@@ -71,17 +76,19 @@ class DraftLength {
         const auto cost = [&](int drafts) {
           return Extra(offers, offer.chunk + drafts) + drafter_cost(drafts);
         };
-        while (offer.tokens > 0 && cost(offer.tokens) > offer.budget) --offer.tokens;
+        while (offer.tokens() > 0 && cost(offer.tokens()) > offer.budget) {
+          offer.gains = offer.gains.first(offer.gains.size() - 1);
+        }
       }
     }
     int most = 0;
-    for (const DraftOffer& offer : offers) most = std::max(most, offer.tokens);
+    for (const DraftOffer& offer : offers) most = std::max(most, offer.tokens());
     if (mode_ == DraftLengthMode::kFixed) return most;
     double expected = static_cast<double>(offers.size());
     double best_pace = 0;
     int best = 0;
     for (int drafts = 0; drafts <= most; ++drafts) {
-      if (drafts > 0) expected += Reach(offers, drafts);
+      if (drafts > 0) expected += Gain(offers, drafts);
       const double pace = expected / (costs_.AtLeast(Rows(offers, drafts)) + drafter_cost(drafts));
       // Of numbers that cost the same the largest: a wider match may be accepted as a whole.
       if (pace >= best_pace) {
@@ -102,8 +109,8 @@ class DraftLength {
   const CostCurve& costs() const { return costs_; }
 
  private:
-  // The tokens that the next draft of every row adds, as far as may be expected.
-  static double Reach(std::span<DraftOffer> offers, int drafts);
+  // The tokens that draft number `drafts` of every row adds, as far as may be expected.
+  static double Gain(std::span<const DraftOffer> offers, int drafts);
   // Rows of the round that verifies so many drafts.
   static int Rows(std::span<const DraftOffer> offers, int drafts);
 

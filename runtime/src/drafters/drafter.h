@@ -3,6 +3,7 @@
 
 #include <exception>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "base/token.h"
@@ -13,20 +14,42 @@
 
 namespace ptgc {
 
-class CausalModel;
 class RowSampling;
 
 // What one sequence wants drafted.
 struct DraftRow {
   int row = 0;                          // Its place in the batch.
   std::span<const TokenId> text;        // Prompt and text, whose continuation is wanted.
+  int committed = 0;                    // First tokens of it that are in the target's cache.
   int limit = 0;                        // Draft tokens at most.
   Proposal* proposal = nullptr;         // Where they go.
   RowSampling* sampling = nullptr;      // How tokens are chosen.
   std::exception_ptr* error = nullptr;  // Where a failure that concerns this row alone goes.
 };
 
-// Drafts for all sequences of a batch. In steady state it must not allocate.
+// Hidden states and the like that the target's last run wrote for one row.
+class Taps {
+ public:
+  virtual ~Taps() = default;
+  // Copies what a port has of one node of the proposal (0 for the root) to a place in the memory of
+  // the target's engine.
+  virtual void Copy(std::string_view port, int node, void* to) const = 0;
+};
+
+// What a run of the target said of one row.
+struct Observation {
+  const Taps* taps = nullptr;          // Of its last text token and of its drafts.
+  std::span<const TokenId> read = {};  // Text tokens of the run; drafts stood behind the last one.
+  const Proposal* proposal = nullptr;  // The drafts, if there were any.
+  // The target's choice after the root and after each draft that it reached, kNoToken after the
+  // others: [1 + drafts]. None while a prompt is being read.
+  std::span<const TokenId> answers = {};
+  std::span<const int> path = {};  // Nodes that were accepted, from the root's child down.
+  TokenId bonus = kNoToken;  // The target's token after them; kNoToken while a prompt is read.
+};
+
+// Drafts for all sequences of a batch. In steady state it must not allocate. A round proposes,
+// drafts and observes.
 class Drafter {
  public:
   virtual ~Drafter() = default;
@@ -36,10 +59,14 @@ class Drafter {
   virtual void Truncate(int row, int length) = 0;
   // One row's text becomes another's.
   virtual void CopyRow(int from, int to) = 0;
-  // How many tokens there will be to verify for this row, at most `limit`. A drafter that costs
-  // nothing fills the proposal here; one that runs a model waits for Draft.
-  virtual int Offer(const DraftRow& row) = 0;
-  // Fills the proposals of rows that were offered, up to their limits, which are smaller now.
+  // No row has any text any more: memory that grew may shrink.
+  virtual void Clear() {}
+
+  // How many drafts there will be for this row, at most `limit`: the first nodes of the plan's
+  // tree. A drafter that costs nothing fills the proposal here, with a tree of its own if it
+  // likes; one that runs a model waits for Draft.
+  virtual int Propose(const DraftRow& row) = 0;
+  // Fills the proposals of rows that were proposed, up to their limits, which are smaller now.
   // Where is_pending says so afterwards, only their sizes are final, until Collect.
   virtual void Draft(std::span<const DraftRow> rows) = 0;
   // Whether the drafts are chosen, or will be, without anybody having seen them yet.
@@ -48,8 +75,9 @@ class Drafter {
   virtual void Collect(std::span<const DraftRow> /*rows*/) {}
   // Where an engine may take pending drafts from: a port of [batch, 1] for each.
   virtual std::vector<Tensor> PendingIds() const { return {}; }
-  // Hears how many nodes of its proposal were kept.
-  virtual void Accept(int row, int accepted) = 0;
+  // Sees what came of a row's part in a run of the target, while prompts are read too.
+  virtual void Observe(int /*row*/, const Observation& /*seen*/) {}
+
   // Expected seconds of drafting `count` tokens; 0 where it costs nothing.
   virtual double Cost(int count) const = 0;
   // Expected seconds of reading what the row's text has gained while there were no drafts, beyond
@@ -57,12 +85,13 @@ class Drafter {
   virtual double CatchUp(const DraftRow& /*row*/) const { return 0; }
   // What the last Draft should have taken by the same costs, catching up included.
   virtual double spent() const { return 0; }
-  // What the last `count` drafts of a row were drawn from; empty where it is certain of them.
-  virtual DraftProbabilities Probabilities(int /*row*/, int /*count*/) const { return {}; }
-  // The model that it runs, where it runs one.
-  virtual CausalModel* model() { return nullptr; }
   // Time inside engines during the last Draft and Collect.
   virtual double engine_seconds() const { return 0; }
+  // Seconds of bare runs of a role of its own; none where it has no such role or shape.
+  virtual std::vector<double> Measure(const EngineRuns& /*runs*/) { return {}; }
+
+  // What the last `count` drafts of a row were drawn from; empty where it is certain of them.
+  virtual DraftProbabilities Probabilities(int /*row*/, int /*count*/) const { return {}; }
 };
 
 }  // namespace ptgc

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "sampling/counted_path.h"
 #include "sampling/row_sampling.h"
 #include "sampling/target_choice.h"
 
@@ -12,54 +13,73 @@ namespace {
 
 std::size_t Size(int value) { return static_cast<std::size_t>(value); }
 
+// The first node of each depth of a tree whose nodes come in the order of their depths, and the
+// number of nodes.
+std::vector<int> DepthsOf(const TreeSpec& tree) {
+  std::vector<int> first;
+  for (int node = 0; node < tree.num_nodes(); ++node) {
+    if (tree.depth(node) == static_cast<int>(first.size())) first.push_back(node);
+  }
+  first.push_back(tree.num_nodes());
+  return first;
+}
+
+[[noreturn]] void RefuseLogits() {
+  throw Error(ErrorCode::kBackend, "The drafter's logits are not numbers.",
+              "Find out with `ptgc check` which stage is damaged.");
+}
+
 }  // namespace
 
 ModelDrafter::ModelDrafter(std::unique_ptr<CausalModel> model, const ShapePlan& shapes,
                            std::int64_t context_length, std::int64_t target_vocab_size,
-                           int max_drafts, AcceptanceRule rule, CostCurve costs)
+                           TreeSpec tree, AcceptanceRule rule, CostCurve costs)
     : model_(std::move(model)),
       shapes_(shapes),
       context_length_(context_length),
       target_vocab_size_(target_vocab_size),
-      max_drafts_(max_drafts),
+      tree_(std::move(tree)),
+      depths_(DepthsOf(tree_)),
       rule_(rule),
       costs_(std::move(costs)),
       sampler_(model_->vocab_size()),
-      held_(Size(shapes.batch)),
+      rows_(Size(shapes.batch)),
       inputs_(Size(shapes.batch)),
-      probabilities_(Size(shapes.batch) * Size(max_drafts) *
-                     static_cast<std::size_t>(model_->vocab_size()) * sizeof(float)) {}
-
-void ModelDrafter::Begin(int row) {
-  held_[Size(row)] = {};
-  model_->kv_cache().Begin(row);
+      probabilities_(Size(shapes.batch) * Size(max_drafts()) *
+                     static_cast<std::size_t>(model_->vocab_size()) * sizeof(float)) {
+  siblings_.reserve(Size(max_drafts()));
+  for (Row& row : rows_) row.shape.resize(Size(tree_.num_nodes()));
 }
+
+void ModelDrafter::Begin(int row) { HoldAtMost(row, 0); }
 
 // The last token is read again always: the first draft needs the logits after it.
 void ModelDrafter::Truncate(int row, int length) { HoldAtMost(row, std::max(length - 1, 0)); }
 
 void ModelDrafter::HoldAtMost(int row, int length) {
-  Held& held = held_[Size(row)];
-  held = {model_->kv_cache().Held(row, std::min(held.length, length)), 0};
+  Row& held = RowAt(row);
+  held.length = model_->kv_cache().Held(row, std::min(held.length, length));
+  held.drafted = 0;
   if (held.length == 0) model_->kv_cache().Begin(row);
 }
 
 void ModelDrafter::CopyRow(int from, int to) {
-  held_[Size(to)] = {held_[Size(from)].length, 0};
-  model_->kv_cache().CopyRow(from, to, held_[Size(to)].length);
+  RowAt(to).length = RowAt(from).length;
+  RowAt(to).drafted = 0;
+  model_->kv_cache().CopyRow(from, to, RowAt(to).length);
 }
 
-int ModelDrafter::Offer(const DraftRow& row) {
+int ModelDrafter::Propose(const DraftRow& row) {
   const std::int64_t room = std::min<std::int64_t>(context_length_, shapes_.max_length) -
                             static_cast<std::int64_t>(row.text.size());
-  const std::span<const TokenId> unread = row.text.subspan(Size(held_[Size(row.row)].length));
+  const std::span<const TokenId> unread = row.text.subspan(Size(RowAt(row.row).length));
   const bool knows = std::all_of(unread.begin(), unread.end(), [this](TokenId token) {
     return token >= 0 && token < model_->vocab_size();
   });
   if (!knows) return 0;
   // A cache that has slid on behind a draft would lack what the text sees if that is rejected.
   const int most = std::min(
-      {row.limit, max_drafts_, model_->kv_cache().Room(static_cast<int>(row.text.size()))});
+      {row.limit, max_drafts(), model_->kv_cache().Room(static_cast<int>(row.text.size()))});
   return static_cast<int>(std::clamp<std::int64_t>(room, 0, most));
 }
 
@@ -69,11 +89,11 @@ void ModelDrafter::Draft(std::span<const DraftRow> rows) {
   is_pending_ = false;
   bool any = false;
   for (const DraftRow& row : rows) {
-    held_[Size(row.row)].drafted = 0;
+    RowAt(row.row).drafted = 0;
     // Where the target failed after the last drafts, the text has not grown since.
     const int most = std::max(static_cast<int>(row.text.size()) - 1, 0);
-    if (held_[Size(row.row)].length > most) HoldAtMost(row.row, most);
-    held_[Size(row.row)].begins = held_[Size(row.row)].length == 0;
+    if (RowAt(row.row).length > most) HoldAtMost(row.row, most);
+    RowAt(row.row).begins = RowAt(row.row).length == 0;
     any = any || row.limit > 0;
   }
   if (!any) return;
@@ -82,7 +102,7 @@ void ModelDrafter::Draft(std::span<const DraftRow> rows) {
       std::any_of(rows.begin(), rows.end(), [this](const DraftRow& row) { return Draws(row); });
   // Where the engines choose every draft, and none can be an id that the target lacks, nobody needs
   // to see one before the next is started.
-  is_pending_ = !drawn && model_->vocab_size() <= target_vocab_size_;
+  is_pending_ = !drawn && tree_.is_chain() && model_->vocab_size() <= target_vocab_size_;
   AddDrafts(rows, drawn);
 }
 
@@ -104,21 +124,21 @@ void ModelDrafter::ReadTexts(std::span<const DraftRow> rows) {
   while (true) {
     std::size_t longest = 0;
     bool begins = false;
-    for (RowInput& input : inputs_) input.tokens = {};
+    for (RowInput& input : inputs_) input = {};
     for (const DraftRow& row : rows) {
       if (row.limit == 0) continue;
-      const std::size_t held = Size(held_[Size(row.row)].length);
+      const std::size_t held = Size(RowAt(row.row).length);
       const std::size_t pending = row.text.size() - held;
       longest = std::max(longest, pending);
       if (pending <= largest) continue;
       inputs_[Size(row.row)].tokens = row.text.subspan(held, largest);
-      begins = begins || held_[Size(row.row)].begins;
+      begins = begins || RowAt(row.row).begins;
     }
     if (longest <= largest) return;
     Start(shapes_.widths.back(), {});
     if (!begins) spent_ += costs_.AtLeast(shapes_.widths.back());
     for (const DraftRow& row : rows) {
-      held_[Size(row.row)].length += static_cast<int>(inputs_[Size(row.row)].tokens.size());
+      RowAt(row.row).length += static_cast<int>(inputs_[Size(row.row)].tokens.size());
     }
   }
 }
@@ -128,45 +148,75 @@ bool ModelDrafter::Draws(const DraftRow& row) const {
   return has_same_size() && row.limit > 0 && !row.sampling->options().is_argmax();
 }
 
-// Whether the row gets its draft of this number: it wants as many, and has all before it.
-bool ModelDrafter::Wants(const DraftRow& row, int draft) const {
-  return draft < row.limit && row.proposal->size() == draft;
+// Whether nodes below this depth are wanted, and there are some to stand below.
+bool ModelDrafter::Wants(const DraftRow& row, int depth) const {
+  if (depths_[Size(depth) + 1] > row.limit) return false;
+  return depth == 0 || RowAt(row.row).first < RowAt(row.row).end;
 }
 
-// Round i adds draft i + 1 to every row that wants as many.
+// A run adds the drafts below one depth to every row that wants any.
 void ModelDrafter::AddDrafts(std::span<const DraftRow> rows, bool drawn) {
-  int most = 0;
-  for (const DraftRow& row : rows) most = std::max(most, row.limit);
-  for (int draft = 0; draft < most; ++draft) {
-    std::size_t widest = 0;
+  const bool ranks = !tree_.is_chain();
+  for (int depth = 0; depth < tree_.height(); ++depth) {
+    int widest = 0, most_nodes = 1;
     bool begins = false;
-    for (RowInput& input : inputs_) input.tokens = {};
+    for (RowInput& input : inputs_) input = {};
     for (const DraftRow& row : rows) {
-      if (!Wants(row, draft)) continue;
-      begins = begins || held_[Size(row.row)].begins;
-      RowInput& input = inputs_[Size(row.row)];
-      input.tokens = draft == 0 ? row.text.subspan(Size(held_[Size(row.row)].length))
-                                : row.proposal->tokens().last(1);
-      widest = std::max(widest, input.tokens.size());
+      if (!Wants(row, depth)) continue;
+      SetInput(row, depth);
+      begins = begins || RowAt(row.row).begins;
+      widest = std::max(widest, inputs_[Size(row.row)].count());
+      if (depth > 0) most_nodes = std::max(most_nodes, RowAt(row.row).end - RowAt(row.row).first);
     }
-    if (widest == 0) return;  // The last drafts were ids that the target lacks.
-    const int width = shapes_.WidthFor(static_cast<int>(widest));
-    Start(width, {1, drawn, is_pending_ ? draft : 0});
+    if (widest == 0) return;  // No row wants more, or the last drafts were ids that it lacks.
+    const int width = shapes_.WidthFor(widest);
+    Wanted wanted{most_nodes == 1 ? 1 : shapes_.LogitsFor(width), drawn || ranks};
+    if (is_pending_) wanted.link = depth;
+    Start(width, wanted);
     spent_ += begins ? costs_.At(0) : costs_.AtLeast(width);
     for (const DraftRow& row : rows) {
-      if (!Wants(row, draft)) continue;
-      Held& held = held_[Size(row.row)];
-      if (draft == 0) {
-        held.length = static_cast<int>(row.text.size());
-      } else {
-        ++held.drafted;
-      }
-      AddDraft(row, draft);
+      if (Wants(row, depth)) AddDepth(row, depth);
     }
   }
 }
 
-void ModelDrafter::AddDraft(const DraftRow& row, int draft) {
+// At first the rest of the text, whose last token is the root; then the nodes of a depth.
+void ModelDrafter::SetInput(const DraftRow& row, int depth) {
+  const Row& held = RowAt(row.row);
+  const Proposal& proposal = *row.proposal;
+  RowInput& input = inputs_[Size(row.row)];
+  if (depth == 0) {
+    input.tokens = row.text.subspan(Size(held.length));
+  } else if (tree_.is_chain()) {
+    input.tokens = proposal.tokens().last(1);
+  } else {
+    input.drafts = proposal.tokens().subspan(Size(held.first) - 1, Size(held.end - held.first));
+    input.tree = &proposal.tree();
+    input.first_node = held.first;
+  }
+}
+
+void ModelDrafter::AddDepth(const DraftRow& row, int depth) {
+  Row& held = RowAt(row.row);
+  if (depth == 0) {
+    held.length = static_cast<int>(row.text.size());
+    held.first = 0;
+    held.end = 1;
+  } else {
+    held.drafted += held.end - held.first;
+  }
+  const int first = row.proposal->size() + 1;
+  if (tree_.is_chain()) {
+    AddDraft(row);
+  } else {
+    for (int node = held.first; node < held.end; ++node) AddChildren(row, depth, node);
+  }
+  held.first = first;
+  held.end = row.proposal->size() + 1;
+}
+
+// The next draft of a chain.
+void ModelDrafter::AddDraft(const DraftRow& row) {
   if (is_pending_) return row.proposal->Append(0);
   RowSampling& sampling = *row.sampling;
   if (!Draws(row)) {
@@ -174,41 +224,72 @@ void ModelDrafter::AddDraft(const DraftRow& row, int draft) {
     if (likeliest < target_vocab_size_) row.proposal->Append(likeliest);
     return;
   }
-  TokenCounts* counts = sampling.counts();
-  const std::span<const TokenId> drafted = row.proposal->tokens();
-  if (counts != nullptr) {
-    for (TokenId token : drafted) counts->Push(token);
-  }
-  const LogitsRow values = model_->Logits(row.row, 0);
+  const int draft = row.proposal->size();
+  const CountedPath path(sampling.counts(), *row.proposal, draft);
   const std::int64_t position = static_cast<std::int64_t>(row.text.size()) + draft;
   const bool keeps = rule_ == AcceptanceRule::kSpeculative;
-  const TokenId token = ChooseDraft(sampler_, values, sampling.options(), counts, position, rule_,
-                                    keeps ? Storage(row.row, draft) : std::span<float>());
-  if (counts != nullptr) {
-    for (std::size_t i = drafted.size(); i-- > 0;) counts->Pop(drafted[i]);
-  }
-  if (token == kNoToken) {
-    throw Error(ErrorCode::kBackend, "The drafter's logits are not numbers.",
-                "Find out with `ptgc check` which stage is damaged.");
-  }
+  const TokenId token =
+      ChooseDraft(sampler_, model_->Logits(row.row, 0), sampling.options(), sampling.counts(),
+                  position, rule_, keeps ? Storage(row.row, draft) : std::span<float>());
+  if (token == kNoToken) RefuseLogits();
   row.proposal->Append(token);
 }
 
-void ModelDrafter::Accept(int row, int accepted) {
-  Held& held = held_[Size(row)];
-  held.length += std::min(accepted, held.drafted);
+// The children of a node, with the noise with which the target will choose: the first is what it
+// would choose if it were this model, the next what it would choose without the first.
+void ModelDrafter::AddChildren(const DraftRow& row, int depth, int node) {
+  Row& held = RowAt(row.row);
+  RowSampling& sampling = *row.sampling;
+  const int stands = node == 0 ? 0 : held.shape[Size(node)];
+  LogitsRow values = model_->Logits(row.row, node - held.first);
+  values.size = std::min(values.size, target_vocab_size_);
+  {
+    const CountedPath path(sampling.counts(), *row.proposal, node);
+    if (!sampler_.Read(values, sampling.options(), sampling.counts())) RefuseLogits();
+  }
+  const GumbelNoise noise(sampling.options().seed,
+                          static_cast<std::int64_t>(row.text.size()) + depth,
+                          RandomStream::kChoose);
+  siblings_.clear();
+  const int end = std::min(depths_[Size(depth) + 2], row.limit + 1);
+  for (int child = depths_[Size(depth) + 1]; child < end; ++child) {
+    if (tree_.parent(child) != stands) continue;
+    const TokenId token = sampler_.Choose(noise, siblings_);
+    if (token == kNoToken) return;  // The filters keep no more.
+    siblings_.push_back(token);
+    held.shape[Size(row.proposal->Add(node, token))] = child;
+  }
+}
+
+// Of the drafts that were read, the accepted ones come to stand behind the text.
+void ModelDrafter::Observe(int row, const Observation& seen) {
+  Row& held = RowAt(row);
+  const auto is_read = [&](int node) { return node <= held.drafted; };
+  const auto end = std::find_if_not(seen.path.begin(), seen.path.end(), is_read);
+  const std::span<const int> kept =
+      seen.path.first(Size(static_cast<int>(end - seen.path.begin())));
+  if (!kept.empty()) model_->kv_cache().Gather(row, held.length - 1, kept);
+  held.length += static_cast<int>(kept.size());
   held.drafted = 0;
 }
 
-// The first draft reads what the last round added, the others one token each.
+std::vector<double> ModelDrafter::Measure(const EngineRuns& runs) {
+  return runs.role == "drafter" ? model_->Measure(runs) : std::vector<double>();
+}
+
+// The first run reads what the last round added, the others the nodes of a depth each.
 double ModelDrafter::Cost(int count) const {
   if (count == 0) return 0;
   const std::size_t second = std::min<std::size_t>(1, costs_.widths().size() - 1);
-  return costs_.At(second) + costs_.At(0) * (count - 1);
+  double cost = costs_.At(second);
+  for (std::size_t depth = 1; depths_[depth + 1] <= count; ++depth) {
+    cost += costs_.AtLeast(depths_[depth + 1] - depths_[depth]);
+  }
+  return cost;
 }
 
 double ModelDrafter::CatchUp(const DraftRow& row) const {
-  const int held = held_[Size(row.row)].length;
+  const int held = RowAt(row.row).length;
   return held == 0 ? 0 : Reading(static_cast<int>(row.text.size()) - held);
 }
 
@@ -229,14 +310,14 @@ DraftProbabilities ModelDrafter::Probabilities(int row, int count) const {
 
 std::span<float> ModelDrafter::Storage(int row, int draft) const {
   const std::size_t vocab = static_cast<std::size_t>(model_->vocab_size());
-  const std::size_t at = (Size(row) * Size(max_drafts_) + Size(draft)) * vocab;
+  const std::size_t at = (Size(row) * Size(max_drafts()) + Size(draft)) * vocab;
   return {probabilities_.As<float>() + at, vocab};
 }
 
 // One run, and what it gives, unless that is pending.
 void ModelDrafter::Start(int width, Wanted wanted) {
   for (std::size_t row = 0; row < inputs_.size(); ++row) {
-    inputs_[row].write_index = held_[row].length + held_[row].drafted;
+    inputs_[row].write_index = rows_[row].length + rows_[row].drafted;
   }
   model_->Start(inputs_, width, wanted);
   if (is_pending_) return;

@@ -1,4 +1,4 @@
-// ModelDrafter: a smaller causal language model that drafts a chain, token by token.
+// ModelDrafter: a smaller causal language model that drafts a chain or a tree, depth by depth.
 #pragma once
 
 #include <memory>
@@ -14,28 +14,33 @@
 
 namespace ptgc {
 
-// Source: Leviathan et al., arXiv 2211.17192, section 2; Chen et al., arXiv 2302.01318.
+// Source: Leviathan et al., arXiv 2211.17192, section 2; Chen et al., arXiv 2302.01318. Trees: Miao
+// et al. (SpecInfer), arXiv 2305.09781, section 3.
 //
-//   cache of a row    [ text that the target keeps ............ ][ drafts but the last ]
+//   cache of a row    [ text that the target keeps ............ ][ drafts but the deepest ]
 //                     0                                  held    until the next round
+//
+// A run reads the nodes of one depth, each of which sees the text and its own ancestors, and gives
+// each its children: those of the plan's tree, the likeliest first.
 class ModelDrafter : public Drafter {
  public:
-  // `model` has a chain of `max_drafts` runs. `context_length` is its own: beyond it there are no
-  // drafts. Its logits may be padded to another size than the target's; then it drafts what it
-  // finds likeliest, and no id that the other lacks.
+  // `model` has a chain of as many runs as `tree`, the plan's, has depths; its nodes come in the
+  // order of their depths. `context_length` is the model's: beyond it there are no drafts. Its
+  // logits may be padded to another size than the target's; then it drafts what it finds likeliest,
+  // and no id that the other lacks.
   ModelDrafter(std::unique_ptr<CausalModel> model, const ShapePlan& shapes,
-               std::int64_t context_length, std::int64_t target_vocab_size, int max_drafts,
+               std::int64_t context_length, std::int64_t target_vocab_size, TreeSpec tree,
                AcceptanceRule rule, CostCurve costs);
 
   void Begin(int row) override;
   void Truncate(int row, int length) override;
   void CopyRow(int from, int to) override;
-  int Offer(const DraftRow& row) override;
+  int Propose(const DraftRow& row) override;
   void Draft(std::span<const DraftRow> rows) override;
   bool is_pending() const override { return is_pending_; }
   void Collect(std::span<const DraftRow> rows) override;
   std::vector<Tensor> PendingIds() const override { return model_->ChainIds(); }
-  void Accept(int row, int accepted) override;
+  void Observe(int row, const Observation& seen) override;
   double Cost(int count) const override;
   double CatchUp(const DraftRow& row) const override;
   // Expected seconds of reading so many tokens before the first draft, beyond what Cost includes.
@@ -43,22 +48,32 @@ class ModelDrafter : public Drafter {
   double spent() const override { return spent_; }
   double engine_seconds() const override { return engine_seconds_; }
   DraftProbabilities Probabilities(int row, int count) const override;
-  CausalModel* model() override { return model_.get(); }
+  void Clear() override { model_->kv_cache().Clear(); }
+  std::vector<double> Measure(const EngineRuns& runs) override;
 
  private:
-  // What a row's cache holds.
-  struct Held {
-    int length = 0;       // Tokens of the text.
-    int drafted = 0;      // Draft tokens of the last round behind them.
-    bool begins = false;  // Whether the text is being read for the first time.
+  // What a row's cache holds, and the drafts that it is given.
+  struct Row {
+    int length = 0;          // Tokens of the text.
+    int drafted = 0;         // Nodes of the last round behind them.
+    bool begins = false;     // Whether the text is being read for the first time.
+    int first = 0;           // First node of the depth that is being read ...
+    int end = 0;             // ... and the one behind the last.
+    std::vector<int> shape;  // Where in the plan's tree each node of the proposal stands.
   };
+  Row& RowAt(int row) { return rows_[static_cast<std::size_t>(row)]; }
+  const Row& RowAt(int row) const { return rows_[static_cast<std::size_t>(row)]; }
+  int max_drafts() const { return tree_.num_nodes() - 1; }
   bool has_same_size() const { return model_->vocab_size() == target_vocab_size_; }
   bool Draws(const DraftRow& row) const;
-  bool Wants(const DraftRow& row, int draft) const;
+  bool Wants(const DraftRow& row, int depth) const;
   void HoldAtMost(int row, int length);
   void ReadTexts(std::span<const DraftRow> rows);
   void AddDrafts(std::span<const DraftRow> rows, bool drawn);
-  void AddDraft(const DraftRow& row, int draft);
+  void SetInput(const DraftRow& row, int depth);
+  void AddDepth(const DraftRow& row, int depth);
+  void AddDraft(const DraftRow& row);
+  void AddChildren(const DraftRow& row, int depth, int node);
   void Start(int width, Wanted wanted);
   std::span<float> Storage(int row, int draft) const;
 
@@ -66,11 +81,13 @@ class ModelDrafter : public Drafter {
   ShapePlan shapes_;                    // The shapes that may occur.
   std::int64_t context_length_;         // Positions that the model was made for.
   std::int64_t target_vocab_size_;      // Ids that the target knows.
-  int max_drafts_;                      // Drafts of a row at most.
+  TreeSpec tree_;                       // Of a full proposal.
+  std::vector<int> depths_;             // [height + 2], the first node of each depth.
   AcceptanceRule rule_;                 // What the target will ask of the drafts.
   CostCurve costs_;                     // Of the drafter's rounds.
   Sampler sampler_;                     // Chooses drafts.
-  std::vector<Held> held_;              // [batch]
+  std::vector<TokenId> siblings_;       // Drafts of the node in hand.
+  std::vector<Row> rows_;               // [batch]
   std::vector<RowInput> inputs_;        // [batch]
   Buffer probabilities_;                // [batch, max_drafts, vocab_size], rule speculative.
   bool is_pending_ = false;             // Whether drafts are still to be collected.

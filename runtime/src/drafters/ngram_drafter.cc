@@ -5,7 +5,7 @@
 
 namespace ptgc {
 
-int NgramDrafter::Offer(const DraftRow& row) {
+int NgramDrafter::Propose(const DraftRow& row) {
   const std::span<const TokenId> text = row.text;
   if (text.size() < 2 || row.limit <= 0) return 0;
   const bool first = plan_.ngram_match == NgramMatch::kFirst;

@@ -17,9 +17,8 @@ class NgramDrafter : public Drafter {
   void Begin(int) override {}
   void Truncate(int, int) override {}
   void CopyRow(int, int) override {}
-  int Offer(const DraftRow& row) override;
+  int Propose(const DraftRow& row) override;
   void Draft(std::span<const DraftRow> rows) override;
-  void Accept(int, int) override {}
   double Cost(int) const override { return 0; }
 
  private:

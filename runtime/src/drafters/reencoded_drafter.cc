@@ -28,7 +28,7 @@ ReencodedDrafter::ReencodedDrafter(std::unique_ptr<ModelDrafter> drafter, int ba
       target_vocab_size_(target_vocab_size),
       reencoding_(std::move(reencoding)) {
   for (int row = 0; row < batch; ++row) {
-    rows_.push_back({{}, 0, Proposal(TreeSpec::Chain(max_drafts)), {}});
+    rows_.push_back({{}, 0, Proposal(max_drafts), {}});
   }
   asked_.reserve(rows_.size());
 }
@@ -50,7 +50,7 @@ void ReencodedDrafter::CopyRow(int from, int to) {
   drafter_->CopyRow(from, to);
 }
 
-int ReencodedDrafter::Offer(const DraftRow& row) { return std::min(row.limit, max_drafts_); }
+int ReencodedDrafter::Propose(const DraftRow& row) { return std::min(row.limit, max_drafts_); }
 
 // As if both vocabularies spelt the new text in as many tokens.
 double ReencodedDrafter::CatchUp(const DraftRow& row) const {
@@ -93,12 +93,12 @@ void ReencodedDrafter::Read(const DraftRow& row) {
     own.text = std::move(text);
     own.read = row.text.size();
     // The text may be longer in this vocabulary, up to more than the drafter has room for.
-    limit = own.text.empty() ? 0 : drafter_->Offer({row.row, own.text, limit});
+    limit = own.text.empty() ? 0 : drafter_->Propose({row.row, own.text, 0, limit});
   }
-  asked_.push_back({row.row, own.text, limit, &own.drafts, &own.likeliest});
+  asked_.push_back({row.row, own.text, 0, limit, &own.drafts, &own.likeliest});
 }
 
 // What was accepted is read again with the next text: it may be spelt otherwise there.
-void ReencodedDrafter::Accept(int row, int) { drafter_->Accept(row, 0); }
+void ReencodedDrafter::Observe(int row, const Observation&) { drafter_->Observe(row, {}); }
 
 }  // namespace ptgc

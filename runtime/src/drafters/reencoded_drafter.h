@@ -26,14 +26,15 @@ class ReencodedDrafter : public Drafter {
   void Begin(int row) override;
   void Truncate(int row, int length) override;
   void CopyRow(int from, int to) override;
-  int Offer(const DraftRow& row) override;
+  int Propose(const DraftRow& row) override;
   void Draft(std::span<const DraftRow> rows) override;
-  void Accept(int row, int accepted) override;
+  void Observe(int row, const Observation& seen) override;
   double Cost(int count) const override { return drafter_->Cost(count); }
   double CatchUp(const DraftRow& row) const override;
   double spent() const override { return drafter_->spent(); }
   double engine_seconds() const override { return drafter_->engine_seconds(); }
-  CausalModel* model() override { return drafter_->model(); }
+  void Clear() override { drafter_->Clear(); }
+  std::vector<double> Measure(const EngineRuns& runs) override { return drafter_->Measure(runs); }
 
  private:
   // One row in the drafter's vocabulary.

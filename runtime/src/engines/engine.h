@@ -80,6 +80,15 @@ class Call {
   }
 };
 
+// Bare engine runs to be timed.
+struct EngineRuns {
+  std::string role;     // Which engine.
+  int num_tokens = 1;   // Rows of a run, or the length of its canvas or source.
+  int num_logits = 1;   // Rows of logits.
+  int past_length = 0;  // Tokens in the cache.
+  int repeats = 1;      // Runs.
+};
+
 // Seconds of each of `repeats` runs of a call.
 std::vector<double> TimeRuns(Call& call, int repeats);
 

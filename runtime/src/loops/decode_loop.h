@@ -39,15 +39,6 @@ struct RoundReport {
   DeviceCounters device;      // What it did on a device; set by the scheduler.
 };
 
-// Bare engine runs to be timed.
-struct EngineRuns {
-  std::string role;     // Which engine.
-  int num_tokens = 1;   // Rows of a run, or the length of its canvas or source.
-  int num_logits = 1;   // Rows of logits.
-  int past_length = 0;  // Tokens in the cache.
-  int repeats = 1;      // Runs.
-};
-
 // Calls come from one thread at a time; in steady state a round allocates nothing.
 class DecodeLoop {
  public:

@@ -66,12 +66,14 @@ std::unique_ptr<Drafter> MakeModelDrafter(const Bundle& bundle, Engines& engines
   const std::int64_t vocab_size = bundle.model.vocab_size;
   const bool shared = plan.drafter.vocabulary == DrafterVocabulary::kShared;
   CausalNeighbours chain;
-  chain.chain_length = std::max(max_drafts, 1);
+  TreeSpec tree = plan.tree;
+  tree.Truncate(max_drafts + 1);
+  chain.chain_length = std::max(tree.height(), 1);
   auto model = std::make_unique<CausalModel>(std::move(engines.at("drafter")), role, bundle.shapes,
                                              role.vocab_size, std::move(chain));
   const std::int64_t context = role.context_length.value_or(bundle.model.context_length);
   auto drafter = std::make_unique<ModelDrafter>(
-      std::move(model), bundle.shapes, context, shared ? vocab_size : role.vocab_size, max_drafts,
+      std::move(model), bundle.shapes, context, shared ? vocab_size : role.vocab_size, tree,
       shared ? plan.acceptance : AcceptanceRule::kMatch, DrafterCosts(bundle.shapes, options));
   if (shared) return drafter;
   if (options.reencoding.to_drafter == nullptr || options.reencoding.to_target == nullptr) {

@@ -24,6 +24,25 @@ class TargetRows : public LogitsReader {
   int row_;                    // Which sequence.
 };
 
+// What the target's other outputs hold after the nodes of one row's proposal.
+class TargetTaps : public Taps {
+ public:
+  TargetTaps(const CausalModel& target, int row) : target_(target), row_(row) {}
+  void Copy(std::string_view port, int node, void* to) const override {
+    target_.CopyTap(port, row_, node, to);
+  }
+
+ private:
+  const CausalModel& target_;  // Whose outputs.
+  int row_;                    // Which sequence.
+};
+
+// How many nodes were asked for an accepted child: those of the path, and its end where it has any.
+int Tried(const Proposal& proposal, std::span<const int> path) {
+  const int end = path.empty() ? 0 : path.back();
+  return static_cast<int>(path.size()) + (proposal.tree().num_children(end) > 0 ? 1 : 0);
+}
+
 }  // namespace
 
 SpeculativeLoop::SpeculativeLoop(SpeculativeParts parts, std::span<Session* const> sessions)
@@ -31,11 +50,17 @@ SpeculativeLoop::SpeculativeLoop(SpeculativeParts parts, std::span<Session* cons
       choice_(parts_.target->vocab_size(), parts_.plan.tree.num_nodes() - 1),
       inputs_(sessions.size()) {
   const DrafterPlan& drafter = parts_.plan.drafter;
+  const int most = parts_.plan.tree.num_nodes() - 1;
   for (Session* session : sessions) {
-    rows_.push_back({session, Proposal(parts_.plan.tree),
-                     Acceptance(parts_.plan.tree.num_nodes() - 1),
-                     AcceptanceEstimate(drafter.min_ngram_size, drafter.max_ngram_size),
-                     RowSampling(), DraftAccount()});
+    Row& row =
+        rows_.emplace_back(Row{session,
+                               Proposal(most),
+                               Acceptance(most),
+                               AcceptanceEstimate(drafter.min_ngram_size, drafter.max_ngram_size),
+                               {},
+                               {},
+                               {}});
+    row.gains.resize(static_cast<std::size_t>(most));
   }
   offers_.reserve(sessions.size());
   draft_rows_.reserve(sessions.size());
@@ -77,7 +102,7 @@ double SpeculativeLoop::Draft(std::span<Turn> turns) {
   const int most =
       parts_.draft_length.Choose(offers_, [&](int drafts) { return parts_.drafter->Cost(drafts); });
   for (std::size_t i = 0; i < turns.size(); ++i) {
-    draft_rows_[i].limit = std::min(offers_[i].tokens, most);
+    draft_rows_[i].limit = std::min(offers_[i].tokens(), most);
   }
   parts_.drafter->Draft(draft_rows_);
   for (Turn& turn : turns) turn.drafted = RowOf(*turn.session).proposal.tokens();
@@ -132,16 +157,32 @@ void SpeculativeLoop::Accept(std::span<Turn> turns) {
     if (!is_reading(turn)) Choose(turn);
   }
   for (Turn& turn : turns) {
-    if (is_reading(turn)) continue;
     Row& row = RowOf(*turn.session);
-    turn.accepted = static_cast<int>(row.acceptance.path().size());
-    if (row.proposal.size() > 0) {
-      row.estimate.Observe(row.proposal.match_length(), row.proposal.size(), turn.accepted);
-      parts_.drafter->Accept(turn.session->row(), turn.accepted);
-    } else if (turn.offered > 0) {
-      row.estimate.Skip(row.proposal.match_length());
+    if (!is_reading(turn)) {
+      turn.accepted = static_cast<int>(row.acceptance.path().size());
+      if (row.proposal.size() > 0) {
+        const int tried = Tried(row.proposal, row.acceptance.path());
+        row.estimate.Observe(row.proposal.match_length(), tried, turn.accepted);
+      } else if (turn.offered > 0) {
+        row.estimate.Skip(row.proposal.match_length());
+      }
     }
+    if (parts_.drafter != nullptr) ShowDrafter(turn, is_reading(turn));
   }
+}
+
+void SpeculativeLoop::ShowDrafter(const Turn& turn, bool is_reading) {
+  Row& row = RowOf(*turn.session);
+  const TargetTaps taps(*parts_.target, turn.session->row());
+  Observation seen;
+  seen.taps = &taps;
+  seen.read = turn.session->pending().first(static_cast<std::size_t>(turn.chunk));
+  if (!is_reading) {
+    seen.proposal = &row.proposal;
+    seen.path = row.acceptance.path();
+    seen.bonus = row.acceptance.bonus();
+  }
+  parts_.drafter->Observe(turn.session->row(), seen);
 }
 
 void SpeculativeLoop::Commit(std::span<Turn> turns) {
@@ -207,13 +248,17 @@ void SpeculativeLoop::OfferDrafts(Turn& turn) {
   const bool whole = turn.chunk == static_cast<int>(session.pending().size());
   const int limit =
       std::min({parts_.num_draft_tokens, turn.max_new_tokens - 1, Room(session) - turn.chunk});
-  DraftRow wanted = {session.row(), session.tokens(), limit,
+  DraftRow wanted = {session.row(), session.tokens(), session.committed(), limit,
                      &row.proposal, &row.sampling,    &turn.error};
-  DraftOffer offer{0, 0, turn.chunk};
+  DraftOffer offer{{}, turn.chunk};
   if (turn.may_draft && parts_.drafter != nullptr && whole && limit > 0) {
-    turn.offered = parts_.drafter->Offer(wanted);
-    offer.tokens = turn.offered;
-    offer.rate = row.estimate.Rate(row.proposal.match_length());
+    turn.offered = parts_.drafter->Propose(wanted);
+    const std::span<double> gains =
+        std::span(row.gains).first(static_cast<std::size_t>(turn.offered));
+    const bool is_drafted = row.proposal.size() > 0;
+    row.estimate.WriteGains(is_drafted ? row.proposal.tree() : parts_.plan.tree,
+                            row.proposal.match_length(), gains);
+    offer.gains = gains;
     offer.budget = row.account.Budget(parts_.draft_length.plain_cost());
     if (turn.offered > 0) offer.budget -= parts_.drafter->CatchUp(wanted);
   }
@@ -257,7 +302,7 @@ void SpeculativeLoop::Emit(Turn& turn) {
   }
   for (int node : row.acceptance.path()) {
     if (turn.ended) break;
-    AddToken(turn, row.proposal.tokens()[static_cast<std::size_t>(node) - 1]);
+    AddToken(turn, row.proposal.token(node));
   }
   if (!turn.ended) {
     AddToken(turn, row.acceptance.bonus());
@@ -300,27 +345,22 @@ void SpeculativeLoop::Fork(const Session& from, Session& to) {
 
 void SpeculativeLoop::Clear() {
   parts_.target->kv_cache().Clear();
-  if (parts_.drafter != nullptr && parts_.drafter->model() != nullptr) {
-    parts_.drafter->model()->kv_cache().Clear();
-  }
+  if (parts_.drafter != nullptr) parts_.drafter->Clear();
 }
 
 std::vector<double> SpeculativeLoop::Measure(const EngineRuns& runs) {
-  const ShapePlan& shapes = parts_.shapes;
-  CausalModel* model = nullptr;
-  if (runs.role == "target") model = parts_.target.get();
-  if (runs.role == "drafter" && parts_.drafter != nullptr) model = parts_.drafter->model();
-  const bool known =
-      std::binary_search(shapes.widths.begin(), shapes.widths.end(), runs.num_tokens) &&
-      (runs.num_logits == 1 || runs.num_logits == shapes.LogitsFor(runs.num_tokens));
-  if (model == nullptr || !known || runs.past_length < 0 || runs.past_length > shapes.max_length) {
-    throw Error(ErrorCode::kUsage,
-                "This build has no round of " + std::to_string(runs.num_tokens) + " tokens and " +
-                    std::to_string(runs.num_logits) + " logits after " +
-                    std::to_string(runs.past_length) + " tokens for the role '" + runs.role + "'.",
-                "Measure the widths of its shape plan.");
+  std::vector<double> seconds;
+  if (runs.role == "target") {
+    seconds = parts_.target->Measure(runs);
+  } else if (parts_.drafter != nullptr) {
+    seconds = parts_.drafter->Measure(runs);
   }
-  return model->Measure(runs.num_tokens, runs.num_logits, runs.past_length, runs.repeats);
+  if (!seconds.empty()) return seconds;
+  throw Error(ErrorCode::kUsage,
+              "This build has no round of " + std::to_string(runs.num_tokens) + " tokens and " +
+                  std::to_string(runs.num_logits) + " logits after " +
+                  std::to_string(runs.past_length) + " tokens for the role '" + runs.role + "'.",
+              "Measure the widths of its shape plan.");
 }
 
 }  // namespace ptgc

@@ -52,6 +52,7 @@ class SpeculativeLoop : public DecodeLoop {
     Proposal proposal;            // Its drafts.
     Acceptance acceptance;        // What became of them.
     AcceptanceEstimate estimate;  // How well its drafts fare.
+    std::vector<double> gains;    // Of the drafts that it is offered.
     RowSampling sampling;         // How its tokens are chosen.
     DraftAccount account;         // What its drafts have cost.
   };
@@ -67,6 +68,7 @@ class SpeculativeLoop : public DecodeLoop {
   int ChunkLength(const Turn& turn) const;
   void OfferDrafts(Turn& turn);
   void Choose(const Turn& turn);
+  void ShowDrafter(const Turn& turn, bool is_reading);
   void Emit(Turn& turn);
   void AddToken(Turn& turn, TokenId token);
   Row& RowOf(const Session& session) { return rows_[static_cast<std::size_t>(session.row())]; }

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/clock.h"
+#include "base/error.h"
 
 namespace ptgc {
 namespace {
@@ -34,6 +35,11 @@ CausalModel::CausalModel(std::unique_ptr<Engine> engine, const Role& role, const
   }
   logits_ = Buffer(Size(shapes.batch) * Size(most) * static_cast<std::size_t>(vocab_size_) *
                    ItemSize(logits_dtype_));
+  for (const Port& port : neighbours_.taps) {
+    Tap tap{port, {}};
+    tap.block = Block(engine_->memory(), Size(shapes.batch) * Size(most) * tap.row_bytes());
+    taps_.push_back(std::move(tap));
+  }
   started_.reserve(ports_.size());
 }
 
@@ -85,19 +91,34 @@ std::vector<Tensor> CausalModel::ChainIds() const {
   return ids;
 }
 
-std::vector<double> CausalModel::Measure(int num_tokens, int num_logits, int past_length,
-                                         int repeats) {
+void CausalModel::CopyTap(std::string_view port, int row, int index, void* to) const {
+  for (const Tap& tap : taps_) {
+    if (tap.port.name != port) continue;
+    const std::size_t at = Size(row) * Size(num_logits_) + Size(index);
+    engine_->memory()->Copy(
+        {to, 0, tap.block.At(at * tap.row_bytes()), 0, tap.row_bytes(), /*count=*/1});
+    return;
+  }
+  throw Error(ErrorCode::kInternal, "A drafter reads a port that is not tapped.");
+}
+
+std::vector<double> CausalModel::Measure(const EngineRuns& runs) {
+  const std::vector<int>& widths = shapes_.widths;
+  const bool known =
+      std::binary_search(widths.begin(), widths.end(), runs.num_tokens) &&
+      (runs.num_logits == 1 || runs.num_logits == shapes_.LogitsFor(runs.num_tokens));
+  if (!known || runs.past_length < 0 || runs.past_length > shapes_.max_length) return {};
   // Positions end with the longest text; what is wider is padding, and costs the same.
-  const int count = std::min(num_tokens, shapes_.max_length);
+  const int count = std::min(runs.num_tokens, shapes_.max_length);
   const std::vector<TokenId> tokens(Size(count), 0);
   RowInput input;
   input.tokens = tokens;
-  input.write_index = std::min(past_length, shapes_.max_length - count);
+  input.write_index = std::min(runs.past_length, shapes_.max_length - count);
   const std::vector<RowInput> inputs(Size(shapes_.batch), input);
   for (int row = 0; row < shapes_.batch; ++row) kv_cache_.Begin(row);
   std::vector<double> seconds;
-  for (int i = 0; i < repeats; ++i) {
-    Forward(inputs, num_tokens, {num_logits, false});
+  for (int i = 0; i < runs.repeats; ++i) {
+    Forward(inputs, runs.num_tokens, {runs.num_logits, false});
     seconds.push_back(engine_seconds_);
   }
   return seconds;
@@ -113,6 +134,12 @@ Call& CausalModel::BoundCall(int width, Wanted wanted) {
   if (wanted.logits) {
     outputs.push_back(
         PortOf(logits_, "logits", logits_dtype_, {shapes_.batch, wanted.num_logits, vocab_size_}));
+  }
+  for (const Tap& tap : taps_) {
+    outputs.push_back({tap.port.name,
+                       tap.port.dtype,
+                       tap.block.data(),
+                       {shapes_.batch, wanted.num_logits, tap.port.last_size}});
   }
   kv_cache_.AppendPresent(outputs);
   call = engine_->Bind(inputs, outputs);

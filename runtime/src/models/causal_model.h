@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "base/buffer.h"
@@ -39,6 +40,7 @@ struct CausalNeighbours {
       {};                              // Ports that somebody else fills, the same at every point.
   std::vector<Tensor> draft_ids = {};  // Of a drafter's runs, [batch, 1] each.
   int chain_length = 1;                // Runs that may be started before anybody waits.
+  std::vector<Port> taps = {};         // Outputs that other roles read, [batch, num_logits, size].
 };
 
 // Runs its engine at any shape point of the plan; binds each point once.
@@ -63,6 +65,8 @@ class CausalModel {
   std::span<const TokenId> NextIds(int row, int link = 0) const;
   // Logits of one of those rows, where the last Start wanted them: [vocab_size].
   LogitsRow Logits(int row, int index) const;
+  // Copies what a tap has of one of those rows to a place in the memory of the engine.
+  void CopyTap(std::string_view port, int row, int index, void* to) const;
   // What NextIds reads of each run of a chain, as ports: [batch, 1].
   std::vector<Tensor> ChainIds() const;
 
@@ -70,9 +74,9 @@ class CausalModel {
   std::int64_t vocab_size() const { return vocab_size_; }
   // Time inside the engine during the last Forward, or from the first Start to the end of Wait.
   double engine_seconds() const { return engine_seconds_; }
-  // Seconds of each of `repeats` runs with `num_tokens` in every row behind `past_length`, or what
-  // the longest text leaves of that.
-  std::vector<double> Measure(int num_tokens, int num_logits, int past_length, int repeats);
+  // Seconds of each run with `num_tokens` in every row behind `past_length`, or what the longest
+  // text leaves of that; none for a shape outside the plan.
+  std::vector<double> Measure(const EngineRuns& runs);
 
  private:
   // Of what is bound.
@@ -81,6 +85,14 @@ class CausalModel {
     int width;             // Rows.
     Wanted wanted;         // What comes out, and where ids come from.
     friend auto operator<=>(const Point&, const Point&) = default;
+  };
+  // An output that other roles read.
+  struct Tap {
+    Port port;    // As the manifest has it.
+    Block block;  // [batch, num_logits, size]
+    std::size_t row_bytes() const {
+      return static_cast<std::size_t>(port.last_size) * ItemSize(port.dtype);
+    }
   };
   const CausalPorts& PortsOf(int link) const { return ports_[static_cast<std::size_t>(link)]; }
   Call& BoundCall(int width, Wanted wanted);
@@ -93,6 +105,7 @@ class CausalModel {
   KVCache kv_cache_;                              // States of all sequences.
   CausalNeighbours neighbours_;                   // What comes from others.
   std::vector<CausalPorts> ports_;                // [link]
+  std::vector<Tap> taps_;                         // What other roles read.
   Buffer logits_;                                 // [batch, num_logits, vocab_size]
   std::map<Point, std::unique_ptr<Call>> calls_;  // What was run so far.
   std::vector<Call*> started_;                    // Since the last wait.

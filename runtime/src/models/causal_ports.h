@@ -20,7 +20,8 @@ struct RowInput {
   std::span<const TokenId> tokens;  // Text whose states are not in the cache yet.
   std::span<const TokenId> drafts;  // Draft tokens after it.
   const TreeSpec* tree = nullptr;   // Shape of the drafts; its root is the last of `tokens`.
-  int write_index = 0;              // Slot of the first token: what is committed.
+  int first_node = 1;   // The node of the first draft; those before it are in the cache already.
+  int write_index = 0;  // Slot of the first token: what is committed.
 
   int count() const { return static_cast<int>(tokens.size() + drafts.size()); }
 };

@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <span>
-#include <utility>
 #include <vector>
 
 #include "base/token.h"
@@ -11,35 +10,50 @@
 
 namespace ptgc {
 
-// The storage is taken once and used again every round. Node i of the tree (i > 0) carries draft
-// token i - 1; a proposal may stop before the tree does.
+// Grows node by node; the storage is taken once and used again every round. Node i of the tree
+// (i > 0) carries draft token i - 1.
 class Proposal {
  public:
-  explicit Proposal(TreeSpec tree) : tree_(std::move(tree)) {
-    tokens_.reserve(static_cast<std::size_t>(capacity()));
+  // Room for `capacity` draft tokens.
+  explicit Proposal(int capacity) : tree_(TreeSpec::Root(capacity)) {
+    tokens_.reserve(static_cast<std::size_t>(capacity));
   }
 
   const TreeSpec& tree() const { return tree_; }
-  int capacity() const { return tree_.num_nodes() - 1; }
+  int capacity() const { return tree_.room(); }
   int size() const { return static_cast<int>(tokens_.size()); }
   std::span<const TokenId> tokens() const { return tokens_; }
+  // The draft of a node behind the root.
+  TokenId token(int node) const { return tokens_[static_cast<std::size_t>(node) - 1]; }
   int match_length() const { return match_length_; }
 
   void Clear() {
+    tree_.Truncate(1);
     tokens_.clear();
     match_length_ = 0;
   }
-  // Gives the next node its token; there must be room.
-  void Append(TokenId token) { tokens_.push_back(token); }
+  // The child of a node that has this token: the one that is there, so that several drafters may
+  // say the same, or a new one, for which there must be room.
+  int Add(int parent, TokenId token) {
+    for (int node = parent + 1; node < tree_.num_nodes(); ++node) {
+      if (tree_.parent(node) == parent && this->token(node) == token) return node;
+    }
+    tokens_.push_back(token);
+    return tree_.Add(parent);
+  }
+  // Adds a draft behind the last one.
+  void Append(TokenId token) { Add(size(), token); }
   // Changes the token of a node that has one.
   void Set(int node, TokenId token) { tokens_[static_cast<std::size_t>(node) - 1] = token; }
   void Truncate(int size) {
-    if (size < this->size()) tokens_.resize(static_cast<std::size_t>(size));
+    if (size >= this->size()) return;
+    tokens_.resize(static_cast<std::size_t>(size));
+    tree_.Truncate(size + 1);
   }
   void set_match_length(int length) { match_length_ = length; }
 
  private:
-  TreeSpec tree_;                // Shape of a full proposal.
+  TreeSpec tree_;                // Where the drafts stand.
   std::vector<TokenId> tokens_;  // Draft tokens in topological order, the root apart.
   int match_length_ = 0;         // How much text the drafter found again; larger is surer.
 };

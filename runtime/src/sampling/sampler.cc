@@ -12,12 +12,13 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-}  // namespace
-
+// The smallest logit that min_p, which must be above 0, keeps beside the largest of a row.
 double LowestKept(float largest, const SamplingOptions& options) {
   // Below the smallest normal number, to which Log is exact, no token has any mass.
   return largest + options.temperature * Log(std::max(options.min_p, 0x1p-1022));
 }
+
+}  // namespace
 
 Sampler::Sampler(std::int64_t vocab_size)
     : values_(static_cast<std::size_t>(vocab_size)), ranking_(vocab_size) {}
@@ -59,6 +60,7 @@ void Sampler::Filter(const SamplingOptions& options) {
 
 // The first token so far.
 struct Sampler::Leader {
+  std::span<const TokenId> others;  // Tokens that may not lead.
   double score = -std::numeric_limits<double>::infinity();
   TokenId id = std::numeric_limits<TokenId>::max();
 
@@ -67,19 +69,22 @@ struct Sampler::Leader {
     return bound + 1e-6 + std::fabs(score) * 0x1p-48 >= score;
   }
   void Meet(double other, TokenId other_id) {
-    if (other > score || (other == score && other_id < id)) *this = {other, other_id};
+    if (other < score || (other == score && other_id >= id)) return;
+    if (std::find(others.begin(), others.end(), other_id) != others.end()) return;
+    score = other;
+    id = other_id;
   }
 };
 
 // The block of the largest logit runs first: what it leads with few others reach, so that of these
 // only a bound of the noise is computed.
-TokenId Sampler::Choose(const GumbelNoise& noise) const {
-  if (temperature_ == 0) return last_.token.id;
+TokenId Sampler::Choose(const GumbelNoise& noise, std::span<const TokenId> others) const {
+  if (temperature_ == 0) return others.empty() ? last_.token.id : LargestBut(others);
   static_assert(Ranking::kBlock == GumbelNoise::kBlock);
   const double inverse_temperature = 1 / temperature_;
   const std::span<const float> maxima = ranking_.block_maxima();
   const std::size_t first = static_cast<std::size_t>(ranking_.largest().id) / Ranking::kBlock;
-  Leader leader;
+  Leader leader{others};
   RaceBlock(noise, first, leader);
   for (std::size_t block = 0; block < maxima.size(); ++block) {
     if (block == first || maxima[block] < last_.token.value) continue;
@@ -88,7 +93,16 @@ TokenId Sampler::Choose(const GumbelNoise& noise) const {
     const float bound = noise.BlockBound(static_cast<std::int64_t>(block));
     if (leader.IsReachedBy(largest + static_cast<double>(bound))) RaceBlock(noise, block, leader);
   }
-  return leader.id;
+  return leader.id == Leader().id ? kNoToken : leader.id;
+}
+
+TokenId Sampler::LargestBut(std::span<const TokenId> others) const {
+  Leader leader{others};
+  for (std::size_t i = 0; i < logits_.size(); ++i) {
+    if (logits_[i] == -kInfinity) continue;
+    leader.Meet(static_cast<double>(logits_[i]), static_cast<TokenId>(i));
+  }
+  return leader.id == Leader().id ? kNoToken : leader.id;
 }
 
 void Sampler::RaceBlock(const GumbelNoise& noise, std::size_t block, Leader& leader) const {

@@ -14,12 +14,6 @@
 
 namespace ptgc {
 
-// Given where a row has no choice: it holds NaN or +infinity, or nothing above -infinity.
-constexpr TokenId kNoToken = -1;
-
-// The smallest logit that min_p, which must be above 0, keeps beside the largest of a row.
-double LowestKept(float largest, const SamplingOptions& options);
-
 // What the tokens of a row compete with: logit / temperature + g, in float64.
 inline double Score(float logit, double temperature, double noise) {
   return static_cast<double>(logit) / temperature + noise;
@@ -37,9 +31,10 @@ class Sampler {
   // the row has no choice.
   bool Read(const LogitsRow& row, const SamplingOptions& options, const TokenCounts* counts);
 
-  // The kept token with the largest Score, the lower id of equals; at temperature 0 the largest
-  // logit.
-  TokenId Choose(const GumbelNoise& noise) const;
+  // The kept token with the largest Score, the lower id of equals; at
+  // temperature 0 the largest logit. With `others`, the first that is none of them (of several
+  // drafts of one row, the next), at temperature 0 of all tokens; kNoToken where none is left.
+  TokenId Choose(const GumbelNoise& noise, std::span<const TokenId> others = {}) const;
   // The probability of a token; 0 where the filters drop it or the row does not have it.
   float Probability(TokenId token_id);
   // All probabilities; entries beyond the row become 0.
@@ -49,6 +44,7 @@ class Sampler {
   struct Leader;
 
   void Filter(const SamplingOptions& options);
+  TokenId LargestBut(std::span<const TokenId> others) const;
   void RaceBlock(const GumbelNoise& noise, std::size_t block, Leader& leader) const;
   double KeptMass() { return has_filters_ ? last_.mass : ranking_.Total(); }
 

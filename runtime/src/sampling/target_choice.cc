@@ -2,47 +2,21 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <optional>
 
+#include "sampling/counted_path.h"
 #include "sampling/gumbel_noise.h"
 #include "sampling/random.h"
-#include "sampling/top_choice.h"
 
 namespace ptgc {
 namespace {
 
 std::size_t Index(std::int64_t value) { return static_cast<std::size_t>(value); }
 
-TokenId DraftAt(const ProposedText& text, int node) {
-  return text.proposal->tokens()[Index(node) - 1];
+TokenId DraftAt(const ProposedText& text, int node) { return text.proposal->token(node); }
+
+TokenCounts* CountsOf(const ProposedText& text) {
+  return text.options->has_penalties() ? text.counts : nullptr;
 }
-
-// The drafts on the way from the root to a node, as part of the text while this lives.
-class CountedAncestors {
- public:
-  CountedAncestors(const ProposedText& text, int node) : text_(text), node_(node) {
-    if (!text.options->has_penalties()) return;
-    const TreeSpec& tree = text.proposal->tree();
-    for (int depth = 1; depth <= tree.depth(node); ++depth) {
-      int ancestor = node;
-      while (tree.depth(ancestor) > depth) ancestor = tree.parent(ancestor);
-      text.counts->Push(DraftAt(text, ancestor));
-    }
-  }
-  ~CountedAncestors() {
-    if (!text_.options->has_penalties()) return;
-    const TreeSpec& tree = text_.proposal->tree();
-    for (int node = node_; node > 0; node = tree.parent(node)) {
-      text_.counts->Pop(DraftAt(text_, node));
-    }
-  }
-  CountedAncestors(const CountedAncestors&) = delete;
-  CountedAncestors& operator=(const CountedAncestors&) = delete;
-
- private:
-  const ProposedText& text_;  // Whose counts.
-  int node_;                  // The last of them.
-};
 
 }  // namespace
 
@@ -84,19 +58,16 @@ void TargetChoice::Speculate(const ProposedText& text) {
 
 // What plain decoding chooses after a node.
 TokenId TargetChoice::Choose(const ProposedText& text, int node) {
-  const CountedAncestors ancestors(text, node);
+  const CountedPath path(CountsOf(text), *text.proposal, node);
   const GumbelNoise noise(text.options->seed, text.position + text.proposal->tree().depth(node),
                           RandomStream::kChoose);
-  const std::optional<TokenId> token =
-      ChooseFromTop(text.logits->Top(node), *text.options, text.counts, noise);
-  if (token) return *token;
   if (!sampler_.Read(text.logits->Row(node), *text.options, text.counts)) return kNoToken;
   return sampler_.Choose(noise);
 }
 
 // The draft after a node of a chain, or what takes its place.
 TokenId TargetChoice::Judge(const ProposedText& text, int node) {
-  const CountedAncestors ancestors(text, node);
+  const CountedPath path(CountsOf(text), *text.proposal, node);
   if (!sampler_.Read(text.logits->Row(node), *text.options, text.counts)) return kNoToken;
   const TokenId draft = DraftAt(text, node + 1);
   const std::int64_t position = text.position + node;

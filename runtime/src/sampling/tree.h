@@ -6,7 +6,7 @@
 
 namespace ptgc {
 
-// A static token tree in topological order; node 0 is the root, the last committed token.
+// A token tree in topological order; node 0 is the root, the last committed token.
 //
 //         0            parents = (-1, 0, 0, 1, 1)
 //       /   \          depths  = ( 0, 1, 1, 2, 2)
@@ -18,28 +18,47 @@ namespace ptgc {
 class TreeSpec {
  public:
   // Throws a bundle error where a parent does not come before its child.
-  explicit TreeSpec(std::vector<int> parents);
+  explicit TreeSpec(const std::vector<int>& parents);
 
   // The root followed by `num_draft_tokens` nodes in a row.
   static TreeSpec Chain(int num_draft_tokens);
+  // The root alone, with room for `num_draft_tokens` more nodes: growing takes no memory.
+  static TreeSpec Root(int num_draft_tokens);
+
+  // Adds a child of a node and gives its number; there must be room.
+  int Add(int parent);
+  // Takes all nodes from `num_nodes` on away, of which the root is none.
+  void Truncate(int num_nodes);
 
   int num_nodes() const { return static_cast<int>(parents_.size()); }
-  bool is_chain() const { return is_chain_; }
+  // Draft tokens that there is room for.
+  int room() const { return static_cast<int>(stride_) - 1; }
+  bool is_chain() const { return chain_nodes_ == num_nodes(); }
   int parent(int node) const { return parents_[static_cast<std::size_t>(node)]; }
   int depth(int node) const { return depths_[static_cast<std::size_t>(node)]; }
-  const std::vector<int>& parents() const { return parents_; }
+  // Nodes of the longest path, the root apart.
+  int height() const;
+  // Whether the nodes come in the order of their depths.
+  bool is_by_depth() const;
+  // How many children of the same parent come before a node.
+  int rank(int node) const;
+  // Children of a node.
+  int num_children(int node) const;
 
   // Whether `ancestor` is `node` or lies on its way to the root.
   bool Sees(int node, int ancestor) const {
-    return ancestors_[static_cast<std::size_t>(node) * parents_.size() +
+    return ancestors_[static_cast<std::size_t>(node) * stride_ +
                       static_cast<std::size_t>(ancestor)] != 0;
   }
 
  private:
+  explicit TreeSpec(std::size_t stride);
+
+  std::size_t stride_;                    // Nodes that there is room for.
   std::vector<int> parents_;              // Parent of each node; -1 for the root.
   std::vector<int> depths_;               // Distance of each node from the root.
-  std::vector<unsigned char> ancestors_;  // [num_nodes, num_nodes], the tree mask.
-  bool is_chain_;                         // Every node is the child of the one before it.
+  std::vector<unsigned char> ancestors_;  // [stride, stride], the tree mask.
+  int chain_nodes_ = 1;                   // First nodes that each are the only child so far.
 };
 
 }  // namespace ptgc
