@@ -35,7 +35,6 @@ from ptgc.spec.build_manifest import BuildManifest
 from ptgc.spec.bundle import Build, open_bundle
 from ptgc.spec.engine import Engine
 from ptgc.spec.plan import autoregressive, ctc, draft_model, levenshtein, masked_diffusion, ngram
-from ptgc.spec.role import Role
 from ptgc.spec.shapes import ShapePlan
 from tests.bundles import tiny_bundle
 from tests.compiler.prepared import role_of, traced
@@ -186,7 +185,7 @@ def test_every_role_of_every_loop_compiles(loop: str, precision: str, tmp_path: 
     roles = {}
     for name, one in traced_roles.items():
         save(one.model, tmp_path, f"{name}-canonical")
-        role = Role(f"{name}.onnx", one.inputs, one.outputs, one.states, one.cross_states)
+        role = one.role(f"{name}.onnx")
         model = ir.load(tmp_path / f"{name}-canonical.onnx")
         made = backend.prepare(model, role, Preparation(autoregressive(), shapes, precision))
         save(made.model, tmp_path, name)
