@@ -59,8 +59,8 @@ class LowerAttentionPass(ir.passes.InPlacePass):
     mask, and a row's position is its cache slot, but for caches that slide: those are given the positions. Padded rows
     come last, so that no valid row sees them.
 
-    Otherwise the operator is given the mask as a bias over the slots in use, windows included, and rows that are rotated
-    already: where the cache is empty, it takes rows for positions whatever it is told (onnxruntime 1.31.1).
+    Otherwise the operator is given the mask as a bias over the slots in use, windows included, and rows that are
+    rotated already: where the cache is empty, it takes rows for positions whatever it is told (onnxruntime 1.31.1).
 
     Where asked for, a single row is padded to two around the operator: its kernels add up one row in another order
     than several, and where the products that follow round activations to integers, the last bit that differs grows
