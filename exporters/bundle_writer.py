@@ -158,23 +158,13 @@ def _write_roles(
         made = trace_role(RoleSource(name, module, plan, traced))
         progress(f"Writing graph and weights of the {name}")
         save(made.model, graphs, name, saved)
-        if made.commit_model is not None:
-            save(made.commit_model, graphs, f"{name}_commit", saved)
         traced[name] = made
     return traced
 
 
 def _role(name: str, made: TracedRole, module: nn.Module, facts: ModelFacts) -> Role:
     context = context_of(module)
-    return Role(
-        graph=f"graphs/{name}.onnx",
-        commit_graph=f"graphs/{name}_commit.onnx" if made.commit_model is not None else None,
-        inputs=made.inputs,
-        outputs=made.outputs,
-        states=made.states,
-        cross_states=made.cross_states,
-        context_length=None if context == facts.context_length else context,
-    )
+    return made.role(f"graphs/{name}.onnx", None if context == facts.context_length else context)
 
 
 def _vocab_size(role: TracedRole) -> int | None:

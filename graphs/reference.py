@@ -12,30 +12,30 @@ Int = NDArray[np.int64]
 Float = NDArray[np.floating]
 
 
-def full_mask(tree_mask: Bool, write_index: Int, row_count: Int, capacity: int) -> Bool:
+def full_mask(tree_mask: Bool, mask_start: Int, write_index: Int, row_count: Int, capacity: int) -> Bool:
     """See `graphs.attention_mask.AttentionMask.full`."""
-    batch, rows, _ = tree_mask.shape
+    batch, rows, mask_slots = tree_mask.shape
     mask = np.zeros((batch, 1, rows, capacity), dtype=np.bool_)
-    for b in range(batch):
-        start = int(write_index[b])
-        mask[b, 0, :, :start] = True
+    for b, (first, start, valid) in enumerate(zip(mask_start, write_index, row_count, strict=True)):
+        mask[b, 0, :, :first] = True
         for t in range(rows):
-            for u in range(rows):
-                seen = u == t or (bool(tree_mask[b, t, u]) and u < row_count[b])
-                if seen and start + u < capacity:
-                    mask[b, 0, t, start + u] = True
+            for slot in range(first, min(first + mask_slots, capacity)):
+                is_padding = t >= valid or valid <= slot - start < rows
+                mask[b, 0, t, slot] = slot - start == t or (tree_mask[b, t, slot - first] and not is_padding)
     return mask
 
 
-def window_mask(full: Bool, write_index: Int, position_ids: Int, size: int) -> Bool:
-    """See `graphs.attention_mask.AttentionMask.window`."""
-    batch, _, rows, capacity = full.shape
+def window_mask(full: Bool, mask_start: Int, write_index: Int, position_ids: Int, size: int) -> Bool:
+    """See `graphs.attention_mask.AttentionMask.window`; slots are positions."""
+    _, _, rows, capacity = full.shape
     mask: Bool = full.copy()
-    for b in range(batch):
-        start = int(write_index[b])
-        positions = [s if s < start else int(position_ids[b, min(s - start, rows - 1)]) for s in range(capacity)]
+    for b, (first, start) in enumerate(zip(mask_start, write_index, strict=True)):
         for t in range(rows):
-            mask[b, 0, t] &= position_ids[b, t] - np.array(positions) < size
+            for slot in range(capacity):
+                row = slot - start
+                if slot < first or 0 <= row < rows:
+                    position = slot if slot < first else position_ids[b, row]
+                    mask[b, 0, t, slot] &= position_ids[b, t] - position < size
     return mask
 
 
@@ -43,21 +43,6 @@ def argmax(logits: Float) -> Int:
     """See `graphs.selection.argmax`."""
     ids: Int = np.argmax(logits, axis=-1).astype(np.int64)
     return ids
-
-
-def top_k(logits: Float, k: int) -> tuple[Float, Int]:
-    """See `graphs.selection.top_k`."""
-    order = np.argsort(-logits, axis=-1, kind="stable")[..., :k].astype(np.int64)
-    return np.take_along_axis(logits, order, axis=-1), order
-
-
-def compact_rows(cache: Float, keep_rows: Int, write_index: Int) -> Float:
-    """See `graphs.kv_cache.compact_rows`."""
-    result: Float = cache.copy()
-    for b, rows in enumerate(keep_rows):
-        start = int(write_index[b])
-        result[b, :, start : start + len(rows)] = cache[b][:, rows]
-    return result
 
 
 def fill_most_confident(

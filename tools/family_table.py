@@ -47,6 +47,7 @@ def judge(model_type: str, *, graphs: bool = True) -> Verdict:
     from ptgc.exporters.roles.target import Verify
     from ptgc.exporters.tracing.probe import probe_layers
     from ptgc.exporters.tracing.rehearsal import rehearse
+    from ptgc.spec.attention import AttentionKind
 
     try:
         model = _model(model_type)
@@ -54,7 +55,7 @@ def judge(model_type: str, *, graphs: bool = True) -> Verdict:
         return Verdict(model_type, "unavailable", _line(error))
     try:
         layers = probe_layers(model)
-        rehearse(Verify(model, layers).eval(), model, layers)
+        rehearse(Verify(model, layers).eval(), model, layers, AttentionKind.TREE)
         error = _largest_error(model) if graphs else 0.0
     except ExportError as refusal:
         return Verdict(model_type, "refused", refusal.message.partition("cannot be exported: ")[2].rstrip("."))
@@ -86,14 +87,13 @@ def _largest_error(model: Any) -> float:
     from ptgc.exporters.roles.target import trace_target
     from ptgc.graphs.storage import save
     from ptgc.spec.plan import ngram
-    from ptgc.spec.role import Role
     from ptgc.spec.shapes import ShapePlan
 
     ids = torch.randint(3, 128, (sum(_LENGTHS),), generator=torch.Generator().manual_seed(3)).tolist()
     with torch.no_grad():
         expected = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].numpy()
     traced = trace_target(model)
-    role = Role("target.onnx", traced.inputs, traced.outputs, traced.states)
+    role = traced.role("target.onnx")
     errors = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from ptgc.exporters.model_facts import context_of
 from ptgc.exporters.references.reference_loops import write_text
-from ptgc.spec.ports import TOP_K
+from ptgc.spec.reference import TOP_K
 
 PROMPTS = (
     "The capital of France is",

@@ -15,7 +15,7 @@ from ptgc.exporters.references.reference_loops import edit_text, fill_canvas, re
 from ptgc.exporters.references.reference_texts import NEW_TOKENS, PROMPTS, reference_texts
 from ptgc.exporters.roles.denoiser import denoise
 from ptgc.spec.plan import DecodePlan
-from ptgc.spec.ports import TOP_K
+from ptgc.spec.reference import TOP_K
 from ptgc.spec.strategy import Loop
 
 _LENGTHS = (5, 12, 40)  # of prompts made of token ids

@@ -14,9 +14,11 @@ import torch
 from torch import nn
 
 from ptgc.errors import ExportError
+from ptgc.spec.attention import AttentionKind
 from ptgc.spec.kv_cache import LayerState
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.ports import Port
+from ptgc.spec.role import Role
 from ptgc.spec.strategy import DrafterKind, Loop
 
 ENTRY_POINTS = "ptgc.exporters"
@@ -37,8 +39,28 @@ class TracedRole:
     """The KV cache by layer."""
     cross_states: tuple[LayerState, ...] = ()
     """What is kept of an encoder's output, by layer."""
-    commit_model: ir.Model | None = None
-    """Moves accepted rows of the cache together; only token trees need it."""
+    attention: AttentionKind | None = None
+    """What the rows of a round may see of each other; None where there is no mask."""
+    mask_extra: int = 0
+    """Slots that the mask governs beside a round's own."""
+
+    def role(self, graph: str, context_length: int | None = None) -> Role:
+        """What the manifest says of it.
+
+        Args:
+            graph: The file that the graph is in, relative to the manifest.
+            context_length: Positions that the model was made for, where they differ from the bundle's.
+        """
+        return Role(
+            graph=graph,
+            inputs=self.inputs,
+            outputs=self.outputs,
+            states=self.states,
+            cross_states=self.cross_states,
+            context_length=context_length,
+            attention=self.attention,
+            mask_extra=self.mask_extra,
+        )
 
 
 @dataclass(frozen=True)
@@ -53,6 +75,11 @@ class RoleSource:
     """The loop that the role is for."""
     traced: Mapping[str, TracedRole] = field(default_factory=dict)
     """The roles traced before it; an encoder comes before what reads its output."""
+
+    @property
+    def attention(self) -> AttentionKind:
+        """What the rows of a round may see of each other, of a model that verifies or drafts."""
+        return AttentionKind.CAUSAL if self.plan.tree.is_chain else AttentionKind.TREE
 
 
 RoleExporter = Callable[[RoleSource], TracedRole | None]

@@ -22,8 +22,9 @@ def export_drafter(source: RoleSource) -> TracedRole | None:
     """Trace a causal LM as it is traced for a target: it keeps a cache and takes rows of tokens likewise."""
     if not isinstance(source.module, PreTrainedModel):
         return None
-    traced = trace_target(source.module)
-    return TracedRole(traced.model, traced.inputs, traced.outputs, traced.states)
+    tree = source.plan.tree
+    # A tree is drafted depth by depth: a round sees the nodes of those before it.
+    return trace_target(source.module, source.attention, 0 if tree.is_chain else tree.num_nodes - 1)
 
 
 def check_pair(

@@ -23,12 +23,14 @@ from ptgc.exporters.tracing.cross_attention import (
 )
 from ptgc.exporters.tracing.operators import gather_rows
 from ptgc.exporters.tracing.probe import LayerCall
-from ptgc.exporters.tracing.target_graph import commit_model, finish_graph
+from ptgc.exporters.tracing.rehearsal import kept_tokens, round_mask, rounds_of, text_rows, token_ids
+from ptgc.exporters.tracing.target_graph import finish_graph
 from ptgc.exporters.tracing.trace import own_attention, standard_operators, tracing
 from ptgc.exporters.tracing.traced_module import Call, trace_module
 from ptgc.graphs.passes.tidy import TidyPass
 from ptgc.graphs.values import describe
 from ptgc.spec import ports
+from ptgc.spec.attention import AttentionKind
 from ptgc.spec.kv_cache import LayerState, StateKind
 from ptgc.spec.ports import DType, Port
 
@@ -48,9 +50,8 @@ def export_target(source: RoleSource) -> TracedRole | None:
                 f"{type(model).__name__} is an encoder-decoder; its encoder is a role of its own.",
                 'Give the model for both: export(roles={"target": model, "encoder": model}, ...).',
             )
-        return trace_decoder(model)
-    traced = trace_target(model)
-    return TracedRole(traced.model, traced.inputs, traced.outputs, traced.states, commit_model=traced.commit_model)
+        return trace_decoder(model, source.attention)
+    return trace_target(model, source.attention)
 
 
 def export_encoder(source: RoleSource) -> TracedRole | None:
@@ -86,7 +87,7 @@ def _encode(layers: DecoderLayers) -> Call:
     return call
 
 
-def trace_decoder(model: PreTrainedModel) -> TracedRole:
+def trace_decoder(model: PreTrainedModel, attention: AttentionKind = AttentionKind.CAUSAL) -> TracedRole:
     """Trace the decoder of an encoder-decoder over its caches, and over keys and values of the source.
 
     Raises:
@@ -94,7 +95,7 @@ def trace_decoder(model: PreTrainedModel) -> TracedRole:
     """
     layers = probe_decoder(model)
     call = _decode(layers)
-    _rehearse(model, layers, call)
+    _rehearse(model, layers, call, attention)
     states = _states(layers.text, StateKind.FULL, model)
     cross = _states(layers.source, StateKind.CROSS, model)
     own = [state.past_ports(layer) for layer, state in enumerate(states)]
@@ -107,7 +108,7 @@ def trace_decoder(model: PreTrainedModel) -> TracedRole:
     graph.inputs[:] = list(graph.inputs)[: -len(of_source)]
     inputs, outputs = finish_graph(traced, states, DTYPES[model.dtype])
     graph.inputs.extend(of_source)
-    return TracedRole(traced, (*inputs, ports.ENCODER_ATTENTION_MASK), outputs, states, cross, commit_model(states))
+    return TracedRole(traced, (*inputs, ports.ENCODER_ATTENTION_MASK), outputs, states, cross, attention)
 
 
 def _states(layers: Sequence[LayerCall], kind: StateKind, model: PreTrainedModel) -> tuple[LayerState, ...]:
@@ -150,28 +151,30 @@ def _decode(layers: DecoderLayers) -> Call:
 
 
 @torch.no_grad()
-def _rehearse(model: PreTrainedModel, layers: DecoderLayers, call: Call) -> None:
-    """Read a short text in two rounds; its logits must be those of the model on the whole text.
+def _rehearse(model: PreTrainedModel, layers: DecoderLayers, call: Call, attention: AttentionKind) -> None:
+    """Read a short text in rounds; its logits must be those of the model on the whole text.
 
     Raises:
         ExportError: They are not: the decoder has something that is lost between rounds.
     """
-    generator = torch.Generator().manual_seed(0)
-    vocab_size = int(model.config.get_text_config(decoder=True).vocab_size)
-    source, text = (torch.randint(vocab_size, (1, count), generator=generator) for count in (5, 6))
+    rounds = rounds_of(attention)
+    ids = [token_ids(model, one.count, seed) for seed, one in enumerate(rounds)]
+    source, text = torch.tensor([token_ids(model, 5, len(ids))]), torch.tensor([kept_tokens(ids, rounds)])
     expected = model(input_ids=source, decoder_input_ids=text).logits[0]
+    capacity = max(one.write_index + one.count for one in rounds)
+    source_mask = torch.ones_like(source, dtype=torch.bool)
     with own_attention(model):
-        cross = _encode(layers)(model, source, torch.ones_like(source, dtype=torch.bool))
-        state = [torch.zeros(1, one.kv_heads, 8, one.head_dim, dtype=model.dtype) for one in layers.text * 2]
-        found = []
-        for start, count in ((0, 4), (4, 2)):
-            rows = torch.arange(start, start + count)[None]
-            mask = torch.arange(8) <= rows[0, :, None]
-            values = (text[:, rows[0]], rows, rows[:, 0], rows - start, mask[None, None], *state)
-            source_mask = torch.ones_like(source, dtype=torch.bool)
-            logits, *state = call(model, *values, source_mask, *cross)
-            found.append(logits[0])
-    error = (torch.cat(found).float() - expected.float()).abs().max()
+        cross = _encode(layers)(model, source, source_mask)
+        state = [torch.zeros(1, one.kv_heads, capacity, one.head_dim, dtype=model.dtype) for one in layers.text * 2]
+        logits = []
+        for tokens, given in zip(ids, rounds, strict=True):
+            rows = torch.arange(given.count)[None]
+            start = torch.tensor([given.write_index])
+            values = (torch.tensor([tokens]), torch.tensor([given.positions]), start, rows)
+            out, *state = call(model, *values, round_mask(given, None, capacity), *state, source_mask, *cross)
+            logits.append(out[0])
+    found = text_rows(logits, rounds)
+    error = (found.float() - expected.float()).abs().max()
     if not error <= _TOLERANCE[model.dtype] * expected.float().abs().max():
         raise ExportError(
             f"{type(model).__name__} cannot be exported: read in rounds over a cache, its decoder's logits differ by "

@@ -5,41 +5,25 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ptgc.errors import ExportError
+from ptgc.exporters.roles.base import TracedRole
 from ptgc.exporters.tracing.operators import gather_rows
 from ptgc.exporters.tracing.probe import REFUSED, LayerCall, probe_layers, windows_of
 from ptgc.exporters.tracing.rehearsal import rehearse
-from ptgc.exporters.tracing.target_graph import commit_model, finish_graph
+from ptgc.exporters.tracing.target_graph import finish_graph
 from ptgc.exporters.tracing.trace import PassThroughCache, Trace, standard_operators, tracing
 from ptgc.spec import ports
+from ptgc.spec.attention import AttentionKind
 from ptgc.spec.kv_cache import LayerState, StateKind
-from ptgc.spec.ports import DType, Port
+from ptgc.spec.ports import DType
 
 DTYPES = {torch.float32: DType.FLOAT32, torch.float16: DType.FLOAT16, torch.bfloat16: DType.BFLOAT16}
-
-
-@dataclass(frozen=True)
-class TracedTarget:
-    """The graphs of a target, its weights still in PyTorch's memory."""
-
-    model: ir.Model
-    """The canonical graph."""
-    commit_model: ir.Model
-    """Moves accepted rows of the cache together; only token trees need it."""
-    inputs: tuple[Port, ...]
-    """Ports that come in, states apart."""
-    outputs: tuple[Port, ...]
-    """Ports that go out, states apart."""
-    states: tuple[LayerState, ...]
-    """The KV cache by layer."""
 
 
 class Verify(nn.Module):
@@ -103,11 +87,15 @@ def layer_states(layers: Sequence[LayerCall], dtype: DType) -> tuple[LayerState,
     )
 
 
-def trace_target(model: PreTrainedModel) -> TracedTarget:
+def trace_target(
+    model: PreTrainedModel, attention: AttentionKind = AttentionKind.CAUSAL, mask_extra: int = 0
+) -> TracedRole:
     """Trace a causal LM into the canonical graph.
 
     Args:
         model: A transformers causal LM in eval mode; it is left as it was.
+        attention: What the rows of a round may see of each other.
+        mask_extra: Slots that the mask governs beside a round's own.
 
     Raises:
         ExportError: Something in the model cannot become a standard graph, or gives another text when it is read in
@@ -116,14 +104,30 @@ def trace_target(model: PreTrainedModel) -> TracedTarget:
     dtype = DTYPES[next(model.parameters()).dtype]
     layers = probe_layers(model)
     verify = Verify(model, layers).eval()
-    rehearse(verify, model, layers)
+    _check_windows(model, layers, mask_extra)
+    rehearse(verify, model, layers, attention, mask_extra)
     states = layer_states(layers, dtype)
     with standard_operators(model):
         program = _export(verify, layers, next(model.parameters()).dtype)
     traced = program.model
     program.exported_program = None
     inputs, outputs = finish_graph(traced, states, dtype)
-    return TracedTarget(traced, commit_model(states), inputs, outputs, states)
+    return TracedRole(traced, inputs, outputs, states, attention=attention, mask_extra=mask_extra)
+
+
+def _check_windows(model: PreTrainedModel, layers: Sequence[LayerCall], mask_extra: int) -> None:
+    """What a mask governs beside a round's own rows counts as near in layers with windows, and must be.
+
+    Raises:
+        ExportError: A window is smaller.
+    """
+    smallest = min((layer.window for layer in layers if layer.window is not None), default=None)
+    if smallest is not None and smallest <= mask_extra:
+        raise ExportError(
+            f"{type(model).__name__} attends to the last {smallest} tokens in some layers; a tree of {mask_extra} "
+            "draft tokens may reach further back.",
+            f"Give a tree of at most {smallest - 1} draft tokens.",
+        )
 
 
 def _export(module: Verify, layers: Sequence[LayerCall], dtype: torch.dtype) -> torch.onnx.ONNXProgram:

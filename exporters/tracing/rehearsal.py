@@ -16,12 +16,14 @@ from ptgc.errors import ExportError
 from ptgc.exporters.tracing.probe import REFUSED, LayerCall, windows_of
 from ptgc.exporters.tracing.trace import standard_operators
 from ptgc.graphs.reference import full_mask, window_mask
+from ptgc.spec.attention import AttentionKind
 from ptgc.spec.tree import TreeSpec
 
-_PREFIX = 6  # tokens of the first round
+_PREFIX = TreeSpec.chain(5)  # the first round: the beginning of the text
 # The second round is a tree whose first branch is the text, and whose other rows are in its way.
 _TREE = TreeSpec((-1, 0, 0, 1, 2, 3, 3, 5, 7))
 _PATH = (0, 1, 3, 5, 7, 8)
+_FIRST_NODES = 4  # of the tree that are run before the others, where it is drafted depth by depth
 _TOLERANCE = {torch.float32: 2e-3, torch.float16: 0.05, torch.bfloat16: 0.2}  # of the logits' own size
 
 
@@ -29,18 +31,64 @@ _TOLERANCE = {torch.float32: 2e-3, torch.float16: 0.05, torch.bfloat16: 0.2}  # 
 class Round:
     """What one round brings, for one sequence."""
 
-    input_ids: Tensor  # int64 [1, num_tokens]
-    position_ids: Tensor  # int64 [1, num_tokens]
-    tree_mask: np.ndarray  # bool [1, num_tokens, num_tokens]
-    start: int  # the slot of the first row
+    positions: list[int]
+    """Of each row."""
+    mask: list[list[bool]]
+    """Which slots from `mask_start` on each row sees, `[rows, mask_slots]`."""
+    mask_start: int
+    """The slots before it are seen."""
+    write_index: int
+    """The slot of the first row."""
+    kept: list[int]
+    """Rows that are the text's next tokens; the other tokens are in the way."""
+
+    @property
+    def count(self) -> int:
+        """Its rows."""
+        return len(self.positions)
+
+
+def _tree_round(start: int, tree: TreeSpec, kept: Sequence[int], first: int = 0, end: int | None = None) -> Round:
+    """Nodes `first` to `end` of a tree whose node 0 stands at position `start`."""
+    nodes = range(first, tree.num_nodes if end is None else end)
+    mask = [tree.ancestors()[node] for node in nodes]
+    rows = [node - first for node in kept if node in nodes]
+    return Round([start + tree.depths[node] for node in nodes], mask, start, start + first, rows)
+
+
+def rounds_of(attention: AttentionKind, mask_extra: int = 0) -> list[Round]:
+    """Rounds that use a kind of mask to the full.
+
+    Args:
+        attention: What the rows of a round may see of each other.
+        mask_extra: Whether a round sees rows of others that are not committed: 0 for no.
+    """
+    prefix = _tree_round(0, _PREFIX, range(6))
+    start = _PREFIX.num_nodes
+    if attention is AttentionKind.CAUSAL:
+        rejected = _tree_round(start, TreeSpec.chain(3), range(2))
+        return [prefix, rejected, _tree_round(start + 2, TreeSpec.chain(3), range(4))]
+    if attention is AttentionKind.BLOCK:
+        sizes = ((0, start), (start, 4), (start + 4, 4))
+        return [Round(list(range(at, at + n)), [[True] * n] * n, at, at, list(range(n))) for at, n in sizes]
+    if mask_extra == 0:
+        return [prefix, _tree_round(start, _TREE, _PATH)]
+    parts = ((0, _FIRST_NODES), (_FIRST_NODES, _TREE.num_nodes))
+    return [prefix, *(_tree_round(start, _TREE, _PATH, first, end) for first, end in parts)]
 
 
 Verify = Callable[..., tuple[Tensor, list[Tensor], list[Tensor]]]
 """See `ptgc.exporters.roles.target.Verify.forward`."""
 
 
-def rehearse(verify: Verify, model: PreTrainedModel, layers: Sequence[LayerCall]) -> None:
-    """Read a short text in two rounds, a chain and a tree that holds the rest of it between other rows.
+def rehearse(
+    verify: Verify,
+    model: PreTrainedModel,
+    layers: Sequence[LayerCall],
+    attention: AttentionKind = AttentionKind.CAUSAL,
+    mask_extra: int = 0,
+) -> None:
+    """Read a short text in rounds that hold it between other rows, as the role's masks allow.
 
     Logits must be those of the model on the whole text. What breaks this cannot be verified in rounds: recurrent
     states, caches that layers share, positions that follow the order of the rows, attention that looks elsewhere.
@@ -49,18 +97,28 @@ def rehearse(verify: Verify, model: PreTrainedModel, layers: Sequence[LayerCall]
         verify: The model over caches of its own.
         model: The model.
         layers: How its layers attend.
+        attention: What the rows of a round may see of each other.
+        mask_extra: Slots that the mask governs beside a round's own.
 
     Raises:
         ExportError: Naming the first module that gives something else.
     """
-    ids = _token_ids(model)
-    text = [*ids[:_PREFIX], *(ids[_PREFIX + node] for node in _PATH)]
+    rounds = rounds_of(attention, mask_extra)
+    ids = [token_ids(model, one.count, seed) for seed, one in enumerate(rounds)]
+    text = kept_tokens(ids, rounds)
+    whole = {"input_ids": torch.tensor([text]), "use_cache": False}
+    if attention is AttentionKind.BLOCK:
+        whole["attention_mask"] = _block_masks(model, layers, rounds)
     with torch.no_grad():
-        expected = model(input_ids=torch.tensor([text]), use_cache=False).logits[0]
-        found = _in_rounds(verify, model, layers, ids)
-        if _agree(found, expected):
+        expected = model(**whole).logits[0]
+        found = _in_rounds(verify, model, layers, rounds, ids)
+        if _agree(text_rows(found, rounds), expected):
             return
-        part = _first_difference(verify, model, layers, ids, text)
+        with _recorded(model) as of_text:
+            model(**whole)
+        with _recorded(model) as of_rounds:
+            _in_rounds(verify, model, layers, rounds, ids)
+    part = _first_difference(model, rounds, of_text, of_rounds)
     raise ExportError(
         f"{type(model).__name__} cannot be exported: read in rounds over a cache, {part} does not give what it gives "
         "on the whole text.",
@@ -68,16 +126,29 @@ def rehearse(verify: Verify, model: PreTrainedModel, layers: Sequence[LayerCall]
     )
 
 
-def _token_ids(model: PreTrainedModel) -> list[int]:
+def token_ids(model: PreTrainedModel, count: int, seed: int) -> list[int]:
+    """Some tokens of the model's vocabulary."""
     vocab_size = int(model.config.get_text_config(decoder=True).vocab_size)
-    generator = torch.Generator().manual_seed(0)
-    found: list[int] = torch.randint(vocab_size, (_PREFIX + _TREE.num_nodes,), generator=generator).tolist()
+    generator = torch.Generator().manual_seed(seed)
+    found: list[int] = torch.randint(vocab_size, (count,), generator=generator).tolist()
     return found
 
 
-def _in_rounds(verify: Verify, model: PreTrainedModel, layers: Sequence[LayerCall], ids: list[int]) -> Tensor:
-    """Logits of the text's tokens, `[tokens, vocab]`."""
-    capacity = len(ids) + 3
+def kept_tokens(ids: Sequence[Sequence[int]], rounds: Sequence[Round]) -> list[int]:
+    """The text that rounds of these tokens hold."""
+    return [tokens[row] for tokens, one in zip(ids, rounds, strict=True) for row in one.kept]
+
+
+def text_rows(found: Sequence[Tensor], rounds: Sequence[Round]) -> Tensor:
+    """The rows of the text's tokens, of what every round gave."""
+    return torch.cat([rows[one.kept] for rows, one in zip(found, rounds, strict=True)])
+
+
+def _in_rounds(
+    verify: Verify, model: PreTrainedModel, layers: Sequence[LayerCall], rounds: Sequence[Round], ids: list[list[int]]
+) -> list[Tensor]:
+    """Logits of each round, `[rows, vocab]`."""
+    capacity = max(one.write_index + one.count for one in rounds) + 3
     caches = [
         torch.zeros(1, layer.kv_heads, capacity, layer.head_dim, dtype=next(model.parameters()).dtype)
         for layer in layers
@@ -85,33 +156,41 @@ def _in_rounds(verify: Verify, model: PreTrainedModel, layers: Sequence[LayerCal
     keys, values = caches, [cache.clone() for cache in caches]
     logits = []
     with standard_operators(model):
-        for given in _rounds(ids):
-            masks = [_mask(given, window, capacity) for window in windows_of(layers)]
-            rows = torch.arange(given.input_ids.shape[1])[None]
-            write_index = torch.tensor([given.start])
-            slots = [write_index] * len(masks)
-            out, keys, values = verify(given.input_ids, given.position_ids, slots, rows, masks, keys, values)
+        for tokens, given in zip(ids, rounds, strict=True):
+            masks = [round_mask(given, window, capacity) for window in windows_of(layers)]
+            rows = torch.arange(given.count)[None]
+            slots = [torch.tensor([given.write_index])] * len(masks)
+            positions = torch.tensor([given.positions])
+            out, keys, values = verify(torch.tensor([tokens]), positions, slots, rows, masks, keys, values)
             logits.append(out[0])
-    return torch.cat([logits[0], logits[1][list(_PATH)]])
+    return logits
 
 
-def _rounds(ids: list[int]) -> Iterator[Round]:
-    chain = TreeSpec.chain(_PREFIX - 1)
-    for start, tree in ((0, chain), (_PREFIX, _TREE)):
-        yield Round(
-            torch.tensor([ids[start : start + tree.num_nodes]]),
-            start + torch.tensor([tree.depths]),
-            np.array([tree.ancestors()], dtype=np.bool_),
-            start,
-        )
-
-
-def _mask(given: Round, window: int | None, capacity: int) -> Tensor:
-    start, count = np.array([given.start]), np.array([given.input_ids.shape[1]])
-    mask = full_mask(given.tree_mask, start, count, capacity)
+def round_mask(given: Round, window: int | None, capacity: int) -> Tensor:
+    """What a round sees of a cache, bool `[1, 1, rows, capacity]`."""
+    first, start, count = (np.array([number]) for number in (given.mask_start, given.write_index, given.count))
+    mask = full_mask(np.array([given.mask]), first, start, count, capacity)
     if window is not None:
-        mask = window_mask(mask, start, given.position_ids.numpy(), window)
+        mask = window_mask(mask, first, start, np.array([given.positions]), window)
     return torch.from_numpy(mask)
+
+
+def _block_masks(
+    model: PreTrainedModel, layers: Sequence[LayerCall], rounds: Sequence[Round]
+) -> Tensor | dict[str, Tensor]:
+    """What the model itself is to see of the whole text: for each row everything up to the end of its round."""
+    dtype = next(model.parameters()).dtype
+    ends = torch.tensor([one.write_index + one.count for one in rounds for _ in range(one.count)])
+    positions = torch.arange(len(ends))
+    masks = {}
+    for window in windows_of(layers):
+        seen = positions < ends[:, None]
+        if window is not None:
+            seen = seen & (positions[:, None] - positions < window)
+        kind = "full_attention" if window is None else "sliding_attention"
+        masks[kind] = torch.where(seen, 0.0, torch.finfo(dtype).min).to(dtype)[None, None]
+    has_types = len(set(getattr(model.config, "layer_types", None) or ())) > 1
+    return masks if has_types else next(iter(masks.values()))
 
 
 def _agree(found: Tensor, expected: Tensor) -> bool:
@@ -125,24 +204,19 @@ def _agree(found: Tensor, expected: Tensor) -> bool:
 
 
 def _first_difference(
-    verify: Verify, model: PreTrainedModel, layers: Sequence[LayerCall], ids: list[int], text: list[int]
+    model: PreTrainedModel,
+    rounds: Sequence[Round],
+    of_text: dict[str, list[Tensor]],
+    of_rounds: dict[str, list[Tensor]],
 ) -> str:
     """Names the first module whose rows differ."""
-    with _recorded(model) as whole:
-        model(input_ids=torch.tensor([text]), use_cache=False)
-    with _recorded(model) as rounds:
-        _in_rounds(verify, model, layers, ids)
     modules = dict(model.named_modules())
-    rows = len(text) - _PREFIX
-    for name, outputs in rounds.items():
-        expected = whole.get(name)
-        if expected is None or len(expected) != 1 or len(outputs) != 2:
+    for name, outputs in of_rounds.items():
+        expected = of_text.get(name)
+        if expected is None or len(expected) != 1 or [len(rows) for rows in outputs] != [one.count for one in rounds]:
             continue
-        first, second, all_rows = outputs[0], outputs[1], expected[0]
-        shapes = (first.shape[0], second.shape[0], all_rows.shape[0])
-        if shapes != (_PREFIX, _TREE.num_nodes, _PREFIX + rows):
-            continue
-        if not _agree(torch.cat([first, second[list(_PATH)]]), all_rows):
+        found = text_rows(outputs, rounds)
+        if found.shape == expected[0].shape and not _agree(found, expected[0]):
             name = name if list(modules[name].children()) else name.rpartition(".")[0]
             return f"{name or 'the model'} ({type(modules[name]).__name__})"
     return "the model"

@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
-from ptgc.graphs.attention_mask import AttentionMask, CacheSlots, RoundPorts
-from ptgc.graphs.kv_cache import compact_rows
+from ptgc.graphs.attention_mask import AttentionMask, CacheSlots, RoundPorts, capacity
 from ptgc.graphs.passes.tidy import TidyPass
 from ptgc.graphs.piece import Piece
-from ptgc.graphs.selection import argmax, top_k
+from ptgc.graphs.selection import argmax
 from ptgc.graphs.values import describe, input_value
 from ptgc.spec import ports
 from ptgc.spec.kv_cache import LayerState
@@ -35,12 +34,12 @@ def finish_graph(
     assert logits.shape is not None
     vocab_size = logits.shape[-1]
     assert isinstance(vocab_size, int)
-    outputs = (ports.logits(vocab_size, dtype), ports.NEXT_IDS, ports.top_logits(dtype), ports.TOP_IDS)
+    outputs = (ports.logits(vocab_size, dtype), ports.NEXT_IDS)
     inputs: tuple[Port, ...] = ports.CAUSAL_INPUTS
     groups = _slot_groups(states)
     _name_ports(traced.graph, groups, states, outputs[0])
     _expand_masks(traced.graph, groups)
-    _append_selection(traced.graph, outputs)
+    _append_selection(traced.graph)
     if any(group.window is not None for group in groups):
         inputs = (*inputs, ports.WINDOW_OFFSET)
     _order_inputs(traced.graph, inputs, states)
@@ -106,21 +105,28 @@ def _name_ports(graph: ir.Graph, groups: Sequence[_SlotGroup], states: Sequence[
 def _expand_masks(graph: ir.Graph, groups: Sequence[_SlotGroup]) -> None:
     """Replace the inputs that the contract lacks by the prologue that makes them of the small ports."""
     named = {value.name: value for value in graph.inputs}
-    small = (ports.TREE_MASK, ports.ROW_COUNT, ports.WRITE_INDEX, ports.WINDOW_OFFSET)
+    small = (ports.TREE_MASK, ports.MASK_START, ports.ROW_COUNT, ports.WRITE_INDEX, ports.WINDOW_OFFSET)
     given = {port: named.get(port.name) or input_value(port) for port in small}
     piece = Piece("ptgc.attention_mask")
     mask = AttentionMask(
-        piece, RoundPorts(given[ports.TREE_MASK], given[ports.ROW_COUNT], named[ports.POSITION_IDS.name])
+        piece,
+        RoundPorts(
+            given[ports.TREE_MASK],
+            given[ports.MASK_START],
+            given[ports.WRITE_INDEX],
+            given[ports.ROW_COUNT],
+            named[ports.POSITION_IDS.name],
+        ),
     )
     write_index, offset = given[ports.WRITE_INDEX], given[ports.WINDOW_OFFSET]
     slides = any(group.window is not None for group in groups)
     first_slot = piece.op("Sub", write_index, offset) if slides else write_index
     for group in groups:
-        cache = named[group.cache]
+        slots = capacity(piece, named[group.cache])
         if group.window is None:
-            made = mask.full(CacheSlots(cache, write_index))
+            made = mask.full(CacheSlots(slots))
         else:
-            made = mask.window(CacheSlots(cache, first_slot, offset), group.window)
+            made = mask.window(CacheSlots(slots, offset), group.window)
             named[group.write_index.name].replace_all_uses_with(first_slot)
             graph.inputs.remove(named[group.write_index.name])
         _read_sizes_of(named[ports.INPUT_IDS.name], named[group.mask.name])
@@ -144,16 +150,13 @@ def _read_sizes_of(ids: ir.Value, mask: ir.Value) -> None:
             use.node.attributes["end"] = ir.AttrInt64("end", axis + 1)
 
 
-def _append_selection(graph: ir.Graph, outputs: Sequence[Port]) -> None:
-    """Append argmax and the largest logits, and make them outputs right behind the logits."""
+def _append_selection(graph: ir.Graph) -> None:
+    """Append argmax, and make it an output right behind the logits."""
     piece = Piece("ptgc.selection")
-    logits = graph.outputs[0]
-    chosen = [argmax(piece, logits), *top_k(piece, logits, ports.TOP_K)]
-    for value, port in zip(chosen, outputs[1:], strict=True):
-        describe(value, port)
+    chosen = argmax(piece, graph.outputs[0])
+    describe(chosen, ports.NEXT_IDS)
     piece.append_to(graph)
-    for index, value in enumerate(chosen):
-        graph.outputs.insert(1 + index, value)
+    graph.outputs.insert(1, chosen)
 
 
 def _order_inputs(graph: ir.Graph, inputs: Sequence[Port], states: Sequence[LayerState]) -> None:
@@ -165,27 +168,3 @@ def _order_inputs(graph: ir.Graph, inputs: Sequence[Port], states: Sequence[Laye
     present = [port.name for layer, state in enumerate(states) for port in state.present_ports(layer)]
     others = [value for value in graph.outputs if value.name not in set(present)]
     graph.outputs[:] = [*others, *(made[name] for name in present)]
-
-
-def commit_model(states: Sequence[LayerState]) -> ir.Model:
-    """The graph that moves accepted rows of every layer together, in place."""
-    slides = any(state.window is not None for state in states)
-    inputs = [input_value(port) for port in (ports.KEEP_ROWS, ports.WRITE_INDEX)]
-    rows = dict.fromkeys((False, True), tuple(inputs))
-    piece = Piece("ptgc.commit")
-    if slides:
-        offset = input_value(ports.WINDOW_OFFSET)
-        keep_rows, write_index = inputs
-        kept = piece.op("Sub", keep_rows, piece.op("Unsqueeze", offset, piece.constant([-1])))
-        rows[True] = (kept, piece.op("Sub", write_index, offset))
-        inputs.append(offset)
-    outputs = []
-    for layer, state in enumerate(states):
-        for before, after in zip(state.past_ports(layer), state.present_ports(layer), strict=True):
-            cache = input_value(before)
-            moved = compact_rows(piece, cache, *rows[state.window is not None])
-            describe(moved, after)
-            inputs.append(cache)
-            outputs.append(moved)
-    graph = ir.Graph(inputs, outputs, nodes=piece.nodes, opset_imports={"": ports.OPSET}, name="commit")
-    return ir.Model(graph, ir_version=ports.IR_VERSION)

@@ -77,20 +77,23 @@ class GraphSession:
         known = {value.name for value in self._session.get_inputs()}
         self._read = {name: self._wrap(value) for name, value in (read or {}).items() if name in known}
         self._inputs = {port.name for port in role.inputs} - set(self._read)
+        self._mask_extra = role.mask_extra
         self.caches = _caches(role.states, capacity, self._wrap)
         self.length = 0
 
-    def forward(self, ids: Sequence[int], tree: TreeSpec | None = None) -> Logits:
+    def forward(self, ids: Sequence[int], tree: TreeSpec | None = None, first_node: int = 0) -> Logits:
         """One round; the first tokens that are kept must be committed with `commit`.
 
         Args:
             ids: The tokens of the round.
             tree: Their shape; a chain where None.
+            first_node: The node of the first token; those before it were run since the last commit.
 
         Returns:
             Logits of every row, `[tokens, vocab]`.
         """
-        logits: Logits = self._run(ids, tree or TreeSpec.chain(len(ids) - 1), ["logits"])[0][0]
+        tree = tree or TreeSpec.chain(len(ids) - 1)
+        logits: Logits = self._run(ids, tree, ["logits"], first_node)[0][0]
         return logits.astype(np.float32)
 
     def observe(self, ids: Sequence[int], outputs: Sequence[str]) -> list[NDArray[Any]]:
@@ -101,13 +104,18 @@ class GraphSession:
         """Begin another sequence."""
         self.length = 0
 
-    def _run(self, ids: Sequence[int], tree: TreeSpec, outputs: Sequence[str]) -> list[NDArray[Any]]:
-        start = self.length
+    def _run(
+        self, ids: Sequence[int], tree: TreeSpec, outputs: Sequence[str], first_node: int = 0
+    ) -> list[NDArray[Any]]:
+        start, end = self.length, first_node + len(ids)
+        mask = np.zeros((1, len(ids), len(ids) + self._mask_extra), dtype=np.bool_)
+        mask[0, :, :end] = np.array(tree.ancestors())[first_node:end, :end]
         values = {
             "input_ids": np.array([ids], dtype=np.int64),
-            "position_ids": start + np.array([tree.depths], dtype=np.int64),
-            "tree_mask": np.array([tree.ancestors()], dtype=np.bool_),
-            "write_index": np.array([start], dtype=np.int64),
+            "position_ids": start + np.array([tree.depths[first_node:end]], dtype=np.int64),
+            "tree_mask": mask,
+            "mask_start": np.array([start], dtype=np.int64),
+            "write_index": np.array([start + first_node], dtype=np.int64),
             "row_count": np.array([len(ids)], dtype=np.int64),
             "logits_rows": np.arange(len(ids), dtype=np.int64)[None],
             "window_offset": np.zeros(1, dtype=np.int64),  # caches that hold the whole text need not slide

@@ -232,7 +232,7 @@ def _read(path: Path, action: str) -> tuple[dict[str, Any], str]:
 
 
 def _named_paths(roles: Mapping[str, Role]) -> list[str]:
-    return [path for role in roles.values() for path in (role.graph, role.commit_graph) if path is not None]
+    return [role.graph for role in roles.values()]
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -144,6 +144,7 @@ def _size_problems(shapes: ShapePlan, roles: Mapping[str, Role]) -> list[str]:
     for name, role in roles.items():
         cache = sum(_cache_bytes(state, sizes) for state in (*role.states, *role.cross_states))
         buffers = {"caches": cache}
+        sizes[ports.MASK_SLOTS] = sizes[ports.NUM_TOKENS] + role.mask_extra
         for port in (*role.inputs, *role.outputs):
             count = _NUMBER
             for dim in port.shape:

@@ -1,4 +1,4 @@
-"""KVCache: a list of per-layer states, each with its own kind, shape and way back."""
+"""KVCache: a list of per-layer states, each with its own kind and shape."""
 
 from __future__ import annotations
 
@@ -20,21 +20,8 @@ class StateKind(str, Enum):
     """Keys and values of every committed token."""
     WINDOW = "window"
     """Keys and values, of which only the last `window` are attended to, in a cache of its own capacity that slides."""
-    RECURRENT = "recurrent"
     CROSS = "cross"
     """Keys and values of an encoder's output, written once for each text."""
-    SHARED = "shared"
-
-
-class Rollback(str, Enum):
-    """How rejected tokens leave a state."""
-
-    OVERWRITE = "overwrite"
-    """The next round writes over them."""
-    GATHER = "gather"
-    """Accepted rows are moved together first."""
-    SELECT_ROW = "select_row"
-    """The state after each token was kept, and one is chosen."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +36,6 @@ class LayerState:
     """Size of one head."""
     dtype: DType
     """Element type."""
-    rollback: Rollback = Rollback.OVERWRITE
-    """How rejected tokens leave it."""
     window: Length | None = None
     """Tokens attended to, the current one included; None for all."""
 

@@ -18,6 +18,8 @@ KV_CAPACITY = "kv_capacity"
 NUM_LOGITS = "num_logits"
 SOURCE_LENGTH = "source_length"
 CANVAS_LENGTH = "canvas_length"
+MASK_SLOTS = "mask_slots"
+"""`num_tokens`, and as many more as the role's `mask_extra` says."""
 
 
 def window_capacity(window: int) -> str:
@@ -74,14 +76,15 @@ class Port:
 # cache slot `write_index[b] + t`. Rows from `row_count[b]` on are padding.
 INPUT_IDS = Port("input_ids", DType.INT64, (BATCH, NUM_TOKENS))
 POSITION_IDS = Port("position_ids", DType.INT64, (BATCH, NUM_TOKENS))
-# tree_mask[b, t, u]: row t attends to row u of this round (its ancestors and itself).
-TREE_MASK = Port("tree_mask", DType.BOOL, (BATCH, NUM_TOKENS, NUM_TOKENS))
+# Every row sees all slots below `mask_start[b]`, and itself; of those from there on row t sees slot
+# `mask_start[b] + u` where tree_mask[b, t, u] says so. This window holds the round: `mask_start` is at most
+# `write_index`, and at least that less the role's `mask_extra`.
+MASK_START = Port("mask_start", DType.INT64, (BATCH,))
+TREE_MASK = Port("tree_mask", DType.BOOL, (BATCH, NUM_TOKENS, MASK_SLOTS))
 WRITE_INDEX = Port("write_index", DType.INT64, (BATCH,))
 ROW_COUNT = Port("row_count", DType.INT64, (BATCH,))
 # logits_rows[b, r]: the row of this round for which logits r are computed.
 LOGITS_ROWS = Port("logits_rows", DType.INT64, (BATCH, NUM_LOGITS))
-# keep_rows[b, i]: the cache slot whose content moves to slot write_index[b] + i (compaction after a tree).
-KEEP_ROWS = Port("keep_rows", DType.INT64, (BATCH, NUM_TOKENS))
 
 # window_offset[b]: the position of slot 0 in the caches of layers with a window; in these, a round is written from slot
 # `write_index[b] - window_offset[b]` on. They slide: the runtime moves what is still seen to the front before a cache
@@ -109,24 +112,14 @@ OUTPUT_MASK = Port("output_mask", DType.BOOL, (BATCH, CANVAS_LENGTH))
 CONFIDENCE = Port("confidence", DType.FLOAT32, (BATCH, CANVAS_LENGTH))
 
 NEXT_IDS = Port("next_ids", DType.INT64, (BATCH, NUM_LOGITS))
-TOP_K = 8
 
-
-CAUSAL_INPUTS = (INPUT_IDS, POSITION_IDS, TREE_MASK, WRITE_INDEX, ROW_COUNT, LOGITS_ROWS)
+CAUSAL_INPUTS = (INPUT_IDS, POSITION_IDS, TREE_MASK, MASK_START, WRITE_INDEX, ROW_COUNT, LOGITS_ROWS)
 """What a round of a language model reads, besides its caches and, where they slide, `window_offset`."""
 
 
 def logits(vocab_size: int, dtype: DType) -> Port:
     """Logits of the chosen rows, `[batch, num_logits, vocab_size]`."""
     return Port("logits", dtype, (BATCH, NUM_LOGITS, vocab_size))
-
-
-def top_logits(dtype: DType) -> Port:
-    """The largest logits of each chosen row, descending, `[batch, num_logits, TOP_K]`."""
-    return Port("top_logits", dtype, (BATCH, NUM_LOGITS, TOP_K))
-
-
-TOP_IDS = Port("top_ids", DType.INT64, (BATCH, NUM_LOGITS, TOP_K))
 
 
 def past(layer: int, part: str) -> str:

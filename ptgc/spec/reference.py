@@ -14,6 +14,8 @@ from ptgc.spec.limits import MAX_LENGTH
 from ptgc.spec.model_facts import foreign_tokens
 from ptgc.spec.strategy import Loop
 
+TOP_K = 8
+"""Tokens with the largest logits that an export keeps, of each new one."""
 _MAX_TEXTS = 1024
 _MAX_BEST = 64  # tokens with the largest logits, of each new one
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from ptgc.spec.attention import AttentionKind
 from ptgc.spec.fields import Count, FilePath, Range
 from ptgc.spec.kv_cache import LayerState
-from ptgc.spec.limits import MAX_CONTEXT_LENGTH, MAX_STATES
+from ptgc.spec.limits import MAX_CONTEXT_LENGTH, MAX_LENGTH, MAX_STATES
 from ptgc.spec.ports import Port
 
 
@@ -27,18 +28,20 @@ class Role:
     """What each layer attends to of an encoder's output, layer by layer; written once for each text."""
     context_length: Annotated[int, Range(1, MAX_CONTEXT_LENGTH)] | None = None
     """Positions that this model was made for, where they differ from the bundle's."""
-    commit_graph: FilePath | None = None
-    """The ONNX file that moves accepted rows together (port `keep_rows`); only token trees need it."""
+    attention: AttentionKind | None = None
+    """What the rows of a round may see of each other; None where there is no mask."""
+    mask_extra: Annotated[int, Range(0, MAX_LENGTH)] = 0
+    """Slots that the mask governs beside a round's own: those of earlier rounds, or behind this one."""
     device: str = "default"
     """Where it runs; one device per role in this schema."""
 
     def to_json(self) -> dict[str, Any]:
         """This role as the manifest writes it."""
-        data: dict[str, Any] = {"graph": self.graph}
-        if self.commit_graph is not None:
-            data["commit_graph"] = self.commit_graph
-        return data | {
+        return {
+            "graph": self.graph,
             "device": self.device,
+            "attention": None if self.attention is None else self.attention.value,
+            "mask_extra": self.mask_extra,
             "ports": {
                 "inputs": [port.to_json() for port in self.inputs],
                 "outputs": [port.to_json() for port in self.outputs],

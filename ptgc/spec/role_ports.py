@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ptgc.spec import ports
-from ptgc.spec.kv_cache import Rollback, StateKind
+from ptgc.spec.attention import AttentionKind
+from ptgc.spec.kv_cache import StateKind
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.ports import DType, Port
 from ptgc.spec.role import Role
@@ -14,6 +15,7 @@ from ptgc.spec.strategy import DrafterKind, Loop
 
 _HIDDEN_STATES = ports.encoder_hidden_states(1, DType.FLOAT32)
 _LOGITS = ports.logits(1, DType.FLOAT32)
+_KINDS = ", ".join(kind.value for kind in AttentionKind)
 _MODEL_TYPES = (DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16)
 
 
@@ -33,7 +35,7 @@ class RolePorts:
 
 _CAUSAL = RolePorts(
     (*ports.CAUSAL_INPUTS, ports.WINDOW_OFFSET, ports.ENCODER_ATTENTION_MASK),
-    (_LOGITS, ports.NEXT_IDS, ports.top_logits(DType.FLOAT32), ports.TOP_IDS),
+    (_LOGITS, ports.NEXT_IDS),
     (ports.NEXT_IDS,),
     has_states=True,
 )
@@ -77,8 +79,11 @@ def role_problems(plan: DecodePlan, roles: Mapping[str, Role]) -> list[str]:
             continue
         found += _port_problems(f"roles.{name}", role, known[name])
         found += _state_problems(f"roles.{name}", role, known[name])
+        found += _attention_problems(f"roles.{name}", role)
     if plan.loop is Loop.SPECULATIVE and "target" in roles:
         found += _cross_problems(roles)
+        if roles["target"].attention is AttentionKind.CAUSAL and not plan.tree.is_chain:
+            found.append("roles.target.attention is causal; plan.tree is no chain")
     return found
 
 
@@ -119,16 +124,22 @@ def _state_problems(name: str, role: Role, wanted: RolePorts) -> list[str]:
     ):
         for layer, state in enumerate(states):
             place = f"{name}.{field}[{layer}]"
-            if state.kind not in kinds or state.rollback is Rollback.SELECT_ROW:
-                found.append(
-                    f"{place} is of kind {state.kind.value} with rollback {state.rollback.value}, which this ptgc does "
-                    "not run"
-                )
+            if state.kind not in kinds:
+                found.append(f"{place} is of kind {state.kind.value}, which this place has not")
             if state.dtype not in _MODEL_TYPES:
                 found.append(f"{place}.dtype is {state.dtype.value}; it must be a floating-point type")
             if state.kind is StateKind.WINDOW and state.window is None:
                 found.append(f"{place}.window is null; it must be a number of tokens")
     return found
+
+
+def _attention_problems(name: str, role: Role) -> list[str]:
+    """Rows attend over a cache, and over nothing else."""
+    if (role.attention is None) == bool(role.states):
+        return [f"{name}.attention must {'be one of ' + _KINDS if role.states else 'be null'}"]
+    if role.mask_extra and role.attention in (None, AttentionKind.CAUSAL):
+        return [f"{name}.mask_extra is {role.mask_extra}; text in order has 0"]
+    return []
 
 
 def _cross_problems(roles: Mapping[str, Role]) -> list[str]:

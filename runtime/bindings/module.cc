@@ -68,7 +68,7 @@ std::map<std::string, std::vector<std::string>> EnumNames() {
       {"AcceptanceRule", AllNames<AcceptanceRule>()},
       {"DType", AllNames<DType>()},
       {"StateKind", AllNames<StateKind>()},
-      {"Rollback", AllNames<Rollback>()},
+      {"AttentionKind", AllNames<AttentionKind>()},
       {"FinishReason", AllNames<FinishReason>()},
       {"DraftLengthMode", AllNames<DraftLengthMode>()},
   };

@@ -28,6 +28,7 @@ def batched_rounds(path: Path) -> list[np.ndarray]:
             "input_ids": np.array([prompt(width, 10 * number + row) for row in range(batch)]),
             "position_ids": length[:, None] + rows,
             "tree_mask": np.tile(np.tri(width, dtype=np.bool_), (batch, 1, 1)),
+            "mask_start": length,
             "write_index": length,
             "row_count": np.array(counts),
             "logits_rows": rows,

@@ -12,7 +12,8 @@ import onnx_ir.passes.common as common
 from ptgc.compiler.backends.base import Preparation
 from ptgc.compiler.backends.onnxruntime import OnnxRuntimeBackend
 from ptgc.compiler.graph_session import GraphSession
-from ptgc.exporters.roles.target import TracedTarget, trace_target
+from ptgc.exporters.roles.base import TracedRole
+from ptgc.exporters.roles.target import trace_target
 from ptgc.graphs.passes.normalize_linear import NormalizeLinearPass
 from ptgc.graphs.storage import save
 from ptgc.spec.plan import DecodePlan, ngram
@@ -26,14 +27,14 @@ LINEAR_LAYERS = 3 * 7 + 1  # of the tiny llama: three layers, and a head that is
 
 
 @cache
-def traced(family: str) -> TracedTarget:
+def traced(family: str) -> TracedRole:
     """The canonical graph of a tiny model."""
     return trace_target(tiny_model(family))
 
 
-def role_of(target: TracedTarget) -> Role:
+def role_of(target: TracedRole) -> Role:
     """Its role."""
-    return Role("target.onnx", target.inputs, target.outputs, target.states)
+    return target.role("target.onnx")
 
 
 def normalized(family: str) -> ir.Model:
@@ -52,19 +53,26 @@ def canonical(family: str, folder: Path) -> GraphSession:
 
 
 def prepared_model(
-    family: str, folder: Path, precision: str = "float32", batch: int = 1, plan: DecodePlan | None = None
+    family: str,
+    folder: Path,
+    precision: str = "float32",
+    batch: int = 1,
+    plan: DecodePlan | None = None,
+    role: Role | None = None,
 ) -> tuple[ir.Model, Role]:
-    """The graph lowered for ONNX Runtime on the CPU."""
+    """The graph lowered for ONNX Runtime on the CPU; `role` states another attention than causal."""
     save(traced(family).model, folder, "canonical")
     model = ir.load(folder / "canonical.onnx")
     shapes = ShapePlan(batch, 128, (1, 2, 4, 8, 16, 32), 16, (CAPACITY,))
     task = Preparation(plan or ngram(), shapes, precision)
-    made = OnnxRuntimeBackend().prepare(model, role_of(traced(family)), task)
+    made = OnnxRuntimeBackend().prepare(model, role or role_of(traced(family)), task)
     return made.model, replace(made.role, graph=f"{precision}.onnx")
 
 
-def prepared(family: str, folder: Path, precision: str = "float32", batch: int = 1) -> GraphSession:
+def prepared(
+    family: str, folder: Path, precision: str = "float32", batch: int = 1, role: Role | None = None
+) -> GraphSession:
     """The same, loaded."""
-    model, role = prepared_model(family, folder, precision, batch)
+    model, role = prepared_model(family, folder, precision, batch, role=role)
     save(model, folder, precision)
     return GraphSession(folder / role.graph, role, CAPACITY, num_threads=1)

@@ -17,10 +17,10 @@ from ptgc.compiler.backends.base import Backend, Preparation
 from ptgc.compiler.backends.onnxruntime import OnnxRuntimeBackend
 from ptgc.compiler.backends.tensorrt import TENSORRT_RTX, TensorRTBackend
 from ptgc.compiler.graph_session import NUMPY_TYPES
-from ptgc.exporters.roles.target import TracedTarget, trace_target
+from ptgc.exporters.roles.base import TracedRole
+from ptgc.exporters.roles.target import trace_target
 from ptgc.graphs.storage import save
 from ptgc.spec.plan import ngram
-from ptgc.spec.role import Role
 from ptgc.spec.shapes import ShapePlan
 from tests.models import prompt, tiny_model
 
@@ -28,11 +28,11 @@ CAPACITY = 160
 PAST = 5  # slots of zeros that every row sees
 OUTLIER = 3  # a token whose row is one number a thousand times as large as any other
 ROWS = 8
-SIZES = {"num_tokens": ROWS, "num_logits": ROWS, "kv_capacity": CAPACITY}
+SIZES = {"num_tokens": ROWS, "num_logits": ROWS, "mask_slots": ROWS, "kv_capacity": CAPACITY}
 
 
 @cache
-def _traced(family: str) -> TracedTarget:
+def _traced(family: str) -> TracedRole:
     model = copy.deepcopy(tiny_model(family))
     with torch.no_grad():
         embedding = model.get_input_embeddings().weight
@@ -44,7 +44,7 @@ def _traced(family: str) -> TracedTarget:
 def _prepared(family: str, backend: Backend, precision: str, batch: int, folder: Path) -> Path:
     target = _traced(family)
     save(target.model, folder, "canonical")
-    role = Role("canonical.onnx", target.inputs, target.outputs, target.states)
+    role = target.role("canonical.onnx")
     shapes = ShapePlan(batch, 128, (1, 2, 4, 8, 16, 32), 16, (CAPACITY,))
     text = [prompt(40)] if precision in ("fp8", "w8a8") else ()  # so that inputs are rounded too
     task = Preparation(ngram(), shapes, precision, calibration=text)
@@ -63,6 +63,7 @@ def _logits(graph: Path, ids: np.ndarray) -> np.ndarray:
         "input_ids": ids,
         "position_ids": np.tile(PAST + np.arange(ROWS), (batch, 1)),
         "tree_mask": np.tile(np.tri(ROWS, dtype=np.bool_), (batch, 1, 1)),
+        "mask_start": np.full(batch, PAST),
         "write_index": np.full(batch, PAST),
         "row_count": np.full(batch, ROWS),
         "logits_rows": np.tile(np.arange(ROWS), (batch, 1)),

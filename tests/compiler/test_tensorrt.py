@@ -31,11 +31,11 @@ from ptgc.errors import BackendError, BuildError
 from ptgc.exporters.roles.base import TracedRole
 from ptgc.graphs.storage import save
 from ptgc.spec import ports
+from ptgc.spec.attention import AttentionKind
 from ptgc.spec.build_manifest import BuildManifest
 from ptgc.spec.bundle import Build, open_bundle
 from ptgc.spec.engine import Engine
 from ptgc.spec.plan import autoregressive, ctc, draft_model, levenshtein, masked_diffusion, ngram
-from ptgc.spec.role import Role
 from ptgc.spec.shapes import ShapePlan
 from tests.bundles import tiny_bundle
 from tests.compiler.prepared import role_of, traced
@@ -186,7 +186,7 @@ def test_every_role_of_every_loop_compiles(loop: str, precision: str, tmp_path: 
     roles = {}
     for name, one in traced_roles.items():
         save(one.model, tmp_path, f"{name}-canonical")
-        role = Role(f"{name}.onnx", one.inputs, one.outputs, one.states, one.cross_states)
+        role = one.role(f"{name}.onnx")
         model = ir.load(tmp_path / f"{name}-canonical.onnx")
         made = backend.prepare(model, role, Preparation(autoregressive(), shapes, precision))
         save(made.model, tmp_path, name)
@@ -218,7 +218,8 @@ def prepared_file(folder: Path, change: Callable[[ir.Model], object], precision:
 def compile_file(graph: Path, widths: Range) -> Compiled:
     import tensorrt_rtx
 
-    ranges = {ports.NUM_TOKENS: widths, ports.NUM_LOGITS: Range(1, 1, min(8, widths.most))}
+    ranges = dict.fromkeys((ports.NUM_TOKENS, ports.MASK_SLOTS), widths)
+    ranges[ports.NUM_LOGITS] = Range(1, 1, min(8, widths.most))
     dimensions = Dimensions({ports.BATCH: 1, ports.KV_CAPACITY: CAPACITY}, ranges)
     compiler = Compiler(tensorrt_rtx, "tensorrt-rtx", CompilerOptions(), None)
     return compile_graph(compiler, graph, dimensions, "target", lambda step: None)
@@ -376,3 +377,26 @@ def test_a_prepared_build_is_compiled_later(bundle: Path) -> None:
 def test_a_misspelt_compute_capability_is_wrong_usage(text: str, bundle: Path) -> None:
     result = run("build", bundle, "--backend", "tensorrt-rtx", "--compute-capability", text)
     assert result.exit_code == 2 and "8.6,8.9,12.0" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("attention", "mask_extra"),
+    [(AttentionKind.CAUSAL, 0), (AttentionKind.TREE, 7), (AttentionKind.BLOCK, 0), (AttentionKind.BLOCK, 16)],
+)
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+def test_every_kind_of_attention_compiles(
+    family: str, attention: AttentionKind, mask_extra: int, tmp_path: Path
+) -> None:
+    save(traced(family).model, tmp_path, "canonical")
+    role = replace(role_of(traced(family)), attention=attention, mask_extra=mask_extra)
+    windows = {state.window: 64 for state in role.states if state.window is not None}
+    shapes = ShapePlan(1, LENGTH, (1, 4, 16), 4, (CAPACITY,), window_capacities=windows)
+    backend = TensorRTBackend(TENSORRT_RTX)
+    made = backend.prepare(ir.load(tmp_path / "canonical.onnx"), role, Preparation(ngram(), shapes, "float16"))
+    save(made.model, tmp_path, "target")
+    roles = {"target": made.role}
+    manifest = BuildManifest("made", "tensorrt-rtx", "cuda", {"target": "float16"}, shapes, roles, (), "")
+    options = CompilerOptions(("8.6",))
+    (engine,) = backend.compile(Build(tmp_path, manifest), tmp_path, options, lambda step: None)
+    assert engine.ranges["mask_slots"] == (1 + mask_extra, 4 + mask_extra, 16 + mask_extra)
+    assert engine.layers["ATTENTION_OUTPUT"] == len(role.states) and not engine.not_native

@@ -33,14 +33,15 @@ json MakePort(const char* name, const char* dtype, const json& shape) {
 }
 
 json State(const char* kind) {
-  return {{"kind", kind},       {"kv_heads", 2},           {"head_dim", 8},
-          {"dtype", "float16"}, {"rollback", "overwrite"}, {"window", nullptr}};
+  return {
+      {"kind", kind}, {"kv_heads", 2}, {"head_dim", 8}, {"dtype", "float16"}, {"window", nullptr}};
 }
 
 json MakeRole(const std::string& name, json inputs, json outputs, json states = json::array(),
               json cross_states = json::array()) {
   return {{"graph", name + ".onnx"},
           {"device", "default"},
+          {"attention", states.empty() ? json() : json("causal")},
           {"ports", {{"inputs", std::move(inputs)}, {"outputs", std::move(outputs)}}},
           {"states", std::move(states)},
           {"cross_states", std::move(cross_states)}};

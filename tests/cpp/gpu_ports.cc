@@ -27,14 +27,14 @@ std::vector<NamedPort> CausalGpuPorts(const Bundle& bundle, const Role& role, bo
   std::vector<NamedPort> ports = {
       input("input_ids", DType::kInt64, {batch, width}, {"", "num_tokens"}),
       input("position_ids", DType::kInt64, {batch, width}, {"", "num_tokens"}),
-      input("tree_mask", DType::kBool, {batch, width, width}, {"", "num_tokens", "num_tokens"}),
+      input("tree_mask", DType::kBool, {batch, width, width}, {"", "num_tokens", "mask_slots"}),
+      input("mask_start", DType::kInt64, {batch}, {""}),
       input("write_index", DType::kInt64, {batch}, {""}),
       input("row_count", DType::kInt64, {batch}, {""}),
       input("logits_rows", DType::kInt64, {batch, logits}, {"", "num_logits"}),
       MakePort("next_ids", DType::kInt64, false, {batch, logits}, {"", "num_logits"}),
       MakePort("logits", DType::kFloat32, false, {batch, logits, role.vocab_size},
                {"", "num_logits", ""}),
-      MakePort("top_logits", DType::kFloat32, false, {batch, logits, 8}, {"", "num_logits", ""}),
   };
   if (has_window) ports.push_back(input("window_offset", DType::kInt64, {batch}, {""}));
   for (std::size_t layer = 0; layer < role.states.size(); ++layer) {

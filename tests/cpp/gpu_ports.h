@@ -16,8 +16,8 @@ struct NamedPort {
   std::vector<std::string> dimensions;  // A name for each size; empty where it is fixed.
 };
 
-// The ports of a language model of these shapes: those of docs/bundle.md, `top_logits` besides. Its
-// states are the role's.
+// The ports of a language model of these shapes, those of docs/bundle.md. Its states are the
+// role's.
 std::vector<NamedPort> CausalGpuPorts(const Bundle& bundle, const Role& role, bool has_window);
 // A port of a fixed batch whose other sizes go up to these; `least` is 1.
 NamedPort MakePort(const std::string& name, DType dtype, bool is_input,

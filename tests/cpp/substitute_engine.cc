@@ -27,9 +27,14 @@ class SubstituteCall : public Call {
     ids_ = static_cast<const TokenId*>(ids.data);
     positions_ = static_cast<const std::int64_t*>(Find(inputs, "position_ids").data);
     write_index_ = static_cast<const std::int64_t*>(Find(inputs, "write_index").data);
+    mask_start_ = static_cast<const std::int64_t*>(Find(inputs, "mask_start").data);
     row_count_ = static_cast<const std::int64_t*>(Find(inputs, "row_count").data);
     logits_rows_ = static_cast<const std::int64_t*>(Find(inputs, "logits_rows").data);
-    if (has_mask) mask_ = static_cast<const bool*>(Find(inputs, "tree_mask").data);
+    if (has_mask) {
+      const Tensor& mask = Find(inputs, "tree_mask");
+      mask_ = static_cast<const bool*>(mask.data);
+      mask_slots_ = mask.shape[2];
+    }
     const Tensor& keys = Find(inputs, "past_key_values.0.key");
     capacity_ = keys.shape[2];
     keys_ = static_cast<float*>(keys.data);
@@ -88,10 +93,13 @@ class SubstituteCall : public Call {
       seen_[position] = 1;
       text_[position] = static_cast<TokenId>(id);
     };
-    for (std::int64_t slot = 0; slot < write_index_[b]; ++slot) see(slot);
-    for (std::int64_t u = 0; u < width_; ++u) {
-      const bool visible = mask_ != nullptr ? mask_[(b * width_ + t) * width_ + u] : u <= t;
-      if (visible) see(write_index_[b] + u);
+    if (mask_ == nullptr) {
+      for (std::int64_t slot = 0; slot <= write_index_[b] + t; ++slot) see(slot);
+    } else {
+      for (std::int64_t slot = 0; slot < mask_start_[b]; ++slot) see(slot);
+      for (std::int64_t u = 0; u < mask_slots_; ++u) {
+        if (mask_[(b * width_ + t) * mask_slots_ + u]) see(mask_start_[b] + u);
+      }
     }
     for (std::int64_t i = 0; i < length; ++i) broken = broken || seen_[i] == 0;
     if (broken) ++observations_.broken_texts;
@@ -118,9 +126,11 @@ class SubstituteCall : public Call {
   const TokenId* ids_;
   const std::int64_t* positions_;
   const std::int64_t* write_index_;
+  const std::int64_t* mask_start_;
   const std::int64_t* row_count_;
   const std::int64_t* logits_rows_;
   const bool* mask_ = nullptr;
+  std::int64_t mask_slots_ = 0;
   float* keys_;
   float* values_;
   TokenId* next_ids_;

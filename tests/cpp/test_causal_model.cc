@@ -86,6 +86,70 @@ TEST(CausalModel, MasksTextTreeAndPadding) {
   EXPECT_EQ(fixture.Input("logits_rows"), (Ids{1, 2, 3, 3, 3, 3, 3, 3}));
 }
 
+// Of a tree the nodes of the first depth were run before, and stand behind the text in the cache.
+TEST(CausalModel, ARoundOfOneDepthSeesTheNodesOfEarlierRounds) {
+  const TreeSpec tree({-1, 0, 0, 1, 2, 2});
+  Bundle bundle = SubstituteBundle(1, NgramPlan());
+  bundle.roles.at("target").mask_extra = 5;
+  auto owned = std::make_unique<RecordingEngine>();
+  const RecordingEngine& engine = *owned;
+  CausalModel model(std::move(owned), bundle.roles.at("target"), bundle.shapes, kVocabSize);
+  const std::vector<TokenId> drafts = {7, 8, 9};
+  const std::vector<RowInput> rows = {{{}, drafts, &tree, /*write_index=*/10, /*first_node=*/3}};
+  model.Forward(rows, 4, {4});
+  const auto input = [&](const std::string& name) {
+    Ids values;
+    for (const Tensor& tensor : engine.bound.back()) {
+      if (tensor.name != name) continue;
+      std::size_t size = 1;
+      for (std::int64_t dim : tensor.shape) size *= static_cast<std::size_t>(dim);
+      for (std::size_t i = 0; i < size; ++i) {
+        values.push_back(tensor.dtype == DType::kBool
+                             ? static_cast<const bool*>(tensor.data)[i]
+                             : static_cast<const std::int64_t*>(tensor.data)[i]);
+      }
+    }
+    return values;
+  };
+  EXPECT_EQ(input("input_ids"), (Ids{7, 8, 9, 0}));
+  EXPECT_EQ(input("position_ids"), (Ids{11, 11, 11, 11}));
+  EXPECT_EQ(input("mask_start"), (Ids{10}));
+  EXPECT_EQ(input("write_index"), (Ids{12}));
+  EXPECT_EQ(input("row_count"), (Ids{3}));
+  EXPECT_EQ(input("logits_rows"), (Ids{0, 1, 2, 2}));
+  EXPECT_EQ(input("tree_mask"), (Ids{1, 0, 1, 0, 0, 0, 0, 0, 0,  //
+                                     0, 1, 0, 1, 0, 0, 0, 0, 0,  //
+                                     0, 1, 0, 0, 1, 0, 0, 0, 0,  //
+                                     0, 0, 0, 0, 0, 1, 0, 0, 0}));
+}
+
+// The answers of a tree that is run depth by depth are those of a tree that is run at once.
+TEST(CausalModel, ATreeRunDepthByDepthAnswersAsOneRunAtOnce) {
+  const TreeSpec tree({-1, 0, 0, 1, 2, 2, 4});
+  Bundle bundle = SubstituteBundle(1, NgramPlan());
+  bundle.roles.at("target").mask_extra = 6;
+  Observations seen;
+  CausalModel model(std::make_unique<SubstituteEngine>(seen), bundle.roles.at("target"),
+                    bundle.shapes, kVocabSize);
+  const std::vector<TokenId> text = {5, 6, 7}, drafts = {11, 12, 13, 14, 15, 16};
+  const auto run = [&](RowInput input, int width, int answers) {
+    model.Forward(std::vector<RowInput>{input}, width, {width == 1 ? 1 : 8});
+    const std::span<const TokenId> ids = model.NextIds(0).first(static_cast<std::size_t>(answers));
+    return std::vector<TokenId>(ids.begin(), ids.end());
+  };
+  const std::vector<TokenId> at_once = run({text, drafts, &tree, 0}, 16, 7);
+  std::vector<TokenId> by_depth = run({text, {}, nullptr, 0}, 8, 1);
+  const std::span<const TokenId> nodes(drafts);
+  for (const auto& [first, count] : {std::pair{1, 2}, {3, 3}, {6, 1}}) {
+    const auto part =
+        nodes.subspan(static_cast<std::size_t>(first - 1), static_cast<std::size_t>(count));
+    const std::vector<TokenId> found = run({{}, part, &tree, 3, first}, 8, count);
+    by_depth.insert(by_depth.end(), found.begin(), found.end());
+  }
+  EXPECT_EQ(by_depth, at_once);
+  EXPECT_EQ(seen.broken_texts + seen.out_of_bounds, 0);
+}
+
 TEST(CausalModel, BindsEveryShapePointOnce) {
   Fixture fixture(1);
   const std::vector<RowInput> rows(1);

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import onnx_ir as ir
-import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ptgc.graphs import reference
-from ptgc.graphs.attention_mask import AttentionMask, CacheSlots, RoundPorts
-from ptgc.graphs.kv_cache import compact_rows
-from ptgc.graphs.selection import argmax, top_k
+from ptgc.graphs.attention_mask import AttentionMask, CacheSlots, RoundPorts, capacity
+from ptgc.graphs.selection import argmax
 from ptgc.spec.tree import TreeSpec
 from tests.graphs.run_piece import run_piece
 
 RNG = np.random.default_rng(0)
-TREE = TreeSpec((-1, 0, 0, 1, 1, 2, 3))
+CAPACITY = 24
 
 
 def _typed(values: list[ir.Value], *dtypes: ir.DataType) -> list[ir.Value]:
@@ -23,74 +25,99 @@ def _typed(values: list[ir.Value], *dtypes: ir.DataType) -> list[ir.Value]:
     return values
 
 
-def _round(batch: int, rows: int) -> tuple[np.ndarray, ...]:
-    tree = np.array(TREE.ancestors())[:rows, :rows]
-    tree_mask = np.repeat(tree[None], batch, axis=0)
-    write_index = np.array([0, 9, 4][:batch], dtype=np.int64)
-    row_count = np.array([rows, max(1, rows - 2), 0][:batch], dtype=np.int64)
-    depth = np.array(TREE.depths)[:rows]
-    positions = (write_index[:, None] + depth[None]).astype(np.int64)
-    return tree_mask, write_index, row_count, positions
+@dataclass(frozen=True)
+class Rounds:
+    """A round of each sequence, as the ports bring it."""
+
+    tree_mask: np.ndarray
+    mask_start: np.ndarray
+    write_index: np.ndarray
+    row_count: np.ndarray
+    positions: np.ndarray
+
+    @staticmethod
+    def random(rng: np.random.Generator, batch: int, rows: int, extra: int) -> Rounds:
+        """Any masks over any windows that hold the round."""
+        write_index = rng.integers(0, CAPACITY - rows, batch)
+        mask_start = np.maximum(write_index - rng.integers(0, extra + 1, batch), 0)
+        return Rounds(
+            tree_mask=rng.random((batch, rows, rows + extra)) < 0.5,
+            mask_start=mask_start,
+            write_index=write_index,
+            row_count=rng.integers(0, rows + 1, batch),
+            positions=mask_start[:, None] + rng.integers(0, rows, (batch, rows)),
+        )
 
 
-@pytest.mark.parametrize("rows", [1, 4, 7])
-@pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("window", [None, 1, 3, 100])
-@pytest.mark.parametrize("offset", [0, 5])
-def test_mask_equals_its_numpy_meaning(batch: int, rows: int, window: int | None, offset: int) -> None:
-    tree_mask, write_index, row_count, positions = _round(batch, rows)
-    first_position = np.full(batch, offset, dtype=np.int64)
-    positions = positions + offset
-    cache = np.zeros((batch, 1, 24, 2), np.float32)
-
-    def build(piece, tree, write, first, count, position, kv):  # type: ignore[no-untyped-def]
-        mask = AttentionMask(piece, RoundPorts(tree, count, position))
-        slots = CacheSlots(kv, write, first if offset else None)
-        return _typed([mask.full(slots) if window is None else mask.window(slots, window)], ir.DataType.BOOL)
-
-    (found,) = run_piece(build, tree_mask, write_index, first_position, row_count, positions, cache)
-    expected = reference.full_mask(tree_mask, write_index, row_count, 24)
-    if window is not None:
-        expected = reference.window_mask(expected, write_index, positions - offset, window)
+@settings(deadline=None, max_examples=60, derandomize=True)
+@given(
+    seed=st.integers(0, 1 << 32),
+    batch=st.integers(1, 3),
+    rows=st.integers(1, 8),
+    extra=st.integers(0, 9),
+    window=st.sampled_from([None, 1, 3, 100]),
+    offset=st.sampled_from([0, 5]),
+)
+def test_mask_equals_its_numpy_meaning(
+    seed: int, batch: int, rows: int, extra: int, window: int | None, offset: int
+) -> None:
+    found, expected = _masks(Rounds.random(np.random.default_rng(seed), batch, rows, extra), window, offset)
     np.testing.assert_array_equal(found, expected)
 
 
+def _masks(given: Rounds, window: int | None, offset: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of a cache whose slot 0 is at position `offset`: the graph's, and numpy's."""
+    at = np.array([offset])
+
+    def build(piece, tree, first, write, count, position, slide, kv):  # type: ignore[no-untyped-def]
+        mask = AttentionMask(piece, RoundPorts(tree, first, write, count, position))
+        slots = CacheSlots(capacity(piece, kv), slide if offset else None)
+        return _typed([mask.full(slots) if window is None else mask.window(slots, window)], ir.DataType.BOOL)
+
+    ports = (given.tree_mask, given.mask_start + at, given.write_index + at, given.row_count, given.positions + at)
+    cache = np.zeros((len(given.row_count), 1, CAPACITY, 2), np.float32)
+    (found,) = run_piece(build, *ports, np.full(len(given.row_count), offset), cache)
+    ports = (given.tree_mask, given.mask_start, given.write_index, given.row_count)
+    expected = reference.full_mask(*ports, CAPACITY)
+    if window is not None:
+        expected = reference.window_mask(expected, given.mask_start, given.write_index, given.positions, window)
+    return found, expected
+
+
+def test_a_round_of_one_depth_sees_its_ancestors_of_earlier_rounds() -> None:
+    """Nodes 3 and 4 of a tree behind two tokens, in a cache of layers that see the last two positions."""
+    tree = TreeSpec((-1, 0, 0, 1, 2))
+    masks = np.array([tree.ancestors()], dtype=np.bool_)[:, 3:]
+    depths = np.array([tree.depths])[:, 3:]
+    given = Rounds(masks, np.array([2]), np.array([5]), np.array([2]), 2 + depths)
+    # Slots of the two tokens, of nodes 0 to 4, and one more.
+    wanted = {None: ["11110100", "11101010"], 2: ["00110100", "00101010"]}
+    for window, rows in wanted.items():
+        for mask in _masks(given, window, 0):
+            assert ["".join(map(str, row[:8].astype(int))) for row in mask[0, 0]] == rows
+
+
 def test_every_row_sees_itself_and_no_row_sees_padding() -> None:
-    tree_mask, write_index, row_count, _ = _round(3, 7)
-    mask = reference.full_mask(np.ones_like(tree_mask), write_index, row_count, 24)
-    for b in range(3):
-        for t in range(7):
-            assert mask[b, 0, t, write_index[b] + t]
-            others = [u for u in range(int(row_count[b]), 7) if u != t]
-            assert not mask[b, 0, t, write_index[b] + np.array(others, dtype=int)].any()
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        one = Rounds.random(rng, 3, 7, 4)
+        every = np.ones_like(one.tree_mask)
+        mask = reference.full_mask(every, one.mask_start, one.write_index, one.row_count, CAPACITY)
+        for b, (start, valid) in enumerate(zip(one.write_index, one.row_count, strict=True)):
+            for t in range(7):
+                assert mask[b, 0, t, start + t]
+                others = [start + u for u in range(valid, 7) if u != t]
+                assert not mask[b, 0, t, others].any()
+                if t >= valid:
+                    assert mask[b, 0, t].sum() == one.mask_start[b] + 1
 
 
-def test_argmax_and_top_k_equal_their_numpy_meaning() -> None:
+def test_argmax_equals_its_numpy_meaning() -> None:
     logits = RNG.normal(size=(2, 3, 50)).astype(np.float32)
     logits[0, 0, [4, 9]] = 10.0  # a tie: the lower index wins
 
     def build(piece, values):  # type: ignore[no-untyped-def]
-        return _typed(
-            [argmax(piece, values), *top_k(piece, values, 8)],
-            ir.DataType.INT64,
-            ir.DataType.FLOAT,
-            ir.DataType.INT64,
-        )
+        return _typed([argmax(piece, values)], ir.DataType.INT64)
 
-    ids, top_values, top_ids = run_piece(build, logits)
+    (ids,) = run_piece(build, logits)
     np.testing.assert_array_equal(ids, reference.argmax(logits))
-    expected_values, expected_ids = reference.top_k(logits, 8)
-    np.testing.assert_array_equal(top_values, expected_values)
-    np.testing.assert_array_equal(top_ids, expected_ids)
-
-
-def test_kept_rows_move_together_and_nothing_else_changes() -> None:
-    cache = RNG.normal(size=(2, 3, 16, 4)).astype(np.float32)
-    keep_rows = np.array([[5, 7, 8], [2, 3, 6]], dtype=np.int64)
-    write_index = np.array([5, 1], dtype=np.int64)
-
-    def build(piece, kv, rows, write):  # type: ignore[no-untyped-def]
-        return _typed([compact_rows(piece, kv, rows, write)], ir.DataType.FLOAT)
-
-    (found,) = run_piece(build, cache, keep_rows, write_index)
-    np.testing.assert_array_equal(found, reference.compact_rows(cache, keep_rows, write_index))

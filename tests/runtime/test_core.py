@@ -15,8 +15,9 @@ from ptgc import errors
 from ptgc.runtime import _core
 from ptgc.runtime.libraries import onnxruntime_library
 from ptgc.spec.acceptance import AcceptanceRule
+from ptgc.spec.attention import AttentionKind
 from ptgc.spec.canvas import Unmasking
-from ptgc.spec.kv_cache import Rollback, StateKind
+from ptgc.spec.kv_cache import StateKind
 from ptgc.spec.one_shot import OneShotPath
 from ptgc.spec.plan import autoregressive, ngram
 from ptgc.spec.ports import DType
@@ -284,7 +285,7 @@ def test_graph_that_is_none_or_that_the_library_refuses(single: Path, content: b
         OneShotPath,
         DType,
         StateKind,
-        Rollback,
+        AttentionKind,
     ],
 )
 def test_enums_agree_with_the_specification(kind: type[Enum]) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from ptgc.graphs.attention_mask import AttentionMask, CacheSlots, RoundPorts
+from ptgc.graphs.attention_mask import AttentionMask, CacheSlots, RoundPorts, capacity
 from ptgc.graphs.piece import Piece
 from ptgc.graphs.selection import argmax
 from ptgc.spec import ports
+from ptgc.spec.attention import AttentionKind
 from ptgc.spec.build_manifest import BuildManifest
 from ptgc.spec.kv_cache import LayerState, StateKind
 from ptgc.spec.manifest import FileEntry, Manifest, dumps
@@ -83,7 +84,8 @@ def write_toy_build(bundle: Path, plan: DecodePlan, shapes: ShapePlan) -> Path:
     build.mkdir(parents=True)
     ir.save(toy_model(Weights.random()), build / "target.onnx")
     entry = FileEntry("target.onnx", (build / "target.onnx").stat().st_size, "")
-    role = Role("target.onnx", ports.CAUSAL_INPUTS, (ports.NEXT_IDS,), (STATE,))
+    kind = AttentionKind.CAUSAL if plan.tree.is_chain else AttentionKind.TREE
+    role = Role("target.onnx", ports.CAUSAL_INPUTS, (ports.NEXT_IDS,), (STATE,), attention=kind)
     facts = ModelFacts("toy", VOCAB, CONTEXT, eos_token_ids=(2,))
     manifest = Manifest(plan, facts, {"target": replace(role, graph="graphs/target.onnx")}, ())
     made = BuildManifest("toy", "onnxruntime", "cpu", {"target": "float32"}, shapes, {"target": role}, (entry,), "")
@@ -100,8 +102,8 @@ def toy_model(weights: Weights) -> ir.Model:
     op, constant = piece.op, piece.constant
     write_index = inputs["write_index"]
     keys, values = (inputs[port.name] for port in past)
-    round_ports = RoundPorts(inputs["tree_mask"], inputs["row_count"], inputs["position_ids"])
-    mask = AttentionMask(piece, round_ports).full(CacheSlots(keys, write_index))
+    names = ("tree_mask", "mask_start", "write_index", "row_count", "position_ids")
+    mask = AttentionMask(piece, RoundPorts(*(inputs[name] for name in names))).full(CacheSlots(capacity(piece, keys)))
     embedded = op("Gather", constant(weights.embedding), inputs["input_ids"])
     hidden = op("Add", embedded, op("Gather", constant(weights.position), inputs["position_ids"]))
 

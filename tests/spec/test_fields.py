@@ -136,6 +136,6 @@ def test_the_policies_of_the_loop_are_needed_and_others_ignored() -> None:
 
 
 def test_a_state_with_a_size_of_no_integer_is_refused() -> None:
-    state = {"kind": "full", "kv_heads": "2", "head_dim": 8, "dtype": "float32", "rollback": "overwrite"}
+    state = {"kind": "full", "kv_heads": "2", "head_dim": 8, "dtype": "float32"}
     with pytest.raises(UnreadableError, match="kv_heads is '2'; it must be an integer"):
         read(LayerState, state)

@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 
 from ptgc.spec import ports
+from ptgc.spec.attention import AttentionKind
 from ptgc.spec.fitting import plan_problems, shape_problems
-from ptgc.spec.kv_cache import LayerState, Rollback, StateKind
+from ptgc.spec.kv_cache import LayerState, StateKind
 from ptgc.spec.model_facts import ModelFacts
 from ptgc.spec.plan import DecodePlan, ctc, draft_model, levenshtein, masked_diffusion, ngram
 from ptgc.spec.ports import DType, Port
 from ptgc.spec.role import Role
 from ptgc.spec.shapes import ShapePlan
+from ptgc.spec.tree import TreeSpec
 
 VOCAB = 10
 MODEL = ModelFacts("x", VOCAB, 64, decoder_start_token_id=1)
@@ -23,7 +25,13 @@ WINDOW = replace(STATE, kind=StateKind.WINDOW, window=24)
 CROSS = replace(STATE, kind=StateKind.CROSS)
 HIDDEN = ports.encoder_hidden_states(16, DType.FLOAT32)
 READER = Role("encoder.onnx", (ports.SOURCE_IDS, ports.ENCODER_ATTENTION_MASK), (HIDDEN,))
-TARGET = Role("target.onnx", ports.CAUSAL_INPUTS, (ports.logits(VOCAB, DType.FLOAT32), ports.NEXT_IDS), (STATE,))
+TARGET = Role(
+    "target.onnx",
+    ports.CAUSAL_INPUTS,
+    (ports.logits(VOCAB, DType.FLOAT32), ports.NEXT_IDS),
+    (STATE,),
+    attention=AttentionKind.CAUSAL,
+)
 OPERATION = Role("x.onnx", (ports.CANVAS_IDS, ports.LENGTHS, HIDDEN), (ports.OUTPUT_IDS, ports.OUTPUT_LENGTHS))
 ROUNDS = ShapePlan(1, 64, (1, 2, 8), 4, (72,))
 CANVAS = ShapePlan(1, 64, (), 0, (), canvas_lengths=(32, 64))
@@ -150,9 +158,7 @@ def test_every_role_has_the_ports_that_its_loop_reads(name: str) -> None:
 @pytest.mark.parametrize(
     "state",
     [
-        replace(STATE, kind=StateKind.RECURRENT),
         replace(STATE, kind=StateKind.CROSS),
-        replace(STATE, rollback=Rollback.SELECT_ROW),
         replace(STATE, dtype=DType.INT64),
         replace(STATE, kind=StateKind.WINDOW),
     ],
@@ -160,6 +166,27 @@ def test_every_role_has_the_ports_that_its_loop_reads(name: str) -> None:
 def test_a_state_that_nothing_runs_is_refused(state: LayerState) -> None:
     found = plan_problems(ngram(3), MODEL, {"target": replace(TARGET, states=(state,))})
     assert "roles.target.states[0]" in found[0]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"attention": None},
+        {"mask_extra": 3},
+        {"states": ()},
+        {"attention": AttentionKind.TREE, "states": ()},
+    ],
+)
+def test_attention_is_stated_where_there_is_a_cache(changes: dict[str, Any]) -> None:
+    found = plan_problems(ngram(3), MODEL, {"target": replace(TARGET, **changes)})
+    assert len(found) == 1 and ("attention" in found[0] or "mask_extra" in found[0])
+
+
+def test_a_tree_needs_a_target_that_takes_trees() -> None:
+    plan = replace(ngram(3), tree=TreeSpec((-1, 0, 0, 1)))
+    (found,) = plan_problems(plan, MODEL, {"target": TARGET})
+    assert "roles.target.attention is causal" in found
+    assert plan_problems(plan, MODEL, {"target": replace(TARGET, attention=AttentionKind.TREE, mask_extra=3)}) == []
 
 
 def test_a_target_and_its_encoder_belong_together() -> None:

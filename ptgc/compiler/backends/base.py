@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -102,7 +102,7 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def pays_for_capacity(self, plan: DecodePlan, batch_size: int) -> bool:
+    def pays_for_capacity(self, roles: Iterable[Role], batch_size: int) -> bool:
         """Whether a round costs more in a larger, emptier cache."""
 
     @abstractmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import onnx_ir as ir
 import onnx_ir.passes.common as common
@@ -12,20 +12,20 @@ from ptgc.compiler.backends.onnxruntime_cuda import OnnxRuntimeCudaBackend
 from ptgc.compiler.backends.onnxruntime_package import onnxruntime_version
 from ptgc.compiler.backends.onnxruntime_weights import FORMATS, quantize_weights, rounds_weights
 from ptgc.compiler.build.float_roles import in_float32
-from ptgc.compiler.lowering.drop_unread_outputs import DropUnreadOutputsPass, remaining_ports
 from ptgc.compiler.lowering.experts import LowerExpertsPass
 from ptgc.compiler.lowering.grouped_query_attention import LowerAttentionPass
 from ptgc.compiler.lowering.matmul_nbits import LowerQuantizedWeightsPass
 from ptgc.compiler.lowering.pack_projections import PackProjectionsPass
 from ptgc.compiler.lowering.pad_single_row import PadSingleRowPass, PadSingleRowProductsPass
+from ptgc.compiler.lowering.remaining_ports import remaining_ports
 from ptgc.compiler.lowering.skip_normalization import SkipNormalizationPass
 from ptgc.compiler.precision.quantization.awq import scale_channels
 from ptgc.compiler.precision.quantization.round_experts import round_experts
 from ptgc.compiler.precision.quantization.round_matrix import Rounded
 from ptgc.graphs.passes.normalize_linear import NormalizeLinearPass
 from ptgc.graphs.passes.set_float_type import SetFloatTypePass
+from ptgc.spec.attention import AttentionKind
 from ptgc.spec.onnxruntime_version import MIN_ONNXRUNTIME
-from ptgc.spec.plan import DecodePlan
 from ptgc.spec.role import Role
 
 
@@ -47,19 +47,18 @@ class OnnxRuntimeBackend(Backend):
         """See Backend."""
         return onnxruntime_version()
 
-    def pays_for_capacity(self, plan: DecodePlan, batch_size: int) -> bool:
-        """The standard Attention does; GroupQueryAttention takes chains of one sequence, and does not."""
-        return not self._is_chain_of_one(plan, batch_size)
+    def pays_for_capacity(self, roles: Iterable[Role], batch_size: int) -> bool:
+        """The standard Attention does; GroupQueryAttention does not."""
+        return not all(_ends_with_its_rounds(role, batch_size) for role in roles)
 
     def prepare(self, model: ir.Model, role: Role, task: Preparation) -> PreparedRole:
         """See Backend."""
-        plan, shapes = task.plan, task.shapes
+        batch_size = task.shapes.batch
         weight_format = FORMATS.get(task.precision)
         rounds = rounds_weights(task)
         role = in_float32(role)
         SetFloatTypePass()(model)
         NormalizeLinearPass()(model)
-        DropUnreadOutputsPass()(model)
         model.graph.opset_imports["com.microsoft"] = 1
         experts: dict[ir.Value, list[Rounded]] = {}
         if weight_format is not None:
@@ -68,10 +67,10 @@ class OnnxRuntimeBackend(Backend):
         LowerExpertsPass(experts)(model)
         PackProjectionsPass()(model)
         # How wide rounds are, drafts decide, and in a batch what other rows read.
-        widths_vary = plan.tree.num_nodes > 1 or shapes.batch > 1
+        widths_vary = task.plan.tree.num_nodes > 1 or batch_size > 1
         pad_single_row = rounds and widths_vary and bool(role.states)
-        if role.states and not role.cross_states and self._is_chain_of_one(plan, shapes.batch):
-            LowerAttentionPass(role.states, shapes, pad_single_row=pad_single_row)(model)
+        if role.attention is not None and not role.cross_states and _ends_with_its_rounds(role, batch_size):
+            LowerAttentionPass(role.states, task.shapes, role.attention, pad_single_row=pad_single_row)(model)
         elif pad_single_row:
             PadSingleRowPass()(model)
         SkipNormalizationPass()(model)
@@ -84,6 +83,10 @@ class OnnxRuntimeBackend(Backend):
         common.NameFixPass()(model)  # a module may attend twice
         return PreparedRole(model, remaining_ports(model.graph, role))
 
-    @staticmethod
-    def _is_chain_of_one(plan: DecodePlan, batch_size: int) -> bool:
-        return batch_size == 1 and plan.tree.is_chain
+
+def _ends_with_its_rounds(role: Role, batch_size: int) -> bool:
+    """Whether a role attends to one cache, whose last slots in use are the round's, as GroupQueryAttention wants it.
+
+    A block's mask may govern slots behind it.
+    """
+    return batch_size == 1 and not (role.attention is AttentionKind.BLOCK and role.mask_extra > 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import onnx_ir as ir
 import onnx_ir.passes.common as common
@@ -11,10 +11,10 @@ from ptgc.compiler.backends.base import Backend, Preparation, PreparedRole
 from ptgc.compiler.backends.onnxruntime_package import onnxruntime_version
 from ptgc.compiler.backends.onnxruntime_weights import FORMATS, quantize_weights, rounds_weights
 from ptgc.compiler.build.float_roles import in_float32, in_type
-from ptgc.compiler.lowering.drop_unread_outputs import DropUnreadOutputsPass, remaining_ports
 from ptgc.compiler.lowering.matmul_nbits import LowerQuantizedWeightsPass
 from ptgc.compiler.lowering.move_sizes_to_device import MoveSizesToDevicePass
 from ptgc.compiler.lowering.pack_projections import PackProjectionsPass
+from ptgc.compiler.lowering.remaining_ports import remaining_ports
 from ptgc.compiler.lowering.set_half_type import SetHalfTypePass
 from ptgc.compiler.lowering.skip_normalization import SkipNormalizationPass
 from ptgc.compiler.lowering.widen_choices import WidenChoicesPass
@@ -23,7 +23,6 @@ from ptgc.graphs.passes.normalize_linear import NormalizeLinearPass
 from ptgc.graphs.passes.set_float_type import SetFloatTypePass
 from ptgc.graphs.values import onnx_type
 from ptgc.spec.onnxruntime_version import MIN_ONNXRUNTIME
-from ptgc.spec.plan import DecodePlan
 from ptgc.spec.ports import DType
 from ptgc.spec.role import Role
 
@@ -47,7 +46,7 @@ class OnnxRuntimeCudaBackend(Backend):
         """See Backend."""
         return onnxruntime_version("onnxruntime-gpu")
 
-    def pays_for_capacity(self, plan: DecodePlan, batch_size: int) -> bool:  # noqa: ARG002  # the seam's
+    def pays_for_capacity(self, roles: Iterable[Role], batch_size: int) -> bool:  # noqa: ARG002  # the seam's
         """The standard Attention reads every slot of the cache."""
         return True
 
@@ -56,7 +55,6 @@ class OnnxRuntimeCudaBackend(Backend):
         dtype = DType.FLOAT16 if task.precision in FORMATS else DType(task.precision)
         SetFloatTypePass()(model)
         NormalizeLinearPass()(model)
-        DropUnreadOutputsPass()(model)
         common.ShapeInferencePass()(model)
         model.graph.opset_imports["com.microsoft"] = 1
         self._quantize(model, in_float32(role), task)

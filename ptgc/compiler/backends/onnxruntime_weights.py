@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from ptgc.compiler.backends.base import Preparation
-from ptgc.compiler.lowering.drop_unread_outputs import remaining_ports
+from ptgc.compiler.lowering.remaining_ports import remaining_ports
 from ptgc.compiler.precision.quantization.quantize_weights import QuantizeWeightsPass
 from ptgc.compiler.precision.quantization.second_moments import second_moments
 from ptgc.compiler.precision.quantization.vocabulary_matrices import vocabulary_formats

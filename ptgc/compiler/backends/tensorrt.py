@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,11 +23,11 @@ from ptgc.compiler.build.dimensions import Dimensions, engine_dimensions
 from ptgc.compiler.build.float_roles import in_float32, in_type
 from ptgc.compiler.graph_session import writes_alone
 from ptgc.compiler.lowering.add_attention_mask import AddAttentionMaskPass
-from ptgc.compiler.lowering.drop_unread_outputs import DropUnreadOutputsPass, remaining_ports
 from ptgc.compiler.lowering.fix_dimensions import dimension_names
 from ptgc.compiler.lowering.lower_opset import LowerOpsetPass
 from ptgc.compiler.lowering.name_nodes import NameNodesPass
 from ptgc.compiler.lowering.pack_projections import PackProjectionsPass
+from ptgc.compiler.lowering.remaining_ports import remaining_ports
 from ptgc.compiler.lowering.set_half_type import SetHalfTypePass
 from ptgc.compiler.lowering.stack_query_groups import StackQueryGroupsPass
 from ptgc.compiler.lowering.write_out_attention import WriteOutAttentionPass, portable_reason
@@ -45,7 +45,6 @@ from ptgc.spec.bundle import Build
 from ptgc.spec.engine import Engine
 from ptgc.spec.kv_cache import LayerState
 from ptgc.spec.lowering import Lowering
-from ptgc.spec.plan import DecodePlan
 from ptgc.spec.ports import DType
 from ptgc.spec.role import Role
 from ptgc.spec.storage_errors import storage_errors
@@ -114,7 +113,7 @@ class TensorRTBackend(Backend):
         """See Backend."""
         return str(self._load().__version__)
 
-    def pays_for_capacity(self, plan: DecodePlan, batch_size: int) -> bool:  # noqa: ARG002  # the seam's
+    def pays_for_capacity(self, roles: Iterable[Role], batch_size: int) -> bool:  # noqa: ARG002  # the seam's
         """It does, but every further capacity is a further engine, with all weights in it again."""
         return False
 
@@ -147,7 +146,6 @@ class TensorRTBackend(Backend):
             )
         SetFloatTypePass()(model)
         NormalizeLinearPass()(model)
-        DropUnreadOutputsPass()(model)
         common.ShapeInferencePass()(model)
         WriteOutAttentionPass()(model)
         if task.lowering is Lowering.NATIVE:
@@ -179,7 +177,8 @@ class TensorRTBackend(Backend):
         engines = []
         for name, role in build.manifest.roles.items():
             graph = folder / role.graph
-            found = engine_dimensions(dimension_names(ir.load(graph).graph), build.manifest.shapes, name)
+            names = dimension_names(ir.load(graph).graph)
+            found = engine_dimensions(names, build.manifest.shapes, name, role.mask_extra)
             for dimensions in found:
                 path = f"{name}.engine"
                 if len(found) > 1:

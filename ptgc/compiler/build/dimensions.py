@@ -34,7 +34,7 @@ class Dimensions:
     """The build's capacity that it is for; 0 where it has no cache."""
 
 
-def engine_dimensions(names: Iterable[str], shapes: ShapePlan, role: str) -> list[Dimensions]:
+def engine_dimensions(names: Iterable[str], shapes: ShapePlan, role: str, mask_extra: int = 0) -> list[Dimensions]:
     """The sizes of every engine that a role needs, the smallest cache first.
 
     A cache has one size in an engine, so that each capacity is an engine of its own. All other dimensions are one range
@@ -44,12 +44,13 @@ def engine_dimensions(names: Iterable[str], shapes: ShapePlan, role: str) -> lis
         names: The named dimensions of the role's inputs.
         shapes: What the build may run.
         role: The role, for messages.
+        mask_extra: Slots that its mask governs beside a round's own.
 
     Raises:
         BuildError: A dimension of which the shapes say nothing.
     """
     names = list(names)
-    sizes = _sizes(shapes)
+    sizes = _sizes(shapes, mask_extra)
     windows = {ports.window_capacity(window): slots for window, slots in shapes.window_capacities.items()}
     caches = [name for name in names if name == ports.KV_CAPACITY or name in windows]
     rest = [name for name in names if name not in caches]
@@ -60,7 +61,9 @@ def engine_dimensions(names: Iterable[str], shapes: ShapePlan, role: str) -> lis
             f"The graph of role '{role}' has dimensions that this build gives no size: {', '.join(unknown)}.",
             f"The build has sizes for {known}; name the dimensions of the role's ports so.",
         )
-    ranges = {name: _range(name, sizes[name], shapes) for name in rest if len(sizes[name]) > 1}
+    best = {name: shapes.verify_width for name in (ports.NUM_TOKENS, ports.NUM_LOGITS)}
+    best[ports.MASK_SLOTS] = shapes.verify_width + mask_extra
+    ranges = {name: _range(sizes[name], best.get(name)) for name in rest if len(sizes[name]) > 1}
     fixed = {name: sizes[name][0] for name in rest if name not in ranges}
     if not caches:
         return [Dimensions(fixed, ranges)]
@@ -70,19 +73,18 @@ def engine_dimensions(names: Iterable[str], shapes: ShapePlan, role: str) -> lis
     ]
 
 
-def _sizes(shapes: ShapePlan) -> dict[str, tuple[int, ...]]:
+def _sizes(shapes: ShapePlan, mask_extra: int) -> dict[str, tuple[int, ...]]:
     """Every size of every named dimension but a cache's, ascending."""
     return {
         ports.BATCH: (shapes.batch,),
         ports.NUM_TOKENS: shapes.widths,
+        ports.MASK_SLOTS: tuple(width + mask_extra for width in shapes.widths),
         ports.NUM_LOGITS: tuple(sorted({point.num_logits for point in shapes.points})),
         ports.SOURCE_LENGTH: shapes.source_lengths,
         ports.CANVAS_LENGTH: shapes.canvas_lengths,
     }
 
 
-def _range(name: str, sizes: tuple[int, ...], shapes: ShapePlan) -> Range:
+def _range(sizes: tuple[int, ...], best: int | None) -> Range:
     """Rounds are mostly of the width that is verified; of everything else the largest size costs most."""
-    rounds = name in (ports.NUM_TOKENS, ports.NUM_LOGITS)
-    best = min(shapes.verify_width, sizes[-1]) if rounds else sizes[-1]
-    return Range(sizes[0], best, sizes[-1])
+    return Range(sizes[0], sizes[-1] if best is None else min(best, sizes[-1]), sizes[-1])

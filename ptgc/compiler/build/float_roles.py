@@ -30,7 +30,6 @@ def in_type(role: Role, dtype: DType) -> Role:
         outputs=tuple(typed(port) for port in role.outputs),
         states=tuple(replace(state, dtype=dtype) for state in role.states),
         cross_states=tuple(replace(state, dtype=dtype) for state in role.cross_states),
-        commit_graph=None,
     )
 
 

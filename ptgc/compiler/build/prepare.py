@@ -58,7 +58,7 @@ class PrepareTask:
             manifest.model,
             self.max_length,
             self.batch_size,
-            pays_for_capacity=self.backend.pays_for_capacity(manifest.plan, self.batch_size),
+            pays_for_capacity=self.backend.pays_for_capacity(manifest.roles.values(), self.batch_size),
             roles=manifest.roles,
         )
         problems = shape_problems(manifest.plan, manifest.model, shapes, manifest.roles, manifest.roles)

@@ -24,6 +24,7 @@ _SIZES: dict[str, int] = {
     ports.NUM_LOGITS: 6,
     ports.SOURCE_LENGTH: 7,
     ports.CANVAS_LENGTH: 16,
+    ports.MASK_SLOTS: 6,
 }
 _TYPES = {
     "tensor(int64)": np.int64,
@@ -87,6 +88,7 @@ def _value(port: InputPort, vocab_size: int) -> Array:
     made: Mapping[str, Callable[[], Array]] = {
         ports.POSITION_IDS.name: lambda: np.broadcast_to(np.arange(length), shape),
         ports.TREE_MASK.name: lambda: np.broadcast_to(np.tri(length, dtype=np.bool_), shape),
+        ports.MASK_START.name: lambda: np.zeros(shape),
         ports.WRITE_INDEX.name: lambda: np.zeros(shape),
         ports.WINDOW_OFFSET.name: lambda: np.zeros(shape),
         ports.ROW_COUNT.name: lambda: np.full(shape, _SIZES[ports.NUM_TOKENS]),

@@ -1,4 +1,4 @@
-"""LowerAttentionPass: attention over a chain becomes ONNX Runtime's GroupQueryAttention.
+"""LowerAttentionPass: attention of one sequence over its cache becomes ONNX Runtime's GroupQueryAttention.
 
 The standard Attention pays for the capacity of the cache, GroupQueryAttention for the tokens in it.
 """
@@ -7,27 +7,33 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
 from ptgc.compiler.lowering.constant_table import table_over_positions
+from ptgc.graphs.attention_mask import AttentionMask, CacheSlots, RoundPorts
 from ptgc.graphs.linear import only_user
 from ptgc.graphs.piece import MODULE_KEY, Piece
 from ptgc.graphs.values import add_initializer, take_place
 from ptgc.spec import ports
+from ptgc.spec.attention import AttentionKind
 from ptgc.spec.kv_cache import LayerState
 from ptgc.spec.shapes import ShapePlan
 
 _HEADS_FIRST = (0, 2, 1, 3)
+_HIDDEN = np.array(np.finfo(np.float32).min, np.float32)
+"""What is added to the score of a slot that is not seen."""
 
 
 @dataclass(frozen=True)
 class _Lengths:
-    """The two scalars from which the operator knows how much of the cache is filled."""
+    """What the operator reads of a round, besides its rows."""
 
     last: ir.Value  # int32 [batch]: slots in use after this round, less one
     total: ir.Value  # int32 [1]: the same, the longest of the batch, not less one
     positions: ir.Value | None  # int64 [batch, rows]: where slots are no positions
+    bias: ir.Value | None  # float32 [batch, 1, rows, total]: what is added to the scores; None for text in order
 
 
 @dataclass(frozen=True)
@@ -49,9 +55,12 @@ class _Rotary:
 class LowerAttentionPass(ir.passes.InPlacePass):
     """TensorScatter and Attention, with the rotary embedding before them, become one operator per layer.
 
-    Valid for one sequence whose rounds are chains: the operator's own causal mask is then the tree mask, and a row's
-    position is its cache slot, but for caches that slide: those are given the positions. Padded rows come last, so that
-    no valid row sees them.
+    Valid for one sequence whose rounds are its last slots. For text in order the operator's own causal mask is the tree
+    mask, and a row's position is its cache slot, but for caches that slide: those are given the positions. Padded rows
+    come last, so that no valid row sees them.
+
+    Otherwise the operator is given the mask as a bias over the slots in use, windows included, and rows that are
+    rotated already: where the cache is empty, it takes rows for positions whatever it is told (onnxruntime 1.31.1).
 
     Where asked for, a single row is padded to two around the operator: its kernels add up one row in another order
     than several, and where the products that follow round activations to integers, the last bit that differs grows
@@ -62,14 +71,18 @@ class LowerAttentionPass(ir.passes.InPlacePass):
     Args:
         states: The cache by layer, in the order of the Attention nodes.
         shapes: What the build may run: positions end with the largest cache, and smaller ones of windows slide.
+        attention: What the rows of a round may see of each other.
         pad_single_row: Whether a single row is padded to two.
     """
 
-    def __init__(self, states: tuple[LayerState, ...], shapes: ShapePlan, *, pad_single_row: bool) -> None:
+    def __init__(
+        self, states: tuple[LayerState, ...], shapes: ShapePlan, attention: AttentionKind, *, pad_single_row: bool
+    ) -> None:
         super().__init__()
         assert not pad_single_row or shapes.widths[-1] > 1  # caches have slots for the widest round
         self._pad_single_row = pad_single_row
         self._states = states
+        self._attention = attention
         self._positions = max(shapes.kv_capacities)
         self._sliding = {window for window, slots in shapes.window_capacities.items() if slots < self._positions}
         self._tables: dict[tuple[int, int], _Rotary] = {}
@@ -79,12 +92,14 @@ class LowerAttentionPass(ir.passes.InPlacePass):
         nodes = [node for node in model.graph if node.op_type == "Attention"]
         if not nodes:
             return ir.passes.PassResult(model, modified=False)
-        slides = [state.window in self._sliding for state in self._states]
+        is_causal = self._attention is AttentionKind.CAUSAL
         prologue = _Prologue(model.graph, pad_single_row=self._pad_single_row)
-        lengths = {kind: prologue.lengths(slides=kind) for kind in sorted(set(slides))}
+        # Layers of one window read the same; in order the operator itself knows windows.
+        kinds = [(state.window in self._sliding, None if is_causal else state.window) for state in self._states]
+        lengths = {kind: prologue.lengths(*kind, has_bias=not is_causal) for kind in dict.fromkeys(kinds)}
         prologue.insert()
         for layer, node in enumerate(nodes):
-            self._lower(model.graph, node, self._states[layer], lengths[slides[layer]], prologue.rows)
+            self._lower(model.graph, node, self._states[layer], lengths[kinds[layer]], prologue.rows)
         common.RemoveUnusedNodesPass()(model)
         _drop_unused_inputs(model.graph)
         return ir.passes.PassResult(model, modified=True)
@@ -98,7 +113,9 @@ class LowerAttentionPass(ir.passes.InPlacePass):
         assert scatter_key is not None and scatter_value is not None
         key, value = scatter_key.inputs[1], scatter_value.inputs[1]
         assert key is not None and value is not None
-        rotary, query, key = self._rotary(graph, query, key)
+        rotary = None
+        if lengths.bias is None:
+            rotary, query, key = self._rotary(graph, query, key)
         assert query.shape is not None
         heads = query.shape[1]
         assert isinstance(heads, int)
@@ -112,8 +129,10 @@ class LowerAttentionPass(ir.passes.InPlacePass):
             "scale": attention.attributes.get_float("scale", state.head_dim**-0.5),
             "do_rotary": 0 if rotary is None else 1,
         }
-        if state.window is not None:
+        if lengths.bias is None and state.window is not None:
             attributes["local_window_size"] = state.window
+        if self._attention is AttentionKind.BLOCK:
+            attributes["causal"] = 0
         softcap = attention.attributes.get_float("softcap", 0.0)
         if softcap:
             attributes["softcap"] = softcap
@@ -124,7 +143,8 @@ class LowerAttentionPass(ir.passes.InPlacePass):
             scatter_value.inputs[0],
             lengths.last,
             lengths.total,
-            *((rotary.cos, rotary.sin, lengths.positions) if rotary else ()),
+            *((rotary.cos, rotary.sin, lengths.positions) if rotary else (None, None, None)),
+            lengths.bias,
             domain="com.microsoft",
             outputs=3,
             **attributes,
@@ -179,25 +199,52 @@ class _Prologue:
         self._tokens = rows
         self._missing: ir.Value | None = None  # int64 [1]: rows that are added
         self.rows: _Rows | None = None
+        self._mask: AttentionMask | None = None
         if pad_single_row:
             self._tokens = op("Max", rows, constant([2]))
             zero, self._missing = constant([0]), op("Sub", self._tokens, rows)
             self.rows = _Rows(rows, op("Concat", *[zero] * 4, self._missing, zero, axis=0))
 
-    def lengths(self, *, slides: bool) -> _Lengths:
-        """Of caches whose slots are positions, or of those that slide."""
+    def lengths(self, slides: bool, window: int | None, *, has_bias: bool) -> _Lengths:  # part of a key
+        """Of caches whose slots are positions, or of those that slide; `window` is the mask's."""
         op, constant = self._piece.op, self._piece.constant
-        first, positions = self._named[ports.WRITE_INDEX.name], None
+        first = self._named[ports.WRITE_INDEX.name]
         if slides:
             first = op("Sub", first, self._named[ports.WINDOW_OFFSET.name])
-            positions = self._named[ports.POSITION_IDS.name]
-            if self._missing is not None:
-                zero = constant([0])
-                positions = op("Pad", positions, op("Concat", *[zero] * 3, self._missing, axis=0))
+        positions = self._padded(ports.POSITION_IDS, 1) if slides and not has_bias else None
         total = op("Add", first, self._tokens)  # [batch]
         last = op("Cast", op("Sub", total, constant(1)), to=ir.DataType.INT32)
-        longest = op("Cast", op("ReduceMax", total, keepdims=1), to=ir.DataType.INT32)
-        return _Lengths(last, longest, positions)
+        longest = op("ReduceMax", total, keepdims=1)
+        bias = self._bias(longest, window, slides=slides) if has_bias else None
+        return _Lengths(last, op("Cast", longest, to=ir.DataType.INT32), positions, bias)
+
+    def _padded(self, port: ports.Port, *axes: int) -> ir.Value:
+        """A port with as many rows, and columns, as the operator has."""
+        value = self._named[port.name]
+        if self._missing is None:
+            return value
+        zero = self._piece.constant([0])
+        ends = [self._missing if axis in axes else zero for axis in range(len(port.shape))]
+        padding = self._piece.op("Concat", *[zero] * len(port.shape), *ends, axis=0)
+        if port.dtype is not ports.DType.BOOL:
+            return self._piece.op("Pad", value, padding)
+        numbers = self._piece.op("Cast", value, to=ir.DataType.INT32)
+        return self._piece.op("Cast", self._piece.op("Pad", numbers, padding), to=ir.DataType.BOOL)
+
+    def _bias(self, total: ir.Value, window: int | None, *, slides: bool) -> ir.Value:
+        """The mask of the first `total` slots as numbers, of the length that the operator insists on."""
+        op, constant = self._piece.op, self._piece.constant
+        if self._mask is None:
+            start, write_index, count = (
+                self._named[port.name] for port in (ports.MASK_START, ports.WRITE_INDEX, ports.ROW_COUNT)
+            )
+            tree_mask, positions = self._padded(ports.TREE_MASK, 1, 2), self._padded(ports.POSITION_IDS, 1)
+            self._mask = AttentionMask(self._piece, RoundPorts(tree_mask, start, write_index, count, positions))
+        slots = CacheSlots(
+            op("Squeeze", total, constant([0])), self._named[ports.WINDOW_OFFSET.name] if slides else None
+        )
+        mask = self._mask.full(slots) if window is None else self._mask.window(slots, window)
+        return op("Where", mask, constant(np.array(0, np.float32)), constant(_HIDDEN))
 
     def insert(self) -> None:
         """Into the graph."""

@@ -76,17 +76,16 @@ struct Names<DType> {
                                                            "int64",   "int32",   "bool"};
 };
 
-enum class StateKind { kFull, kWindow, kRecurrent, kCross, kShared };
+enum class StateKind { kFull, kWindow, kCross };
 template <>
 struct Names<StateKind> {
-  static constexpr std::array<std::string_view, 5> kAll = {"full", "window", "recurrent", "cross",
-                                                           "shared"};
+  static constexpr std::array<std::string_view, 3> kAll = {"full", "window", "cross"};
 };
 
-enum class Rollback { kOverwrite, kGather, kSelectRow };
+enum class AttentionKind { kCausal, kTree, kBlock };
 template <>
-struct Names<Rollback> {
-  static constexpr std::array<std::string_view, 3> kAll = {"overwrite", "gather", "select_row"};
+struct Names<AttentionKind> {
+  static constexpr std::array<std::string_view, 3> kAll = {"causal", "tree", "block"};
 };
 
 enum class FinishReason { kEos, kLength, kStop, kCancelled, kDeadline };

@@ -40,12 +40,11 @@ struct Port {
 
 // The state of one layer: keys and values, [batch, kv_heads, kv_capacity, head_dim] each.
 struct LayerState {
-  StateKind kind = StateKind::kFull;         // What is kept.
-  int kv_heads = 0;                          // Heads of keys and of values.
-  int head_dim = 0;                          // Size of one head.
-  DType dtype = DType::kFloat32;             // Element type.
-  Rollback rollback = Rollback::kOverwrite;  // How rejected tokens leave it.
-  int window = 0;                            // Tokens attended to; 0 for all.
+  StateKind kind = StateKind::kFull;  // What is kept.
+  int kv_heads = 0;                   // Heads of keys and of values.
+  int head_dim = 0;                   // Size of one head.
+  DType dtype = DType::kFloat32;      // Element type.
+  int window = 0;                     // Tokens attended to; 0 for all.
 };
 
 // One model of a build and the engine that computes it.
@@ -57,6 +56,8 @@ struct Role {
   std::vector<LayerState> states;              // The KV cache, layer by layer.
   std::vector<LayerState> cross_states;        // What each layer attends to of an encoder's output.
   std::optional<std::int64_t> context_length;  // Where it differs from the bundle's.
+  std::optional<AttentionKind> attention{};    // What the rows of a round may see of each other.
+  int mask_extra = 0;                          // Slots that masks govern beside a round's own.
   std::int64_t vocab_size = 0;                 // Entries of its logits; 0 where it has none.
 
   std::map<std::string, std::string> engine_options;  // Settings that its engine is loaded with.

@@ -30,6 +30,7 @@ inline constexpr Range kWidth{1, 65536};
 inline constexpr Range kLength{1, 1 << 24};  // Of a text, a source or a canvas.
 inline constexpr Range kCapacity{1, 1 << 25};
 inline constexpr Range kWindow{1, 1 << 24};
+inline constexpr Range kMaskExtra{0, 1 << 24};
 inline constexpr std::int64_t kEntries = 64;  // Of a list of sizes, and windows.
 inline constexpr std::int64_t kBufferBytes = std::int64_t{1} << 46U;
 

@@ -55,14 +55,7 @@ LayerState ReadState(const Fields& data) {
   state.kv_heads = static_cast<int>(data.Integer("kv_heads", limits::kHeads));
   state.head_dim = static_cast<int>(data.Integer("head_dim", limits::kHeads));
   state.dtype = data.Choice<DType>("dtype");
-  state.rollback = data.Choice<Rollback>("rollback");
   state.window = static_cast<int>(data.OptionalInteger("window", limits::kWindow).value_or(0));
-  const bool known = state.kind == StateKind::kFull || state.kind == StateKind::kWindow ||
-                     state.kind == StateKind::kCross;
-  if (!known || state.rollback == Rollback::kSelectRow) {
-    data.Add("kind", " is '" + std::string(Name(state.kind)) + "' with rollback '" +
-                         std::string(Name(state.rollback)) + "', which this ptgc cannot run.");
-  }
   if (state.kind == StateKind::kWindow && state.window == 0) data.Add("window", " is missing.");
   return state;
 }
@@ -88,6 +81,12 @@ Role ReadRole(const Fields& data) {
   role.states = ReadStates(data, "states", /*may_be_absent=*/false);
   role.cross_states = ReadStates(data, "cross_states", /*may_be_absent=*/true);
   role.context_length = data.OptionalInteger("context_length", limits::kContextLength);
+  const json* attention = data.Find("attention");
+  if (attention != nullptr && !attention->is_null()) {
+    role.attention = data.Choice<AttentionKind>("attention");
+  }
+  role.mask_extra =
+      static_cast<int>(data.OptionalInteger("mask_extra", limits::kMaskExtra).value_or(0));
   for (const Port& port : role.outputs) {
     if (port.name == "logits") role.vocab_size = port.last_size;
   }

@@ -37,6 +37,7 @@ RoleRule CausalRule() {
   return {{{"input_ids", DType::kInt64, 2, true},
            {"position_ids", DType::kInt64, 2, false},
            {"tree_mask", DType::kBool, 3, false},
+           {"mask_start", DType::kInt64, 1, false},
            {"write_index", DType::kInt64, 1, false},
            {"row_count", DType::kInt64, 1, false},
            {"logits_rows", DType::kInt64, 2, false},
@@ -114,6 +115,21 @@ class RoleCheck {
     CheckKinds(role_.cross_states, /*is_cross=*/true);
   }
 
+  // Rows attend over a cache, and over nothing else.
+  void Attention() const {
+    const bool is_tree = name_ == "target" && !bundle_.plan.tree.is_chain();
+    if (role_.attention.has_value() == role_.states.empty()) {
+      Add(role_.states.empty() ? " has attention, which must be null without states."
+                               : " lacks attention: causal, tree or block.");
+    } else if (is_tree && role_.attention == AttentionKind::kCausal) {
+      Add(" has causal attention; plan.tree is no chain.");
+    }
+    if (role_.mask_extra > 0 &&
+        role_.attention.value_or(AttentionKind::kCausal) == AttentionKind::kCausal) {
+      Add(" has mask_extra " + std::to_string(role_.mask_extra) + "; text in order has 0.");
+    }
+  }
+
   // Every buffer that the loop makes for it.
   void Buffers() const {
     const ShapePlan& shapes = bundle_.shapes;
@@ -122,7 +138,8 @@ class RoleCheck {
       return sizes.empty() ? 1 : sizes.back();
     };
     const std::int64_t width = longest(shapes.widths);
-    Fits({batch, width, role_.states.empty() ? 1 : width, sizeof(std::int64_t)}, "ports");
+    const std::int64_t slots = role_.states.empty() ? 1 : width + role_.mask_extra;
+    Fits({batch, width, slots, sizeof(std::int64_t)}, "ports");
     Fits({batch, longest(shapes.canvas_lengths), sizeof(std::int64_t)}, "canvas");
     for (const Port& port : role_.outputs) {
       const std::int64_t rows =
@@ -277,6 +294,7 @@ void CheckRoles(const Fields& build, const Bundle& bundle) {
     const RoleCheck check(build, name, bundle);
     check.Ports(rule->second);
     check.States(rule->second);
+    check.Attention();
     check.Buffers();
   }
   CheckVocabulary(build, bundle);

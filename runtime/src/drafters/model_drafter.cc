@@ -317,7 +317,10 @@ std::span<float> ModelDrafter::Storage(int row, int draft) const {
 // One run, and what it gives, unless that is pending.
 void ModelDrafter::Start(int width, Wanted wanted) {
   for (std::size_t row = 0; row < inputs_.size(); ++row) {
-    inputs_[row].write_index = rows_[row].length + rows_[row].drafted;
+    // Nodes of a tree are written behind those that were read before; whatever else a row's part
+    // in the run is comes to stand behind all that it has.
+    const bool has_nodes = inputs_[row].first_node > 1;
+    inputs_[row].write_index = rows_[row].length + (has_nodes ? 0 : rows_[row].drafted);
   }
   model_->Start(inputs_, width, wanted);
   if (is_pending_) return;

@@ -31,7 +31,7 @@ CausalModel::CausalModel(std::unique_ptr<Engine> engine, const Role& role, const
   const int widest = shapes.widths.back(), most = shapes.LogitsFor(widest);
   for (int link = 0; link < neighbours_.chain_length; ++link) {
     const int width = link == 0 ? widest : shapes.widths.front();
-    ports_.emplace_back(shapes.batch, width, link == 0 ? most : 1, has_tree_mask);
+    ports_.emplace_back(shapes.batch, width, link == 0 ? most : 1, has_tree_mask, role.mask_extra);
   }
   logits_ = Buffer(Size(shapes.batch) * Size(most) * static_cast<std::size_t>(vocab_size_) *
                    ItemSize(logits_dtype_));
@@ -50,7 +50,7 @@ void CausalModel::Start(std::span<const RowInput> rows, int width, Wanted wanted
     engine_seconds_ = 0;
   }
   int length = 0;
-  for (const RowInput& row : rows) length = std::max(length, row.write_index);
+  for (const RowInput& row : rows) length = std::max(length, row.first_slot());
   kv_cache_.Grow(length + width, length);
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const int row = static_cast<int>(i);

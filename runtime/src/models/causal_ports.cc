@@ -12,14 +12,15 @@ constexpr std::size_t kAlignment = 256;
 
 }  // namespace
 
-CausalPorts::CausalPorts(int batch, int width, int num_logits, bool has_tree_mask)
+CausalPorts::CausalPorts(int batch, int width, int num_logits, bool has_tree_mask, int mask_extra)
     : batch_(batch),
       has_tree_mask_(has_tree_mask),
-      offsets_(Layout(batch, width, num_logits, has_tree_mask)),
+      mask_extra_(mask_extra),
+      offsets_(Layout(batch, width, num_logits, has_tree_mask ? width + mask_extra : 0)),
       inputs_(offsets_.end),
       next_ids_(Size(batch) * Size(num_logits) * sizeof(TokenId)) {}
 
-CausalPorts::Offsets CausalPorts::Layout(int batch, int width, int num_logits, bool has_tree_mask) {
+CausalPorts::Offsets CausalPorts::Layout(int batch, int width, int num_logits, int mask_slots) {
   Offsets offsets;
   std::size_t end = 0;
   const auto take = [&](std::size_t bytes) {
@@ -29,12 +30,13 @@ CausalPorts::Offsets CausalPorts::Layout(int batch, int width, int num_logits, b
   };
   const std::size_t number = sizeof(std::int64_t), rows = Size(batch), tokens = rows * Size(width);
   offsets.write_index = take(rows * number);
+  offsets.mask_start = take(rows * number);
   offsets.row_count = take(rows * number);
   offsets.window_offset = take(rows * number);
   offsets.logits_rows = take(rows * Size(num_logits) * number);
   offsets.position_ids = take(tokens * number);
   offsets.input_ids = take(tokens * number);
-  offsets.tree_mask = take(has_tree_mask ? tokens * Size(width) : 0);
+  offsets.tree_mask = take(tokens * Size(mask_slots));
   offsets.end = end;
   return offsets;
 }
@@ -51,13 +53,15 @@ void CausalPorts::Fill(int row, const RowInput& input, int width, int num_logits
   // Padded rows repeat the last valid position, so that no table of positions is exceeded.
   std::int64_t* positions = Numbers(offsets_.position_ids) + row * width;
   for (std::size_t t = 0; t < chunk; ++t) positions[t] = input.write_index + static_cast<int>(t);
+  const std::int64_t root = input.write_index + static_cast<std::int64_t>(chunk) - 1;
   for (std::size_t t = chunk; t < count; ++t) {
-    positions[t] = positions[chunk - 1] + input.tree->depth(static_cast<int>(t - chunk) + 1);
+    positions[t] = root + input.tree->depth(static_cast<int>(t - chunk) + input.first_node);
   }
   const std::int64_t last = count > 0 ? positions[count - 1] : std::max(input.write_index - 1, 0);
   std::fill(positions + count, positions + width, last);
 
-  Numbers(offsets_.write_index)[row] = input.write_index;
+  Numbers(offsets_.write_index)[row] = input.first_slot();
+  Numbers(offsets_.mask_start)[row] = input.write_index;
   Numbers(offsets_.row_count)[row] = input.count();
   Numbers(offsets_.window_offset)[row] = window_offset;
   const int first = std::max(static_cast<int>(chunk) - 1, 0);
@@ -75,19 +79,23 @@ void CausalPorts::Fill(int row, const RowInput& input, int width, int num_logits
 //        d1   x  x  x
 //        d2   x  x     x
 //        p                x
+//
+// Where earlier runs wrote nodes, the columns begin with theirs; the last ones, for which this
+// round has no rows, see nothing.
 void CausalPorts::FillTreeMask(int row, const RowInput& input, int num_tokens) {
-  const std::size_t width = Size(num_tokens);
+  const std::size_t width = Size(num_tokens), slots = width + Size(mask_extra_);
+  const std::size_t before = Size(input.first_node - 1);  // Nodes that earlier runs wrote.
   const std::size_t chunk = input.tokens.size();
   const std::size_t count = Size(input.count());
-  bool* mask = inputs_.As<bool>() + offsets_.tree_mask + Size(row) * width * width;
-  std::fill(mask, mask + width * width, false);
-  for (std::size_t t = 0; t < width; ++t, mask += width) {
-    mask[t] = true;
+  bool* mask = inputs_.As<bool>() + offsets_.tree_mask + Size(row) * width * slots;
+  std::fill(mask, mask + width * slots, false);
+  for (std::size_t t = 0; t < width; ++t, mask += slots) {
+    if (before + t < slots) mask[before + t] = true;
     if (t < count) std::fill(mask, mask + std::min(t, chunk), true);
     if (t < chunk || t >= count) continue;
-    const int node = static_cast<int>(t - chunk) + 1;
+    const int node = static_cast<int>(t - chunk) + input.first_node;
     for (int other = 1; other < node; ++other) {
-      mask[chunk - 1 + Size(other)] = input.tree->Sees(node, other);
+      mask[chunk + Size(other) - 1] = input.tree->Sees(node, other);
     }
   }
 }
@@ -103,13 +111,14 @@ std::vector<Tensor> CausalPorts::Inputs(int width, int num_logits,
       port("input_ids", {batch, width}, offsets_.input_ids),
       port("position_ids", {batch, width}, offsets_.position_ids),
       port("write_index", {batch}, offsets_.write_index),
+      port("mask_start", {batch}, offsets_.mask_start),
       port("row_count", {batch}, offsets_.row_count),
       port("logits_rows", {batch, num_logits}, offsets_.logits_rows),
       port("window_offset", {batch}, offsets_.window_offset),
   };
   if (has_tree_mask_) {
-    inputs.push_back(
-        PortOf(inputs_, "tree_mask", DType::kBool, {batch, width, width}, offsets_.tree_mask));
+    inputs.push_back(PortOf(inputs_, "tree_mask", DType::kBool, {batch, width, width + mask_extra_},
+                            offsets_.tree_mask));
   }
   TokenId* ids = static_cast<TokenId*>(inputs.front().data);
   for (std::size_t i = 0; i < handed_on.size() && Size(first) + i < Size(width); ++i) {

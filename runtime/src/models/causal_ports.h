@@ -19,19 +19,25 @@ namespace ptgc {
 struct RowInput {
   std::span<const TokenId> tokens;  // Text whose states are not in the cache yet.
   std::span<const TokenId> drafts;  // Draft tokens after it.
-  const TreeSpec* tree = nullptr;   // Shape of the drafts; its root is the last of `tokens`.
-  int first_node = 1;   // The node of the first draft; those before it are in the cache already.
-  int write_index = 0;  // Slot of the first token: what is committed.
+  const TreeSpec* tree = nullptr;   // Shape of the drafts; its root is the last of the text.
+  int write_index = 0;              // Slot of the first token: what is committed.
+  // Node of the first draft. A tree that is drafted depth by depth has those before it in the cache
+  // already, from `write_index` on; then there are no `tokens`. The role's mask_extra must hold
+  // them.
+  int first_node = 1;
 
   int count() const { return static_cast<int>(tokens.size() + drafts.size()); }
+  // Slot of the first row.
+  int first_slot() const { return write_index + first_node - 1; }
 };
 
 // One run's ports in host memory. All inputs lie in one buffer, so that a device takes them in one
 // copy.
 class CausalPorts {
  public:
-  // Room for `batch` sequences of at most `width` rows, and as many rows of logits.
-  CausalPorts(int batch, int width, int num_logits, bool has_tree_mask);
+  // Room for `batch` sequences of at most `width` rows, and as many rows of logits; the mask of a
+  // round governs `mask_extra` slots beside its own.
+  CausalPorts(int batch, int width, int num_logits, bool has_tree_mask, int mask_extra = 0);
 
   // Writes one sequence's inputs of a run that is `width` wide; its sliding caches begin at
   // position `window_offset`.
@@ -49,15 +55,16 @@ class CausalPorts {
   // Where each input begins.
   struct Offsets {
     std::size_t write_index = 0;    // [batch]
+    std::size_t mask_start = 0;     // [batch]
     std::size_t row_count = 0;      // [batch]
     std::size_t window_offset = 0;  // [batch]
     std::size_t logits_rows = 0;    // [batch, num_logits]
     std::size_t position_ids = 0;   // [batch, width]
     std::size_t input_ids = 0;      // [batch, width]
-    std::size_t tree_mask = 0;      // [batch, width, width]
+    std::size_t tree_mask = 0;      // [batch, width, width + mask_extra]
     std::size_t end = 0;            // Bytes of all.
   };
-  static Offsets Layout(int batch, int width, int num_logits, bool has_tree_mask);
+  static Offsets Layout(int batch, int width, int num_logits, int mask_slots);
 
   std::int64_t* Numbers(std::size_t offset) const {
     return reinterpret_cast<std::int64_t*>(inputs_.As<char>() + offset);
@@ -66,6 +73,7 @@ class CausalPorts {
 
   int batch_;           // Sequences.
   bool has_tree_mask_;  // Whether the graph takes a tree mask.
+  int mask_extra_;      // Slots that it governs beside the round's own.
   Offsets offsets_;     // By port.
   Buffer inputs_;       // All of them.
   Buffer next_ids_;     // [batch, num_logits]

@@ -11,6 +11,7 @@ from transformers import AutoTokenizer, MarianConfig, MarianMTModel
 from ptgc.errors import ExportError
 from ptgc.exporters import export
 from ptgc.exporters.roles.draft_model import check_pair
+from ptgc.spec.attention import AttentionKind
 from ptgc.spec.bundle import open_bundle
 from ptgc.spec.plan import DecodePlan, draft_model, ngram
 from ptgc.spec.strategy import DrafterVocabulary
@@ -32,7 +33,7 @@ def test_a_pair_has_two_roles_with_caches_and_what_they_share_is_stored_once(tmp
     assert manifest.plan == draft_model(4) and manifest.plan.tree.num_nodes == 5
     assert manifest.drafter_tokenizer is None and "notes" not in manifest.provenance
     assert {name: len(role.states) for name, role in manifest.roles.items()} == {"target": 2, "drafter": 2}
-    assert [role.commit_graph for role in manifest.roles.values()] == ["graphs/target_commit.onnx", None]
+    assert [role.attention for role in manifest.roles.values()] == [AttentionKind.CAUSAL] * 2
     assert "drafter-model" in manifest.features
     assert not (tmp_path / "b" / "graphs" / "drafter.data").exists()
 

@@ -80,6 +80,7 @@ class Decoding:
             input_ids=np.array(ids),
             position_ids=self.lengths[:, None] + np.array(tree.depths),
             tree_mask=np.repeat(np.array(tree.ancestors())[None], len(ids), axis=0),
+            mask_start=self.lengths,
             write_index=self.lengths,
             row_count=np.full(len(ids), rows),
             logits_rows=np.repeat(np.arange(rows)[None], len(ids), axis=0),

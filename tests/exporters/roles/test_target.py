@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -11,11 +13,15 @@ import pytest
 import torch
 
 from ptgc.compiler.graph_session import GraphSession
-from ptgc.exporters.roles.target import TracedTarget, trace_target
+from ptgc.errors import ExportError
+from ptgc.exporters.roles.base import TracedRole
+from ptgc.exporters.roles.target import Verify, trace_target
+from ptgc.exporters.tracing.probe import probe_layers
+from ptgc.exporters.tracing.rehearsal import rehearse
 from ptgc.graphs.piece import MODULE_KEY
 from ptgc.graphs.storage import save, serialize
+from ptgc.spec.attention import AttentionKind
 from ptgc.spec.bundle import open_bundle
-from ptgc.spec.role import Role
 from ptgc.spec.tree import TreeSpec
 from tests.bundles import tiny_bundle
 from tests.models import FAMILIES, MORE_FAMILIES, prompt, tiny_model
@@ -25,7 +31,7 @@ TREE = TreeSpec((-1, 0, 0, 1, 1, 2, 3, 3))
 
 
 @cache
-def _traced(family: str) -> TracedTarget:
+def _traced(family: str) -> TracedRole:
     return trace_target(tiny_model(family))
 
 
@@ -127,36 +133,68 @@ def test_tracing_leaves_the_model_as_it_was() -> None:
     assert model.config._attn_implementation in ("sdpa", "eager")
 
 
-def test_a_kept_branch_goes_on_as_if_it_had_been_a_chain(tmp_path: Path) -> None:
-    """Verify a tree, keep the path 0-1-4, and the next round equals PyTorch on the plain text."""
-    import onnxruntime
-
-    traced = _traced("llama")
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3"])
+def test_a_tree_run_depth_by_depth_gives_the_logits_of_pytorch(family: str, tmp_path: Path) -> None:
+    traced = trace_target(tiny_model(family), AttentionKind.TREE, mask_extra=7)
     save(traced.model, tmp_path, "target")
-    save(traced.commit_model, tmp_path, "commit")
-    role = Role("target.onnx", traced.inputs, traced.outputs, traced.states)
-    session = GraphSession(tmp_path / "target.onnx", role, capacity=64)
-    prefix, nodes, path = prompt(11), prompt(8, seed=1), [0, 1, 4]
-    session.prefill(prefix)
-    session.forward(nodes, TREE)
-    commit = onnxruntime.InferenceSession(str(tmp_path / "commit.onnx"), providers=["CPUExecutionProvider"])
-    start = session.length
-    feeds = {name: buffer.numpy() for name, (_, buffer) in session.caches.items()}
-    feeds |= {"keep_rows": np.array([[start + node for node in path]]), "write_index": np.array([start])}
-    moved = commit.run(None, feeds)
-    names = [value.name for value in commit.get_outputs()]
-    for present, buffer in session.caches.values():
-        buffer.numpy()[...] = moved[names.index(present)]
-    session.commit(len(path))
-    text = prefix + [nodes[node] for node in path] + [42]
-    with torch.no_grad():
-        expected = tiny_model("llama")(torch.tensor([text])).logits[0, -1].numpy()
-    np.testing.assert_allclose(session.forward([42])[0], expected, atol=2e-3, rtol=1e-4)
+    session = GraphSession(tmp_path / "target.onnx", traced.role("target.onnx"), capacity=64)
+    prefix, nodes = prompt(37), prompt(8, seed=1)
+    session.prefill(prefix, chunk=16)
+    parts = [session.forward(nodes[first:end], TREE, first) for first, end in ((0, 1), (1, 3), (3, 6), (6, 8))]
+    expected = _tree_logits(family, prefix, nodes, TREE)
+    np.testing.assert_allclose(np.concatenate(parts), expected, atol=2e-3, rtol=1e-4)
+    np.testing.assert_allclose(session.forward(nodes, TREE), expected, atol=2e-3, rtol=1e-4)
+
+
+def test_a_tree_that_may_reach_behind_a_window_is_refused() -> None:
+    window = tiny_model("gemma3").config.sliding_window
+    with pytest.raises(ExportError, match=f"attends to the last {window} tokens"):
+        trace_target(tiny_model("gemma3"), AttentionKind.TREE, mask_extra=window)
+
+
+@pytest.mark.parametrize(
+    ("attention", "mask_extra"), [(AttentionKind.CAUSAL, 0), (AttentionKind.TREE, 7), (AttentionKind.BLOCK, 0)]
+)
+def test_a_model_that_attends_by_the_order_of_rows_is_refused_where_rows_are_no_text(
+    attention: AttentionKind, mask_extra: int
+) -> None:
+    """Its positions are those of the rows behind the first one's, whatever they are told."""
+    model = copy.deepcopy(tiny_model("llama"))
+    rotary, forward = model.model.rotary_emb, model.model.rotary_emb.forward
+
+    def in_order(x: torch.Tensor, position_ids: torch.Tensor) -> Any:
+        return forward(x, position_ids[:, :1] + torch.arange(position_ids.shape[1]))
+
+    rotary.forward = in_order  # type: ignore[method-assign]
+    layers = probe_layers(model)
+    verify = Verify(model, layers).eval()
+    if attention is AttentionKind.TREE:
+        with pytest.raises(ExportError, match="read in rounds over a cache"):
+            rehearse(verify, model, layers, attention, mask_extra)
+    else:
+        rehearse(verify, model, layers, attention, mask_extra)
+
+
+def test_a_model_whose_rows_see_only_what_is_before_them_is_no_block() -> None:
+    """The rehearsal of a kind uses masks of that kind."""
+    model = tiny_model("llama")
+    layers = probe_layers(model)
+    verify = Verify(model, layers).eval()
+
+    def in_order(ids: Any, positions: Any, slots: Any, rows: Any, masks: Any, *caches: Any) -> Any:
+        start, count, capacity = int(slots[0]), ids.shape[1], masks[0].shape[-1]
+        seen = torch.arange(capacity) <= torch.arange(start, start + count)[:, None]
+        return verify(ids, positions, slots, rows, [mask & seen for mask in masks], *caches)
+
+    for attention in AttentionKind:
+        if attention is AttentionKind.BLOCK:
+            with pytest.raises(ExportError, match="read in rounds over a cache"):
+                rehearse(in_order, model, layers, attention)
+        else:
+            rehearse(in_order, model, layers, attention)
 
 
 def test_half_precision_checkpoints_keep_their_type() -> None:
-    import copy
-
     model = copy.deepcopy(tiny_model("llama")).to(torch.bfloat16)
     traced = trace_target(model)
     matrices = [v for v in traced.model.graph.initializers.values() if v.shape is not None and len(v.shape) == 2]

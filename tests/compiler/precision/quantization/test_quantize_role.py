@@ -103,7 +103,7 @@ ENCODER_DECODER: Callable[[], dict[str, TracedRole]] = cache(
 def test_roles_that_read_no_text_alone_have_int8_weights_alone(name: str, tmp_path: Path) -> None:
     one = ENCODER_DECODER()[name]
     save(one.model, tmp_path, name)
-    role = Role(f"{name}.onnx", one.inputs, one.outputs, one.states, one.cross_states)
+    role = one.role(f"{name}.onnx")
     for precision in ("w8a8", "int8"):
         task = Preparation(autoregressive(), SHAPES, precision)
         made = TensorRTBackend(TENSORRT_RTX).prepare(ir.load(tmp_path / f"{name}.onnx"), role, task)
