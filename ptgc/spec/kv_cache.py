@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from typing import Annotated
 
 from ptgc.spec import ports
-from ptgc.spec.fields import Length, Range
-from ptgc.spec.limits import MAX_HEADS
+from ptgc.spec.fields import Length, Name, Range
+from ptgc.spec.limits import MAX_HEADS, MAX_STATES
 from ptgc.spec.ports import DType, Port
 
 
@@ -38,6 +38,16 @@ class Rollback(str, Enum):
 
 
 @dataclass(frozen=True)
+class SharedLayer:
+    """A layer of another role, whose cache is used."""
+
+    role: Name
+    """The role that owns the cache."""
+    layer: Annotated[int, Range(0, MAX_STATES - 1)]
+    """Which of its states."""
+
+
+@dataclass(frozen=True)
 class LayerState:
     """The state of one layer."""
 
@@ -53,6 +63,12 @@ class LayerState:
     """How rejected tokens leave it."""
     window: Length | None = None
     """Tokens attended to, the current one included; None for all."""
+    shared_with: SharedLayer | None = None
+    """Whose cache this is, where another role owns it; None for the role's own."""
+
+    def may_share(self, owner: LayerState) -> bool:
+        """Whether this can be another layer's cache: one of the same form, which its role owns."""
+        return owner.shared_with is None and owner == replace(self, shared_with=None)
 
     @property
     def bytes_per_token(self) -> int:

@@ -79,7 +79,7 @@ def role_problems(plan: DecodePlan, roles: Mapping[str, Role]) -> list[str]:
         found += _state_problems(f"roles.{name}", role, known[name])
     if plan.loop is Loop.SPECULATIVE and "target" in roles:
         found += _cross_problems(roles)
-    return found
+    return found + _sharing_problems(roles)
 
 
 def _port_problems(name: str, role: Role, wanted: RolePorts) -> list[str]:
@@ -128,6 +128,32 @@ def _state_problems(name: str, role: Role, wanted: RolePorts) -> list[str]:
                 found.append(f"{place}.dtype is {state.dtype.value}; it must be a floating-point type")
             if state.kind is StateKind.WINDOW and state.window is None:
                 found.append(f"{place}.window is null; it must be a number of tokens")
+    return found
+
+
+def _sharing_problems(roles: Mapping[str, Role]) -> list[str]:
+    """A shared layer names one of the same form, which another role owns."""
+    found = []
+    for name, role in roles.items():
+        found += [
+            f"roles.{name}.cross_states[{layer}].shared_with must be null; sources have no cache of their own"
+            for layer, state in enumerate(role.cross_states)
+            if state.shared_with is not None
+        ]
+        for layer, state in enumerate(role.states):
+            shared = state.shared_with
+            if shared is None:
+                continue
+            place = f"roles.{name}.states[{layer}].shared_with"
+            owner = f"layer {shared.layer} of '{shared.role[:48]}'"
+            if shared.role == name or shared.role not in roles:
+                found.append(f"{place} is {owner}, which is no other role")
+            elif shared.layer >= len(roles[shared.role].states):
+                found.append(f"{place} is {owner}, which has {len(roles[shared.role].states)} layers")
+            elif roles[shared.role].states[shared.layer].shared_with is not None:
+                found.append(f"{place} is {owner}, which shares another's cache itself")
+            elif not state.may_share(roles[shared.role].states[shared.layer]):
+                found.append(f"{place} is {owner}, whose cache has another kind, shape or type")
     return found
 
 

@@ -23,9 +23,8 @@ KVCache MakeCache() {
   state.head_dim = kHeadDim;
   ShapePlan shapes;
   shapes.batch = kBatch;
-  shapes.widths = {1, 2, 4};
-  shapes.kv_capacities = {8, 16, 32};
-  return KVCache({state, state}, shapes);
+  shapes.roles["target"] = {{1, 2, 4}, 4, {8, 16, 32}, {}, {}, {}};
+  return KVCache({{"target", {state, state}}}, shapes);
 }
 
 // Element [b, h, slot, 0] of a port.
@@ -36,14 +35,14 @@ float& At(const Tensor& tensor, int b, int h, int slot) {
 
 std::vector<Tensor> Past(const KVCache& cache) {
   std::vector<Tensor> tensors;
-  cache.AppendPast(tensors);
+  cache.AppendPast("target", tensors);
   return tensors;
 }
 
 TEST(KVCache, PastAndPresentAreOneBuffer) {
   const KVCache cache = MakeCache();
   std::vector<Tensor> present;
-  cache.AppendPresent(present);
+  cache.AppendPresent("target", present);
   const std::vector<Tensor> past = Past(cache);
   ASSERT_EQ(past.size(), 4U);
   EXPECT_EQ(past[3].name, "past_key_values.1.value");
@@ -59,9 +58,9 @@ TEST(KVCache, GrowingKeepsEverySequence) {
   for (const Tensor& tensor : Past(cache)) {
     for (int slot = 0; slot < 5; ++slot) At(tensor, 1, 2, slot) = static_cast<float>(slot + 1);
   }
-  cache.Grow(8, 5);
+  cache.Grow(8);
   EXPECT_EQ(cache.capacity(), 8);
-  cache.Grow(17, 5);
+  cache.Grow(17);
   EXPECT_EQ(cache.capacity(), 32);
   for (const Tensor& tensor : Past(cache)) {
     EXPECT_EQ(tensor.shape[2], 32);
@@ -73,7 +72,7 @@ TEST(KVCache, GrowingKeepsEverySequence) {
 TEST(KVCache, ClearReturnsToTheSmallestAndIsEmpty) {
   KVCache cache = MakeCache();
   At(Past(cache)[0], 0, 0, 0) = 5;
-  cache.Grow(9, 1);
+  cache.Grow(9);
   cache.Clear();
   EXPECT_EQ(cache.capacity(), 8);
   EXPECT_EQ(At(Past(cache)[0], 0, 0, 0), 0.0F);
@@ -82,21 +81,21 @@ TEST(KVCache, ClearReturnsToTheSmallestAndIsEmpty) {
 TEST(KVCache, RefusesWhatThePlanDoesNotHold) {
   KVCache cache = MakeCache();
   try {
-    cache.Grow(33, 0);
+    cache.Grow(33);
     FAIL();
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::kCapacity);
   }
 }
 
-TEST(KVCache, GatherMovesAcceptedNodesTogether) {
+TEST(KVCache, AcceptedNodesAreKeptTogether) {
   KVCache cache = MakeCache();
   const Tensor keys = Past(cache)[2];
   for (int slot = 0; slot < 8; ++slot) {
     At(keys, 1, 1, slot) = static_cast<float>(slot);
     At(keys, 0, 1, slot) = static_cast<float>(slot);
   }
-  cache.Gather(1, 2, std::vector<int>{2, 5});
+  cache.Keep(1, 2, std::vector<int>{2, 5});
   EXPECT_EQ(At(keys, 1, 1, 2), 2);
   EXPECT_EQ(At(keys, 1, 1, 3), 4);
   EXPECT_EQ(At(keys, 1, 1, 4), 7);
@@ -125,10 +124,8 @@ KVCache MakeSlidingCache(std::vector<int> capacities = {32, 64},
   window.window = 4;
   ShapePlan shapes;
   shapes.batch = kBatch;
-  shapes.widths = {1, 2, 4};
-  shapes.kv_capacities = std::move(capacities);
-  shapes.window_capacities = {{4, 10}};
-  return KVCache({full, window}, shapes, std::move(memory));
+  shapes.roles["target"] = {{1, 2, 4}, 4, std::move(capacities), {{4, 10}}, {}, {}};
+  return KVCache({{"target", {full, window}}}, shapes, std::move(memory));
 }
 
 TEST(KVCache, WindowSlidesEveryFewPositions) {
@@ -189,7 +186,7 @@ TEST(KVCache, GrowingKeepsWhatAWindowHolds) {
   KVCache cache = MakeSlidingCache({6, 20, 64});
   int length = 0;
   for (int capacity : {6, 20, 64}) {
-    cache.Grow(length + 2, length);
+    cache.Grow(length + 2);
     ASSERT_EQ(cache.capacity(), capacity);
     EXPECT_EQ(Past(cache)[2].shape[2], std::min(capacity, 10));
     for (; length + 2 <= capacity && length < 40; length += 2) {
@@ -252,11 +249,11 @@ TEST(KVCache, IsTheSameOnADevice) {
   write();
   both("sliding", [](KVCache& cache) { cache.Slide(1, 9); });
   both("copying a row", [](KVCache& cache) { cache.CopyRow(1, 0, 9); });
-  both("gathering", [](KVCache& cache) { cache.Gather(0, 8, std::vector<int>{2, 3}); });
-  both("growing", [](KVCache& cache) { cache.Grow(20, 9); });
+  both("keeping", [](KVCache& cache) { cache.Keep(0, 8, std::vector<int>{2, 3}); });
+  both("growing", [](KVCache& cache) { cache.Grow(20); });
   write();
   both("sliding far", [](KVCache& cache) { cache.Slide(0, 19); });
-  both("growing again", [](KVCache& cache) { cache.Grow(60, 19); });
+  both("growing again", [](KVCache& cache) { cache.Grow(60); });
   both("clearing", [](KVCache& cache) { cache.Clear(); });
   EXPECT_EQ(gpu.violations, 0);
   EXPECT_GT(gpu.copies_within, 0);

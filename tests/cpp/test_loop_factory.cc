@@ -32,8 +32,10 @@ struct Fixture {
 Bundle BundleFor(LoopKind loop) {
   Bundle bundle = SubstituteBundle(1, {});
   bundle.plan.loop = loop;
-  bundle.shapes.canvas_lengths = {8};
-  bundle.shapes.source_lengths = {8};
+  for (const char* role : {"encoder", "decoder", "denoiser", "deleter", "inserter", "filler"}) {
+    bundle.shapes.roles[role].canvas_lengths = {8};
+    bundle.shapes.roles[role].source_lengths = {8};
+  }
   bundle.roles["encoder"].outputs = {{"encoder_hidden_states", DType::kFloat32, 1}};
   return bundle;
 }

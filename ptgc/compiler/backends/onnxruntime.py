@@ -53,7 +53,7 @@ class OnnxRuntimeBackend(Backend):
 
     def prepare(self, model: ir.Model, role: Role, task: Preparation) -> PreparedRole:
         """See Backend."""
-        plan, shapes = task.plan, task.shapes
+        plan = task.plan
         weight_format = FORMATS.get(task.precision)
         rounds = rounds_weights(task)
         role = in_float32(role)
@@ -68,10 +68,10 @@ class OnnxRuntimeBackend(Backend):
         LowerExpertsPass(experts)(model)
         PackProjectionsPass()(model)
         # How wide rounds are, drafts decide, and in a batch what other rows read.
-        widths_vary = plan.tree.num_nodes > 1 or shapes.batch > 1
+        widths_vary = plan.tree.num_nodes > 1 or task.batch > 1
         pad_single_row = rounds and widths_vary and bool(role.states)
-        if role.states and not role.cross_states and self._is_chain_of_one(plan, shapes.batch):
-            LowerAttentionPass(role.states, shapes, pad_single_row=pad_single_row)(model)
+        if role.states and not role.cross_states and self._is_chain_of_one(plan, task.batch):
+            LowerAttentionPass(role.states, task.shapes, pad_single_row=pad_single_row)(model)
         elif pad_single_row:
             PadSingleRowPass()(model)
         SkipNormalizationPass()(model)

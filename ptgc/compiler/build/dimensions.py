@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ptgc.errors import BuildError
 from ptgc.spec import ports
-from ptgc.spec.shapes import ShapePlan
+from ptgc.spec.shapes import RoleShapes, ShapePlan
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,15 @@ def engine_dimensions(names: Iterable[str], shapes: ShapePlan, role: str) -> lis
     Args:
         names: The named dimensions of the role's inputs.
         shapes: What the build may run.
-        role: The role, for messages.
+        role: The role.
 
     Raises:
         BuildError: A dimension of which the shapes say nothing.
     """
     names = list(names)
-    sizes = _sizes(shapes)
-    windows = {ports.window_capacity(window): slots for window, slots in shapes.window_capacities.items()}
+    own = shapes.roles[role]
+    sizes = _sizes(shapes.batch, own)
+    windows = {ports.window_capacity(window): slots for window, slots in own.window_capacities.items()}
     caches = [name for name in names if name == ports.KV_CAPACITY or name in windows]
     rest = [name for name in names if name not in caches]
     unknown = [name for name in rest if not sizes.get(name)]
@@ -60,28 +61,28 @@ def engine_dimensions(names: Iterable[str], shapes: ShapePlan, role: str) -> lis
             f"The graph of role '{role}' has dimensions that this build gives no size: {', '.join(unknown)}.",
             f"The build has sizes for {known}; name the dimensions of the role's ports so.",
         )
-    ranges = {name: _range(name, sizes[name], shapes) for name in rest if len(sizes[name]) > 1}
+    ranges = {name: _range(name, sizes[name], own) for name in rest if len(sizes[name]) > 1}
     fixed = {name: sizes[name][0] for name in rest if name not in ranges}
     if not caches:
         return [Dimensions(fixed, ranges)]
     return [
         Dimensions(fixed | {name: min(windows.get(name, capacity), capacity) for name in caches}, ranges, capacity)
-        for capacity in shapes.kv_capacities
+        for capacity in own.kv_capacities
     ]
 
 
-def _sizes(shapes: ShapePlan) -> dict[str, tuple[int, ...]]:
+def _sizes(batch: int, shapes: RoleShapes) -> dict[str, tuple[int, ...]]:
     """Every size of every named dimension but a cache's, ascending."""
     return {
-        ports.BATCH: (shapes.batch,),
+        ports.BATCH: (batch,),
         ports.NUM_TOKENS: shapes.widths,
-        ports.NUM_LOGITS: tuple(sorted({point.num_logits for point in shapes.points})),
+        ports.NUM_LOGITS: shapes.num_logits,
         ports.SOURCE_LENGTH: shapes.source_lengths,
         ports.CANVAS_LENGTH: shapes.canvas_lengths,
     }
 
 
-def _range(name: str, sizes: tuple[int, ...], shapes: ShapePlan) -> Range:
+def _range(name: str, sizes: tuple[int, ...], shapes: RoleShapes) -> Range:
     """Rounds are mostly of the width that is verified; of everything else the largest size costs most."""
     rounds = name in (ports.NUM_TOKENS, ports.NUM_LOGITS)
     best = min(shapes.verify_width, sizes[-1]) if rounds else sizes[-1]

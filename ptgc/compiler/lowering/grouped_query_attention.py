@@ -16,7 +16,7 @@ from ptgc.graphs.piece import MODULE_KEY, Piece
 from ptgc.graphs.values import add_initializer, take_place
 from ptgc.spec import ports
 from ptgc.spec.kv_cache import LayerState
-from ptgc.spec.shapes import ShapePlan
+from ptgc.spec.shapes import RoleShapes
 
 _HEADS_FIRST = (0, 2, 1, 3)
 
@@ -61,11 +61,11 @@ class LowerAttentionPass(ir.passes.InPlacePass):
 
     Args:
         states: The cache by layer, in the order of the Attention nodes.
-        shapes: What the build may run: positions end with the largest cache, and smaller ones of windows slide.
+        shapes: What the role may run: positions end with the largest cache, and smaller ones of windows slide.
         pad_single_row: Whether a single row is padded to two.
     """
 
-    def __init__(self, states: tuple[LayerState, ...], shapes: ShapePlan, *, pad_single_row: bool) -> None:
+    def __init__(self, states: tuple[LayerState, ...], shapes: RoleShapes, *, pad_single_row: bool) -> None:
         super().__init__()
         assert not pad_single_row or shapes.widths[-1] > 1  # caches have slots for the widest round
         self._pad_single_row = pad_single_row

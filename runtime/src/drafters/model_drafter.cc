@@ -14,20 +14,19 @@ std::size_t Size(int value) { return static_cast<std::size_t>(value); }
 
 }  // namespace
 
-ModelDrafter::ModelDrafter(std::unique_ptr<CausalModel> model, const ShapePlan& shapes,
-                           std::int64_t context_length, std::int64_t target_vocab_size,
-                           int max_drafts, AcceptanceRule rule, CostCurve costs)
+ModelDrafter::ModelDrafter(std::unique_ptr<CausalModel> model, std::int64_t context_length,
+                           std::int64_t target_vocab_size, int max_drafts, AcceptanceRule rule,
+                           CostCurve costs)
     : model_(std::move(model)),
-      shapes_(shapes),
       context_length_(context_length),
       target_vocab_size_(target_vocab_size),
       max_drafts_(max_drafts),
       rule_(rule),
       costs_(std::move(costs)),
       sampler_(model_->vocab_size()),
-      held_(Size(shapes.batch)),
-      inputs_(Size(shapes.batch)),
-      probabilities_(Size(shapes.batch) * Size(max_drafts) *
+      held_(Size(model_->batch())),
+      inputs_(Size(model_->batch())),
+      probabilities_(Size(model_->batch()) * Size(max_drafts) *
                      static_cast<std::size_t>(model_->vocab_size()) * sizeof(float)) {}
 
 void ModelDrafter::Begin(int row) {
@@ -50,7 +49,7 @@ void ModelDrafter::CopyRow(int from, int to) {
 }
 
 int ModelDrafter::Offer(const DraftRow& row) {
-  const std::int64_t room = std::min<std::int64_t>(context_length_, shapes_.max_length) -
+  const std::int64_t room = std::min<std::int64_t>(context_length_, model_->max_length()) -
                             static_cast<std::int64_t>(row.text.size());
   const std::span<const TokenId> unread = row.text.subspan(Size(held_[Size(row.row)].length));
   const bool knows = std::all_of(unread.begin(), unread.end(), [this](TokenId token) {
@@ -100,7 +99,7 @@ void ModelDrafter::Collect(std::span<const DraftRow> rows) {
 // Reads what the texts gained since the last round, chunk by chunk, up to the last chunk: its
 // logits give the first draft.
 void ModelDrafter::ReadTexts(std::span<const DraftRow> rows) {
-  const std::size_t largest = Size(shapes_.widths.back());
+  const std::size_t largest = Size(model_->shapes().widths.back());
   while (true) {
     std::size_t longest = 0;
     bool begins = false;
@@ -115,8 +114,8 @@ void ModelDrafter::ReadTexts(std::span<const DraftRow> rows) {
       begins = begins || held_[Size(row.row)].begins;
     }
     if (longest <= largest) return;
-    Start(shapes_.widths.back(), {});
-    if (!begins) spent_ += costs_.AtLeast(shapes_.widths.back());
+    Start(model_->shapes().widths.back(), {});
+    if (!begins) spent_ += costs_.AtLeast(model_->shapes().widths.back());
     for (const DraftRow& row : rows) {
       held_[Size(row.row)].length += static_cast<int>(inputs_[Size(row.row)].tokens.size());
     }
@@ -150,7 +149,7 @@ void ModelDrafter::AddDrafts(std::span<const DraftRow> rows, bool drawn) {
       widest = std::max(widest, input.tokens.size());
     }
     if (widest == 0) return;  // The last drafts were ids that the target lacks.
-    const int width = shapes_.WidthFor(static_cast<int>(widest));
+    const int width = model_->shapes().WidthFor(static_cast<int>(widest));
     Start(width, {1, drawn, is_pending_ ? draft : 0});
     spent_ += begins ? costs_.At(0) : costs_.AtLeast(width);
     for (const DraftRow& row : rows) {
@@ -213,7 +212,7 @@ double ModelDrafter::CatchUp(const DraftRow& row) const {
 }
 
 double ModelDrafter::Reading(int tokens) const {
-  const int largest = shapes_.widths.back();
+  const int largest = model_->shapes().widths.back();
   const int pending = std::max(tokens, 1);
   const int chunks = (pending - 1) / largest;
   const double reading =

@@ -252,9 +252,7 @@ void SpeculativeLoop::Emit(Turn& turn) {
   Session& session = *turn.session;
   Row& row = RowOf(session);
   const int root = session.length() - 1;
-  if (!row.proposal.tree().is_chain()) {
-    parts_.target->kv_cache().Gather(session.row(), root, row.acceptance.path());
-  }
+  parts_.target->kv_cache().Keep(session.row(), root, row.acceptance.path());
   for (int node : row.acceptance.path()) {
     if (turn.ended) break;
     AddToken(turn, row.proposal.tokens()[static_cast<std::size_t>(node) - 1]);
@@ -306,14 +304,15 @@ void SpeculativeLoop::Clear() {
 }
 
 std::vector<double> SpeculativeLoop::Measure(const EngineRuns& runs) {
-  const ShapePlan& shapes = parts_.shapes;
   CausalModel* model = nullptr;
   if (runs.role == "target") model = parts_.target.get();
   if (runs.role == "drafter" && parts_.drafter != nullptr) model = parts_.drafter->model();
-  const bool known =
-      std::binary_search(shapes.widths.begin(), shapes.widths.end(), runs.num_tokens) &&
-      (runs.num_logits == 1 || runs.num_logits == shapes.LogitsFor(runs.num_tokens));
-  if (model == nullptr || !known || runs.past_length < 0 || runs.past_length > shapes.max_length) {
+  const auto runs_at = [&](const RoleShapes& shapes) {
+    return std::binary_search(shapes.widths.begin(), shapes.widths.end(), runs.num_tokens) &&
+           (runs.num_logits == 1 || runs.num_logits == shapes.LogitsFor(runs.num_tokens));
+  };
+  if (model == nullptr || !runs_at(model->shapes()) || runs.past_length < 0 ||
+      runs.past_length > parts_.max_length) {
     throw Error(ErrorCode::kUsage,
                 "This build has no round of " + std::to_string(runs.num_tokens) + " tokens and " +
                     std::to_string(runs.num_logits) + " logits after " +

@@ -95,8 +95,8 @@ class FuzzBundle:
     def _measure(self) -> dict[str, str]:
         build = open_bundle(self.path).build("made")
         cost = RoundCost(0.001, 0.001, 0.002, 3)
-        rounds = dict.fromkeys(build.manifest.shapes.widths, cost)
-        costs = write_costs(build, CostCurve(1, 4, rounds))
+        rounds = {name: dict.fromkeys(own.widths, cost) for name, own in build.manifest.shapes.roles.items()}
+        costs = write_costs(build, CostCurve(1, 4, rounds.get("target", {}), rounds.get("drafter", {})))
         write_tuning(build, Tuning(1, 0, (0.5,), {"chat": "0" * 64}))
         tuning = next(path for path in costs.parent.iterdir() if path.name.endswith("-tuning.json"))
         return {name: path.relative_to(self.path).as_posix() for name, path in (("costs", costs), ("tuning", tuning))}
