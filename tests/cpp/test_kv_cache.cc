@@ -33,9 +33,9 @@ float& At(const Tensor& tensor, int b, int h, int slot) {
   return static_cast<float*>(tensor.data)[index * tensor.shape[3]];
 }
 
-std::vector<Tensor> Past(const KVCache& cache) {
+std::vector<Tensor> Past(const KVCache& cache, const char* role = "target") {
   std::vector<Tensor> tensors;
-  cache.AppendPast("target", tensors);
+  cache.AppendPast(role, tensors);
   return tensors;
 }
 
@@ -211,6 +211,64 @@ TEST(KVCache, SlidingFarReadsNothingBeyondTheCache) {
   KVCache cache = MakeSlidingCache();
   cache.Slide(0, 29);
   EXPECT_EQ(cache.window_offset(0), 25);
+}
+
+// A drafter with a layer of its own and the target's window.
+KVCache MakeSharedCache() {
+  LayerState full;
+  full.kv_heads = kHeads;
+  full.head_dim = kHeadDim;
+  LayerState window = full;
+  window.kind = StateKind::kWindow;
+  window.window = 4;
+  LayerState shared = window;
+  shared.shared_with = SharedLayer{"target", 1};
+  LayerState own = full;
+  own.kv_heads = 1;
+  ShapePlan shapes;
+  shapes.batch = kBatch;
+  shapes.roles["target"] = {{1, 2, 4}, 4, {16, 32}, {{4, 10}}, {}, {}};
+  shapes.roles["drafter"] = {{1, 2}, 1, {16, 32}, {{4, 10}}, {}, {}};
+  return KVCache({{"target", {full, window}}, {"drafter", {own, shared}}}, shapes);
+}
+
+TEST(KVCache, SharedLayerIsTheOwnersBuffer) {
+  const KVCache cache = MakeSharedCache();
+  const std::vector<Tensor> target = Past(cache), drafter = Past(cache, "drafter");
+  ASSERT_EQ(drafter.size(), 4U);
+  EXPECT_EQ(drafter[2].name, "past_key_values.1.key");
+  EXPECT_EQ(drafter[2].data, target[2].data);
+  EXPECT_EQ(drafter[3].data, target[3].data);
+  EXPECT_EQ(drafter[3].shape, target[3].shape);
+  EXPECT_EQ(drafter[0].shape, (std::vector<std::int64_t>{kBatch, 1, 16, kHeadDim}));
+  EXPECT_NE(drafter[0].data, target[0].data);
+}
+
+TEST(KVCache, RolesThatShareMoveTogether) {
+  KVCache cache = MakeSharedCache();
+  const auto ports = [&] {
+    return std::vector{Past(cache)[0], Past(cache)[3], Past(cache, "drafter")[0]};
+  };
+  for (const Tensor& tensor : ports()) {
+    for (int slot = 0; slot < 8; ++slot) At(tensor, 0, 0, slot) = static_cast<float>(slot);
+  }
+  cache.Keep(0, 4, std::vector<int>{1, 3});
+  cache.CopyRow(0, 1, 7);
+  cache.Grow(17);
+  for (const Tensor& tensor : ports()) {
+    for (int row = 0; row < kBatch; ++row) {
+      EXPECT_EQ(At(tensor, row, 0, 5), 5);
+      EXPECT_EQ(At(tensor, row, 0, 6), 7);
+    }
+  }
+  EXPECT_EQ(Past(cache, "drafter")[0].shape[2], 32);
+  EXPECT_EQ(Past(cache, "drafter")[2].data, Past(cache)[2].data);
+  cache.Slide(1, 8);
+  EXPECT_EQ(cache.window_offset(1), 5);
+  EXPECT_EQ(At(Past(cache)[3], 1, 0, 1), 7);
+  EXPECT_EQ(At(Past(cache, "drafter")[3], 1, 0, 1), 7);
+  cache.Clear();
+  EXPECT_EQ(Past(cache, "drafter")[0].shape[2], 16);
 }
 
 // Everything that a cache does, in host memory and on a device: both hold the same after it.

@@ -29,6 +29,14 @@ struct Fixture {
   std::unique_ptr<Session> session;
 };
 
+// It writes drafts where the target has text.
+TEST(LoopFactory, DraftModelHasACacheOfItsOwn) {
+  Bundle bundle = SubstituteBundle(1, ModelPlan(4));
+  bundle.roles.at("drafter").states.front().shared_with = SharedLayer{"target", 0};
+  bundle.shapes.roles.at("drafter").kv_capacities = {48, 144};
+  EXPECT_EQ(Fixture().Refusal(bundle, {}), ErrorCode::kBundle);
+}
+
 Bundle BundleFor(LoopKind loop) {
   Bundle bundle = SubstituteBundle(1, {});
   bundle.plan.loop = loop;

@@ -183,6 +183,15 @@ def second_build(bundle: Path, name: str = "second") -> Path:
             lambda d: d["shapes"]["roles"]["target"].update(kv_capacities=[64]),
             "shapes.roles.target.kv_capacities must reach",
         ),
+        (lambda d: d["shapes"].update(roles={}), "shapes.roles lacks 'target'"),
+        (
+            lambda d: d["shapes"]["roles"].update(drafter=d["shapes"]["roles"]["target"]),
+            "shapes.roles has 'drafter', which is no role",
+        ),
+        (
+            lambda d: d["roles"]["target"]["states"][0].update(shared_with={"role": "drafter", "layer": 0}),
+            "layer 0 of 'drafter', which is no other role",
+        ),
         (lambda d: d.update(files=[]), "which files does not list"),
         (lambda d: d.update(id="../x"), "id is '../x'"),
         (lambda d: d.update(precision={}), "precision lacks the role 'target'"),

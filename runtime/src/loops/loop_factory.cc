@@ -65,6 +65,14 @@ std::unique_ptr<Drafter> MakeModelDrafter(const Bundle& bundle, Engines& engines
                                           int max_drafts,
                                           const LoadOptions& options) {
   const Role& role = bundle.roles.at("drafter");
+  for (const LayerState& state : role.states) {
+    if (!state.shared_with.has_value()) continue;
+    // It reads texts by itself, later than the target, and would write over what that holds.
+    throw Error(ErrorCode::kBundle,
+                "The draft model of this bundle shares the cache of '" + state.shared_with->role +
+                    "'; this drafter has a cache of its own.",
+                "Export the bundle again.");
+  }
   const std::int64_t vocab_size = bundle.model.vocab_size;
   const bool shared = plan.drafter.vocabulary == DrafterVocabulary::kShared;
   CausalNeighbours chain;
