@@ -63,8 +63,7 @@ TEST_F(BundleOnDisk, IsReadWhole) {
   const Role& target = bundle.roles.at("target");
   EXPECT_EQ(target.graph, fs::canonical(build_ / "target.onnx"));
   EXPECT_EQ(target.states.at(0).dtype, DType::kFloat16);
-  EXPECT_EQ(target.outputs.at(1).dimensions,
-            (std::vector<std::string>{"batch", "num_logits", ""}));
+  EXPECT_EQ(target.outputs.at(1).dimensions, (std::vector<std::string>{"batch", "num_logits", ""}));
   EXPECT_EQ(target.vocab_size, 32);
   EXPECT_EQ(bundle.bundle_sha256, bundle.manifest_sha256);
 }

@@ -25,9 +25,9 @@ struct Fixture {
     auto model = std::make_unique<CausalModel>(
         std::make_unique<SubstituteEngine>(seen, std::set<std::string>(), /*wrong_every=*/3),
         bundle, "drafter", kVocabSize, std::move(chain));
-    drafter = std::make_unique<ModelDrafter>(std::move(model), kContext,
-                                             target_vocab_size, kMostDrafts, AcceptanceRule::kMatch,
-                                             CostCurve(bundle.shapes.roles.at("drafter").widths, {}));
+    drafter = std::make_unique<ModelDrafter>(
+        std::move(model), kContext, target_vocab_size, kMostDrafts, AcceptanceRule::kMatch,
+        CostCurve(bundle.shapes.roles.at("drafter").widths, {}));
   }
   // Drafts for both rows.
   void Draft(int first_limit, int second_limit) {

@@ -60,7 +60,8 @@ RoleRule CausalRule() {
 }
 
 constexpr PortRule kSourceMask = {"encoder_attention_mask", DType::kBool, kSource, false};
-constexpr PortRule kHiddenStates = {"encoder_hidden_states", kAnyFloat, "batch source_length #", true};
+constexpr PortRule kHiddenStates = {"encoder_hidden_states", kAnyFloat, "batch source_length #",
+                                    true};
 constexpr PortRule kSourceIds = {"input_ids", DType::kInt64, kSource, true};
 constexpr PortRule kTokens = {"input_ids", DType::kInt64, kText, true};
 constexpr PortRule kLengths = {"lengths", DType::kInt64, kRow, false};

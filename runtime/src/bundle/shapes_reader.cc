@@ -50,8 +50,7 @@ void ReadWindows(const Fields& data, RoleShapes& shapes) {
 RoleShapes ReadRoleShapes(const Fields& data) {
   RoleShapes shapes;
   shapes.widths = ReadSizes(data, "widths", limits::kWidth, /*may_be_absent=*/false);
-  shapes.verify_width =
-      static_cast<int>(data.Integer("verify_width", {0, limits::kWidth.most}));
+  shapes.verify_width = static_cast<int>(data.Integer("verify_width", {0, limits::kWidth.most}));
   shapes.kv_capacities = ReadSizes(data, "kv_capacities", limits::kCapacity, false);
   ReadWindows(data, shapes);
   shapes.source_lengths = ReadSizes(data, "source_lengths", limits::kLength, true);

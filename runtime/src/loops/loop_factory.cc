@@ -62,8 +62,7 @@ CostCurve DrafterCosts(const ShapePlan& shapes, const LoadOptions& options) {
 
 std::unique_ptr<Drafter> MakeModelDrafter(const Bundle& bundle, Engines& engines,
                                           std::shared_ptr<KVCache> cache, const DecodePlan& plan,
-                                          int max_drafts,
-                                          const LoadOptions& options) {
+                                          int max_drafts, const LoadOptions& options) {
   const Role& role = bundle.roles.at("drafter");
   for (const LayerState& state : role.states) {
     if (!state.shared_with.has_value()) continue;
@@ -77,9 +76,8 @@ std::unique_ptr<Drafter> MakeModelDrafter(const Bundle& bundle, Engines& engines
   const bool shared = plan.drafter.vocabulary == DrafterVocabulary::kShared;
   CausalNeighbours chain;
   chain.chain_length = std::max(max_drafts, 1);
-  auto model =
-      std::make_unique<CausalModel>(std::move(engines.at("drafter")), bundle, "drafter",
-                                    role.vocab_size, std::move(chain), std::move(cache));
+  auto model = std::make_unique<CausalModel>(std::move(engines.at("drafter")), bundle, "drafter",
+                                             role.vocab_size, std::move(chain), std::move(cache));
   const std::int64_t context = role.context_length.value_or(bundle.model.context_length);
   auto drafter = std::make_unique<ModelDrafter>(
       std::move(model), context, shared ? vocab_size : role.vocab_size, max_drafts,
@@ -113,8 +111,8 @@ std::unique_ptr<DecodeLoop> MakeSpeculativeLoop(const Bundle& bundle, Engines en
   if (plan.drafter.kind == DrafterKind::kNgram) {
     drafter = std::make_unique<NgramDrafter>(plan.drafter);
   } else if (plan.drafter.kind == DrafterKind::kModel) {
-    drafter = MakeModelDrafter(bundle, engines, caches.at("drafter"), plan, num_draft_tokens,
-                               options);
+    drafter =
+        MakeModelDrafter(bundle, engines, caches.at("drafter"), plan, num_draft_tokens, options);
   }
   CausalNeighbours neighbours;
   if (encoder != nullptr) neighbours.fixed_inputs = encoder->Ports();
@@ -123,10 +121,14 @@ std::unique_ptr<DecodeLoop> MakeSpeculativeLoop(const Bundle& bundle, Engines en
                                              bundle.model.vocab_size, std::move(neighbours),
                                              caches.at("target"));
   SpeculativeParts parts{
-      std::move(encoder), std::move(drafter),
-      std::move(model),   plan,
-      bundle.shapes.roles.at("target"), DraftLength(options.draft_length, TargetCosts(bundle.shapes, options)),
-      num_draft_tokens,   bundle.shapes.max_length,
+      std::move(encoder),
+      std::move(drafter),
+      std::move(model),
+      plan,
+      bundle.shapes.roles.at("target"),
+      DraftLength(options.draft_length, TargetCosts(bundle.shapes, options)),
+      num_draft_tokens,
+      bundle.shapes.max_length,
   };
   return std::make_unique<SpeculativeLoop>(std::move(parts), sessions);
 }

@@ -31,7 +31,8 @@ CausalModel::CausalModel(std::unique_ptr<Engine> engine, const Bundle& bundle,
       kv_cache_(std::move(cache)),
       neighbours_(std::move(neighbours)) {
   if (kv_cache_ == nullptr) {
-    const std::map<std::string, std::vector<LayerState>> own = {{name, bundle.roles.at(name).states}};
+    const std::map<std::string, std::vector<LayerState>> own = {
+        {name, bundle.roles.at(name).states}};
     kv_cache_ = std::make_shared<KVCache>(own, bundle.shapes, engine_->memory());
   }
   const bool has_tree_mask = engine_->HasInput("tree_mask");

@@ -34,11 +34,10 @@ std::vector<EncoderOutput> CrossStates(std::span<const LayerState> states,
     const LayerState& state = states[layer];
     for (const char* part : {".encoder.key", ".encoder.value"}) {
       const std::string name = std::to_string(layer) + part;
-      outputs.push_back(
-          {"present." + name,
-           "past_key_values." + name,
-           state.dtype,
-           {shapes.batch, state.kv_heads, SourceLength(shapes), state.head_dim}});
+      outputs.push_back({"present." + name,
+                         "past_key_values." + name,
+                         state.dtype,
+                         {shapes.batch, state.kv_heads, SourceLength(shapes), state.head_dim}});
     }
   }
   return outputs;
@@ -48,8 +47,7 @@ std::vector<EncoderOutput> HiddenStates(const Role& encoder, const ShapePlan& sh
   constexpr const char* kName = "encoder_hidden_states";
   for (const Port& port : encoder.outputs) {
     if (port.name != kName || port.last_size < 1) continue;
-    return {
-        {kName, kName, port.dtype, {shapes.batch, SourceLength(shapes), port.last_size}}};
+    return {{kName, kName, port.dtype, {shapes.batch, SourceLength(shapes), port.last_size}}};
   }
   throw Error(ErrorCode::kBundle, "The role 'encoder' gives no encoder_hidden_states.",
               "Export the bundle again.");

@@ -38,7 +38,8 @@ KVCache::KVCache(const std::map<std::string, std::vector<LayerState>>& roles,
   for (const auto& [name, states] : roles) {
     for (std::size_t layer = 0; layer < states.size(); ++layer) {
       const std::optional<SharedLayer>& shared = states[layer].shared_with;
-      if (shared.has_value()) layers_[name][layer] = layers_.at(shared->role).at(Size(shared->layer));
+      if (shared.has_value())
+        layers_[name][layer] = layers_.at(shared->role).at(Size(shared->layer));
     }
   }
   int fewest = capacities_.back();

@@ -97,8 +97,8 @@ class KVCache {
   // Moves `count` slots of every head, keys and values of one layer in the set in use.
   void MoveSlots(std::size_t layer, Place to, Place from, int count);
 
-  std::shared_ptr<Memory> memory_;      // Where the states lie.
-  std::vector<LayerState> states_;      // What each layer keeps.
+  std::shared_ptr<Memory> memory_;                          // Where the states lie.
+  std::vector<LayerState> states_;                          // What each layer keeps.
   std::map<std::string, std::vector<std::size_t>> layers_;  // By role: which layer each state is.
   int batch_;                                               // Sequences.
   std::vector<int> capacities_;         // Slots of each set of buffers, ascending.

@@ -40,8 +40,7 @@ std::map<std::string, std::shared_ptr<KVCache>> MakeCaches(
   for (const auto& [name, shapes] : bundle.shapes.roles) {
     if (shapes.widths.empty() || caches.contains(name)) continue;
     const States group = Group(bundle, name);
-    const auto cache =
-        std::make_shared<KVCache>(group, bundle.shapes, engines.at(name)->memory());
+    const auto cache = std::make_shared<KVCache>(group, bundle.shapes, engines.at(name)->memory());
     for (const auto& [role, states] : group) caches[role] = cache;
   }
   return caches;
