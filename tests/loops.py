@@ -11,6 +11,7 @@ from ptgc.compiler.build.build import BuildOptions, build
 from ptgc.compiler.build.stage import Stage
 from ptgc.exporters import export
 from ptgc.spec.plan import DecodePlan, levenshtein
+from tests.models import tiny_model
 from tests.other_models import tiny_bert, tiny_ctc, tiny_levenshtein, tiny_marian
 from tests.shared import worker_copy
 
@@ -23,6 +24,7 @@ def _loop_bundle(place: Path, name: str, plan: DecodePlan) -> Path:
     makers = {
         "bert": lambda: {"denoiser": tiny_bert()},
         "ctc": lambda: tiny_ctc(2),
+        "drafter": lambda: {"target": tiny_model("llama"), "drafter": tiny_model("llama")},
         "levenshtein": tiny_levenshtein,
         "marian": lambda: {"encoder": tiny_marian(), "target": tiny_marian()},
     }
@@ -33,7 +35,7 @@ def _loop_bundle(place: Path, name: str, plan: DecodePlan) -> Path:
 
 @cache
 def loop_build(place: Path, name: str, plan: DecodePlan, batch: int, precision: str) -> Path:
-    """The folder of a build of `bert`, `ctc`, `levenshtein` or `marian`."""
+    """The folder of a build of `bert`, `ctc`, `drafter`, `levenshtein` or `marian`."""
     bundle = _loop_bundle(place, name, plan)
     options = BuildOptions(
         precision=precision, batch_size=batch, max_length=LENGTH, stage=Stage.PREPARE, build_id=f"{precision}-{batch}"

@@ -87,7 +87,7 @@ def _largest_error(model: Any) -> float:
     from ptgc.exporters.roles.target import trace_target
     from ptgc.graphs.storage import save
     from ptgc.spec.plan import ngram
-    from ptgc.spec.shapes import ShapePlan
+    from ptgc.spec.shapes import RoleShapes
 
     ids = torch.randint(3, 128, (sum(_LENGTHS),), generator=torch.Generator().manual_seed(3)).tolist()
     with torch.no_grad():
@@ -98,7 +98,7 @@ def _largest_error(model: Any) -> float:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         save(traced.model, folder, "target")
-        shapes = ShapePlan(1, 64, (1, 2, 4, 8, 16), 16, (96,))
+        shapes = RoleShapes((1, 2, 4, 8, 16), 16, (96,))
         made = OnnxRuntimeBackend().prepare(
             ir.load(folder / "target.onnx"), role, Preparation(ngram(), shapes, "float32")
         )

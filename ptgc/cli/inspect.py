@@ -89,7 +89,7 @@ def _measured(bundle: Bundle, build: Build) -> MeasuredBuild | None:
     if curve is None or not curve.rounds:
         return None
     most = bundle.manifest.plan.drafter.num_draft_tokens
-    width = build.manifest.shapes.verify_width
+    width = build.manifest.shapes.roles["target"].verify_width
     return MeasuredBuild(build.manifest.id, curve, width, most, tuning.acceptance if tuning else ())
 
 
@@ -163,7 +163,7 @@ def _show_build(bundle: Bundle, build: Build) -> None:
     if manifest.backend not in RUNNABLE:
         state = "compiled ahead of time" if manifest.engines else "prepared, not compiled"
         table.add_row("rounds here", f"not run: {state}")
-    elif found is None and manifest.shapes.widths:
+    elif found is None and "target" in manifest.shapes.roles:
         table.add_row("rounds here", f"not measured: ptgc build {bundle.path} --stage compile --id {manifest.id}")
     results.print(table)
     if found is not None:

@@ -11,7 +11,7 @@ from ptgc.spec.model_facts import ModelFacts, foreign_tokens
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.role import Role
 from ptgc.spec.role_ports import role_problems
-from ptgc.spec.shapes import ShapePlan
+from ptgc.spec.shapes import RoleShapes, ShapePlan
 from ptgc.spec.strategy import Loop
 
 _NUMBER = 8  # bytes of a token, a position or a length
@@ -61,90 +61,126 @@ def shape_problems(
     found = plan_problems(plan, model, roles)
     if roles.keys() != before.keys():
         found.append(f"roles has {', '.join(sorted(roles))}; the bundle has {', '.join(sorted(before))}")
-    if "encoder" in roles and not shapes.source_lengths:
-        found.append("shapes.source_lengths is empty; the encoder needs one")
-    if plan.loop is Loop.SPECULATIVE:
-        found += _width_problems(plan, shapes) + _capacity_problems(shapes)
-        found += _window_problems(shapes, roles)
-        if shapes.source_lengths and "encoder" not in roles:
-            found.append("shapes.source_lengths is not empty, and there is no encoder")
-    else:
-        found += _canvas_problems(plan, shapes)
+    found += [f"shapes.roles lacks '{name}'" for name in sorted(roles.keys() - shapes.roles.keys())]
+    found += [
+        f"shapes.roles has '{name[:48]}', which is no role of the build"
+        for name in sorted(shapes.roles.keys() - roles.keys())
+    ]
+    fitting = {name: role for name, role in roles.items() if name in shapes.roles}
+    for name, role in fitting.items():
+        found += _role_problems(f"shapes.roles.{name}", role, shapes.roles[name], shapes.max_length)
+    found += _agreement_problems(shapes, fitting)
+    found += _plan_problems(plan, shapes)
     return found or _size_problems(shapes, roles)
 
 
-def _width_problems(plan: DecodePlan, shapes: ShapePlan) -> list[str]:
+def _role_problems(place: str, role: Role, shapes: RoleShapes, max_length: int) -> list[str]:
+    """What of a role's shapes does not fit its ports and states."""
+    dimensions = role.dimensions
+    needs = {
+        "widths": ports.NUM_TOKENS,
+        "verify_width": ports.NUM_LOGITS,
+        "kv_capacities": ports.NUM_TOKENS,
+        "source_lengths": ports.SOURCE_LENGTH,
+        "canvas_lengths": ports.CANVAS_LENGTH,
+    }
     found = []
-    if not shapes.widths or shapes.widths[0] != 1:
-        found.append("shapes.widths must ascend from 1")
-    elif not 1 <= shapes.verify_width <= shapes.widths[-1]:
-        found.append(f"shapes.verify_width is {shapes.verify_width}; it must be from 1 to {shapes.widths[-1]}")
-    elif plan.tree.num_nodes > shapes.verify_width:
-        found.append(f"shapes.verify_width is {shapes.verify_width}; plan.tree has {plan.tree.num_nodes} nodes")
+    for field, dimension in needs.items():
+        value = getattr(shapes, field)
+        if dimension in dimensions and not value:
+            said = value if field == "verify_width" else "empty"
+            found.append(f"{place}.{field} is {said}; the role's ports have {dimension}")
+        elif dimension not in dimensions and value:
+            found.append(f"{place}.{field} is given, and no port of the role has {dimension}")
+    if ports.NUM_TOKENS in dimensions and shapes.widths and shapes.kv_capacities:
+        found += _round_problems(place, role, shapes, max_length)
     return found
 
 
-def _capacity_problems(shapes: ShapePlan) -> list[str]:
-    widest = shapes.widths[-1] if shapes.widths else 0
-    if not shapes.kv_capacities:
-        return ["shapes.kv_capacities is empty; the loop needs a cache"]
+def _round_problems(place: str, role: Role, shapes: RoleShapes, max_length: int) -> list[str]:
     found = []
-    if shapes.kv_capacities[-1] < shapes.max_length + widest:
-        found.append(f"shapes.kv_capacities must reach max_length and the largest width, {shapes.max_length + widest}")
+    widest = shapes.widths[-1]
+    if ports.NUM_LOGITS in role.dimensions and shapes.widths[0] != 1:
+        found.append(f"{place}.widths must ascend from 1")
+    if shapes.verify_width > widest:
+        found.append(f"{place}.verify_width is {shapes.verify_width}; it must be from 1 to {widest}")
+    if shapes.kv_capacities[-1] < max_length + widest:
+        found.append(f"{place}.kv_capacities must reach max_length and the largest width, {max_length + widest}")
     if shapes.kv_capacities[0] < widest:
-        found.append(f"shapes.kv_capacities must hold the largest width, {widest}")
-    return found
+        found.append(f"{place}.kv_capacities must hold the largest width, {widest}")
+    return found + _window_problems(place, role, shapes)
 
 
-def _window_problems(shapes: ShapePlan, roles: Mapping[str, Role]) -> list[str]:
+def _window_problems(place: str, role: Role, shapes: RoleShapes) -> list[str]:
     """Caches that slide hold what the widest window sees and the widest round, or are as large as the others."""
-    states = [state for role in roles.values() for state in role.states if state.kind is StateKind.WINDOW]
-    windows = {state.window for state in states if state.window is not None}
+    windows = {state.window for state in role.states if state.kind is StateKind.WINDOW and state.window is not None}
     found = [
-        f"shapes.window_capacities lacks the window of {window} tokens"
+        f"{place}.window_capacities lacks the window of {window} tokens"
         for window in sorted(windows - shapes.window_capacities.keys())
     ]
-    if shapes.window_capacities and shapes.widths and shapes.kv_capacities:
+    if shapes.window_capacities:
         least = min(max(shapes.window_capacities) - 1 + shapes.widths[-1], shapes.kv_capacities[-1])
         found += [
-            f"shapes.window_capacities.{window} is {capacity}; it must be at least {least}"
+            f"{place}.window_capacities.{window} is {capacity}; it must be at least {least}"
             for window, capacity in shapes.window_capacities.items()
             if capacity < least
         ]
     return found
 
 
-def _canvas_problems(plan: DecodePlan, shapes: ShapePlan) -> list[str]:
-    longest = shapes.canvas_lengths[-1] if shapes.canvas_lengths else 0
-    if not longest:
-        return ["shapes.canvas_lengths is empty; the loop needs one"]
+def _agreement_problems(shapes: ShapePlan, roles: Mapping[str, Role]) -> list[str]:
+    """Roles that hand each other sources, canvases or caches have the same sizes of them."""
     found = []
-    if plan.one_shot is not None:
-        rows = [plan.one_shot.upsampling * size for size in shapes.source_lengths]
-        if tuple(rows) != shapes.canvas_lengths:
-            found.append(f"shapes.canvas_lengths must be source_lengths times {plan.one_shot.upsampling}")
-    elif longest < shapes.max_length:
-        found.append(f"shapes.canvas_lengths ends with {longest}; texts have up to {shapes.max_length} tokens")
-    if plan.canvas is not None and plan.canvas.block_length > longest:
-        found.append(f"plan.canvas.block_length is {plan.canvas.block_length}; the largest canvas is {longest}")
+    for field in ("source_lengths", "canvas_lengths"):
+        given = {name: getattr(shapes.roles[name], field) for name in roles if getattr(shapes.roles[name], field)}
+        first = next(iter(given), "")
+        found += [
+            f"shapes.roles.{name}.{field} is not that of '{first}'"
+            for name, sizes in given.items()
+            if sizes != given[first]
+        ]
+    for name, role in roles.items():
+        own = shapes.roles[name]
+        for owner in sorted(role.owners & roles.keys()):
+            other = shapes.roles[owner]
+            found += [
+                f"shapes.roles.{name}.{field} is not that of '{owner}', whose cache the role shares"
+                for field in ("kv_capacities", "window_capacities")
+                if getattr(own, field) != getattr(other, field)
+            ]
+    return found
+
+
+def _plan_problems(plan: DecodePlan, shapes: ShapePlan) -> list[str]:
+    """What of the shapes does not hold what the plan's rounds bring."""
+    found = []
+    target = shapes.roles.get("target")
+    if target is not None and plan.tree.num_nodes > target.verify_width:
+        found.append(
+            f"shapes.roles.target.verify_width is {target.verify_width}; plan.tree has {plan.tree.num_nodes} nodes"
+        )
+    for name, own in shapes.roles.items():
+        if not own.canvas_lengths:
+            continue
+        place, longest = f"shapes.roles.{name}.canvas_lengths", own.canvas_lengths[-1]
+        if plan.one_shot is not None:
+            if own.canvas_lengths != tuple(plan.one_shot.upsampling * size for size in own.source_lengths):
+                found.append(f"{place} must be source_lengths times {plan.one_shot.upsampling}")
+        elif longest < shapes.max_length:
+            found.append(f"{place} ends with {longest}; texts have up to {shapes.max_length} tokens")
+        if plan.canvas is not None and plan.canvas.block_length > longest:
+            found.append(f"plan.canvas.block_length is {plan.canvas.block_length}; the largest canvas is {longest}")
     return found
 
 
 def _size_problems(shapes: ShapePlan, roles: Mapping[str, Role]) -> list[str]:
     """Caches and buffers that no machine has the memory for."""
-    sizes = {
-        ports.BATCH: shapes.batch,
-        ports.NUM_TOKENS: max(shapes.widths, default=1),
-        ports.NUM_LOGITS: max(shapes.verify_width, 1),
-        ports.KV_CAPACITY: max(shapes.kv_capacities, default=1),
-        ports.SOURCE_LENGTH: max(shapes.source_lengths, default=1),
-        ports.CANVAS_LENGTH: max(shapes.canvas_lengths, default=1),
-    } | {ports.window_capacity(window): slots for window, slots in shapes.window_capacities.items()}
     found = []
     for name, role in roles.items():
-        cache = sum(_cache_bytes(state, sizes) for state in (*role.states, *role.cross_states))
-        buffers = {"caches": cache}
+        sizes = _largest_sizes(shapes.batch, shapes.roles[name])
         sizes[ports.MASK_SLOTS] = sizes[ports.NUM_TOKENS] + role.mask_extra
+        kept = [state for state in (*role.states, *role.cross_states) if state.shared_with is None]
+        buffers = {"caches": sum(_cache_bytes(state, sizes) for state in kept)}
         for port in (*role.inputs, *role.outputs):
             count = _NUMBER
             for dim in port.shape:
@@ -156,6 +192,18 @@ def _size_problems(shapes: ShapePlan, roles: Mapping[str, Role]) -> list[str]:
             if size > MAX_BUFFER_BYTES
         ]
     return found
+
+
+def _largest_sizes(batch: int, shapes: RoleShapes) -> dict[str, int]:
+    """The largest size of each named dimension of a role."""
+    return {
+        ports.BATCH: batch,
+        ports.NUM_TOKENS: max(shapes.widths, default=1),
+        ports.NUM_LOGITS: max(shapes.verify_width, 1),
+        ports.KV_CAPACITY: max(shapes.kv_capacities, default=1),
+        ports.SOURCE_LENGTH: max(shapes.source_lengths, default=1),
+        ports.CANVAS_LENGTH: max(shapes.canvas_lengths, default=1),
+    } | {ports.window_capacity(window): slots for window, slots in shapes.window_capacities.items()}
 
 
 def _cache_bytes(state: LayerState, sizes: Mapping[str, int]) -> int:

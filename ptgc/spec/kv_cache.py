@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from typing import Annotated
 
 from ptgc.spec import ports
-from ptgc.spec.fields import Length, Range
-from ptgc.spec.limits import MAX_HEADS
+from ptgc.spec.fields import Length, Name, Range
+from ptgc.spec.limits import MAX_HEADS, MAX_STATES
 from ptgc.spec.ports import DType, Port
 
 
@@ -22,6 +22,16 @@ class StateKind(str, Enum):
     """Keys and values, of which only the last `window` are attended to, in a cache of its own capacity that slides."""
     CROSS = "cross"
     """Keys and values of an encoder's output, written once for each text."""
+
+
+@dataclass(frozen=True)
+class SharedLayer:
+    """A layer of another role, whose cache is used."""
+
+    role: Name
+    """The role that owns the cache."""
+    layer: Annotated[int, Range(0, MAX_STATES - 1)]
+    """Which of its states."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,12 @@ class LayerState:
     """Element type."""
     window: Length | None = None
     """Tokens attended to, the current one included; None for all."""
+    shared_with: SharedLayer | None = None
+    """Whose cache this is, where another role owns it; None for the role's own."""
+
+    def may_share(self, owner: LayerState) -> bool:
+        """Whether this can be another layer's cache: one of the same form, which its role owns."""
+        return owner.shared_with is None and owner == replace(self, shared_with=None)
 
     @property
     def bytes_per_token(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -35,6 +36,17 @@ class Role:
     device: str = "default"
     """Where it runs; one device per role in this schema."""
 
+    @property
+    def dimensions(self) -> frozenset[str]:
+        """The named sizes of its ports and states."""
+        ports = {dim for port in (*self.inputs, *self.outputs) for dim in port.shape if isinstance(dim, str)}
+        return frozenset(ports | {state.capacity for state in (*self.states, *self.cross_states)})
+
+    @property
+    def owners(self) -> frozenset[str]:
+        """The roles whose layers it shares."""
+        return frozenset(state.shared_with.role for state in self.states if state.shared_with is not None)
+
     def to_json(self) -> dict[str, Any]:
         """This role as the manifest writes it."""
         return {
@@ -60,3 +72,14 @@ class Role:
             if isinstance(listed, dict)
             else data
         )
+
+
+def sharing_roles(name: str, roles: Mapping[str, Role]) -> frozenset[str]:
+    """The roles that share layers with one, directly or through others; itself included."""
+    found = frozenset({name})
+    while True:
+        owners = {owner for other in found & roles.keys() for owner in roles[other].owners}
+        more = found | (owners & roles.keys()) | {other for other, role in roles.items() if role.owners & found}
+        if more == found:
+            return found
+        found = more

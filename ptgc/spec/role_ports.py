@@ -84,7 +84,7 @@ def role_problems(plan: DecodePlan, roles: Mapping[str, Role]) -> list[str]:
         found += _cross_problems(roles)
         if roles["target"].attention is AttentionKind.CAUSAL and not plan.tree.is_chain:
             found.append("roles.target.attention is causal; plan.tree is no chain")
-    return found
+    return found + _sharing_problems(roles)
 
 
 def _port_problems(name: str, role: Role, wanted: RolePorts) -> list[str]:
@@ -140,6 +140,30 @@ def _attention_problems(name: str, role: Role) -> list[str]:
     if role.mask_extra and role.attention in (None, AttentionKind.CAUSAL):
         return [f"{name}.mask_extra is {role.mask_extra}; text in order has 0"]
     return []
+def _sharing_problems(roles: Mapping[str, Role]) -> list[str]:
+    """A shared layer names one of the same form, which another role owns."""
+    found = []
+    for name, role in roles.items():
+        found += [
+            f"roles.{name}.cross_states[{layer}].shared_with must be null; sources have no cache of their own"
+            for layer, state in enumerate(role.cross_states)
+            if state.shared_with is not None
+        ]
+        for layer, state in enumerate(role.states):
+            shared = state.shared_with
+            if shared is None:
+                continue
+            place = f"roles.{name}.states[{layer}].shared_with"
+            owner = f"layer {shared.layer} of '{shared.role[:48]}'"
+            if shared.role == name or shared.role not in roles:
+                found.append(f"{place} is {owner}, which is no other role")
+            elif shared.layer >= len(roles[shared.role].states):
+                found.append(f"{place} is {owner}, which has {len(roles[shared.role].states)} layers")
+            elif roles[shared.role].states[shared.layer].shared_with is not None:
+                found.append(f"{place} is {owner}, which shares another's cache itself")
+            elif not state.may_share(roles[shared.role].states[shared.layer]):
+                found.append(f"{place} is {owner}, whose cache has another kind, shape or type")
+    return found
 
 
 def _cross_problems(roles: Mapping[str, Role]) -> list[str]:

@@ -1,4 +1,4 @@
-"""ShapePlan: the shapes that a build may run."""
+"""ShapePlan: the shapes that each role of a build may run."""
 
 from __future__ import annotations
 
@@ -13,69 +13,57 @@ _Capacity = Annotated[int, Range(1, MAX_CAPACITY)]
 _SIZES = Count(0, MAX_SIZES, ascending=True)
 
 
-@dataclass(frozen=True, order=True)
-class ShapePoint:
-    """One tuple of sizes at which a role's graph may run."""
-
-    batch: int
-    """Sequences."""
-    num_tokens: int
-    """Rows of a round."""
-    kv_capacity: int
-    """Slots of the cache."""
-    num_logits: int
-    """Rows for which logits are computed."""
-
-    def to_json(self) -> list[int]:
-        """`[batch, num_tokens, kv_capacity, num_logits]`."""
-        return [self.batch, self.num_tokens, self.kv_capacity, self.num_logits]
-
-
 @dataclass(frozen=True)
-class ShapePlan:
-    """Every shape that a build may run; the runtime never leaves it.
+class RoleShapes:
+    """Every shape that one role may run; the runtime never leaves it.
 
     A round runs at the smallest width that holds its rows. `kv_capacities` exceed the lengths they serve by the
     largest width, because padded rows are written too; those that a lowering adds are within that width.
     """
 
-    batch: Annotated[int, Range(1, MAX_BATCH)]
-    """Sequences that step together."""
-    max_length: Length
-    """Tokens of one sequence, prompt and text."""
     widths: Annotated[tuple[_Width, ...], _SIZES]
-    """Numbers of rows of a round, ascending; the first is 1, the last a prefill chunk."""
+    """Numbers of rows of a round, ascending; of a language model the first is 1, the last a prefill chunk."""
     verify_width: Annotated[int, Range(0, MAX_WIDTH)]
     """The widest round whose every row has logits; wider ones are prefill, with logits for the last row."""
     kv_capacities: Annotated[tuple[_Capacity, ...], _SIZES]
     """Cache sizes, ascending; a session that outgrows one moves to the next by a copy."""
-    source_lengths: Annotated[tuple[Length, ...], _SIZES] = ()
-    """Sizes of an encoder's input, ascending; none where there is no encoder."""
-    canvas_lengths: Annotated[tuple[Length, ...], _SIZES] = ()
-    """Sizes of a canvas, ascending; none where the loop has no canvas."""
     window_capacities: Annotated[dict[Length, _Capacity], Count(0, MAX_SIZES)] = field(default_factory=dict)
     """Cache size of the layers of each window, at most that of the others in use. Smaller ones slide every few
     positions: each holds what the widest window sees, these positions, and behind the last of them the widest round."""
+    source_lengths: Annotated[tuple[Length, ...], _SIZES] = ()
+    """Sizes of an encoder's input, ascending; none for a role that neither reads a source nor attends to one."""
+    canvas_lengths: Annotated[tuple[Length, ...], _SIZES] = ()
+    """Sizes of a canvas, ascending; none for a role without one."""
 
     @property
-    def points(self) -> tuple[ShapePoint, ...]:
-        """All shape points, ascending."""
-        found = set()
-        for capacity in self.kv_capacities:
-            for width in self.widths:
-                found.add(ShapePoint(self.batch, width, capacity, 1))
-                found.add(ShapePoint(self.batch, width, capacity, min(width, self.verify_width)))
-        return tuple(sorted(found))
+    def num_logits(self) -> tuple[int, ...]:
+        """How many rows of logits rounds may have, ascending."""
+        return tuple(sorted({min(width, most) for width in self.widths for most in (1, self.verify_width)} - {0}))
 
     def to_json(self) -> dict[str, Any]:
-        """This plan as build.json writes it."""
+        """These shapes as build.json writes them."""
         return {
-            "batch": self.batch,
-            "max_length": self.max_length,
             "widths": list(self.widths),
             "verify_width": self.verify_width,
             "kv_capacities": list(self.kv_capacities),
+            "window_capacities": {str(window): size for window, size in self.window_capacities.items()},
             "source_lengths": list(self.source_lengths),
             "canvas_lengths": list(self.canvas_lengths),
-            "window_capacities": {str(window): size for window, size in self.window_capacities.items()},
         }
+
+
+@dataclass(frozen=True)
+class ShapePlan:
+    """Every shape that a build may run, role by role."""
+
+    batch: Annotated[int, Range(1, MAX_BATCH)]
+    """Sequences that step together."""
+    max_length: Length
+    """Tokens of one sequence, prompt and text."""
+    roles: dict[str, RoleShapes]
+    """Shapes of each role."""
+
+    def to_json(self) -> dict[str, Any]:
+        """This plan as build.json writes it."""
+        roles = {name: shapes.to_json() for name, shapes in self.roles.items()}
+        return {"batch": self.batch, "max_length": self.max_length, "roles": roles}

@@ -332,9 +332,6 @@ void BindGenerator(nb::module_& module) {
                    [](const Generator& self) { return self.bundle().model.vocab_size; })
       .def_prop_ro("eos_token_ids",
                    [](const Generator& self) { return self.bundle().model.eos_token_ids; })
-      .def_prop_ro("widths", [](const Generator& self) { return self.bundle().shapes.widths; })
-      .def_prop_ro("verify_width",
-                   [](const Generator& self) { return self.bundle().shapes.verify_width; })
       .def_prop_ro("free_rows", &Generator::free_rows)
       .def_prop_ro("load_seconds", &Generator::load_seconds)
       .def_prop_ro("engine_library_version",

@@ -101,9 +101,9 @@ def write_costs(build: Build, curve: CostCurve) -> Path:
 
 def read_costs(build: Build, num_threads: int) -> CostCurve | None:
     """The curve measured for this build on this device with as many threads, or None."""
-    widths = set(build.manifest.shapes.widths)
-    drafts = widths if "drafter" in build.manifest.roles else set[int]()
+    widths = {role: set(shapes.widths) for role, shapes in build.manifest.shapes.roles.items()}
+    measured = (widths.get("target", set()), widths.get("drafter", set()))
     for curve in read_measured(build, f"t{num_threads}", CostCurve):
-        if (set(curve.rounds), set(curve.drafter_rounds)) == (widths, drafts):
+        if (set(curve.rounds), set(curve.drafter_rounds)) == measured:
             return curve
     return None

@@ -201,9 +201,9 @@ def _checked_ids(prompt: Any) -> list[int]:
 
 def make_request(loaded: Loaded, ids: Sequence[int], options: GenerateOptions, held: int = 0) -> _core.Request:
     """The core's form of a request; `held` tokens are in the session already."""
-    shapes = loaded.build.manifest.shapes
+    build = loaded.build.manifest
     # Behind an encoder the prompt is no part of the text, which begins with a token of its own.
-    room = shapes.max_length - (max(held, 1) if shapes.source_lengths else len(ids) + held)
+    room = build.shapes.max_length - (max(held, 1) if "encoder" in build.roles else len(ids) + held)
     wanted = options.max_new_tokens
     manifest = loaded.bundle.manifest
     eos = () if options.ignore_eos else manifest.model.eos_token_ids
@@ -252,7 +252,7 @@ class RunningText:
         self._loaded = loaded
         self._options = options
         # Behind an encoder the prompt is no part of the text.
-        is_continued = not loaded.build.manifest.shapes.source_lengths
+        is_continued = "encoder" not in loaded.build.manifest.roles
         self._context = (ids if context is None else context) if is_continued else ()
         self._ids: list[int] = []
         self._text = self._new_text()

@@ -31,7 +31,7 @@ class Session:
         self._text = SessionText()
         self._known = 0  # tokens that the text accounts for
         self._source: list[int] = []  # what an encoder reads, which is no part of the session's tokens
-        self._has_encoder = bool(loaded.build.manifest.shapes.source_lengths)
+        self._has_encoder = "encoder" in loaded.build.manifest.roles
 
     @property
     def token_ids(self) -> list[int]:

@@ -18,7 +18,7 @@ from ptgc.graphs.passes.normalize_linear import NormalizeLinearPass
 from ptgc.graphs.storage import save
 from ptgc.spec.plan import DecodePlan, ngram
 from ptgc.spec.role import Role
-from ptgc.spec.shapes import ShapePlan
+from ptgc.spec.shapes import RoleShapes
 from tests.models import prompt, tiny_model
 
 CAPACITY = 160
@@ -63,8 +63,8 @@ def prepared_model(
     """The graph lowered for ONNX Runtime on the CPU; `role` states another attention than causal."""
     save(traced(family).model, folder, "canonical")
     model = ir.load(folder / "canonical.onnx")
-    shapes = ShapePlan(batch, 128, (1, 2, 4, 8, 16, 32), 16, (CAPACITY,))
-    task = Preparation(plan or ngram(), shapes, precision)
+    shapes = RoleShapes((1, 2, 4, 8, 16, 32), 16, (CAPACITY,))
+    task = Preparation(plan or ngram(), shapes, precision, batch=batch)
     made = OnnxRuntimeBackend().prepare(model, role or role_of(traced(family)), task)
     return made.model, replace(made.role, graph=f"{precision}.onnx")
 

@@ -38,11 +38,12 @@ PLANS: dict[str, Any] = {
     "levenshtein": lambda: (tiny_levenshtein(), levenshtein(3, 1, 2, 0)),
     "encoder-decoder": lambda: ({"target": tiny_marian(), "encoder": tiny_marian()}, ngram(4)),
 }
-LENGTHS = {
-    "masked-diffusion": ((), (32, 64)),
-    "ctc": ((32, 64), (64, 128)),
-    "levenshtein": ((32, 48), (32, 48)),
-    "encoder-decoder": ((32, 64), ()),
+EDITS: tuple[Any, ...] = ((32, 48), (32, 48))
+LENGTHS: dict[str, dict[str, Any]] = {
+    "masked-diffusion": {"denoiser": ((), (32, 64))},
+    "ctc": {"encoder": ((32, 64), ()), "decoder": ((32, 64), (64, 128))},
+    "levenshtein": {"encoder": ((32, 48), ()), "deleter": EDITS, "inserter": EDITS, "filler": EDITS},
+    "encoder-decoder": {"encoder": ((32, 64), ()), "target": ((32, 64), ())},
 }
 
 
@@ -94,7 +95,8 @@ def _both(bundle: Bundle, made: Build) -> Iterator[tuple[str, np.ndarray, np.nda
 def test_prepared_graphs_compute_what_canonical_ones_do(place: Path, name: str, precision: str) -> None:
     bundle = _bundle(place, name)
     made = build(bundle.path, BuildOptions(precision=precision, batch_size=2))
-    assert (made.manifest.shapes.source_lengths, made.manifest.shapes.canvas_lengths) == LENGTHS[name]
+    shapes = made.manifest.shapes.roles
+    assert {role: (own.source_lengths, own.canvas_lengths) for role, own in shapes.items()} == LENGTHS[name]
     for output, array, canonical in _both(bundle, made):
         if precision == "float32":
             np.testing.assert_allclose(array, canonical, rtol=1e-3, atol=1e-4)

@@ -21,7 +21,7 @@ from ptgc.exporters.roles.base import TracedRole
 from ptgc.exporters.roles.target import trace_target
 from ptgc.graphs.storage import save
 from ptgc.spec.plan import ngram
-from ptgc.spec.shapes import ShapePlan
+from ptgc.spec.shapes import RoleShapes
 from tests.models import prompt, tiny_model
 
 CAPACITY = 160
@@ -45,9 +45,9 @@ def _prepared(family: str, backend: Backend, precision: str, batch: int, folder:
     target = _traced(family)
     save(target.model, folder, "canonical")
     role = target.role("canonical.onnx")
-    shapes = ShapePlan(batch, 128, (1, 2, 4, 8, 16, 32), 16, (CAPACITY,))
+    shapes = RoleShapes((1, 2, 4, 8, 16, 32), 16, (CAPACITY,))
     text = [prompt(40)] if precision in ("fp8", "w8a8") else ()  # so that inputs are rounded too
-    task = Preparation(ngram(), shapes, precision, calibration=text)
+    task = Preparation(ngram(), shapes, precision, calibration=text, batch=batch)
     made = backend.prepare(ir.load(folder / "canonical.onnx"), role, task)
     save(made.model, folder, "prepared")
     return folder / "prepared.onnx"

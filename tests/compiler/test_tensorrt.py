@@ -36,7 +36,7 @@ from ptgc.spec.build_manifest import BuildManifest
 from ptgc.spec.bundle import Build, open_bundle
 from ptgc.spec.engine import Engine
 from ptgc.spec.plan import autoregressive, ctc, draft_model, levenshtein, masked_diffusion, ngram
-from ptgc.spec.shapes import ShapePlan
+from ptgc.spec.shapes import RoleShapes, ShapePlan
 from tests.bundles import tiny_bundle
 from tests.compiler.prepared import role_of, traced
 from tests.exporters.graph_run import trace_all
@@ -182,16 +182,17 @@ def test_the_compute_capabilities_asked_for_are_compiled_and_recorded(
 def test_every_role_of_every_loop_compiles(loop: str, precision: str, tmp_path: Path) -> None:
     traced_roles = LOOPS[loop]()
     backend = TensorRTBackend(TENSORRT_RTX)
-    shapes = ShapePlan(2, LENGTH, (1, 4, 16), 4, (CAPACITY,), source_lengths=(8, 24, 48), canvas_lengths=(16, 48))
+    shapes = RoleShapes((1, 4, 16), 4, (CAPACITY,), source_lengths=(8, 24, 48), canvas_lengths=(16, 48))
     roles = {}
     for name, one in traced_roles.items():
         save(one.model, tmp_path, f"{name}-canonical")
         role = one.role(f"{name}.onnx")
         model = ir.load(tmp_path / f"{name}-canonical.onnx")
-        made = backend.prepare(model, role, Preparation(autoregressive(), shapes, precision))
+        made = backend.prepare(model, role, Preparation(autoregressive(), shapes, precision, batch=2))
         save(made.model, tmp_path, name)
         roles[name] = made.role
-    manifest = BuildManifest("made", "tensorrt-rtx", "cuda", dict.fromkeys(roles, precision), shapes, roles, (), "")
+    plan = ShapePlan(2, LENGTH, dict.fromkeys(roles, shapes))
+    manifest = BuildManifest("made", "tensorrt-rtx", "cuda", dict.fromkeys(roles, precision), plan, roles, (), "")
     options = CompilerOptions(FLOAT8_TARGETS if precision == "fp8" else TARGETS)
     engines = {e.role: e for e in backend.compile(Build(tmp_path, manifest), tmp_path, options, lambda step: None)}
     for name, one in traced_roles.items():
@@ -206,7 +207,7 @@ def prepared_file(folder: Path, change: Callable[[ir.Model], object], precision:
     model = traced("llama").model.clone()
     change(model)
     save(model, folder, "changed")
-    shapes = ShapePlan(1, LENGTH, (1, 2, 4, 8, 16, 32), 8, (CAPACITY,))
+    shapes = RoleShapes((1, 2, 4, 8, 16, 32), 8, (CAPACITY,))
     loaded = ir.load(folder / "changed.onnx")
     made = TensorRTBackend(TENSORRT_RTX).prepare(
         loaded, role_of(traced("llama")), Preparation(ngram(), shapes, precision)
@@ -249,7 +250,8 @@ def test_rounds_of_any_range_of_widths_compile(widths: Range, tmp_path: Path) ->
 
 def test_a_capacity_is_an_engine_of_its_own(bundle: Path, tmp_path: Path) -> None:
     made = build(bundle, BuildOptions(backend="tensorrt-rtx", stage=Stage.PREPARE, max_length=LENGTH))
-    shapes = replace(made.manifest.shapes, kv_capacities=(160, 320))
+    target = replace(made.manifest.shapes.roles["target"], kv_capacities=(160, 320))
+    shapes = replace(made.manifest.shapes, roles={"target": target})
     made = Build(made.path, replace(made.manifest, shapes=shapes))
     engines = TensorRTBackend(TENSORRT_RTX).compile(made, made.path, CompilerOptions(), lambda step: None)
     assert [engine.path for engine in engines] == ["target.160.engine", "target.320.engine"]
@@ -305,7 +307,8 @@ def test_what_the_compiler_refuses_names_the_node_its_module_and_what_to_do(
 def test_a_dimension_without_sizes_is_refused_by_name() -> None:
     from ptgc.compiler.build.dimensions import engine_dimensions
 
-    shapes = ShapePlan(1, 64, (1, 8), 8, (72,), canvas_lengths=(16, 32))
+    roles = {"encoder": RoleShapes((1, 8), 8, (72,)), "denoiser": RoleShapes((), 0, (), canvas_lengths=(16, 32))}
+    shapes = ShapePlan(1, 64, roles)
     with pytest.raises(BuildError, match=r"role 'encoder' .*: source_length"):
         engine_dimensions([ports.BATCH, ports.SOURCE_LENGTH], shapes, "encoder")
     (found,) = engine_dimensions([ports.BATCH, ports.CANVAS_LENGTH], shapes, "denoiser")

@@ -23,8 +23,7 @@ const char* const kManifest = R"({
 const char* const kBuild = R"({
   "schema_version": 1, "min_runtime": "0.1.0", "features": [], "id": "toy", "sequence": 0,
   "backend": "onnxruntime", "device": "cpu", "precision": {"target": "float32"},
-  "shapes": {"batch": 2, "max_length": 64, "widths": [1, 4, 16], "verify_width": 4,
-             "kv_capacities": [48, 80]},
+  "shapes": {"batch": 2, "max_length": 64, "roles": {}},
   "roles": {}, "weight_bytes": 0, "engine_options": {}, "bundle_sha256": "",
   "provenance": {}, "files": []})";
 
@@ -47,8 +46,23 @@ json MakeRole(const std::string& name, json inputs, json outputs, json states = 
           {"cross_states", std::move(cross_states)}};
 }
 
-void AddRole(BundleDocuments& documents, const std::string& name, const json& role) {
+// The shapes of a role without rounds.
+json Lengths(const json& sources, const json& canvases) {
+  return {{"widths", json::array()},
+          {"verify_width", 0},
+          {"kv_capacities", json::array()},
+          {"source_lengths", sources},
+          {"canvas_lengths", canvases}};
+}
+
+json Rounds(const json& widths, int verify_width, const json& capacities) {
+  return {{"widths", widths}, {"verify_width", verify_width}, {"kv_capacities", capacities}};
+}
+
+void AddRole(BundleDocuments& documents, const std::string& name, const json& role,
+             const json& shapes) {
   documents.build["roles"][name] = role;
+  documents.build["shapes"]["roles"][name] = shapes;
   documents.build["files"].push_back(
       {{"path", name + ".onnx"}, {"size", 5}, {"sha256", Sha256Of(kGraph)}});
 }
@@ -69,7 +83,7 @@ BundleDocuments DraftModel() {
   BundleDocuments documents = NgramDocuments();
   documents.manifest["strategy"] = "draft-model";
   documents.manifest["plan"]["drafter"] = {{"kind", "model"}, {"num_draft_tokens", 3}};
-  AddRole(documents, "drafter", Causal("drafter"));
+  AddRole(documents, "drafter", Causal("drafter"), Rounds({1, 2, 8}, 1, {72}));
   return documents;
 }
 
@@ -87,13 +101,15 @@ BundleDocuments EncoderDecoder() {
   target["ports"]["inputs"].push_back(kSourceMask);
   target["states"] = {State("full"), State("window")};
   target["states"][1]["window"] = 8;
-  documents.build["shapes"]["window_capacities"] = {{"8", 40}};
-  documents.build["shapes"]["source_lengths"] = {32, 64};
+  json& shapes = documents.build["shapes"]["roles"]["target"];
+  shapes["window_capacities"] = {{"8", 40}};
+  shapes["source_lengths"] = {32, 64};
   documents.build["engine_options"] = {
       {"target", {{"optimization.disable_specified_optimizers", "GatherToSliceFusion"}}}};
   AddRole(documents, "encoder",
           MakeRole("encoder", {Ids("input_ids", "source_length"), kSourceMask}, json::array(),
-                   json::array(), target["cross_states"]));
+                   json::array(), target["cross_states"]),
+          Lengths({32, 64}, json::array()));
   return documents;
 }
 
@@ -102,12 +118,6 @@ BundleDocuments Other(const char* strategy, const char* loop, const char* name, 
   BundleDocuments documents{json::parse(kManifest), json::parse(kBuild)};
   documents.manifest["strategy"] = strategy;
   documents.manifest["plan"] = {{"loop", loop}, {name, plan}};
-  documents.build["shapes"] = {{"batch", 2},
-                               {"max_length", 64},
-                               {"widths", json::array()},
-                               {"verify_width", 0},
-                               {"kv_capacities", json::array()},
-                               {"canvas_lengths", {32, 64}}};
   return documents;
 }
 
@@ -124,15 +134,16 @@ BundleDocuments Canvas() {
                    {Ids("input_ids", "canvas_length"), Numbers("lengths"), mask, Numbers("step"),
                     MakePort("threshold", "float32", json::array({"batch"}))},
                    {Ids("output_ids", "canvas_length"),
-                    MakePort("output_mask", "bool", {"batch", "canvas_length"})}));
+                    MakePort("output_mask", "bool", {"batch", "canvas_length"})}),
+          Lengths(json::array(), {32, 64}));
   return documents;
 }
 
 void AddReader(BundleDocuments& documents) {
-  documents.build["shapes"]["source_lengths"] = {32};
   AddRole(documents, "encoder",
           MakeRole("encoder", {Ids("input_ids", "source_length"), kSourceMask},
-                   json::array({kHiddenStates})));
+                   json::array({kHiddenStates})),
+          Lengths(json::array({32}), json::array()));
 }
 
 BundleDocuments OneShot() {
@@ -141,7 +152,8 @@ BundleDocuments OneShot() {
   AddReader(documents);
   AddRole(documents, "decoder",
           MakeRole("decoder", {kHiddenStates, kSourceMask},
-                   {Ids("output_ids", "canvas_length"), Numbers("output_lengths")}));
+                   {Ids("output_ids", "canvas_length"), Numbers("output_lengths")}),
+          Lengths(json::array({32}), json::array({64})));
   return documents;
 }
 
@@ -158,7 +170,8 @@ BundleDocuments Edit() {
             MakeRole(
                 name,
                 {Ids("input_ids", "canvas_length"), Numbers("lengths"), kHiddenStates, kSourceMask},
-                {Ids("output_ids", "canvas_length"), Numbers("output_lengths")}));
+                {Ids("output_ids", "canvas_length"), Numbers("output_lengths")}),
+            Lengths(json::array({32}), {32, 64}));
   }
   return documents;
 }
@@ -167,7 +180,7 @@ BundleDocuments Edit() {
 
 BundleDocuments NgramDocuments() {
   BundleDocuments documents{json::parse(kManifest), json::parse(kBuild)};
-  AddRole(documents, "target", Causal("target"));
+  AddRole(documents, "target", Causal("target"), Rounds({1, 4, 16}, 4, {48, 80}));
   return documents;
 }
 

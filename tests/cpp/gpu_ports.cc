@@ -16,9 +16,11 @@ NamedPort MakePort(const std::string& name, DType dtype, bool is_input,
   return {std::move(port), std::move(dimensions)};
 }
 
-std::vector<NamedPort> CausalGpuPorts(const Bundle& bundle, const Role& role, bool has_window) {
-  const ShapePlan& shapes = bundle.shapes;
-  const std::int64_t batch = shapes.batch, width = shapes.widths.back();
+std::vector<NamedPort> CausalGpuPorts(const Bundle& bundle, const std::string& name,
+                                      bool has_window) {
+  const Role& role = bundle.roles.at(name);
+  const RoleShapes& shapes = bundle.shapes.roles.at(name);
+  const std::int64_t batch = bundle.shapes.batch, width = shapes.widths.back();
   const std::int64_t logits = shapes.LogitsFor(shapes.widths.back());
   const auto input = [&](const char* name, DType dtype, std::vector<std::int64_t> most,
                          std::vector<std::string> dimensions) {
@@ -42,10 +44,10 @@ std::vector<NamedPort> CausalGpuPorts(const Bundle& bundle, const Role& role, bo
     const std::vector<std::int64_t> most = {batch, state.kv_heads, shapes.kv_capacities.back(),
                                             state.head_dim};
     for (const char* part : {".key", ".value"}) {
-      const std::string name = std::to_string(layer) + part;
+      const std::string port = std::to_string(layer) + part;
       const std::vector<std::string> dimensions = {"", "", "kv_capacity", ""};
-      ports.push_back(MakePort("past_key_values." + name, state.dtype, true, most, dimensions));
-      ports.push_back(MakePort("present." + name, state.dtype, false, most, dimensions));
+      ports.push_back(MakePort("past_key_values." + port, state.dtype, true, most, dimensions));
+      ports.push_back(MakePort("present." + port, state.dtype, false, most, dimensions));
     }
   }
   return ports;

@@ -18,7 +18,8 @@ struct NamedPort {
 
 // The ports of a language model of these shapes, those of docs/bundle.md. Its states are the
 // role's.
-std::vector<NamedPort> CausalGpuPorts(const Bundle& bundle, const Role& role, bool has_window);
+std::vector<NamedPort> CausalGpuPorts(const Bundle& bundle, const std::string& name,
+                                      bool has_window);
 // A port of a fixed batch whose other sizes go up to these; `least` is 1.
 NamedPort MakePort(const std::string& name, DType dtype, bool is_input,
                    std::vector<std::int64_t> most, std::vector<std::string> dimensions);

@@ -161,15 +161,16 @@ Bundle SubstituteBundle(int batch, const DrafterPlan& drafter) {
   bundle.backend = "substitute";
   bundle.shapes.batch = batch;
   bundle.shapes.max_length = kContextLength;
-  bundle.shapes.widths = {1, 2, 4, 8, 16};
-  bundle.shapes.verify_width = 8;
-  bundle.shapes.kv_capacities = {48, 144};
+  bundle.shapes.roles["target"] = {{1, 2, 4, 8, 16}, 8, {48, 144}, {}, {}, {}};
   LayerState state;
   state.kv_heads = 1;
   state.head_dim = 1;
   bundle.roles["target"].states = {state};
   bundle.roles["target"].vocab_size = kVocabSize;
-  if (drafter.kind == DrafterKind::kModel) bundle.roles["drafter"] = bundle.roles["target"];
+  if (drafter.kind == DrafterKind::kModel) {
+    bundle.roles["drafter"] = bundle.roles["target"];
+    bundle.shapes.roles["drafter"] = {{1, 2, 8, 12}, 1, {40, 80, 144}, {}, {}, {}};
+  }
   return bundle;
 }
 

@@ -59,11 +59,11 @@ TEST_F(BundleOnDisk, IsReadWhole) {
   EXPECT_EQ(bundle.plan.tree.num_nodes(), 4);
   EXPECT_EQ(bundle.model.eos_token_ids, (std::vector<TokenId>{2}));
   EXPECT_EQ(bundle.shapes.batch, 2);
-  EXPECT_EQ(bundle.shapes.kv_capacities, (std::vector<int>{48, 80}));
+  EXPECT_EQ(bundle.shapes.roles.at("target").kv_capacities, (std::vector<int>{48, 80}));
   const Role& target = bundle.roles.at("target");
   EXPECT_EQ(target.graph, fs::canonical(build_ / "target.onnx"));
   EXPECT_EQ(target.states.at(0).dtype, DType::kFloat16);
-  EXPECT_EQ(target.outputs.at(1).rank, 3);
+  EXPECT_EQ(target.outputs.at(1).dimensions, (std::vector<std::string>{"batch", "num_logits", ""}));
   EXPECT_EQ(target.vocab_size, 32);
   EXPECT_EQ(bundle.bundle_sha256, bundle.manifest_sha256);
 }
@@ -155,9 +155,9 @@ TEST_F(BundleOnDisk, RefusesIncompleteManifests) {
 
 TEST_F(BundleOnDisk, RefusesShapesThatContradictEachOther) {
   const auto shapes = [](const char* field, json value) {
-    return [field, value](json& b) { b["shapes"][field] = value; };
+    return [field, value](json& b) { b["shapes"]["roles"]["target"][field] = value; };
   };
-  ExpectRefusalOfBuild(shapes("batch", 0), "shapes.batch is 0");
+  ExpectRefusalOfBuild([](json& b) { b["shapes"]["batch"] = 0; }, "shapes.batch is 0");
   ExpectRefusalOfBuild(shapes("widths", {2, 4}), "widths must ascend from 1");
   ExpectRefusalOfBuild(shapes("widths", {1, 4, 4}), "widths must ascend");
   ExpectRefusalOfBuild(shapes("verify_width", 17), "verify_width");
@@ -258,8 +258,8 @@ TEST_F(BundleOnDisk, RefusesWhatTheLoopCannotRun) {
     folder_.Write(documents);
     ExpectRefusal(text);
   };
-  const auto shapes = [](const char* field, json value) {
-    return [field, value](BundleDocuments& d) { d.build["shapes"][field] = value; };
+  const auto shapes = [](const char* role, const char* field, json value) {
+    return [=](BundleDocuments& d) { d.build["shapes"]["roles"][role][field] = value; };
   };
   const auto plan = [](const char* loop, const char* field, json value) {
     return [=](BundleDocuments& d) { d.manifest["plan"][loop][field] = value; };
@@ -267,30 +267,89 @@ TEST_F(BundleOnDisk, RefusesWhatTheLoopCannotRun) {
   expect(
       0, [](BundleDocuments& d) { d.build["roles"]["spy"] = d.build["roles"]["target"]; },
       "has the role 'spy', which this loop does not run");
-  expect(0, shapes("verify_width", 3), "verify_width is 3");
-  expect(0, shapes("source_lengths", {8}), "no role 'encoder'");
-  expect(0, shapes("window_capacities", {{"8x", 40}}), "window that is no number");
+  expect(0, shapes("target", "verify_width", 3), "verify_width is 3; plan.tree has 4 nodes");
+  expect(0, shapes("target", "source_lengths", {8}), "source_lengths is given");
+  expect(0, shapes("target", "window_capacities", {{"8x", 40}}), "window that is no number");
   expect(1, [](BundleDocuments& d) { d.build["roles"].erase("drafter"); }, "the role 'drafter'");
-  expect(2, shapes("source_lengths", json::array()), "source_lengths is empty");
+  expect(2, shapes("encoder", "source_lengths", json::array()), "source_lengths is empty");
+  expect(2, shapes("encoder", "source_lengths", {32}), "is not that of the other roles");
+  expect(2, shapes("target", "window_capacities", json::object()), "lacks the window of 8");
   expect(
       2, [](BundleDocuments& d) { d.manifest["model"].erase("decoder_start_token_id"); },
       "decoder_start_token_id");
-  expect(3, shapes("canvas_lengths", {32}), "must have one of at least 64");
-  expect(3, shapes("canvas_lengths", json::array()), "must have one of at least 64");
-  expect(3, shapes("canvas_lengths", {0, 64}), "canvas_lengths[0] is 0");
-  expect(3, shapes("canvas_lengths", {64, 1 << 30}), "canvas_lengths[1] is 1073741824");
-  expect(3, plan("canvas", "block_length", 65), "block_length, 65");
+  expect(3, shapes("denoiser", "canvas_lengths", {32}), "must have one of at least 64");
+  expect(3, shapes("denoiser", "canvas_lengths", json::array()), "canvas_lengths is empty");
+  expect(3, shapes("denoiser", "canvas_lengths", {0, 64}), "canvas_lengths[0] is 0");
+  expect(3, shapes("denoiser", "canvas_lengths", {64, 1 << 30}), "canvas_lengths[1] is 1073741824");
+  expect(3, plan("canvas", "block_length", 65), "at least 65, plan.canvas.block_length");
   expect(3, plan("canvas", "block_length", 2147483647), "block_length is 2147483647");
   expect(3, plan("canvas", "mask_token_id", -1), "mask_token_id is -1");
   expect(3, plan("canvas", "threshold", 1.5), "threshold is 1.5");
-  expect(4, shapes("canvas_lengths", {63}), "at least 64");
+  expect(4, shapes("decoder", "canvas_lengths", {63}), "at least 64");
   expect(4, plan("one_shot", "upsampling", 65), "upsampling is 65");
-  expect(5, shapes("source_lengths", json::array()), "source_lengths is empty");
+  expect(5, shapes("encoder", "source_lengths", json::array()), "source_lengths is empty");
   expect(5, plan("edit", "placeholder_token_id", 32), "placeholder_token_id is 32");
   expect(
       5,
       [](BundleDocuments& d) { d.build["roles"]["filler"]["ports"]["inputs"][2]["shape"][2] = 17; },
       "reads other encoder_hidden_states");
+}
+
+TEST_F(BundleOnDisk, EveryRoleHasShapesOfItsOwn) {
+  const BundleDocuments good = DocumentsOfEveryLoop()[1];
+  folder_.Write(good);
+  const Bundle bundle = ReadBundle(build_);
+  EXPECT_EQ(bundle.shapes.roles.at("target").widths, (std::vector<int>{1, 4, 16}));
+  EXPECT_EQ(bundle.shapes.roles.at("drafter").widths, (std::vector<int>{1, 2, 8}));
+  const auto expect = [&](const std::function<void(json&)>& change, const std::string& text) {
+    BundleDocuments documents = good;
+    change(documents.build["shapes"]["roles"]);
+    folder_.Write(documents);
+    ExpectRefusal(text);
+  };
+  expect([](json& roles) { roles.erase("drafter"); }, "shapes.roles lacks the role 'drafter'");
+  expect([](json& roles) { roles["spy"] = roles["target"]; }, "shapes.roles has the role 'spy'");
+  expect([](json& roles) { roles["drafter"]["kv_capacities"] = {71}; },
+         "shapes.roles.drafter.kv_capacities must ascend to at least max_length");
+  expect([](json& roles) { roles["drafter"]["canvas_lengths"] = {64}; },
+         "shapes.roles.drafter.canvas_lengths is given");
+  expect([](json& roles) { roles = json::array(); }, "shapes.roles");
+}
+
+TEST_F(BundleOnDisk, SharedLayerIsAnothersOfTheSameForm) {
+  BundleDocuments good = DocumentsOfEveryLoop()[1];
+  const auto state = [](json& build, const char* role) -> json& {
+    return build["roles"][role]["states"][0];
+  };
+  state(good.build, "drafter")["shared_with"] = {{"role", "target"}, {"layer", 0}};
+  good.build["shapes"]["roles"]["drafter"]["kv_capacities"] = {48, 80};
+  folder_.Write(good);
+  EXPECT_EQ(ReadBundle(build_).roles.at("drafter").states.at(0).shared_with->role, "target");
+  const auto expect = [&](const std::function<void(json&)>& change, const std::string& text) {
+    BundleDocuments documents = good;
+    change(documents.build);
+    folder_.Write(documents);
+    ExpectRefusal(text);
+  };
+  const auto shared = [&](const char* role, int layer) {
+    return [=](json& build) {
+      state(build, "drafter")["shared_with"] = {{"role", role}, {"layer", layer}};
+    };
+  };
+  expect(shared("oracle", 0), "states[0].shared_with is layer 0 of 'oracle', which is no other");
+  expect(shared("drafter", 0), "which is no other role");
+  expect(shared("target", 1), "is layer 1 of 'target', which has 1 layers");
+  expect(shared("target", -1), "shared_with.layer is -1");
+  expect([&](json& build) { state(build, "drafter")["shared_with"] = "target"; }, "shared_with");
+  expect([&](json& build) { state(build, "drafter")["head_dim"] = 4; }, "another kind, shape or");
+  expect([&](json& build) { state(build, "target")["dtype"] = "float32"; }, "another kind, shape");
+  expect(
+      [&](json& build) {
+        state(build, "target")["shared_with"] = {{"role", "drafter"}, {"layer", 0}};
+      },
+      "shares another's cache itself");
+  expect([](json& build) { build["shapes"]["roles"]["drafter"]["kv_capacities"] = {80}; },
+         "shapes.roles.drafter has other capacities than 'target'");
 }
 
 TEST_F(BundleOnDisk, RefusesSizesThatNoMachineHas) {

@@ -16,10 +16,7 @@ ShapePlan Shapes() {
   ShapePlan shapes;
   shapes.batch = 2;
   shapes.max_length = 1024;
-  shapes.widths = {1, 8, 128};
-  shapes.verify_width = 16;
-  shapes.kv_capacities = {1152};
-  shapes.window_capacities[512] = 700;
+  shapes.roles["target"] = {{1, 8, 128}, 16, {1152}, {{512, 700}}, {}, {}};
   return shapes;
 }
 
@@ -75,10 +72,7 @@ TEST(BundleEngines, PreparedBuildSaysHowToCompileIt) {
 TEST(BundleEngines, EverySizeThatAnEngineDoesNotTakeIsNamed) {
   ShapePlan shapes = Shapes();
   shapes.batch = 3;
-  shapes.widths = {1, 8, 256};
-  shapes.verify_width = 32;
-  shapes.kv_capacities = {1280};
-  shapes.window_capacities[512] = 800;
+  shapes.roles["target"] = {{1, 8, 256}, 32, {1280}, {{512, 800}}, {}, {}};
   const std::string message = FailureOf(Build(), shapes).message();
   for (const char* part :
        {"'target.engine' takes batch from 2 to 2, not 3.", "num_tokens from 1 to 128, not 256.",

@@ -103,8 +103,13 @@ bool IsSmall(const Bundle& bundle) {
     for (const Port& port : role.outputs) elements += static_cast<double>(port.last_size);
   }
   return elements < 1e4 && shapes.batch <= 4 && shapes.max_length <= 1024 &&
-         largest(shapes.widths) <= 256 && largest(shapes.kv_capacities) <= 1024 &&
-         largest(shapes.source_lengths) <= 256 && largest(shapes.canvas_lengths) <= 1024;
+         std::all_of(
+             shapes.roles.begin(), shapes.roles.end(),
+             [&](const auto& role) {
+               const RoleShapes& own = role.second;
+               return largest(own.widths) <= 256 && largest(own.kv_capacities) <= 1024 &&
+                      largest(own.source_lengths) <= 256 && largest(own.canvas_lengths) <= 1024;
+             });
 }
 
 class Mutations : public testing::Test {

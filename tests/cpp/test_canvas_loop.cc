@@ -35,8 +35,7 @@ Bundle CanvasBundle(int batch, const CanvasPlan& plan) {
   bundle.model.context_length = 64;
   bundle.shapes.batch = batch;
   bundle.shapes.max_length = 48;
-  bundle.shapes.widths = {1};
-  bundle.shapes.canvas_lengths = {16, 48};
+  bundle.shapes.roles["denoiser"].canvas_lengths = {16, 48};
   return bundle;
 }
 

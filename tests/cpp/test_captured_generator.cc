@@ -34,7 +34,7 @@ struct OnDevice {
         SubstituteEngines(seen, drafter.kind == DrafterKind::kModel ? &drafter_seen : nullptr);
     const std::shared_ptr<GpuShare> share = MakeSubstituteShare(gpu);
     for (auto& [role, engine] : engines) {
-      const std::vector<NamedPort> ports = CausalGpuPorts(bundle, bundle.roles.at(role), false);
+      const std::vector<NamedPort> ports = CausalGpuPorts(bundle, role, false);
       auto captured = std::make_unique<CapturedEngine>(
           share, MakeSubstituteProgram(gpu, std::move(engine), ports), role + ".engine", in_place);
       if (role == "target") target = captured.get();
@@ -226,7 +226,7 @@ TEST(CapturedGenerators, EncoderAndDecoderShareTheDevice) {
   cross.head_dim = 1;
   bundle.roles.at("target").cross_states = {cross};
   bundle.roles["encoder"] = {};
-  bundle.shapes.source_lengths = {8};
+  bundle.shapes.roles["encoder"].source_lengths = {8};
   bundle.model.start_token_id = 3;
   Engines engines;
   engines["target"] = std::make_unique<SubstituteEngine>(seen);

@@ -30,8 +30,7 @@ struct Fixture {
     auto owned = std::make_unique<RecordingEngine>();
     engine = owned.get();
     const Bundle bundle = SubstituteBundle(batch, NgramPlan());
-    target = std::make_unique<CausalModel>(std::move(owned), bundle.roles.at("target"),
-                                           bundle.shapes, kVocabSize);
+    target = std::make_unique<CausalModel>(std::move(owned), bundle, "target", kVocabSize);
   }
   Ids Input(const std::string& name) const {
     for (const Tensor& tensor : engine->bound.back()) {
@@ -159,7 +158,7 @@ TEST(CausalModel, BindsEveryShapePointOnce) {
     fixture.target->Forward(rows, 8, {1});
   }
   EXPECT_EQ(fixture.engine->bound.size(), 3U);
-  fixture.target->kv_cache().Grow(49, 0);
+  fixture.target->kv_cache().Grow(49);
   fixture.target->Forward(rows, 1, {1});
   EXPECT_EQ(fixture.engine->bound.size(), 4U);
 }
@@ -171,10 +170,10 @@ TEST(CausalModel, TellsTheGraphWhereSlidingCachesBegin) {
   window.kind = StateKind::kWindow;
   window.window = 4;
   bundle.roles.at("target").states.push_back(window);
-  bundle.shapes.window_capacities = {{4, 20}};
+  bundle.shapes.roles.at("target").window_capacities = {{4, 20}};
   auto owned = std::make_unique<RecordingEngine>();
   const RecordingEngine& engine = *owned;
-  CausalModel model(std::move(owned), bundle.roles.at("target"), bundle.shapes, kVocabSize);
+  CausalModel model(std::move(owned), bundle, "target", kVocabSize);
   const std::vector<TokenId> text = {5, 6};
   std::vector<RowInput> rows(2);
   rows[1].tokens = text;
@@ -197,12 +196,12 @@ TEST(CausalModel, HandsIdsOnFromRunToRun) {
   Observations drafted, verified;
   CausalNeighbours chain;
   chain.chain_length = 2;
-  CausalModel drafter(std::make_unique<SubstituteEngine>(drafted), bundle.roles.at("target"),
-                      bundle.shapes, kVocabSize, std::move(chain));
+  CausalModel drafter(std::make_unique<SubstituteEngine>(drafted), bundle, "target", kVocabSize,
+                      std::move(chain));
   CausalNeighbours neighbours;
   neighbours.draft_ids = drafter.ChainIds();
-  CausalModel target(std::make_unique<SubstituteEngine>(verified), bundle.roles.at("target"),
-                     bundle.shapes, kVocabSize, std::move(neighbours));
+  CausalModel target(std::make_unique<SubstituteEngine>(verified), bundle, "target", kVocabSize,
+                     std::move(neighbours));
   const std::vector<TokenId> texts[] = {{5}, {9}};
   const std::vector<TokenId> unknown = {0, 0};
   const TreeSpec tree = TreeSpec::Chain(2);
@@ -233,7 +232,7 @@ TEST(CausalModel, LogitsHaveTheTypeOfThePort) {
   auto engine = MakeEngine([](const BoundPorts& ports) {
     for (std::uint16_t& half : ports.Row<std::uint16_t>("logits", 0)) half = 0x3C00;  // 1
   });
-  CausalModel target(std::move(engine), bundle.roles.at("target"), bundle.shapes, kVocabSize);
+  CausalModel target(std::move(engine), bundle, "target", kVocabSize);
   const std::vector<TokenId> text = {5};
   std::vector<RowInput> rows(1);
   rows[0].tokens = text;

@@ -53,9 +53,10 @@ struct Fixture {
     bundle.model.context_length = 64;
     bundle.shapes.batch = batch;
     bundle.shapes.max_length = 20;
-    bundle.shapes.widths = {1};
-    bundle.shapes.source_lengths = {12};
-    bundle.shapes.canvas_lengths = {24};
+    bundle.shapes.roles["encoder"].source_lengths = {12};
+    for (const char* role : {"deleter", "inserter", "filler"}) {
+      bundle.shapes.roles[role].canvas_lengths = {24};
+    }
     bundle.roles["encoder"].outputs = {{"encoder_hidden_states", DType::kFloat32, 1}};
     Engines engines;
     engines["encoder"] = MakeIdentityEncoder(encoder_runs);

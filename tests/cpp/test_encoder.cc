@@ -13,7 +13,7 @@ using Tokens = std::vector<TokenId>;
 ShapePlan Shapes() {
   ShapePlan shapes;
   shapes.batch = 3;
-  shapes.source_lengths = {5};
+  shapes.roles["encoder"].source_lengths = {5};
   return shapes;
 }
 

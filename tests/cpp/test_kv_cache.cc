@@ -23,9 +23,8 @@ KVCache MakeCache() {
   state.head_dim = kHeadDim;
   ShapePlan shapes;
   shapes.batch = kBatch;
-  shapes.widths = {1, 2, 4};
-  shapes.kv_capacities = {8, 16, 32};
-  return KVCache({state, state}, shapes);
+  shapes.roles["target"] = {{1, 2, 4}, 4, {8, 16, 32}, {}, {}, {}};
+  return KVCache({{"target", {state, state}}}, shapes);
 }
 
 // Element [b, h, slot, 0] of a port.
@@ -34,16 +33,16 @@ float& At(const Tensor& tensor, int b, int h, int slot) {
   return static_cast<float*>(tensor.data)[index * tensor.shape[3]];
 }
 
-std::vector<Tensor> Past(const KVCache& cache) {
+std::vector<Tensor> Past(const KVCache& cache, const char* role = "target") {
   std::vector<Tensor> tensors;
-  cache.AppendPast(tensors);
+  cache.AppendPast(role, tensors);
   return tensors;
 }
 
 TEST(KVCache, PastAndPresentAreOneBuffer) {
   const KVCache cache = MakeCache();
   std::vector<Tensor> present;
-  cache.AppendPresent(present);
+  cache.AppendPresent("target", present);
   const std::vector<Tensor> past = Past(cache);
   ASSERT_EQ(past.size(), 4U);
   EXPECT_EQ(past[3].name, "past_key_values.1.value");
@@ -59,9 +58,9 @@ TEST(KVCache, GrowingKeepsEverySequence) {
   for (const Tensor& tensor : Past(cache)) {
     for (int slot = 0; slot < 5; ++slot) At(tensor, 1, 2, slot) = static_cast<float>(slot + 1);
   }
-  cache.Grow(8, 5);
+  cache.Grow(8);
   EXPECT_EQ(cache.capacity(), 8);
-  cache.Grow(17, 5);
+  cache.Grow(17);
   EXPECT_EQ(cache.capacity(), 32);
   for (const Tensor& tensor : Past(cache)) {
     EXPECT_EQ(tensor.shape[2], 32);
@@ -73,7 +72,7 @@ TEST(KVCache, GrowingKeepsEverySequence) {
 TEST(KVCache, ClearReturnsToTheSmallestAndIsEmpty) {
   KVCache cache = MakeCache();
   At(Past(cache)[0], 0, 0, 0) = 5;
-  cache.Grow(9, 1);
+  cache.Grow(9);
   cache.Clear();
   EXPECT_EQ(cache.capacity(), 8);
   EXPECT_EQ(At(Past(cache)[0], 0, 0, 0), 0.0F);
@@ -82,21 +81,21 @@ TEST(KVCache, ClearReturnsToTheSmallestAndIsEmpty) {
 TEST(KVCache, RefusesWhatThePlanDoesNotHold) {
   KVCache cache = MakeCache();
   try {
-    cache.Grow(33, 0);
+    cache.Grow(33);
     FAIL();
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::kCapacity);
   }
 }
 
-TEST(KVCache, GatherMovesAcceptedNodesTogether) {
+TEST(KVCache, AcceptedNodesAreKeptTogether) {
   KVCache cache = MakeCache();
   const Tensor keys = Past(cache)[2];
   for (int slot = 0; slot < 8; ++slot) {
     At(keys, 1, 1, slot) = static_cast<float>(slot);
     At(keys, 0, 1, slot) = static_cast<float>(slot);
   }
-  cache.Gather(1, 2, std::vector<int>{2, 5});
+  cache.Keep(1, 2, std::vector<int>{2, 5});
   EXPECT_EQ(At(keys, 1, 1, 2), 2);
   EXPECT_EQ(At(keys, 1, 1, 3), 4);
   EXPECT_EQ(At(keys, 1, 1, 4), 7);
@@ -125,10 +124,8 @@ KVCache MakeSlidingCache(std::vector<int> capacities = {32, 64},
   window.window = 4;
   ShapePlan shapes;
   shapes.batch = kBatch;
-  shapes.widths = {1, 2, 4};
-  shapes.kv_capacities = std::move(capacities);
-  shapes.window_capacities = {{4, 10}};
-  return KVCache({full, window}, shapes, std::move(memory));
+  shapes.roles["target"] = {{1, 2, 4}, 4, std::move(capacities), {{4, 10}}, {}, {}};
+  return KVCache({{"target", {full, window}}}, shapes, std::move(memory));
 }
 
 TEST(KVCache, WindowSlidesEveryFewPositions) {
@@ -189,7 +186,7 @@ TEST(KVCache, GrowingKeepsWhatAWindowHolds) {
   KVCache cache = MakeSlidingCache({6, 20, 64});
   int length = 0;
   for (int capacity : {6, 20, 64}) {
-    cache.Grow(length + 2, length);
+    cache.Grow(length + 2);
     ASSERT_EQ(cache.capacity(), capacity);
     EXPECT_EQ(Past(cache)[2].shape[2], std::min(capacity, 10));
     for (; length + 2 <= capacity && length < 40; length += 2) {
@@ -214,6 +211,64 @@ TEST(KVCache, SlidingFarReadsNothingBeyondTheCache) {
   KVCache cache = MakeSlidingCache();
   cache.Slide(0, 29);
   EXPECT_EQ(cache.window_offset(0), 25);
+}
+
+// A drafter with a layer of its own and the target's window.
+KVCache MakeSharedCache() {
+  LayerState full;
+  full.kv_heads = kHeads;
+  full.head_dim = kHeadDim;
+  LayerState window = full;
+  window.kind = StateKind::kWindow;
+  window.window = 4;
+  LayerState shared = window;
+  shared.shared_with = SharedLayer{"target", 1};
+  LayerState own = full;
+  own.kv_heads = 1;
+  ShapePlan shapes;
+  shapes.batch = kBatch;
+  shapes.roles["target"] = {{1, 2, 4}, 4, {16, 32}, {{4, 10}}, {}, {}};
+  shapes.roles["drafter"] = {{1, 2}, 1, {16, 32}, {{4, 10}}, {}, {}};
+  return KVCache({{"target", {full, window}}, {"drafter", {own, shared}}}, shapes);
+}
+
+TEST(KVCache, SharedLayerIsTheOwnersBuffer) {
+  const KVCache cache = MakeSharedCache();
+  const std::vector<Tensor> target = Past(cache), drafter = Past(cache, "drafter");
+  ASSERT_EQ(drafter.size(), 4U);
+  EXPECT_EQ(drafter[2].name, "past_key_values.1.key");
+  EXPECT_EQ(drafter[2].data, target[2].data);
+  EXPECT_EQ(drafter[3].data, target[3].data);
+  EXPECT_EQ(drafter[3].shape, target[3].shape);
+  EXPECT_EQ(drafter[0].shape, (std::vector<std::int64_t>{kBatch, 1, 16, kHeadDim}));
+  EXPECT_NE(drafter[0].data, target[0].data);
+}
+
+TEST(KVCache, RolesThatShareMoveTogether) {
+  KVCache cache = MakeSharedCache();
+  const auto ports = [&] {
+    return std::vector{Past(cache)[0], Past(cache)[3], Past(cache, "drafter")[0]};
+  };
+  for (const Tensor& tensor : ports()) {
+    for (int slot = 0; slot < 8; ++slot) At(tensor, 0, 0, slot) = static_cast<float>(slot);
+  }
+  cache.Keep(0, 4, std::vector<int>{1, 3});
+  cache.CopyRow(0, 1, 7);
+  cache.Grow(17);
+  for (const Tensor& tensor : ports()) {
+    for (int row = 0; row < kBatch; ++row) {
+      EXPECT_EQ(At(tensor, row, 0, 5), 5);
+      EXPECT_EQ(At(tensor, row, 0, 6), 7);
+    }
+  }
+  EXPECT_EQ(Past(cache, "drafter")[0].shape[2], 32);
+  EXPECT_EQ(Past(cache, "drafter")[2].data, Past(cache)[2].data);
+  cache.Slide(1, 8);
+  EXPECT_EQ(cache.window_offset(1), 5);
+  EXPECT_EQ(At(Past(cache)[3], 1, 0, 1), 7);
+  EXPECT_EQ(At(Past(cache, "drafter")[3], 1, 0, 1), 7);
+  cache.Clear();
+  EXPECT_EQ(Past(cache, "drafter")[0].shape[2], 16);
 }
 
 // Everything that a cache does, in host memory and on a device: both hold the same after it.
@@ -252,11 +307,11 @@ TEST(KVCache, IsTheSameOnADevice) {
   write();
   both("sliding", [](KVCache& cache) { cache.Slide(1, 9); });
   both("copying a row", [](KVCache& cache) { cache.CopyRow(1, 0, 9); });
-  both("gathering", [](KVCache& cache) { cache.Gather(0, 8, std::vector<int>{2, 3}); });
-  both("growing", [](KVCache& cache) { cache.Grow(20, 9); });
+  both("keeping", [](KVCache& cache) { cache.Keep(0, 8, std::vector<int>{2, 3}); });
+  both("growing", [](KVCache& cache) { cache.Grow(20); });
   write();
   both("sliding far", [](KVCache& cache) { cache.Slide(0, 19); });
-  both("growing again", [](KVCache& cache) { cache.Grow(60, 19); });
+  both("growing again", [](KVCache& cache) { cache.Grow(60); });
   both("clearing", [](KVCache& cache) { cache.Clear(); });
   EXPECT_EQ(gpu.violations, 0);
   EXPECT_GT(gpu.copies_within, 0);

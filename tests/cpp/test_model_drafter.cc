@@ -24,10 +24,10 @@ struct Fixture {
     chain.chain_length = kMostDrafts;
     auto model = std::make_unique<CausalModel>(
         std::make_unique<SubstituteEngine>(seen, std::set<std::string>(), /*wrong_every=*/3),
-        bundle.roles.at("drafter"), bundle.shapes, kVocabSize, std::move(chain));
+        bundle, "drafter", kVocabSize, std::move(chain));
     drafter = std::make_unique<ModelDrafter>(
-        std::move(model), bundle.shapes, kContext, target_vocab_size, TreeSpec::Chain(kMostDrafts),
-        AcceptanceRule::kMatch, CostCurve(bundle.shapes.widths, {}));
+        std::move(model), kContext, target_vocab_size, TreeSpec::Chain(kMostDrafts),
+        AcceptanceRule::kMatch, CostCurve(bundle.shapes.roles.at("drafter").widths, {}));
   }
   // Drafts for both rows.
   void Draft(int first_limit, int second_limit) {

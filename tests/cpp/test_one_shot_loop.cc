@@ -30,8 +30,7 @@ struct Fixture {
     bundle.model.context_length = 64;
     bundle.shapes.batch = batch;
     bundle.shapes.max_length = 40;
-    bundle.shapes.widths = {1};
-    bundle.shapes.source_lengths = {12};
+    bundle.shapes.roles["encoder"].source_lengths = {12};
     bundle.roles["encoder"].outputs = {{"encoder_hidden_states", DType::kFloat32, 1}};
     Engines engines;
     engines["encoder"] = MakeIdentityEncoder(encoder_runs);

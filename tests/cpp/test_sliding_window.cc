@@ -35,9 +35,9 @@ Tokens Written(Tokens text, int count) {
 struct Fixture {
   explicit Fixture(int batch, bool on_gpu = false, const DrafterPlan& plan = NgramPlan()) {
     Bundle bundle = SubstituteBundle(batch, plan);
-    bundle.shapes.window_capacities[kWindow] = static_cast<int>(kCapacity);
     Engines engines;
     for (auto& [name, role] : bundle.roles) {
+      bundle.shapes.roles.at(name).window_capacities[kWindow] = static_cast<int>(kCapacity);
       const bool is_drafter = name == "drafter";
       if (is_drafter || plan.kind != DrafterKind::kModel) {
         role.states.at(0).window = kWindow;

@@ -27,16 +27,17 @@ class Loop {
       sessions.push_back(owned_.back().get());
     }
     auto target = std::make_unique<CausalModel>(
-        std::make_unique<SubstituteEngine>(seen, std::move(absent_inputs)),
-        bundle.roles.at("target"), bundle.shapes, kVocabSize);
+        std::make_unique<SubstituteEngine>(seen, std::move(absent_inputs)), bundle, "target",
+        kVocabSize);
     if (drafter.kind == DrafterKind::kNgram) proposes = std::make_unique<NgramDrafter>(drafter);
     SpeculativeParts parts{
         nullptr,
         std::move(proposes),
         std::move(target),
         bundle.plan,
-        bundle.shapes,
-        DraftLength(DraftLengthMode::kFixed, CostCurve(bundle.shapes.widths, costs)),
+        bundle.shapes.roles.at("target"),
+        DraftLength(DraftLengthMode::kFixed,
+                    CostCurve(bundle.shapes.roles.at("target").widths, costs)),
         bundle.plan.tree.num_nodes() - 1,
         bundle.shapes.max_length,
     };

@@ -99,7 +99,7 @@ def bundle(place: Path, strategy: str, batch: int) -> Path:
     path = export(roles, plan(strategy), place / f"sampled-{strategy}-{batch}")
     options = BuildOptions(precision="float32", batch_size=batch, max_length=32, stage=Stage.PREPARE)
     made = build(path, options)
-    widths = made.manifest.shapes.widths
+    widths = made.manifest.shapes.roles["target"].widths
     rounds = {width: RoundCost(1.0 + 0.15 * width, 1.0, 2.0, 9) for width in widths}
     drafted = {width: RoundCost(0.1, 0.1, 0.1, 9) for width in widths}
     write_costs(made, CostCurve(1, 8, rounds, drafted if strategy == "draft-model" else {}))

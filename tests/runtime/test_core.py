@@ -21,7 +21,7 @@ from ptgc.spec.kv_cache import StateKind
 from ptgc.spec.one_shot import OneShotPath
 from ptgc.spec.plan import autoregressive, ngram
 from ptgc.spec.ports import DType
-from ptgc.spec.shapes import ShapePlan
+from ptgc.spec.shapes import RoleShapes, ShapePlan
 from ptgc.spec.strategy import DrafterKind, DrafterVocabulary, Loop, NgramMatch, Strategy
 from tests.runtime.toy_build import CONTEXT, VOCAB, Weights, write_toy_build
 
@@ -31,7 +31,7 @@ PROMPTS = [[5, 9, 3], [int(i * 7 % VOCAB) for i in range(38)], [11]]
 
 
 def shapes(batch: int) -> ShapePlan:
-    return ShapePlan(batch, 80, (1, 2, 4, 8, 16), 8, (40, 96))
+    return ShapePlan(batch, 80, {"target": RoleShapes((1, 2, 4, 8, 16), 8, (40, 96))})
 
 
 @pytest.fixture(scope="module", params=[1, 3])
@@ -76,7 +76,9 @@ def test_speculation_takes_fewer_rounds(single: Path) -> None:
 
 
 def test_autoregressive_build_drafts_nothing(tmp_path: Path) -> None:
-    generator = load(write_toy_build(tmp_path, autoregressive(), ShapePlan(1, 80, (1, 16), 1, (96,))))
+    generator = load(
+        write_toy_build(tmp_path, autoregressive(), ShapePlan(1, 80, {"target": RoleShapes((1, 16), 1, (96,))}))
+    )
     result = generator.generate([request(PROMPTS[1])])[0]
     assert result.token_ids == WEIGHTS.continuation(PROMPTS[1], 30)
     assert result.statistics.plain_rounds == result.statistics.rounds == 29

@@ -40,7 +40,7 @@ def test_a_busy_machine_does_not_turn_drafts_off() -> None:
 
 def test_noise_is_kept_with_the_curve(place: Path, tmp_path: Path) -> None:
     build = open_bundle(own_copy(place, tmp_path / "bundle")).build(build_id("float32", 1))
-    rounds = dict.fromkeys(build.manifest.shapes.widths, BUSY[8])
+    rounds = dict.fromkeys(build.manifest.shapes.roles["target"].widths, BUSY[8])
     written = write_costs(build, CostCurve(1, 256, rounds)).read_text()
     assert '"noisy": true' in written
     found = read_costs(build, 1)

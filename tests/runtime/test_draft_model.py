@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+import json
+import shutil
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ptgc.compiler.build.build import BuildOptions, build
 from ptgc.compiler.build.stage import Stage
+from ptgc.errors import BundleError, UsageError
 from ptgc.exporters import export
 from ptgc.runtime import Generator
 from ptgc.runtime._core import Request
@@ -135,6 +138,51 @@ def test_drafts_change_nothing(batch: int, place: Path) -> None:
     for ids, result in zip(prompts, results, strict=True):
         assert result.token_ids == greedy(tiny_model("llama"), ids, NEW_TOKENS)
         assert result.lossless and result.strategy == "draft-model"
+
+
+def edited(path: Path, to: Path, change: Callable[[Any], None]) -> Path:
+    """A copy of a bundle with another build.json."""
+    shutil.copytree(path, to)
+    (build_json,) = to.glob("builds/*/build.json")
+    document = json.loads(build_json.read_text())
+    change(document)
+    build_json.write_text(json.dumps(document))
+    return to
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_each_role_runs_rounds_of_its_own_widths(batch: int, place: Path, tmp_path: Path) -> None:
+    path = bundle(place, draft_model(DRAFTS), batch)
+    shapes = open_bundle(path).build().manifest.shapes.roles
+    assert shapes["target"].verify_width == DRAFTS + 1 and shapes["drafter"].verify_width == 1
+    assert set(shapes["drafter"].widths) != set(shapes["target"].widths)
+
+    def narrow(document: Any) -> None:
+        document["shapes"]["roles"]["drafter"] |= {"widths": [1, 7], "kv_capacities": [300, 519]}
+
+    narrowed = edited(path, tmp_path / "narrow", narrow)
+    prompts = [prompt(length) for length in (1, 5, 300)]
+    found = []
+    for one in (path, narrowed):
+        with Generator(one, draft_length="fixed") as generator:
+            results = generator.generate(prompts, max_new_tokens=NEW_TOKENS)
+            found.append([(result.token_ids, result.statistics.accepted_tokens) for result in results])
+            assert len(generator.core.measure(1, 1, 8, 2, "drafter")) == 2
+            for width, logits in ((4, 4), (6, 1)):  # rows of logits, and a width, that only the target has
+                with pytest.raises(UsageError, match="for the role 'drafter'"):
+                    generator.core.measure(width, logits, 8, 1, "drafter")
+    assert [ids for ids, _ in found[0]] == [greedy(tiny_model("llama"), ids, NEW_TOKENS) for ids in prompts]
+    assert found[0] == found[1]
+
+
+def test_a_draft_model_does_not_write_in_the_targets_cache(place: Path, tmp_path: Path) -> None:
+    def share(document: Any) -> None:
+        for layer, state in enumerate(document["roles"]["drafter"]["states"]):
+            state["shared_with"] = {"role": "target", "layer": layer}
+
+    shared = edited(bundle(place, draft_model(DRAFTS), 1), tmp_path / "shared", share)
+    with pytest.raises(BundleError, match="shares the cache of 'target'"):
+        Generator(shared)
 
 
 def permuted(order: list[int]) -> Any:

@@ -73,7 +73,7 @@ def test_other_families_write_what_transformers_writes(family: str, batch: int, 
 def test_caches_of_windows_slide(family: str, batch: int, place: Path) -> None:
     bundle = tiny_build(place, family, "float32", batch)
     made = open_bundle(bundle).build(build_id("float32", batch)).manifest
-    assert made.shapes.window_capacities == {24: 279}
+    assert made.shapes.roles["target"].window_capacities == {24: 279}
     prompts = [prompt(length) for length in (300, 5, 40)]
     with Generator(bundle, build=made.id, draft_length="fixed") as generator:
         for plain in (True, False):

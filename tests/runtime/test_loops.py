@@ -62,7 +62,7 @@ def test_one_run_writes_what_pytorch_reads_off_its_rows(batch: int, place: Path)
 def test_texts_are_edited_until_pytorch_would_stop(batch: int, place: Path) -> None:
     assert LEVENSHTEIN.edit is not None
     with _generator(place, "levenshtein", LEVENSHTEIN, batch) as generator:
-        longest = generator.build.manifest.shapes.canvas_lengths[-1]
+        longest = next(iter(generator.build.manifest.shapes.roles.values())).canvas_lengths[-1]
         found = generator.generate(SOURCES, max_new_tokens=longest - 1)
     for source, result in zip(SOURCES, found, strict=True):
         expected = edit_text(tiny_levenshtein(), source, [1, 2], LEVENSHTEIN.edit, longest)

@@ -52,7 +52,7 @@ def _generator(place: Path, family: str, strategy: str, precision: str, batch: i
     options = BuildOptions(
         precision=precision, batch_size=batch, max_length=512, stage=Stage.PREPARE, build_id=name, replace=True
     )
-    assert build(bundle, options).manifest.shapes.window_capacities == {24: SLOTS}
+    assert build(bundle, options).manifest.shapes.roles["target"].window_capacities == {24: SLOTS}
     return Generator(bundle, build=name, draft_length="fixed")
 
 

@@ -179,7 +179,19 @@ def second_build(bundle: Path, name: str = "second") -> Path:
         (lambda d: d.update(sequence="x"), "sequence is 'x'"),
         (lambda d: d["roles"].update(target=None), "roles.target is null"),
         (lambda d: d["shapes"].update(batch=-1), "shapes.batch is -1"),
-        (lambda d: d["shapes"].update(kv_capacities=[64]), "shapes.kv_capacities must reach"),
+        (
+            lambda d: d["shapes"]["roles"]["target"].update(kv_capacities=[64]),
+            "shapes.roles.target.kv_capacities must reach",
+        ),
+        (lambda d: d["shapes"].update(roles={}), "shapes.roles lacks 'target'"),
+        (
+            lambda d: d["shapes"]["roles"].update(drafter=d["shapes"]["roles"]["target"]),
+            "shapes.roles has 'drafter', which is no role",
+        ),
+        (
+            lambda d: d["roles"]["target"]["states"][0].update(shared_with={"role": "drafter", "layer": 0}),
+            "layer 0 of 'drafter', which is no other role",
+        ),
         (lambda d: d.update(files=[]), "which files does not list"),
         (lambda d: d.update(id="../x"), "id is '../x'"),
         (lambda d: d.update(precision={}), "precision lacks the role 'target'"),
@@ -347,7 +359,7 @@ def test_a_damaged_tuning_is_ignored(bundle: Path, cache_folder: Path, change: C
 def test_damaged_costs_are_ignored(bundle: Path, cache_folder: Path, change: Callable[[Any], Any]) -> None:
     build = open_bundle(bundle).build()
     cost = RoundCost(0.001, 0.001, 0.002, 3)
-    curve = CostCurve(1, 4, dict.fromkeys(build.manifest.shapes.widths, cost))
+    curve = CostCurve(1, 4, dict.fromkeys(build.manifest.shapes.roles["target"].widths, cost))
     path = write_costs(build, curve)
     assert read_costs(build, 1) == curve
     edit(path, change)

@@ -8,21 +8,22 @@ import pytest
 
 from ptgc.spec.fields import read
 from ptgc.spec.json_file import UnreadableError
-from ptgc.spec.kv_cache import LayerState
+from ptgc.spec.kv_cache import LayerState, SharedLayer, StateKind
 from ptgc.spec.model_facts import ModelFacts
 from ptgc.spec.plan import DecodePlan, draft_model, levenshtein, masked_diffusion, ngram
+from ptgc.spec.ports import DType
 from ptgc.spec.shapes import ShapePlan
 
-SHAPES: dict[str, Any] = {
-    "batch": 1,
-    "max_length": 64,
+TARGET: dict[str, Any] = {
     "widths": [1, 2, 8],
     "verify_width": 2,
     "kv_capacities": [72],
+    "window_capacities": {"24": 40},
     "source_lengths": [],
     "canvas_lengths": [],
-    "window_capacities": {"24": 40},
 }
+SHAPES: dict[str, Any] = {"batch": 1, "max_length": 64, "roles": {"target": TARGET, "drafter": TARGET}}
+STATE = {"kind": "full", "kv_heads": 2, "head_dim": 8, "dtype": "float32"}
 MODEL = {"family": "x", "vocab_size": 10, "context_length": 64, "eos_token_ids": [2], "bos_token_id": None}
 
 
@@ -43,6 +44,19 @@ def test_what_is_written_is_read() -> None:
         ("batch", None),
         ("batch", 10**400),
         ("max_length", (1 << 24) + 1),
+        ("roles", None),
+        ("roles", []),
+        ("roles", {"target": None}),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_name(name: str, value: Any) -> None:
+    with pytest.raises(UnreadableError, match=rf"is damaged: {name}"):
+        read(ShapePlan, SHAPES | {name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
         ("widths", [1, 1]),
         ("widths", [2, 1]),
         ("widths", [1, 65537]),
@@ -60,13 +74,35 @@ def test_what_is_written_is_read() -> None:
         ("window_capacities", [24]),
     ],
 )
-def test_a_value_out_of_range_is_refused_by_name(name: str, value: Any) -> None:
-    with pytest.raises(UnreadableError, match=rf"is damaged: (a name in )?{name}"):
-        read(ShapePlan, SHAPES | {name: value})
+def test_a_size_of_a_role_out_of_range_is_refused_by_name(name: str, value: Any) -> None:
+    with pytest.raises(UnreadableError, match=rf"is damaged: (a name in )?roles.drafter.{name}"):
+        read(ShapePlan, SHAPES | {"roles": {"target": TARGET, "drafter": TARGET | {name: value}}})
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("target", "shared_with"),
+        ({"role": "target"}, "shared_with.layer is missing"),
+        ({"layer": 0}, "shared_with.role is missing"),
+        ({"role": "target", "layer": -1}, "shared_with.layer is -1"),
+        ({"role": "target", "layer": 4096}, "shared_with.layer is 4096"),
+        ({"role": 3, "layer": 0}, "shared_with.role is 3"),
+    ],
+)
+def test_a_shared_layer_is_a_role_and_a_number(value: Any, said: str) -> None:
+    with pytest.raises(UnreadableError, match=said):
+        read(LayerState, STATE | {"shared_with": value})
+
+
+def test_a_shared_layer_is_read_as_it_is_written() -> None:
+    for shared in (None, SharedLayer("target", 3)):
+        state = LayerState(StateKind.FULL, 2, 8, DType.FLOAT32, shared_with=shared)
+        assert read(LayerState, state.to_json()) == state
 
 
 def test_every_problem_is_reported() -> None:
-    wrong = SHAPES | {"batch": -1, "widths": [0, "a"], "kv_capacities": None}
+    wrong = SHAPES | {"batch": -1, "roles": {"target": TARGET | {"widths": [0, "a"], "kv_capacities": None}}}
     del wrong["max_length"]
     with pytest.raises(UnreadableError) as raised:
         read(ShapePlan, wrong, "shapes")
@@ -74,9 +110,9 @@ def test_every_problem_is_reported() -> None:
     for expected in (
         "shapes.batch is -1; it must be from 1 to 1024",
         "shapes.max_length is missing",
-        "shapes.widths[0] is 0",
-        "shapes.widths[1] is 'a'; it must be an integer",
-        "shapes.kv_capacities is null; it must be a list",
+        "shapes.roles.target.widths[0] is 0",
+        "shapes.roles.target.widths[1] is 'a'; it must be an integer",
+        "shapes.roles.target.kv_capacities is null; it must be a list",
     ):
         assert expected in message
 

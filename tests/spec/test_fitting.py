@@ -10,12 +10,12 @@ import pytest
 from ptgc.spec import ports
 from ptgc.spec.attention import AttentionKind
 from ptgc.spec.fitting import plan_problems, shape_problems
-from ptgc.spec.kv_cache import LayerState, StateKind
+from ptgc.spec.kv_cache import LayerState, SharedLayer, StateKind
 from ptgc.spec.model_facts import ModelFacts
 from ptgc.spec.plan import DecodePlan, ctc, draft_model, levenshtein, masked_diffusion, ngram
 from ptgc.spec.ports import DType, Port
 from ptgc.spec.role import Role
-from ptgc.spec.shapes import ShapePlan
+from ptgc.spec.shapes import RoleShapes, ShapePlan
 from ptgc.spec.tree import TreeSpec
 
 VOCAB = 10
@@ -33,22 +33,34 @@ TARGET = Role(
     attention=AttentionKind.CAUSAL,
 )
 OPERATION = Role("x.onnx", (ports.CANVAS_IDS, ports.LENGTHS, HIDDEN), (ports.OUTPUT_IDS, ports.OUTPUT_LENGTHS))
-ROUNDS = ShapePlan(1, 64, (1, 2, 8), 4, (72,))
-CANVAS = ShapePlan(1, 64, (), 0, (), canvas_lengths=(32, 64))
-READ = replace(CANVAS, source_lengths=(32, 64))
+ROUNDS = RoleShapes((1, 2, 8), 4, (72,))
+READ = RoleShapes((), 0, (), source_lengths=(32, 64))
+CANVAS = RoleShapes((), 0, (), canvas_lengths=(32, 64))
+EDITED = replace(READ, canvas_lengths=(32, 64))
 LEVENSHTEIN = levenshtein(3, 1, 2, 0)
 
-GOOD: dict[str, tuple[DecodePlan, ShapePlan, dict[str, Role]]] = {
-    "speculative": (ngram(3), ROUNDS, {"target": TARGET}),
+SHARED = replace(STATE, shared_with=SharedLayer("target", 0))
+
+GOOD: dict[str, tuple[DecodePlan, dict[str, RoleShapes], dict[str, Role]]] = {
+    "speculative": (ngram(3), {"target": ROUNDS}, {"target": TARGET}),
     "window": (
         ngram(3),
-        replace(ROUNDS, window_capacities={24: 39}),
+        {"target": replace(ROUNDS, window_capacities={24: 39})},
         {"target": replace(TARGET, states=(STATE, WINDOW), inputs=(*TARGET.inputs, ports.WINDOW_OFFSET))},
     ),
-    "drafter": (draft_model(3), ROUNDS, {"target": TARGET, "drafter": TARGET}),
+    "drafter": (
+        draft_model(3),
+        {"target": ROUNDS, "drafter": RoleShapes((1, 4), 1, (68,))},
+        {"target": TARGET, "drafter": TARGET},
+    ),
+    "shared": (
+        draft_model(3),
+        {"target": ROUNDS, "drafter": RoleShapes((1, 4), 1, (72,))},
+        {"target": replace(TARGET, states=(STATE, STATE)), "drafter": replace(TARGET, states=(SHARED, STATE))},
+    ),
     "encoder": (
         ngram(3),
-        replace(ROUNDS, source_lengths=(64,)),
+        {"target": replace(ROUNDS, source_lengths=(64,)), "encoder": replace(READ, source_lengths=(64,))},
         {
             "target": replace(TARGET, cross_states=(CROSS,), inputs=(*TARGET.inputs, ports.ENCODER_ATTENTION_MASK)),
             "encoder": replace(READER, outputs=(), cross_states=(CROSS,)),
@@ -56,7 +68,7 @@ GOOD: dict[str, tuple[DecodePlan, ShapePlan, dict[str, Role]]] = {
     ),
     "canvas": (
         masked_diffusion(3, block_length=64),
-        CANVAS,
+        {"denoiser": CANVAS},
         {
             "denoiser": Role(
                 "denoiser.onnx",
@@ -65,18 +77,24 @@ GOOD: dict[str, tuple[DecodePlan, ShapePlan, dict[str, Role]]] = {
             )
         },
     ),
-    "edit": (LEVENSHTEIN, READ, {"encoder": READER, "deleter": OPERATION, "inserter": OPERATION, "filler": OPERATION}),
+    "edit": (
+        LEVENSHTEIN,
+        {"encoder": READ, "deleter": EDITED, "inserter": EDITED, "filler": EDITED},
+        {"encoder": READER, "deleter": OPERATION, "inserter": OPERATION, "filler": OPERATION},
+    ),
     "one-shot": (
         ctc(0, 2),
-        replace(READ, canvas_lengths=(64, 128)),
+        {"encoder": READ, "decoder": replace(READ, canvas_lengths=(64, 128))},
         {"encoder": READER, "decoder": Role("decoder.onnx", (HIDDEN,), (ports.OUTPUT_IDS, ports.OUTPUT_LENGTHS))},
     ),
 }
 
 
-def problems(name: str, *, plan: DecodePlan | None = None, **shapes: Any) -> str:
-    its_plan, its_shapes, roles = GOOD[name]
-    return "; ".join(shape_problems(plan or its_plan, MODEL, replace(its_shapes, **shapes), roles, roles))
+def problems(name: str, role: str = "", *, plan: DecodePlan | None = None, **changes: Any) -> str:
+    """What is wrong with a good build where another plan runs it, or the shapes of a role are others."""
+    its_plan, shapes, roles = GOOD[name]
+    changed = shapes | ({role: replace(shapes[role], **changes)} if role else {})
+    return "; ".join(shape_problems(plan or its_plan, MODEL, ShapePlan(1, 64, changed), roles, roles))
 
 
 @pytest.mark.parametrize("name", list(GOOD))
@@ -85,30 +103,91 @@ def test_what_the_compiler_writes_fits(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "shapes", "said"),
+    ("name", "role", "changes", "said"),
     [
-        ("speculative", {"widths": ()}, "shapes.widths"),
-        ("speculative", {"widths": (2, 4)}, "shapes.widths must ascend from 1"),
-        ("speculative", {"verify_width": 0}, "shapes.verify_width is 0"),
-        ("speculative", {"verify_width": 9}, "shapes.verify_width is 9"),
-        ("speculative", {"verify_width": 2}, "plan.tree has 4 nodes"),
-        ("speculative", {"kv_capacities": ()}, "shapes.kv_capacities is empty"),
-        ("speculative", {"kv_capacities": (71,)}, "largest width, 72"),
-        ("speculative", {"kv_capacities": (4, 72)}, "hold the largest width, 8"),
-        ("speculative", {"source_lengths": (4,)}, "there is no encoder"),
-        ("window", {"window_capacities": {}}, "lacks the window of 24"),
-        ("window", {"window_capacities": {24: 30}}, "window_capacities.24 is 30; it must be at least 31"),
-        ("encoder", {"source_lengths": ()}, "shapes.source_lengths is empty"),
-        ("canvas", {"canvas_lengths": ()}, "shapes.canvas_lengths is empty"),
-        ("canvas", {"canvas_lengths": (32,)}, "texts have up to 64"),
-        ("edit", {"canvas_lengths": (63,)}, "texts have up to 64"),
-        ("edit", {"source_lengths": ()}, "shapes.source_lengths is empty"),
-        ("one-shot", {"source_lengths": ()}, "shapes.source_lengths is empty"),
-        ("one-shot", {"canvas_lengths": (64, 127)}, "source_lengths times 2"),
+        ("speculative", "target", {"widths": ()}, "target.widths is empty; the role's ports have num_tokens"),
+        ("speculative", "target", {"widths": (2, 4)}, "target.widths must ascend from 1"),
+        ("speculative", "target", {"verify_width": 0}, "target.verify_width is 0"),
+        ("speculative", "target", {"verify_width": 9}, "target.verify_width is 9"),
+        ("speculative", "target", {"verify_width": 2}, "verify_width is 2; plan.tree has 4 nodes"),
+        ("speculative", "target", {"kv_capacities": ()}, "target.kv_capacities is empty"),
+        ("speculative", "target", {"kv_capacities": (71,)}, "largest width, 72"),
+        ("speculative", "target", {"kv_capacities": (4, 72)}, "hold the largest width, 8"),
+        ("speculative", "target", {"source_lengths": (4,)}, "target.source_lengths is given, and no port"),
+        ("speculative", "target", {"canvas_lengths": (64,)}, "target.canvas_lengths is given, and no port"),
+        ("drafter", "drafter", {"kv_capacities": (67,)}, "drafter.kv_capacities must reach"),
+        ("drafter", "drafter", {"widths": (2, 4)}, "drafter.widths must ascend from 1"),
+        ("window", "target", {"window_capacities": {}}, "lacks the window of 24"),
+        ("window", "target", {"window_capacities": {24: 30}}, "window_capacities.24 is 30; it must be at least 31"),
+        ("shared", "drafter", {"kv_capacities": (73,)}, "drafter.kv_capacities is not that of 'target', whose cache"),
+        ("shared", "target", {"window_capacities": {24: 39}}, "drafter.window_capacities is not that of 'target'"),
+        ("encoder", "target", {"source_lengths": ()}, "target.source_lengths is empty"),
+        ("encoder", "encoder", {"source_lengths": ()}, "encoder.source_lengths is empty"),
+        ("encoder", "encoder", {"source_lengths": (32,)}, "source_lengths is not that of"),
+        ("encoder", "encoder", {"widths": (1,)}, "encoder.widths is given, and no port of the role has num_tokens"),
+        ("canvas", "denoiser", {"canvas_lengths": ()}, "denoiser.canvas_lengths is empty"),
+        ("canvas", "denoiser", {"canvas_lengths": (32,)}, "texts have up to 64"),
+        ("edit", "filler", {"canvas_lengths": (63,)}, "texts have up to 64"),
+        ("edit", "filler", {"canvas_lengths": (64,)}, "filler.canvas_lengths is not that of 'deleter'"),
+        ("edit", "encoder", {"source_lengths": ()}, "encoder.source_lengths is empty"),
+        ("one-shot", "decoder", {"source_lengths": ()}, "decoder.source_lengths is empty"),
+        ("one-shot", "decoder", {"canvas_lengths": (64, 127)}, "source_lengths times 2"),
     ],
 )
-def test_lengths_that_the_loop_needs_are_asked_for(name: str, shapes: dict[str, Any], said: str) -> None:
-    assert said in problems(name, **shapes)
+def test_sizes_that_a_role_needs_are_asked_for(name: str, role: str, changes: dict[str, Any], said: str) -> None:
+    assert said in problems(name, role, **changes)
+
+
+@pytest.mark.parametrize("name", list(GOOD))
+def test_every_role_has_shapes_and_nothing_else_has(name: str) -> None:
+    plan, shapes, roles = GOOD[name]
+    for role in roles:
+        rest = {other: own for other, own in shapes.items() if other != role}
+        found = shape_problems(plan, MODEL, ShapePlan(1, 64, rest), roles, roles)
+        assert f"shapes.roles lacks '{role}'" in found
+    more = ShapePlan(1, 64, shapes | {"oracle": ROUNDS})
+    assert shape_problems(plan, MODEL, more, roles, roles) == [
+        "shapes.roles has 'oracle', which is no role of the build"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        (replace(STATE, shared_with=SharedLayer("oracle", 0)), "layer 0 of 'oracle', which is no other role"),
+        (replace(STATE, shared_with=SharedLayer("drafter", 1)), "layer 1 of 'drafter', which is no other role"),
+        (replace(STATE, shared_with=SharedLayer("target", 2)), "layer 2 of 'target', which has 2 layers"),
+        (replace(SHARED, kv_heads=1), "another kind, shape or type"),
+        (replace(SHARED, head_dim=4), "another kind, shape or type"),
+        (replace(SHARED, dtype=DType.FLOAT16), "another kind, shape or type"),
+        (replace(SHARED, kind=StateKind.WINDOW, window=24), "another kind, shape or type"),
+    ],
+)
+def test_a_shared_layer_is_one_of_the_same_form_that_another_role_owns(state: LayerState, said: str) -> None:
+    plan, _, roles = GOOD["shared"]
+    changed = roles | {"drafter": replace(TARGET, states=(state, STATE))}
+    (found,) = plan_problems(plan, MODEL, changed)
+    assert found.startswith("roles.drafter.states[0].shared_with is") and said in found
+
+
+def test_a_layer_is_not_shared_twice_over() -> None:
+    plan, _, roles = GOOD["shared"]
+    mutual = replace(TARGET, states=(replace(STATE, shared_with=SharedLayer("drafter", 0)), STATE))
+    found = plan_problems(plan, MODEL, roles | {"target": mutual})
+    assert len(found) == 2 and all("which shares another's cache itself" in one for one in found)
+
+
+def test_a_shared_cache_takes_memory_once() -> None:
+    large = replace(STATE, kv_heads=1 << 15, head_dim=1 << 16)  # of which a role has room for one
+    shared = replace(large, shared_with=SharedLayer("target", 0))
+    plan, shapes, _ = GOOD["shared"]
+
+    def found(*states: LayerState) -> list[str]:
+        roles = {"target": replace(TARGET, states=(large,)), "drafter": replace(TARGET, states=states)}
+        return shape_problems(plan, MODEL, ShapePlan(40, 64, shapes), roles, roles)
+
+    assert not found(shared, large)
+    assert "roles.drafter: caches of" in "; ".join(found(large, large))
 
 
 @pytest.mark.parametrize(
@@ -198,11 +277,12 @@ def test_a_target_and_its_encoder_belong_together() -> None:
 
 def test_a_cache_beyond_all_memory_is_refused() -> None:
     huge = replace(TARGET, states=(replace(STATE, kv_heads=1 << 16, head_dim=1 << 16),))
-    (found,) = shape_problems(ngram(3), MODEL, replace(ROUNDS, batch=1024), {"target": huge}, {"target": huge})
+    shapes = ShapePlan(1024, 64, {"target": ROUNDS})
+    (found,) = shape_problems(ngram(3), MODEL, shapes, {"target": huge}, {"target": huge})
     assert "do not fit" in found
 
 
 def test_a_build_has_the_roles_of_its_bundle() -> None:
     plan, shapes, roles = GOOD["encoder"]
-    found = shape_problems(plan, MODEL, shapes, {"target": TARGET}, roles)
+    found = shape_problems(plan, MODEL, ShapePlan(1, 64, shapes), {"target": TARGET}, roles)
     assert any("the bundle has encoder, target" in problem for problem in found)

@@ -116,12 +116,12 @@ def host_runs(
     total = len(prompts.prompts) * options.repeats * len(Mode)
     with Generator(bundle.path, build=build.manifest.id, num_threads=options.threads) as generator:
         for mode in Mode:
-            measure_host_run(generator.core, prompts.prompts[0], mode, options.max_new_tokens, 0)  # warms up
+            measure_host_run(generator, prompts.prompts[0], mode, options.max_new_tokens, 0)  # warms up
         with progress_bar(notes, f"Host cost of {build.manifest.id}", total) as advance:
             for repeat in range(options.repeats):
                 for prompt in prompts.prompts:
                     for mode in Mode:
-                        yield measure_host_run(generator.core, prompt, mode, options.max_new_tokens, repeat)
+                        yield measure_host_run(generator, prompt, mode, options.max_new_tokens, repeat)
                         advance()
 
 
@@ -169,7 +169,7 @@ def measure_capacity(
         name: Generator(bundle.path, build=build.manifest.id, num_threads=options.threads).core
         for name, build in (("long", long), ("short", short))
     }
-    verify = min(long.manifest.shapes.verify_width, short.manifest.shapes.verify_width)
+    verify = min(one.manifest.shapes.roles["target"].verify_width for one in (long, short))
     widths = sorted({1, verify} if PAST_LENGTH + verify <= SHORT_LENGTH else {1})
     found: dict[str, Any] = {"long": long.manifest.id, "short": short.manifest.id, "past_length": PAST_LENGTH}
     with progress_bar(notes, "Unused capacity", len(widths)) as advance:

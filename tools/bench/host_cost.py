@@ -10,7 +10,8 @@ from statistics import median
 from typing import Any
 
 from ptgc.bench.figures import Spread
-from ptgc.runtime import _core
+from ptgc.runtime import Generator, _core
+from ptgc.spec.shapes import RoleShapes
 from ptgc.texts.prompt_set import Prompt
 
 BARE_RUNS = 8
@@ -85,20 +86,21 @@ def bare_sum(widths: Mapping[int, int], samples: Mapping[int, Sequence[float]]) 
     return sum(count * median(samples[width]) for width, count in widths.items())
 
 
-def measure_host_run(core: _core.Generator, prompt: Prompt, mode: Mode, max_new_tokens: int, repeat: int) -> HostRun:
+def measure_host_run(generator: Generator, prompt: Prompt, mode: Mode, max_new_tokens: int, repeat: int) -> HostRun:
     """Write a text between two series of bare runs, half of the text being in their cache.
 
     Which widths will occur is known only afterwards, so the first series is of those widths that are verified.
     """
+    core, shapes = generator.core, generator.build.manifest.shapes.roles["target"]
     past = len(prompt.ids) + max_new_tokens // 2
-    likely = [1] if mode is Mode.PLAIN else [width for width in core.widths if width <= core.verify_width]
-    samples = {width: bare_runs(core, width, past) for width in likely}
+    likely = [1] if mode is Mode.PLAIN else [width for width in shapes.widths if width <= shapes.verify_width]
+    samples = {width: bare_runs(core, shapes, width, past) for width in likely}
     request = _core.Request(list(prompt.ids), max_new_tokens, plain=mode is Mode.PLAIN, trace=True)
     result = core.generate([request])[0]
     rounds = decode_rounds(result.trace)
     widths = dict(Counter(round_.width for round_ in rounds))
     for width in widths:
-        samples.setdefault(width, []).extend(bare_runs(core, width, past))
+        samples.setdefault(width, []).extend(bare_runs(core, shapes, width, past))
     return HostRun(
         prompt=prompt.name,
         mode=mode.value,
@@ -112,9 +114,9 @@ def measure_host_run(core: _core.Generator, prompt: Prompt, mode: Mode, max_new_
     )
 
 
-def bare_runs(core: _core.Generator, width: int, past_length: int) -> list[float]:
+def bare_runs(core: _core.Generator, shapes: RoleShapes, width: int, past_length: int) -> list[float]:
     """Seconds of bare runs of a width, without the first, which finds cold caches."""
-    logits = min(width, core.verify_width)
+    logits = min(width, shapes.verify_width)
     return list(core.measure(width, logits, past_length, BARE_RUNS + 1))[1:]
 
 

@@ -59,13 +59,14 @@ def measure_widths(generator: Generator, weights: int, settings: Settings) -> di
         By width: spread of seconds; where the bandwidth is known the floor, and its share of the median.
     """
     core, shapes = generator.core, generator.build.manifest.shapes
-    widths = [width for width in WIDTHS if width in core.widths]
+    target = shapes.roles["target"]
+    widths = [width for width in WIDTHS if width in target.widths]
     past = min(256, shapes.max_length // 2)
     repeats = 3 if settings.small else 20
     samples: dict[int, list[float]] = {width: [] for width in widths}
     for turn in range(repeats + 1):
         for width in widths:
-            logits = width if width <= core.verify_width else 1
+            logits = width if width <= target.verify_width else 1
             seconds = core.measure(width, logits, past, 3)
             if turn:  # the first run of a shape allocates, and captures
                 samples[width] += seconds

@@ -17,7 +17,7 @@ from ptgc.spec.engine import Engine
 from ptgc.spec.lowering import Lowering
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.role import Role
-from ptgc.spec.shapes import ShapePlan
+from ptgc.spec.shapes import RoleShapes
 
 Progress = Callable[[str], None]
 """Called with what is being done, for whoever watches."""
@@ -29,7 +29,7 @@ class Preparation:
 
     plan: DecodePlan
     """The loop that it serves."""
-    shapes: ShapePlan
+    shapes: RoleShapes
     """Sizes that it may run at."""
     precision: str
     """Of its weights."""
@@ -41,6 +41,8 @@ class Preparation:
     """Which operators it may have."""
     quantizer: Quantizer = Quantizer.AUTO
     """How weights are rounded, as asked for."""
+    batch: int = 1
+    """Sequences that step together."""
 
     @property
     def rounding(self) -> Quantizer:

@@ -53,7 +53,7 @@ class OnnxRuntimeBackend(Backend):
 
     def prepare(self, model: ir.Model, role: Role, task: Preparation) -> PreparedRole:
         """See Backend."""
-        batch_size = task.shapes.batch
+        plan = task.plan
         weight_format = FORMATS.get(task.precision)
         rounds = rounds_weights(task)
         role = in_float32(role)
@@ -67,9 +67,9 @@ class OnnxRuntimeBackend(Backend):
         LowerExpertsPass(experts)(model)
         PackProjectionsPass()(model)
         # How wide rounds are, drafts decide, and in a batch what other rows read.
-        widths_vary = task.plan.tree.num_nodes > 1 or batch_size > 1
+        widths_vary = plan.tree.num_nodes > 1 or task.batch > 1
         pad_single_row = rounds and widths_vary and bool(role.states)
-        if role.attention is not None and not role.cross_states and _ends_with_its_rounds(role, batch_size):
+        if role.attention is not None and not role.cross_states and _ends_with_its_rounds(role, task.batch):
             LowerAttentionPass(role.states, task.shapes, role.attention, pad_single_row=pad_single_row)(model)
         elif pad_single_row:
             PadSingleRowPass()(model)

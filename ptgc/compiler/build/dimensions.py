@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ptgc.errors import BuildError
 from ptgc.spec import ports
-from ptgc.spec.shapes import ShapePlan
+from ptgc.spec.shapes import RoleShapes, ShapePlan
 
 
 @dataclass(frozen=True)
@@ -43,15 +43,16 @@ def engine_dimensions(names: Iterable[str], shapes: ShapePlan, role: str, mask_e
     Args:
         names: The named dimensions of the role's inputs.
         shapes: What the build may run.
-        role: The role, for messages.
+        role: The role.
         mask_extra: Slots that its mask governs beside a round's own.
 
     Raises:
         BuildError: A dimension of which the shapes say nothing.
     """
     names = list(names)
-    sizes = _sizes(shapes, mask_extra)
-    windows = {ports.window_capacity(window): slots for window, slots in shapes.window_capacities.items()}
+    own = shapes.roles[role]
+    sizes = _sizes(shapes.batch, own, mask_extra)
+    windows = {ports.window_capacity(window): slots for window, slots in own.window_capacities.items()}
     caches = [name for name in names if name == ports.KV_CAPACITY or name in windows]
     rest = [name for name in names if name not in caches]
     unknown = [name for name in rest if not sizes.get(name)]
@@ -61,25 +62,25 @@ def engine_dimensions(names: Iterable[str], shapes: ShapePlan, role: str, mask_e
             f"The graph of role '{role}' has dimensions that this build gives no size: {', '.join(unknown)}.",
             f"The build has sizes for {known}; name the dimensions of the role's ports so.",
         )
-    best = {name: shapes.verify_width for name in (ports.NUM_TOKENS, ports.NUM_LOGITS)}
-    best[ports.MASK_SLOTS] = shapes.verify_width + mask_extra
+    best = {name: own.verify_width for name in (ports.NUM_TOKENS, ports.NUM_LOGITS)}
+    best[ports.MASK_SLOTS] = own.verify_width + mask_extra
     ranges = {name: _range(sizes[name], best.get(name)) for name in rest if len(sizes[name]) > 1}
     fixed = {name: sizes[name][0] for name in rest if name not in ranges}
     if not caches:
         return [Dimensions(fixed, ranges)]
     return [
         Dimensions(fixed | {name: min(windows.get(name, capacity), capacity) for name in caches}, ranges, capacity)
-        for capacity in shapes.kv_capacities
+        for capacity in own.kv_capacities
     ]
 
 
-def _sizes(shapes: ShapePlan, mask_extra: int) -> dict[str, tuple[int, ...]]:
+def _sizes(batch: int, shapes: RoleShapes, mask_extra: int) -> dict[str, tuple[int, ...]]:
     """Every size of every named dimension but a cache's, ascending."""
     return {
-        ports.BATCH: (shapes.batch,),
+        ports.BATCH: (batch,),
         ports.NUM_TOKENS: shapes.widths,
         ports.MASK_SLOTS: tuple(width + mask_extra for width in shapes.widths),
-        ports.NUM_LOGITS: tuple(sorted({point.num_logits for point in shapes.points})),
+        ports.NUM_LOGITS: shapes.num_logits,
         ports.SOURCE_LENGTH: shapes.source_lengths,
         ports.CANVAS_LENGTH: shapes.canvas_lengths,
     }

@@ -19,6 +19,7 @@ from ptgc.spec.bundle import Build, Bundle, write_build_manifest
 from ptgc.spec.bundle_files import list_files
 from ptgc.spec.fitting import shape_problems
 from ptgc.spec.lowering import Lowering
+from ptgc.spec.role import Role
 from ptgc.spec.shapes import ShapePlan
 from ptgc.texts.sample_text import SampleText
 
@@ -61,10 +62,20 @@ class PrepareTask:
             pays_for_capacity=self.backend.pays_for_capacity(manifest.roles.values(), self.batch_size),
             roles=manifest.roles,
         )
-        problems = shape_problems(manifest.plan, manifest.model, shapes, manifest.roles, manifest.roles)
-        if problems:
-            raise BuildError(f"No runtime would take this build: {'; '.join(problems)}.", "Change --max-length.")
+        _check_fits(self, shapes, manifest.roles, "Change --max-length.")
         return shapes
+
+
+def _check_fits(task: PrepareTask, shapes: ShapePlan, roles: Mapping[str, Role], action: str) -> None:
+    """Refuse what no runtime would take.
+
+    Raises:
+        BuildError: Shapes and roles do not fit.
+    """
+    manifest = task.bundle.manifest
+    problems = shape_problems(manifest.plan, manifest.model, shapes, roles, manifest.roles)
+    if problems:
+        raise BuildError(f"No runtime would take this build: {'; '.join(problems)}.", action)
 
 
 def prepare(
@@ -94,12 +105,13 @@ def prepare(
         progress(f"Preparing {name} ({spell(of_role(precision, name), [name])})")
         text = task.samples[name].sequences if name in task.samples else ()
         parts = parts_of(precision, name)
-        chosen = (task.lowering, task.quantizer)
-        wanted = Preparation(bundle.manifest.plan, shapes, precision[name], parts, text, *chosen)
+        chosen = (task.lowering, task.quantizer, shapes.batch)
+        wanted = Preparation(bundle.manifest.plan, shapes.roles[name], precision[name], parts, text, *chosen)
         prepared = backend.prepare(load(bundle.path / role.graph), role, wanted)
         save(prepared.model, folder, name, saved)
         roles[name] = replace(prepared.role, graph=f"{name}.onnx")
         engine_options[name] = prepared.engine_options
+    _check_fits(task, shapes, roles, "Choose one precision for roles that share a cache.")
     files = list_files(folder)
     manifest = BuildManifest(
         id=build_id,

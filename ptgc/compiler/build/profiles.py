@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
+from collections.abc import Mapping, Sequence
 
 from ptgc.errors import BuildError
+from ptgc.spec import ports
 from ptgc.spec.kv_cache import StateKind
 from ptgc.spec.model_facts import ModelFacts
 from ptgc.spec.plan import DecodePlan
-from ptgc.spec.role import Role
-from ptgc.spec.shapes import ShapePlan
-from ptgc.spec.strategy import Loop
+from ptgc.spec.role import Role, sharing_roles
+from ptgc.spec.shapes import RoleShapes, ShapePlan
 
 DEFAULT_MAX_LENGTH = 1024
 PREFILL_WIDTHS = (32, 64, 128)
 _VERIFY_WIDTHS = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64)
 _BATCH_WIDTHS = (1, 2, 4, 8, 16, 32, 64)
+_DRAFTING_WIDTHS = (1, 2, 4, 8, 16, 32, 64, 128)  # a token, what the last round added, and chunks of prompts
 _FIRST_LENGTH = 512
 _FIRST_CANVAS = 32  # positions of the smallest canvas or source; each larger one has twice as many
-_NO_ROLES: Mapping[str, Role] = MappingProxyType({})
 
 
 def shape_plan(
@@ -29,7 +28,7 @@ def shape_plan(
     batch_size: int,
     *,
     pays_for_capacity: bool,
-    roles: Mapping[str, Role] = _NO_ROLES,
+    roles: Mapping[str, Role],
 ) -> ShapePlan:
     """The shapes for a plan on a model.
 
@@ -39,7 +38,7 @@ def shape_plan(
         max_length: Tokens of one sequence, prompt and text; None takes 1024 or the context, whichever is less.
         batch_size: Sequences that step together.
         pays_for_capacity: Whether a round costs more in a larger cache; then there are several capacities.
-        roles: The bundle's; an encoder brings lengths of its source, layers with windows caches of their own.
+        roles: The bundle's; each gets the sizes that its ports and states have.
 
     Raises:
         BuildError: Numbers out of range.
@@ -52,45 +51,62 @@ def shape_plan(
         )
     if not 1 <= batch_size <= 256:
         raise BuildError(f"--batch-size is {batch_size}.", "Choose a number from 1 to 256.")
+    lengths = [length]
+    if pays_for_capacity:
+        lengths = [size for size in _doublings() if size < length] + [length]
     sources = _source_lengths(length, model, roles)
-    if plan.loop is not Loop.SPECULATIVE:
-        return ShapePlan(batch_size, length, (), 0, (), sources, _canvas_lengths(plan, length, sources))
-    nodes = plan.tree.num_nodes
+    canvases = _canvas_lengths(plan, length, sources)
+    widths = {name: _widths(name, role, plan, batch_size) for name, role in roles.items()}
+    found = {}
+    for name, role in roles.items():
+        sharing = sharing_roles(name, roles)
+        slack = max(max(widths[other], default=0) for other in sharing)
+        capacities = tuple(size + slack for size in lengths) if widths[name] else ()
+        found[name] = RoleShapes(
+            widths[name],
+            _verify_width(name, plan) if ports.NUM_LOGITS in role.dimensions else 0,
+            capacities,
+            _window_capacities([roles[other] for other in sharing], slack, max(capacities, default=0)),
+            sources if ports.SOURCE_LENGTH in role.dimensions else (),
+            canvases if ports.CANVAS_LENGTH in role.dimensions else (),
+        )
+    return ShapePlan(batch_size, length, found)
+
+
+def _widths(name: str, role: Role, plan: DecodePlan, batch_size: int) -> tuple[int, ...]:
+    """Rows of a role's rounds: those that are verified or drafted together, and chunks of prompts."""
+    if ports.NUM_TOKENS not in role.dimensions:
+        return ()
+    nodes = _verify_width(name, plan)
+    if nodes == 1 and name != "target":
+        return _DRAFTING_WIDTHS
     steps = _VERIFY_WIDTHS if batch_size == 1 else _BATCH_WIDTHS
     verify = sorted({width for width in steps if width < nodes} | {1, nodes})
     prefill = [width for width in PREFILL_WIDTHS if width > nodes]
     if nodes < 8:
         prefill = [8, 16, *prefill]
-    widths = tuple(dict.fromkeys([*verify, *prefill]))
-    slack = widths[-1]
-    lengths = [length]
-    if pays_for_capacity:
-        lengths = [size for size in _doublings() if size < length] + [length]
-    capacities = tuple(size + slack for size in lengths)
-    return ShapePlan(
-        batch_size,
-        length,
-        widths,
-        nodes,
-        capacities,
-        sources,
-        window_capacities=_window_capacities(roles, widths[-1], capacities[-1]),
-    )
+    return tuple(dict.fromkeys([*verify, *prefill]))
 
 
-def _window_capacities(roles: Mapping[str, Role], widest: int, largest: int) -> dict[int, int]:
+def _verify_width(name: str, plan: DecodePlan) -> int:
+    """Rows of which a role gives logits together: a target of all nodes, who drafts a chain of one."""
+    return plan.tree.num_nodes if name == "target" or not plan.tree.is_chain else 1
+
+
+def _window_capacities(roles: Sequence[Role], widest: int, largest: int) -> dict[int, int]:
     """Slots of the caches that slide, by window.
 
     Windows slide together, whenever a text has grown by as many tokens as the widest round has rows, so that each holds
     what the widest of them sees, these tokens, and behind the last of them a round. Moving costs as much as reading the
     cache once.
+
+    Args:
+        roles: Those whose caches hang together.
+        widest: Rows of their widest round.
+        largest: Slots of the caches that do not slide.
     """
-    windows = {
-        state.window
-        for role in roles.values()
-        for state in role.states
-        if state.kind is StateKind.WINDOW and state.window is not None
-    }
+    states = [state for role in roles for state in role.states if state.kind is StateKind.WINDOW]
+    windows = {state.window for state in states if state.window is not None}
     return {window: min(max(windows) - 1 + 2 * widest, largest) for window in sorted(windows)}
 
 

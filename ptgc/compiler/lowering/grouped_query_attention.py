@@ -19,7 +19,7 @@ from ptgc.graphs.values import add_initializer, take_place
 from ptgc.spec import ports
 from ptgc.spec.attention import AttentionKind
 from ptgc.spec.kv_cache import LayerState
-from ptgc.spec.shapes import ShapePlan
+from ptgc.spec.shapes import RoleShapes
 
 _HEADS_FIRST = (0, 2, 1, 3)
 _HIDDEN = np.array(np.finfo(np.float32).min, np.float32)
@@ -70,13 +70,13 @@ class LowerAttentionPass(ir.passes.InPlacePass):
 
     Args:
         states: The cache by layer, in the order of the Attention nodes.
-        shapes: What the build may run: positions end with the largest cache, and smaller ones of windows slide.
+        shapes: What the role may run: positions end with the largest cache, and smaller ones of windows slide.
         attention: What the rows of a round may see of each other.
         pad_single_row: Whether a single row is padded to two.
     """
 
     def __init__(
-        self, states: tuple[LayerState, ...], shapes: ShapePlan, attention: AttentionKind, *, pad_single_row: bool
+        self, states: tuple[LayerState, ...], shapes: RoleShapes, attention: AttentionKind, *, pad_single_row: bool
     ) -> None:
         super().__init__()
         assert not pad_single_row or shapes.widths[-1] > 1  # caches have slots for the widest round

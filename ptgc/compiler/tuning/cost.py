@@ -30,9 +30,9 @@ def measure_costs(build: Build, num_threads: int | None, progress: Callable[[str
     threads = num_threads or default_num_threads()
     core = load_core(build, num_threads=threads)
     past = min(_PAST, shapes.max_length // 2)
-    if not shapes.widths:  # no choice of a loop over canvases depends on what its rounds cost
+    roles = [name for name in ("target", "drafter") if name in shapes.roles]
+    if not roles:  # no choice of a loop over canvases depends on what its rounds cost
         return CostCurve(num_threads=threads, past_length=0, rounds={})
-    roles = [name for name in ("target", "drafter") if name in build.manifest.roles]
     curves: list[CostCurve] = []
     while True:
         start = time.perf_counter()
@@ -61,19 +61,20 @@ def noise_warning(build: Build, curve: CostCurve) -> str:
 
 
 def _measure_role(role: str, core: Generator, shapes: ShapePlan, past: int) -> dict[int, RoundCost]:
-    """A drafter chooses one token a round, so that it needs one row of logits."""
-    logits = {width: width if width <= shapes.verify_width and role == "target" else 1 for width in shapes.widths}
+    """Rounds as wide as those that verify are measured well: they are, or a drafter reads in them what was added."""
+    own, chosen = shapes.roles[role], shapes.roles["target"].verify_width
+    logits = {width: width if width <= own.verify_width else 1 for width in own.widths}
     samples: dict[int, list[float]] = {}
-    for width in shapes.widths:
+    for width in own.widths:
         core.measure(width, logits[width], past, 1, role)
         samples[width] = list(core.measure(width, logits[width], past, 1, role))
-    once = sum(samples[width][0] for width in shapes.widths if width <= shapes.verify_width)
+    once = sum(samples[width][0] for width in own.widths if width <= chosen)
     repeats = min(_MAX_REPEATS, max(3, int(_SECONDS / once)))
     for repeat in range(1, repeats):
-        for width in shapes.widths:
-            if width <= shapes.verify_width or repeat < _PREFILL_REPEATS:
+        for width in own.widths:
+            if width <= chosen or repeat < _PREFILL_REPEATS:
                 samples[width] += core.measure(width, logits[width], past, 1, role)
-    return {width: _cost(times, verifies=width <= shapes.verify_width) for width, times in samples.items()}
+    return {width: _cost(times, verifies=width <= chosen) for width, times in samples.items()}
 
 
 def _cost(times: list[float], *, verifies: bool) -> RoundCost:

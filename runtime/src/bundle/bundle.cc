@@ -14,6 +14,7 @@
 #include "bundle/plan_reader.h"
 #include "bundle/role_reader.h"
 #include "bundle/role_rules.h"
+#include "bundle/shape_rules.h"
 #include "bundle/shapes_reader.h"
 
 namespace ptgc {
@@ -149,7 +150,7 @@ void ReadBuild(const Fields& build, const Folder& folder, Bundle& bundle) {
   }
   bundle.bundle_sha256 = build.Text("bundle_sha256");
   bundle.files = ReadFiles(build, folder);
-  bundle.shapes = ReadShapes(build, bundle.plan);
+  bundle.shapes = ReadShapes(build);
   static const json kNone = json::object();
   Problems& problems = build.problems();
   const json* options = build.Find("engine_options");
@@ -165,6 +166,7 @@ void ReadBuild(const Fields& build, const Folder& folder, Bundle& bundle) {
     CheckListed(data, "graph", role.graph, bundle.files);
   }
   CheckRoles(build, bundle);
+  CheckShapes(build, bundle);
 }
 
 // Engines that were compiled ahead of time take the place of graphs.

@@ -35,16 +35,24 @@ struct Port {
   std::string name;               // The name in the graph.
   DType dtype = DType::kFloat32;  // Element type.
   std::int64_t last_size = 0;     // Its last dimension, where that is fixed.
-  int rank = 0;                   // How many dimensions it has.
+  // The name of each dimension; empty where that is a number.
+  std::vector<std::string> dimensions = {};
+};
+
+// A layer of another role, whose cache is used.
+struct SharedLayer {
+  std::string role;  // Who owns the cache.
+  int layer = 0;     // Which of its states.
 };
 
 // The state of one layer: keys and values, [batch, kv_heads, kv_capacity, head_dim] each.
 struct LayerState {
-  StateKind kind = StateKind::kFull;  // What is kept.
-  int kv_heads = 0;                   // Heads of keys and of values.
-  int head_dim = 0;                   // Size of one head.
-  DType dtype = DType::kFloat32;      // Element type.
-  int window = 0;                     // Tokens attended to; 0 for all.
+  StateKind kind = StateKind::kFull;         // What is kept.
+  int kv_heads = 0;                          // Heads of keys and of values.
+  int head_dim = 0;                          // Size of one head.
+  DType dtype = DType::kFloat32;             // Element type.
+  int window = 0;                            // Tokens attended to; 0 for all.
+  std::optional<SharedLayer> shared_with{};  // Whose cache this is; none for the role's own.
 };
 
 // One model of a build and the engine that computes it.

@@ -15,10 +15,10 @@ using nlohmann::json;
 
 constexpr std::array<std::string_view, 2> kAheadOfTime = {"tensorrt", "tensorrt-rtx"};
 
-// The sizes that each named dimension takes in a plan.
-std::map<std::string, std::vector<int>> SizesOf(const ShapePlan& shapes) {
+// The sizes that each named dimension of a role takes.
+std::map<std::string, std::vector<int>> SizesOf(int batch, const RoleShapes& shapes) {
   std::map<std::string, std::vector<int>> sizes = {
-      {"batch", {shapes.batch}},
+      {"batch", {batch}},
       {"num_tokens", shapes.widths},
       {"kv_capacity", shapes.kv_capacities},
       {"source_length", shapes.source_lengths},
@@ -48,11 +48,11 @@ std::map<std::string, Range> LimitsOf(const Fields& engine) {
   return taken;
 }
 
-// A sentence for each size of the plan that the engine does not take.
-std::string Outside(const std::string& path, const std::map<std::string, Range>& taken,
-                    const ShapePlan& shapes) {
+// A sentence for each size of its role that the engine does not take.
+std::string Outside(const std::string& path, const std::map<std::string, Range>& taken, int batch,
+                    const RoleShapes& shapes) {
   std::string problems;
-  for (const auto& [name, sizes] : SizesOf(shapes)) {
+  for (const auto& [name, sizes] : SizesOf(batch, shapes)) {
     const auto range = taken.find(name);
     if (range == taken.end()) continue;
     for (int size : sizes) {
@@ -89,7 +89,9 @@ std::map<std::string, EngineFile> ReadEngines(const json& build, const ShapePlan
                       "', one for each cache capacity; this ptgc runs one.",
                   "Build again with `ptgc build`, which makes one.");
     }
-    problems += Outside(path, LimitsOf(engine), shapes);
+    const auto own = shapes.roles.find(role);
+    if (own == shapes.roles.end()) continue;  // No role of the build, which is said elsewhere.
+    problems += Outside(path, LimitsOf(engine), shapes.batch, own->second);
   }
   if (!damage.empty()) {
     throw Error(ErrorCode::kBundle, "Build '" + id + "' is damaged: " + damage.Text(), again);

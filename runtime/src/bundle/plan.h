@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <map>
+#include <string>
 #include <vector>
 
 #include "base/names.h"
@@ -59,21 +60,26 @@ struct DecodePlan {
   EditPlan edit;                                       // Policies of the edit loop.
 };
 
-// Every shape that a build may run; the runtime never leaves it.
-struct ShapePlan {
-  int batch = 1;                         // Sequences that step together.
-  int max_length = 0;                    // Tokens of one sequence, prompt and text.
-  std::vector<int> widths;               // Rows of a round, ascending; the first is 1.
-  int verify_width = 1;                  // The widest round whose every row has logits.
+// Every shape that one role may run; the runtime never leaves it.
+struct RoleShapes {
+  std::vector<int> widths;               // Rows of a round, ascending.
+  int verify_width = 0;                  // The widest round whose every row has logits.
   std::vector<int> kv_capacities;        // Cache sizes, ascending.
+  std::map<int, int> window_capacities;  // Cache sizes, by window, of layers that slide.
   std::vector<int> source_lengths;       // Sizes of an encoder's input, ascending; may be none.
   std::vector<int> canvas_lengths;       // Sizes of a canvas, ascending; may be none.
-  std::map<int, int> window_capacities;  // Cache sizes, by window, of layers that slide.
 
   // The smallest width that holds `rows` rows.
   int WidthFor(int rows) const { return *std::lower_bound(widths.begin(), widths.end(), rows); }
   // Logits rows of a round of this width when some sequence needs more than one.
   int LogitsFor(int width) const { return std::min(width, verify_width); }
+};
+
+// Every shape that a build may run, role by role.
+struct ShapePlan {
+  int batch = 1;                            // Sequences that step together.
+  int max_length = 0;                       // Tokens of one sequence, prompt and text.
+  std::map<std::string, RoleShapes> roles;  // By role name.
 };
 
 }  // namespace ptgc

@@ -25,10 +25,10 @@ void ReadShape(const Fields& data, Port& port) {
     return data.Add("shape",
                     " must be a list of at most " + std::to_string(limits::kRank) + " sizes.");
   }
-  port.rank = static_cast<int>(shape->size());
   for (const json& size : *shape) {
     const std::optional<std::int64_t> number = IntegerIn(size, kSize);
     port.last_size = number.value_or(0);
+    port.dimensions.push_back(size.is_string() ? size.get<std::string>() : "");
     if (number.has_value() || size.is_string()) continue;
     data.Add("shape", " has a size that is neither a name nor a number above 0.");
   }
@@ -49,6 +49,13 @@ std::vector<Port> ReadPorts(const Fields& ports, const char* name) {
   return result;
 }
 
+std::optional<SharedLayer> ReadSharedLayer(const Fields& data) {
+  if (data.Find("shared_with") == nullptr) return std::nullopt;
+  const Fields shared = data.Object("shared_with");
+  return SharedLayer{shared.Text("role"),
+                     static_cast<int>(shared.Integer("layer", {0, limits::kStates - 1}))};
+}
+
 LayerState ReadState(const Fields& data) {
   LayerState state;
   state.kind = data.Choice<StateKind>("kind");
@@ -56,6 +63,7 @@ LayerState ReadState(const Fields& data) {
   state.head_dim = static_cast<int>(data.Integer("head_dim", limits::kHeads));
   state.dtype = data.Choice<DType>("dtype");
   state.window = static_cast<int>(data.OptionalInteger("window", limits::kWindow).value_or(0));
+  state.shared_with = ReadSharedLayer(data);
   if (state.kind == StateKind::kWindow && state.window == 0) data.Add("window", " is missing.");
   return state;
 }

@@ -1,7 +1,6 @@
 #include "bundle/role_rules.h"
 
 #include <algorithm>
-#include <initializer_list>
 #include <map>
 #include <optional>
 #include <string>
@@ -15,7 +14,7 @@ namespace {
 struct PortRule {
   std::string_view name;       // In the graph.
   std::optional<DType> dtype;  // None for the floating-point types.
-  int rank;                    // How many sizes.
+  std::string_view sizes;      // Names of its dimensions; "#" for a number of the model's own.
   bool is_needed;              // Whether there is no role without it.
 };
 
@@ -27,31 +26,48 @@ struct RoleRule {
 };
 
 constexpr std::optional<DType> kAnyFloat = std::nullopt;
+constexpr const char* kRow = "batch";
+constexpr const char* kRound = "batch num_tokens";
+constexpr const char* kChoice = "batch num_logits";
+constexpr const char* kSource = "batch source_length";
+constexpr const char* kText = "batch canvas_length";
 
 bool IsFloat(DType dtype) {
   return dtype == DType::kFloat32 || dtype == DType::kFloat16 || dtype == DType::kBFloat16;
 }
 
+// The names of its dimensions, as rules have them.
+std::string SizesOf(const Port& port) {
+  std::string sizes;
+  for (const std::string& name : port.dimensions) {
+    sizes += (sizes.empty() ? "" : " ") + (name.empty() ? "#" : Printable(name));
+  }
+  return sizes;
+}
+
 // A build may lack inputs that its lowering made superfluous.
 RoleRule CausalRule() {
-  return {{{"input_ids", DType::kInt64, 2, true},
-           {"position_ids", DType::kInt64, 2, false},
-           {"tree_mask", DType::kBool, 3, false},
-           {"mask_start", DType::kInt64, 1, false},
-           {"write_index", DType::kInt64, 1, false},
-           {"row_count", DType::kInt64, 1, false},
-           {"logits_rows", DType::kInt64, 2, false},
-           {"window_offset", DType::kInt64, 1, false}},
-          {{"next_ids", DType::kInt64, 2, true}, {"logits", kAnyFloat, 3, false}},
+  return {{{"input_ids", DType::kInt64, kRound, true},
+           {"position_ids", DType::kInt64, kRound, false},
+           {"tree_mask", DType::kBool, "batch num_tokens mask_slots", false},
+           {"mask_start", DType::kInt64, kRow, false},
+           {"write_index", DType::kInt64, kRow, false},
+           {"row_count", DType::kInt64, kRow, false},
+           {"logits_rows", DType::kInt64, kChoice, false},
+           {"window_offset", DType::kInt64, kRow, false}},
+          {{"next_ids", DType::kInt64, kChoice, true},
+           {"logits", kAnyFloat, "batch num_logits #", false}},
           true};
 }
 
-constexpr PortRule kSourceMask = {"encoder_attention_mask", DType::kBool, 2, false};
-constexpr PortRule kHiddenStates = {"encoder_hidden_states", kAnyFloat, 3, true};
-constexpr PortRule kTokens = {"input_ids", DType::kInt64, 2, true};
-constexpr PortRule kLengths = {"lengths", DType::kInt64, 1, false};
-constexpr PortRule kTextIds = {"output_ids", DType::kInt64, 2, true};
-constexpr PortRule kTextLengths = {"output_lengths", DType::kInt64, 1, true};
+constexpr PortRule kSourceMask = {"encoder_attention_mask", DType::kBool, kSource, false};
+constexpr PortRule kHiddenStates = {"encoder_hidden_states", kAnyFloat, "batch source_length #",
+                                    true};
+constexpr PortRule kSourceIds = {"input_ids", DType::kInt64, kSource, true};
+constexpr PortRule kTokens = {"input_ids", DType::kInt64, kText, true};
+constexpr PortRule kLengths = {"lengths", DType::kInt64, kRow, false};
+constexpr PortRule kTextIds = {"output_ids", DType::kInt64, kText, true};
+constexpr PortRule kTextLengths = {"output_lengths", DType::kInt64, kRow, true};
 
 // The rules of the loop's roles, by name.
 std::map<std::string, RoleRule> RulesOf(const Bundle& bundle) {
@@ -62,7 +78,7 @@ std::map<std::string, RoleRule> RulesOf(const Bundle& bundle) {
       rules["target"] = CausalRule();
       if (target != bundle.roles.end() && !target->second.cross_states.empty()) {
         rules["target"].inputs.push_back(kSourceMask);
-        rules["encoder"] = {{kTokens, kSourceMask}, {}};
+        rules["encoder"] = {{kSourceIds, kSourceMask}, {}};
       }
       if (bundle.plan.drafter.kind == DrafterKind::kModel) rules["drafter"] = CausalRule();
       break;
@@ -70,24 +86,29 @@ std::map<std::string, RoleRule> RulesOf(const Bundle& bundle) {
     case LoopKind::kCanvas:
       rules["denoiser"] = {{kTokens,
                             kLengths,
-                            {"canvas_mask", DType::kBool, 2, false},
-                            {"step", DType::kInt64, 1, false},
-                            {"threshold", DType::kFloat32, 1, false}},
-                           {kTextIds, {"output_mask", DType::kBool, 2, true}}};
+                            {"canvas_mask", DType::kBool, kText, false},
+                            {"step", DType::kInt64, kRow, false},
+                            {"threshold", DType::kFloat32, kRow, false}},
+                           {kTextIds, {"output_mask", DType::kBool, kText, true}}};
       break;
     case LoopKind::kEdit:
-      rules["encoder"] = {{kTokens, kSourceMask}, {kHiddenStates}};
+      rules["encoder"] = {{kSourceIds, kSourceMask}, {kHiddenStates}};
       for (const char* operation : {"deleter", "inserter", "filler"}) {
         rules[operation] = {{kTokens, kLengths, kHiddenStates, kSourceMask},
                             {kTextIds, kTextLengths}};
       }
       break;
     case LoopKind::kOneShot:
-      rules["encoder"] = {{kTokens, kSourceMask}, {kHiddenStates}};
+      rules["encoder"] = {{kSourceIds, kSourceMask}, {kHiddenStates}};
       rules["decoder"] = {{kHiddenStates, kSourceMask}, {kTextIds, kTextLengths}};
       break;
   }
   return rules;
+}
+
+bool AreAlike(const LayerState& left, const LayerState& right) {
+  return left.kv_heads == right.kv_heads && left.head_dim == right.head_dim &&
+         left.dtype == right.dtype;
 }
 
 // What a role has, beside what its loop binds.
@@ -130,24 +151,21 @@ class RoleCheck {
     }
   }
 
-  // Every buffer that the loop makes for it.
-  void Buffers() const {
-    const ShapePlan& shapes = bundle_.shapes;
-    const std::int64_t batch = shapes.batch;
-    const auto longest = [](const std::vector<int>& sizes) -> std::int64_t {
-      return sizes.empty() ? 1 : sizes.back();
-    };
-    const std::int64_t width = longest(shapes.widths);
-    const std::int64_t slots = role_.states.empty() ? 1 : width + role_.mask_extra;
-    Fits({batch, width, slots, sizeof(std::int64_t)}, "ports");
-    Fits({batch, longest(shapes.canvas_lengths), sizeof(std::int64_t)}, "canvas");
-    for (const Port& port : role_.outputs) {
-      const std::int64_t rows =
-          port.name == "logits" ? std::max(shapes.verify_width, 1) : longest(shapes.source_lengths);
-      if (port.rank == 3) Fits({batch, rows, port.last_size, sizeof(float)}, port.name.c_str());
+  // A shared layer names one of the same form, which another role owns.
+  void Sharing() const {
+    for (std::size_t layer = 0; layer < role_.states.size(); ++layer) {
+      const LayerState& state = role_.states[layer];
+      if (!state.shared_with.has_value()) continue;
+      const auto& [owner, its_layer] = *state.shared_with;
+      const std::string problem = ProblemOfSharing(state);
+      if (problem.empty()) continue;
+      build_.Add("roles." + name_ + ".states[" + std::to_string(layer) + "].shared_with",
+                 " is layer " + std::to_string(its_layer) + " of '" + Printable(owner) + "', " +
+                     problem + ".");
     }
-    FitAll(role_.states, longest(shapes.kv_capacities));
-    FitAll(role_.cross_states, longest(shapes.source_lengths));
+    for (const LayerState& state : role_.cross_states) {
+      if (state.shared_with.has_value()) Add(" has cross_states that are shared.");
+    }
   }
 
   void Add(const std::string& what) const { build_.Add("roles." + name_, what); }
@@ -168,9 +186,9 @@ class RoleCheck {
         Add(" has the" + what + " of the type " + std::string(Name(port->dtype)) + "; it must be " +
             (rule.dtype.has_value() ? std::string(Name(*rule.dtype)) : "floating-point") + ".");
       }
-      if (port->rank != rule.rank) {
-        Add(" has the" + what + " with " + std::to_string(port->rank) + " sizes; it must have " +
-            std::to_string(rule.rank) + ".");
+      if (const std::string sizes = SizesOf(*port); sizes != rule.sizes) {
+        Add(" has the" + what + " with the sizes '" + sizes + "'; it must have '" +
+            std::string(rule.sizes) + "'.");
       }
       if (!rule.dtype.has_value() && port->last_size == 0) {
         Add(" has the" + what + " whose last size is no number.");
@@ -187,28 +205,17 @@ class RoleCheck {
                    : " has states of another kind or type.");
   }
 
-  // Bytes of a buffer; the most that there are where that is too large to count.
-  std::int64_t Bytes(std::initializer_list<std::int64_t> sizes) const {
-    std::int64_t bytes = 1;
-    for (const std::int64_t size : sizes) {
-      if (size > 0 && bytes > limits::kBufferBytes / size) return limits::kBufferBytes + 1;
-      bytes *= size;
-    }
-    return bytes;
-  }
-  void Fits(std::initializer_list<std::int64_t> sizes, const char* what) const {
-    if (Bytes(sizes) <= limits::kBufferBytes) return;
-    Add(std::string(": its ") + what + " would take more memory than any machine has.");
-  }
-  void FitAll(const std::vector<LayerState>& states, std::int64_t capacity) const {
-    std::int64_t bytes = 0;
-    for (const LayerState& state : states) {
-      bytes += Bytes({bundle_.shapes.batch, state.kv_heads, capacity, state.head_dim, 2,
-                      static_cast<std::int64_t>(ItemSize(state.dtype))});
-      if (bytes > limits::kBufferBytes) {
-        return Add(": its cache would take more memory than any machine has.");
-      }
-    }
+  // What stands behind the owner's name; empty where nothing is wrong.
+  std::string ProblemOfSharing(const LayerState& state) const {
+    const auto owner = bundle_.roles.find(state.shared_with->role);
+    if (owner == bundle_.roles.end() || owner->first == name_) return "which is no other role";
+    const std::vector<LayerState>& states = owner->second.states;
+    const auto layer = static_cast<std::size_t>(state.shared_with->layer);
+    if (layer >= states.size()) return "which has " + std::to_string(states.size()) + " layers";
+    if (states[layer].shared_with.has_value()) return "which shares another's cache itself";
+    const bool same = AreAlike(state, states[layer]) && state.kind == states[layer].kind &&
+                      state.window == states[layer].window;
+    return same ? "" : "whose cache has another kind, shape or type";
   }
 
   const Fields& build_;      // Says where problems are.
@@ -233,23 +240,10 @@ void CheckVocabulary(const Fields& build, const Bundle& bundle) {
   }
 }
 
-bool AreAlike(const LayerState& left, const LayerState& right) {
-  return left.kv_heads == right.kv_heads && left.head_dim == right.head_dim &&
-         left.dtype == right.dtype;
-}
-
 // An encoder writes what the others read.
 void CheckEncoder(const Fields& build, const Bundle& bundle) {
   const auto encoder = bundle.roles.find("encoder");
-  if (encoder == bundle.roles.end()) {
-    if (!bundle.shapes.source_lengths.empty()) {
-      build.Add("shapes.source_lengths", " are there, and no role 'encoder' that reads a source.");
-    }
-    return;
-  }
-  if (bundle.shapes.source_lengths.empty()) {
-    build.Add("shapes.source_lengths", " is empty; the encoder needs one.");
-  }
+  if (encoder == bundle.roles.end()) return;
   const auto target = bundle.roles.find("target");
   if (target == bundle.roles.end()) return;
   if (!std::ranges::equal(encoder->second.cross_states, target->second.cross_states, AreAlike)) {
@@ -295,7 +289,7 @@ void CheckRoles(const Fields& build, const Bundle& bundle) {
     check.Ports(rule->second);
     check.States(rule->second);
     check.Attention();
-    check.Buffers();
+    check.Sharing();
   }
   CheckVocabulary(build, bundle);
   CheckEncoder(build, bundle);

@@ -7,7 +7,7 @@
 namespace ptgc {
 
 // Every role that the loop runs must be there and no other, each with the ports and states that the
-// loop binds, in buffers that can be. `build` says where problems are.
+// loop binds. `build` says where problems are.
 void CheckRoles(const Fields& build, const Bundle& bundle);
 
 }  // namespace ptgc

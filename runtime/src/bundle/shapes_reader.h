@@ -6,7 +6,7 @@
 
 namespace ptgc {
 
-// The shapes that may occur. Whether they suit the roles is checked elsewhere.
-ShapePlan ReadShapes(const Fields& build, const DecodePlan& plan);
+// The shapes that may occur. Whether they suit roles and plan is checked elsewhere.
+ShapePlan ReadShapes(const Fields& build);
 
 }  // namespace ptgc

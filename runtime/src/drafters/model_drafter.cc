@@ -31,11 +31,10 @@ std::vector<int> DepthsOf(const TreeSpec& tree) {
 
 }  // namespace
 
-ModelDrafter::ModelDrafter(std::unique_ptr<CausalModel> model, const ShapePlan& shapes,
-                           std::int64_t context_length, std::int64_t target_vocab_size,
-                           TreeSpec tree, AcceptanceRule rule, CostCurve costs)
+ModelDrafter::ModelDrafter(std::unique_ptr<CausalModel> model, std::int64_t context_length,
+                           std::int64_t target_vocab_size, TreeSpec tree, AcceptanceRule rule,
+                           CostCurve costs)
     : model_(std::move(model)),
-      shapes_(shapes),
       context_length_(context_length),
       target_vocab_size_(target_vocab_size),
       tree_(std::move(tree)),
@@ -43,9 +42,9 @@ ModelDrafter::ModelDrafter(std::unique_ptr<CausalModel> model, const ShapePlan& 
       rule_(rule),
       costs_(std::move(costs)),
       sampler_(model_->vocab_size()),
-      rows_(Size(shapes.batch)),
-      inputs_(Size(shapes.batch)),
-      probabilities_(Size(shapes.batch) * Size(max_drafts()) *
+      rows_(Size(model_->batch())),
+      inputs_(Size(model_->batch())),
+      probabilities_(Size(model_->batch()) * Size(max_drafts()) *
                      static_cast<std::size_t>(model_->vocab_size()) * sizeof(float)) {
   siblings_.reserve(Size(max_drafts()));
   for (Row& row : rows_) row.shape.resize(Size(tree_.num_nodes()));
@@ -70,7 +69,7 @@ void ModelDrafter::CopyRow(int from, int to) {
 }
 
 int ModelDrafter::Propose(const DraftRow& row) {
-  const std::int64_t room = std::min<std::int64_t>(context_length_, shapes_.max_length) -
+  const std::int64_t room = std::min<std::int64_t>(context_length_, model_->max_length()) -
                             static_cast<std::int64_t>(row.text.size());
   const std::span<const TokenId> unread = row.text.subspan(Size(RowAt(row.row).length));
   const bool knows = std::all_of(unread.begin(), unread.end(), [this](TokenId token) {
@@ -120,7 +119,7 @@ void ModelDrafter::Collect(std::span<const DraftRow> rows) {
 // Reads what the texts gained since the last round, chunk by chunk, up to the last chunk: its
 // logits give the first draft.
 void ModelDrafter::ReadTexts(std::span<const DraftRow> rows) {
-  const std::size_t largest = Size(shapes_.widths.back());
+  const std::size_t largest = Size(model_->shapes().widths.back());
   while (true) {
     std::size_t longest = 0;
     bool begins = false;
@@ -135,8 +134,8 @@ void ModelDrafter::ReadTexts(std::span<const DraftRow> rows) {
       begins = begins || RowAt(row.row).begins;
     }
     if (longest <= largest) return;
-    Start(shapes_.widths.back(), {});
-    if (!begins) spent_ += costs_.AtLeast(shapes_.widths.back());
+    Start(model_->shapes().widths.back(), {});
+    if (!begins) spent_ += costs_.AtLeast(model_->shapes().widths.back());
     for (const DraftRow& row : rows) {
       RowAt(row.row).length += static_cast<int>(inputs_[Size(row.row)].tokens.size());
     }
@@ -169,8 +168,8 @@ void ModelDrafter::AddDrafts(std::span<const DraftRow> rows, bool drawn) {
       if (depth > 0) most_nodes = std::max(most_nodes, RowAt(row.row).end - RowAt(row.row).first);
     }
     if (widest == 0) return;  // No row wants more, or the last drafts were ids that it lacks.
-    const int width = shapes_.WidthFor(widest);
-    Wanted wanted{most_nodes == 1 ? 1 : shapes_.LogitsFor(width), drawn || ranks};
+    const int width = model_->shapes().WidthFor(widest);
+    Wanted wanted{most_nodes == 1 ? 1 : model_->shapes().LogitsFor(width), drawn || ranks};
     if (is_pending_) wanted.link = depth;
     Start(width, wanted);
     spent_ += begins ? costs_.At(0) : costs_.AtLeast(width);
@@ -268,7 +267,7 @@ void ModelDrafter::Observe(int row, const Observation& seen) {
   const auto end = std::find_if_not(seen.path.begin(), seen.path.end(), is_read);
   const std::span<const int> kept =
       seen.path.first(Size(static_cast<int>(end - seen.path.begin())));
-  if (!kept.empty()) model_->kv_cache().Gather(row, held.length - 1, kept);
+  model_->kv_cache().Keep(row, held.length - 1, kept);
   held.length += static_cast<int>(kept.size());
   held.drafted = 0;
 }
@@ -294,7 +293,7 @@ double ModelDrafter::CatchUp(const DraftRow& row) const {
 }
 
 double ModelDrafter::Reading(int tokens) const {
-  const int largest = shapes_.widths.back();
+  const int largest = model_->shapes().widths.back();
   const int pending = std::max(tokens, 1);
   const int chunks = (pending - 1) / largest;
   const double reading =

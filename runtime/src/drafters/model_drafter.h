@@ -28,9 +28,8 @@ class ModelDrafter : public Drafter {
   // order of their depths. `context_length` is the model's: beyond it there are no drafts. Its
   // logits may be padded to another size than the target's; then it drafts what it finds likeliest,
   // and no id that the other lacks.
-  ModelDrafter(std::unique_ptr<CausalModel> model, const ShapePlan& shapes,
-               std::int64_t context_length, std::int64_t target_vocab_size, TreeSpec tree,
-               AcceptanceRule rule, CostCurve costs);
+  ModelDrafter(std::unique_ptr<CausalModel> model, std::int64_t context_length,
+               std::int64_t target_vocab_size, TreeSpec tree, AcceptanceRule rule, CostCurve costs);
 
   void Begin(int row) override;
   void Truncate(int row, int length) override;
@@ -78,7 +77,6 @@ class ModelDrafter : public Drafter {
   std::span<float> Storage(int row, int draft) const;
 
   std::unique_ptr<CausalModel> model_;  // Runs the engine.
-  ShapePlan shapes_;                    // The shapes that may occur.
   std::int64_t context_length_;         // Positions that the model was made for.
   std::int64_t target_vocab_size_;      // Ids that the target knows.
   TreeSpec tree_;                       // Of a full proposal.

@@ -17,17 +17,18 @@ CanvasLoop::CanvasLoop(std::unique_ptr<Engine> denoiser, const CanvasPlan& plan,
                        const ShapePlan& shapes, std::span<Session* const> sessions)
     : engine_(std::move(denoiser)),
       plan_(plan),
-      shapes_(shapes),
+      batch_(shapes.batch),
+      lengths_(shapes.roles.at("denoiser").canvas_lengths),
       canvases_(sessions.size()),
-      in_(shapes.batch, shapes.canvas_lengths.back()),
-      out_(shapes.batch, shapes.canvas_lengths.back()),
+      in_(batch_, lengths_.back()),
+      out_(batch_, lengths_.back()),
       step_(sessions.size() * sizeof(std::int64_t)),
       threshold_(sessions.size() * sizeof(float)),
-      calls_(shapes.canvas_lengths.size()) {
+      calls_(lengths_.size()) {
   const bool has_threshold = plan_.unmasking == Unmasking::kThreshold;
   std::fill_n(threshold_.As<float>(), sessions.size(),
               has_threshold ? static_cast<float>(plan_.threshold) : 1.0F);
-  for (Canvas& canvas : canvases_) canvas.ids.reserve(Size(shapes.canvas_lengths.back()));
+  for (Canvas& canvas : canvases_) canvas.ids.reserve(Size(lengths_.back()));
 }
 
 void CanvasLoop::Start(const Session& session, const Request& request) {
@@ -53,11 +54,10 @@ RoundReport CanvasLoop::Round(std::span<Turn> turns) {
   for (const Turn& turn : turns) {
     longest = std::max(longest, canvases_[Size(turn.session->row())].ids.size());
   }
-  const std::vector<int>& lengths = shapes_.canvas_lengths;
-  const auto at = std::lower_bound(lengths.begin(), lengths.end(), static_cast<int>(longest));
+  const auto at = std::lower_bound(lengths_.begin(), lengths_.end(), static_cast<int>(longest));
   const int length = *at;
   const TokenId filler = plan_.mask_token_id;
-  for (int row = 0; row < shapes_.batch; ++row) {
+  for (int row = 0; row < batch_; ++row) {
     in_.Write(row, length, std::span(&filler, 1), filler);
     std::fill_n(in_.mask(row, length), length, false);
     step_.As<std::int64_t>()[row] = 0;
@@ -66,7 +66,7 @@ RoundReport CanvasLoop::Round(std::span<Turn> turns) {
     Write(canvases_[Size(turn.session->row())], turn.session->row(), length);
   }
   const Clock::time_point engine_start = Clock::now();
-  BoundCall(static_cast<std::size_t>(at - lengths.begin())).Run();
+  BoundCall(static_cast<std::size_t>(at - lengths_.begin())).Run();
   const double engine_seconds = SecondsSince(engine_start);
   for (Turn& turn : turns) {
     Canvas& canvas = canvases_[Size(turn.session->row())];
@@ -149,8 +149,8 @@ void CanvasLoop::Finish(Canvas& canvas, Turn& turn) {
 Call& CanvasLoop::BoundCall(std::size_t index) {
   std::unique_ptr<Call>& call = calls_[index];
   if (call != nullptr) return *call;
-  const int length = shapes_.canvas_lengths[index];
-  const std::int64_t batch = shapes_.batch;
+  const int length = lengths_[index];
+  const std::int64_t batch = batch_;
   const std::vector<Tensor> inputs = {
       in_.Ids("input_ids", length),
       in_.Lengths("lengths"),
@@ -165,17 +165,16 @@ Call& CanvasLoop::BoundCall(std::size_t index) {
 }
 
 std::vector<double> CanvasLoop::Measure(const EngineRuns& runs) {
-  const std::vector<int>& lengths = shapes_.canvas_lengths;
-  const auto at = std::find(lengths.begin(), lengths.end(), runs.num_tokens);
-  if (runs.role != "denoiser" || at == lengths.end()) {
+  const auto at = std::find(lengths_.begin(), lengths_.end(), runs.num_tokens);
+  if (runs.role != "denoiser" || at == lengths_.end()) {
     throw Error(ErrorCode::kUsage,
                 "This build has no canvas of " + std::to_string(runs.num_tokens) +
                     " tokens for the role '" + runs.role + "'.",
                 "Measure the canvas lengths of its shape plan.");
   }
-  Call& call = BoundCall(static_cast<std::size_t>(at - lengths.begin()));
+  Call& call = BoundCall(static_cast<std::size_t>(at - lengths_.begin()));
   const std::vector<TokenId> text(Size(runs.num_tokens), plan_.mask_token_id);
-  for (int row = 0; row < shapes_.batch; ++row) {
+  for (int row = 0; row < batch_; ++row) {
     in_.Write(row, runs.num_tokens, text, plan_.mask_token_id);
   }
   return TimeRuns(call, runs.repeats);

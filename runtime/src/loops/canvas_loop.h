@@ -51,7 +51,8 @@ class CanvasLoop : public WholeTextLoop {
 
   std::unique_ptr<Engine> engine_;            // Runs the denoiser.
   CanvasPlan plan_;                           // The policies.
-  ShapePlan shapes_;                          // The shapes that may occur.
+  int batch_;                                 // Sequences.
+  std::vector<int> lengths_;                  // Sizes of a canvas, ascending.
   std::vector<Canvas> canvases_;              // [batch]
   CanvasBuffers in_;                          // What a round begins with ...
   CanvasBuffers out_;                         // ... and what it makes of it.

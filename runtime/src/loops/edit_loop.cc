@@ -19,13 +19,14 @@ EditLoop::EditLoop(std::unique_ptr<Encoder> encoder, EditEngines engines, const 
     : encoder_(std::move(encoder)),
       engines_(std::move(engines)),
       plan_(plan),
-      shapes_(shapes),
+      batch_(shapes.batch),
+      lengths_(shapes.roles.at("deleter").canvas_lengths),
       drafts_(Size(shapes.batch)),
-      front_(shapes.batch, shapes.canvas_lengths.back()),
-      back_(shapes.batch, shapes.canvas_lengths.back()),
-      calls_(shapes.canvas_lengths.size()) {
+      front_(shapes.batch, lengths_.back()),
+      back_(shapes.batch, lengths_.back()),
+      calls_(lengths_.size()) {
   sources_.reserve(drafts_.size());
-  for (Draft& draft : drafts_) draft.ids.reserve(Size(shapes.canvas_lengths.back()));
+  for (Draft& draft : drafts_) draft.ids.reserve(Size(lengths_.back()));
 }
 
 void EditLoop::Start(const Session& session, const Request&) {
@@ -43,10 +44,10 @@ RoundReport EditLoop::Round(std::span<Turn> turns) {
     sources_.push_back({turn.session->row(), turn.session->source()});
   }
   encoder_->Encode(sources_);
-  const std::size_t index = shapes_.canvas_lengths.size() - 1;
-  const int length = shapes_.canvas_lengths[index];
+  const std::size_t index = lengths_.size() - 1;
+  const int length = lengths_[index];
   const std::array<TokenId, 2> empty = {plan_.bos_token_id, plan_.eos_token_id};
-  for (int row = 0; row < shapes_.batch; ++row) {
+  for (int row = 0; row < batch_; ++row) {
     front_.Write(row, length, empty, plan_.pad_token_id);
   }
   for (const Turn& turn : turns) {
@@ -89,7 +90,7 @@ void EditLoop::Finish(const Draft& draft, Turn& turn) const {
 EditLoop::Calls& EditLoop::BoundCalls(std::size_t index) {
   Calls& calls = calls_[index];
   if (calls[0] != nullptr) return calls;
-  const int length = shapes_.canvas_lengths[index];
+  const int length = lengths_[index];
   const std::array<Engine*, 3> engines = {engines_.deleter.get(), engines_.inserter.get(),
                                           engines_.filler.get()};
   for (std::size_t i = 0; i < engines.size(); ++i) {
@@ -106,19 +107,18 @@ EditLoop::Calls& EditLoop::BoundCalls(std::size_t index) {
 }
 
 std::vector<double> EditLoop::Measure(const EngineRuns& runs) {
-  const std::vector<int>& lengths = shapes_.canvas_lengths;
-  const auto at = std::find(lengths.begin(), lengths.end(), runs.num_tokens);
+  const auto at = std::find(lengths_.begin(), lengths_.end(), runs.num_tokens);
   const std::array<std::string, 3> roles = {"deleter", "inserter", "filler"};
   const auto role = std::find(roles.begin(), roles.end(), runs.role);
-  if (role == roles.end() || at == lengths.end()) {
+  if (role == roles.end() || at == lengths_.end()) {
     throw Error(ErrorCode::kUsage,
                 "This build has no canvas of " + std::to_string(runs.num_tokens) +
                     " tokens for the role '" + runs.role + "'.",
                 "Measure the canvas lengths of its shape plan.");
   }
-  Calls& calls = BoundCalls(static_cast<std::size_t>(at - lengths.begin()));
+  Calls& calls = BoundCalls(static_cast<std::size_t>(at - lengths_.begin()));
   const std::array<TokenId, 2> empty = {plan_.bos_token_id, plan_.eos_token_id};
-  for (int row = 0; row < shapes_.batch; ++row) {
+  for (int row = 0; row < batch_; ++row) {
     front_.Write(row, runs.num_tokens, empty, plan_.pad_token_id);
     back_.Write(row, runs.num_tokens, empty, plan_.pad_token_id);
   }

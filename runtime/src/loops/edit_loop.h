@@ -49,7 +49,8 @@ class EditLoop : public WholeTextLoop {
   std::unique_ptr<Encoder> encoder_;  // Reads the sources.
   EditEngines engines_;               // The operations.
   EditPlan plan_;                     // The policies.
-  ShapePlan shapes_;                  // The shapes that may occur.
+  int batch_;                         // Sequences.
+  std::vector<int> lengths_;          // Sizes of a canvas, ascending.
   std::vector<Draft> drafts_;         // [batch]
   CanvasBuffers front_;               // What an operation reads ...
   CanvasBuffers back_;                // ... and what it makes of it, by turns.

@@ -14,6 +14,7 @@
 #include "loops/speculative_loop.h"
 #include "models/causal_model.h"
 #include "models/encoder.h"
+#include "models/role_caches.h"
 
 namespace ptgc {
 namespace {
@@ -45,35 +46,43 @@ constexpr double kAssumedDrafterCost = 0.2;
 
 CostCurve TargetCosts(const ShapePlan& shapes, const LoadOptions& options) {
   const auto measured = options.costs.find("target");
-  return CostCurve(shapes.widths, measured == options.costs.end() ? Costs() : measured->second);
+  return CostCurve(shapes.roles.at("target").widths,
+                   measured == options.costs.end() ? Costs() : measured->second);
 }
 
 CostCurve DrafterCosts(const ShapePlan& shapes, const LoadOptions& options) {
+  const std::vector<int>& widths = shapes.roles.at("drafter").widths;
   const auto measured = options.costs.find("drafter");
-  if (measured != options.costs.end()) return CostCurve(shapes.widths, measured->second);
+  if (measured != options.costs.end()) return CostCurve(widths, measured->second);
   const CostCurve target = TargetCosts(shapes, options);
   Costs assumed;
-  for (std::size_t i = 0; i < shapes.widths.size(); ++i) {
-    assumed[shapes.widths[i]] = target.At(i) * kAssumedDrafterCost;
-  }
-  return CostCurve(shapes.widths, assumed);
+  for (int width : widths) assumed[width] = target.AtLeast(width) * kAssumedDrafterCost;
+  return CostCurve(widths, assumed);
 }
 
 std::unique_ptr<Drafter> MakeModelDrafter(const Bundle& bundle, Engines& engines,
-                                          const DecodePlan& plan, int max_drafts,
-                                          const LoadOptions& options) {
+                                          std::shared_ptr<KVCache> cache, const DecodePlan& plan,
+                                          int max_drafts, const LoadOptions& options) {
   const Role& role = bundle.roles.at("drafter");
+  for (const LayerState& state : role.states) {
+    if (!state.shared_with.has_value()) continue;
+    // It reads texts by itself, later than the target, and would write over what that holds.
+    throw Error(ErrorCode::kBundle,
+                "The draft model of this bundle shares the cache of '" + state.shared_with->role +
+                    "'; this drafter has a cache of its own.",
+                "Export the bundle again.");
+  }
   const std::int64_t vocab_size = bundle.model.vocab_size;
   const bool shared = plan.drafter.vocabulary == DrafterVocabulary::kShared;
   CausalNeighbours chain;
   TreeSpec tree = plan.tree;
   tree.Truncate(max_drafts + 1);
   chain.chain_length = std::max(tree.height(), 1);
-  auto model = std::make_unique<CausalModel>(std::move(engines.at("drafter")), role, bundle.shapes,
-                                             role.vocab_size, std::move(chain));
+  auto model = std::make_unique<CausalModel>(std::move(engines.at("drafter")), bundle, "drafter",
+                                             role.vocab_size, std::move(chain), std::move(cache));
   const std::int64_t context = role.context_length.value_or(bundle.model.context_length);
   auto drafter = std::make_unique<ModelDrafter>(
-      std::move(model), bundle.shapes, context, shared ? vocab_size : role.vocab_size, tree,
+      std::move(model), context, shared ? vocab_size : role.vocab_size, tree,
       shared ? plan.acceptance : AcceptanceRule::kMatch, DrafterCosts(bundle.shapes, options));
   if (shared) return drafter;
   if (options.reencoding.to_drafter == nullptr || options.reencoding.to_target == nullptr) {
@@ -93,6 +102,7 @@ std::unique_ptr<DecodeLoop> MakeSpeculativeLoop(const Bundle& bundle, Engines en
   const Role& target = bundle.roles.at("target");
   const DecodePlan plan = ChangedPlan(bundle.plan, options);
   const int num_draft_tokens = NumDraftTokens(plan, options.num_draft_tokens);
+  const std::map<std::string, std::shared_ptr<KVCache>> caches = MakeCaches(bundle, engines);
   std::unique_ptr<Encoder> encoder;
   if (bundle.roles.contains("encoder")) {
     encoder =
@@ -103,18 +113,24 @@ std::unique_ptr<DecodeLoop> MakeSpeculativeLoop(const Bundle& bundle, Engines en
   if (plan.drafter.kind == DrafterKind::kNgram) {
     drafter = std::make_unique<NgramDrafter>(plan.drafter);
   } else if (plan.drafter.kind == DrafterKind::kModel) {
-    drafter = MakeModelDrafter(bundle, engines, plan, num_draft_tokens, options);
+    drafter =
+        MakeModelDrafter(bundle, engines, caches.at("drafter"), plan, num_draft_tokens, options);
   }
   CausalNeighbours neighbours;
   if (encoder != nullptr) neighbours.fixed_inputs = encoder->Ports();
   if (drafter != nullptr) neighbours.draft_ids = drafter->PendingIds();
-  auto model = std::make_unique<CausalModel>(std::move(engines.at("target")), target, bundle.shapes,
-                                             bundle.model.vocab_size, std::move(neighbours));
+  auto model = std::make_unique<CausalModel>(std::move(engines.at("target")), bundle, "target",
+                                             bundle.model.vocab_size, std::move(neighbours),
+                                             caches.at("target"));
   SpeculativeParts parts{
-      std::move(encoder), std::move(drafter),
-      std::move(model),   plan,
-      bundle.shapes,      DraftLength(options.draft_length, TargetCosts(bundle.shapes, options)),
-      num_draft_tokens,   bundle.shapes.max_length,
+      std::move(encoder),
+      std::move(drafter),
+      std::move(model),
+      plan,
+      bundle.shapes.roles.at("target"),
+      DraftLength(options.draft_length, TargetCosts(bundle.shapes, options)),
+      num_draft_tokens,
+      bundle.shapes.max_length,
   };
   return std::make_unique<SpeculativeLoop>(std::move(parts), sessions);
 }

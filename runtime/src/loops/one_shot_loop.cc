@@ -13,7 +13,7 @@ OneShotLoop::OneShotLoop(std::unique_ptr<Encoder> encoder, std::unique_ptr<Engin
                          const OneShotPlan& plan, const ShapePlan& shapes)
     : encoder_(std::move(encoder)),
       decoder_(std::move(decoder)),
-      source_length_(shapes.source_lengths.back()),
+      source_length_(shapes.roles.at("encoder").source_lengths.back()),
       canvas_length_(source_length_ * plan.upsampling),
       texts_(shapes.batch, canvas_length_) {
   sources_.reserve(static_cast<std::size_t>(shapes.batch));

@@ -297,9 +297,7 @@ void SpeculativeLoop::Emit(Turn& turn) {
   Session& session = *turn.session;
   Row& row = RowOf(session);
   const int root = session.length() - 1;
-  if (!row.proposal.tree().is_chain()) {
-    parts_.target->kv_cache().Gather(session.row(), root, row.acceptance.path());
-  }
+  parts_.target->kv_cache().Keep(session.row(), root, row.acceptance.path());
   for (int node : row.acceptance.path()) {
     if (turn.ended) break;
     AddToken(turn, row.proposal.token(node));

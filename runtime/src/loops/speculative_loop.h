@@ -24,7 +24,7 @@ struct SpeculativeParts {
   std::unique_ptr<Drafter> drafter;     // Proposes; null for plain decoding.
   std::unique_ptr<CausalModel> target;  // Verifies; bound to both, so that they outlive it.
   DecodePlan plan;                      // The policies.
-  ShapePlan shapes;                     // The shapes that may occur.
+  RoleShapes shapes;                    // The shapes of the target's rounds.
   DraftLength draft_length;             // How many drafts pay.
   int num_draft_tokens = 0;             // The most drafts of a row.
   int max_length = 0;                   // Tokens of a text.

@@ -19,25 +19,35 @@ DType LogitsType(const Role& role) {
 
 }  // namespace
 
-CausalModel::CausalModel(std::unique_ptr<Engine> engine, const Role& role, const ShapePlan& shapes,
-                         std::int64_t vocab_size, CausalNeighbours neighbours)
+CausalModel::CausalModel(std::unique_ptr<Engine> engine, const Bundle& bundle,
+                         const std::string& name, std::int64_t vocab_size,
+                         CausalNeighbours neighbours, std::shared_ptr<KVCache> cache)
     : engine_(std::move(engine)),
-      shapes_(shapes),
+      name_(name),
+      batch_(bundle.shapes.batch),
+      max_length_(bundle.shapes.max_length),
+      shapes_(bundle.shapes.roles.at(name)),
       vocab_size_(vocab_size),
-      logits_dtype_(LogitsType(role)),
-      kv_cache_(role.states, shapes, engine_->memory()),
+      logits_dtype_(LogitsType(bundle.roles.at(name))),
+      kv_cache_(std::move(cache)),
       neighbours_(std::move(neighbours)) {
-  const bool has_tree_mask = engine_->HasInput("tree_mask");
-  const int widest = shapes.widths.back(), most = shapes.LogitsFor(widest);
-  for (int link = 0; link < neighbours_.chain_length; ++link) {
-    const int width = link == 0 ? widest : shapes.widths.front();
-    ports_.emplace_back(shapes.batch, width, link == 0 ? most : 1, has_tree_mask, role.mask_extra);
+  if (kv_cache_ == nullptr) {
+    const std::map<std::string, std::vector<LayerState>> own = {
+        {name, bundle.roles.at(name).states}};
+    kv_cache_ = std::make_shared<KVCache>(own, bundle.shapes, engine_->memory());
   }
-  logits_ = Buffer(Size(shapes.batch) * Size(most) * static_cast<std::size_t>(vocab_size_) *
+  const bool has_tree_mask = engine_->HasInput("tree_mask");
+  const int widest = shapes_.widths.back(), most = shapes_.LogitsFor(widest);
+  for (int link = 0; link < neighbours_.chain_length; ++link) {
+    const int width = link == 0 ? widest : shapes_.widths.front();
+    ports_.emplace_back(batch_, width, link == 0 ? most : 1, has_tree_mask,
+                        bundle.roles.at(name).mask_extra);
+  }
+  logits_ = Buffer(Size(batch_) * Size(most) * static_cast<std::size_t>(vocab_size_) *
                    ItemSize(logits_dtype_));
   for (const Port& port : neighbours_.taps) {
     Tap tap{port, {}};
-    tap.block = Block(engine_->memory(), Size(shapes.batch) * Size(most) * tap.row_bytes());
+    tap.block = Block(engine_->memory(), Size(batch_) * Size(most) * tap.row_bytes());
     taps_.push_back(std::move(tap));
   }
   started_.reserve(ports_.size());
@@ -51,12 +61,12 @@ void CausalModel::Start(std::span<const RowInput> rows, int width, Wanted wanted
   }
   int length = 0;
   for (const RowInput& row : rows) length = std::max(length, row.first_slot());
-  kv_cache_.Grow(length + width, length);
+  kv_cache_->Grow(length + width);
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const int row = static_cast<int>(i);
-    kv_cache_.Slide(row, rows[i].write_index);
+    kv_cache_->Slide(row, rows[i].write_index);
     ports_[Size(wanted.link)].Fill(row, rows[i], width, wanted.num_logits,
-                                   kv_cache_.window_offset(row));
+                                   kv_cache_->window_offset(row));
   }
   Call& call = BoundCall(width, wanted);
   const Clock::time_point start = Clock::now();
@@ -107,15 +117,15 @@ std::vector<double> CausalModel::Measure(const EngineRuns& runs) {
   const bool known =
       std::binary_search(widths.begin(), widths.end(), runs.num_tokens) &&
       (runs.num_logits == 1 || runs.num_logits == shapes_.LogitsFor(runs.num_tokens));
-  if (!known || runs.past_length < 0 || runs.past_length > shapes_.max_length) return {};
+  if (!known || runs.past_length < 0 || runs.past_length > max_length_) return {};
   // Positions end with the longest text; what is wider is padding, and costs the same.
-  const int count = std::min(runs.num_tokens, shapes_.max_length);
+  const int count = std::min(runs.num_tokens, max_length_);
   const std::vector<TokenId> tokens(Size(count), 0);
   RowInput input;
   input.tokens = tokens;
-  input.write_index = std::min(runs.past_length, shapes_.max_length - count);
-  const std::vector<RowInput> inputs(Size(shapes_.batch), input);
-  for (int row = 0; row < shapes_.batch; ++row) kv_cache_.Begin(row);
+  input.write_index = std::min(runs.past_length, max_length_ - count);
+  const std::vector<RowInput> inputs(Size(batch_), input);
+  for (int row = 0; row < batch_; ++row) kv_cache_->Begin(row);
   std::vector<double> seconds;
   for (int i = 0; i < runs.repeats; ++i) {
     Forward(inputs, runs.num_tokens, {runs.num_logits, false});
@@ -125,23 +135,23 @@ std::vector<double> CausalModel::Measure(const EngineRuns& runs) {
 }
 
 Call& CausalModel::BoundCall(int width, Wanted wanted) {
-  std::unique_ptr<Call>& call = calls_[{kv_cache_.active(), width, wanted}];
+  std::unique_ptr<Call>& call = calls_[{kv_cache_->active(), width, wanted}];
   if (call != nullptr) return *call;
   std::vector<Tensor> inputs = Inputs(width, wanted);
   inputs.insert(inputs.end(), neighbours_.fixed_inputs.begin(), neighbours_.fixed_inputs.end());
-  kv_cache_.AppendPast(inputs);
+  kv_cache_->AppendPast(name_, inputs);
   std::vector<Tensor> outputs = {PortsOf(wanted.link).NextIds(wanted.num_logits)};
   if (wanted.logits) {
     outputs.push_back(
-        PortOf(logits_, "logits", logits_dtype_, {shapes_.batch, wanted.num_logits, vocab_size_}));
+        PortOf(logits_, "logits", logits_dtype_, {batch_, wanted.num_logits, vocab_size_}));
   }
   for (const Tap& tap : taps_) {
     outputs.push_back({tap.port.name,
                        tap.port.dtype,
                        tap.block.data(),
-                       {shapes_.batch, wanted.num_logits, tap.port.last_size}});
+                       {batch_, wanted.num_logits, tap.port.last_size}});
   }
-  kv_cache_.AppendPresent(outputs);
+  kv_cache_->AppendPresent(name_, outputs);
   call = engine_->Bind(inputs, outputs);
   return *call;
 }

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -46,8 +47,10 @@ struct CausalNeighbours {
 // Runs its engine at any shape point of the plan; binds each point once.
 class CausalModel {
  public:
-  CausalModel(std::unique_ptr<Engine> engine, const Role& role, const ShapePlan& shapes,
-              std::int64_t vocab_size, CausalNeighbours neighbours = {});
+  // Runs the role `name` of a bundle; `cache` is that role's, or one of its own where it is null.
+  CausalModel(std::unique_ptr<Engine> engine, const Bundle& bundle, const std::string& name,
+              std::int64_t vocab_size, CausalNeighbours neighbours = {},
+              std::shared_ptr<KVCache> cache = nullptr);
 
   // Starts one engine run; what it gives is there after Wait. `rows` has one entry per sequence of
   // the batch (an idle one has no tokens); `width` is one of the plan's. Grows the cache where the
@@ -70,7 +73,11 @@ class CausalModel {
   // What NextIds reads of each run of a chain, as ports: [batch, 1].
   std::vector<Tensor> ChainIds() const;
 
-  KVCache& kv_cache() { return kv_cache_; }
+  KVCache& kv_cache() { return *kv_cache_; }
+  const RoleShapes& shapes() const { return shapes_; }
+  int batch() const { return batch_; }
+  // Tokens of a text.
+  int max_length() const { return max_length_; }
   std::int64_t vocab_size() const { return vocab_size_; }
   // Time inside the engine during the last Forward, or from the first Start to the end of Wait.
   double engine_seconds() const { return engine_seconds_; }
@@ -99,10 +106,13 @@ class CausalModel {
   std::vector<Tensor> Inputs(int width, Wanted wanted) const;
 
   std::unique_ptr<Engine> engine_;                // Runs the graph.
-  ShapePlan shapes_;                              // The shapes that may occur.
+  std::string name_;                              // Of the role.
+  int batch_;                                     // Sequences.
+  int max_length_;                                // Tokens of a text.
+  RoleShapes shapes_;                             // The shapes that may occur.
   std::int64_t vocab_size_;                       // Entries of the logits.
   DType logits_dtype_;                            // Their type; half engines give halves.
-  KVCache kv_cache_;                              // States of all sequences.
+  std::shared_ptr<KVCache> kv_cache_;             // States of all sequences.
   CausalNeighbours neighbours_;                   // What comes from others.
   std::vector<CausalPorts> ports_;                // [link]
   std::vector<Tap> taps_;                         // What other roles read.

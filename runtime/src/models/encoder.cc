@@ -20,6 +20,11 @@ std::size_t RowBytes(const EncoderOutput& output) {
   return bytes;
 }
 
+// Tokens of a source at most.
+int SourceLength(const ShapePlan& shapes) {
+  return shapes.roles.at("encoder").source_lengths.back();
+}
+
 }  // namespace
 
 std::vector<EncoderOutput> CrossStates(std::span<const LayerState> states,
@@ -29,11 +34,10 @@ std::vector<EncoderOutput> CrossStates(std::span<const LayerState> states,
     const LayerState& state = states[layer];
     for (const char* part : {".encoder.key", ".encoder.value"}) {
       const std::string name = std::to_string(layer) + part;
-      outputs.push_back(
-          {"present." + name,
-           "past_key_values." + name,
-           state.dtype,
-           {shapes.batch, state.kv_heads, shapes.source_lengths.back(), state.head_dim}});
+      outputs.push_back({"present." + name,
+                         "past_key_values." + name,
+                         state.dtype,
+                         {shapes.batch, state.kv_heads, SourceLength(shapes), state.head_dim}});
     }
   }
   return outputs;
@@ -43,8 +47,7 @@ std::vector<EncoderOutput> HiddenStates(const Role& encoder, const ShapePlan& sh
   constexpr const char* kName = "encoder_hidden_states";
   for (const Port& port : encoder.outputs) {
     if (port.name != kName || port.last_size < 1) continue;
-    return {
-        {kName, kName, port.dtype, {shapes.batch, shapes.source_lengths.back(), port.last_size}}};
+    return {{kName, kName, port.dtype, {shapes.batch, SourceLength(shapes), port.last_size}}};
   }
   throw Error(ErrorCode::kBundle, "The role 'encoder' gives no encoder_hidden_states.",
               "Export the bundle again.");
@@ -55,7 +58,7 @@ Encoder::Encoder(std::unique_ptr<Engine> engine, std::vector<EncoderOutput> outp
     : engine_(std::move(engine)),
       memory_(engine_->memory()),
       batch_(shapes.batch),
-      source_length_(shapes.source_lengths.back()),
+      source_length_(SourceLength(shapes)),
       input_ids_(Size(batch_) * Size(source_length_) * sizeof(TokenId)),
       mask_(Size(batch_) * Size(source_length_)),
       read_mask_(Size(batch_) * Size(source_length_)) {

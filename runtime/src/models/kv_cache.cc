@@ -20,26 +20,34 @@ std::size_t SlotBytes(const LayerState& state) {
 
 }  // namespace
 
-KVCache::KVCache(std::vector<LayerState> states, const ShapePlan& shapes,
-                 std::shared_ptr<Memory> memory)
+KVCache::KVCache(const std::map<std::string, std::vector<LayerState>>& roles,
+                 const ShapePlan& shapes, std::shared_ptr<Memory> memory)
     : memory_(std::move(memory)),
-      states_(std::move(states)),
       batch_(shapes.batch),
-      capacities_(shapes.kv_capacities),
+      capacities_(shapes.roles.at(roles.begin()->first).kv_capacities),
       window_offsets_(Size(shapes.batch), 0) {
+  int widest = 1;
+  for (const auto& [name, states] : roles) {
+    const RoleShapes& own = shapes.roles.at(name);
+    widest = std::max(widest, own.widths.back());
+    for (const LayerState& state : states) {
+      layers_[name].push_back(states_.size());  // Another's, where it is shared.
+      if (!state.shared_with.has_value()) AddLayer(state, own);
+    }
+  }
+  for (const auto& [name, states] : roles) {
+    for (std::size_t layer = 0; layer < states.size(); ++layer) {
+      const std::optional<SharedLayer>& shared = states[layer].shared_with;
+      if (shared.has_value())
+        layers_[name][layer] = layers_.at(shared->role).at(Size(shared->layer));
+    }
+  }
   int fewest = capacities_.back();
-  for (const LayerState& state : states_) {
-    const auto own = shapes.window_capacities.find(state.window);
-    const bool slides = state.kind == StateKind::kWindow && own != shapes.window_capacities.end() &&
-                        own->second < capacities_.back();
-    window_capacities_.push_back(slides ? own->second : 0);
-    if (!slides) continue;
-    fewest = std::min(fewest, own->second);
-    seen_ = std::max(seen_, state.window - 1);
+  for (int capacity : window_capacities_) {
+    if (capacity > 0) fewest = std::min(fewest, capacity);
   }
   // The last position before the next offset leaves slots for the widest round; strides of that
   // width split no chunk of a prompt.
-  const int widest = shapes.widths.back();
   if (fewest < capacities_.back()) stride_ = std::min(fewest - seen_ - widest + 1, widest);
   buffers_.reserve(capacities_.size() * states_.size() * 2);
   for (std::size_t set = 0; set < capacities_.size(); ++set) {
@@ -50,6 +58,15 @@ KVCache::KVCache(std::vector<LayerState> states, const ShapePlan& shapes,
       buffers_.emplace_back(memory_, bytes);
     }
   }
+}
+
+void KVCache::AddLayer(const LayerState& state, const RoleShapes& shapes) {
+  const auto own = shapes.window_capacities.find(state.window);
+  const bool slides = state.kind == StateKind::kWindow && own != shapes.window_capacities.end() &&
+                      own->second < capacities_.back();
+  states_.push_back(state);
+  window_capacities_.push_back(slides ? own->second : 0);
+  if (slides) seen_ = std::max(seen_, state.window - 1);
 }
 
 void KVCache::MoveSlots(std::size_t layer, Place to, Place from, int count) {
@@ -65,7 +82,7 @@ void KVCache::MoveSlots(std::size_t layer, Place to, Place from, int count) {
   }
 }
 
-void KVCache::Grow(int slots, int length) {
+void KVCache::Grow(int slots) {
   if (slots <= capacity()) return;
   std::size_t next = active_ + 1;
   while (next < capacities_.size() && capacities_[next] < slots) ++next;
@@ -75,7 +92,7 @@ void KVCache::Grow(int slots, int length) {
                     std::to_string(capacities_.back()) + ".",
                 "Build again with a larger --max-length.");
   }
-  Copy(active_, next, length);
+  Copy(active_, next);
   for (std::size_t layer = 0; layer < states_.size(); ++layer) {
     buffers_[(active_ * states_.size() + layer) * 2].Discard();
     buffers_[(active_ * states_.size() + layer) * 2 + 1].Discard();
@@ -90,16 +107,15 @@ void KVCache::Clear() {
   active_ = 0;
 }
 
-void KVCache::Copy(std::size_t from, std::size_t to, int length) {
+void KVCache::Copy(std::size_t from, std::size_t to) {
   for (std::size_t layer = 0; layer < states_.size(); ++layer) {
     const LayerState& state = states_[layer];
     const std::size_t slot = SlotBytes(state);
     const std::size_t heads = Size(batch_) * Size(state.kv_heads);
     const std::size_t before = Size(CapacityOf(layer, from)), after = Size(CapacityOf(layer, to));
-    const std::size_t count = std::min(Size(length), before);  // What slid may be fewer.
     for (std::size_t part = 0; part < 2; ++part) {
       memory_->Copy({At(to, layer, part).data(), after * slot, At(from, layer, part).data(),
-                     before * slot, count * slot, heads});
+                     before * slot, before * slot, heads});
     }
   }
 }
@@ -128,7 +144,7 @@ int KVCache::Held(int row, int length) const {
   return OffsetAt(length) < window_offset(row) ? 0 : length;
 }
 
-void KVCache::Gather(int row, int base, std::span<const int> path) {
+void KVCache::Keep(int row, int base, std::span<const int> path) {
   for (std::size_t layer = 0; layer < states_.size(); ++layer) {
     const int root = base - (Slides(layer) ? window_offset(row) : 0);
     for (std::size_t i = 0; i < path.size(); ++i) {
@@ -147,12 +163,15 @@ void KVCache::CopyRow(int from, int to, int length) {
   window_offsets_[Size(to)] = offset;
 }
 
-void KVCache::AppendPorts(const char* prefix, std::vector<Tensor>& tensors) const {
+void KVCache::AppendPorts(const std::string& role, const char* prefix,
+                          std::vector<Tensor>& tensors) const {
   constexpr const char* kParts[] = {".key", ".value"};
-  for (std::size_t layer = 0; layer < states_.size(); ++layer) {
+  const std::vector<std::size_t>& layers = layers_.at(role);
+  for (std::size_t port = 0; port < layers.size(); ++port) {
+    const std::size_t layer = layers[port];
     const LayerState& state = states_[layer];
     for (std::size_t part = 0; part < 2; ++part) {
-      tensors.push_back({prefix + std::to_string(layer) + kParts[part],
+      tensors.push_back({prefix + std::to_string(port) + kParts[part],
                          state.dtype,
                          At(active_, layer, part).data(),
                          {batch_, state.kv_heads, CapacityOf(layer, active_), state.head_dim}});

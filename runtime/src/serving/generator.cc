@@ -24,8 +24,9 @@ SessionLimits LimitsOf(const Bundle& bundle) {
   if (bundle.plan.loop == LoopKind::kCanvas) {
     limits.mask_token_id = bundle.plan.canvas.mask_token_id;
   }
-  if (!bundle.shapes.source_lengths.empty()) {
-    limits.max_source_length = bundle.shapes.source_lengths.back();
+  const auto encoder = bundle.shapes.roles.find("encoder");
+  if (encoder != bundle.shapes.roles.end()) {
+    limits.max_source_length = encoder->second.source_lengths.back();
   }
   return limits;
 }

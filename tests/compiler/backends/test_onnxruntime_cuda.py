@@ -28,7 +28,7 @@ from ptgc.graphs.piece import Piece
 from ptgc.graphs.storage import save
 from ptgc.spec.plan import ngram
 from ptgc.spec.role import Role
-from ptgc.spec.shapes import ShapePlan
+from ptgc.spec.shapes import RoleShapes
 from tests.bundles import tiny_bundle
 from tests.compiler.prepared import CAPACITY, canonical, role_of, traced
 from tests.models import FAMILIES, prompt
@@ -45,7 +45,7 @@ def run(*arguments: object) -> Result:
 def on_cuda(family: str, folder: Path, precision: str, parts: dict[str, str] | None = None) -> tuple[ir.Model, Role]:
     save(traced(family).model, folder, "canonical")
     model = ir.load(folder / "canonical.onnx")
-    shapes = ShapePlan(1, 128, (1, 2, 4, 8, 16, 32), 16, (CAPACITY,))
+    shapes = RoleShapes((1, 2, 4, 8, 16, 32), 16, (CAPACITY,))
     made = OnnxRuntimeCudaBackend().prepare(
         model, role_of(traced(family)), Preparation(ngram(), shapes, precision, parts or {})
     )

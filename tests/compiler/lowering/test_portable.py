@@ -30,7 +30,7 @@ from ptgc.graphs.storage import save
 from ptgc.spec.bundle import Build, open_build, open_bundle
 from ptgc.spec.lowering import Lowering
 from ptgc.spec.plan import ngram
-from ptgc.spec.shapes import ShapePlan
+from ptgc.spec.shapes import RoleShapes
 from tests.bundles import tiny_bundle
 from tests.compiler.batched_rounds import batched_rounds
 from tests.compiler.prepared import CAPACITY
@@ -40,7 +40,7 @@ from tests.other_models import tiny_marian
 pytestmark = pytest.mark.tensorrt
 
 NEWER = {"Attention", "TensorScatter", "RotaryEmbedding", "RMSNormalization"}
-SHAPES = ShapePlan(2, 128, (1, 8, 32), 8, (CAPACITY,))
+SHAPES = RoleShapes((1, 8, 32), 8, (CAPACITY,))
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def prepared(family: str, precision: str, place: Path, folder: Path) -> Path:
     role = open_bundle(tiny_bundle(place, family)).manifest.roles["target"]
     text = [prompt(40)] if precision in ("fp8", "w8a8") else ()  # so that inputs are rounded too
     quantizer = Quantizer.RTN  # forty tokens are too few to make up for errors with
-    task = Preparation(ngram(), SHAPES, precision, {}, text, Lowering.PORTABLE, quantizer)
+    task = Preparation(ngram(), SHAPES, precision, {}, text, Lowering.PORTABLE, quantizer, batch=2)
     made = TensorRTBackend(TENSORRT_RTX).prepare(ir.load(source), role, task)
     save(made.model, folder, "portable")
     path = folder / "portable.onnx"

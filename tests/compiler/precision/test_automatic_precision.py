@@ -37,7 +37,7 @@ def costs(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
 
     def measured(made: Build, *_: object) -> CostCurve:
         cost = seconds[made.manifest.precision.get("drafter", made.manifest.precision["target"])]
-        round_cost = {width: RoundCost(cost, cost, cost, 1) for width in made.manifest.shapes.widths}
+        round_cost = {width: RoundCost(cost, cost, cost, 1) for width in made.manifest.shapes.roles["target"].widths}
         return CostCurve(1, 256, round_cost, round_cost)
 
     monkeypatch.setattr(module, "measure_costs", measured)

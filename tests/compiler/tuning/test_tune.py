@@ -50,7 +50,10 @@ def growth(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
 
     def measured(made: Build, threads: int, _: object) -> CostCurve:
         def rounds(precision: str) -> dict[int, RoundCost]:
-            costs = {w: PLAIN[precision] / threads * (1 + settings["row"] * w) for w in made.manifest.shapes.widths}
+            costs = {
+                w: PLAIN[precision] / threads * (1 + settings["row"] * w)
+                for w in made.manifest.shapes.roles["target"].widths
+            }
             return {width: RoundCost(cost, cost, cost, 1) for width, cost in costs.items()}
 
         drafter = made.manifest.precision.get("drafter")

@@ -14,7 +14,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from ptgc.runtime.costs import CostCurve, RoundCost, write_costs
 from ptgc.runtime.tuning import Tuning, write_tuning
 from ptgc.spec.bundle import BUILDS, open_bundle
-from ptgc.spec.plan import ctc, masked_diffusion, ngram
+from ptgc.spec.plan import ctc, draft_model, masked_diffusion, ngram
 from tests.bundles import build_id, tiny_build
 from tests.loops import LEVENSHTEIN, loop_build
 from tests.spec.fuzz.cases import CANARY, DAMAGES, LISTED, Case, apply_edits
@@ -35,6 +35,8 @@ def good_build(place: Path, loop: str) -> Path:
     """The folder of a build of some tiny model."""
     if loop == "speculative":
         return tiny_build(place, "mistral") / BUILDS / build_id("float32", 1)
+    if loop == "drafter":
+        return loop_build(place, "drafter", draft_model(3), 1, "float32")
     if loop == "encoder":
         return loop_build(place, "marian", ngram(5, 3, 1), 1, "float32")
     if loop == "canvas":
@@ -95,8 +97,8 @@ class FuzzBundle:
     def _measure(self) -> dict[str, str]:
         build = open_bundle(self.path).build("made")
         cost = RoundCost(0.001, 0.001, 0.002, 3)
-        rounds = dict.fromkeys(build.manifest.shapes.widths, cost)
-        costs = write_costs(build, CostCurve(1, 4, rounds))
+        rounds = {name: dict.fromkeys(own.widths, cost) for name, own in build.manifest.shapes.roles.items()}
+        costs = write_costs(build, CostCurve(1, 4, rounds.get("target", {}), rounds.get("drafter", {})))
         write_tuning(build, Tuning(1, 0, (0.5,), {"chat": "0" * 64}))
         tuning = next(path for path in costs.parent.iterdir() if path.name.endswith("-tuning.json"))
         return {name: path.relative_to(self.path).as_posix() for name, path in (("costs", costs), ("tuning", tuning))}

@@ -9,7 +9,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-LOOPS = ("speculative", "encoder", "canvas", "edit", "one-shot")
+LOOPS = ("speculative", "drafter", "encoder", "canvas", "edit", "one-shot")
 LISTED = ("reference", "tokenizer", "tokenizer_config", "chat_template")
 """Documents that the manifest lists with their hash."""
 MEASURED = ("costs", "tuning")
@@ -31,6 +31,7 @@ _STRINGS = (
     "",
     "x",
     "target",
+    "drafter",
     "speculative",
     "..",
     "../canary/target.onnx",
@@ -44,7 +45,8 @@ _STRINGS = (
     "a/" * 2000,
 )
 _OTHERS = (None, True, False, 0.5, -0.0, 1e300, float("inf"), float("nan"), [], {}, [0], [[]], {"": 0}, {"0": {}})
-_VALUES: tuple[Any, ...] = (*_NUMBERS, *_STRINGS, *_OTHERS)
+_SHARED = tuple({"role": role, "layer": layer} for role in ("target", "drafter", "") for layer in (0, 1, 1 << 31))
+_VALUES: tuple[Any, ...] = (*_NUMBERS, *_STRINGS, *_OTHERS, *_SHARED)
 
 
 @dataclass(frozen=True)

@@ -25,12 +25,12 @@ from ptgc.graphs.storage import save
 from ptgc.spec import ports
 from ptgc.spec.plan import ngram
 from ptgc.spec.role import Role
-from ptgc.spec.shapes import ShapePlan
+from ptgc.spec.shapes import RoleShapes
 from tests.compiler.precision.quantization.matrices import restored
 from tests.compiler.prepared import CAPACITY, TEXT, canonical, normalized, role_of, traced
 from tests.models import prompt
 
-SHAPES = ShapePlan(1, 128, (1, 2, 4, 8, 16, 32), 8, (CAPACITY,))
+SHAPES = RoleShapes((1, 2, 4, 8, 16, 32), 8, (CAPACITY,))
 FORMATS = {
     "int8": WeightFormat(8, ()),
     "int4": WeightFormat(4, (32,)),

@@ -25,13 +25,13 @@ from ptgc.graphs.storage import save
 from ptgc.spec import ports
 from ptgc.spec.plan import autoregressive, ngram
 from ptgc.spec.role import Role
-from ptgc.spec.shapes import ShapePlan
+from ptgc.spec.shapes import RoleShapes
 from tests.compiler.prepared import CAPACITY, LINEAR_LAYERS, TEXT, canonical, normalized, role_of, traced
 from tests.exporters.graph_run import trace_all
 from tests.models import prompt
 from tests.other_models import tiny_marian
 
-SHAPES = ShapePlan(1, 128, (1, 2, 4, 8, 16, 32), 8, (CAPACITY,))
+SHAPES = RoleShapes((1, 2, 4, 8, 16, 32), 8, (CAPACITY,))
 PRECISIONS = ("fp8", "w8a8")
 
 

@@ -1,0 +1,18 @@
+// The caches of a build's roles; those that share layers have one together.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+
+#include "bundle/bundle.h"
+#include "engines/engine.h"
+#include "models/kv_cache.h"
+
+namespace ptgc {
+
+// By role, of those whose rounds write one, in the memory of their engines.
+std::map<std::string, std::shared_ptr<KVCache>> MakeCaches(
+    const Bundle& bundle, const std::map<std::string, std::unique_ptr<Engine>>& engines);
+
+}  // namespace ptgc
