@@ -15,9 +15,10 @@ from ptgc.compiler.graph_session import GraphSession
 from ptgc.exporters.roles.target import TracedTarget, trace_target
 from ptgc.graphs.passes.normalize_linear import NormalizeLinearPass
 from ptgc.graphs.storage import save
-from ptgc.spec.plan import DecodePlan, ngram
+from ptgc.spec.plan import DecodePlan
 from ptgc.spec.role import Role
 from ptgc.spec.shapes import ShapePlan
+from ptgc.spec.strategies.ngram import ngram
 from tests.models import prompt, tiny_model
 
 CAPACITY = 160

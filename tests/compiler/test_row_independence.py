@@ -19,9 +19,9 @@ from ptgc.compiler.backends.tensorrt import TENSORRT_RTX, TensorRTBackend
 from ptgc.compiler.graph_session import NUMPY_TYPES
 from ptgc.exporters.roles.target import TracedTarget, trace_target
 from ptgc.graphs.storage import save
-from ptgc.spec.plan import ngram
 from ptgc.spec.role import Role
 from ptgc.spec.shapes import ShapePlan
+from ptgc.spec.strategies.ngram import ngram
 from tests.models import prompt, tiny_model
 
 CAPACITY = 160

@@ -10,8 +10,12 @@ from ptgc.spec.fields import read
 from ptgc.spec.json_file import UnreadableError
 from ptgc.spec.kv_cache import LayerState
 from ptgc.spec.model_facts import ModelFacts
-from ptgc.spec.plan import DecodePlan, draft_model, levenshtein, masked_diffusion, ngram
+from ptgc.spec.plan import DecodePlan
 from ptgc.spec.shapes import ShapePlan
+from ptgc.spec.strategies.draft_model import draft_model
+from ptgc.spec.strategies.levenshtein import levenshtein
+from ptgc.spec.strategies.masked_diffusion import masked_diffusion
+from ptgc.spec.strategies.ngram import ngram
 
 SHAPES: dict[str, Any] = {
     "batch": 1,
@@ -28,7 +32,8 @@ MODEL = {"family": "x", "vocab_size": 10, "context_length": 64, "eos_token_ids":
 
 def test_what_is_written_is_read() -> None:
     for plan in (ngram(), draft_model(), masked_diffusion(3, threshold=0.5), levenshtein(3, 1, 2, 0)):
-        assert read(DecodePlan, plan.to_json() | {"strategy": plan.strategy.value}) == plan
+        beside = {"strategy": plan.strategy, "guarantee": plan.guarantee.value}
+        assert read(DecodePlan, plan.to_json() | beside) == plan
     assert read(ShapePlan, SHAPES).to_json() == SHAPES
 
 

@@ -11,10 +11,15 @@ from ptgc.spec import ports
 from ptgc.spec.fitting import plan_problems, shape_problems
 from ptgc.spec.kv_cache import LayerState, Rollback, StateKind
 from ptgc.spec.model_facts import ModelFacts
-from ptgc.spec.plan import DecodePlan, ctc, draft_model, levenshtein, masked_diffusion, ngram
+from ptgc.spec.plan import DecodePlan
 from ptgc.spec.ports import DType, Port
 from ptgc.spec.role import Role
 from ptgc.spec.shapes import ShapePlan
+from ptgc.spec.strategies.ctc import ctc
+from ptgc.spec.strategies.draft_model import draft_model
+from ptgc.spec.strategies.levenshtein import levenshtein
+from ptgc.spec.strategies.masked_diffusion import masked_diffusion
+from ptgc.spec.strategies.ngram import ngram
 
 VOCAB = 10
 MODEL = ModelFacts("x", VOCAB, 64, decoder_start_token_id=1)
@@ -127,7 +132,7 @@ def test_roles_that_are_missing_or_of_no_use_are_named(name: str) -> None:
         rest = {other: role for other, role in roles.items() if other != missing}
         assert f"roles lacks '{missing}'" in plan_problems(plan, MODEL, rest)
     found = "; ".join(plan_problems(plan, MODEL, roles | {"oracle": TARGET}))
-    assert f"roles has 'oracle', which strategy '{plan.strategy.value}' has no use for" in found
+    assert f"roles has 'oracle', which strategy '{plan.strategy}' has no use for" in found
 
 
 @pytest.mark.parametrize("name", list(GOOD))

@@ -11,7 +11,7 @@ from ptgc.spec.model_facts import ModelFacts
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.role import Role
 from ptgc.spec.shapes import ShapePlan
-from ptgc.spec.strategy import Loop
+from ptgc.spec.loop import Loop
 
 DEFAULT_MAX_LENGTH = 1024
 PREFILL_WIDTHS = (32, 64, 128)

@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "drafters/registry.h"
+
 namespace ptgc {
 namespace {
 
@@ -63,7 +65,9 @@ std::map<std::string, RoleRule> RulesOf(const Bundle& bundle) {
         rules["target"].inputs.push_back(kSourceMask);
         rules["encoder"] = {{kTokens, kSourceMask}, {}};
       }
-      if (bundle.plan.drafter.kind == DrafterKind::kModel) rules["drafter"] = CausalRule();
+      for (const std::string_view role : FindDrafterKind(bundle.plan.drafter.kind)->roles) {
+        rules[std::string(role)] = CausalRule();
+      }
       break;
     }
     case LoopKind::kCanvas:

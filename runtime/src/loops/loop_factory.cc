@@ -1,13 +1,12 @@
 #include "loops/loop_factory.h"
 
-#include <algorithm>
+#include <string>
 #include <utility>
 
 #include "base/error.h"
 #include "drafters/cost_curve.h"
-#include "drafters/model_drafter.h"
-#include "drafters/ngram_drafter.h"
-#include "drafters/reencoded_drafter.h"
+#include "drafters/drafter_seat.h"
+#include "drafters/registry.h"
 #include "loops/canvas_loop.h"
 #include "loops/edit_loop.h"
 #include "loops/one_shot_loop.h"
@@ -31,7 +30,6 @@ int NumDraftTokens(const DecodePlan& plan, int wanted) {
 DecodePlan ChangedPlan(const DecodePlan& plan, const LoadOptions& options) {
   DecodePlan changed = plan;
   if (options.acceptance.has_value()) changed.acceptance = *options.acceptance;
-  if (options.ngram_match.has_value()) changed.drafter.ngram_match = *options.ngram_match;
   if (changed.acceptance == AcceptanceRule::kSpeculative && !plan.tree.is_chain()) {
     throw Error(ErrorCode::kUsage,
                 "The acceptance rule 'speculative' takes chains; this bundle drafts trees.",
@@ -40,49 +38,9 @@ DecodePlan ChangedPlan(const DecodePlan& plan, const LoadOptions& options) {
   return changed;
 }
 
-// What a drafter is taken to cost, in rounds of the target, until it is measured.
-constexpr double kAssumedDrafterCost = 0.2;
-
 CostCurve TargetCosts(const ShapePlan& shapes, const LoadOptions& options) {
   const auto measured = options.costs.find("target");
   return CostCurve(shapes.widths, measured == options.costs.end() ? Costs() : measured->second);
-}
-
-CostCurve DrafterCosts(const ShapePlan& shapes, const LoadOptions& options) {
-  const auto measured = options.costs.find("drafter");
-  if (measured != options.costs.end()) return CostCurve(shapes.widths, measured->second);
-  const CostCurve target = TargetCosts(shapes, options);
-  Costs assumed;
-  for (std::size_t i = 0; i < shapes.widths.size(); ++i) {
-    assumed[shapes.widths[i]] = target.At(i) * kAssumedDrafterCost;
-  }
-  return CostCurve(shapes.widths, assumed);
-}
-
-std::unique_ptr<Drafter> MakeModelDrafter(const Bundle& bundle, Engines& engines,
-                                          const DecodePlan& plan, int max_drafts,
-                                          const LoadOptions& options) {
-  const Role& role = bundle.roles.at("drafter");
-  const std::int64_t vocab_size = bundle.model.vocab_size;
-  const bool shared = plan.drafter.vocabulary == DrafterVocabulary::kShared;
-  CausalNeighbours chain;
-  chain.chain_length = std::max(max_drafts, 1);
-  auto model = std::make_unique<CausalModel>(std::move(engines.at("drafter")), role, bundle.shapes,
-                                             role.vocab_size, std::move(chain));
-  const std::int64_t context = role.context_length.value_or(bundle.model.context_length);
-  auto drafter = std::make_unique<ModelDrafter>(
-      std::move(model), bundle.shapes, context, shared ? vocab_size : role.vocab_size, max_drafts,
-      shared ? plan.acceptance : AcceptanceRule::kMatch, DrafterCosts(bundle.shapes, options));
-  if (shared) return drafter;
-  if (options.reencoding.to_drafter == nullptr || options.reencoding.to_target == nullptr) {
-    throw Error(ErrorCode::kUsage,
-                "The drafter of this bundle has a tokenizer of its own; its drafts are encoded "
-                "again, for which this caller has no tokenizers.",
-                "Load the bundle from Python, or export again with a drafter of the same "
-                "vocabulary.");
-  }
-  return std::make_unique<ReencodedDrafter>(std::move(drafter), bundle.shapes.batch, max_drafts,
-                                            vocab_size, options.reencoding);
 }
 
 std::unique_ptr<DecodeLoop> MakeSpeculativeLoop(const Bundle& bundle, Engines engines,
@@ -97,12 +55,9 @@ std::unique_ptr<DecodeLoop> MakeSpeculativeLoop(const Bundle& bundle, Engines en
         std::make_unique<Encoder>(std::move(engines.at("encoder")),
                                   CrossStates(target.cross_states, bundle.shapes), bundle.shapes);
   }
-  std::unique_ptr<Drafter> drafter;
-  if (plan.drafter.kind == DrafterKind::kNgram) {
-    drafter = std::make_unique<NgramDrafter>(plan.drafter);
-  } else if (plan.drafter.kind == DrafterKind::kModel) {
-    drafter = MakeModelDrafter(bundle, engines, plan, num_draft_tokens, options);
-  }
+  DrafterSeat seat{
+      bundle, plan, options, engines, num_draft_tokens, TargetCosts(bundle.shapes, options)};
+  std::unique_ptr<Drafter> drafter = FindDrafterKind(plan.drafter.kind)->make(seat);
   CausalNeighbours neighbours;
   if (encoder != nullptr) neighbours.fixed_inputs = encoder->Ports();
   if (drafter != nullptr) neighbours.draft_ids = drafter->PendingIds();
@@ -111,7 +66,7 @@ std::unique_ptr<DecodeLoop> MakeSpeculativeLoop(const Bundle& bundle, Engines en
   SpeculativeParts parts{
       std::move(encoder), std::move(drafter),
       std::move(model),   plan,
-      bundle.shapes,      DraftLength(options.draft_length, TargetCosts(bundle.shapes, options)),
+      bundle.shapes,      DraftLength(options.draft_length, std::move(seat.target_costs)),
       num_draft_tokens,   bundle.shapes.max_length,
   };
   return std::make_unique<SpeculativeLoop>(std::move(parts), sessions);

@@ -1,0 +1,63 @@
+#include "drafters/draft_model.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/error.h"
+#include "drafters/model_drafter.h"
+#include "drafters/reencoded_drafter.h"
+#include "models/causal_model.h"
+
+namespace ptgc {
+namespace {
+
+// What a drafter is taken to cost, in rounds of the target, until it is measured.
+constexpr double kAssumedCost = 0.2;
+
+CostCurve CostsOf(const DrafterSeat& seat) {
+  const std::vector<int>& widths = seat.bundle.shapes.widths;
+  const auto measured = seat.options.costs.find("drafter");
+  if (measured != seat.options.costs.end()) return {widths, measured->second};
+  Costs assumed;
+  for (std::size_t i = 0; i < widths.size(); ++i) {
+    assumed[widths[i]] = seat.target_costs.At(i) * kAssumedCost;
+  }
+  return {widths, assumed};
+}
+
+}  // namespace
+
+void ReadDraftModel(const Fields& data, DrafterPlan& plan) {
+  auto parameters = std::make_shared<DraftModelParameters>();
+  parameters->vocabulary = data.Choice<DrafterVocabulary>("vocabulary", DrafterVocabulary::kShared);
+  plan.parameters = std::move(parameters);
+}
+
+std::unique_ptr<Drafter> MakeDraftModel(DrafterSeat& seat) {
+  const Bundle& bundle = seat.bundle;
+  const Role& role = bundle.roles.at("drafter");
+  const std::int64_t vocab_size = bundle.model.vocab_size;
+  const bool shared =
+      seat.plan.drafter.Own<DraftModelParameters>().vocabulary == DrafterVocabulary::kShared;
+  CausalNeighbours chain;
+  chain.chain_length = std::max(seat.max_drafts, 1);
+  auto model = std::make_unique<CausalModel>(std::move(seat.engines.at("drafter")), role,
+                                             bundle.shapes, role.vocab_size, std::move(chain));
+  const std::int64_t context = role.context_length.value_or(bundle.model.context_length);
+  auto drafter = std::make_unique<ModelDrafter>(
+      std::move(model), bundle.shapes, context, shared ? vocab_size : role.vocab_size,
+      seat.max_drafts, shared ? seat.plan.acceptance : AcceptanceRule::kMatch, CostsOf(seat));
+  if (shared) return drafter;
+  const Reencoding& reencoding = seat.options.reencoding;
+  if (reencoding.to_drafter == nullptr || reencoding.to_target == nullptr) {
+    throw Error(ErrorCode::kUsage,
+                "The drafter of this bundle has a tokenizer of its own; its drafts are encoded "
+                "again, for which this caller has no tokenizers.",
+                "Load the bundle from Python, or export again with a drafter of the same "
+                "vocabulary.");
+  }
+  return std::make_unique<ReencodedDrafter>(std::move(drafter), bundle.shapes.batch,
+                                            seat.max_drafts, vocab_size, reencoding);
+}
+
+}  // namespace ptgc
