@@ -5,20 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
-from importlib import import_module
 from typing import Annotated, Any, ClassVar
 
 from ptgc.spec.fields import Range
 from ptgc.spec.limits import MAX_TREE_NODES
-
-_KINDS = {
-    "none": "ptgc.spec.drafter:DrafterPlan",
-    "ngram": "ptgc.spec.strategies.ngram:NgramDrafter",
-    "model": "ptgc.spec.strategies.draft_model:ModelDrafter",
-}
-"""Where the parameters of each kind are; runtime/src/drafters/registry.cc has the same kinds."""
-DRAFTER_KINDS = tuple(_KINDS)
-"""The kinds of drafters."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +35,11 @@ class DrafterPlan:
 
     @staticmethod
     def json_kinds() -> Mapping[str, type[DrafterPlan]]:
-        """The class that reads each kind."""
-        found = {}
-        for kind, place in _KINDS.items():
-            module, _, name = place.partition(":")
-            found[kind] = getattr(import_module(module), name)
-        return found
+        """The class that reads each kind; runtime/src/drafters/registry.cc has the same kinds."""
+        from ptgc.spec.strategies import BUILT_IN, find_strategy  # which need this module
+
+        drafters = [find_strategy(name).drafter for name in BUILT_IN]
+        return {drafter.kind: drafter for drafter in drafters}
 
 
 def drafter_feature(kind: str) -> str:

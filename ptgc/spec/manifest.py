@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, cast
 
 from ptgc.errors import BundleError
-from ptgc.spec.drafter import DRAFTER_KINDS, drafter_feature
+from ptgc.spec.drafter import DrafterPlan, drafter_feature
 from ptgc.spec.fields import Count, FilePath, Range, Sha256, read
 from ptgc.spec.fitting import plan_problems
 from ptgc.spec.generation import GenerationDefaults
@@ -30,10 +30,9 @@ FEATURES = frozenset(
         "kv-cache-full",
         "sliding-window-cache",
         "encoder",
-        *map(drafter_feature, DRAFTER_KINDS),
     }
 )
-"""Features that this version reads; a bundle that names another is refused by that name."""
+"""Features that this version reads, beside those of drafters; a bundle that names another is refused by that name."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +171,7 @@ def check_readable(document: Any, name: str) -> dict[str, Any]:
     if version > SCHEMA_VERSION:
         raise BundleError(f"{name} has schema version {version}; this ptgc reads up to {SCHEMA_VERSION}.", newer)
     needed = {one[:48] for one in _features_of(document) if isinstance(one, str)}
-    unknown = sorted(needed - FEATURES)
+    unknown = sorted(needed - FEATURES - {drafter_feature(kind) for kind in DrafterPlan.json_kinds()})
     if unknown:
         raise BundleError(f"{name} needs features that this ptgc does not have: {', '.join(unknown[:12])}.", newer)
     return cast("dict[str, Any]", document)

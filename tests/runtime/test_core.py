@@ -16,7 +16,7 @@ from ptgc.runtime import _core
 from ptgc.runtime.libraries import onnxruntime_library
 from ptgc.spec.acceptance import AcceptanceRule
 from ptgc.spec.canvas import Unmasking
-from ptgc.spec.drafter import DRAFTER_KINDS
+from ptgc.spec.drafter import DrafterPlan
 from ptgc.spec.kv_cache import Rollback, StateKind
 from ptgc.spec.loop import Loop
 from ptgc.spec.one_shot import OneShotPath
@@ -295,7 +295,7 @@ def test_enums_agree_with_the_specification(kind: type[Enum]) -> None:
 
 
 def test_kinds_of_drafters_agree_with_the_specification() -> None:
-    assert _core.enum_names()["DrafterKind"] == list(DRAFTER_KINDS)
+    assert _core.enum_names()["DrafterKind"] == list(DrafterPlan.json_kinds())
 
 
 def test_limits_agree_with_the_specification() -> None:

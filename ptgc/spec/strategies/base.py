@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from ptgc.spec.drafter import DrafterPlan
 from ptgc.spec.fields import Range
 from ptgc.spec.loop import Loop
 from ptgc.spec.plan import DecodePlan, Guarantee
@@ -38,6 +39,8 @@ class Strategy:
     """What can be chosen at export: a frozen dataclass, see `ptgc.spec.options`."""
     plan: Callable[[Any, CheckpointFacts], DecodePlan]
     """The loop and policies that options, once checked, describe."""
+    drafter: type[DrafterPlan] = DrafterPlan
+    """What reads the drafter of its plans; only our own strategies bring new kinds, since the core must have them."""
     source: str = ""
     """Where it was published."""
     exporter: str = ""

@@ -76,5 +76,6 @@ STRATEGY = Strategy(
     source="Leviathan et al., arXiv 2211.17192, section 2; Chen et al., arXiv 2302.01318",
     options=DraftModelOptions,
     plan=_plan,
+    drafter=ModelDrafter,
     exporter="ptgc.exporters.strategies.draft_model:EXPORTER",
 )

@@ -89,5 +89,6 @@ STRATEGY = Strategy(
     source='Saxena, "Prompt Lookup Decoding" (2023); LLMA, arXiv 2304.04487, section 3',
     options=NgramOptions,
     plan=_plan,
+    drafter=NgramDrafter,
     exporter="ptgc.exporters.strategies.causal:EXPORTER",
 )

@@ -24,7 +24,7 @@ struct DrafterKind {
   std::span<const std::string_view> roles = {};
 };
 
-// All kinds, in the order of ptgc.spec.drafter.
+// All kinds, those of ptgc.spec.strategies.
 std::span<const DrafterKind> DrafterKinds();
 // The kind of this name; null where there is none.
 const DrafterKind* FindDrafterKind(std::string_view name);
