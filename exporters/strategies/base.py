@@ -39,6 +39,7 @@ class Sources:
         Raises:
             ExportError: The checkpoint lacks what the strategy needs.
         """
+        assert self.strategy.plan is not None
         return self.strategy.plan(self.options, CheckpointFacts(getattr(tokenizer, "mask_token_id", None)))
 
 
@@ -75,7 +76,7 @@ def exporter_of(strategy: Strategy) -> StrategyExporter:
         UsageError: It has no checkpoint format.
         ExportError: It cannot be imported.
     """
-    if not strategy.exporter:
+    if not strategy.exporter or strategy.plan is None:
         raise UsageError(
             f"Strategy '{strategy.name}' has no checkpoint format that ptgc export reads: export its PyTorch modules, "
             "with ptgc.exporters.export."

@@ -144,7 +144,7 @@ def test_wrong_usage_exits_with_2(arguments: list[str], bundle: Path) -> None:
         (["--threshold", "1"], ["--threshold is 1.0; it must be between 0 and 1"]),
         (["--strategy", "draft-model"], ["Strategy 'draft-model' needs --drafter"]),
         (["--strategy", "telepathy"], ["There is no strategy 'telepathy'", "masked-diffusion"]),
-        (["--strategy", "ctc", "--blank-token-id", "0"], ["no checkpoint format that ptgc export reads"]),
+        (["--strategy", "ctc"], ["no checkpoint format that ptgc export reads"]),
         (
             ["--num-draft-tokens", "3", "--num-steps", "3"],
             ["'ngram' takes no --num-steps", "takes no --num-draft-tokens"],

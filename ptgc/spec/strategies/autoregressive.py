@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ptgc.spec.loop import Loop
 from ptgc.spec.plan import DecodePlan, Guarantee
-from ptgc.spec.strategies.base import CheckpointFacts, Strategy
-
-
-@dataclass(frozen=True)
-class AutoregressiveOptions:
-    """Plain decoding has nothing to choose."""
+from ptgc.spec.strategies.base import Strategy
 
 
 def autoregressive() -> DecodePlan:
@@ -19,16 +12,11 @@ def autoregressive() -> DecodePlan:
     return DecodePlan(STRATEGY.name)
 
 
-def _plan(_options: AutoregressiveOptions, _facts: CheckpointFacts) -> DecodePlan:
-    return autoregressive()
-
-
 STRATEGY = Strategy(
     name="autoregressive",
     loop=Loop.SPECULATIVE,
     guarantee=Guarantee.LOSSLESS,
     summary="One token a round, as the model was made to write.",
-    options=AutoregressiveOptions,
-    plan=_plan,
+    plan=lambda _options, _facts: autoregressive(),
     exporter="ptgc.exporters.strategies.causal:EXPORTER",
 )

@@ -24,6 +24,11 @@ class CheckpointFacts:
 
 
 @dataclass(frozen=True)
+class NoOptions:
+    """Of a strategy that leaves nothing to choose."""
+
+
+@dataclass(frozen=True)
 class Strategy:
     """What export needs to know of a strategy; a bundle's plan says everything that later stages need."""
 
@@ -35,10 +40,10 @@ class Strategy:
     """What its texts are to those of plain decoding."""
     summary: str
     """A sentence for `--help`."""
-    options: type[Any]
+    options: type[Any] = NoOptions
     """What can be chosen at export: a frozen dataclass, see `ptgc.spec.options`."""
-    plan: Callable[[Any, CheckpointFacts], DecodePlan]
-    """The loop and policies that options, once checked, describe."""
+    plan: Callable[[Any, CheckpointFacts], DecodePlan] | None = None
+    """The loop and policies that options, once checked, describe; None without an exporter."""
     drafter: type[DrafterPlan] = DrafterPlan
     """What reads the drafter of its plans; only our own strategies bring new kinds, since the core must have them."""
     source: str = ""

@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 
 from ptgc.errors import ExportError, UsageError
+from ptgc.spec.plan import DecodePlan
 from ptgc.spec.strategies import BUILT_IN, find_strategy, strategy_names
 from ptgc.spec.strategies.base import CheckpointFacts
-from ptgc.spec.strategies.choice import possible_choices
+from ptgc.spec.strategies.choice import Choice, possible_choices
+from ptgc.spec.strategies.ctc import ctc
 from ptgc.spec.strategies.draft_model import DraftModelOptions
+from ptgc.spec.strategies.levenshtein import levenshtein
 from ptgc.spec.strategies.ngram import NgramOptions, ngram
 from tests.spec.strategies.packages import ECHO, install
 
@@ -23,6 +26,11 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def plan_of(choice: Choice) -> DecodePlan:
+    assert choice.strategy.plan is not None
+    return choice.strategy.plan(choice.options, CheckpointFacts(mask_token_id=3))
+
+
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_every_strategy_says_what_it_is(name: str) -> None:
     strategy = find_strategy(name)
@@ -31,18 +39,23 @@ def test_every_strategy_says_what_it_is(name: str) -> None:
 
 
 def test_a_plan_has_the_name_loop_and_guarantee_of_its_strategy() -> None:
-    facts = CheckpointFacts(mask_token_id=3)
-    tokens = {"placeholder_token_id": 3, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
-    needed = {"draft-model": {"drafter": "x"}, "ctc": {"blank_token_id": 0}, "levenshtein": tokens}
-    for name in BUILT_IN:
-        (choice,) = possible_choices(name, needed.get(name))
-        strategy, plan = choice.strategy, choice.strategy.plan(choice.options, facts)
-        assert (plan.strategy, plan.loop, plan.guarantee) == (name, strategy.loop, strategy.guarantee)
+    plans = [ctc(0, 2), levenshtein(3, 0, 1, 2)]
+    for name in ("autoregressive", "ngram", "draft-model", "masked-diffusion"):
+        (choice,) = possible_choices(name, {"drafter": "x"} if name == "draft-model" else None)
+        plans.append(plan_of(choice))
+    assert {plan.strategy for plan in plans} == set(BUILT_IN)
+    for plan in plans:
+        strategy = find_strategy(plan.strategy)
+        assert (plan.loop, plan.guarantee, plan.drafter.kind) == (
+            strategy.loop,
+            strategy.guarantee,
+            strategy.drafter.kind,
+        )
 
 
 def test_an_object_of_options_names_its_strategy() -> None:
     (choice,) = possible_choices(None, NgramOptions(7, 4))
-    assert choice.strategy.plan(choice.options, CheckpointFacts()) == ngram(7, 4)
+    assert plan_of(choice) == ngram(7, 4)
     (choice,) = possible_choices(None, DraftModelOptions("somewhere"))
     assert choice.strategy.name == "draft-model"
     with pytest.raises(UsageError, match="--num-draft-tokens is 64; it must be from 1 to 63"):
@@ -57,7 +70,7 @@ def test_another_package_brings_a_strategy(site: Path) -> None:
     install(site, "echo-strategy", "echo", ECHO)
     assert strategy_names() == (*BUILT_IN, "echo")
     (choice,) = possible_choices("echo", {"most_copies": 3})
-    assert choice.strategy.plan(choice.options, CheckpointFacts()).drafter.num_draft_tokens == 3
+    assert plan_of(choice).drafter.num_draft_tokens == 3
     assert possible_choices(None, choice.options)[0].strategy.name == "echo"
     with pytest.raises(UsageError, match="takes no --num-steps; it has --most-copies"):
         possible_choices("echo", {"num_steps": 3})
