@@ -101,7 +101,7 @@ def test_a_token_outside_the_vocabulary_is_refused(change: dict[str, Any]) -> No
 
 @pytest.mark.parametrize("parents", [[], [0], [-1, 1], [-1, -1], [-1, 0, 5], [-1] + [0] * 4096, None])
 def test_a_tree_needs_valid_parents(parents: Any) -> None:
-    data = ngram(3).to_json() | {"strategy": "ngram", "tree": parents}
+    data = ngram(3).to_json() | {"strategy": "ngram", "guarantee": "lossless", "tree": parents}
     with pytest.raises(UnreadableError, match="tree"):
         read(DecodePlan, data)
 
@@ -118,7 +118,7 @@ def test_a_tree_needs_valid_parents(parents: Any) -> None:
     ],
 )
 def test_a_drafter_must_fit_its_tree_and_itself(change: dict[str, Any]) -> None:
-    data: dict[str, Any] = ngram(15).to_json() | {"strategy": "ngram"}
+    data: dict[str, Any] = ngram(15).to_json() | {"strategy": "ngram", "guarantee": "lossless"}
     data["drafter"] = data["drafter"] | change
     with pytest.raises(UnreadableError, match="drafter"):
         read(DecodePlan, data)
@@ -126,14 +126,14 @@ def test_a_drafter_must_fit_its_tree_and_itself(change: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.5, float("nan"), float("inf"), True, "0.5"])
 def test_a_threshold_is_a_number_from_0_to_1(threshold: Any) -> None:
-    data: dict[str, Any] = masked_diffusion(3).to_json() | {"strategy": "masked-diffusion"}
+    data: dict[str, Any] = masked_diffusion(3).to_json() | {"strategy": "masked-diffusion", "guarantee": "lossy"}
     data["canvas"] = data["canvas"] | {"threshold": threshold}
     with pytest.raises(UnreadableError, match=r"canvas\.threshold"):
         read(DecodePlan, data)
 
 
 def test_the_policies_of_the_loop_are_needed_and_others_ignored() -> None:
-    data: dict[str, Any] = masked_diffusion(3).to_json() | {"strategy": "masked-diffusion"}
+    data: dict[str, Any] = masked_diffusion(3).to_json() | {"strategy": "masked-diffusion", "guarantee": "lossy"}
     assert read(DecodePlan, data | {"drafter": 5}) == masked_diffusion(3)
     del data["canvas"]
     with pytest.raises(UnreadableError, match="canvas is missing"):

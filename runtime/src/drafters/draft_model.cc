@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "bundle/json_document.h"
 #include "drafters/model_drafter.h"
 #include "drafters/reencoded_drafter.h"
 #include "models/causal_model.h"

@@ -7,12 +7,13 @@
 #include <string_view>
 
 #include "base/names.h"
-#include "bundle/json_document.h"
 #include "bundle/plan.h"
 #include "drafters/drafter.h"
 #include "drafters/drafter_seat.h"
 
 namespace ptgc {
+
+class Fields;
 
 inline constexpr std::array<std::string_view, 1> kDraftModelRoles = {"drafter"};
 

@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <utility>
 
+#include "bundle/json_document.h"
+
 namespace ptgc {
 
 void ReadNgram(const Fields& data, DrafterPlan& plan) {

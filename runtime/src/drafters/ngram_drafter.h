@@ -5,12 +5,13 @@
 #include <span>
 
 #include "base/names.h"
-#include "bundle/json_document.h"
 #include "bundle/plan.h"
 #include "drafters/drafter.h"
 #include "drafters/drafter_seat.h"
 
 namespace ptgc {
+
+class Fields;
 
 // What the plan says of it; matches have the sizes of its n-grams.
 struct NgramParameters : DrafterParameters {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "bundle/json_document.h"
 #include "drafters/draft_model.h"
 #include "drafters/drafter.h"
 #include "drafters/ngram_drafter.h"

@@ -5,12 +5,12 @@
 #include <span>
 #include <string_view>
 
-#include "bundle/json_document.h"
 #include "bundle/plan.h"
 
 namespace ptgc {
 
 class Drafter;
+class Fields;
 struct DrafterSeat;
 
 // One kind of drafter.
