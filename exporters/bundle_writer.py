@@ -21,6 +21,7 @@ from ptgc.exporters.roles.draft_model import check_pair
 from ptgc.graphs.storage import SavedWeights, save
 from ptgc.spec.bundle import MANIFEST, write_manifest
 from ptgc.spec.bundle_files import list_files
+from ptgc.spec.drafter import drafter_feature
 from ptgc.spec.fields import read
 from ptgc.spec.generation import GenerationDefaults
 from ptgc.spec.json_file import UnreadableError
@@ -30,7 +31,6 @@ from ptgc.spec.output import check_bundle_output
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.role import Role
 from ptgc.spec.staging import locked, staged_directory
-from ptgc.spec.strategy import DrafterVocabulary
 
 Progress = Callable[[str], None]
 """Called with what is being done, for whoever watches."""
@@ -74,7 +74,8 @@ def export(
         StorageError: `output` exists and `force` is not set, or it cannot be written.
     """
     order = check_roles(plan, tuple(roles))
-    _check_readable(lambda: read(DecodePlan, plan.to_json() | {"strategy": plan.strategy.value}, "plan"))
+    named = {"strategy": plan.strategy, "guarantee": plan.guarantee.value}
+    _check_readable(lambda: read(DecodePlan, plan.to_json() | named, "plan"))
     final = check_bundle_output(output, force=force)
     for name in order:
         check_weights(name, roles[name])
@@ -91,7 +92,7 @@ def export(
         if "encoder" in roles and facts.source_vocab_size is None:
             facts = replace(facts, source_vocab_size=source_vocab_size(roles["encoder"]))
         tokenizer_folder = _write_tokenizer(folder, tokenizer, "tokenizer")
-        other = drafter_tokenizer if plan.drafter.vocabulary is DrafterVocabulary.REENCODED else None
+        other = drafter_tokenizer if plan.drafter.reencodes else None
         drafter_folder = _write_tokenizer(folder, other, "drafter_tokenizer")
         made_of = made_by() | ({"notes": notes} if notes else {})
         manifest = Manifest(
@@ -129,7 +130,7 @@ def _check_drafter(
     if "drafter" not in roles:
         return []
     target, drafter = (pretrained(roles, name) for name in ("target", "drafter"))
-    return check_pair(target, drafter, (tokenizer, drafter_tokenizer), plan.drafter.vocabulary)
+    return check_pair(target, drafter, (tokenizer, drafter_tokenizer), reencodes=plan.drafter.reencodes)
 
 
 def _generation(roles: Mapping[str, nn.Module]) -> GenerationSettings:
@@ -177,7 +178,7 @@ def _features(plan: DecodePlan, traced: Mapping[str, TracedRole]) -> tuple[str, 
     states = [state for made in traced.values() for state in made.states]
     found = {f"{plan.loop.value}-loop": True}
     found |= {"kv-cache-full": bool(states), "sliding-window-cache": any(s.window is not None for s in states)}
-    found |= {"drafter-model": "drafter" in traced, "encoder": "encoder" in traced}
+    found |= {drafter_feature(plan.drafter.kind): plan.drafts, "encoder": "encoder" in traced}
     return tuple(name for name, there in found.items() if there)
 
 

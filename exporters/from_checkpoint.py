@@ -3,82 +3,78 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import suppress
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
-from ptgc.errors import BundleError, ExportError
+from ptgc.errors import BundleError, ExportError, UsageError
 from ptgc.exporters.bundle_writer import Progress, export, made_by
 from ptgc.exporters.checkpoint.checkpoint import Checkpoint, open_checkpoint
-from ptgc.exporters.checkpoint.task import Task
-from ptgc.exporters.export_options import ExportOptions
-from ptgc.exporters.own_code import check_causal
+from ptgc.exporters.strategies.base import Sources, exporter_of
 from ptgc.spec.bundle import open_bundle
 from ptgc.spec.manifest import dumps
+from ptgc.spec.options import checkpoints_of, values_of
 from ptgc.spec.output import TakenError, check_bundle_output
-from ptgc.spec.strategy import Loop, Strategy
-
-_DEFAULTS = {
-    Task.CAUSAL_LM: Strategy.NGRAM,
-    Task.SEQ2SEQ_LM: Strategy.NGRAM,
-    Task.MASKED_LM: Strategy.MASKED_DIFFUSION,
-}
-
-
-@dataclass(frozen=True)
-class Sources:
-    """The checkpoints of one export, opened but not loaded."""
-
-    model: Checkpoint
-    """What is exported."""
-    strategy: Strategy
-    """How the bundle generates."""
-    drafter: Checkpoint | None = None
-    """draft-model: what drafts."""
+from ptgc.spec.strategies import find_strategy, strategy_names
+from ptgc.spec.strategies.choice import DEFAULTS, possible_choices
 
 
 def open_sources(
-    model: str | Path, options: ExportOptions, *, revision: str | None = None, trust_remote_code: bool = False
+    model: str | Path,
+    options: object | None = None,
+    *,
+    strategy: str | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
 ) -> Sources:
     """Open every checkpoint of an export and check that strategy and options fit them.
+
+    Args:
+        model: What is exported.
+        options: An object of a strategy's options, or a mapping of some of them by name.
+        strategy: How the bundle generates; by default that of the options, or what the checkpoint is.
+        revision: Branch, tag or commit of a hub id.
+        trust_remote_code: Allow code that comes with a checkpoint to run.
 
     Raises:
         UsageError: Options of another strategy, or values out of range; all of them are named.
         CheckpointError: See `open_checkpoint`.
         ExportError: A strategy that this kind of model cannot have.
     """
-    options.check(options.strategy)  # before anything is downloaded
+    choices = possible_choices(strategy, options)  # before anything is downloaded
+    exporters = [exporter_of(choice.strategy) for choice in choices]
     checkpoint = open_checkpoint(model, revision=revision, trust_remote_code=trust_remote_code)
-    strategy = options.strategy or _DEFAULTS[checkpoint.task]
-    options.check(strategy)
-    fitting = {Loop.CANVAS if checkpoint.task is Task.MASKED_LM else Loop.SPECULATIVE}
-    if checkpoint.has_own_code and checkpoint.task is Task.CAUSAL_LM:
-        # Diffusion models come as AutoModelForCausalLM: transformers has no better name for them.
-        fitting.add(Loop.CANVAS)
-    if strategy.loop not in fitting:
-        named = ", ".join(one.value for one in Strategy if one.loop in fitting)
-        raise ExportError(
-            f"'{checkpoint.source}' is a {checkpoint.task.value}; it cannot generate by '{strategy.value}'.",
-            f"Choose from: {named}.",
-        )
-    if options.drafter is None:
-        return Sources(checkpoint, strategy)
-    drafter = open_checkpoint(options.drafter, trust_remote_code=trust_remote_code)
-    if drafter.task is not Task.CAUSAL_LM:
-        raise ExportError(
-            f"'{drafter.source}' is a {drafter.task.value}; a drafter is a {Task.CAUSAL_LM.value}.",
-            "Choose a smaller model of the target's family.",
-        )
-    return Sources(checkpoint, strategy, drafter)
+    for choice, exporter in zip(choices, exporters, strict=True):
+        if exporter.fits(checkpoint):
+            others = exporter.open_others(choice.options, trust_remote_code=trust_remote_code)
+            return Sources(checkpoint, choice.strategy, choice.options, others)
+    fitting = _fitting(checkpoint)
+    if strategy is None and isinstance(options, Mapping):  # what fits has not these options
+        possible_choices(next(name for name in DEFAULTS if name in fitting), options)
+    raise ExportError(
+        f"'{checkpoint.source}' is a {checkpoint.task.value}; it cannot generate by '{choices[0].strategy.name}'.",
+        f"Choose from: {', '.join(fitting)}.",
+    )
+
+
+def _fitting(checkpoint: Checkpoint) -> list[str]:
+    """The strategies by which a checkpoint can generate; those of packages that are broken are left out."""
+    found = []
+    for name in strategy_names():
+        with suppress(UsageError, ExportError):
+            if exporter_of(find_strategy(name)).fits(checkpoint):
+                found.append(name)
+    return found
 
 
 def export_checkpoint(
     model: str | Path,
     output: str | Path,
-    options: ExportOptions | None = None,
+    options: object | None = None,
     *,
+    strategy: str | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
     force: bool = False,
@@ -89,37 +85,46 @@ def export_checkpoint(
 
     The same export again gives the same bytes: where it is there already, nothing is written.
 
+    Args:
+        model: What is exported.
+        output: Where the bundle will be.
+        options: An object of a strategy's options (`NgramOptions(num_draft_tokens=7)`), or a mapping of some of them.
+        strategy: How the bundle generates; by default that of the options, or what the checkpoint is.
+        revision: Branch, tag or commit of a hub id.
+        trust_remote_code: Allow code that comes with a checkpoint to run.
+        force: Replace what is at `output`.
+        progress: Called with each step.
+        note: Called with what a user should know.
+
     Raises:
         PtgcError: See `open_sources` and `export`.
     """
-    options = options or ExportOptions()
-    named = (model, options.drafter)
+    named = [model]
+    for choice in possible_choices(strategy, options):
+        named += checkpoints_of(choice.options).values()
     taken: TakenError | None = None
     try:
-        check_bundle_output(output, force=force, sources=tuple(Path(one) for one in named if one is not None))
+        check_bundle_output(output, force=force, sources=tuple(map(Path, named)))
     except TakenError as error:
         taken = error
     progress("Opening the checkpoint")
-    sources = open_sources(model, options, revision=revision, trust_remote_code=trust_remote_code)
+    sources = open_sources(model, options, strategy=strategy, revision=revision, trust_remote_code=trust_remote_code)
     if taken is not None:
-        if not _is_export_of(Path(output), _provenance(sources, options)):
+        if not _is_export_of(Path(output), _provenance(sources)):
             raise taken
         note(f"{output} is this export already; nothing was written. Add --force to write it again.")
         return Path(output)
     progress("Loading weights")
     tokenizer = sources.model.load_tokenizer(note)
-    mask_token_id = getattr(tokenizer, "mask_token_id", None)
-    plan = options.plan(sources.strategy, mask_token_id)
-    modules = _modules(sources, note)
-    if sources.strategy.loop is Loop.SPECULATIVE and sources.model.has_own_code:
-        check_causal(modules["target"])
+    plan = sources.plan(tokenizer)
+    exporter = exporter_of(sources.strategy)
     return export(
-        modules,
+        exporter.modules(sources, note),
         plan,
         output,
         tokenizer=tokenizer,
-        drafter_tokenizer=sources.drafter.load_tokenizer() if sources.drafter else None,
-        provenance=_provenance(sources, options),
+        drafter_tokenizer=exporter.drafter_tokenizer(sources),
+        provenance=_provenance(sources),
         force=force,
         progress=progress,
         note=note,
@@ -137,27 +142,14 @@ def _is_export_of(bundle: Path, provenance: dict[str, Any]) -> bool:
     return bool(known == json.loads(dumps(made_by() | provenance)))
 
 
-def _modules(sources: Sources, note: Progress) -> dict[str, nn.Module]:
-    """The PyTorch modules by role."""
-    module = sources.model.load_model(note=note)
-    if sources.strategy.loop is Loop.CANVAS:
-        return {"denoiser": module}
-    roles: dict[str, nn.Module] = {"target": module}
-    if sources.model.task is Task.SEQ2SEQ_LM:
-        roles["encoder"] = module
-    if sources.drafter is not None:
-        roles["drafter"] = sources.drafter.load_model(note=note)
-    return roles
-
-
-def _provenance(sources: Sources, options: ExportOptions) -> dict[str, Any]:
+def _provenance(sources: Sources) -> dict[str, Any]:
     """Where the weights came from, without a path of the machine that exported them."""
-    arguments = options.given() | {"strategy": sources.strategy.value}
-    found = _origin(sources.model)
-    if sources.drafter is not None:
-        found["drafter"] = _origin(sources.drafter)
-        arguments["drafter"] = found["drafter"]["source"]
-    return found | {"arguments": arguments}
+    values = {k: v.value if isinstance(v, Enum) else v for k, v in values_of(sources.options).items() if v is not None}
+    origins = {name: _origin(checkpoint) for name, checkpoint in sources.others.items()}
+    named = {name: origin["source"] for name, origin in origins.items()}
+    paths = {name: str(value) for name, value in values.items() if isinstance(value, Path)}
+    arguments = {"strategy": sources.strategy.name} | values | paths | named
+    return _origin(sources.model) | origins | {"arguments": arguments}
 
 
 def _origin(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser
-from dataclasses import fields
-from enum import Enum
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 from optimum.commands.base import BaseOptimumCLICommand, CommandInfo
 
 from ptgc.errors import PtgcError
-from ptgc.exporters.export_options import ExportOptions
+from ptgc.spec.options import Option, options_of
+from ptgc.spec.strategies import BUILT_IN, find_strategy
 
 
 class PtgcExportCommand(BaseOptimumCLICommand):  # type: ignore[misc]  # optimum has no stubs
@@ -22,31 +21,29 @@ class PtgcExportCommand(BaseOptimumCLICommand):  # type: ignore[misc]  # optimum
 
     @staticmethod
     def parse_args(parser: ArgumentParser) -> None:
-        """Declare the options: optimum's own, and one for each field of ExportOptions."""
+        """Declare the options: optimum's own, and those of every strategy of ptgc's own."""
         parser.add_argument("-m", "--model", required=True, help="Local directory, GGUF file, or hub id.")
         parser.add_argument("--revision", help="Branch, tag or commit of a hub id.")
         parser.add_argument("--trust-remote-code", action="store_true", help="Let code of the checkpoint run.")
         parser.add_argument("--force", action="store_true", help="Replace a bundle of that name.")
         parser.add_argument("output", type=Path, help="Where the bundle will be.")
-        for name, kind in _option_types().items():
-            choices = [member.value for member in kind] if issubclass(kind, Enum) else None
-            parser.add_argument(
-                f"--{name.replace('_', '-')}", type=str if choices else kind, choices=choices, help="As in ptgc export."
-            )
+        parser.add_argument("--strategy", help="How the bundle generates; by default what the model is for.")
+        for option in _options().values():
+            kind = str if option.choices else option.kind
+            parser.add_argument(option.flag, type=kind, choices=option.choices or None, help=option.help)
 
     def run(self) -> None:
         """Export; what the user can fix is printed without a traceback."""
         from ptgc.exporters import export_checkpoint
 
         given: Any = self.args
-        kinds = _option_types()
-        values = {name: getattr(given, name) for name in kinds}
-        options = ExportOptions(**{n: v if v is None else kinds[n](v) for n, v in values.items()})
+        options = {name: value for name in _options() if (value := getattr(given, name)) is not None}
         try:
             export_checkpoint(
                 given.model,
                 given.output,
                 options,
+                strategy=given.strategy,
                 revision=given.revision,
                 trust_remote_code=given.trust_remote_code,
                 force=given.force,
@@ -58,10 +55,13 @@ class PtgcExportCommand(BaseOptimumCLICommand):  # type: ignore[misc]  # optimum
             sys.exit(1)
 
 
-def _option_types() -> dict[str, Any]:
-    """The type of each option, without the None that every one may be."""
-    hints = get_type_hints(ExportOptions)
-    return {field.name: get_args(hints[field.name])[0] for field in fields(ExportOptions)}
+def _options() -> dict[str, Option]:
+    """The options of every strategy by name; the first of that name where several have it."""
+    found = dict[str, Option]()
+    for name in BUILT_IN:
+        for option in options_of(find_strategy(name).options):
+            found.setdefault(option.name, option)
+    return found
 
 
 def _say(text: str) -> None:

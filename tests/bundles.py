@@ -13,7 +13,8 @@ import pytest
 from ptgc.compiler.build.build import BuildOptions, build
 from ptgc.compiler.build.stage import Stage
 from ptgc.exporters import export, export_checkpoint
-from ptgc.spec.plan import DecodePlan, ngram
+from ptgc.spec.plan import DecodePlan
+from ptgc.spec.strategies.ngram import ngram
 from tests.models import tiny_model
 from tests.shared import made_once, worker_copy
 
@@ -24,7 +25,7 @@ ROOT = Path(__file__).parent.parent
 def tiny_bundle(place: Path, family: str, plan: DecodePlan | None = None) -> Path:
     """A bundle of a tiny model without a tokenizer."""
     plan = plan or ngram(num_draft_tokens=7, max_ngram_size=3, min_ngram_size=1)
-    name = f"{family}-{plan.strategy.value}"
+    name = f"{family}-{plan.strategy}"
     return worker_copy(place, name, lambda path: export({"target": tiny_model(family)}, plan, path))
 
 

@@ -10,7 +10,8 @@ from typing import Any
 from ptgc.compiler.build.build import BuildOptions, build
 from ptgc.compiler.build.stage import Stage
 from ptgc.exporters import export
-from ptgc.spec.plan import DecodePlan, levenshtein
+from ptgc.spec.plan import DecodePlan
+from ptgc.spec.strategies.levenshtein import levenshtein
 from tests.models import tiny_model
 from tests.other_models import tiny_bert, tiny_ctc, tiny_levenshtein, tiny_marian
 from tests.shared import worker_copy

@@ -14,7 +14,10 @@ from ptgc import errors
 from ptgc.runtime import Generator
 from ptgc.runtime.libraries import onnxruntime_library
 from ptgc.spec.onnxruntime_version import MIN_ONNXRUNTIME
-from ptgc.spec.plan import DecodePlan, autoregressive, ctc, masked_diffusion
+from ptgc.spec.plan import DecodePlan
+from ptgc.spec.strategies.autoregressive import autoregressive
+from ptgc.spec.strategies.ctc import ctc
+from ptgc.spec.strategies.masked_diffusion import masked_diffusion
 from tests.bundles import ROOT, build_id, tiny_build
 from tests.loops import LEVENSHTEIN, loop_build
 from tests.models import prompt

@@ -97,7 +97,7 @@ def test_the_wheel_adds_a_command_to_optimum(wheel: Path, tmp_path: Path) -> Non
         check=False,
     )
     assert run.returncode == 0, run.stderr
-    assert open_bundle(tmp_path / "bundle").manifest.plan.strategy.value == "autoregressive"
+    assert open_bundle(tmp_path / "bundle").manifest.plan.strategy == "autoregressive"
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:

@@ -14,7 +14,7 @@ from ptgc.compiler.build.build import BuildOptions, build
 from ptgc.compiler.build.stage import Stage
 from ptgc.exporters import export
 from ptgc.runtime.text import TextCodec
-from ptgc.spec.plan import ngram
+from ptgc.spec.strategies.ngram import ngram
 from tests.models import VOCAB_SIZE
 from tests.other_models import tiny_llama
 from tests.shared import worker_copy

@@ -86,8 +86,8 @@ def _largest_error(model: Any) -> float:
     from ptgc.compiler.graph_session import GraphSession
     from ptgc.exporters.roles.target import trace_target
     from ptgc.graphs.storage import save
-    from ptgc.spec.plan import ngram
     from ptgc.spec.shapes import RoleShapes
+    from ptgc.spec.strategies.ngram import ngram
 
     ids = torch.randint(3, 128, (sum(_LENGTHS),), generator=torch.Generator().manual_seed(3)).tolist()
     with torch.no_grad():

@@ -14,9 +14,9 @@ from ptgc.exporters.model_facts import context_of, start_token_id
 from ptgc.exporters.references.reference_loops import edit_text, fill_canvas, read_rows, translate
 from ptgc.exporters.references.reference_texts import NEW_TOKENS, PROMPTS, reference_texts
 from ptgc.exporters.roles.denoiser import denoise
+from ptgc.spec.loop import Loop
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.reference import TOP_K
-from ptgc.spec.strategy import Loop
 
 _LENGTHS = (5, 12, 40)  # of prompts made of token ids
 _SPELLED_SHARE = 0.8  # of a text's letters; a tokenizer that loses more is of another language

@@ -16,10 +16,11 @@ from torch import nn
 from ptgc.errors import ExportError
 from ptgc.spec.attention import AttentionKind
 from ptgc.spec.kv_cache import LayerState
+from ptgc.spec.loop import Loop
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.ports import Port
 from ptgc.spec.role import Role
-from ptgc.spec.strategy import DrafterKind, Loop
+from ptgc.spec.role_ports import roles_of
 
 ENTRY_POINTS = "ptgc.exporters"
 """Entry points of other packages: `LOOP.ROLE = "module:exporter"`, an exporter of modules that it recognises."""
@@ -105,16 +106,14 @@ def check_roles(plan: DecodePlan, given: Sequence[str]) -> tuple[str, ...]:
     Raises:
         ExportError: One is missing, or the plan has no use for one that was given.
     """
-    known = [role for loop, role in _BUILT_IN if loop is plan.loop]
-    optional = {"encoder"} if plan.loop is Loop.SPECULATIVE else set()
-    if plan.drafter.kind is not DrafterKind.MODEL:
-        known = [role for role in known if role != "drafter"]
-    missing = [role for role in known if role not in given and role not in optional]
+    required, optional = roles_of(plan)
+    known = [role for loop, role in _BUILT_IN if loop is plan.loop and role in (*required, *optional)]
+    missing = [role for role in required if role not in given]
     unknown = sorted(set(given) - set(known))
     if missing or unknown:
         needed = ", ".join(f"'{role}'" + (" (optional)" if role in optional else "") for role in known)
         raise ExportError(
-            f"Strategy '{plan.strategy.value}' has the roles {needed}; given: {', '.join(sorted(given)) or 'none'}.",
+            f"Strategy '{plan.strategy}' has the roles {needed}; given: {', '.join(sorted(given)) or 'none'}.",
             "Give one module for each of them: export(roles={NAME: MODULE, ...}, ...).",
         )
     return tuple(role for role in known if role in given)

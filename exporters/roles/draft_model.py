@@ -10,7 +10,6 @@ from transformers import PreTrainedModel
 from ptgc.errors import ExportError
 from ptgc.exporters.roles.base import RoleSource, TracedRole
 from ptgc.exporters.roles.target import trace_target
-from ptgc.spec.strategy import DrafterVocabulary
 
 _EXAMPLES = 3  # of entries that differ, in a message
 _SPELLING_SHARE = 0.1  # of the entries may differ in spelling; where more do, the ids mean something else
@@ -31,7 +30,8 @@ def check_pair(
     target: PreTrainedModel,
     drafter: PreTrainedModel,
     tokenizers: tuple[Any | None, Any | None],
-    vocabulary: DrafterVocabulary,
+    *,
+    reencodes: bool,
 ) -> list[str]:
     """What a user should know of a pair that works.
 
@@ -39,7 +39,7 @@ def check_pair(
         target: The model whose text is kept.
         drafter: The model that drafts.
         tokenizers: Theirs; None where a checkpoint has none.
-        vocabulary: How the drafter's token ids relate to the target's.
+        reencodes: Whether drafts are decoded and encoded again; otherwise both have the same token ids.
 
     Raises:
         ExportError: The drafter cannot draft for this target.
@@ -50,7 +50,7 @@ def check_pair(
             "Give a checkpoint such as a LlamaForCausalLM.",
         )
     notes = []
-    if vocabulary is DrafterVocabulary.SHARED:
+    if not reencodes:
         notes += _compare_vocabularies(tokenizers, (_vocab_size(target), _vocab_size(drafter)))
     elif None in tokenizers:
         which = "target" if tokenizers[0] is None else "drafter"

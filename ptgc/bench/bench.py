@@ -21,7 +21,7 @@ from ptgc.errors import BackendError, BuildError, BundleError, UsageError
 from ptgc.runtime.costs import read_costs
 from ptgc.runtime.load_options import DRAFT_LENGTHS
 from ptgc.spec.bundle import Build, Bundle, open_bundle
-from ptgc.spec.strategy import Loop
+from ptgc.spec.loop import Loop
 from ptgc.texts.prompt_set import PromptSet, read_sets
 
 _DEVICE = "cpu"
@@ -137,7 +137,7 @@ def assemble(
         entrants += [plain_entrant(plain, _plain_build(plain, build, length), threads) for build in builds]
     peers = choose_peers(options, absences)
     if peers and bundle.manifest.plan.loop is not Loop.SPECULATIVE:
-        raise UsageError(f"No peer runs strategy '{bundle.manifest.plan.strategy.value}'; leave --against out.")
+        raise UsageError(f"No peer runs strategy '{bundle.manifest.plan.strategy}'; leave --against out.")
     if peers:
         entrants += _peer_entrants(bundle, builds, options, peers, notes, absences)
     return entrants

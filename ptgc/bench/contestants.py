@@ -10,8 +10,8 @@ from ptgc.errors import UsageError
 from ptgc.runtime.load_options import LoadOptions
 from ptgc.runtime.tuning import read_tuning
 from ptgc.spec.bundle import Build, Bundle
+from ptgc.spec.loop import Loop
 from ptgc.spec.plan import DecodePlan
-from ptgc.spec.strategy import DrafterKind, Loop
 
 PTGC = "ptgc"
 AUTOREGRESSIVE = "autoregressive"
@@ -87,7 +87,7 @@ def plain_entrant(bundle: Bundle, build: Build, num_threads: int) -> Entrant:
     """
     if modes_of(bundle.manifest.plan) != (PLAIN,):
         raise UsageError(
-            f"--plain-bundle {bundle.path} has strategy '{bundle.manifest.plan.strategy.value}'.",
+            f"--plain-bundle {bundle.path} has strategy '{bundle.manifest.plan.strategy}'.",
             "Export one: ptgc export MODEL -o BUNDLE --strategy autoregressive",
         )
     return _entrant(AUTOREGRESSIVE, bundle, build, num_threads, (PLAIN,))
@@ -96,8 +96,8 @@ def plain_entrant(bundle: Bundle, build: Build, num_threads: int) -> Entrant:
 def modes_of(plan: DecodePlan) -> tuple[str, ...]:
     """In which ways a bundle writes: only the speculative loop also decodes plainly."""
     if plan.loop is not Loop.SPECULATIVE:
-        return (plan.strategy.value,)
-    return (PLAIN,) if plan.drafter.kind is DrafterKind.NONE else (PLAIN, plan.strategy.value)
+        return (plan.strategy,)
+    return (PLAIN, plan.strategy) if plan.drafts else (PLAIN,)
 
 
 def precision_of(build: Build) -> str:

@@ -16,7 +16,7 @@ from ptgc.errors import BackendError
 from ptgc.extras import how_to_install
 from ptgc.spec.bundle import Build
 from ptgc.spec.plan import DecodePlan
-from ptgc.spec.strategy import DrafterKind
+from ptgc.spec.strategies.ngram import NgramDrafter
 
 _DRAFT_TOKENS = 5  # of a round, where the bundle's own plan has no drafter model
 _LOOKUP_TOKENS, _LOOKUP_NGRAM = 10, 2  # as transformers' documentation has them, where the plan looks up nothing
@@ -39,7 +39,7 @@ class PeerTask:
     def num_draft_tokens(self) -> int:
         """Draft tokens of a round with a drafter model."""
         own = self.plan.drafter
-        return own.num_draft_tokens if own.kind is DrafterKind.MODEL else _DRAFT_TOKENS
+        return own.num_draft_tokens if own.roles else _DRAFT_TOKENS
 
 
 class Peer(ABC):
@@ -83,15 +83,15 @@ class TransformersPeer(Peer):
     def entrants(self, task: PeerTask, precision: str, progress: Callable[[str], None]) -> list[Entrant]:  # noqa: ARG002
         """See `Peer`; there is nothing to make."""
         own = task.plan.drafter
-        looks_up = own.kind is DrafterKind.NGRAM
+        lookup = own if isinstance(own, NgramDrafter) else NgramDrafter(_LOOKUP_TOKENS, _LOOKUP_NGRAM)
         settings = {
             "model": str(task.target.path),
             "drafter": str(task.drafter.path) if task.drafter else None,
             "dtype": precision,
             "num_threads": task.num_threads,
             "num_draft_tokens": task.num_draft_tokens,
-            "lookup_tokens": own.num_draft_tokens if looks_up else _LOOKUP_TOKENS,
-            "lookup_ngram": own.max_ngram_size if looks_up else _LOOKUP_NGRAM,
+            "lookup_tokens": lookup.num_draft_tokens,
+            "lookup_ngram": lookup.max_ngram_size,
         }
         modes = (PLAIN, "prompt-lookup", *(("assisted",) if task.drafter else ()))
         facts = {name: value for name, value in settings.items() if name not in ("model", "drafter")}

@@ -8,16 +8,18 @@ import typer
 
 import ptgc
 from ptgc.cli import bench, build, check, demo, export, inspect, pack, run, tune
+from ptgc.cli.strategy_options import Commands
 
 app = typer.Typer(
     name="ptgc",
+    cls=Commands,
     help="Compile parallel text generators into standard ONNX graphs and engines, and run them.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("export")(export.command)
+app.command("export", help=export.command.__doc__)(lambda: None)  # Commands makes it of its arguments
 app.command("build")(build.command)
 app.command("run")(run.command)
 app.command("bench")(bench.command)

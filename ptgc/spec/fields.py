@@ -4,7 +4,8 @@
     widths: Annotated[tuple[Annotated[int, Range(1, MAX_WIDTH)], ...], Count(1, MAX_SIZES, ascending=True)]
 
 A class whose JSON has another form than its fields gives `json_fields(data)`, which brings it into theirs; one whose
-fields must fit each other gives `problems()`. Fields that the file has and the class has not are ignored.
+fields must fit each other gives `problems()`; one that stands for several gives `json_kinds()`, the class to read by
+the object's `kind`. Fields that the file has and the class has not are ignored.
 """
 
 from __future__ import annotations
@@ -227,6 +228,12 @@ def _instance(kind: type, data: Any, name: str, problems: list[str]) -> Any:
     if not isinstance(given, dict):
         problems.append(f"{name or 'the document'} is {_shown(data)}; it must be an object")
         return _WRONG
+    if hasattr(kind, "json_kinds"):
+        known, named = kind.json_kinds(), given.get("kind")
+        if not isinstance(named, str) or named not in known:
+            problems.append(f"{name}.kind is {_shown(named)}; it must be one of {', '.join(known)}")
+            return _WRONG
+        kind = known[named]
     kinds, values, before = _kinds(kind), {}, len(problems)
     for field in fields(kind):
         place = f"{name}.{field.name}" if name else field.name

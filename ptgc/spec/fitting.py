@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from ptgc.spec import ports
 from ptgc.spec.kv_cache import LayerState, StateKind
 from ptgc.spec.limits import MAX_BUFFER_BYTES
+from ptgc.spec.loop import Loop
 from ptgc.spec.model_facts import ModelFacts, foreign_tokens
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.role import Role
 from ptgc.spec.role_ports import role_problems
 from ptgc.spec.shapes import RoleShapes, ShapePlan
-from ptgc.spec.strategy import Loop
 
 _NUMBER = 8  # bytes of a token, a position or a length
 

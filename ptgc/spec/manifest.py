@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, cast
 
 from ptgc.errors import BundleError
-from ptgc.spec.fields import Count, FilePath, Range, Sha256, read, refuse
+from ptgc.spec.drafter import DrafterPlan, drafter_feature
+from ptgc.spec.fields import Count, FilePath, Range, Sha256, read
 from ptgc.spec.fitting import plan_problems
 from ptgc.spec.generation import GenerationDefaults
 from ptgc.spec.limits import MAX_COUNT, MAX_ENTRIES, MAX_SIZES
@@ -28,11 +29,10 @@ FEATURES = frozenset(
         "edit-loop",
         "kv-cache-full",
         "sliding-window-cache",
-        "drafter-model",
         "encoder",
     }
 )
-"""Features that this version reads; a bundle that names another is refused by that name."""
+"""Features that this version reads, beside those of drafters; a bundle that names another is refused by that name."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,9 @@ class Manifest:
             "schema_version": SCHEMA_VERSION,
             "min_runtime": MIN_RUNTIME,
             "features": sorted(self.features),
-            "strategy": self.plan.strategy.value,
-            "lossless": self.plan.strategy.lossless,
+            "strategy": self.plan.strategy,
+            "guarantee": self.plan.guarantee.value,
+            "lossless": self.plan.lossless,
             "plan": self.plan.to_json(),
             "model": self.model.to_json(),
             "generation": self.generation.to_json(),
@@ -108,16 +109,15 @@ class Manifest:
         Raises:
             UnreadableError: Every problem found.
         """
-        manifest = read(Manifest, data)
-        loop, given = manifest.plan.loop.value, data["plan"].get("loop")
-        refuse([] if given == loop else [f"plan.loop must be '{loop}', the loop of '{manifest.plan.strategy.value}'"])
-        return manifest
+        return read(Manifest, data)
 
     @staticmethod
     def json_fields(data: Any) -> Any:
-        """The fields from the document, in which the strategy stands beside the plan."""
+        """The fields from the document, in which strategy and guarantee stand beside the plan."""
         plan = data.get("plan") if isinstance(data, dict) else None
-        return data | {"plan": plan | {"strategy": data.get("strategy")}} if isinstance(plan, dict) else data
+        if not isinstance(plan, dict):
+            return data
+        return data | {"plan": plan | {name: data.get(name) for name in ("strategy", "guarantee")}}
 
     def problems(self) -> list[str]:
         """What contradicts itself."""
@@ -170,10 +170,17 @@ def check_readable(document: Any, name: str) -> dict[str, Any]:
     newer = f"Install ptgc {wanted[:48] if isinstance(wanted, str) else 'of a newer version'} or newer."
     if version > SCHEMA_VERSION:
         raise BundleError(f"{name} has schema version {version}; this ptgc reads up to {SCHEMA_VERSION}.", newer)
-    features = document.get("features", [])
-    unknown = (
-        sorted({one[:48] for one in features if isinstance(one, str)} - FEATURES) if type(features) is list else []
-    )
+    needed = {one[:48] for one in _features_of(document) if isinstance(one, str)}
+    unknown = sorted(needed - FEATURES - {drafter_feature(kind) for kind in DrafterPlan.json_kinds()})
     if unknown:
         raise BundleError(f"{name} needs features that this ptgc does not have: {', '.join(unknown[:12])}.", newer)
     return cast("dict[str, Any]", document)
+
+
+def _features_of(document: dict[str, Any]) -> list[Any]:
+    """The features that a document lists, and the drafter that its plan names."""
+    features, plan = document.get("features", []), document.get("plan")
+    drafter = plan.get("drafter") if isinstance(plan, dict) else None
+    kind = drafter.get("kind") if isinstance(drafter, dict) else None
+    named = [drafter_feature(kind)] if isinstance(kind, str) else []
+    return [*features, *named] if isinstance(features, list) else named

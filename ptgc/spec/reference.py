@@ -11,8 +11,8 @@ from ptgc.spec.bundle import Bundle
 from ptgc.spec.fields import Count, Range, TokenId, read, refuse
 from ptgc.spec.json_file import UnreadableError, parse_json
 from ptgc.spec.limits import MAX_LENGTH
+from ptgc.spec.loop import Loop
 from ptgc.spec.model_facts import foreign_tokens
-from ptgc.spec.strategy import Loop
 
 TOP_K = 8
 """Tokens with the largest logits that an export keeps, of each new one."""

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from ptgc.spec import ports
 from ptgc.spec.attention import AttentionKind
 from ptgc.spec.kv_cache import StateKind
+from ptgc.spec.loop import Loop
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.ports import DType, Port
 from ptgc.spec.role import Role
-from ptgc.spec.strategy import DrafterKind, Loop
 
 _HIDDEN_STATES = ports.encoder_hidden_states(1, DType.FLOAT32)
 _LOGITS = ports.logits(1, DType.FLOAT32)
@@ -48,7 +48,6 @@ _OPERATION = RolePorts(
 _ROLES: Mapping[Loop, Mapping[str, RolePorts]] = {
     Loop.SPECULATIVE: {
         "target": _CAUSAL,
-        "drafter": _CAUSAL,
         "encoder": RolePorts(_READER.inputs, (), (), has_states=True),
     },
     Loop.CANVAS: {
@@ -66,19 +65,25 @@ _ROLES: Mapping[Loop, Mapping[str, RolePorts]] = {
 }
 
 
+def roles_of(plan: DecodePlan) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The roles that a plan must have, and those that it may have."""
+    if plan.loop is Loop.SPECULATIVE:
+        return ("target", *plan.drafter.roles), ("encoder",)
+    return tuple(_ROLES[plan.loop]), ()
+
+
 def role_problems(plan: DecodePlan, roles: Mapping[str, Role]) -> list[str]:
     """What is wrong with the roles of a bundle or build: which there are, their ports and their states."""
-    known = dict(_ROLES[plan.loop])
-    if plan.drafter.kind is not DrafterKind.MODEL:
-        known.pop("drafter", None)
-    optional = {"encoder"} if plan.loop is Loop.SPECULATIVE else set[str]()
-    found = [f"roles lacks '{name}'" for name in known if name not in roles and name not in optional]
+    required, optional = roles_of(plan)
+    known = _ROLES[plan.loop]
+    found = [f"roles lacks '{name}'" for name in required if name not in roles]
     for name, role in roles.items():
-        if name not in known:
-            found.append(f"roles has '{name}', which strategy '{plan.strategy.value}' has no use for")
+        if name not in (*required, *optional):
+            found.append(f"roles has '{name}', which strategy '{plan.strategy}' has no use for")
             continue
-        found += _port_problems(f"roles.{name}", role, known[name])
-        found += _state_problems(f"roles.{name}", role, known[name])
+        ports_of_role = known.get(name, _CAUSAL)  # a drafter names roles of its own
+        found += _port_problems(f"roles.{name}", role, ports_of_role)
+        found += _state_problems(f"roles.{name}", role, ports_of_role)
         found += _attention_problems(f"roles.{name}", role)
     if plan.loop is Loop.SPECULATIVE and "target" in roles:
         found += _cross_problems(roles)
@@ -140,6 +145,8 @@ def _attention_problems(name: str, role: Role) -> list[str]:
     if role.mask_extra and role.attention in (None, AttentionKind.CAUSAL):
         return [f"{name}.mask_extra is {role.mask_extra}; text in order has 0"]
     return []
+
+
 def _sharing_problems(roles: Mapping[str, Role]) -> list[str]:
     """A shared layer names one of the same form, which another role owns."""
     found = []

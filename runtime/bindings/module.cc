@@ -18,6 +18,7 @@
 #include "base/names.h"
 #include "bundle/bundle_limits.h"
 #include "callbacks.h"
+#include "drafters/registry.h"
 #include "engines/device.h"
 #include "engines/gpu/cuda.h"
 #include "loops/request.h"
@@ -56,10 +57,16 @@ std::vector<std::string> AllNames() {
   return {Names<Enum>::kAll.begin(), Names<Enum>::kAll.end()};
 }
 
+std::vector<std::string> DrafterKindNames() {
+  std::vector<std::string> names;
+  for (const DrafterKind& kind : DrafterKinds()) names.emplace_back(kind.name);
+  return names;
+}
+
 std::map<std::string, std::vector<std::string>> EnumNames() {
   return {
-      {"Strategy", AllNames<Strategy>()},
-      {"DrafterKind", AllNames<DrafterKind>()},
+      {"Guarantee", AllNames<Guarantee>()},
+      {"DrafterKind", DrafterKindNames()},
       {"Loop", AllNames<LoopKind>()},
       {"NgramMatch", AllNames<NgramMatch>()},
       {"DrafterVocabulary", AllNames<DrafterVocabulary>()},
@@ -363,5 +370,6 @@ NB_MODULE(_core, module) {
   module.def("peak_memory_bytes", &ptgc::PeakMemoryBytes,
              "Largest resident memory of the process so far.");
   module.def("limits", &ptgc::Limits, "The largest numbers that a bundle's documents may hold.");
-  module.def("enum_names", &ptgc::EnumNames, "The spellings of every enum of the core.");
+  module.def("enum_names", &ptgc::EnumNames,
+             "The spellings of every enum of the core, and the kinds of drafters.");
 }

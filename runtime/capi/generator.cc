@@ -33,7 +33,8 @@ ptgc_generator_info Describe(const GeneratorState& state) {
   const Bundle& bundle = generator.bundle();
   ptgc_generator_info info = PTGC_GENERATOR_INFO_INIT;
   info.build_id = bundle.id.c_str();
-  info.strategy = state.strategy.c_str();
+  info.strategy = bundle.plan.strategy.c_str();
+  info.guarantee = Name(bundle.plan.guarantee).data();  // A literal, which ends with zero.
   info.backend = bundle.backend.c_str();
   info.library_version = generator.library_version().c_str();
   info.eos_token_ids = bundle.model.eos_token_ids.data();

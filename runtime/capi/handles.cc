@@ -2,12 +2,7 @@
 
 #include <atomic>
 
-#include "base/names.h"
-
 namespace ptgc::capi {
-
-GeneratorState::GeneratorState(std::unique_ptr<Generator> opened)
-    : generator(std::move(opened)), strategy(Name(generator->bundle().plan.strategy)) {}
 
 std::uintptr_t NextHandleNumber() {
   // Steps like those of addresses; far from zero, where a NULL plus an offset would lie.

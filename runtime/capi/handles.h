@@ -29,10 +29,9 @@ struct CallState {
 
 // Behind a ptgc_generator.
 struct GeneratorState {
-  explicit GeneratorState(std::unique_ptr<Generator> opened);
+  explicit GeneratorState(std::unique_ptr<Generator> opened) : generator(std::move(opened)) {}
 
   std::unique_ptr<Generator> generator;  // What was loaded.
-  std::string strategy;                  // Its name, for ptgc_generator_info.
   std::mutex calls_mutex;                // Guards what follows.
   std::list<CallState> calls;            // What is under way.
 };

@@ -128,11 +128,12 @@ typedef struct ptgc_load_options {
 
 // What a generator has loaded; its pointers are valid until the generator is closed.
 typedef struct ptgc_generator_info {
-  size_t struct_size;                  // sizeof(ptgc_generator_info).
-  const char* build_id;                // The build.
-  const char* strategy;                // How it generates, as manifest.json names it.
-  const char* backend;                 // What runs its engines.
-  const char* library_version;         // Version of the engine library.
+  size_t struct_size;           // sizeof(ptgc_generator_info).
+  const char* build_id;         // The build.
+  const char* strategy;         // How it generates, as manifest.json names it ...
+  const char* guarantee;        // ... and what it promises: "lossless", "approximate", "lossy".
+  const char* backend;          // What runs its engines.
+  const char* library_version;  // Version of the engine library.
   const ptgc_token_id* eos_token_ids;  // Any of them ends a text.
   size_t num_eos_token_ids;            // How many.
   int64_t vocab_size;                  // Token ids are below it.
@@ -143,7 +144,7 @@ typedef struct ptgc_generator_info {
   double load_seconds;        // Time that loading took.
 } ptgc_generator_info;
 #define PTGC_GENERATOR_INFO_INIT \
-  {sizeof(ptgc_generator_info), NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0.0}
+  {sizeof(ptgc_generator_info), NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0.0}
 
 // Loads a build. `path` is a bundle, or one build of it (BUNDLE/builds/ID); `options` may be NULL.
 // One process runs one ONNX Runtime: the first load decides which.

@@ -291,4 +291,4 @@ def limits() -> dict[str, int]:
     """The largest numbers that a bundle's documents may hold."""
 
 def enum_names() -> dict[str, list[str]]:
-    """The spellings of every enum of the core."""
+    """The spellings of every enum of the core, and the kinds of drafters."""

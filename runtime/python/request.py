@@ -17,7 +17,6 @@ from ptgc.runtime.results import GenerationResult, RoundTrace, Statistics
 from ptgc.runtime.stop_matcher import StoppedText, ids_before
 from ptgc.runtime.text import TextCodec
 from ptgc.spec.generation import GenerationDefaults
-from ptgc.spec.strategy import Strategy
 
 Prompt = str | Sequence[int] | Sequence[Mapping[str, Any]]
 Seed: TypeAlias = int
@@ -288,13 +287,13 @@ class RunningText:
             ids = ids_before(self._loaded.codec.detokenizer, ids, text, self._context)
             reason = "stop"
         manifest = self._loaded.bundle.manifest
-        strategy = Strategy.AUTOREGRESSIVE if self._options.plain else manifest.plan.strategy
+        plain, plan = self._options.plain, manifest.plan
         return GenerationResult(
             text=text,
             token_ids=ids,
             finish_reason=reason,
-            strategy=strategy.value,
-            lossless=strategy.lossless,
+            strategy="autoregressive" if plain else plan.strategy,
+            lossless=plain or plan.lossless,
             build=self._loaded.build.manifest.id,
             seed=self.request.sampling.seed if self._options.temperature > 0 else None,
             statistics=Statistics(**{f.name: getattr(result.statistics, f.name) for f in fields(Statistics)}),

@@ -12,8 +12,6 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from ptgc.compiler.build.build import BuildOptions, build
 from ptgc.compiler.build.stage import Stage
 from ptgc.exporters import export_checkpoint
-from ptgc.exporters.export_options import ExportOptions
-from ptgc.spec.strategy import Strategy
 
 VOCAB_SIZE = 512
 
@@ -52,10 +50,10 @@ def tiny_checkpoint(folder: Path, layers: int) -> Path:
 
 
 @cache
-def checkpoint_bundle(folder: Path, strategy: Strategy = Strategy.NGRAM, precision: str = "int8") -> Path:
+def checkpoint_bundle(folder: Path, strategy: str = "ngram", precision: str = "int8") -> Path:
     """A bundle of the two-layer checkpoint with a build."""
-    bundle = folder / f"bundle-{strategy.value}"
+    bundle = folder / f"bundle-{strategy}"
     if not bundle.exists():
-        export_checkpoint(tiny_checkpoint(folder, 2), bundle, ExportOptions(strategy))
+        export_checkpoint(tiny_checkpoint(folder, 2), bundle, strategy=strategy)
     build(bundle, BuildOptions(precision=precision, max_length=256, stage=Stage.PREPARE))
     return bundle

@@ -18,7 +18,6 @@ from ptgc.bench.bench import check_options, choose_peers
 from ptgc.bench.options import BenchOptions
 from ptgc.cli.app import app
 from ptgc.errors import BackendError, UsageError
-from ptgc.spec.strategy import Strategy
 from tests.bench.checkpoints import checkpoint_bundle
 
 SILENT = Console(file=io.StringIO())
@@ -35,7 +34,7 @@ def test_strategy_baseline_and_peers_write_the_same_prompts(
     bench_place: Path, target: Path, drafter: Path, genai: Path, tmp_path: Path
 ) -> None:
     bundle = checkpoint_bundle(bench_place)
-    plain = checkpoint_bundle(bench_place, Strategy.AUTOREGRESSIVE)
+    plain = checkpoint_bundle(bench_place, "autoregressive")
     given = ("--model", target, "--drafter", drafter, "--plain-bundle", plain, "--report", tmp_path / "r.json")
     result = run(bundle, *SHORT, *given, "--json")
     assert result.exit_code == 0, result.output

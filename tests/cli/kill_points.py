@@ -26,8 +26,8 @@ from ptgc.exporters import bundle_writer
 from ptgc.exporters.references.references import reference_of
 from ptgc.exporters.roles.base import RoleSource, trace_role
 from ptgc.spec.bundle import open_bundle
-from ptgc.spec.plan import ngram
 from ptgc.spec.staging import PREFIX
+from ptgc.spec.strategies.ngram import ngram
 from tests.models import tiny_model
 
 TAKING_SPACE = frozenset({"os.rename", "os.mkdir", "os.link", "tempfile.mkstemp"})

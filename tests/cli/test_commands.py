@@ -123,6 +123,61 @@ def test_wrong_usage_exits_with_2(arguments: list[str], bundle: Path) -> None:
     assert "Traceback" not in result.output
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            ["--strategy", "ngram", "--num-steeps", "3", "--colour=green"],
+            ["'ngram' takes no --num-steeps, --colour; it has --num-draft-tokens, --max-ngram-size, --min-ngram-size"],
+        ),
+        (["--strategy=autoregressive", "--num-draft-tokens", "3"], ["takes no --num-draft-tokens; it has no options"]),
+        (
+            ["--colour", "green"],
+            ["'ngram' takes no --colour", "'masked-diffusion' takes no --colour; it has --num-steps"],
+        ),
+        (
+            ["--num-draft-tokens", "0", "--max-ngram-size", "65", "--min-ngram-size", "0"],
+            ["--num-draft-tokens is 0", "--max-ngram-size is 65; it must be from 1 to 64", "--min-ngram-size is 0"],
+        ),
+        (["--min-ngram-size", "5", "--max-ngram-size", "2"], ["--max-ngram-size is 2, below --min-ngram-size 5"]),
+        (["--threshold", "1", "--block-length", "-1"], ["--block-length is -1"]),
+        (["--threshold", "1"], ["--threshold is 1.0; it must be between 0 and 1"]),
+        (["--strategy", "draft-model"], ["Strategy 'draft-model' needs --drafter"]),
+        (["--strategy", "telepathy"], ["There is no strategy 'telepathy'", "masked-diffusion"]),
+        (["--strategy", "ctc"], ["no checkpoint format that ptgc export reads"]),
+        (
+            ["--num-draft-tokens", "3", "--num-steps", "3"],
+            ["'ngram' takes no --num-steps", "takes no --num-draft-tokens"],
+        ),
+    ],
+)
+def test_options_that_a_strategy_cannot_take_are_all_named(given: list[str], said: list[str]) -> None:
+    result = run("export", "X", "-o", "Y", *given, "--json")
+    assert result.exit_code == 2, result.output
+    found = json.loads(result.stdout)["error"]
+    assert found["code"] == "usage"
+    for text in said:
+        assert text in found["message"]
+
+
+def test_an_option_of_what_the_checkpoint_is_not_is_wrong_usage(checkpoint: Path, tmp_path: Path) -> None:
+    result = run("export", checkpoint, "-o", tmp_path / "b", "--num-steps", 3, "--json")
+    assert (result.exit_code, "'ngram' takes no --num-steps" in result.output) == (2, True)
+    found = error(run("export", checkpoint, "-o", tmp_path / "b", "--strategy", "masked-diffusion", "--json"))
+    assert "cannot generate by 'masked-diffusion'" in found["message"]
+    assert "autoregressive, ngram, draft-model" in found["action"]
+
+
+def test_help_has_the_options_of_the_strategy_alone() -> None:
+    shown = run("export", "--strategy", "draft-model", "--help").stdout
+    assert "--drafter-vocabulary" in shown and "2211.17192" in shown and "lossless" in shown
+    assert "--num-steps" not in shown and "--max-ngram-size" not in shown
+    assert "masked-diffusion" in shown and "--dry-run" in shown
+    shown = run("export", "--help").stdout
+    assert "levenshtein" in shown and "--num-steps" in shown and "--num-draft-tokens" in shown
+    assert "--drafter" not in shown
+
+
 def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
     found = error(run("export", tmp_path / "nowhere", "-o", tmp_path / "b", "--json"))
     assert found["code"] == "checkpoint"

@@ -16,9 +16,10 @@ from ptgc.exporters.roles.base import TracedRole
 from ptgc.exporters.roles.target import trace_target
 from ptgc.graphs.passes.normalize_linear import NormalizeLinearPass
 from ptgc.graphs.storage import save
-from ptgc.spec.plan import DecodePlan, ngram
+from ptgc.spec.plan import DecodePlan
 from ptgc.spec.role import Role
 from ptgc.spec.shapes import RoleShapes
+from ptgc.spec.strategies.ngram import ngram
 from tests.models import prompt, tiny_model
 
 CAPACITY = 160

@@ -17,9 +17,12 @@ from ptgc.compiler.build.stage import Stage
 from ptgc.exporters import export
 from ptgc.spec.bundle import Build, Bundle, open_bundle
 from ptgc.spec.lowering import Lowering
-from ptgc.spec.plan import ctc, levenshtein, masked_diffusion, ngram
 from ptgc.spec.ports import DType, Port
 from ptgc.spec.role import Role
+from ptgc.spec.strategies.ctc import ctc
+from ptgc.spec.strategies.levenshtein import levenshtein
+from ptgc.spec.strategies.masked_diffusion import masked_diffusion
+from ptgc.spec.strategies.ngram import ngram
 from tests.exporters.graph_run import load
 from tests.other_models import tiny_bert, tiny_ctc, tiny_levenshtein, tiny_marian
 

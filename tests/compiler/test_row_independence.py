@@ -20,8 +20,8 @@ from ptgc.compiler.graph_session import NUMPY_TYPES
 from ptgc.exporters.roles.base import TracedRole
 from ptgc.exporters.roles.target import trace_target
 from ptgc.graphs.storage import save
-from ptgc.spec.plan import ngram
 from ptgc.spec.shapes import RoleShapes
+from ptgc.spec.strategies.ngram import ngram
 from tests.models import prompt, tiny_model
 
 CAPACITY = 160

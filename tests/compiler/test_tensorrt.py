@@ -35,8 +35,13 @@ from ptgc.spec.attention import AttentionKind
 from ptgc.spec.build_manifest import BuildManifest
 from ptgc.spec.bundle import Build, open_bundle
 from ptgc.spec.engine import Engine
-from ptgc.spec.plan import autoregressive, ctc, draft_model, levenshtein, masked_diffusion, ngram
 from ptgc.spec.shapes import RoleShapes, ShapePlan
+from ptgc.spec.strategies.autoregressive import autoregressive
+from ptgc.spec.strategies.ctc import ctc
+from ptgc.spec.strategies.draft_model import draft_model
+from ptgc.spec.strategies.levenshtein import levenshtein
+from ptgc.spec.strategies.masked_diffusion import masked_diffusion
+from ptgc.spec.strategies.ngram import ngram
 from tests.bundles import tiny_bundle
 from tests.compiler.prepared import role_of, traced
 from tests.exporters.graph_run import trace_all

@@ -11,7 +11,7 @@ constexpr const char* kGraph = "graph";  // Of every role.
 
 const char* const kManifest = R"({
   "schema_version": 1, "min_runtime": "0.1.0", "features": ["speculative-loop", "kv-cache-full"],
-  "strategy": "ngram", "lossless": true,
+  "strategy": "ngram", "guarantee": "lossless", "lossless": true,
   "plan": {"loop": "speculative", "acceptance": "match", "tree": [-1, 0, 1, 2],
            "drafter": {"kind": "ngram", "num_draft_tokens": 3,
                        "max_ngram_size": 4, "min_ngram_size": 2}},
@@ -117,6 +117,7 @@ BundleDocuments EncoderDecoder() {
 BundleDocuments Other(const char* strategy, const char* loop, const char* name, const json& plan) {
   BundleDocuments documents{json::parse(kManifest), json::parse(kBuild)};
   documents.manifest["strategy"] = strategy;
+  documents.manifest["guarantee"] = "lossy";
   documents.manifest["plan"] = {{"loop", loop}, {name, plan}};
   return documents;
 }

@@ -151,8 +151,7 @@ std::unique_ptr<Call> SubstituteEngine::Bind(std::span<const Tensor> inputs,
 
 Bundle SubstituteBundle(int batch, const DrafterPlan& drafter) {
   Bundle bundle;
-  if (drafter.kind == DrafterKind::kNgram) bundle.plan.strategy = Strategy::kNgram;
-  if (drafter.kind == DrafterKind::kModel) bundle.plan.strategy = Strategy::kDraftModel;
+  if (drafter.kind != "none") bundle.plan.strategy = drafter.kind;
   bundle.plan.drafter = drafter;
   bundle.plan.tree = TreeSpec::Chain(drafter.num_draft_tokens);
   bundle.model.family = "substitute";
@@ -167,16 +166,30 @@ Bundle SubstituteBundle(int batch, const DrafterPlan& drafter) {
   state.head_dim = 1;
   bundle.roles["target"].states = {state};
   bundle.roles["target"].vocab_size = kVocabSize;
-  if (drafter.kind == DrafterKind::kModel) {
+  if (drafter.kind == "model") {
     bundle.roles["drafter"] = bundle.roles["target"];
     bundle.shapes.roles["drafter"] = {{1, 2, 8, 12}, 1, {40, 80, 144}, {}, {}, {}};
   }
   return bundle;
 }
 
-DrafterPlan NgramPlan() { return {DrafterKind::kNgram, 7, 4, 1}; }
+NgramParameters NgramSizes(int shortest, int longest, NgramMatch match) {
+  NgramParameters parameters;
+  parameters.shortest_match = shortest;
+  parameters.longest_match = longest;
+  parameters.match = match;
+  return parameters;
+}
 
-DrafterPlan ModelPlan(int num_draft_tokens) { return {DrafterKind::kModel, num_draft_tokens}; }
+DrafterPlan NgramPlan() {
+  return {"ngram", 7, std::make_shared<NgramParameters>(NgramSizes(1, 4))};
+}
+
+DrafterPlan ModelPlan(int num_draft_tokens, DrafterVocabulary vocabulary) {
+  auto parameters = std::make_shared<DraftModelParameters>();
+  parameters->vocabulary = vocabulary;
+  return {"model", num_draft_tokens, std::move(parameters)};
+}
 
 Engines SubstituteEngines(Observations& target, Observations* drafter) {
   Engines engines;

@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "bundle/bundle.h"
+#include "drafters/draft_model.h"
+#include "drafters/ngram_drafter.h"
 #include "engines/engine.h"
 #include "language.h"
 #include "loops/loop_factory.h"
@@ -50,7 +52,9 @@ Bundle SubstituteBundle(int batch, const DrafterPlan& drafter);
 // Up to 7 drafts from matches of 1 to 4 tokens.
 DrafterPlan NgramPlan();
 // Up to `num_draft_tokens` drafts of a model.
-DrafterPlan ModelPlan(int num_draft_tokens);
+DrafterPlan ModelPlan(int num_draft_tokens,
+                      DrafterVocabulary vocabulary = DrafterVocabulary::kShared);
+NgramParameters NgramSizes(int shortest, int longest, NgramMatch match = NgramMatch::kLatest);
 // Engines for the roles of such a bundle; a drafter errs at every third position.
 Engines SubstituteEngines(Observations& target, Observations* drafter = nullptr);
 

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "bundle/bundle.h"
 #include "bundle_files.h"
+#include "drafters/ngram_drafter.h"
 #include "temporary_folder.h"
 
 namespace ptgc {
@@ -54,7 +55,7 @@ class BundleOnDisk : public testing::Test {
 
 TEST_F(BundleOnDisk, IsReadWhole) {
   const Bundle bundle = ReadBundle(build_);
-  EXPECT_EQ(bundle.plan.strategy, Strategy::kNgram);
+  EXPECT_EQ(bundle.plan.strategy, "ngram");
   EXPECT_EQ(bundle.plan.drafter.num_draft_tokens, 3);
   EXPECT_EQ(bundle.plan.tree.num_nodes(), 4);
   EXPECT_EQ(bundle.model.eos_token_ids, (std::vector<TokenId>{2}));
@@ -80,13 +81,49 @@ TEST_F(BundleOnDisk, RefusesOtherSchemasAndFeaturesByName) {
   ExpectRefusalOfManifest([](json& m) { m["schema_version"] = 2.5; }, "no schema_version");
   ExpectRefusalOfManifest([](json& m) { m.erase("schema_version"); }, "no schema_version");
   ExpectRefusalOfManifest([](json& m) { m["features"] = {"telepathy"}; }, "telepathy");
-  ExpectRefusalOfManifest([](json& m) { m["plan"]["loop"] = "canvas"; }, "canvas");
-  ExpectRefusalOfManifest([](json& m) { m["strategy"] = "medusa"; }, "medusa");
+  ExpectRefusalOfManifest([](json& m) { m["plan"]["loop"] = "canvas"; }, "plan.canvas is missing");
+  ExpectRefusalOfManifest([](json& m) { m["plan"]["loop"] = "spiral"; }, "spiral");
+  ExpectRefusalOfManifest([](json& m) { m["guarantee"] = "mostly"; }, "mostly");
   ExpectRefusalOfManifest([](json& m) { m["plan"]["acceptance"] = "typical"; }, "typical");
-  ExpectRefusalOfManifest([](json& m) { m["plan"]["drafter"]["kind"] = "eagle"; }, "eagle");
+  ExpectRefusalOfManifest([](json& m) { m["plan"]["drafter"]["kind"] = "eagle"; },
+                          "features that this ptgc does not have: drafter-eagle");
+  ExpectRefusalOfManifest([](json& m) { m["features"] = {"drafter-eagle"}; }, "drafter-eagle");
   ExpectRefusalOfBuild([](json& b) { b["features"] = {"kv-cache-paged"}; }, "kv-cache-paged");
   ExpectRefusalOfBuild([](json& b) { b["roles"]["target"]["states"][0]["kind"] = "recurrent"; },
                        "recurrent");
+}
+
+TEST_F(BundleOnDisk, OfAStrategyThatNobodyKnowsHereIsRead) {
+  manifest_["strategy"] = "telepathy-2";
+  manifest_["guarantee"] = "lossy";
+  Write();
+  const Bundle bundle = ReadBundle(build_);
+  EXPECT_EQ(bundle.plan.strategy, "telepathy-2");
+  EXPECT_EQ(bundle.plan.guarantee, Guarantee::kLossy);
+  EXPECT_EQ(bundle.plan.loop, LoopKind::kSpeculative);
+  for (const char* name : {"", "-x", "Ngram", "a b", "a\nb"}) {
+    ExpectRefusalOfManifest([&](json& m) { m["strategy"] = name; }, "strategy");
+  }
+}
+
+TEST_F(BundleOnDisk, DraftersReadTheirOwnParameters) {
+  const Bundle bundle = ReadBundle(build_);
+  const NgramParameters& ngram = bundle.plan.drafter.Own<NgramParameters>();
+  EXPECT_EQ(ngram.longest_match, 4);
+  EXPECT_EQ(ngram.shortest_match, 2);
+  EXPECT_EQ(ngram.match, NgramMatch::kLatest);
+  json& drafter = manifest_["plan"]["drafter"];
+  drafter = {{"kind", "none"}, {"num_draft_tokens", 0}};
+  Write();
+  EXPECT_EQ(ReadBundle(build_).plan.drafter.kind, "none");
+  // Those of another kind are unknown fields, and every problem of its own is named.
+  drafter = {{"kind", "ngram"},         {"num_draft_tokens", -1},  {"max_ngram_size", 65},
+             {"min_ngram_size", "two"}, {"ngram_match", "middle"}, {"vocabulary", 3}};
+  Write();
+  for (const char* text : {"num_draft_tokens is -1", "max_ngram_size is 65",
+                           "min_ngram_size is \"two\"", "ngram_match is 'middle'"}) {
+    ExpectRefusal(text);
+  }
 }
 
 TEST_F(BundleOnDisk, ReadsGenerationDefaultsAndRefusesThoseOutOfRange) {
@@ -140,7 +177,7 @@ TEST_F(BundleOnDisk, RefusesWhatIsNoManifest) {
 }
 
 TEST_F(BundleOnDisk, RefusesIncompleteManifests) {
-  for (const char* field : {"strategy", "plan", "model", "files"}) {
+  for (const char* field : {"strategy", "guarantee", "plan", "model", "files"}) {
     ExpectRefusalOfManifest([&](json& m) { m.erase(field); },
                             "manifest.json: " + std::string(field) + " is missing");
   }

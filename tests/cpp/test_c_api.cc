@@ -57,7 +57,7 @@ TEST(CApi, FinishReasonsHaveTheCoresNames) {
 TEST(CApi, StructsOfVersionOneKeepTheirLayout) {
   static_assert(sizeof(void*) != 8 ||
                 (offsetof(ptgc_load_options, reserved) == 84 &&
-                 offsetof(ptgc_generator_info, load_seconds) == 88 &&
+                 offsetof(ptgc_generator_info, load_seconds) == 96 &&
                  offsetof(ptgc_sampling, top_k) == 84 && offsetof(ptgc_request, plain) == 84 &&
                  offsetof(ptgc_chunk, num_tokens) == 32 &&
                  offsetof(ptgc_statistics, peak_memory_bytes) == 128));
@@ -69,6 +69,7 @@ TEST(CApi, DescribesWhatIsLoaded) {
   ptgc_generator_info info = PTGC_GENERATOR_INFO_INIT;
   ASSERT_EQ(ptgc_generator_get_info(fixture.generator, &info), PTGC_OK);
   EXPECT_STREQ(info.strategy, "ngram");
+  EXPECT_STREQ(info.guarantee, "lossless");
   EXPECT_STREQ(info.backend, "substitute");
   EXPECT_EQ(info.vocab_size, kVocabSize);
   EXPECT_EQ(info.max_length, 128);

@@ -28,7 +28,7 @@ Tokens RightTokens(TokenId first, std::size_t begin, std::size_t end) {
 
 Bundle CanvasBundle(int batch, const CanvasPlan& plan) {
   Bundle bundle;
-  bundle.plan.strategy = Strategy::kMaskedDiffusion;
+  bundle.plan.strategy = "masked-diffusion";
   bundle.plan.loop = LoopKind::kCanvas;
   bundle.plan.canvas = plan;
   bundle.model.vocab_size = 100;

@@ -46,7 +46,7 @@ std::unique_ptr<Engine> MakeOperation(int& malformed, const int& lost, Edit edit
 struct Fixture {
   explicit Fixture(int batch, int max_rounds = 20, bool on_gpu = false) {
     Bundle bundle;
-    bundle.plan.strategy = Strategy::kLevenshtein;
+    bundle.plan.strategy = "levenshtein";
     bundle.plan.loop = LoopKind::kEdit;
     bundle.plan.edit = {max_rounds, kPlaceholder, kBegin, kEnd, kPad};
     bundle.model.vocab_size = 50;

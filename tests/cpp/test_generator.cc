@@ -13,10 +13,9 @@ using Tokens = std::vector<TokenId>;
 struct Fixture {
   explicit Fixture(int batch, const GeneratorOptions& options = {},
                    const DrafterPlan& drafter = NgramPlan())
-      : generator(
-            SubstituteBundle(batch, drafter),
-            SubstituteEngines(seen, drafter.kind == DrafterKind::kModel ? &drafter_seen : nullptr),
-            options) {}
+      : generator(SubstituteBundle(batch, drafter),
+                  SubstituteEngines(seen, drafter.kind == "model" ? &drafter_seen : nullptr),
+                  options) {}
   Observations seen;
   Observations drafter_seen;
   Generator generator;

@@ -82,8 +82,7 @@ TEST(LoopFactory, RefusesTheSpeculativeRuleForTrees) {
 
 TEST(LoopFactory, RefusesReencodedDraftsWithoutTokenizers) {
   Fixture fixture;
-  Bundle bundle = SubstituteBundle(1, ModelPlan(5));
-  bundle.plan.drafter.vocabulary = DrafterVocabulary::kReencoded;
+  const Bundle bundle = SubstituteBundle(1, ModelPlan(5, DrafterVocabulary::kReencoded));
   EXPECT_EQ(fixture.Refusal(bundle, {}), ErrorCode::kUsage);
 }
 

@@ -26,7 +26,7 @@ struct Fixture {
         std::make_unique<SubstituteEngine>(seen, std::set<std::string>(), /*wrong_every=*/3),
         bundle, "drafter", kVocabSize, std::move(chain));
     drafter = std::make_unique<ModelDrafter>(
-        std::move(model), kContext, target_vocab_size, TreeSpec::Chain(kMostDrafts),
+        std::move(model), false, kContext, target_vocab_size, TreeSpec::Chain(kMostDrafts),
         AcceptanceRule::kMatch, CostCurve(bundle.shapes.roles.at("drafter").widths, {}));
   }
   // Drafts for both rows.

@@ -2,6 +2,7 @@
 
 #include "counted_new.h"
 #include "drafters/ngram_drafter.h"
+#include "substitute_engine.h"
 
 namespace ptgc {
 namespace {
@@ -11,7 +12,7 @@ using Tokens = std::vector<TokenId>;
 Tokens DraftOf(const Tokens& text, int limit, int min_size = 1, int max_size = 4,
                int* match_length = nullptr, NgramMatch match = NgramMatch::kLatest) {
   Proposal proposal(8);
-  NgramDrafter drafter({DrafterKind::kNgram, 8, max_size, min_size, match});
+  NgramDrafter drafter(NgramSizes(min_size, max_size, match));
   const DraftRow row = {0, text, 0, limit, &proposal};
   const int offered = drafter.Propose(row);
   EXPECT_EQ(offered, proposal.size());
@@ -73,7 +74,7 @@ TEST(NgramDrafter, AllocatesNothing) {
   Tokens text;
   for (int i = 0; i < 2000; ++i) text.push_back(i % 611);
   Proposal proposal(15);
-  NgramDrafter drafter({DrafterKind::kNgram, 15, 8, 2});
+  NgramDrafter drafter(NgramSizes(2, 8));
   const long before = NumAllocations();
   drafter.Propose({0, text, 0, 15, &proposal});
   EXPECT_EQ(NumAllocations(), before);

@@ -23,7 +23,7 @@ Tokens TextOf(const Tokens& source) {
 struct Fixture {
   explicit Fixture(int batch) {
     Bundle bundle;
-    bundle.plan.strategy = Strategy::kCtc;
+    bundle.plan.strategy = "ctc";
     bundle.plan.loop = LoopKind::kOneShot;
     bundle.plan.one_shot.upsampling = 2;
     bundle.model.vocab_size = 50;

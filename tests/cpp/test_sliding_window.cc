@@ -39,7 +39,7 @@ struct Fixture {
     for (auto& [name, role] : bundle.roles) {
       bundle.shapes.roles.at(name).window_capacities[kWindow] = static_cast<int>(kCapacity);
       const bool is_drafter = name == "drafter";
-      if (is_drafter || plan.kind != DrafterKind::kModel) {
+      if (is_drafter || plan.kind != "model") {
         role.states.at(0).window = kWindow;
         role.states.at(0).kind = StateKind::kWindow;
       }

@@ -29,7 +29,9 @@ class Loop {
     auto target = std::make_unique<CausalModel>(
         std::make_unique<SubstituteEngine>(seen, std::move(absent_inputs)), bundle, "target",
         kVocabSize);
-    if (drafter.kind == DrafterKind::kNgram) proposes = std::make_unique<NgramDrafter>(drafter);
+    if (drafter.kind == "ngram") {
+      proposes = std::make_unique<NgramDrafter>(drafter.Own<NgramParameters>());
+    }
     SpeculativeParts parts{
         nullptr,
         std::move(proposes),

@@ -27,7 +27,7 @@ from ptgc.spec.generation import GenerationDefaults
 from ptgc.spec.json_file import UnreadableError
 from ptgc.spec.manifest import Manifest
 from ptgc.spec.model_facts import ModelFacts
-from ptgc.spec.plan import autoregressive
+from ptgc.spec.strategies.autoregressive import autoregressive
 from tests.models import greedy, prompt
 from tests.other_models import tiny_llama, tiny_marian
 from tests.shared import made_once

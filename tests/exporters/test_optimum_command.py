@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from optimum.commands import optimum_cli
 
-from ptgc.exporters.export_options import ExportOptions
 from ptgc.exporters.optimum_command import PtgcExportCommand
 from ptgc.spec.bundle import open_bundle
+from ptgc.spec.options import options_of
+from ptgc.spec.strategies import BUILT_IN, find_strategy
 from tests.models import save, tiny_model
 
 
@@ -44,4 +45,5 @@ def test_every_option_of_an_export_can_be_given(capsys: pytest.CaptureFixture[st
     PtgcExportCommand.parse_args(parser)
     parser.print_help()
     text = capsys.readouterr().out
-    assert all(f"--{name.replace('_', '-')}" in text for name in ExportOptions.__dataclass_fields__)
+    options = [option for name in BUILT_IN for option in options_of(find_strategy(name).options)]
+    assert "--strategy" in text and options and all(option.flag in text for option in options)

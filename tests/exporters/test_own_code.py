@@ -23,7 +23,7 @@ from ptgc.exporters.own_code import check_causal
 from ptgc.exporters.references.reference_loops import write_text
 from ptgc.runtime import Generator
 from ptgc.spec.bundle import open_bundle
-from ptgc.spec.plan import masked_diffusion
+from ptgc.spec.strategies.masked_diffusion import masked_diffusion
 from tests.other_models import lively
 
 _VOCAB, _MASK = 40, 39

@@ -23,7 +23,10 @@ from ptgc.compiler.build.stage import Stage
 from ptgc.exporters import export
 from ptgc.runtime import Generator
 from ptgc.runtime.costs import CostCurve, RoundCost, write_costs
-from ptgc.spec.plan import DecodePlan, autoregressive, draft_model, ngram
+from ptgc.spec.plan import DecodePlan
+from ptgc.spec.strategies.autoregressive import autoregressive
+from ptgc.spec.strategies.draft_model import draft_model
+from ptgc.spec.strategies.ngram import ngram
 
 VOCAB_SIZE, DRAFTS, NEW_TOKENS = 8, 3, 3
 PROMPT = [1, 2, 3, 1, 2, 3, 1, 2]

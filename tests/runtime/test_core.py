@@ -17,12 +17,16 @@ from ptgc.runtime.libraries import onnxruntime_library
 from ptgc.spec.acceptance import AcceptanceRule
 from ptgc.spec.attention import AttentionKind
 from ptgc.spec.canvas import Unmasking
+from ptgc.spec.drafter import DrafterPlan
 from ptgc.spec.kv_cache import StateKind
+from ptgc.spec.loop import Loop
 from ptgc.spec.one_shot import OneShotPath
-from ptgc.spec.plan import autoregressive, ngram
+from ptgc.spec.plan import Guarantee
 from ptgc.spec.ports import DType
 from ptgc.spec.shapes import RoleShapes, ShapePlan
-from ptgc.spec.strategy import DrafterKind, DrafterVocabulary, Loop, NgramMatch, Strategy
+from ptgc.spec.strategies.autoregressive import autoregressive
+from ptgc.spec.strategies.draft_model import DrafterVocabulary
+from ptgc.spec.strategies.ngram import NgramMatch, ngram
 from tests.runtime.toy_build import CONTEXT, VOCAB, Weights, write_toy_build
 
 PLAN = ngram(num_draft_tokens=7, max_ngram_size=4, min_ngram_size=1)
@@ -278,8 +282,7 @@ def test_graph_that_is_none_or_that_the_library_refuses(single: Path, content: b
     "kind",
     [
         Loop,
-        Strategy,
-        DrafterKind,
+        Guarantee,
         NgramMatch,
         DrafterVocabulary,
         AcceptanceRule,
@@ -292,6 +295,10 @@ def test_graph_that_is_none_or_that_the_library_refuses(single: Path, content: b
 )
 def test_enums_agree_with_the_specification(kind: type[Enum]) -> None:
     assert _core.enum_names()[kind.__name__] == [member.value for member in kind]
+
+
+def test_kinds_of_drafters_agree_with_the_specification() -> None:
+    assert _core.enum_names()["DrafterKind"] == list(DrafterPlan.json_kinds())
 
 
 def test_limits_agree_with_the_specification() -> None:

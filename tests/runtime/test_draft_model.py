@@ -24,8 +24,9 @@ from ptgc.runtime._core import Request
 from ptgc.runtime.generator import load_core
 from ptgc.runtime.load_options import LoadOptions
 from ptgc.spec.bundle import open_bundle
-from ptgc.spec.plan import DecodePlan, draft_model, ngram
-from ptgc.spec.strategy import DrafterVocabulary, NgramMatch
+from ptgc.spec.plan import DecodePlan
+from ptgc.spec.strategies.draft_model import DrafterVocabulary, draft_model
+from ptgc.spec.strategies.ngram import NgramMatch, ngram
 from ptgc.texts.sample_text import read_sample_text
 from tests.models import VOCAB_SIZE, greedy, prompt, tiny_model
 
@@ -54,9 +55,9 @@ def numbered(order: Iterable[int]) -> Any:
 @cache
 def bundle(place: Path, plan: DecodePlan, batch: int) -> Path:
     roles: dict[str, Any] = {"target": tiny_model("llama")}
-    if plan.strategy.value == "draft-model":
+    if plan.strategy == "draft-model":
         roles["drafter"] = drafter()
-    path = export(roles, plan, place / f"drafts-{plan.strategy.value}-{plan.acceptance.value}-{batch}")
+    path = export(roles, plan, place / f"drafts-{plan.strategy}-{plan.acceptance.value}-{batch}")
     build(path, BuildOptions(precision="float32", batch_size=batch, max_length=512, stage=Stage.PREPARE))
     return path
 

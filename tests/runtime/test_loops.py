@@ -9,7 +9,11 @@ import pytest
 from ptgc.errors import CapacityError, UsageError
 from ptgc.exporters.references.reference_loops import edit_text, fill_canvas, read_rows, translate
 from ptgc.runtime import Generator
-from ptgc.spec.plan import DecodePlan, autoregressive, ctc, masked_diffusion, ngram
+from ptgc.spec.plan import DecodePlan
+from ptgc.spec.strategies.autoregressive import autoregressive
+from ptgc.spec.strategies.ctc import ctc
+from ptgc.spec.strategies.masked_diffusion import masked_diffusion
+from ptgc.spec.strategies.ngram import ngram
 from tests.loops import LEVENSHTEIN, loop_build
 from tests.other_models import tiny_bert, tiny_ctc, tiny_levenshtein, tiny_marian
 

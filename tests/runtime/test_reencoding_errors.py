@@ -14,8 +14,7 @@ from ptgc.compiler.build.stage import Stage
 from ptgc.exporters import export
 from ptgc.runtime import _core
 from ptgc.runtime.libraries import onnxruntime_library
-from ptgc.spec.plan import draft_model
-from ptgc.spec.strategy import DrafterVocabulary
+from ptgc.spec.strategies.draft_model import DrafterVocabulary, draft_model
 from tests.models import VOCAB_SIZE, prompt, tiny_model
 from tests.runtime.test_draft_model import numbered
 

@@ -14,7 +14,8 @@ from ptgc.compiler.build.build import BuildOptions, build
 from ptgc.compiler.build.stage import Stage
 from ptgc.exporters import export
 from ptgc.runtime import Generator
-from ptgc.spec.plan import autoregressive, draft_model
+from ptgc.spec.strategies.autoregressive import autoregressive
+from ptgc.spec.strategies.draft_model import draft_model
 from tests.bundles import tiny_bundle
 from tests.models import prompt, tiny_model
 from tests.shared import worker_copy

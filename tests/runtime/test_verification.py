@@ -14,8 +14,8 @@ import pytest
 from ptgc import errors
 from ptgc.runtime import _core
 from ptgc.runtime.libraries import onnxruntime_library
-from ptgc.spec.plan import autoregressive
 from ptgc.spec.shapes import RoleShapes, ShapePlan
+from ptgc.spec.strategies.autoregressive import autoregressive
 from tests.runtime.toy_build import write_toy_build
 
 SHAPES = ShapePlan(1, 64, {"target": RoleShapes((1, 8), 1, (72,))})

@@ -117,12 +117,43 @@ def test_an_unknown_feature_is_refused_by_name(bundle: Path) -> None:
         open_bundle(bundle)
 
 
+def test_an_unknown_drafter_is_refused_as_an_unknown_feature_is(bundle: Path) -> None:
+    edit(bundle / "manifest.json", lambda d: d["plan"]["drafter"].update(kind="eagle"))
+    with pytest.raises(BundleError, match="needs features that this ptgc does not have: drafter-eagle"):
+        open_bundle(bundle)
+
+
+def test_a_drafter_reads_its_own_parameters_and_names_all_that_is_wrong(bundle: Path) -> None:
+    wrong = {"num_draft_tokens": -1, "max_ngram_size": 65, "min_ngram_size": True, "ngram_match": "middle"}
+    edit(bundle / "manifest.json", lambda d: d["plan"]["drafter"].update(wrong))
+    with pytest.raises(BundleError) as caught:
+        open_bundle(bundle)
+    assert all(f"plan.drafter.{name} is" in caught.value.message for name in wrong)
+    edit(bundle / "manifest.json", lambda d: d["plan"].update(drafter={"kind": "model", "num_draft_tokens": 5}))
+    with pytest.raises(BundleError, match="roles lacks 'drafter'"):
+        open_bundle(bundle)
+
+
+def test_a_strategy_that_nobody_knows_here_is_read(bundle: Path) -> None:
+    edit(bundle / "manifest.json", lambda d: d.update(strategy="telepathy-2", guarantee="approximate"))
+    manifest = open_bundle(bundle).manifest
+    assert (manifest.plan.strategy, manifest.plan.lossless) == ("telepathy-2", False)
+    assert manifest.to_json()["guarantee"] == "approximate" and manifest.to_json()["lossless"] is False
+
+
+@pytest.mark.parametrize(("field", "value"), [("strategy", "Two words"), ("strategy", ""), ("guarantee", "mostly")])
+def test_what_a_strategy_is_called_and_promises_has_a_form(bundle: Path, field: str, value: str) -> None:
+    edit(bundle / "manifest.json", lambda d: d.update({field: value}))
+    with pytest.raises(BundleError, match=f"plan.{field} is '{value}'"):
+        open_bundle(bundle)
+
+
 def test_an_unknown_field_is_ignored(bundle: Path) -> None:
     edit(bundle / "manifest.json", lambda d: d.update(colour="green"))
     assert open_bundle(bundle).manifest.plan.drafter.num_draft_tokens == 7
 
 
-@pytest.mark.parametrize("field", ["roles", "plan", "model", "files", "strategy"])
+@pytest.mark.parametrize("field", ["roles", "plan", "model", "files", "strategy", "guarantee"])
 def test_a_missing_field_is_damage(bundle: Path, field: str) -> None:
     edit(bundle / "manifest.json", lambda d: d.pop(field))
     with pytest.raises(BundleError, match="damaged"):

@@ -10,9 +10,13 @@ from ptgc.spec.fields import read
 from ptgc.spec.json_file import UnreadableError
 from ptgc.spec.kv_cache import LayerState, SharedLayer, StateKind
 from ptgc.spec.model_facts import ModelFacts
-from ptgc.spec.plan import DecodePlan, draft_model, levenshtein, masked_diffusion, ngram
+from ptgc.spec.plan import DecodePlan
 from ptgc.spec.ports import DType
 from ptgc.spec.shapes import ShapePlan
+from ptgc.spec.strategies.draft_model import draft_model
+from ptgc.spec.strategies.levenshtein import levenshtein
+from ptgc.spec.strategies.masked_diffusion import masked_diffusion
+from ptgc.spec.strategies.ngram import ngram
 
 TARGET: dict[str, Any] = {
     "widths": [1, 2, 8],
@@ -29,7 +33,8 @@ MODEL = {"family": "x", "vocab_size": 10, "context_length": 64, "eos_token_ids":
 
 def test_what_is_written_is_read() -> None:
     for plan in (ngram(), draft_model(), masked_diffusion(3, threshold=0.5), levenshtein(3, 1, 2, 0)):
-        assert read(DecodePlan, plan.to_json() | {"strategy": plan.strategy.value}) == plan
+        beside = {"strategy": plan.strategy, "guarantee": plan.guarantee.value}
+        assert read(DecodePlan, plan.to_json() | beside) == plan
     assert read(ShapePlan, SHAPES).to_json() == SHAPES
 
 
@@ -132,7 +137,7 @@ def test_a_token_outside_the_vocabulary_is_refused(change: dict[str, Any]) -> No
 
 @pytest.mark.parametrize("parents", [[], [0], [-1, 1], [-1, -1], [-1, 0, 5], [-1] + [0] * 4096, None])
 def test_a_tree_needs_valid_parents(parents: Any) -> None:
-    data = ngram(3).to_json() | {"strategy": "ngram", "tree": parents}
+    data = ngram(3).to_json() | {"strategy": "ngram", "guarantee": "lossless", "tree": parents}
     with pytest.raises(UnreadableError, match="tree"):
         read(DecodePlan, data)
 
@@ -149,7 +154,7 @@ def test_a_tree_needs_valid_parents(parents: Any) -> None:
     ],
 )
 def test_a_drafter_must_fit_its_tree_and_itself(change: dict[str, Any]) -> None:
-    data: dict[str, Any] = ngram(15).to_json() | {"strategy": "ngram"}
+    data: dict[str, Any] = ngram(15).to_json() | {"strategy": "ngram", "guarantee": "lossless"}
     data["drafter"] = data["drafter"] | change
     with pytest.raises(UnreadableError, match="drafter"):
         read(DecodePlan, data)
@@ -157,14 +162,14 @@ def test_a_drafter_must_fit_its_tree_and_itself(change: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.5, float("nan"), float("inf"), True, "0.5"])
 def test_a_threshold_is_a_number_from_0_to_1(threshold: Any) -> None:
-    data: dict[str, Any] = masked_diffusion(3).to_json() | {"strategy": "masked-diffusion"}
+    data: dict[str, Any] = masked_diffusion(3).to_json() | {"strategy": "masked-diffusion", "guarantee": "lossy"}
     data["canvas"] = data["canvas"] | {"threshold": threshold}
     with pytest.raises(UnreadableError, match=r"canvas\.threshold"):
         read(DecodePlan, data)
 
 
 def test_the_policies_of_the_loop_are_needed_and_others_ignored() -> None:
-    data: dict[str, Any] = masked_diffusion(3).to_json() | {"strategy": "masked-diffusion"}
+    data: dict[str, Any] = masked_diffusion(3).to_json() | {"strategy": "masked-diffusion", "guarantee": "lossy"}
     assert read(DecodePlan, data | {"drafter": 5}) == masked_diffusion(3)
     del data["canvas"]
     with pytest.raises(UnreadableError, match="canvas is missing"):

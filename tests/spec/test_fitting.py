@@ -12,10 +12,15 @@ from ptgc.spec.attention import AttentionKind
 from ptgc.spec.fitting import plan_problems, shape_problems
 from ptgc.spec.kv_cache import LayerState, SharedLayer, StateKind
 from ptgc.spec.model_facts import ModelFacts
-from ptgc.spec.plan import DecodePlan, ctc, draft_model, levenshtein, masked_diffusion, ngram
+from ptgc.spec.plan import DecodePlan
 from ptgc.spec.ports import DType, Port
 from ptgc.spec.role import Role
 from ptgc.spec.shapes import RoleShapes, ShapePlan
+from ptgc.spec.strategies.ctc import ctc
+from ptgc.spec.strategies.draft_model import draft_model
+from ptgc.spec.strategies.levenshtein import levenshtein
+from ptgc.spec.strategies.masked_diffusion import masked_diffusion
+from ptgc.spec.strategies.ngram import ngram
 from ptgc.spec.tree import TreeSpec
 
 VOCAB = 10
@@ -214,7 +219,7 @@ def test_roles_that_are_missing_or_of_no_use_are_named(name: str) -> None:
         rest = {other: role for other, role in roles.items() if other != missing}
         assert f"roles lacks '{missing}'" in plan_problems(plan, MODEL, rest)
     found = "; ".join(plan_problems(plan, MODEL, roles | {"oracle": TARGET}))
-    assert f"roles has 'oracle', which strategy '{plan.strategy.value}' has no use for" in found
+    assert f"roles has 'oracle', which strategy '{plan.strategy}' has no use for" in found
 
 
 @pytest.mark.parametrize("name", list(GOOD))

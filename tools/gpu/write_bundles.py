@@ -22,7 +22,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ptgc.errors import PtgcError
 from ptgc.exporters import export
-from ptgc.spec.plan import DecodePlan, ctc, draft_model, levenshtein, masked_diffusion, ngram
+from ptgc.spec.plan import DecodePlan
+from ptgc.spec.strategies.ctc import ctc
+from ptgc.spec.strategies.draft_model import draft_model
+from ptgc.spec.strategies.levenshtein import levenshtein
+from ptgc.spec.strategies.masked_diffusion import masked_diffusion
+from ptgc.spec.strategies.ngram import ngram
 
 MASK = 3
 Modules = Callable[[], Mapping[str, nn.Module]]

@@ -9,7 +9,7 @@ from ptgc.bench.engines.base import Written
 from ptgc.runtime import Generator
 from ptgc.runtime._core import Request
 from ptgc.runtime._core import Statistics as CoreStatistics
-from ptgc.spec.strategy import Loop
+from ptgc.spec.loop import Loop
 
 PLAIN = "plain"
 """The mode that decodes without drafts; any other one is the bundle's strategy."""

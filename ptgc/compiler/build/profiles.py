@@ -11,6 +11,9 @@ from ptgc.spec.model_facts import ModelFacts
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.role import Role, sharing_roles
 from ptgc.spec.shapes import RoleShapes, ShapePlan
+from ptgc.spec.role import Role
+from ptgc.spec.shapes import ShapePlan
+from ptgc.spec.loop import Loop
 
 DEFAULT_MAX_LENGTH = 1024
 PREFILL_WIDTHS = (32, 64, 128)

@@ -20,9 +20,9 @@ from ptgc.errors import UsageError
 from ptgc.extras import how_to_install
 from ptgc.runtime.libraries import device_is_here
 from ptgc.spec.bundle import RUNNABLE, Build, Bundle, open_bundle
+from ptgc.spec.loop import Loop
 from ptgc.spec.reference import References
 from ptgc.spec.role import Role
-from ptgc.spec.strategy import Loop
 from ptgc.texts.sample_text import read_sample_text
 
 Progress = Callable[[str], None]

@@ -13,9 +13,9 @@ from ptgc.runtime import Generator
 from ptgc.runtime.results import GenerationResult
 from ptgc.spec.acceptance import AcceptanceRule
 from ptgc.spec.bundle import Build, Bundle
+from ptgc.spec.loop import Loop
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.reference import Reference
-from ptgc.spec.strategy import DrafterKind, Loop
 
 _WIDTHS = (2, 4, 8)  # of the rounds that are compared with a round of one row
 _MOST_UNDECIDED = 0.01  # of the tokens compared
@@ -42,7 +42,7 @@ def check_engine(bundle: Bundle, build: Build, texts: Sequence[Reference], *, ex
             return [report]
         plain = _write(generator, texts, plain=True)
         _check_plain(report, texts, plain)
-        if plan.drafter.kind is DrafterKind.NONE:
+        if not plan.drafts:
             return [report]
         drafted = _write(generator, texts)
         _check_drafted(report, build, texts, (plain, drafted))

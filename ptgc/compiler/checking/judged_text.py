@@ -7,7 +7,6 @@ from pathlib import Path
 
 from ptgc.compiler.checking.references import read_references, read_role_references
 from ptgc.spec.bundle import Bundle
-from ptgc.spec.strategy import DrafterVocabulary
 from ptgc.texts.sample_text import read_sample_text
 
 
@@ -28,7 +27,7 @@ def judged_text(bundle: Bundle, role: str, file: Path | None, longest: int) -> l
         return list(read_sample_text(file, bundle, role, longest).sequences)
     if bundle.manifest.reference is None:
         return []
-    shares = role == "drafter" and bundle.manifest.plan.drafter.vocabulary is DrafterVocabulary.SHARED
+    shares = role == "drafter" and not bundle.manifest.plan.drafter.reencodes
     own = read_role_references(bundle, role)
     references = read_references(bundle) if own is None and (role == "target" or shares) else own
     texts = [text.context[:longest] for text in references.texts] if references is not None else []

@@ -13,10 +13,10 @@ from ptgc.compiler.checking.role_inputs import Array, load_graph
 from ptgc.spec import ports
 from ptgc.spec.canvas import CanvasPlan, Unmasking
 from ptgc.spec.edit import EditPlan
+from ptgc.spec.loop import Loop
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.reference import Reference
 from ptgc.spec.role import Role
-from ptgc.spec.strategy import Loop
 
 Values = dict[str, Array]
 Roles = Mapping[str, Callable[[Values], Values]]

@@ -17,7 +17,7 @@ from ptgc.runtime.generator import Generator, default_num_threads
 from ptgc.runtime.load_options import LoadOptions
 from ptgc.runtime.tuning import Tuning, write_tuning
 from ptgc.spec.bundle import RUNNABLE, Build, Bundle, open_bundle
-from ptgc.spec.strategy import DrafterKind, Loop
+from ptgc.spec.loop import Loop
 from ptgc.texts.prompt_set import Prompt, PromptSet, read_sets
 
 Progress = Callable[[str], None]
@@ -113,7 +113,7 @@ def tune(path: str | Path, options: TuneOptions, progress: Progress = lambda _: 
     bundle = open_bundle(path)
     if bundle.manifest.plan.loop is not Loop.SPECULATIVE:
         raise UsageError(
-            f"Strategy '{bundle.manifest.plan.strategy.value}' has no draft tokens to choose a number of.",
+            f"Strategy '{bundle.manifest.plan.strategy}' has no draft tokens to choose a number of.",
             "ptgc bench measures its builds.",
         )
     sets = read_sets(options.prompts, bundle, options.num_prompts)
@@ -268,7 +268,7 @@ def _measured_speedup(bundle: Bundle, chosen: Way, prompts: Sequence[Prompt], op
 def _suggestion(observed: Sequence[Observed], chosen: Way, bundle: Bundle) -> str | None:
     """Precisions of target and drafter from different builds, where together they would be faster."""
     plan = bundle.manifest.plan
-    if plan.drafter.kind is not DrafterKind.MODEL:
+    if not plan.drafter.roles:
         return None
     own = next(one for one in observed if one.build is chosen.build)
     best, found = chosen.seconds * _WORTH_A_BUILD, None

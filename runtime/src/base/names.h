@@ -19,24 +19,10 @@ struct Names<LoopKind> {
                                                            "one-shot"};
 };
 
-enum class Strategy {
-  kAutoregressive,
-  kNgram,
-  kDraftModel,
-  kMaskedDiffusion,
-  kCtc,
-  kLevenshtein,
-};
+enum class Guarantee { kLossless, kApproximate, kLossy };
 template <>
-struct Names<Strategy> {
-  static constexpr std::array<std::string_view, 6> kAll = {
-      "autoregressive", "ngram", "draft-model", "masked-diffusion", "ctc", "levenshtein"};
-};
-
-enum class DrafterKind { kNone, kNgram, kModel };
-template <>
-struct Names<DrafterKind> {
-  static constexpr std::array<std::string_view, 3> kAll = {"none", "ngram", "model"};
+struct Names<Guarantee> {
+  static constexpr std::array<std::string_view, 3> kAll = {"lossless", "approximate", "lossy"};
 };
 
 enum class NgramMatch { kLatest, kFirst };

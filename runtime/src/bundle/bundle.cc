@@ -16,6 +16,7 @@
 #include "bundle/role_rules.h"
 #include "bundle/shape_rules.h"
 #include "bundle/shapes_reader.h"
+#include "drafters/registry.h"
 
 namespace ptgc {
 namespace {
@@ -25,9 +26,10 @@ using nlohmann::json;
 
 constexpr std::int64_t kSchemaVersion = 1;
 // Features that this version reads; a bundle that names another is refused by that name.
-constexpr std::array<std::string_view, 8> kFeatures = {
+constexpr std::array<std::string_view, 7> kFeatures = {
     "speculative-loop", "canvas-loop",          "one-shot-loop", "edit-loop",
-    "kv-cache-full",    "sliding-window-cache", "drafter-model", "encoder"};
+    "kv-cache-full",    "sliding-window-cache", "encoder"};
+constexpr std::string_view kDrafterFeature = "drafter-";  // And the kind.
 constexpr const char* kExportAgain = "Export the bundle again, or install a newer ptgc.";
 
 [[noreturn]] void Refuse(const std::string& message, const std::string& action) {
@@ -37,6 +39,23 @@ constexpr const char* kExportAgain = "Export the bundle again, or install a newe
 std::string BuildAgain(const fs::path& build) {
   return "Build it again: ptgc build " + build.parent_path().parent_path().string() + " --id " +
          build.filename().string() + " --replace";
+}
+
+bool HasFeature(std::string_view name) {
+  if (name.starts_with(kDrafterFeature)) {
+    return FindDrafterKind(name.substr(kDrafterFeature.size())) != nullptr;
+  }
+  return std::find(kFeatures.begin(), kFeatures.end(), name) != kFeatures.end();
+}
+
+// The features that a document lists, and the drafter that its plan names.
+json FeaturesOf(const json& document) {
+  json features = document.value("features", json::array());
+  static const json::json_pointer kKind("/plan/drafter/kind");
+  if (features.is_array() && document.contains(kKind) && document.at(kKind).is_string()) {
+    features.push_back(std::string(kDrafterFeature) + document.at(kKind).get<std::string>());
+  }
+  return features;
 }
 
 // Throws for a document of a newer ptgc, or of another program.
@@ -55,10 +74,10 @@ void CheckReadable(const json& document, const std::string& name) {
            newer);
   }
   std::string unknown;
-  const json features = document.value("features", json::array());
+  const json features = FeaturesOf(document);
   for (const json& feature : features) {
     const std::string text = feature.is_string() ? feature.get<std::string>() : "no text";
-    if (std::find(kFeatures.begin(), kFeatures.end(), text) != kFeatures.end()) continue;
+    if (HasFeature(text)) continue;
     unknown += (unknown.empty() ? "" : ", ") + Printable(text.substr(0, limits::kTextLength));
     if (unknown.size() > limits::kTextLength) break;
   }

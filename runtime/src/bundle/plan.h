@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -13,14 +14,26 @@
 
 namespace ptgc {
 
+// What a plan says of one kind of drafter; each kind has its own.
+struct DrafterParameters {
+  virtual ~DrafterParameters() = default;
+  // How much of the text its drafts may continue, in tokens; the longer, the surer they are.
+  int shortest_match = 0;
+  int longest_match = 0;
+};
+
 // Where draft tokens come from, and how many.
 struct DrafterPlan {
-  DrafterKind kind = DrafterKind::kNone;  // Which drafter.
-  int num_draft_tokens = 0;               // The most draft tokens in a round.
-  int max_ngram_size = 0;                 // ngram: the longest suffix that is looked up.
-  int min_ngram_size = 0;                 // ngram: the shortest suffix that counts as a match.
-  NgramMatch ngram_match = NgramMatch::kLatest;  // ngram: which of equal matches is continued.
-  DrafterVocabulary vocabulary = DrafterVocabulary::kShared;  // model: whose token ids it has.
+  std::string kind = "none";  // A name of drafters/registry.h.
+  int num_draft_tokens = 0;   // The most draft tokens in a round.
+  // What the kind has of its own.
+  std::shared_ptr<const DrafterParameters> parameters = std::make_shared<DrafterParameters>();
+
+  // The parameters of a kind that reads such ones.
+  template <typename Parameters>
+  const Parameters& Own() const {
+    return static_cast<const Parameters&>(*parameters);
+  }
 };
 
 // canvas: how masked positions are filled.
@@ -50,7 +63,8 @@ struct EditPlan {
 
 // One strategy as a composition: a loop and the policies plugged into it.
 struct DecodePlan {
-  Strategy strategy = Strategy::kAutoregressive;       // Name of the composition.
+  std::string strategy = "autoregressive";             // Name of the composition.
+  Guarantee guarantee = Guarantee::kLossless;          // What its texts are to plain decoding's.
   DrafterPlan drafter;                                 // Proposes tokens.
   AcceptanceRule acceptance = AcceptanceRule::kMatch;  // Decides which of them are kept.
   TreeSpec tree = TreeSpec::Chain(0);                  // Shape of a full proposal.

@@ -1,43 +1,46 @@
 #include "bundle/plan_reader.h"
 
+#include <algorithm>
 #include <limits>
 #include <string>
 #include <vector>
 
 #include "base/error.h"
+#include "drafters/registry.h"
 #include "sampling/sampling_options.h"
 
 namespace ptgc {
 namespace {
 
-// The loop that each strategy is run by.
-LoopKind LoopOf(Strategy strategy) {
-  switch (strategy) {
-    case Strategy::kMaskedDiffusion:
-      return LoopKind::kCanvas;
-    case Strategy::kLevenshtein:
-      return LoopKind::kEdit;
-    case Strategy::kCtc:
-      return LoopKind::kOneShot;
-    default:
-      return LoopKind::kSpeculative;
+constexpr std::size_t kStrategyLength = 64;
+
+// The name of a strategy, of which this ptgc need not know any.
+std::string ReadStrategy(const Fields& manifest) {
+  std::string name = manifest.Text("strategy");
+  const auto is_plain = [](char byte) {
+    return (byte >= 'a' && byte <= 'z') || (byte >= '0' && byte <= '9') || byte == '-';
+  };
+  const bool is_name = !name.empty() && name.front() != '-' && name.size() <= kStrategyLength &&
+                       std::all_of(name.begin(), name.end(), is_plain);
+  if (!is_name && manifest.Find("strategy") != nullptr) {
+    manifest.Add("strategy", " must be up to 64 lower-case letters, digits and '-'.");
   }
+  return name;
 }
 
 Range TokensOf(const ModelFacts& model) { return {0, model.vocab_size - 1}; }
 
 DrafterPlan ReadDrafter(const Fields& data) {
   DrafterPlan drafter;
-  drafter.kind = data.Choice<DrafterKind>("kind");
   drafter.num_draft_tokens =
       static_cast<int>(data.Integer("num_draft_tokens", limits::kDraftTokens));
-  drafter.ngram_match = data.Choice<NgramMatch>("ngram_match", NgramMatch::kLatest);
-  drafter.vocabulary = data.Choice<DrafterVocabulary>("vocabulary", DrafterVocabulary::kShared);
-  if (drafter.kind != DrafterKind::kNgram) return drafter;
-  drafter.max_ngram_size = static_cast<int>(data.Integer("max_ngram_size", limits::kNgramSize));
-  drafter.min_ngram_size = static_cast<int>(data.Integer("min_ngram_size", limits::kNgramSize));
-  if (drafter.max_ngram_size < drafter.min_ngram_size) {
-    data.Add("max_ngram_size", " is below min_ngram_size: n-gram sizes are out of order.");
+  const std::string name = data.Text("kind");
+  const DrafterKind* kind = FindDrafterKind(name);
+  if (kind != nullptr) {
+    drafter.kind = name;
+    kind->read(data, drafter);
+  } else if (!name.empty()) {
+    data.Add("kind", " is '" + name + "', which this ptgc does not have.");
   }
   return drafter;
 }
@@ -138,13 +141,9 @@ GenerationDefaults ReadGeneration(const Fields& manifest, const ModelFacts& mode
 DecodePlan ReadPlan(const Fields& manifest, const ModelFacts& model) {
   const Fields data = manifest.Object("plan");
   DecodePlan plan;
-  plan.strategy = manifest.Choice<Strategy>("strategy");
+  plan.strategy = ReadStrategy(manifest);
+  plan.guarantee = manifest.Choice<Guarantee>("guarantee");
   plan.loop = data.Choice<LoopKind>("loop");
-  if (plan.loop != LoopOf(plan.strategy)) {
-    data.Add("loop", " is '" + std::string(Name(plan.loop)) +
-                         "', which does not run the strategy '" + std::string(Name(plan.strategy)) +
-                         "'.");
-  }
   switch (plan.loop) {
     case LoopKind::kSpeculative:
       ReadSpeculative(data, plan);

@@ -7,6 +7,8 @@
 #include <string_view>
 #include <vector>
 
+#include "drafters/registry.h"
+
 namespace ptgc {
 namespace {
 
@@ -80,7 +82,9 @@ std::map<std::string, RoleRule> RulesOf(const Bundle& bundle) {
         rules["target"].inputs.push_back(kSourceMask);
         rules["encoder"] = {{kSourceIds, kSourceMask}, {}};
       }
-      if (bundle.plan.drafter.kind == DrafterKind::kModel) rules["drafter"] = CausalRule();
+      for (const std::string_view role : FindDrafterKind(bundle.plan.drafter.kind)->roles) {
+        rules[std::string(role)] = CausalRule();
+      }
       break;
     }
     case LoopKind::kCanvas:

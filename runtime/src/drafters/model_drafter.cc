@@ -31,10 +31,11 @@ std::vector<int> DepthsOf(const TreeSpec& tree) {
 
 }  // namespace
 
-ModelDrafter::ModelDrafter(std::unique_ptr<CausalModel> model, std::int64_t context_length,
-                           std::int64_t target_vocab_size, TreeSpec tree, AcceptanceRule rule,
-                           CostCurve costs)
+ModelDrafter::ModelDrafter(std::unique_ptr<CausalModel> model, bool shares_cache,
+                           std::int64_t context_length, std::int64_t target_vocab_size,
+                           TreeSpec tree, AcceptanceRule rule, CostCurve costs)
     : model_(std::move(model)),
+      shares_cache_(shares_cache),
       context_length_(context_length),
       target_vocab_size_(target_vocab_size),
       tree_(std::move(tree)),
@@ -57,18 +58,21 @@ void ModelDrafter::Truncate(int row, int length) { HoldAtMost(row, std::max(leng
 
 void ModelDrafter::HoldAtMost(int row, int length) {
   Row& held = RowAt(row);
-  held.length = model_->kv_cache().Held(row, std::min(held.length, length));
+  held.length = std::min(held.length, length);
   held.drafted = 0;
+  if (shares_cache_) return;
+  held.length = model_->kv_cache().Held(row, held.length);
   if (held.length == 0) model_->kv_cache().Begin(row);
 }
 
 void ModelDrafter::CopyRow(int from, int to) {
   RowAt(to).length = RowAt(from).length;
   RowAt(to).drafted = 0;
-  model_->kv_cache().CopyRow(from, to, RowAt(to).length);
+  if (!shares_cache_) model_->kv_cache().CopyRow(from, to, RowAt(to).length);
 }
 
 int ModelDrafter::Propose(const DraftRow& row) {
+  if (shares_cache_) RowAt(row.row).length = row.committed;
   const std::int64_t room = std::min<std::int64_t>(context_length_, model_->max_length()) -
                             static_cast<std::int64_t>(row.text.size());
   const std::span<const TokenId> unread = row.text.subspan(Size(RowAt(row.row).length));
@@ -76,9 +80,13 @@ int ModelDrafter::Propose(const DraftRow& row) {
     return token >= 0 && token < model_->vocab_size();
   });
   if (!knows) return 0;
-  // A cache that has slid on behind a draft would lack what the text sees if that is rejected.
-  const int most = std::min(
-      {row.limit, max_drafts(), model_->kv_cache().Room(static_cast<int>(row.text.size()))});
+  // A cache that has slid on behind a draft would lack what the text sees if that is rejected, and
+  // the target runs at the offset of what it has committed.
+  const int length = static_cast<int>(row.text.size());
+  const KVCache& cache = model_->kv_cache();
+  const int slots =
+      shares_cache_ ? cache.Room(row.committed) - (length - row.committed) : cache.Room(length);
+  const int most = std::max(std::min({row.limit, max_drafts(), slots}), 0);
   return static_cast<int>(std::clamp<std::int64_t>(room, 0, most));
 }
 
@@ -92,7 +100,7 @@ void ModelDrafter::Draft(std::span<const DraftRow> rows) {
     // Where the target failed after the last drafts, the text has not grown since.
     const int most = std::max(static_cast<int>(row.text.size()) - 1, 0);
     if (RowAt(row.row).length > most) HoldAtMost(row.row, most);
-    RowAt(row.row).begins = RowAt(row.row).length == 0;
+    RowAt(row.row).begins = !shares_cache_ && RowAt(row.row).length == 0;
     any = any || row.limit > 0;
   }
   if (!any) return;
@@ -267,7 +275,7 @@ void ModelDrafter::Observe(int row, const Observation& seen) {
   const auto end = std::find_if_not(seen.path.begin(), seen.path.end(), is_read);
   const std::span<const int> kept =
       seen.path.first(Size(static_cast<int>(end - seen.path.begin())));
-  model_->kv_cache().Keep(row, held.length - 1, kept);
+  if (!shares_cache_) model_->kv_cache().Keep(row, held.length - 1, kept);
   held.length += static_cast<int>(kept.size());
   held.drafted = 0;
 }

@@ -28,7 +28,9 @@ class ModelDrafter : public Drafter {
   // order of their depths. `context_length` is the model's: beyond it there are no drafts. Its
   // logits may be padded to another size than the target's; then it drafts what it finds likeliest,
   // and no id that the other lacks.
-  ModelDrafter(std::unique_ptr<CausalModel> model, std::int64_t context_length,
+  // With `shares_cache` its layers are the target's: it never reads what the target has read, and
+  // the target keeps the cache in order.
+  ModelDrafter(std::unique_ptr<CausalModel> model, bool shares_cache, std::int64_t context_length,
                std::int64_t target_vocab_size, TreeSpec tree, AcceptanceRule rule, CostCurve costs);
 
   void Begin(int row) override;
@@ -47,7 +49,9 @@ class ModelDrafter : public Drafter {
   double spent() const override { return spent_; }
   double engine_seconds() const override { return engine_seconds_; }
   DraftProbabilities Probabilities(int row, int count) const override;
-  void Clear() override { model_->kv_cache().Clear(); }
+  void Clear() override {
+    if (!shares_cache_) model_->kv_cache().Clear();
+  }
   std::vector<double> Measure(const EngineRuns& runs) override;
 
  private:
@@ -77,6 +81,7 @@ class ModelDrafter : public Drafter {
   std::span<float> Storage(int row, int draft) const;
 
   std::unique_ptr<CausalModel> model_;  // Runs the engine.
+  bool shares_cache_;                   // Whether its layers are the target's.
   std::int64_t context_length_;         // Positions that the model was made for.
   std::int64_t target_vocab_size_;      // Ids that the target knows.
   TreeSpec tree_;                       // Of a full proposal.

@@ -1,18 +1,31 @@
 // NgramDrafter: looks up the end of the text in the text itself.
 #pragma once
 
+#include <memory>
 #include <span>
 
+#include "base/names.h"
 #include "bundle/plan.h"
 #include "drafters/drafter.h"
+#include "drafters/drafter_seat.h"
 
 namespace ptgc {
+
+class Fields;
+
+// What the plan says of it; matches have the sizes of its n-grams.
+struct NgramParameters : DrafterParameters {
+  NgramMatch match = NgramMatch::kLatest;  // Which of equally long matches is continued.
+};
+
+void ReadNgram(const Fields& data, DrafterPlan& plan);
+std::unique_ptr<Drafter> MakeNgram(DrafterSeat& seat);
 
 // Proposes what followed the longest suffix of the text that occurs earlier in it (prompt lookup,
 // Saxena 2023; LLMA, Yang et al., arXiv 2304.04487, section 3). Costs nothing worth counting.
 class NgramDrafter : public Drafter {
  public:
-  explicit NgramDrafter(const DrafterPlan& plan) : plan_(plan) {}
+  explicit NgramDrafter(const NgramParameters& parameters) : parameters_(parameters) {}
 
   void Begin(int) override {}
   void Truncate(int, int) override {}
@@ -30,7 +43,7 @@ class NgramDrafter : public Drafter {
   Match Latest(std::span<const TokenId> text) const;
   Match First(std::span<const TokenId> text) const;
 
-  DrafterPlan plan_;  // Sizes of n-grams, and which match counts.
+  NgramParameters parameters_;  // Sizes of n-grams, and which match counts.
 };
 
 }  // namespace ptgc

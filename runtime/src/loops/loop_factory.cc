@@ -1,13 +1,12 @@
 #include "loops/loop_factory.h"
 
-#include <algorithm>
+#include <string>
 #include <utility>
 
 #include "base/error.h"
 #include "drafters/cost_curve.h"
-#include "drafters/model_drafter.h"
-#include "drafters/ngram_drafter.h"
-#include "drafters/reencoded_drafter.h"
+#include "drafters/drafter_seat.h"
+#include "drafters/registry.h"
 #include "loops/canvas_loop.h"
 #include "loops/edit_loop.h"
 #include "loops/one_shot_loop.h"
@@ -32,7 +31,6 @@ int NumDraftTokens(const DecodePlan& plan, int wanted) {
 DecodePlan ChangedPlan(const DecodePlan& plan, const LoadOptions& options) {
   DecodePlan changed = plan;
   if (options.acceptance.has_value()) changed.acceptance = *options.acceptance;
-  if (options.ngram_match.has_value()) changed.drafter.ngram_match = *options.ngram_match;
   if (changed.acceptance == AcceptanceRule::kSpeculative && !plan.tree.is_chain()) {
     throw Error(ErrorCode::kUsage,
                 "The acceptance rule 'speculative' takes chains; this bundle drafts trees.",
@@ -41,59 +39,10 @@ DecodePlan ChangedPlan(const DecodePlan& plan, const LoadOptions& options) {
   return changed;
 }
 
-// What a drafter is taken to cost, in rounds of the target, until it is measured.
-constexpr double kAssumedDrafterCost = 0.2;
-
 CostCurve TargetCosts(const ShapePlan& shapes, const LoadOptions& options) {
   const auto measured = options.costs.find("target");
   return CostCurve(shapes.roles.at("target").widths,
                    measured == options.costs.end() ? Costs() : measured->second);
-}
-
-CostCurve DrafterCosts(const ShapePlan& shapes, const LoadOptions& options) {
-  const std::vector<int>& widths = shapes.roles.at("drafter").widths;
-  const auto measured = options.costs.find("drafter");
-  if (measured != options.costs.end()) return CostCurve(widths, measured->second);
-  const CostCurve target = TargetCosts(shapes, options);
-  Costs assumed;
-  for (int width : widths) assumed[width] = target.AtLeast(width) * kAssumedDrafterCost;
-  return CostCurve(widths, assumed);
-}
-
-std::unique_ptr<Drafter> MakeModelDrafter(const Bundle& bundle, Engines& engines,
-                                          std::shared_ptr<KVCache> cache, const DecodePlan& plan,
-                                          int max_drafts, const LoadOptions& options) {
-  const Role& role = bundle.roles.at("drafter");
-  for (const LayerState& state : role.states) {
-    if (!state.shared_with.has_value()) continue;
-    // It reads texts by itself, later than the target, and would write over what that holds.
-    throw Error(ErrorCode::kBundle,
-                "The draft model of this bundle shares the cache of '" + state.shared_with->role +
-                    "'; this drafter has a cache of its own.",
-                "Export the bundle again.");
-  }
-  const std::int64_t vocab_size = bundle.model.vocab_size;
-  const bool shared = plan.drafter.vocabulary == DrafterVocabulary::kShared;
-  CausalNeighbours chain;
-  TreeSpec tree = plan.tree;
-  tree.Truncate(max_drafts + 1);
-  chain.chain_length = std::max(tree.height(), 1);
-  auto model = std::make_unique<CausalModel>(std::move(engines.at("drafter")), bundle, "drafter",
-                                             role.vocab_size, std::move(chain), std::move(cache));
-  const std::int64_t context = role.context_length.value_or(bundle.model.context_length);
-  auto drafter = std::make_unique<ModelDrafter>(
-      std::move(model), context, shared ? vocab_size : role.vocab_size, tree,
-      shared ? plan.acceptance : AcceptanceRule::kMatch, DrafterCosts(bundle.shapes, options));
-  if (shared) return drafter;
-  if (options.reencoding.to_drafter == nullptr || options.reencoding.to_target == nullptr) {
-    throw Error(ErrorCode::kUsage,
-                "The drafter of this bundle has a tokenizer of its own; its drafts are encoded "
-                "again, for which this caller has no tokenizers.",
-                "Load the bundle from Python, or export again with a drafter of the same "
-                "vocabulary.");
-  }
-  return std::make_unique<ReencodedDrafter>(std::move(drafter), bundle.shapes.batch, max_drafts,
-                                            vocab_size, options.reencoding);
 }
 
 std::unique_ptr<DecodeLoop> MakeSpeculativeLoop(const Bundle& bundle, Engines engines,
@@ -109,13 +58,14 @@ std::unique_ptr<DecodeLoop> MakeSpeculativeLoop(const Bundle& bundle, Engines en
         std::make_unique<Encoder>(std::move(engines.at("encoder")),
                                   CrossStates(target.cross_states, bundle.shapes), bundle.shapes);
   }
-  std::unique_ptr<Drafter> drafter;
-  if (plan.drafter.kind == DrafterKind::kNgram) {
-    drafter = std::make_unique<NgramDrafter>(plan.drafter);
-  } else if (plan.drafter.kind == DrafterKind::kModel) {
-    drafter =
-        MakeModelDrafter(bundle, engines, caches.at("drafter"), plan, num_draft_tokens, options);
-  }
+  DrafterSeat seat{bundle,
+                   plan,
+                   options,
+                   engines,
+                   caches,
+                   num_draft_tokens,
+                   TargetCosts(bundle.shapes, options)};
+  std::unique_ptr<Drafter> drafter = FindDrafterKind(plan.drafter.kind)->make(seat);
   CausalNeighbours neighbours;
   if (encoder != nullptr) neighbours.fixed_inputs = encoder->Ports();
   if (drafter != nullptr) neighbours.draft_ids = drafter->PendingIds();
@@ -128,7 +78,7 @@ std::unique_ptr<DecodeLoop> MakeSpeculativeLoop(const Bundle& bundle, Engines en
       std::move(model),
       plan,
       bundle.shapes.roles.at("target"),
-      DraftLength(options.draft_length, TargetCosts(bundle.shapes, options)),
+      DraftLength(options.draft_length, std::move(seat.target_costs)),
       num_draft_tokens,
       bundle.shapes.max_length,
   };

@@ -49,14 +49,14 @@ SpeculativeLoop::SpeculativeLoop(SpeculativeParts parts, std::span<Session* cons
     : parts_(std::move(parts)),
       choice_(parts_.target->vocab_size(), parts_.plan.tree.num_nodes() - 1),
       inputs_(sessions.size()) {
-  const DrafterPlan& drafter = parts_.plan.drafter;
+  const DrafterParameters& drafter = *parts_.plan.drafter.parameters;
   const int most = parts_.plan.tree.num_nodes() - 1;
   for (Session* session : sessions) {
     Row& row =
         rows_.emplace_back(Row{session,
                                Proposal(most),
                                Acceptance(most),
-                               AcceptanceEstimate(drafter.min_ngram_size, drafter.max_ngram_size),
+                               AcceptanceEstimate(drafter.shortest_match, drafter.longest_match),
                                {},
                                {},
                                {}});
@@ -319,8 +319,8 @@ void SpeculativeLoop::AddToken(Turn& turn, TokenId token) {
 }
 
 void SpeculativeLoop::Begin(const Session& session) {
-  const DrafterPlan& drafter = parts_.plan.drafter;
-  RowOf(session).estimate = AcceptanceEstimate(drafter.min_ngram_size, drafter.max_ngram_size);
+  const DrafterParameters& drafter = *parts_.plan.drafter.parameters;
+  RowOf(session).estimate = AcceptanceEstimate(drafter.shortest_match, drafter.longest_match);
   RowOf(session).account = DraftAccount();
   parts_.target->kv_cache().Begin(session.row());
   if (parts_.drafter != nullptr) parts_.drafter->Begin(session.row());

@@ -162,7 +162,7 @@ void Generator::CheckSampling(const SamplingOptions& sampling) const {
   sampling.Check(bundle_.model.vocab_size);
   if (sampling.is_argmax() || bundle_.plan.loop == LoopKind::kSpeculative) return;
   throw Error(ErrorCode::kUsage,
-              "The strategy '" + std::string(Name(bundle_.plan.strategy)) +
+              "The strategy '" + bundle_.plan.strategy +
                   "' takes the likeliest tokens; it has no temperature, penalties or biases.",
               "Leave the sampling options out.");
 }

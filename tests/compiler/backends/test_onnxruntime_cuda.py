@@ -26,9 +26,9 @@ from ptgc.compiler.lowering.widen_choices import WidenChoicesPass
 from ptgc.errors import BuildError
 from ptgc.graphs.piece import Piece
 from ptgc.graphs.storage import save
-from ptgc.spec.plan import ngram
 from ptgc.spec.role import Role
 from ptgc.spec.shapes import RoleShapes
+from ptgc.spec.strategies.ngram import ngram
 from tests.bundles import tiny_bundle
 from tests.compiler.prepared import CAPACITY, canonical, role_of, traced
 from tests.models import FAMILIES, prompt

@@ -26,9 +26,12 @@ from ptgc.errors import BundleError
 from ptgc.exporters import export
 from ptgc.spec.bundle import open_bundle
 from ptgc.spec.canvas import CanvasPlan, Unmasking
-from ptgc.spec.plan import DecodePlan, ctc, levenshtein, ngram
+from ptgc.spec.loop import Loop
+from ptgc.spec.plan import DecodePlan, Guarantee
 from ptgc.spec.reference import Reference
-from ptgc.spec.strategy import Strategy
+from ptgc.spec.strategies.ctc import ctc
+from ptgc.spec.strategies.levenshtein import levenshtein
+from ptgc.spec.strategies.ngram import ngram
 from tests.bundles import build_id, own_copy, tiny_build
 from tests.models import prompt
 from tests.other_models import tiny_ctc, tiny_levenshtein, tiny_marian
@@ -215,7 +218,8 @@ def test_a_canvas_is_filled_by_the_graph_as_by_pytorch(tmp_path: Path) -> None:
     }
     model = BertForMaskedLM(BertConfig(vocab_size=300, max_position_embeddings=128, **sizes)).eval()
     canvas = CanvasPlan(mask_token_id=4, num_steps=6, unmasking=Unmasking.THRESHOLD, threshold=0.02, block_length=8)
-    bundle = export({"denoiser": model}, DecodePlan(Strategy.MASKED_DIFFUSION, canvas=canvas), tmp_path / "bundle")
+    plan = DecodePlan("masked-diffusion", Loop.CANVAS, Guarantee.LOSSY, canvas=canvas)
+    bundle = export({"denoiser": model}, plan, tmp_path / "bundle")
     reports = check_bundle(bundle)
     assert [(report.stage, report.passed) for report in reports] == [("weights", True), ("canonical graphs", True)]
     assert reports[-1].kept == reports[-1].tokens > 0

@@ -17,7 +17,7 @@ from ptgc.compiler.checking.fidelity import Fidelity, measure_fidelity
 from ptgc.compiler.graph_session import GraphSession
 from ptgc.exporters import export
 from ptgc.spec.bundle import open_bundle
-from ptgc.spec.plan import ngram
+from ptgc.spec.strategies.ngram import ngram
 from ptgc.texts.sample_text import read_sample_text
 from tests.models import tiny_model
 

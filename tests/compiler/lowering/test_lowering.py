@@ -14,7 +14,9 @@ from ptgc.compiler.lowering.pad_single_row import PadSingleRowPass, PadSingleRow
 from ptgc.compiler.lowering.skip_normalization import SkipNormalizationPass
 from ptgc.graphs.linear import linears
 from ptgc.graphs.passes.normalize_linear import NormalizeLinearPass
-from ptgc.spec.plan import DecodePlan, autoregressive, ngram
+from ptgc.spec.plan import DecodePlan
+from ptgc.spec.strategies.autoregressive import autoregressive
+from ptgc.spec.strategies.ngram import ngram
 from ptgc.spec.tree import TreeSpec
 from tests.compiler.prepared import canonical, prepared, prepared_model, traced
 from tests.models import FAMILIES, prompt

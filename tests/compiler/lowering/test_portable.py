@@ -29,8 +29,8 @@ from ptgc.exporters import export
 from ptgc.graphs.storage import save
 from ptgc.spec.bundle import Build, open_build, open_bundle
 from ptgc.spec.lowering import Lowering
-from ptgc.spec.plan import ngram
 from ptgc.spec.shapes import RoleShapes
+from ptgc.spec.strategies.ngram import ngram
 from tests.bundles import tiny_bundle
 from tests.compiler.batched_rounds import batched_rounds
 from tests.compiler.prepared import CAPACITY

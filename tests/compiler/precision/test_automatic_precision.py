@@ -15,7 +15,7 @@ from ptgc.errors import BuildError, StorageError, UsageError
 from ptgc.exporters import export
 from ptgc.runtime.costs import CostCurve, RoundCost
 from ptgc.spec.bundle import Build, open_bundle
-from ptgc.spec.plan import draft_model
+from ptgc.spec.strategies.draft_model import draft_model
 from tests.bundles import real_bundle, tiny_bundle
 from tests.models import tiny_model
 

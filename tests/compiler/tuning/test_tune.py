@@ -19,7 +19,7 @@ from ptgc.runtime import Generator
 from ptgc.runtime.costs import CostCurve, RoundCost
 from ptgc.runtime.tuning import Tuning, read_tuning, write_tuning
 from ptgc.spec.bundle import Build, open_bundle
-from ptgc.spec.plan import draft_model
+from ptgc.spec.strategies.draft_model import draft_model
 from tests.bundles import tiny_bundle
 from tests.models import prompt, tiny_model
 

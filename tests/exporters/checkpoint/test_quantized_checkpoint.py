@@ -15,10 +15,9 @@ from ptgc.compiler.build.stage import Stage
 from ptgc.errors import CheckpointError
 from ptgc.exporters import export_checkpoint
 from ptgc.exporters.checkpoint.checkpoint import open_checkpoint
-from ptgc.exporters.export_options import ExportOptions
 from ptgc.runtime import Generator
 from ptgc.spec.bundle import open_bundle
-from ptgc.spec.strategy import Strategy
+from ptgc.spec.strategies.ngram import NgramOptions
 from tests.exporters.checkpoint.gguf_writing import logits
 from tests.exporters.checkpoint.packed_writing import LAYOUTS, write_packed
 from tests.models import greedy, prompt, tiny_model
@@ -152,8 +151,7 @@ def test_a_layer_that_is_missing_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize("layout", ["gptq-4", "awq", "compressed-4-asymmetric"])
 def test_a_bundle_writes_what_the_weights_write_in_pytorch(layout: str, tmp_path: Path) -> None:
     expected = write_packed(tmp_path / "packed", tiny_model("llama"), LAYOUTS[layout])
-    options = ExportOptions(strategy=Strategy.NGRAM)
-    bundle = export_checkpoint(tmp_path / "packed", tmp_path / "bundle", options)
+    bundle = export_checkpoint(tmp_path / "packed", tmp_path / "bundle", NgramOptions())
     assert open_bundle(bundle).manifest.provenance["quantization"] == {
         "method": LAYOUTS[layout].settings["quant_method"],
         "schemes": [{"bits": 4, "group_size": 32, "symmetric": layout == "gptq-4"}],

@@ -20,8 +20,11 @@ from ptgc.exporters.roles import base as roles
 from ptgc.exporters.roles.base import RoleSource, TracedRole, trace_role
 from ptgc.spec.bundle import Bundle, open_bundle
 from ptgc.spec.model_facts import ModelFacts
-from ptgc.spec.plan import autoregressive, ctc, masked_diffusion, ngram
 from ptgc.spec.ports import CANVAS_IDS, OUTPUT_IDS
+from ptgc.spec.strategies.autoregressive import autoregressive
+from ptgc.spec.strategies.ctc import ctc
+from ptgc.spec.strategies.masked_diffusion import masked_diffusion
+from ptgc.spec.strategies.ngram import ngram
 from tests.other_models import tiny_bert, tiny_ctc, tiny_llama, tiny_marian, words
 
 

@@ -15,7 +15,8 @@ from ptgc.errors import ExportError
 from ptgc.exporters.references.reference_loops import fill_canvas
 from ptgc.exporters.roles.base import TracedRole
 from ptgc.exporters.roles.denoiser import denoise
-from ptgc.spec.plan import DecodePlan, masked_diffusion
+from ptgc.spec.plan import DecodePlan
+from ptgc.spec.strategies.masked_diffusion import masked_diffusion
 from tests.exporters.graph_run import Graph, load_all, padded, trace_all
 from tests.other_models import VOCAB_SIZE, tiny_bert
 

@@ -13,15 +13,14 @@ from ptgc.exporters import export
 from ptgc.exporters.roles.draft_model import check_pair
 from ptgc.spec.attention import AttentionKind
 from ptgc.spec.bundle import open_bundle
-from ptgc.spec.plan import DecodePlan, draft_model, ngram
-from ptgc.spec.strategy import DrafterVocabulary
+from ptgc.spec.plan import DecodePlan
+from ptgc.spec.strategies.draft_model import DrafterVocabulary, draft_model
+from ptgc.spec.strategies.ngram import ngram
 from tests.other_models import tiny_llama, words
 
-SHARED, REENCODED = DrafterVocabulary.SHARED, DrafterVocabulary.REENCODED
 
-
-def _notes(drafter: Any, tokenizers: tuple[Any, Any], vocabulary: DrafterVocabulary = SHARED) -> list[str]:
-    return check_pair(tiny_llama(layers=2), drafter, tokenizers, vocabulary)
+def _notes(drafter: Any, tokenizers: tuple[Any, Any], *, reencodes: bool = False) -> list[str]:
+    return check_pair(tiny_llama(layers=2), drafter, tokenizers, reencodes=reencodes)
 
 
 def test_a_pair_has_two_roles_with_caches_and_what_they_share_is_stored_once(tmp_path: Path) -> None:
@@ -40,10 +39,10 @@ def test_a_pair_has_two_roles_with_caches_and_what_they_share_is_stored_once(tmp
 
 def test_drafting_by_text_keeps_tokenizer_context_and_notes_of_the_drafter(tmp_path: Path) -> None:
     roles = {"target": tiny_llama(layers=2), "drafter": tiny_llama(vocab_size=128, context=64)}
-    plan, noted = draft_model(vocabulary=REENCODED), list[str]()
+    plan, noted = draft_model(vocabulary=DrafterVocabulary.REENCODED), list[str]()
     export(roles, plan, tmp_path / "b", tokenizer=words(), drafter_tokenizer=words(128, "v"), note=noted.append)
     manifest = open_bundle(tmp_path / "b").manifest
-    assert manifest.plan.drafter.vocabulary is REENCODED
+    assert manifest.plan.drafter.reencodes
     assert manifest.drafter_tokenizer == "drafter_tokenizer"
     kept = AutoTokenizer.from_pretrained(tmp_path / "b" / "drafter_tokenizer")
     assert kept("v3 v9")["input_ids"] == [3, 9]
@@ -85,7 +84,7 @@ def test_without_tokenizers_the_sizes_decide() -> None:
 
 def test_drafting_by_text_needs_both_tokenizers() -> None:
     with pytest.raises(ExportError, match="the drafter's checkpoint has none"):
-        _notes(tiny_llama(), (words(), None), REENCODED)
+        _notes(tiny_llama(), (words(), None), reencodes=True)
 
 
 def test_an_encoder_decoder_cannot_draft() -> None:

@@ -13,7 +13,7 @@ from ptgc.exporters import export
 from ptgc.exporters.references.reference_loops import edit_text
 from ptgc.exporters.roles.base import TracedRole
 from ptgc.spec.bundle import open_bundle
-from ptgc.spec.plan import levenshtein
+from ptgc.spec.strategies.levenshtein import levenshtein
 from tests.exporters.graph_run import Graph, load_all, padded, trace_all
 from tests.other_models import tiny_levenshtein
 
@@ -93,7 +93,7 @@ def test_what_the_roles_share_is_in_the_bundle_once(tmp_path: Path) -> None:
     decoder = sum(parameter.nbytes for parameter in modules["deleter"].decoder.parameters())
     assert sizes["graphs/deleter.data"] > 0.8 * decoder
     assert sizes["graphs/inserter.data"] + sizes["graphs/filler.data"] < 0.5 * decoder
-    assert bundle.manifest.plan == _plan() and not bundle.manifest.plan.strategy.lossless
+    assert bundle.manifest.plan == _plan() and not bundle.manifest.plan.lossless
     assert {"edit-loop", "encoder"} <= set(bundle.manifest.features)
     again = load_all(_traced(), tmp_path)
     assert set(again) == set(bundle.manifest.roles)

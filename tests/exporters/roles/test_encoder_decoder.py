@@ -15,7 +15,7 @@ from ptgc.errors import ExportError
 from ptgc.exporters.references.reference_loops import translate
 from ptgc.exporters.roles.base import TracedRole
 from ptgc.spec.kv_cache import StateKind
-from ptgc.spec.plan import autoregressive
+from ptgc.spec.strategies.autoregressive import autoregressive
 from ptgc.spec.tree import TreeSpec
 from tests.exporters.graph_run import Graph, load_all, padded, trace_all
 from tests.other_models import VOCAB_SIZE, lively, tiny_llama, tiny_marian

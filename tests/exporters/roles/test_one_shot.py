@@ -14,7 +14,8 @@ from ptgc.errors import ExportError
 from ptgc.exporters.references.reference_loops import read_rows
 from ptgc.exporters.roles.base import TracedRole
 from ptgc.spec.one_shot import OneShotPlan
-from ptgc.spec.plan import DecodePlan, ctc
+from ptgc.spec.plan import DecodePlan
+from ptgc.spec.strategies.ctc import ctc
 from tests.exporters.graph_run import Graph, load_all, padded, trace_all
 from tests.other_models import lively, tiny_ctc
 

@@ -14,7 +14,10 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from ptgc.runtime.costs import CostCurve, RoundCost, write_costs
 from ptgc.runtime.tuning import Tuning, write_tuning
 from ptgc.spec.bundle import BUILDS, open_bundle
-from ptgc.spec.plan import ctc, draft_model, masked_diffusion, ngram
+from ptgc.spec.strategies.ctc import ctc
+from ptgc.spec.strategies.draft_model import draft_model
+from ptgc.spec.strategies.masked_diffusion import masked_diffusion
+from ptgc.spec.strategies.ngram import ngram
 from tests.bundles import build_id, tiny_build
 from tests.loops import LEVENSHTEIN, loop_build
 from tests.spec.fuzz.cases import CANARY, DAMAGES, LISTED, Case, apply_edits

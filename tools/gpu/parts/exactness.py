@@ -19,8 +19,8 @@ from ptgc.compiler.checking.report import EXACT
 from ptgc.runtime import Generator
 from ptgc.runtime.results import GenerationResult
 from ptgc.spec.bundle import Build, Bundle, open_bundle
+from ptgc.spec.loop import Loop
 from ptgc.spec.reference import Reference
-from ptgc.spec.strategy import DrafterKind, Loop
 
 _NEW_TOKENS, _SMALL_TOKENS = 96, 32
 _MOST_PARTED = 0.01  # of the tokens that are compared
@@ -72,7 +72,7 @@ def measure(settings: Settings, figures: Figures, subject: str) -> None:
     if settings.device == "cuda":
         require_device()
     bundle = open_bundle(own_bundle(subject, settings.bundles, settings.work))
-    figures.put(strategy=bundle.manifest.plan.strategy.value)
+    figures.put(strategy=bundle.manifest.plan.strategy)
     variants = VARIANTS[settings.device]
     for variant in variants[:_SMALL] if settings.small else variants:
         with figures.attempt(variant.name):
@@ -150,7 +150,7 @@ class _Check:
         self._with_pytorch(plain)
         if self.exact and self.settings.device != "cpu":
             self._with_cpu(plain)
-        if self.bundle.manifest.plan.drafter.kind is DrafterKind.NONE:
+        if not self.bundle.manifest.plan.drafts:
             return
         drafted = self._write(generator)
         accepted = sum(result.statistics.accepted_tokens for result in drafted)

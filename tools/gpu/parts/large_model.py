@@ -102,7 +102,7 @@ def make_model(settings: Settings) -> Any:
 
 def _export(settings: Settings, figures: Figures) -> None:
     from ptgc.exporters import export
-    from ptgc.spec.plan import ngram
+    from ptgc.spec.strategies.ngram import ngram
 
     start = time.perf_counter()
     model = make_model(settings)

@@ -23,9 +23,9 @@ from ptgc.compiler.precision.quantization.weight_format import Numbers, WeightFo
 from ptgc.graphs.experts import stacks
 from ptgc.graphs.storage import save
 from ptgc.spec import ports
-from ptgc.spec.plan import ngram
 from ptgc.spec.role import Role
 from ptgc.spec.shapes import RoleShapes
+from ptgc.spec.strategies.ngram import ngram
 from tests.compiler.precision.quantization.matrices import restored
 from tests.compiler.prepared import CAPACITY, TEXT, canonical, normalized, role_of, traced
 from tests.models import prompt

@@ -23,9 +23,10 @@ from ptgc.exporters.roles.base import TracedRole
 from ptgc.graphs.linear import linears
 from ptgc.graphs.storage import save
 from ptgc.spec import ports
-from ptgc.spec.plan import autoregressive, ngram
 from ptgc.spec.role import Role
 from ptgc.spec.shapes import RoleShapes
+from ptgc.spec.strategies.autoregressive import autoregressive
+from ptgc.spec.strategies.ngram import ngram
 from tests.compiler.prepared import CAPACITY, LINEAR_LAYERS, TEXT, canonical, normalized, role_of, traced
 from tests.exporters.graph_run import trace_all
 from tests.models import prompt

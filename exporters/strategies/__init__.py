@@ -1,0 +1,1 @@
+"""Which checkpoints each strategy reads, and the modules that they become; a strategy names its exporter."""

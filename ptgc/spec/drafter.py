@@ -1,0 +1,47 @@
+"""DrafterPlan: where draft tokens come from; each kind of drafter has parameters of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from enum import Enum
+from typing import Annotated, Any, ClassVar
+
+from ptgc.spec.fields import Range
+from ptgc.spec.limits import MAX_TREE_NODES
+
+
+@dataclass(frozen=True)
+class DrafterPlan:
+    """What every drafter has; by itself the drafter of kind `none`, which drafts nothing."""
+
+    kind: ClassVar[str] = "none"
+    """Its name in the manifest."""
+    roles: ClassVar[tuple[str, ...]] = ()
+    """Roles that it runs beside the target: causal language models."""
+
+    num_draft_tokens: Annotated[int, Range(0, MAX_TREE_NODES - 1)] = 0
+    """The most draft tokens in a round; fewer where the build's measured costs say so."""
+
+    @property
+    def reencodes(self) -> bool:
+        """Whether its token ids are not the target's, so that drafts are decoded and encoded again."""
+        return False
+
+    def to_json(self) -> dict[str, Any]:
+        """This drafter as the manifest writes it."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {"kind": self.kind} | {k: v.value if isinstance(v, Enum) else v for k, v in values.items()}
+
+    @staticmethod
+    def json_kinds() -> Mapping[str, type[DrafterPlan]]:
+        """The class that reads each kind; runtime/src/drafters/registry.cc has the same kinds."""
+        from ptgc.spec.strategies import BUILT_IN, find_strategy  # which need this module
+
+        drafters = [find_strategy(name).drafter for name in BUILT_IN]
+        return {drafter.kind: drafter for drafter in drafters}
+
+
+def drafter_feature(kind: str) -> str:
+    """The feature that a reader must have to run a kind of drafter."""
+    return f"drafter-{kind}"

@@ -1,0 +1,81 @@
+"""draft-model: a smaller model drafts a chain, token by token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import ClassVar
+
+from ptgc.spec.acceptance import AcceptanceRule
+from ptgc.spec.drafter import DrafterPlan
+from ptgc.spec.loop import Loop
+from ptgc.spec.options import CheckpointName
+from ptgc.spec.plan import DecodePlan, Guarantee
+from ptgc.spec.strategies.base import CheckpointFacts, DraftTokens, Strategy
+from ptgc.spec.tree import TreeSpec
+
+
+class DrafterVocabulary(str, Enum):
+    """How a drafter's token ids relate to the target's."""
+
+    SHARED = "shared"
+    """They are the same ids."""
+    REENCODED = "re-encoded"
+    """Texts are decoded and encoded again between both tokenizers."""
+
+
+@dataclass(frozen=True)
+class ModelDrafter(DrafterPlan):
+    """A smaller causal language model."""
+
+    kind: ClassVar[str] = "model"
+    roles: ClassVar[tuple[str, ...]] = ("drafter",)
+
+    vocabulary: DrafterVocabulary = DrafterVocabulary.SHARED
+    """How its token ids relate to the target's."""
+
+    @property
+    def reencodes(self) -> bool:
+        """Whether texts are decoded and encoded again."""
+        return self.vocabulary is DrafterVocabulary.REENCODED
+
+
+@dataclass(frozen=True)
+class DraftModelOptions:
+    """Which model drafts, and how its drafts are taken."""
+
+    drafter: CheckpointName
+    """The drafter: directory, GGUF file or hub id."""
+    num_draft_tokens: DraftTokens = 5
+    """Most draft tokens of a round."""
+    acceptance: AcceptanceRule = AcceptanceRule.MATCH
+    """When sampling: match keeps plain decoding's text, speculative more drafts."""
+    drafter_vocabulary: DrafterVocabulary = DrafterVocabulary.SHARED
+    """Whether both models have the same token ids, or drafts go through text."""
+
+
+def draft_model(
+    num_draft_tokens: int = DraftModelOptions.num_draft_tokens,
+    acceptance: AcceptanceRule = AcceptanceRule.MATCH,
+    vocabulary: DrafterVocabulary = DrafterVocabulary.SHARED,
+) -> DecodePlan:
+    """A smaller model drafts a chain, token by token."""
+    drafter = ModelDrafter(num_draft_tokens, vocabulary)
+    return DecodePlan(STRATEGY.name, drafter=drafter, acceptance=acceptance, tree=TreeSpec.chain(num_draft_tokens))
+
+
+def _plan(options: DraftModelOptions, _facts: CheckpointFacts) -> DecodePlan:
+    return draft_model(options.num_draft_tokens, options.acceptance, options.drafter_vocabulary)
+
+
+STRATEGY = Strategy(
+    name="draft-model",
+    loop=Loop.SPECULATIVE,
+    guarantee=Guarantee.LOSSLESS,
+    summary="A smaller model drafts a chain, token by token.",
+    source="Leviathan et al., arXiv 2211.17192, section 2; Chen et al., arXiv 2302.01318",
+    options=DraftModelOptions,
+    plan=_plan,
+    drafter=ModelDrafter,
+    exporter="ptgc.exporters.strategies.draft_model:EXPORTER",
+)

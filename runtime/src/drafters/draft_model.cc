@@ -1,0 +1,67 @@
+#include "drafters/draft_model.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/error.h"
+#include "bundle/json_document.h"
+#include "drafters/model_drafter.h"
+#include "drafters/reencoded_drafter.h"
+#include "models/causal_model.h"
+
+namespace ptgc {
+namespace {
+
+// What a drafter is taken to cost, in rounds of the target, until it is measured.
+constexpr double kAssumedCost = 0.2;
+
+CostCurve CostsOf(const DrafterSeat& seat) {
+  const std::vector<int>& widths = seat.bundle.shapes.roles.at("drafter").widths;
+  const auto measured = seat.options.costs.find("drafter");
+  if (measured != seat.options.costs.end()) return {widths, measured->second};
+  Costs assumed;
+  for (int width : widths) assumed[width] = seat.target_costs.AtLeast(width) * kAssumedCost;
+  return {widths, assumed};
+}
+
+}  // namespace
+
+void ReadDraftModel(const Fields& data, DrafterPlan& plan) {
+  auto parameters = std::make_shared<DraftModelParameters>();
+  parameters->vocabulary = data.Choice<DrafterVocabulary>("vocabulary", DrafterVocabulary::kShared);
+  plan.parameters = std::move(parameters);
+}
+
+std::unique_ptr<Drafter> MakeDraftModel(DrafterSeat& seat) {
+  const Bundle& bundle = seat.bundle;
+  const Role& role = bundle.roles.at("drafter");
+  const std::int64_t vocab_size = bundle.model.vocab_size;
+  const bool shared =
+      seat.plan.drafter.Own<DraftModelParameters>().vocabulary == DrafterVocabulary::kShared;
+  TreeSpec tree = seat.plan.tree;
+  tree.Truncate(seat.max_drafts + 1);
+  CausalNeighbours chain;
+  chain.chain_length = std::max(tree.height(), 1);
+  const bool shares_cache = std::any_of(role.states.begin(), role.states.end(),
+                                        [](const LayerState& state) { return state.shared_with; });
+  auto model =
+      std::make_unique<CausalModel>(std::move(seat.engines.at("drafter")), bundle, "drafter",
+                                    role.vocab_size, std::move(chain), seat.caches.at("drafter"));
+  const std::int64_t context = role.context_length.value_or(bundle.model.context_length);
+  auto drafter = std::make_unique<ModelDrafter>(
+      std::move(model), shares_cache, context, shared ? vocab_size : role.vocab_size,
+      std::move(tree), shared ? seat.plan.acceptance : AcceptanceRule::kMatch, CostsOf(seat));
+  if (shared) return drafter;
+  const Reencoding& reencoding = seat.options.reencoding;
+  if (reencoding.to_drafter == nullptr || reencoding.to_target == nullptr) {
+    throw Error(ErrorCode::kUsage,
+                "The drafter of this bundle has a tokenizer of its own; its drafts are encoded "
+                "again, for which this caller has no tokenizers.",
+                "Load the bundle from Python, or export again with a drafter of the same "
+                "vocabulary.");
+  }
+  return std::make_unique<ReencodedDrafter>(std::move(drafter), bundle.shapes.batch,
+                                            seat.max_drafts, vocab_size, reencoding);
+}
+
+}  // namespace ptgc

@@ -1,0 +1,29 @@
+// The drafter kind "model": a smaller causal language model, with the target's vocabulary or its
+// own.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <string_view>
+
+#include "base/names.h"
+#include "bundle/plan.h"
+#include "drafters/drafter.h"
+#include "drafters/drafter_seat.h"
+
+namespace ptgc {
+
+class Fields;
+
+inline constexpr std::array<std::string_view, 1> kDraftModelRoles = {"drafter"};
+
+// What the plan says of it.
+struct DraftModelParameters : DrafterParameters {
+  DrafterVocabulary vocabulary = DrafterVocabulary::kShared;  // Whose token ids it has.
+};
+
+void ReadDraftModel(const Fields& data, DrafterPlan& plan);
+// Throws a usage error where drafts are to be encoded again and the caller has no tokenizers.
+std::unique_ptr<Drafter> MakeDraftModel(DrafterSeat& seat);
+
+}  // namespace ptgc

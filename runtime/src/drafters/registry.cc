@@ -1,0 +1,31 @@
+#include "drafters/registry.h"
+
+#include <algorithm>
+#include <array>
+
+#include "bundle/json_document.h"
+#include "drafters/draft_model.h"
+#include "drafters/drafter.h"
+#include "drafters/ngram_drafter.h"
+
+namespace ptgc {
+namespace {
+
+constexpr std::array<DrafterKind, 3> kKinds = {{
+    {"none", [](const Fields&, DrafterPlan&) {},
+     [](DrafterSeat&) -> std::unique_ptr<Drafter> { return nullptr; }},
+    {"ngram", &ReadNgram, &MakeNgram},
+    {"model", &ReadDraftModel, &MakeDraftModel, kDraftModelRoles},
+}};
+
+}  // namespace
+
+std::span<const DrafterKind> DrafterKinds() { return kKinds; }
+
+const DrafterKind* FindDrafterKind(std::string_view name) {
+  const auto found = std::find_if(kKinds.begin(), kKinds.end(),
+                                  [&](const DrafterKind& kind) { return kind.name == name; });
+  return found == kKinds.end() ? nullptr : &*found;
+}
+
+}  // namespace ptgc

@@ -1,0 +1,32 @@
+// LoadOptions: how a build's engines are loaded, and how its loop uses them.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/names.h"
+#include "drafters/reencoding.h"
+#include "engines/engine.h"
+
+namespace ptgc {
+
+// Loaded engines by role.
+using Engines = std::map<std::string, std::unique_ptr<Engine>>;
+// Measured seconds of a round, by width.
+using Costs = std::map<int, double>;
+// How engines are loaded, and how the loop uses them.
+struct LoadOptions {
+  int num_threads = 0;                 // Threads of an engine; 0: its choice.
+  std::string library;                 // The engine library; empty: found.
+  const void* ort_api_base = nullptr;  // ONNX Runtime's, where the process has opened it already.
+  std::map<std::string, Costs> costs;  // By role; none where nothing was measured.
+  DraftLengthMode draft_length = DraftLengthMode::kMeasured;  // How many drafts are verified.
+  int num_draft_tokens = -1;                                  // The most drafts; -1: the plan's.
+  std::optional<AcceptanceRule> acceptance;                   // Another rule than the plan's.
+  std::optional<NgramMatch> ngram_match;                      // Another match than the plan's.
+  Reencoding reencoding;  // For a drafter with a tokenizer of its own.
+};
+
+}  // namespace ptgc
