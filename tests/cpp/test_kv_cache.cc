@@ -244,6 +244,14 @@ TEST(KVCache, SharedLayerIsTheOwnersBuffer) {
   EXPECT_NE(drafter[0].data, target[0].data);
 }
 
+TEST(KVCache, RoleWithoutStatesHasNoPorts) {
+  ShapePlan shapes;
+  shapes.roles["target"] = {{1, 2, 4}, 4, {8}, {}, {}, {}};
+  const KVCache cache({{"target", {}}}, shapes);
+  EXPECT_TRUE(Past(cache).empty());
+  EXPECT_EQ(cache.capacity(), 8);
+}
+
 TEST(KVCache, RolesThatShareMoveTogether) {
   KVCache cache = MakeSharedCache();
   const auto ports = [&] {

@@ -42,7 +42,8 @@ bool IsFloat(DType dtype) {
 std::string SizesOf(const Port& port) {
   std::string sizes;
   for (const std::string& name : port.dimensions) {
-    sizes += (sizes.empty() ? "" : " ") + (name.empty() ? "#" : Printable(name));
+    if (!sizes.empty()) sizes += ' ';
+    sizes += name.empty() ? "#" : Printable(name);
   }
   return sizes;
 }

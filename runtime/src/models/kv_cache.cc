@@ -29,9 +29,10 @@ KVCache::KVCache(const std::map<std::string, std::vector<LayerState>>& roles,
   int widest = 1;
   for (const auto& [name, states] : roles) {
     const RoleShapes& own = shapes.roles.at(name);
+    std::vector<std::size_t>& layers = layers_[name];
     widest = std::max(widest, own.widths.back());
     for (const LayerState& state : states) {
-      layers_[name].push_back(states_.size());  // Another's, where it is shared.
+      layers.push_back(states_.size());  // Another's, where it is shared.
       if (!state.shared_with.has_value()) AddLayer(state, own);
     }
   }
