@@ -224,8 +224,8 @@ def prepared_file(folder: Path, change: Callable[[ir.Model], object], precision:
 def compile_file(graph: Path, widths: Range) -> Compiled:
     import tensorrt_rtx
 
-    ranges = dict.fromkeys((ports.NUM_TOKENS, ports.MASK_SLOTS), widths)
-    ranges[ports.NUM_LOGITS] = Range(1, 1, min(8, widths.most))
+    logits = Range(1, 1, min(8, widths.most))
+    ranges = {ports.NUM_TOKENS: widths, ports.MASK_SLOTS: widths, ports.NUM_LOGITS: logits}
     dimensions = Dimensions({ports.BATCH: 1, ports.KV_CAPACITY: CAPACITY}, ranges)
     compiler = Compiler(tensorrt_rtx, "tensorrt-rtx", CompilerOptions(), None)
     return compile_graph(compiler, graph, dimensions, "target", lambda step: None)
