@@ -92,7 +92,7 @@ TEST(CausalModel, ARoundOfOneDepthSeesTheNodesOfEarlierRounds) {
   bundle.roles.at("target").mask_extra = 5;
   auto owned = std::make_unique<RecordingEngine>();
   const RecordingEngine& engine = *owned;
-  CausalModel model(std::move(owned), bundle.roles.at("target"), bundle.shapes, kVocabSize);
+  CausalModel model(std::move(owned), bundle, "target", kVocabSize);
   const std::vector<TokenId> drafts = {7, 8, 9};
   const std::vector<RowInput> rows = {{{}, drafts, &tree, /*write_index=*/10, /*first_node=*/3}};
   model.Forward(rows, 4, {4});
@@ -128,8 +128,7 @@ TEST(CausalModel, ATreeRunDepthByDepthAnswersAsOneRunAtOnce) {
   Bundle bundle = SubstituteBundle(1, NgramPlan());
   bundle.roles.at("target").mask_extra = 6;
   Observations seen;
-  CausalModel model(std::make_unique<SubstituteEngine>(seen), bundle.roles.at("target"),
-                    bundle.shapes, kVocabSize);
+  CausalModel model(std::make_unique<SubstituteEngine>(seen), bundle, "target", kVocabSize);
   const std::vector<TokenId> text = {5, 6, 7}, drafts = {11, 12, 13, 14, 15, 16};
   const auto run = [&](RowInput input, int width, int answers) {
     model.Forward(std::vector<RowInput>{input}, width, {width == 1 ? 1 : 8});

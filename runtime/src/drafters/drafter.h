@@ -39,6 +39,7 @@ class Taps {
 // What a run of the target said of one row.
 struct Observation {
   const Taps* taps = nullptr;          // Of its last text token and of its drafts.
+  std::size_t committed = 0;           // Text tokens that were in the target's cache before it.
   std::span<const TokenId> read = {};  // Text tokens of the run; drafts stood behind the last one.
   const Proposal* proposal = nullptr;  // The drafts, if there were any.
   // The target's choice after the root and after each draft that it reached, kNoToken after the

@@ -268,14 +268,20 @@ void ModelDrafter::AddChildren(const DraftRow& row, int depth, int node) {
   }
 }
 
-// Of the drafts that were read, the accepted ones come to stand behind the text.
+// Of the drafts that were read, the accepted ones come to stand behind the text. A cache of the
+// target's holds what that has read.
 void ModelDrafter::Observe(int row, const Observation& seen) {
   Row& held = RowAt(row);
+  if (shares_cache_) {
+    held.length = static_cast<int>(seen.committed + seen.read.size() + seen.path.size());
+    held.drafted = 0;
+    return;
+  }
   const auto is_read = [&](int node) { return node <= held.drafted; };
   const auto end = std::find_if_not(seen.path.begin(), seen.path.end(), is_read);
   const std::span<const int> kept =
       seen.path.first(Size(static_cast<int>(end - seen.path.begin())));
-  if (!shares_cache_) model_->kv_cache().Keep(row, held.length - 1, kept);
+  model_->kv_cache().Keep(row, held.length - 1, kept);
   held.length += static_cast<int>(kept.size());
   held.drafted = 0;
 }

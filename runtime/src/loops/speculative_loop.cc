@@ -176,6 +176,7 @@ void SpeculativeLoop::ShowDrafter(const Turn& turn, bool is_reading) {
   const TargetTaps taps(*parts_.target, turn.session->row());
   Observation seen;
   seen.taps = &taps;
+  seen.committed = static_cast<std::size_t>(turn.session->committed());
   seen.read = turn.session->pending().first(static_cast<std::size_t>(turn.chunk));
   if (!is_reading) {
     seen.proposal = &row.proposal;
