@@ -95,6 +95,8 @@ class DecodePlan:
     def problems(self) -> list[str]:
         """Policies that do not fit each other."""
         found = [f"{name} is missing" for name in _POLICIES[self.loop] if getattr(self, name) is None]
+        if self.lossless and self.loop is not Loop.SPECULATIVE:
+            found.append(f"guarantee is lossless, as only the speculative loop can be; loop is {self.loop.value}")
         most = self.tree.num_nodes - 1
         if self.drafter.num_draft_tokens > most:
             found.append(f"drafter.num_draft_tokens is {self.drafter.num_draft_tokens}; tree has room for {most}")

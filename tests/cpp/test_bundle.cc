@@ -106,6 +106,11 @@ TEST_F(BundleOnDisk, OfAStrategyThatNobodyKnowsHereIsRead) {
   }
 }
 
+TEST_F(BundleOnDisk, OnlyTheSpeculativeLoopIsLossless) {
+  ExpectRefusalOfManifest([](json& m) { m["plan"]["loop"] = "edit"; },
+                          "guarantee is 'lossless', as only the speculative loop can be");
+}
+
 TEST_F(BundleOnDisk, DraftersReadTheirOwnParameters) {
   const Bundle bundle = ReadBundle(build_);
   const NgramParameters& ngram = bundle.plan.drafter.Own<NgramParameters>();

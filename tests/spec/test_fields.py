@@ -180,3 +180,9 @@ def test_a_state_with_a_size_of_no_integer_is_refused() -> None:
     state = {"kind": "full", "kv_heads": "2", "head_dim": 8, "dtype": "float32"}
     with pytest.raises(UnreadableError, match="kv_heads is '2'; it must be an integer"):
         read(LayerState, state)
+
+
+def test_only_the_speculative_loop_is_lossless() -> None:
+    data = masked_diffusion(3).to_json() | {"strategy": "masked-diffusion", "guarantee": "lossless"}
+    with pytest.raises(UnreadableError, match="guarantee is lossless, as only the speculative loop can be"):
+        read(DecodePlan, data)

@@ -144,6 +144,9 @@ DecodePlan ReadPlan(const Fields& manifest, const ModelFacts& model) {
   plan.strategy = ReadStrategy(manifest);
   plan.guarantee = manifest.Choice<Guarantee>("guarantee");
   plan.loop = data.Choice<LoopKind>("loop");
+  if (plan.guarantee == Guarantee::kLossless && plan.loop != LoopKind::kSpeculative) {
+    manifest.Add("guarantee", " is 'lossless', as only the speculative loop can be.");
+  }
   switch (plan.loop) {
     case LoopKind::kSpeculative:
       ReadSpeculative(data, plan);
