@@ -30,24 +30,6 @@ struct Fixture {
 };
 
 // It writes drafts where the target has text.
-TEST(LoopFactory, DraftModelHasACacheOfItsOwn) {
-  Bundle bundle = SubstituteBundle(1, ModelPlan(4));
-  bundle.roles.at("drafter").states.front().shared_with = SharedLayer{"target", 0};
-  bundle.shapes.roles.at("drafter").kv_capacities = {48, 144};
-  EXPECT_EQ(Fixture().Refusal(bundle, {}), ErrorCode::kBundle);
-}
-
-Bundle BundleFor(LoopKind loop) {
-  Bundle bundle = SubstituteBundle(1, {});
-  bundle.plan.loop = loop;
-  for (const char* role : {"encoder", "decoder", "denoiser", "deleter", "inserter", "filler"}) {
-    bundle.shapes.roles[role].canvas_lengths = {8};
-    bundle.shapes.roles[role].source_lengths = {8};
-  }
-  bundle.roles["encoder"].outputs = {{"encoder_hidden_states", DType::kFloat32, 1}};
-  return bundle;
-}
-
 TEST(LoopFactory, MakesTheLoopOfThePlan) {
   Fixture fixture;
   const auto idle = [] { return MakeEngine([](const BoundPorts&) {}); };
