@@ -30,6 +30,17 @@ struct Fixture {
 };
 
 // It writes drafts where the target has text.
+Bundle BundleFor(LoopKind loop) {
+  Bundle bundle = SubstituteBundle(1, {});
+  bundle.plan.loop = loop;
+  for (const char* role : {"encoder", "decoder", "denoiser", "deleter", "inserter", "filler"}) {
+    bundle.shapes.roles[role].canvas_lengths = {8};
+    bundle.shapes.roles[role].source_lengths = {8};
+  }
+  bundle.roles["encoder"].outputs = {{"encoder_hidden_states", DType::kFloat32, 1}};
+  return bundle;
+}
+
 TEST(LoopFactory, MakesTheLoopOfThePlan) {
   Fixture fixture;
   const auto idle = [] { return MakeEngine([](const BoundPorts&) {}); };
