@@ -100,6 +100,8 @@ class DecodePlan:
         most = self.tree.num_nodes - 1
         if self.drafter.num_draft_tokens > most:
             found.append(f"drafter.num_draft_tokens is {self.drafter.num_draft_tokens}; tree has room for {most}")
+        if list(self.tree.depths) != sorted(self.tree.depths):
+            found.append("tree must have its nodes in the order of their depths: it is drafted depth by depth")
         if self.acceptance is AcceptanceRule.SPECULATIVE and not self.tree.is_chain:
             found.append("acceptance is speculative, which takes chains; tree is none")
         return found

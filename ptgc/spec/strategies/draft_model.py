@@ -58,10 +58,12 @@ def draft_model(
     num_draft_tokens: int = DraftModelOptions.num_draft_tokens,
     acceptance: AcceptanceRule = AcceptanceRule.MATCH,
     vocabulary: DrafterVocabulary = DrafterVocabulary.SHARED,
+    tree: TreeSpec | None = None,
 ) -> DecodePlan:
-    """A smaller model drafts a chain, token by token."""
-    drafter = ModelDrafter(num_draft_tokens, vocabulary)
-    return DecodePlan(STRATEGY.name, drafter=drafter, acceptance=acceptance, tree=TreeSpec.chain(num_draft_tokens))
+    """A smaller model drafts a chain, token by token; with a tree, as many tokens as that has, depth by depth."""
+    tree = tree or TreeSpec.chain(num_draft_tokens)
+    drafter = ModelDrafter(tree.num_nodes - 1, vocabulary)
+    return DecodePlan(STRATEGY.name, drafter=drafter, acceptance=acceptance, tree=tree)
 
 
 def _plan(options: DraftModelOptions, _facts: CheckpointFacts) -> DecodePlan:

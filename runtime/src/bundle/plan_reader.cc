@@ -65,6 +65,10 @@ void ReadSpeculative(const Fields& data, DecodePlan& plan) {
   if (plan.drafter.num_draft_tokens > plan.tree.num_nodes() - 1) {
     data.Add("drafter.num_draft_tokens", " does not fit plan.tree.");
   }
+  if (!plan.tree.is_by_depth()) {
+    data.Add("tree",
+             " must have its nodes in the order of their depths: it is drafted depth by depth.");
+  }
   if (plan.acceptance == AcceptanceRule::kSpeculative && !plan.tree.is_chain()) {
     data.Add("acceptance", " is 'speculative', which takes chains, and plan.tree is none.");
   }

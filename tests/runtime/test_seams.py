@@ -1,0 +1,81 @@
+"""What the seams must carry: drafters of several kinds on one loop, each by the tokens of a real build."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ptgc.compiler.build.build import BuildOptions, build
+from ptgc.compiler.build.stage import Stage
+from ptgc.compiler.checking.check import check_bundle
+from ptgc.exporters import export
+from ptgc.runtime import Generator
+from ptgc.spec.plan import DecodePlan
+from ptgc.spec.strategies.draft_model import draft_model
+from ptgc.spec.tree import TreeSpec
+from tests.models import greedy, prompt, tiny_model
+from tests.runtime.test_draft_model import drafter
+
+NEW_TOKENS = 48
+TREE = TreeSpec((-1, 0, 0, 1, 1, 2, 3, 3, 4))
+PROMPTS = [prompt(length) for length in (1, 5, 40)]
+
+
+def drafted_tree() -> tuple[dict[str, Any], DecodePlan]:
+    """A model drafts a static tree, depth by depth, in a cache of its own."""
+    return {"target": tiny_model("llama"), "drafter": drafter()}, draft_model(tree=TREE)
+
+
+PROBES: dict[str, Callable[[], tuple[dict[str, Any], DecodePlan]]] = {"tree": drafted_tree}
+
+
+@cache
+def probe(place: Path, name: str) -> Path:
+    """The bundle of one of them, with float32 builds of one and of three rows."""
+    roles, plan = PROBES[name]()
+    path = export(roles, plan, place / f"seam-{name}")
+    for batch in (1, 3):
+        options = BuildOptions(precision="float32", batch_size=batch, max_length=512, stage=Stage.PREPARE)
+        build(path, options)
+    return path
+
+
+def build_of(batch: int) -> str:
+    """The name of a build of these."""
+    return "onnxruntime-cpu-float32-l512" + (f"-b{batch}" if batch > 1 else "")
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("name", PROBES)
+def test_drafts_change_nothing(place: Path, name: str, batch: int) -> None:
+    with Generator(probe(place, name), build=build_of(batch), draft_length="fixed") as generator:
+        results = generator.generate(PROMPTS, max_new_tokens=NEW_TOKENS)
+        assert [one.token_ids for one in results] == [greedy(tiny_model("llama"), ids, NEW_TOKENS) for ids in PROMPTS]
+        assert sum(one.statistics.accepted_tokens for one in results) > 0
+        options = {"max_new_tokens": NEW_TOKENS, "temperature": 0.8, "seed": 3}
+        sampled, plain = (generator.generate(PROMPTS, plain=kind, **options) for kind in (False, True))
+    assert [one.token_ids for one in sampled] == [one.token_ids for one in plain]
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_check_passes(place: Path, name: str) -> None:
+    reports = check_bundle(probe(place, name))
+    assert all(report.passed for report in reports), [report.divergences for report in reports]
+
+
+def test_a_texts_fork_goes_on_with_what_its_drafter_read(place: Path) -> None:
+    for name in PROBES:
+        with Generator(probe(place, name), build=build_of(3), draft_length="fixed") as generator:
+            session = generator.session()
+            session.append(PROMPTS[2])
+            first = session.generate(max_new_tokens=16).token_ids
+            other = session.fork()
+            session.rewind(5)
+            expected = greedy(tiny_model("llama"), PROMPTS[2], NEW_TOKENS)
+            assert first == expected[:16]
+            assert other.generate(max_new_tokens=16).token_ids == expected[16:32]
+            assert session.generate(max_new_tokens=16).token_ids == expected[11:27]
