@@ -127,7 +127,7 @@ def _check_readable(reading: Callable[[], object]) -> None:
 def _check_drafter(
     roles: Mapping[str, nn.Module], plan: DecodePlan, tokenizer: Any | None, drafter_tokenizer: Any | None
 ) -> list[str]:
-    if "drafter" not in roles:
+    if "drafter" not in roles or plan.drafter.is_part_of_target:
         return []
     target, drafter = (pretrained(roles, name) for name in ("target", "drafter"))
     return check_pair(target, drafter, (tokenizer, drafter_tokenizer), reencodes=plan.drafter.reencodes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -10,6 +11,7 @@ from transformers import PreTrainedModel
 from ptgc.errors import ExportError
 from ptgc.exporters.roles.base import RoleSource, TracedRole
 from ptgc.exporters.roles.target import trace_target
+from ptgc.spec.kv_cache import SharedLayer
 
 _EXAMPLES = 3  # of entries that differ, in a message
 _SPELLING_SHARE = 0.1  # of the entries may differ in spelling; where more do, the ids mean something else
@@ -23,7 +25,11 @@ def export_drafter(source: RoleSource) -> TracedRole | None:
         return None
     tree = source.plan.tree
     # A tree is drafted depth by depth: a round sees the nodes of those before it.
-    return trace_target(source.module, source.attention, 0 if tree.is_chain else tree.num_nodes - 1)
+    traced = trace_target(source.module, source.attention, 0 if tree.is_chain else tree.num_nodes - 1)
+    if not source.plan.drafter.is_part_of_target:
+        return traced
+    shared = (replace(state, shared_with=SharedLayer("target", layer)) for layer, state in enumerate(traced.states))
+    return replace(traced, states=tuple(shared))
 
 
 def check_pair(

@@ -18,7 +18,9 @@ class DrafterPlan:
     kind: ClassVar[str] = "none"
     """Its name in the manifest."""
     roles: ClassVar[tuple[str, ...]] = ()
-    """Roles that it runs beside the target: causal language models."""
+    """Roles that it runs beside the target."""
+    is_part_of_target: ClassVar[bool] = False
+    """Whether its role is a beginning of the target: the same vocabulary, and the caches of the target's layers."""
 
     num_draft_tokens: Annotated[int, Range(0, MAX_TREE_NODES - 1)] = 0
     """The most draft tokens in a round; fewer where the build's measured costs say so."""

@@ -13,9 +13,11 @@ from ptgc.compiler.build.build import BuildOptions, build
 from ptgc.compiler.build.stage import Stage
 from ptgc.compiler.checking.check import check_bundle
 from ptgc.exporters import export
+from ptgc.exporters.strategies.layer_skip import first_layers
 from ptgc.runtime import Generator
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.strategies.draft_model import draft_model
+from ptgc.spec.strategies.layer_skip import layer_skip
 from ptgc.spec.tree import TreeSpec
 from tests.models import greedy, prompt, tiny_model
 from tests.runtime.test_draft_model import drafter
@@ -30,7 +32,16 @@ def drafted_tree() -> tuple[dict[str, Any], DecodePlan]:
     return {"target": tiny_model("llama"), "drafter": drafter()}, draft_model(tree=TREE)
 
 
-PROBES: dict[str, Callable[[], tuple[dict[str, Any], DecodePlan]]] = {"tree": drafted_tree}
+def first_layer() -> tuple[dict[str, Any], DecodePlan]:
+    """The target's first layer drafts over the target's cache, with the target's weights."""
+    target = tiny_model("llama")
+    return {"target": target, "drafter": first_layers(target, 1)}, layer_skip(1, 3)
+
+
+PROBES: dict[str, Callable[[], tuple[dict[str, Any], DecodePlan]]] = {
+    "tree": drafted_tree,
+    "layer-skip": first_layer,
+}
 
 
 @cache

@@ -32,6 +32,11 @@ void ReadDraftModel(const Fields& data, DrafterPlan& plan) {
   plan.parameters = std::move(parameters);
 }
 
+void ReadLayerSkip(const Fields& data, DrafterPlan& plan) {
+  data.Integer("num_layers", {1, limits::kStates});
+  plan.parameters = std::make_shared<DraftModelParameters>();
+}
+
 std::unique_ptr<Drafter> MakeDraftModel(DrafterSeat& seat) {
   const Bundle& bundle = seat.bundle;
   const Role& role = bundle.roles.at("drafter");

@@ -11,11 +11,12 @@
 namespace ptgc {
 namespace {
 
-constexpr std::array<DrafterKind, 3> kKinds = {{
+constexpr std::array<DrafterKind, 4> kKinds = {{
     {"none", [](const Fields&, DrafterPlan&) {},
      [](DrafterSeat&) -> std::unique_ptr<Drafter> { return nullptr; }},
     {"ngram", &ReadNgram, &MakeNgram},
     {"model", &ReadDraftModel, &MakeDraftModel, kDraftModelRoles},
+    {"layer-skip", &ReadLayerSkip, &MakeDraftModel, kDraftModelRoles},
 }};
 
 }  // namespace

@@ -1,0 +1,52 @@
+"""layer-skip: the drafter is the beginning of the target, with the same weights."""
+
+from __future__ import annotations
+
+import copy
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from ptgc.errors import ExportError
+from ptgc.exporters.strategies.base import Note, Sources
+from ptgc.exporters.strategies.causal import CausalExporter
+
+
+def first_layers(model: PreTrainedModel, count: int) -> PreTrainedModel:
+    """A model of the first layers of another, whose weights it shares.
+
+    Raises:
+        ExportError: It has no list of layers, or not more than `count`.
+    """
+    # Copied are the modules and their configuration, not what they compute with.
+    kept = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    short = copy.deepcopy(model, kept)
+    config = short.config.get_text_config(decoder=True)
+    total = config.num_hidden_layers
+    lists = [child for child in short.base_model.modules() if isinstance(child, nn.ModuleList) and len(child) == total]
+    if not lists:
+        raise ExportError(f"{type(model).__name__} has no list of its {total} layers, of which the first could draft.")
+    if not 0 < count < total:
+        raise ExportError(
+            f"--num-layers is {count}; {type(model).__name__} has {total} layers, of which some must be left out.",
+            f"Choose a number from 1 to {total - 1}.",
+        )
+    del lists[0][count:]
+    config.num_hidden_layers = count
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[:count]
+    return short
+
+
+class LayerSkipExporter(CausalExporter):
+    """A target, and its beginning."""
+
+    def modules(self, sources: Sources, note: Note) -> dict[str, nn.Module]:
+        """The target, and its first layers."""
+        found = super().modules(sources, note)
+        target = found["target"]
+        assert isinstance(target, PreTrainedModel)
+        return found | {"drafter": first_layers(target, sources.options.num_layers)}
+
+
+EXPORTER = LayerSkipExporter()

@@ -1,0 +1,69 @@
+"""layer-skip: the target's first layers draft, over the target's own cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from ptgc.spec.acceptance import AcceptanceRule
+from ptgc.spec.drafter import DrafterPlan
+from ptgc.spec.fields import Range
+from ptgc.spec.limits import MAX_STATES
+from ptgc.spec.loop import Loop
+from ptgc.spec.plan import DecodePlan, Guarantee
+from ptgc.spec.strategies.base import CheckpointFacts, DraftTokens, Strategy
+from ptgc.spec.tree import TreeSpec
+
+NumLayers = Annotated[int, Range(1, MAX_STATES)]
+"""Layers of a model."""
+
+
+@dataclass(frozen=True)
+class LayerSkipDrafter(DrafterPlan):
+    """The first layers of the target, with its embedding, its last norm and its head."""
+
+    kind: ClassVar[str] = "layer-skip"
+    roles: ClassVar[tuple[str, ...]] = ("drafter",)
+    is_part_of_target: ClassVar[bool] = True
+
+    num_layers: NumLayers = 1
+    """Layers of the target that draft."""
+
+
+@dataclass(frozen=True)
+class LayerSkipOptions:
+    """Which part of the model drafts."""
+
+    num_layers: NumLayers
+    """First layers of the model that draft."""
+    num_draft_tokens: DraftTokens = 5
+    """Most draft tokens of a round."""
+    acceptance: AcceptanceRule = AcceptanceRule.MATCH
+    """When sampling: match keeps plain decoding's text, speculative more drafts."""
+
+
+def layer_skip(
+    num_layers: int,
+    num_draft_tokens: int = LayerSkipOptions.num_draft_tokens,
+    acceptance: AcceptanceRule = AcceptanceRule.MATCH,
+) -> DecodePlan:
+    """The first layers of the target draft a chain."""
+    drafter = LayerSkipDrafter(num_draft_tokens, num_layers)
+    return DecodePlan(STRATEGY.name, drafter=drafter, acceptance=acceptance, tree=TreeSpec.chain(num_draft_tokens))
+
+
+def _plan(options: LayerSkipOptions, _facts: CheckpointFacts) -> DecodePlan:
+    return layer_skip(options.num_layers, options.num_draft_tokens, options.acceptance)
+
+
+STRATEGY = Strategy(
+    name="layer-skip",
+    loop=Loop.SPECULATIVE,
+    guarantee=Guarantee.LOSSLESS,
+    summary="The model's first layers draft over its own cache; it needs training for early exits to draft well.",
+    source="LayerSkip, arXiv 2404.16710, section 4.3; Draft & Verify, arXiv 2309.08168",
+    options=LayerSkipOptions,
+    plan=_plan,
+    drafter=LayerSkipDrafter,
+    exporter="ptgc.exporters.strategies.layer_skip:EXPORTER",
+)
