@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptgc.spec.edit import EditPlan
+from ptgc.spec.tree import TreeSpec
 
 Bool = NDArray[np.bool_]
 Int = NDArray[np.int64]
@@ -43,6 +44,16 @@ def argmax(logits: Float) -> Int:
     """See `graphs.selection.argmax`."""
     ids: Int = np.argmax(logits, axis=-1).astype(np.int64)
     return ids
+
+
+def drafts_of_heads(logits: Float, tree: TreeSpec) -> Int:
+    """See `graphs.selection.drafts_of_heads`."""
+    drafts = []
+    for row in logits:
+        order = np.argsort(-row, axis=-1, kind="stable")
+        rank = [tree.parents[1:node].count(tree.parents[node]) for node in range(1, tree.num_nodes)]
+        drafts.append([order[depth - 1][r] for depth, r in zip(tree.depths[1:], rank, strict=True)])
+    return np.array(drafts, dtype=np.int64)
 
 
 def fill_most_confident(

@@ -5,8 +5,28 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from ptgc.graphs.piece import Piece
+from ptgc.spec.tree import TreeSpec
 
 
 def argmax(piece: Piece, logits: ir.Value) -> ir.Value:
     """The index of the largest logit, the lowest of equal ones: int64 [batch, rows] of [batch, rows, vocab]."""
     return piece.op("ArgMax", logits, axis=-1, keepdims=0, select_last_index=0)
+
+
+def drafts_of_heads(piece: Piece, logits: ir.Value, tree: TreeSpec) -> ir.Value:
+    """The draft of every node of a tree: of head d the tokens of depth d, among siblings the likelier first.
+
+    Args:
+        piece: Where the nodes go.
+        logits: `[batch, heads, vocab]`; there are as many heads as the tree is deep, or more.
+        tree: What is drafted.
+
+    Returns:
+        int64 `[batch, drafts]`.
+    """
+    ranks = [tree.parents[1:node].count(tree.parents[node]) for node in range(1, tree.num_nodes)]
+    most = max(ranks) + 1
+    _, best = piece.op_outputs("TopK", logits, piece.constant([most]), outputs=2, axis=-1)  # [batch, heads, most]
+    flat = piece.op("Reshape", best, piece.constant([0, -1]))
+    places = [(depth - 1) * most + rank for depth, rank in zip(tree.depths[1:], ranks, strict=True)]
+    return piece.op("Gather", flat, piece.constant(places), axis=1)

@@ -90,6 +90,7 @@ _BUILT_IN = {
     (Loop.SPECULATIVE, "encoder"): "ptgc.exporters.roles.encoder_decoder:export_encoder",
     (Loop.SPECULATIVE, "target"): "ptgc.exporters.roles.encoder_decoder:export_target",
     (Loop.SPECULATIVE, "drafter"): "ptgc.exporters.roles.draft_model:export_drafter",
+    (Loop.SPECULATIVE, "heads"): "ptgc.exporters.roles.heads:export_heads",
     (Loop.CANVAS, "denoiser"): "ptgc.exporters.roles.denoiser:export_denoiser",
     (Loop.ONE_SHOT, "encoder"): "ptgc.exporters.roles.one_shot:export_encoder",
     (Loop.ONE_SHOT, "decoder"): "ptgc.exporters.roles.one_shot:export_decoder",

@@ -45,13 +45,15 @@ def export_target(source: RoleSource) -> TracedRole | None:
     if not isinstance(model, PreTrainedModel):
         return None
     if model.config.is_encoder_decoder:
+        if source.plan.drafter.taps:
+            raise ExportError(f"{type(model).__name__} is an encoder-decoder; no drafter reads its hidden states yet.")
         if "encoder" not in source.traced:
             raise ExportError(
                 f"{type(model).__name__} is an encoder-decoder; its encoder is a role of its own.",
                 'Give the model for both: export(roles={"target": model, "encoder": model}, ...).',
             )
         return trace_decoder(model, source.attention)
-    return trace_target(model, source.attention)
+    return trace_target(model, source.attention, taps=source.plan.drafter.taps)
 
 
 def export_encoder(source: RoleSource) -> TracedRole | None:

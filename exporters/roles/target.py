@@ -32,6 +32,7 @@ class Verify(nn.Module):
     def __init__(self, model: PreTrainedModel, layers: Sequence[LayerCall]) -> None:
         super().__init__()
         self.model = model
+        self.gives_hidden_states = False  # besides logits and caches
         windows = windows_of(layers)
         self.window_of_layer = [windows.index(layer.window) for layer in layers]
 
@@ -44,17 +45,16 @@ class Verify(nn.Module):
         masks: list[Tensor],  # by window, [batch, 1, num_tokens, its capacity]
         keys: list[Tensor],  # by layer, [batch, kv_heads, its window's capacity, head_dim]
         values: list[Tensor],  # by layer, as keys
-    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """Logits `[batch, num_logits, vocab]` and the caches with this round written."""
+    ) -> tuple[Any, ...]:
+        """Logits `[batch, num_logits, vocab]`, the caches with this round written; hidden states if asked for."""
         first_slots = [write_index[index] for index in self.window_of_layer]
         trace = Trace(keys, values, first_slots, [masks[index] for index in self.window_of_layer])
-        chosen = False
+        chosen = list[Tensor]()
 
         def choose_rows(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-            nonlocal chosen
             if isinstance(getattr(output, "last_hidden_state", None), Tensor):
                 output.last_hidden_state = gather_rows(output.last_hidden_state, logits_rows)
-                chosen = True
+                chosen.append(output.last_hidden_state)
             return output
 
         body = self.model.base_model
@@ -70,7 +70,9 @@ class Verify(nn.Module):
                 ).logits
         finally:
             hook.remove()
-        return logits if chosen else gather_rows(logits, logits_rows), trace.new_keys, trace.new_values
+        logits = logits if chosen else gather_rows(logits, logits_rows)
+        made = (logits, trace.new_keys, trace.new_values)
+        return (*made, chosen[0]) if self.gives_hidden_states and chosen else made
 
 
 def layer_states(layers: Sequence[LayerCall], dtype: DType) -> tuple[LayerState, ...]:
@@ -88,7 +90,10 @@ def layer_states(layers: Sequence[LayerCall], dtype: DType) -> tuple[LayerState,
 
 
 def trace_target(
-    model: PreTrainedModel, attention: AttentionKind = AttentionKind.CAUSAL, mask_extra: int = 0
+    model: PreTrainedModel,
+    attention: AttentionKind = AttentionKind.CAUSAL,
+    mask_extra: int = 0,
+    taps: Sequence[str] = (),
 ) -> TracedRole:
     """Trace a causal LM into the canonical graph.
 
@@ -96,6 +101,7 @@ def trace_target(
         model: A transformers causal LM in eval mode; it is left as it was.
         attention: What the rows of a round may see of each other.
         mask_extra: Slots that the mask governs beside a round's own.
+        taps: What it gives besides logits and caches: `hidden_states`.
 
     Raises:
         ExportError: Something in the model cannot become a standard graph, or gives another text when it is read in
@@ -106,12 +112,16 @@ def trace_target(
     verify = Verify(model, layers).eval()
     _check_windows(model, layers, mask_extra)
     rehearse(verify, model, layers, attention, mask_extra)
+    verify.gives_hidden_states = ports.HIDDEN_STATES in taps
     states = layer_states(layers, dtype)
     with standard_operators(model):
         program = _export(verify, layers, next(model.parameters()).dtype)
     traced = program.model
     program.exported_program = None
     inputs, outputs = finish_graph(traced, states, dtype)
+    missing = sorted(set(taps) - {port.name for port in outputs})
+    if missing:
+        raise ExportError(f"{type(model).__name__} gives no {', '.join(missing)}, which the drafter reads.", REFUSED)
     return TracedRole(traced, inputs, outputs, states, attention=attention, mask_extra=mask_extra)
 
 

@@ -34,10 +34,11 @@ def finish_graph(
     assert logits.shape is not None
     vocab_size = logits.shape[-1]
     assert isinstance(vocab_size, int)
-    outputs = (ports.logits(vocab_size, dtype), ports.NEXT_IDS)
+    tapped = traced.graph.outputs[1 + 2 * len(states) :]
+    outputs = (ports.logits(vocab_size, dtype), ports.NEXT_IDS, *(_hidden_states(value, dtype) for value in tapped))
     inputs: tuple[Port, ...] = ports.CAUSAL_INPUTS
     groups = _slot_groups(states)
-    _name_ports(traced.graph, groups, states, outputs[0])
+    _name_ports(traced.graph, groups, states, (outputs[0], *outputs[2:]))
     _expand_masks(traced.graph, groups)
     _append_selection(traced.graph)
     if any(group.window is not None for group in groups):
@@ -45,6 +46,11 @@ def finish_graph(
     _order_inputs(traced.graph, inputs, states)
     TidyPass()(traced)
     return inputs, outputs
+
+
+def _hidden_states(value: ir.Value, dtype: DType) -> Port:
+    assert value.shape is not None and isinstance(value.shape[-1], int)
+    return ports.hidden_states(value.shape[-1], dtype)
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,9 @@ def _slot_groups(states: Sequence[LayerState]) -> list[_SlotGroup]:
     return [found[window] for window in sorted(found, key=lambda window: window or 0)]
 
 
-def _name_ports(graph: ir.Graph, groups: Sequence[_SlotGroup], states: Sequence[LayerState], logits: Port) -> None:
+def _name_ports(
+    graph: ir.Graph, groups: Sequence[_SlotGroup], states: Sequence[LayerState], given: Sequence[Port]
+) -> None:
     """Give the exporter's inputs and outputs their contract names and shapes."""
     past = [state.past_ports(layer) for layer, state in enumerate(states)]
     present = [state.present_ports(layer) for layer, state in enumerate(states)]
@@ -95,10 +103,10 @@ def _name_ports(graph: ir.Graph, groups: Sequence[_SlotGroup], states: Sequence[
         *(key for key, _ in past),
         *(value for _, value in past),
     ]
-    outgoing = [logits, *(key for key, _ in present), *(value for _, value in present)]
-    for values, given in ((graph.inputs, incoming), (graph.outputs, outgoing)):
-        assert len(values) == len(given)
-        for value, port in zip(values, given, strict=True):
+    outgoing = [given[0], *(key for key, _ in present), *(value for _, value in present), *given[1:]]
+    for values, named in ((graph.inputs, incoming), (graph.outputs, outgoing)):
+        assert len(values) == len(named)
+        for value, port in zip(values, named, strict=True):
             describe(value, port)
 
 

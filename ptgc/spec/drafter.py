@@ -19,6 +19,8 @@ class DrafterPlan:
     """Its name in the manifest."""
     roles: ClassVar[tuple[str, ...]] = ()
     """Roles that it runs beside the target."""
+    taps: ClassVar[tuple[str, ...]] = ()
+    """Outputs of the target, beside its logits, that its roles read."""
     is_part_of_target: ClassVar[bool] = False
     """Whether its role is a beginning of the target: the same vocabulary, and the caches of the target's layers."""
 

@@ -111,6 +111,9 @@ OUTPUT_MASK = Port("output_mask", DType.BOOL, (BATCH, CANVAS_LENGTH))
 # confidence[b, t]: the probability of the likeliest token at position t.
 CONFIDENCE = Port("confidence", DType.FLOAT32, (BATCH, CANVAS_LENGTH))
 
+# What a target gives besides its logits, for drafters that are made of more than its text.
+HIDDEN_STATES = "hidden_states"
+
 NEXT_IDS = Port("next_ids", DType.INT64, (BATCH, NUM_LOGITS))
 
 CAUSAL_INPUTS = (INPUT_IDS, POSITION_IDS, TREE_MASK, MASK_START, WRITE_INDEX, ROW_COUNT, LOGITS_ROWS)
@@ -120,6 +123,21 @@ CAUSAL_INPUTS = (INPUT_IDS, POSITION_IDS, TREE_MASK, MASK_START, WRITE_INDEX, RO
 def logits(vocab_size: int, dtype: DType) -> Port:
     """Logits of the chosen rows, `[batch, num_logits, vocab_size]`."""
     return Port("logits", dtype, (BATCH, NUM_LOGITS, vocab_size))
+
+
+def hidden_states(hidden_size: int, dtype: DType) -> Port:
+    """What a target's head makes logits of, `[batch, num_logits, hidden_size]`."""
+    return Port(HIDDEN_STATES, dtype, (BATCH, NUM_LOGITS, hidden_size))
+
+
+def tapped(port: Port) -> Port:
+    """What a drafter reads of an output of the target: of each sequence the row where its text ends."""
+    return Port(port.name, port.dtype, (BATCH, 1, port.shape[-1]))
+
+
+def draft_ids(num_drafts: int) -> Port:
+    """The drafts of a whole tree, in its order, `[batch, num_drafts]`."""
+    return Port("draft_ids", DType.INT64, (BATCH, num_drafts))
 
 
 def past(layer: int, part: str) -> str:
@@ -149,7 +167,6 @@ def cross_present(layer: int, part: str) -> str:
 
 RESERVED = (
     "inputs_embeds",
-    "hidden_states",
     "attention_bias",
     "self_conditioning",
     "uniforms",

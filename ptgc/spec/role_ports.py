@@ -35,10 +35,11 @@ class RolePorts:
 
 _CAUSAL = RolePorts(
     (*ports.CAUSAL_INPUTS, ports.WINDOW_OFFSET, ports.ENCODER_ATTENTION_MASK),
-    (_LOGITS, ports.NEXT_IDS),
+    (_LOGITS, ports.NEXT_IDS, ports.hidden_states(1, DType.FLOAT32)),
     (ports.NEXT_IDS,),
     has_states=True,
 )
+_TAPPED = ports.tapped(ports.hidden_states(1, DType.FLOAT32))
 _READER = RolePorts((ports.SOURCE_IDS, ports.ENCODER_ATTENTION_MASK), (_HIDDEN_STATES,), (_HIDDEN_STATES,))
 _WRITTEN = (ports.OUTPUT_IDS, ports.OUTPUT_LENGTHS)
 _FILLED = (ports.OUTPUT_IDS, ports.OUTPUT_MASK)
@@ -49,6 +50,7 @@ _ROLES: Mapping[Loop, Mapping[str, RolePorts]] = {
     Loop.SPECULATIVE: {
         "target": _CAUSAL,
         "encoder": RolePorts(_READER.inputs, (), (), has_states=True),
+        "heads": RolePorts((_TAPPED,), (ports.draft_ids(1),), (ports.draft_ids(1),)),
     },
     Loop.CANVAS: {
         "denoiser": RolePorts(
@@ -89,6 +91,7 @@ def role_problems(plan: DecodePlan, roles: Mapping[str, Role]) -> list[str]:
         found += _cross_problems(roles)
         if roles["target"].attention is AttentionKind.CAUSAL and not plan.tree.is_chain:
             found.append("roles.target.attention is causal; plan.tree is no chain")
+        found += _tap_problems(plan, roles)
     return found + _sharing_problems(roles)
 
 
@@ -112,11 +115,11 @@ def _port_problems(name: str, role: Role, wanted: RolePorts) -> list[str]:
 
 def _is_like(port: Port, wanted: Port) -> bool:
     """Whether a port is what it should be, where type and last size may be the model's own."""
-    if wanted.dtype is not DType.FLOAT32 or wanted in (ports.THRESHOLD, ports.CONFIDENCE):
-        return (port.dtype, port.shape) == (wanted.dtype, wanted.shape)
+    own_type = wanted.dtype is DType.FLOAT32 and wanted not in (ports.THRESHOLD, ports.CONFIDENCE)
     own_size = wanted.shape[-1] == 1
     same = port.shape == wanted.shape if not own_size else port.shape[:-1] == wanted.shape[:-1]
-    return port.dtype in _MODEL_TYPES and same and (not own_size or isinstance(port.shape[-1], int))
+    types = _MODEL_TYPES if own_type else (wanted.dtype,)
+    return port.dtype in types and same and (not own_size or isinstance(port.shape[-1], int))
 
 
 def _state_problems(name: str, role: Role, wanted: RolePorts) -> list[str]:
@@ -145,6 +148,28 @@ def _attention_problems(name: str, role: Role) -> list[str]:
     if role.mask_extra and role.attention in (None, AttentionKind.CAUSAL):
         return [f"{name}.mask_extra is {role.mask_extra}; text in order has 0"]
     return []
+
+
+def _tap_problems(plan: DecodePlan, roles: Mapping[str, Role]) -> list[str]:
+    """A drafter reads what the target gives, and gives a draft for every node."""
+    given = {port.name: port for port in roles["target"].outputs}
+    found = []
+    for name in plan.drafter.roles:
+        role = roles.get(name)
+        for port in role.inputs if role else ():
+            if port.name not in plan.drafter.taps:
+                continue
+            if port.name not in given:
+                found.append(f"roles.{name} reads {port.name}, which roles.target does not give")
+            elif port != ports.tapped(given[port.name]):
+                found.append(f"roles.{name} reads {port.name} of another type or size than roles.target gives")
+        sizes = [port.shape[-1] for port in role.outputs if port.name == "draft_ids"] if role else []
+        found += [
+            f"roles.{name} gives {size} drafts; plan.tree has {plan.tree.num_nodes - 1}"
+            for size in sizes
+            if size != plan.tree.num_nodes - 1
+        ]
+    return found
 
 
 def _sharing_problems(roles: Mapping[str, Role]) -> list[str]:

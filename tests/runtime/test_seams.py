@@ -8,18 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from ptgc.compiler.build.build import BuildOptions, build
 from ptgc.compiler.build.stage import Stage
 from ptgc.compiler.checking.check import check_bundle
 from ptgc.exporters import export
+from ptgc.exporters.modules.medusa import MedusaHeads
 from ptgc.exporters.strategies.layer_skip import first_layers
+from ptgc.graphs.reference import drafts_of_heads
 from ptgc.runtime import Generator
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.strategies.draft_model import draft_model
 from ptgc.spec.strategies.layer_skip import layer_skip
+from ptgc.spec.strategies.medusa import medusa
 from ptgc.spec.tree import TreeSpec
-from tests.models import greedy, prompt, tiny_model
+from tests.models import VOCAB_SIZE, greedy, prompt, tiny_model
 from tests.runtime.test_draft_model import drafter
 
 NEW_TOKENS = 48
@@ -32,15 +36,24 @@ def drafted_tree() -> tuple[dict[str, Any], DecodePlan]:
     return {"target": tiny_model("llama"), "drafter": drafter()}, draft_model(tree=TREE)
 
 
-def first_layer() -> tuple[dict[str, Any], DecodePlan]:
-    """The target's first layer drafts over the target's cache, with the target's weights."""
+def early_layers() -> tuple[dict[str, Any], DecodePlan]:
+    """The target's first layers draft over the target's cache, with the target's weights."""
     target = tiny_model("llama")
-    return {"target": target, "drafter": first_layers(target, 1)}, layer_skip(1, 3)
+    return {"target": target, "drafter": first_layers(target, 2)}, layer_skip(2, 3)
+
+
+def heads() -> tuple[dict[str, Any], DecodePlan]:
+    """Heads on the target's last hidden state, which know nothing."""
+    target = tiny_model("llama")
+    torch.manual_seed(5)
+    made = MedusaHeads(target.config.hidden_size, VOCAB_SIZE, 3).eval()
+    return {"target": target, "heads": made}, medusa(TREE)
 
 
 PROBES: dict[str, Callable[[], tuple[dict[str, Any], DecodePlan]]] = {
     "tree": drafted_tree,
-    "layer-skip": first_layer,
+    "layer-skip": early_layers,
+    "medusa": heads,
 }
 
 
@@ -66,7 +79,8 @@ def test_drafts_change_nothing(place: Path, name: str, batch: int) -> None:
     with Generator(probe(place, name), build=build_of(batch), draft_length="fixed") as generator:
         results = generator.generate(PROMPTS, max_new_tokens=NEW_TOKENS)
         assert [one.token_ids for one in results] == [greedy(tiny_model("llama"), ids, NEW_TOKENS) for ids in PROMPTS]
-        assert sum(one.statistics.accepted_tokens for one in results) > 0
+        assert sum(one.statistics.drafted_tokens for one in results) > NEW_TOKENS
+        assert name == "medusa" or sum(one.statistics.accepted_tokens for one in results) > 0
         options = {"max_new_tokens": NEW_TOKENS, "temperature": 0.8, "seed": 3}
         sampled, plain = (generator.generate(PROMPTS, plain=kind, **options) for kind in (False, True))
     assert [one.token_ids for one in sampled] == [one.token_ids for one in plain]
@@ -90,3 +104,34 @@ def test_a_texts_fork_goes_on_with_what_its_drafter_read(place: Path) -> None:
             assert first == expected[:16]
             assert other.generate(max_new_tokens=16).token_ids == expected[16:32]
             assert session.generate(max_new_tokens=16).token_ids == expected[11:27]
+
+
+@torch.no_grad()
+def test_heads_draft_what_they_say_of_the_last_accepted_token(place: Path) -> None:
+    roles, plan = heads()
+    ids = list(PROMPTS[2])
+    with Generator(probe(place, "medusa"), build=build_of(1), draft_length="fixed") as generator:
+        result = generator.generate(ids, max_new_tokens=NEW_TOKENS, trace=True)
+    rounds = 0
+    for one in result.trace:
+        if len(one.drafted_ids) == plan.tree.num_nodes - 1:
+            state = roles["target"].model(torch.tensor([ids[:-1]])).last_hidden_state[:, -1:]
+            expected = drafts_of_heads(roles["heads"](state).numpy(), plan.tree)[0]
+            assert one.drafted_ids == expected.tolist()
+            rounds += 1
+        ids += one.emitted_ids
+    assert rounds > NEW_TOKENS / 2
+
+
+def test_the_first_layers_draft_what_they_write_alone(place: Path) -> None:
+    roles, plan = early_layers()
+    ids = list(PROMPTS[2])
+    with Generator(probe(place, "layer-skip"), build=build_of(1), draft_length="fixed") as generator:
+        result = generator.generate(ids, max_new_tokens=NEW_TOKENS, trace=True)
+    rounds = 0
+    for one in result.trace:
+        if len(one.drafted_ids) == plan.drafter.num_draft_tokens:
+            assert one.drafted_ids == greedy(roles["drafter"], ids, len(one.drafted_ids))
+            rounds += 1
+        ids += one.emitted_ids
+    assert rounds > NEW_TOKENS / 4

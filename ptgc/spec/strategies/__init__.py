@@ -12,7 +12,7 @@ from ptgc.spec.strategies.base import Strategy
 ENTRY_POINTS = "ptgc.strategies"
 """Entry points of other packages: `NAME = "module:STRATEGY"`."""
 
-BUILT_IN = ("autoregressive", "ngram", "draft-model", "layer-skip", "masked-diffusion", "ctc", "levenshtein")
+BUILT_IN = ("autoregressive", "ngram", "draft-model", "layer-skip", "medusa", "masked-diffusion", "ctc", "levenshtein")
 """Strategies of this package; the module of each has its name."""
 
 

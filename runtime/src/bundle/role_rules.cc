@@ -29,6 +29,8 @@ struct RoleRule {
 
 constexpr std::optional<DType> kAnyFloat = std::nullopt;
 constexpr const char* kRow = "batch";
+constexpr const char* kTapped = "hidden_states";
+constexpr const char* kDraftIds = "draft_ids";
 constexpr const char* kRound = "batch num_tokens";
 constexpr const char* kChoice = "batch num_logits";
 constexpr const char* kSource = "batch source_length";
@@ -59,8 +61,14 @@ RoleRule CausalRule() {
            {"logits_rows", DType::kInt64, kChoice, false},
            {"window_offset", DType::kInt64, kRow, false}},
           {{"next_ids", DType::kInt64, kChoice, true},
-           {"logits", kAnyFloat, "batch num_logits #", false}},
+           {"logits", kAnyFloat, "batch num_logits #", false},
+           {kTapped, kAnyFloat, "batch num_logits #", false}},
           true};
+}
+
+// One row of what the target gives, at the end of each text.
+RoleRule HeadsRule() {
+  return {{{kTapped, kAnyFloat, "batch # #", true}}, {{kDraftIds, DType::kInt64, "batch #", true}}};
 }
 
 constexpr PortRule kSourceMask = {"encoder_attention_mask", DType::kBool, kSource, false};
@@ -84,7 +92,7 @@ std::map<std::string, RoleRule> RulesOf(const Bundle& bundle) {
         rules["encoder"] = {{kSourceIds, kSourceMask}, {}};
       }
       for (const std::string_view role : FindDrafterKind(bundle.plan.drafter.kind)->roles) {
-        rules[std::string(role)] = CausalRule();
+        rules[std::string(role)] = role == "heads" ? HeadsRule() : CausalRule();
       }
       break;
     }
@@ -277,6 +285,32 @@ void CheckHiddenStates(const Fields& build, const Bundle& bundle) {
   }
 }
 
+const Port* Find(const std::vector<Port>& ports, const char* name) {
+  const auto port =
+      std::find_if(ports.begin(), ports.end(), [&](const Port& one) { return one.name == name; });
+  return port == ports.end() ? nullptr : &*port;
+}
+
+// A drafter reads what the target gives, and gives a draft for every node.
+void CheckTaps(const Fields& build, const Bundle& bundle) {
+  const auto heads = bundle.roles.find("heads"), target = bundle.roles.find("target");
+  if (heads == bundle.roles.end() || target == bundle.roles.end()) return;
+  const Port* read = Find(heads->second.inputs, kTapped);
+  const Port* given = Find(target->second.outputs, kTapped);
+  if (given == nullptr) {
+    build.Add("roles.heads", " reads hidden_states, which the target does not give.");
+  } else if (read != nullptr &&
+             (read->dtype != given->dtype || read->last_size != given->last_size)) {
+    build.Add("roles.heads", " reads other hidden_states than the target gives.");
+  }
+  const Port* drafts = Find(heads->second.outputs, kDraftIds);
+  if (drafts != nullptr && drafts->last_size != bundle.plan.tree.num_nodes() - 1) {
+    build.Add("roles.heads", " gives " + std::to_string(drafts->last_size) +
+                                 " drafts; plan.tree has " +
+                                 std::to_string(bundle.plan.tree.num_nodes() - 1) + ".");
+  }
+}
+
 }  // namespace
 
 void CheckRoles(const Fields& build, const Bundle& bundle) {
@@ -299,6 +333,7 @@ void CheckRoles(const Fields& build, const Bundle& bundle) {
   CheckVocabulary(build, bundle);
   CheckEncoder(build, bundle);
   CheckHiddenStates(build, bundle);
+  CheckTaps(build, bundle);
 }
 
 }  // namespace ptgc

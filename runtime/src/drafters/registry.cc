@@ -6,16 +6,18 @@
 #include "bundle/json_document.h"
 #include "drafters/draft_model.h"
 #include "drafters/drafter.h"
+#include "drafters/heads_drafter.h"
 #include "drafters/ngram_drafter.h"
 
 namespace ptgc {
 namespace {
 
-constexpr std::array<DrafterKind, 4> kKinds = {{
+constexpr std::array<DrafterKind, 5> kKinds = {{
     {"none", [](const Fields&, DrafterPlan&) {},
      [](DrafterSeat&) -> std::unique_ptr<Drafter> { return nullptr; }},
     {"ngram", &ReadNgram, &MakeNgram},
     {"model", &ReadDraftModel, &MakeDraftModel, kDraftModelRoles},
+    {"heads", [](const Fields&, DrafterPlan&) {}, &MakeHeads, kHeadsRoles},
     {"layer-skip", &ReadLayerSkip, &MakeDraftModel, kDraftModelRoles},
 }};
 

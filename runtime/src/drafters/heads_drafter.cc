@@ -1,0 +1,77 @@
+#include "drafters/heads_drafter.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/clock.h"
+
+namespace ptgc {
+namespace {
+
+constexpr const char* kHiddenStates = "hidden_states";
+// What a run is taken to cost, in rounds of the target.
+constexpr double kAssumedCost = 0.05;
+
+std::size_t Size(int value) { return static_cast<std::size_t>(value); }
+
+}  // namespace
+
+HeadsDrafter::HeadsDrafter(std::unique_ptr<Engine> engine, const Port& hidden_states, int batch,
+                           TreeSpec tree, double cost)
+    : engine_(std::move(engine)),
+      memory_(engine_->memory()),
+      tree_(std::move(tree)),
+      cost_(cost),
+      row_bytes_(static_cast<std::size_t>(hidden_states.last_size) * ItemSize(hidden_states.dtype)),
+      hidden_states_(memory_, Size(batch) * row_bytes_),
+      drafts_(Size(batch) * Size(tree_.num_nodes() - 1) * sizeof(TokenId)),
+      knows_(Size(batch)) {
+  const Tensor read = {kHiddenStates,
+                       hidden_states.dtype,
+                       hidden_states_.data(),
+                       {batch, 1, hidden_states.last_size}};
+  const Tensor written =
+      PortOf(drafts_, "draft_ids", DType::kInt64, {batch, tree_.num_nodes() - 1});
+  call_ = engine_->Bind({&read, 1}, {&written, 1});
+}
+
+void HeadsDrafter::CopyRow(int from, int to) {
+  knows_[Size(to)] = knows_[Size(from)];
+  memory_->Copy({StateOf(to), 0, StateOf(from), 0, row_bytes_, 1});
+}
+
+int HeadsDrafter::Propose(const DraftRow& row) {
+  return knows_[Size(row.row)] ? std::min(row.limit, tree_.num_nodes() - 1) : 0;
+}
+
+void HeadsDrafter::Draft(std::span<const DraftRow> rows) {
+  engine_seconds_ = spent_ = 0;
+  if (std::none_of(rows.begin(), rows.end(), [](const DraftRow& row) { return row.limit > 0; })) {
+    return;
+  }
+  const Clock::time_point start = Clock::now();
+  call_->Run();
+  engine_seconds_ = SecondsSince(start);
+  spent_ = cost_;
+  for (const DraftRow& row : rows) {
+    const TokenId* drafts = drafts_.As<TokenId>() + row.row * (tree_.num_nodes() - 1);
+    for (int node = 1; node <= row.limit; ++node) {
+      row.proposal->Add(tree_.parent(node), drafts[node - 1]);
+    }
+  }
+}
+
+void HeadsDrafter::Observe(int row, const Observation& seen) {
+  knows_[Size(row)] = seen.bonus != kNoToken;
+  const int node = seen.path.empty() ? 0 : seen.path.back();
+  if (knows_[Size(row)]) seen.taps->Copy(kHiddenStates, node, StateOf(row));
+}
+
+std::unique_ptr<Drafter> MakeHeads(DrafterSeat& seat) {
+  const Role& role = seat.bundle.roles.at("heads");
+  return std::make_unique<HeadsDrafter>(std::move(seat.engines.at("heads")), role.inputs.front(),
+                                        seat.bundle.shapes.batch, seat.plan.tree,
+                                        seat.target_costs.At(0) * kAssumedCost);
+}
+
+}  // namespace ptgc

@@ -1,0 +1,59 @@
+// HeadsDrafter: heads on the target's last hidden state, all of which draft in one run.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "base/buffer.h"
+#include "base/memory.h"
+#include "drafters/drafter.h"
+#include "drafters/drafter_seat.h"
+#include "engines/engine.h"
+
+namespace ptgc {
+
+inline constexpr std::array<std::string_view, 1> kHeadsRoles = {"heads"};
+
+// Source: Medusa, Cai et al., arXiv 2401.10774, section 2. What the heads are given is the hidden
+// state at the last accepted node; they draft what follows the bonus token. Which head drafts which
+// node of the plan's tree is in the graph.
+class HeadsDrafter : public Drafter {
+ public:
+  // `cost` is that of a run, in seconds.
+  HeadsDrafter(std::unique_ptr<Engine> engine, const Port& hidden_states, int batch, TreeSpec tree,
+               double cost);
+
+  void Begin(int row) override { knows_[static_cast<std::size_t>(row)] = false; }
+  void Truncate(int row, int /*length*/) override { Begin(row); }
+  void CopyRow(int from, int to) override;
+  int Propose(const DraftRow& row) override;
+  void Draft(std::span<const DraftRow> rows) override;
+  void Observe(int row, const Observation& seen) override;
+  double Cost(int count) const override { return count > 0 ? cost_ : 0; }
+  double spent() const override { return spent_; }
+  double engine_seconds() const override { return engine_seconds_; }
+
+ private:
+  void* StateOf(int row) const {
+    return hidden_states_.At(static_cast<std::size_t>(row) * row_bytes_);
+  }
+
+  std::unique_ptr<Engine> engine_;  // Runs the graph.
+  std::shared_ptr<Memory> memory_;  // Where hidden states lie.
+  TreeSpec tree_;                   // Of a full proposal.
+  double cost_;                     // Of a run.
+  std::size_t row_bytes_;           // Of one hidden state.
+  Block hidden_states_;             // [batch, 1, hidden_size], each row's last one.
+  Buffer drafts_;                   // [batch, drafts]
+  std::unique_ptr<Call> call_;      // Bound once.
+  std::vector<bool> knows_;         // [batch], whether a row's is that of its text.
+  double engine_seconds_ = 0;       // Inside the engine, last Draft.
+  double spent_ = 0;                // By the cost curve, last Draft.
+};
+
+std::unique_ptr<Drafter> MakeHeads(DrafterSeat& seat);
+
+}  // namespace ptgc
