@@ -111,6 +111,11 @@ OUTPUT_MASK = Port("output_mask", DType.BOOL, (BATCH, CANVAS_LENGTH))
 # confidence[b, t]: the probability of the likeliest token at position t.
 CONFIDENCE = Port("confidence", DType.FLOAT32, (BATCH, CANVAS_LENGTH))
 
+# The same of a block, the rows of a round, where a denoiser keeps what comes before it.
+BLOCK_MASK, BLOCK_IDS, BLOCK_LEFT, BLOCK_CONFIDENCE = (
+    Port(port.name, port.dtype, (BATCH, NUM_TOKENS)) for port in (CANVAS_MASK, OUTPUT_IDS, OUTPUT_MASK, CONFIDENCE)
+)
+
 NEXT_IDS = Port("next_ids", DType.INT64, (BATCH, NUM_LOGITS))
 
 CAUSAL_INPUTS = (INPUT_IDS, POSITION_IDS, TREE_MASK, MASK_START, WRITE_INDEX, ROW_COUNT, LOGITS_ROWS)

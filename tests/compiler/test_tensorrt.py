@@ -45,8 +45,9 @@ from ptgc.spec.strategies.ngram import ngram
 from tests.bundles import tiny_bundle
 from tests.compiler.prepared import role_of, traced
 from tests.exporters.graph_run import trace_all
+from tests.loops import INSERTION
 from tests.models import FAMILIES, MORE_FAMILIES, prompt
-from tests.other_models import tiny_bert, tiny_ctc, tiny_levenshtein, tiny_llama, tiny_marian
+from tests.other_models import tiny_bert, tiny_ctc, tiny_insertion, tiny_levenshtein, tiny_llama, tiny_marian
 
 pytestmark = pytest.mark.tensorrt
 
@@ -61,6 +62,7 @@ LOOPS: dict[str, Callable[[], dict[str, TracedRole]]] = {
     "masked-diffusion": cache(lambda: trace_all({"denoiser": tiny_bert()}, masked_diffusion(3))),
     "ctc": cache(lambda: trace_all(tiny_ctc(2), ctc(0, 2))),
     "levenshtein": cache(lambda: trace_all(tiny_levenshtein(), levenshtein(3, 1, 2, 0, 6))),
+    "insertion": cache(lambda: trace_all(tiny_insertion(), INSERTION)),
     "draft-model": cache(lambda: trace_all({"target": tiny_llama(layers=2), "drafter": tiny_llama()}, draft_model(4))),
 }
 
