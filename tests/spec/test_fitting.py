@@ -44,6 +44,8 @@ READ = RoleShapes((), 0, (), source_lengths=(32, 64))
 CANVAS = RoleShapes((), 0, (), canvas_lengths=(32, 64))
 EDITED = replace(READ, canvas_lengths=(32, 64))
 LEVENSHTEIN = levenshtein(3, 1, 2, 0)
+assert LEVENSHTEIN.edit is not None
+EDIT = LEVENSHTEIN.edit
 
 SHARED = replace(STATE, shared_with=SharedLayer("target", 0))
 
@@ -202,7 +204,7 @@ def test_a_shared_cache_takes_memory_once() -> None:
         ("canvas", masked_diffusion(VOCAB)),
         ("one-shot", ctc(VOCAB, 2)),
         ("edit", levenshtein(VOCAB, 1, 2, 0)),
-        ("edit", replace(LEVENSHTEIN, edit=replace(LEVENSHTEIN.edit, stop_token_id=VOCAB))),
+        ("edit", replace(LEVENSHTEIN, edit=replace(EDIT, stop_token_id=VOCAB))),
         ("edit", levenshtein(3, 1, 2, 1 << 23)),
     ],
 )
@@ -211,8 +213,7 @@ def test_a_foreign_token_is_refused(name: str, plan: DecodePlan) -> None:
 
 
 def test_a_source_of_other_tokens_cannot_be_edited() -> None:
-    assert LEVENSHTEIN.edit is not None
-    plan = replace(LEVENSHTEIN, edit=replace(LEVENSHTEIN.edit, start=EditStart.SOURCE))
+    plan = replace(LEVENSHTEIN, edit=replace(EDIT, start=EditStart.SOURCE))
     _, _, roles = GOOD["edit"]
     assert not plan_problems(plan, MODEL, roles)
     found = plan_problems(plan, replace(MODEL, source_vocab_size=VOCAB + 1), roles)
