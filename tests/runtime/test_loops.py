@@ -71,7 +71,7 @@ def test_one_run_writes_what_pytorch_reads_off_its_rows(batch: int, place: Path)
 @pytest.mark.parametrize("batch", [1, 3])
 def test_texts_are_edited_until_pytorch_would_stop(batch: int, place: Path) -> None:
     with _generator(place, "levenshtein", LEVENSHTEIN, batch) as generator:
-        longest = next(iter(generator.build.manifest.shapes.roles.values())).canvas_lengths[-1]
+        longest = generator.build.manifest.shapes.roles["filler"].canvas_lengths[-1]
         found = generator.generate(SOURCES, max_new_tokens=longest - 1)
     for source, result in zip(SOURCES, found, strict=True):
         expected = original_text(tiny_levenshtein(), LEVENSHTEIN, source, longest)
