@@ -195,6 +195,8 @@ def _check_build(task: Task, build: Build) -> list[StageReport]:
     texts = task.main.texts
     if task.bundle.manifest.plan.loop is Loop.SPECULATIVE:
         texts = [text for text in texts if len(text.context) < made.shapes.max_length]
+    else:
+        texts = [text for text in texts if max(len(text.given), text.canvas_length) <= made.shapes.max_length]
     if texts and runs_here:
         reports += check_engine(task.bundle, build, texts, exact=exact)
     return reports
