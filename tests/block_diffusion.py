@@ -6,8 +6,17 @@ from typing import Any
 
 import torch
 
-from ptgc.spec.canvas import CanvasPlan
+from ptgc.spec.canvas import CanvasCache, CanvasPlan
+from ptgc.spec.loop import Loop
+from ptgc.spec.plan import DecodePlan, Guarantee
 from tests.other_models import tiny_llama
+
+BLOCK_DIFFUSION = DecodePlan(
+    "block-diffusion",
+    Loop.CANVAS,
+    Guarantee.LOSSY,
+    canvas=CanvasPlan(mask_token_id=3, num_steps=8, block_length=4, cache=CanvasCache.BLOCK),
+)
 
 
 def tiny_block_diffusion() -> Any:

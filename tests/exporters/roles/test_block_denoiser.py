@@ -17,21 +17,21 @@ from ptgc.graphs.storage import save
 from ptgc.spec.attention import AttentionKind
 from ptgc.spec.bundle import open_bundle
 from ptgc.spec.canvas import CanvasCache, CanvasPlan, PolicyInputs
-from ptgc.spec.loop import Loop
-from ptgc.spec.plan import DecodePlan, Guarantee
+from ptgc.spec.plan import DecodePlan
 from ptgc.spec.role_ports import role_problems
-from tests.block_diffusion import diffuse_blocks, tiny_block_diffusion
+from tests.block_diffusion import BLOCK_DIFFUSION, diffuse_blocks, tiny_block_diffusion
 from tests.exporters.graph_run import trace_all
 from tests.originals import original_text
 
-MASK = 3
-CANVAS = CanvasPlan(MASK, 8, block_length=4, cache=CanvasCache.BLOCK)
+assert BLOCK_DIFFUSION.canvas is not None
+CANVAS = BLOCK_DIFFUSION.canvas
+MASK = CANVAS.mask_token_id
 PROMPTS = [[5, 9, 30, 31, 8, 7], [6] * 8, [1, 2, 4]]
 COUNT = 13
 
 
 def _plan(canvas: CanvasPlan = CANVAS) -> DecodePlan:
-    return DecodePlan("block-diffusion", Loop.CANVAS, Guarantee.LOSSY, canvas=canvas)
+    return replace(BLOCK_DIFFUSION, canvas=canvas)
 
 
 @cache
