@@ -21,6 +21,7 @@ from ptgc.exporters.roles.draft_model import check_pair
 from ptgc.graphs.storage import SavedWeights, save
 from ptgc.spec.bundle import MANIFEST, write_manifest
 from ptgc.spec.bundle_files import list_files
+from ptgc.spec.canvas import CanvasCache
 from ptgc.spec.drafter import drafter_feature
 from ptgc.spec.fields import read
 from ptgc.spec.generation import GenerationDefaults
@@ -179,6 +180,7 @@ def _features(plan: DecodePlan, traced: Mapping[str, TracedRole]) -> tuple[str, 
     found = {f"{plan.loop.value}-loop": True}
     found |= {"kv-cache-full": bool(states), "sliding-window-cache": any(s.window is not None for s in states)}
     found |= {drafter_feature(plan.drafter.kind): plan.drafts, "encoder": "encoder" in traced}
+    found["block-cache"] = plan.canvas is not None and plan.canvas.cache is CanvasCache.BLOCK
     return tuple(name for name, there in found.items() if there)
 
 

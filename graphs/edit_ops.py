@@ -1,4 +1,8 @@
-"""Pieces that edit a canvas: delete tokens, insert placeholders, fill them (Gu et al., arXiv 1905.11006, section 3)."""
+"""Pieces that edit a canvas.
+
+Deleting tokens, inserting placeholders and filling them: Gu et al., arXiv 1905.11006, section 3.
+Inserting tokens: Stern et al., arXiv 1902.03249, section 4.2.
+"""
 
 from __future__ import annotations
 
@@ -47,19 +51,72 @@ def insert_placeholders(piece: Piece, scores: ir.Value, canvas: EditedCanvas, pl
         plan: Its special tokens.
     """
     op, constant = piece.op, piece.constant
+    assert plan.placeholder_token_id is not None
     numbers = op("ArgMax", scores, axis=-1, keepdims=0, select_last_index=0)
+    room = _make_room(piece, numbers, canvas)
+    inside = positions_below(piece, canvas.ids, room.lengths)
+    background = op("Where", inside, constant(plan.placeholder_token_id), constant(plan.pad_token_id))
+    return EditedCanvas(_spread(piece, canvas, room, background), room.lengths)
+
+
+def insert_tokens(piece: Piece, logits: ir.Value, canvas: EditedCanvas, plan: EditPlan) -> EditedCanvas:
+    """Put the likeliest token behind every token but the last, none where that is the stop token; see above for room.
+
+    Begin, end and padding are never inserted.
+
+    Args:
+        piece: Where the nodes go.
+        logits: `[batch, canvas_length, vocab]` of what comes behind each token.
+        canvas: Before.
+        plan: Its special tokens.
+    """
+    op, constant = piece.op, piece.constant
+    assert plan.stop_token_id is not None
+    chosen = op("ArgMax", without_tokens(piece, logits, never_inserted(plan)), axis=-1, keepdims=0, select_last_index=0)
+    wanted = op("Not", op("Equal", chosen, constant(plan.stop_token_id)))
+    room = _make_room(piece, op("Cast", wanted, to=ir.DataType.INT64), canvas)
+    behind = op("Add", room.positions, constant(1))
+    padding = op("Expand", constant(plan.pad_token_id), op("Shape", canvas.ids))
+    return EditedCanvas(
+        _spread(piece, canvas, room, place(piece, chosen, behind, room.any_behind, padding)), room.lengths
+    )
+
+
+def never_inserted(plan: EditPlan) -> tuple[int, ...]:
+    """The tokens that only frame a text, but for one that means that there is nothing to insert."""
+    frame = (plan.bos_token_id, plan.eos_token_id, plan.pad_token_id)
+    return tuple(token for token in frame if token != plan.stop_token_id)
+
+
+@dataclass(frozen=True)
+class _Room:
+    """Where the tokens of a canvas go when others come between them."""
+
+    positions: ir.Value  # int64 [batch, canvas_length]
+    any_behind: ir.Value  # bool [batch, canvas_length]: whether something comes behind the token
+    lengths: ir.Value  # int64 [batch]
+
+
+def _make_room(piece: Piece, numbers: ir.Value, canvas: EditedCanvas) -> _Room:
+    """Room for `numbers` [batch, canvas_length] tokens behind every token but the last, as far as the canvas has it."""
+    op, constant = piece.op, piece.constant
     slots = positions_below(piece, canvas.ids, op("Sub", canvas.lengths, constant(1)))
     total = sum_through(piece, op("Where", slots, numbers, constant(0)))
     size = op("Shape", canvas.ids, start=1, end=2)
     total = op("Min", total, op("Unsqueeze", op("Sub", size, canvas.lengths), constant([1])))
     none = op("Expand", constant(0), op("Shape", op("Unsqueeze", canvas.lengths, constant([1]))))
-    before = op("Slice", total, constant([0]), constant([-1]), constant([1]))
-    positions = op("Add", columns_of(piece, canvas.ids), op("Concat", none, before, axis=1))
-    lengths = op("Add", canvas.lengths, op("ReduceMax", total, constant([1]), keepdims=0))
-    inside = positions_below(piece, canvas.ids, lengths)
-    background = op("Where", inside, constant(plan.placeholder_token_id), constant(plan.pad_token_id))
+    before = op("Concat", none, op("Slice", total, constant([0]), constant([-1]), constant([1])), axis=1)
+    return _Room(
+        positions=op("Add", columns_of(piece, canvas.ids), before),
+        any_behind=op("Greater", total, before),
+        lengths=op("Add", canvas.lengths, op("ReduceMax", total, constant([1]), keepdims=0)),
+    )
+
+
+def _spread(piece: Piece, canvas: EditedCanvas, room: _Room, background: ir.Value) -> ir.Value:
+    """The tokens of a canvas where they go; between them what stands there in `background`."""
     valid = positions_below(piece, canvas.ids, canvas.lengths)
-    return EditedCanvas(place(piece, canvas.ids, positions, valid, background), lengths)
+    return place(piece, canvas.ids, room.positions, valid, background)
 
 
 def fill_placeholders(piece: Piece, logits: ir.Value, canvas: EditedCanvas, plan: EditPlan) -> EditedCanvas:
@@ -72,6 +129,7 @@ def fill_placeholders(piece: Piece, logits: ir.Value, canvas: EditedCanvas, plan
         plan: Its special tokens.
     """
     op, constant = piece.op, piece.constant
+    assert plan.placeholder_token_id is not None
     barred = (plan.placeholder_token_id, plan.bos_token_id, plan.eos_token_id, plan.pad_token_id)
     chosen = op("ArgMax", without_tokens(piece, logits, barred), axis=-1, keepdims=0, select_last_index=0)
     open_ = op("Equal", canvas.ids, constant(plan.placeholder_token_id))

@@ -99,20 +99,40 @@ def delete_tokens(scores: Float, ids: Int, lengths: Int, plan: EditPlan) -> tupl
 
 def insert_placeholders(scores: Float, ids: Int, lengths: Int, plan: EditPlan) -> tuple[Int, Int]:
     """See `graphs.edit_ops.insert_placeholders`."""
+    assert plan.placeholder_token_id is not None
     texts = []
     for row, length, numbers in zip(ids, lengths, argmax(scores), strict=True):
-        text: list[int] = []
-        room = ids.shape[1] - int(length)
-        for t in range(length):
-            number = min(int(numbers[t]), room) if t < length - 1 else 0
-            room -= number
-            text += [int(row[t])] + [plan.placeholder_token_id] * number
-        texts.append(text)
+        new = [[plan.placeholder_token_id] * int(number) for number in numbers]
+        texts.append(_with_new(row[:length], new, ids.shape[1]))
     return _rows(texts, ids.shape[1], plan.pad_token_id)
+
+
+def insert_tokens(logits: Float, ids: Int, lengths: Int, plan: EditPlan) -> tuple[Int, Int]:
+    """See `graphs.edit_ops.insert_tokens`."""
+    logits = logits.astype(np.float32)
+    stop = plan.stop_token_id
+    logits[..., [one for one in (plan.bos_token_id, plan.eos_token_id, plan.pad_token_id) if one != stop]] = -np.inf
+    texts = []
+    for row, length, chosen in zip(ids, lengths, argmax(logits), strict=True):
+        new = [[] if token == stop else [int(token)] for token in chosen]
+        texts.append(_with_new(row[:length], new, ids.shape[1]))
+    return _rows(texts, ids.shape[1], plan.pad_token_id)
+
+
+def _with_new(text: Int, new: list[list[int]], columns: int) -> list[int]:
+    """A text with new tokens behind every token but the last, the foremost where not all have room."""
+    made: list[int] = []
+    room = columns - len(text)
+    for t, token in enumerate(text):
+        fitting = new[t][:room] if t < len(text) - 1 else []
+        room -= len(fitting)
+        made += [int(token), *fitting]
+    return made
 
 
 def fill_placeholders(logits: Float, ids: Int, lengths: Int, plan: EditPlan) -> tuple[Int, Int]:
     """See `graphs.edit_ops.fill_placeholders`."""
+    assert plan.placeholder_token_id is not None
     logits = logits.astype(np.float32)
     logits[..., [plan.placeholder_token_id, plan.bos_token_id, plan.eos_token_id, plan.pad_token_id]] = -np.inf
     inside = np.arange(ids.shape[1]) < lengths[:, None]

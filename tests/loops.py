@@ -10,14 +10,43 @@ from typing import Any
 from ptgc.compiler.build.build import BuildOptions, build
 from ptgc.compiler.build.stage import Stage
 from ptgc.exporters import export
-from ptgc.spec.plan import DecodePlan
+from ptgc.spec.edit import EditPlan, EditStart
+from ptgc.spec.loop import Loop
+from ptgc.spec.plan import DecodePlan, Guarantee
 from ptgc.spec.strategies.levenshtein import levenshtein
 from tests.models import tiny_model
-from tests.other_models import tiny_bert, tiny_ctc, tiny_levenshtein, tiny_marian
+from tests.other_models import (
+    tiny_bert,
+    tiny_ctc,
+    tiny_insertion,
+    tiny_levenshtein,
+    tiny_marian,
+    tiny_source_editor,
+)
 from tests.shared import worker_copy
 
 LENGTH = 40
 LEVENSHTEIN = levenshtein(placeholder_token_id=3, bos_token_id=1, eos_token_id=2, pad_token_id=0, max_rounds=6)
+INSERTION = DecodePlan(
+    "insertion",
+    Loop.EDIT,
+    Guarantee.LOSSY,
+    edit=EditPlan(("token_inserter",), 8, bos_token_id=1, eos_token_id=2, pad_token_id=0, stop_token_id=4),
+)
+SOURCE_EDITS = DecodePlan(
+    "source-edits",
+    Loop.EDIT,
+    Guarantee.LOSSY,
+    edit=EditPlan(
+        ("deleter", "token_inserter"),
+        3,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+        stop_token_id=4,
+        start=EditStart.SOURCE,
+    ),
+)
 
 
 @cache
@@ -27,6 +56,8 @@ def _loop_bundle(place: Path, name: str, plan: DecodePlan) -> Path:
         "ctc": lambda: tiny_ctc(2),
         "drafter": lambda: {"target": tiny_model("llama"), "drafter": tiny_model("llama")},
         "levenshtein": tiny_levenshtein,
+        "insertion": tiny_insertion,
+        "source-editor": tiny_source_editor,
         "marian": lambda: {"encoder": tiny_marian(), "target": tiny_marian()},
     }
     roles: Any = makers[name]()
@@ -36,7 +67,7 @@ def _loop_bundle(place: Path, name: str, plan: DecodePlan) -> Path:
 
 @cache
 def loop_build(place: Path, name: str, plan: DecodePlan, batch: int, precision: str) -> Path:
-    """The folder of a build of `bert`, `ctc`, `drafter`, `levenshtein` or `marian`."""
+    """The folder of a build of a model of `_loop_bundle`."""
     bundle = _loop_bundle(place, name, plan)
     options = BuildOptions(
         precision=precision, batch_size=batch, max_length=LENGTH, stage=Stage.PREPARE, build_id=f"{precision}-{batch}"

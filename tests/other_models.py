@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     BertConfig,
     BertForMaskedLM,
@@ -19,7 +20,7 @@ from transformers import (
 )
 
 from ptgc.exporters.modules.ctc import CtcConfig, CtcDecoder
-from ptgc.exporters.modules.layers import Encoder
+from ptgc.exporters.modules.layers import Encoder, Layer
 from ptgc.exporters.modules.levenshtein import LevenshteinConfig, levenshtein_roles
 
 VOCAB_SIZE = 96
@@ -138,3 +139,81 @@ def tiny_levenshtein() -> dict[str, Any]:
     modules = levenshtein_roles(config)
     lively(nn.ModuleDict(modules))
     return dict(modules)
+
+
+class EditedRows(nn.Module):
+    """Rows of a canvas, with or without a source that they attend to."""
+
+    def __init__(self, config: LevenshteinConfig, *, reads: bool) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embed_positions = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        self.layer = Layer(config.hidden_size, config.num_heads, config.intermediate_size, reads=reads)
+        self.norm = nn.LayerNorm(config.hidden_size)
+
+    def forward(self, input_ids: Tensor, lengths: Tensor, *source: Tensor) -> Tensor:
+        columns = input_ids.shape[1]
+        rows = self.embed_tokens(input_ids) + self.embed_positions.weight[:columns]
+        out: Tensor = self.norm(self.layer(rows, torch.arange(columns) < lengths[:, None], *source))
+        return out
+
+
+class TokenInserter(nn.Module):
+    """Logits `[batch, canvas_length, vocab]` of what comes between a token and the next (arXiv 1902.03249).
+
+    Token 4 inserts nothing; it becomes likelier as the text grows, so that texts end.
+    """
+
+    def __init__(self, config: LevenshteinConfig, *, reads: bool) -> None:
+        super().__init__()
+        self.config, self.rows = config, EditedRows(config, reads=reads)
+        self.head = nn.Linear(2 * config.hidden_size, config.vocab_size)
+
+    def forward(self, input_ids: Tensor, lengths: Tensor, *source: Tensor) -> Tensor:
+        rows = self.rows(input_ids, lengths, *source)
+        logits: Tensor = self.head(torch.cat([rows, torch.cat([rows[:, 1:], rows[:, -1:]], dim=1)], dim=-1))
+        stops = torch.arange(logits.shape[-1]) == 4
+        return logits + stops * 0.25 * lengths[:, None, None]
+
+
+class TokenDeleter(nn.Module):
+    """Scores `[batch, canvas_length, 2]` of keeping and of deleting every token, without a source."""
+
+    def __init__(self, config: LevenshteinConfig) -> None:
+        super().__init__()
+        self.config, self.rows = config, EditedRows(config, reads=False)
+        self.head = nn.Linear(config.hidden_size, 2)
+
+    def forward(self, input_ids: Tensor, lengths: Tensor) -> Tensor:
+        scores: Tensor = self.head(self.rows(input_ids, lengths))
+        return scores
+
+
+_INSERTION = LevenshteinConfig(
+    vocab_size=32,
+    source_vocab_size=40,
+    hidden_size=32,
+    num_encoder_layers=1,
+    intermediate_size=48,
+    max_position_embeddings=48,
+    model_type="insertion",
+)
+
+
+@cache
+def tiny_insertion() -> dict[str, Any]:
+    """The roles of an insertion transformer: 0 pads, 1 begins, 2 ends, 4 inserts nothing."""
+    modules = {"encoder": Encoder(_INSERTION), "token_inserter": TokenInserter(_INSERTION, reads=True)}
+    lively(nn.ModuleDict(modules))
+    return modules
+
+
+@cache
+def tiny_source_editor() -> dict[str, Any]:
+    """Operations on a prompt that nothing else reads; tokens as above."""
+    config = replace(_INSERTION, source_vocab_size=_INSERTION.vocab_size)
+    modules = {"deleter": TokenDeleter(config), "token_inserter": TokenInserter(config, reads=False)}
+    lively(nn.ModuleDict(modules))
+    with torch.no_grad():
+        modules["deleter"].head.bias[0] += 1.0
+    return modules

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from ptgc.exporters.model_facts import context_of
-from ptgc.exporters.references.reference_loops import write_text
+from ptgc.exporters.references.original_roles import greedy_text
 from ptgc.spec.reference import TOP_K
 
 PROMPTS = (
@@ -38,18 +40,18 @@ def reference_texts(model: PreTrainedModel, tokenizer: Any | None) -> dict[str, 
     found = []
     for text, ids in _prompts(tokenizer, int(model.config.get_text_config().vocab_size)):
         ids = ids[: max(1, context - NEW_TOKENS)]
-        new_ids, logits = write_text(model, ids, max(1, min(NEW_TOKENS, context - len(ids))))
-        top = torch.topk(logits, TOP_K, dim=-1)
-        found.append(
-            {
-                "text": text,
-                "prompt_ids": ids,
-                "token_ids": new_ids,
-                "top_ids": top.indices.tolist(),
-                "top_logits": [[round(value, 4) for value in row] for row in top.values.tolist()],
-            }
-        )
+        new_ids, logits = greedy_text(model, ids, max(1, min(NEW_TOKENS, context - len(ids))))
+        found.append({"text": text, "prompt_ids": ids, "token_ids": new_ids} | largest_logits(logits))
     return {"dtype": str(next(model.parameters()).dtype).removeprefix("torch."), "prompts": found}
+
+
+def largest_logits(logits: NDArray[np.float32]) -> dict[str, Any]:
+    """Of every new token: `{"top_ids", "top_logits"}`."""
+    top = torch.topk(torch.from_numpy(logits), TOP_K, dim=-1)
+    return {
+        "top_ids": top.indices.tolist(),
+        "top_logits": [[round(value, 4) for value in row] for row in top.values.tolist()],
+    }
 
 
 def _prompts(tokenizer: Any | None, vocab_size: int) -> list[tuple[str | None, list[int]]]:

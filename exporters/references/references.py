@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-import torch
 from torch import nn
 from transformers import PreTrainedModel
 
 from ptgc.errors import ExportError
 from ptgc.exporters.model_facts import context_of, start_token_id
-from ptgc.exporters.references.reference_loops import edit_text, fill_canvas, read_rows, translate
-from ptgc.exporters.references.reference_texts import NEW_TOKENS, PROMPTS, reference_texts
-from ptgc.exporters.roles.denoiser import denoise
+from ptgc.exporters.references.original_roles import original_roles, translate
+from ptgc.exporters.references.reference_texts import NEW_TOKENS, PROMPTS, largest_logits, reference_texts
+from ptgc.graphs.reference_loops import first_round, write
+from ptgc.spec import ports
+from ptgc.spec.canvas import CanvasCache
+from ptgc.spec.edit import EditStart
 from ptgc.spec.loop import Loop
 from ptgc.spec.plan import DecodePlan
-from ptgc.spec.reference import TOP_K
 
 _LENGTHS = (5, 12, 40)  # of prompts made of token ids
 _SPELLED_SHARE = 0.8  # of a text's letters; a tokenizer that loses more is of another language
@@ -31,18 +32,18 @@ def reference_of(roles: Roles, plan: DecodePlan, tokenizer: Any | None) -> dict[
     """What the bundle's reference file holds: `{"dtype", "prompts": [{"text", "prompt_ids", "token_ids", ...}]}`.
 
     - speculative: see `reference_texts`; of an encoder-decoder with `source_ids`, and its start as the prompt.
-    - canvas: `prompt_ids` is the canvas with its masks, `token_ids` the same filled, in `rounds`; `confidence` is that
-      of every position before the first.
+    - canvas: `prompt_ids` is the canvas with its masks, `token_ids` the same filled, in `rounds`; where the rounds read
+      all of it, `confidence` is that of every position before the first.
     - one-shot: `source_ids` and the `token_ids` read off the run.
-    - edit: `source_ids`, and `prompt_ids`, the canvas at first, which became `token_ids` in `rounds` and had `largest`
-      tokens at most.
+    - edit: `source_ids`, or without an encoder `prompt_ids`, about which `token_ids` were written in `rounds`, on a
+      canvas of `largest` tokens at most.
     """
     if plan.loop is Loop.CANVAS:
         return _document(roles["denoiser"], _canvases(roles["denoiser"], plan, tokenizer))
     if plan.loop is Loop.ONE_SHOT:
         return _document(roles["decoder"], _runs(roles, plan, tokenizer))
-    if plan.loop is Loop.EDIT:
-        return _document(roles["filler"], _edits(roles, plan, tokenizer))
+    if plan.edit is not None:
+        return _document(roles[plan.edit.operations[-1]], _edits(roles, plan, tokenizer))
     target = pretrained(roles, "target")
     if target.config.is_encoder_decoder:
         return _document(target, _translations(target, tokenizer))
@@ -71,41 +72,37 @@ def _document(module: nn.Module, texts: Texts) -> dict[str, Any]:
 
 def _canvases(denoiser: nn.Module, plan: DecodePlan, tokenizer: Any | None) -> Texts:
     assert plan.canvas is not None
-    found, mask = [], plan.canvas.mask_token_id
-    for text, ids in _prompts(denoiser, tokenizer, exclude=mask):
+    found, mask, run = [], plan.canvas.mask_token_id, original_roles({"denoiser": denoiser}, plan)
+    for text, ids in _prompts(denoiser, tokenizer, exclude=(mask,)):
         inner = range(1, len(ids) - 1)  # not what the tokenizer puts around a text
         canvas = [mask if t in inner and t % _MASKED == 0 else token for t, token in enumerate(ids)]
-        filled, rounds = fill_canvas(denoiser, canvas, plan.canvas)
-        confidence = _confidence(denoiser, canvas, mask)
-        found.append(
-            {"text": text, "prompt_ids": canvas, "token_ids": filled, "rounds": rounds, "confidence": confidence}
-        )
+        made = write(run, plan, canvas, len(canvas))
+        found.append({"text": text, "prompt_ids": canvas, "token_ids": made.token_ids, "rounds": made.rounds})
+        if plan.canvas.cache is CanvasCache.NONE:
+            confidence = run["denoiser"](first_round(plan.canvas, canvas, fills=0))[ports.CONFIDENCE.name][0]
+            found[-1]["confidence"] = [round(value, 5) for value in confidence.tolist()]
     return found
 
 
-@torch.no_grad()
-def _confidence(denoiser: nn.Module, canvas: list[int], mask_token_id: int) -> list[float]:
-    logits = denoise(denoiser, torch.tensor([canvas]), torch.tensor([len(canvas)]))[0].float()
-    logits[:, mask_token_id] = -torch.inf
-    return [round(value, 5) for value in logits.softmax(-1).amax(-1).tolist()]
-
-
 def _runs(roles: Roles, plan: DecodePlan, tokenizer: Any | None) -> Texts:
-    assert plan.one_shot is not None
-    found = []
+    found, run = [], original_roles(roles, plan)
     for text, source in _prompts(roles["encoder"], tokenizer):
-        ids = read_rows(roles["encoder"], roles["decoder"], source, plan.one_shot)
+        ids = write(run, plan, source, 0).token_ids
         found.append({"text": text, "source_ids": source, "prompt_ids": [], "token_ids": ids})
     return found
 
 
 def _edits(roles: Roles, plan: DecodePlan, tokenizer: Any | None) -> Texts:
     assert plan.edit is not None
-    found, empty = [], [plan.edit.bos_token_id, plan.edit.eos_token_id]
-    for text, source in _prompts(roles["encoder"], tokenizer):
-        made = edit_text(roles, source, empty, plan.edit, context_of(roles["filler"]) or _CANVAS)
+    found, run = [], original_roles(roles, plan)
+    reader = roles.get("encoder", roles[plan.edit.operations[0]])
+    longest = context_of(roles[plan.edit.operations[-1]]) or _CANVAS
+    frame = plan.edit.special_tokens.values() if plan.edit.start is EditStart.SOURCE else ()
+    for text, given in _prompts(reader, tokenizer, exclude=frame, most=longest - len(plan.edit.first_canvas(()))):
+        made = write(run, plan, given, longest)
+        ids = {"source_ids": given, "prompt_ids": []} if "encoder" in roles else {"prompt_ids": given}
         counts = {"rounds": made.rounds, "largest": made.largest}
-        found.append({"text": text, "source_ids": source, "prompt_ids": empty, "token_ids": made.ids} | counts)
+        found.append({"text": text, **ids, "token_ids": made.token_ids, **counts})
     return found
 
 
@@ -113,28 +110,20 @@ def _translations(model: PreTrainedModel, tokenizer: Any | None) -> Texts:
     found = []
     for text, source in _prompts(model, tokenizer):
         ids, logits = translate(model, source, min(NEW_TOKENS, (context_of(model) or _CANVAS) - 1))
-        top = torch.topk(logits, TOP_K, dim=-1)
-        found.append(
-            {
-                "text": text,
-                "source_ids": source,
-                "prompt_ids": [start_token_id(model)],
-                "token_ids": ids,
-                "top_ids": top.indices.tolist(),
-                "top_logits": [[round(value, 4) for value in row] for row in top.values.tolist()],
-            }
-        )
+        begun = {"text": text, "source_ids": source, "prompt_ids": [start_token_id(model)], "token_ids": ids}
+        found.append(begun | largest_logits(logits))
     return found
 
 
 def _prompts(
-    module: nn.Module, tokenizer: Any | None, exclude: int | None = None
+    module: nn.Module, tokenizer: Any | None, exclude: Collection[int] = (), most: int | None = None
 ) -> list[tuple[str | None, list[int]]]:
     """Texts of the tokenizer's language, or token ids where that is another one than ours."""
     context = context_of(module) or _CANVAS
+    context = context if most is None else min(context, most)
     if tokenizer is not None and all(_spells(tokenizer, text) for text in PROMPTS):
         return [(text, list(tokenizer(text)["input_ids"])[:context]) for text in PROMPTS]
-    special = {exclude, *getattr(tokenizer, "all_special_ids", ())}
+    special = {*exclude, *getattr(tokenizer, "all_special_ids", ())}
     usable = [token for token in range(_source_vocab_size(module)) if token not in special]
     return [(None, [usable[(37 * i + 11 * n) % len(usable)] for i in range(min(n, context))]) for n in _LENGTHS]
 

@@ -98,6 +98,7 @@ _BUILT_IN = {
     (Loop.EDIT, "deleter"): "ptgc.exporters.roles.edit:export_deleter",
     (Loop.EDIT, "inserter"): "ptgc.exporters.roles.edit:export_inserter",
     (Loop.EDIT, "filler"): "ptgc.exporters.roles.edit:export_filler",
+    (Loop.EDIT, "token_inserter"): "ptgc.exporters.roles.edit:export_token_inserter",
 }
 
 
@@ -107,17 +108,14 @@ def check_roles(plan: DecodePlan, given: Sequence[str]) -> tuple[str, ...]:
     Raises:
         ExportError: One is missing, or the plan has no use for one that was given.
     """
-    required, optional = roles_of(plan)
-    known = [role for loop, role in _BUILT_IN if loop is plan.loop and role in (*required, *optional)]
-    missing = [role for role in required if role not in given]
-    unknown = sorted(set(given) - set(known))
-    if missing or unknown:
-        needed = ", ".join(f"'{role}'" + (" (optional)" if role in optional else "") for role in known)
+    known = tuple(roles_of(plan, has_encoder="encoder" in given))
+    if set(known) != set(given):
+        needed = ", ".join(f"'{role}'" for role in known)
         raise ExportError(
             f"Strategy '{plan.strategy}' has the roles {needed}; given: {', '.join(sorted(given)) or 'none'}.",
             "Give one module for each of them: export(roles={NAME: MODULE, ...}, ...).",
         )
-    return tuple(role for role in known if role in given)
+    return known
 
 
 def check_weights(name: str, module: nn.Module) -> None:
@@ -147,8 +145,8 @@ def trace_role(source: RoleSource) -> TracedRole:
         traced = cast("RoleExporter", entry.load())(source)
         if traced is not None:
             return traced
-    module, _, function = _BUILT_IN[source.plan.loop, source.name].partition(":")
-    traced = cast("RoleExporter", getattr(import_module(module), function))(source)
+    module, _, function = _BUILT_IN.get((source.plan.loop, source.name), "").partition(":")
+    traced = cast("RoleExporter", getattr(import_module(module), function))(source) if module else None
     if traced is None:
         raise ExportError(
             f"No exporter knows how {type(source.module).__name__} can be the role '{source.name}'.",

@@ -10,7 +10,7 @@ from ptgc.exporters.model_facts import context_of
 from ptgc.exporters.roles.base import RoleSource, TracedRole
 from ptgc.exporters.roles.one_shot import finish, only_output, source_ports
 from ptgc.exporters.tracing.traced_module import standard_attention, trace_module
-from ptgc.graphs.edit_ops import EditedCanvas, delete_tokens, fill_placeholders, insert_placeholders
+from ptgc.graphs.edit_ops import EditedCanvas, delete_tokens, fill_placeholders, insert_placeholders, insert_tokens
 from ptgc.graphs.piece import Piece
 from ptgc.spec import ports
 from ptgc.spec.edit import EditPlan
@@ -33,10 +33,15 @@ def export_filler(source: RoleSource) -> TracedRole:
     return _export(source, fill_placeholders, "logits [batch, canvas_length, vocab]")
 
 
+def export_token_inserter(source: RoleSource) -> TracedRole:
+    """Trace a module that scores which token is missing behind every token."""
+    return _export(source, insert_tokens, "logits [batch, canvas_length, vocab]")
+
+
 def _export(source: RoleSource, operation: Operation, wanted: str) -> TracedRole:
     plan = source.plan.edit
     assert plan is not None, "a plan of the edit loop has its policies"
-    inputs = (ports.CANVAS_IDS, ports.LENGTHS, *source_ports(source))
+    inputs = (ports.CANVAS_IDS, ports.LENGTHS, *(source_ports(source) if "encoder" in source.traced else ()))
     longest = {ports.CANVAS_LENGTH: context_of(source.module), ports.SOURCE_LENGTH: context_of(source.module)}
     with standard_attention(source.module):
         model = trace_module(source.module, inputs, longest=longest)

@@ -10,30 +10,46 @@ from ptgc.spec.fields import Range, TokenId
 from ptgc.spec.limits import MAX_LENGTH, MAX_ROUNDS
 
 
-class Unmasking(str, Enum):
-    """Which masked positions a round fills."""
+class CanvasCache(str, Enum):
+    """What a denoiser keeps of a canvas between rounds."""
 
-    CONFIDENCE = "confidence"
-    """The same number every round, the most confident first (MaskGIT, arXiv 2202.04200; LLaDA, arXiv 2502.09992)."""
-    THRESHOLD = "threshold"
-    """All above a confidence, at least the most confident one (Fast-dLLM, arXiv 2505.22618, section 3.3)."""
+    NONE = "none"
+    """Nothing: every round reads the whole canvas."""
+    BLOCK = "block"
+    """Keys and values of the blocks before the one that is being filled, which see nothing behind themselves, so that
+    they change no more (BD3-LM, arXiv 2503.09573; Fast-dLLM v2, arXiv 2509.26328). Blocks begin at multiples of the
+    block length."""
+
+
+@dataclass(frozen=True)
+class PolicyInputs:
+    """What every row brings to the unmasking policy in the denoiser's graph: one port for each of these numbers."""
+
+    threshold: Annotated[float, Range(0, 1)] = 1.0
+    """Positions of more confidence are filled beyond those that a round must fill (Fast-dLLM, arXiv 2505.22618, section
+    3.3); 1 for none (MaskGIT, arXiv 2202.04200; LLaDA, arXiv 2502.09992)."""
 
 
 @dataclass(frozen=True)
 class CanvasPlan:
-    """The policies of the canvas loop."""
+    """The policies of the canvas loop; which positions a round fills is traced into the denoiser's graph."""
 
     mask_token_id: TokenId
     """Stands at a position that is still to be filled."""
     num_steps: Annotated[int, Range(1, MAX_ROUNDS)]
-    """Rounds of a whole canvas; with `threshold` the most."""
-    unmasking: Unmasking = Unmasking.CONFIDENCE
-    """Which positions a round fills."""
-    threshold: Annotated[float, Range(0, 1)] = 0.0
-    """threshold: fill every position of more confidence, from 0 to 1."""
+    """Rounds of a whole canvas at most: each fills the same number of positions or more, the most confident first."""
     block_length: Annotated[int, Range(0, MAX_LENGTH)] = 0
-    """Positions filled before the next ones are begun; 0 for all at once."""
+    """Positions filled, and written out, before the next ones are begun; 0 for all at once."""
+    policy: PolicyInputs = PolicyInputs()
+    """The inputs of the policy."""
+    cache: CanvasCache = CanvasCache.NONE
+    """What is kept between rounds."""
 
     def to_json(self) -> dict[str, Any]:
         """These policies as the manifest writes them."""
-        return asdict(self) | {"unmasking": self.unmasking.value}
+        return asdict(self) | {"cache": self.cache.value}
+
+    def problems(self) -> list[str]:
+        """A cache of blocks that have no length."""
+        is_whole = self.cache is CanvasCache.BLOCK and self.block_length == 0
+        return ["block_length is 0; cache is block, which needs a length"] if is_whole else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ptgc.spec import ports
+from ptgc.spec.edit import EditPlan, EditStart
 from ptgc.spec.kv_cache import LayerState, StateKind
 from ptgc.spec.limits import MAX_BUFFER_BYTES
 from ptgc.spec.loop import Loop
@@ -15,6 +16,7 @@ from ptgc.spec.role_ports import role_problems
 from ptgc.spec.shapes import RoleShapes, ShapePlan
 
 _NUMBER = 8  # bytes of a token, a position or a length
+_SHORTEST_EDITED = 3  # tokens of a canvas: begin, end, and one between
 
 
 def plan_problems(plan: DecodePlan, model: ModelFacts, roles: Mapping[str, Role]) -> list[str]:
@@ -23,6 +25,8 @@ def plan_problems(plan: DecodePlan, model: ModelFacts, roles: Mapping[str, Role]
     found += role_problems(plan, roles)
     if plan.loop is Loop.SPECULATIVE and "encoder" in roles and model.decoder_start_token_id is None:
         found.append("model.decoder_start_token_id is null; texts behind an encoder start with it")
+    if plan.edit is not None:
+        found += _edit_problems(plan.edit, model)
     if "target" in roles:
         sizes = [port.shape[-1] for port in roles["target"].outputs if port.name == "logits"]
         found += [
@@ -33,6 +37,13 @@ def plan_problems(plan: DecodePlan, model: ModelFacts, roles: Mapping[str, Role]
     return found
 
 
+def _edit_problems(plan: EditPlan, model: ModelFacts) -> list[str]:
+    """A source that is edited must be of the text's tokens."""
+    if plan.start is EditStart.EMPTY or model.source_vocab_size in (None, model.vocab_size):
+        return []
+    return [f"plan.edit.start is source, of {model.source_vocab_size} tokens; model.vocab_size is {model.vocab_size}"]
+
+
 def _plan_tokens(plan: DecodePlan) -> list[tuple[str, int]]:
     """The tokens that the policies name, all of the model's own vocabulary."""
     found = []
@@ -41,8 +52,7 @@ def _plan_tokens(plan: DecodePlan) -> list[tuple[str, int]]:
     if plan.one_shot is not None:
         found.append(("plan.one_shot.blank_token_id", plan.one_shot.blank_token_id))
     if plan.edit is not None:
-        names = ("placeholder_token_id", "bos_token_id", "eos_token_id", "pad_token_id")
-        found += [(f"plan.edit.{name}", getattr(plan.edit, name)) for name in names]
+        found += [(f"plan.edit.{name}", token) for name, token in plan.edit.special_tokens.items()]
     return found
 
 
@@ -166,8 +176,8 @@ def _plan_problems(plan: DecodePlan, shapes: ShapePlan) -> list[str]:
         if plan.one_shot is not None:
             if own.canvas_lengths != tuple(plan.one_shot.upsampling * size for size in own.source_lengths):
                 found.append(f"{place} must be source_lengths times {plan.one_shot.upsampling}")
-        elif longest < shapes.max_length:
-            found.append(f"{place} ends with {longest}; texts have up to {shapes.max_length} tokens")
+        elif longest < (least := max(shapes.max_length, _SHORTEST_EDITED if plan.edit is not None else 1)):
+            found.append(f"{place} ends with {longest}; texts have up to {least} tokens")
         if plan.canvas is not None and plan.canvas.block_length > longest:
             found.append(f"plan.canvas.block_length is {plan.canvas.block_length}; the largest canvas is {longest}")
     return found

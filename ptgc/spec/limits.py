@@ -37,6 +37,8 @@ MAX_NGRAM_SIZE = 64
 """Tokens of a suffix that is looked up."""
 MAX_ROUNDS = 1 << 16
 """Rounds of one canvas or one edited text."""
+MAX_OPERATIONS = 64
+"""Operations of a round that edits."""
 MAX_UPSAMPLING = 64
 """Rows of a one-shot decoder for each token of its source."""
 MAX_COUNT = 1 << 53

@@ -111,6 +111,10 @@ OUTPUT_MASK = Port("output_mask", DType.BOOL, (BATCH, CANVAS_LENGTH))
 # confidence[b, t]: the probability of the likeliest token at position t.
 CONFIDENCE = Port("confidence", DType.FLOAT32, (BATCH, CANVAS_LENGTH))
 
+# The same of a block, the rows of a round, where a denoiser keeps what comes before it.
+BLOCK_MASK, BLOCK_IDS, BLOCK_LEFT, BLOCK_CONFIDENCE = (
+    Port(port.name, port.dtype, (BATCH, NUM_TOKENS)) for port in (CANVAS_MASK, OUTPUT_IDS, OUTPUT_MASK, CONFIDENCE)
+)
 # What a target gives besides its logits, for drafters that are made of more than its text.
 HIDDEN_STATES = "hidden_states"
 

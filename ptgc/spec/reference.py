@@ -29,7 +29,7 @@ class Reference:
     """One text that PyTorch wrote."""
 
     prompt_ids: _Tokens
-    """The prompt; the canvas at first; what an encoder-decoder's text starts with."""
+    """The prompt; the canvas at first; what an encoder-decoder's text starts with; none where all is in the source."""
     token_ids: _Tokens
     """What it wrote, greedily."""
     top_ids: Annotated[list[_Best], Count(0, MAX_LENGTH)] = field(default_factory=list)
@@ -127,7 +127,7 @@ def _problems(bundle: Bundle, references: References) -> list[str]:
         found += foreign_tokens([(f"{place}.top_ids", max(row)) for row in text.top_ids], model.vocab_size)
         if reads != bool(text.source_ids):
             found.append(f"{place}.source_ids must {'not ' if reads else ''}be empty")
-        if not text.prompt_ids and plan.loop is not Loop.ONE_SHOT:
+        if not text.prompt_ids and plan.loop in (Loop.SPECULATIVE, Loop.CANVAS):
             found.append(f"{place}.prompt_ids is empty")
         if plan.canvas is not None and plan.canvas.mask_token_id not in text.prompt_ids:
             found.append(f"{place}.prompt_ids has no mask token, so that there is nothing to fill")

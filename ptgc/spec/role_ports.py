@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from ptgc.spec import ports
 from ptgc.spec.attention import AttentionKind
+from ptgc.spec.canvas import CanvasCache
+from ptgc.spec.edit import EditStart
 from ptgc.spec.kv_cache import StateKind
 from ptgc.spec.loop import Loop
 from ptgc.spec.plan import DecodePlan
@@ -43,14 +45,21 @@ _TAPPED = ports.tapped(ports.hidden_states(1, DType.FLOAT32))
 _READER = RolePorts((ports.SOURCE_IDS, ports.ENCODER_ATTENTION_MASK), (_HIDDEN_STATES,), (_HIDDEN_STATES,))
 _WRITTEN = (ports.OUTPUT_IDS, ports.OUTPUT_LENGTHS)
 _FILLED = (ports.OUTPUT_IDS, ports.OUTPUT_MASK)
-_OPERATION = RolePorts(
-    (ports.CANVAS_IDS, ports.LENGTHS, _HIDDEN_STATES, ports.ENCODER_ATTENTION_MASK), _WRITTEN, _WRITTEN
+_OPERATION = RolePorts((ports.CANVAS_IDS, ports.LENGTHS), _WRITTEN, _WRITTEN)
+_READING_OPERATION = RolePorts((*_OPERATION.inputs, _HIDDEN_STATES, ports.ENCODER_ATTENTION_MASK), _WRITTEN, _WRITTEN)
+_ROUND = tuple(port for port in ports.CAUSAL_INPUTS if port is not ports.LOGITS_ROWS)
+_BLOCK_DENOISER = RolePorts(
+    (*_ROUND, ports.BLOCK_MASK, ports.STEP, ports.THRESHOLD),
+    (ports.BLOCK_IDS, ports.BLOCK_LEFT, ports.BLOCK_CONFIDENCE),
+    (ports.BLOCK_IDS,),
+    has_states=True,
 )
+_DRAFTING = {"heads": RolePorts((_TAPPED,), (ports.draft_ids(1),), (ports.draft_ids(1),))}
+"""Roles of drafters that are no causal language models."""
 _ROLES: Mapping[Loop, Mapping[str, RolePorts]] = {
     Loop.SPECULATIVE: {
-        "target": _CAUSAL,
         "encoder": RolePorts(_READER.inputs, (), (), has_states=True),
-        "heads": RolePorts((_TAPPED,), (ports.draft_ids(1),), (ports.draft_ids(1),)),
+        "target": _CAUSAL,
     },
     Loop.CANVAS: {
         "denoiser": RolePorts(
@@ -63,30 +72,44 @@ _ROLES: Mapping[Loop, Mapping[str, RolePorts]] = {
         "encoder": _READER,
         "decoder": RolePorts((_HIDDEN_STATES, ports.ENCODER_ATTENTION_MASK), _WRITTEN, _WRITTEN),
     },
-    Loop.EDIT: {"encoder": _READER, "deleter": _OPERATION, "inserter": _OPERATION, "filler": _OPERATION},
+    Loop.EDIT: {"encoder": _READER},
 }
 
 
-def roles_of(plan: DecodePlan) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The roles that a plan must have, and those that it may have."""
+def roles_of(plan: DecodePlan, *, has_encoder: bool) -> dict[str, RolePorts]:
+    """The roles that a plan runs, an encoder first.
+
+    Args:
+        plan: The loop and its policies.
+        has_encoder: Whether there is an encoder, where the loop can do without.
+    """
+    known = dict(_ROLES[plan.loop])
+    reads_prompt = plan.loop is Loop.SPECULATIVE or (plan.edit is not None and plan.edit.start is EditStart.SOURCE)
+    if reads_prompt and not has_encoder:
+        del known["encoder"]
     if plan.loop is Loop.SPECULATIVE:
-        return ("target", *plan.drafter.roles), ("encoder",)
-    return tuple(_ROLES[plan.loop]), ()
+        known |= {role: _DRAFTING.get(role, _CAUSAL) for role in plan.drafter.roles}
+    if plan.canvas is not None and plan.canvas.cache is CanvasCache.BLOCK:
+        known["denoiser"] = _BLOCK_DENOISER
+    if plan.edit is not None:
+        known |= dict.fromkeys(plan.edit.operations, _READING_OPERATION if "encoder" in known else _OPERATION)
+    return known
 
 
 def role_problems(plan: DecodePlan, roles: Mapping[str, Role]) -> list[str]:
     """What is wrong with the roles of a bundle or build: which there are, their ports and their states."""
-    required, optional = roles_of(plan)
-    known = _ROLES[plan.loop]
-    found = [f"roles lacks '{name}'" for name in required if name not in roles]
+    known = roles_of(plan, has_encoder="encoder" in roles)
+    found = [f"roles lacks '{name}'" for name in known if name not in roles]
     for name, role in roles.items():
-        if name not in (*required, *optional):
+        if name not in known:
             found.append(f"roles has '{name}', which strategy '{plan.strategy}' has no use for")
             continue
-        ports_of_role = known.get(name, _CAUSAL)  # a drafter names roles of its own
-        found += _port_problems(f"roles.{name}", role, ports_of_role)
-        found += _state_problems(f"roles.{name}", role, ports_of_role)
+        found += _port_problems(f"roles.{name}", role, known[name])
+        found += _state_problems(f"roles.{name}", role, known[name])
         found += _attention_problems(f"roles.{name}", role)
+    denoiser = roles.get("denoiser") if plan.canvas is not None and plan.canvas.cache is CanvasCache.BLOCK else None
+    if denoiser is not None and denoiser.attention is not AttentionKind.BLOCK:
+        found.append("roles.denoiser.attention must be block, with states; plan.canvas.cache is block")
     if plan.loop is Loop.SPECULATIVE and "target" in roles:
         found += _cross_problems(roles)
         if roles["target"].attention is AttentionKind.CAUSAL and not plan.tree.is_chain:
@@ -115,7 +138,8 @@ def _port_problems(name: str, role: Role, wanted: RolePorts) -> list[str]:
 
 def _is_like(port: Port, wanted: Port) -> bool:
     """Whether a port is what it should be, where type and last size may be the model's own."""
-    own_type = wanted.dtype is DType.FLOAT32 and wanted not in (ports.THRESHOLD, ports.CONFIDENCE)
+    free = (ports.THRESHOLD, ports.CONFIDENCE, ports.BLOCK_CONFIDENCE)
+    own_type = wanted.dtype is DType.FLOAT32 and wanted not in free
     own_size = wanted.shape[-1] == 1
     same = port.shape == wanted.shape if not own_size else port.shape[:-1] == wanted.shape[:-1]
     types = _MODEL_TYPES if own_type else (wanted.dtype,)

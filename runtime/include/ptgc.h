@@ -138,10 +138,11 @@ typedef struct ptgc_generator_info {
   size_t num_eos_token_ids;            // How many.
   int64_t vocab_size;                  // Token ids are below it.
   int64_t max_length;                  // Tokens that a text may have, its prompt included.
-  int64_t max_source_length;  // Tokens of a prompt that an encoder reads; 0: there is none.
-  int32_t batch_size;         // Rows: texts that are stepped at once.
-  int32_t free_rows;          // Rows that nobody used when asked.
-  double load_seconds;        // Time that loading took.
+  int64_t
+      max_source_length;  // Tokens of a prompt that an encoder reads or that is edited; 0: none.
+  int32_t batch_size;     // Rows: texts that are stepped at once.
+  int32_t free_rows;      // Rows that nobody used when asked.
+  double load_seconds;    // Time that loading took.
 } ptgc_generator_info;
 #define PTGC_GENERATOR_INFO_INIT \
   {sizeof(ptgc_generator_info), NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0.0}

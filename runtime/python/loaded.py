@@ -21,3 +21,8 @@ class Loaded:
     """The C++ generator."""
     codec: TextCodec | None
     """The tokenizer, where the bundle has one."""
+
+    @property
+    def has_source(self) -> bool:
+        """Whether a prompt is a source that the text is written about, read by an encoder or edited: no part of it."""
+        return "encoder" in self.build.manifest.roles or self.bundle.manifest.plan.edit is not None

@@ -200,11 +200,11 @@ def _checked_ids(prompt: Any) -> list[int]:
 
 def make_request(loaded: Loaded, ids: Sequence[int], options: GenerateOptions, held: int = 0) -> _core.Request:
     """The core's form of a request; `held` tokens are in the session already."""
-    build = loaded.build.manifest
-    # Behind an encoder the prompt is no part of the text, which begins with a token of its own.
-    room = build.shapes.max_length - (max(held, 1) if "encoder" in build.roles else len(ids) + held)
-    wanted = options.max_new_tokens
+    shapes = loaded.build.manifest.shapes
     manifest = loaded.bundle.manifest
+    # A text about a source begins with a token of its own.
+    room = shapes.max_length - (max(held, 1) if loaded.has_source else len(ids) + held)
+    wanted = options.max_new_tokens
     eos = () if options.ignore_eos else manifest.model.eos_token_ids
     _check_stop_tokens(options, manifest.model.vocab_size)
     return _core.Request(
@@ -250,9 +250,7 @@ class RunningText:
             raise UsageError("This bundle has no tokenizer; it cannot look for stop strings.")
         self._loaded = loaded
         self._options = options
-        # Behind an encoder the prompt is no part of the text.
-        is_continued = "encoder" not in loaded.build.manifest.roles
-        self._context = (ids if context is None else context) if is_continued else ()
+        self._context = () if loaded.has_source else ids if context is None else context
         self._ids: list[int] = []
         self._text = self._new_text()
         self.shown = ""

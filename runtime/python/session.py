@@ -30,8 +30,7 @@ class Session:
         self._loaded = loaded
         self._text = SessionText()
         self._known = 0  # tokens that the text accounts for
-        self._source: list[int] = []  # what an encoder reads, which is no part of the session's tokens
-        self._has_encoder = "encoder" in loaded.build.manifest.roles
+        self._source: list[int] = []  # what the text is written about, which is no part of the session's tokens
 
     @property
     def token_ids(self) -> list[int]:
@@ -58,7 +57,7 @@ class Session:
         """
         codec = self._loaded.codec
         chat = chat_options(options)
-        held = self._source if self._has_encoder else self.token_ids
+        held = self._source if self._loaded.has_source else self.token_ids
         if len(held) != self._known:  # an answer has been written, or was cut short by an error
             self._settle(len(held))
         if codec is not None and is_messages(prompt):
@@ -118,11 +117,11 @@ class Session:
         kept = min(len(held), len(ids)) if kept is None else kept
         if kept == len(held):
             self._core.append(ids[kept:])
-        elif self._has_encoder:
+        elif self._loaded.has_source:
             self._replace(self._core.reset, held, ids)
         else:
             self._replace(lambda: self._core.rewind(len(held) - kept), held[kept:], ids[kept:])
-        self._source = ids if self._has_encoder else []
+        self._source = ids if self._loaded.has_source else []
 
     def _replace(self, drop: Callable[[], None], old: list[int], new: list[int]) -> None:
         drop()
@@ -147,7 +146,7 @@ class Session:
         """Drop the last tokens."""
         if num_tokens:
             self._core.rewind(num_tokens)
-            if not self._has_encoder:
+            if not self._loaded.has_source:
                 self._settle(len(self))
 
     def reset(self) -> None:

@@ -42,11 +42,13 @@ from ptgc.spec.strategies.draft_model import draft_model
 from ptgc.spec.strategies.levenshtein import levenshtein
 from ptgc.spec.strategies.masked_diffusion import masked_diffusion
 from ptgc.spec.strategies.ngram import ngram
+from tests.block_diffusion import BLOCK_DIFFUSION, tiny_block_diffusion
 from tests.bundles import tiny_bundle
 from tests.compiler.prepared import role_of, traced
 from tests.exporters.graph_run import trace_all
+from tests.loops import INSERTION
 from tests.models import FAMILIES, MORE_FAMILIES, prompt
-from tests.other_models import tiny_bert, tiny_ctc, tiny_levenshtein, tiny_llama, tiny_marian
+from tests.other_models import tiny_bert, tiny_ctc, tiny_insertion, tiny_levenshtein, tiny_llama, tiny_marian
 
 pytestmark = pytest.mark.tensorrt
 
@@ -61,6 +63,8 @@ LOOPS: dict[str, Callable[[], dict[str, TracedRole]]] = {
     "masked-diffusion": cache(lambda: trace_all({"denoiser": tiny_bert()}, masked_diffusion(3))),
     "ctc": cache(lambda: trace_all(tiny_ctc(2), ctc(0, 2))),
     "levenshtein": cache(lambda: trace_all(tiny_levenshtein(), levenshtein(3, 1, 2, 0, 6))),
+    "insertion": cache(lambda: trace_all(tiny_insertion(), INSERTION)),
+    "block-diffusion": cache(lambda: trace_all({"denoiser": tiny_block_diffusion()}, BLOCK_DIFFUSION)),
     "draft-model": cache(lambda: trace_all({"target": tiny_llama(layers=2), "drafter": tiny_llama()}, draft_model(4))),
 }
 

@@ -126,9 +126,8 @@ BundleDocuments Canvas() {
   BundleDocuments documents = Other("masked-diffusion", "canvas", "canvas",
                                     {{"mask_token_id", 3},
                                      {"num_steps", 4},
-                                     {"unmasking", "threshold"},
-                                     {"threshold", 0.5},
-                                     {"block_length", 8}});
+                                     {"block_length", 8},
+                                     {"policy", {{"threshold", 0.5}}}});
   const json mask = MakePort("canvas_mask", "bool", {"batch", "canvas_length"});
   AddRole(documents, "denoiser",
           MakeRole("denoiser",
@@ -160,7 +159,9 @@ BundleDocuments OneShot() {
 
 BundleDocuments Edit() {
   BundleDocuments documents = Other("levenshtein", "edit", "edit",
-                                    {{"max_rounds", 4},
+                                    {{"operations", {"deleter", "inserter", "filler"}},
+                                     {"start", "empty"},
+                                     {"max_rounds", 4},
                                      {"placeholder_token_id", 3},
                                      {"bos_token_id", 1},
                                      {"eos_token_id", 2},

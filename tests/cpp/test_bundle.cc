@@ -326,11 +326,28 @@ TEST_F(BundleOnDisk, RefusesWhatTheLoopCannotRun) {
   expect(3, plan("canvas", "block_length", 65), "at least 65, plan.canvas.block_length");
   expect(3, plan("canvas", "block_length", 2147483647), "block_length is 2147483647");
   expect(3, plan("canvas", "mask_token_id", -1), "mask_token_id is -1");
-  expect(3, plan("canvas", "threshold", 1.5), "threshold is 1.5");
+  expect(3, plan("canvas", "policy", {{"threshold", 1.5}}), "policy.threshold is 1.5");
+  expect(3, plan("canvas", "policy", 7), "policy is 7");
   expect(4, shapes("decoder", "canvas_lengths", {63}), "at least 64");
   expect(4, plan("one_shot", "upsampling", 65), "upsampling is 65");
   expect(5, shapes("encoder", "source_lengths", json::array()), "source_lengths is empty");
   expect(5, plan("edit", "placeholder_token_id", 32), "placeholder_token_id is 32");
+  expect(5, plan("edit", "stop_token_id", 32), "stop_token_id is 32");
+  expect(5, plan("edit", "operations", {"deleter"}), "has the role 'filler', which this loop");
+  expect(5, plan("edit", "operations", {"deleter", "inserter", "filler", "x"}), "the role 'x'");
+  expect(5, plan("edit", "operations", {"encoder"}), "has 'encoder', which edits nothing");
+  expect(5, plan("edit", "operations", json::array()), "operations is empty");
+  expect(5, plan("edit", "operations", {7}), "operations[0] is 7");
+  expect(5, plan("edit", "start", "middle"), "start is 'middle'");
+  expect(
+      5, [](BundleDocuments& d) { d.build["roles"].erase("encoder"); }, "lacks the role 'encoder'");
+  expect(
+      5,
+      [](BundleDocuments& d) {
+        d.manifest["plan"]["edit"]["start"] = "source";
+        d.manifest["model"]["source_vocab_size"] = 40;
+      },
+      "another vocabulary than the text");
   expect(
       5,
       [](BundleDocuments& d) { d.build["roles"]["filler"]["ports"]["inputs"][2]["shape"][2] = 17; },

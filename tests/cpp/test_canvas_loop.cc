@@ -106,6 +106,27 @@ TEST(CanvasLoop, AppendsAndFillsBlockByBlock) {
   EXPECT_EQ(fixture.threshold, 1.0F);
 }
 
+TEST(CanvasLoop, HandsOutEveryBlockWhenItIsFilled) {
+  Fixture fixture(1, MakePlan(6, 4));
+  Request request;
+  request.prompt_ids = {5, 1, 2};
+  request.max_new_tokens = 10;
+  request.trace = true;
+  const Result result = fixture.generator->Generate({&request, 1}, {})[0];
+  std::vector<std::size_t> emitted;
+  for (const TraceRound& round : result.trace) emitted.push_back(round.emitted_ids.size());
+  EXPECT_EQ(emitted, (std::vector<std::size_t>{0, 4, 0, 4, 0, 2}));
+}
+
+// What stands behind the end is not even filled.
+TEST(CanvasLoop, EndsInTheBlockOfTheFirstEndToken) {
+  Fixture fixture(1, MakePlan(6, 4));
+  const Result result = fixture.Write({5, 1, 2}, 12, {RightToken(5, 8)});
+  EXPECT_EQ(result.token_ids, RightTokens(5, 3, 9));
+  EXPECT_EQ(result.finish_reason, FinishReason::kEos);
+  EXPECT_EQ(fixture.steps.size(), 4U);  // Two blocks of three, in two rounds each.
+}
+
 TEST(CanvasLoop, WithoutBlocksTheStepsShareTheWholeText) {
   Fixture fixture(1, MakePlan(3, 0));
   EXPECT_EQ(fixture.Write({5}, 8).token_ids, RightTokens(5, 1, 9));
@@ -114,8 +135,7 @@ TEST(CanvasLoop, WithoutBlocksTheStepsShareTheWholeText) {
 
 TEST(CanvasLoop, HandsTheThresholdOn) {
   CanvasPlan plan = MakePlan(2, 0);
-  plan.unmasking = Unmasking::kThreshold;
-  plan.threshold = 0.75;
+  plan.policy.threshold = 0.75;
   Fixture fixture(1, plan);
   fixture.Write({5}, 4);
   EXPECT_EQ(fixture.threshold, 0.75F);

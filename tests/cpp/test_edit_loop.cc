@@ -48,7 +48,8 @@ struct Fixture {
     Bundle bundle;
     bundle.plan.strategy = "levenshtein";
     bundle.plan.loop = LoopKind::kEdit;
-    bundle.plan.edit = {max_rounds, kPlaceholder, kBegin, kEnd, kPad};
+    bundle.plan.edit = {
+        {"deleter", "inserter", "filler"}, EditStart::kEmpty, max_rounds, kBegin, kEnd, kPad};
     bundle.model.vocab_size = 50;
     bundle.model.context_length = 64;
     bundle.shapes.batch = batch;
@@ -137,6 +138,53 @@ TEST(EditLoop, RaggedTextsShareRounds) {
     EXPECT_EQ(results[i].token_ids, TextOf(requests[i].prompt_ids));
   }
   EXPECT_EQ(fixture.malformed, 0);
+}
+
+// Counts the text's tokens up to 5, one operation after the other; there is no encoder.
+std::unique_ptr<Engine> MakeRaise(int& runs, TokenId by) {
+  return MakeEngine([&runs, by](const BoundPorts& ports) {
+    ++runs;
+    for (std::int64_t row = 0; row < ports.Size("input_ids", 0); ++row) {
+      const auto ids = ports.Row<const TokenId>("input_ids", row);
+      const auto written = ports.Row<TokenId>("output_ids", row);
+      std::transform(ids.begin(), ids.end(), written.begin(),
+                     [by](TokenId id) { return id < 5 ? std::min<TokenId>(id + by, 5) : id; });
+      const std::int64_t length = ports.Row<const std::int64_t>("lengths", row)[0];
+      ports.Row<std::int64_t>("output_lengths", row)[0] = length;
+    }
+  });
+}
+
+TEST(EditLoop, RunsAnyOperationsOnThePromptItself) {
+  Bundle bundle;
+  bundle.plan.loop = LoopKind::kEdit;
+  // An even number of them, one twice.
+  bundle.plan.edit = {
+      {"raise", "jump", "raise", "raise"}, EditStart::kSource, 20, kBegin, kEnd, kPad};
+  bundle.model.vocab_size = 50;
+  bundle.model.context_length = 64;
+  bundle.shapes.max_length = 12;
+  for (const char* role : {"raise", "jump"}) bundle.shapes.roles[role].canvas_lengths = {12};
+  int raises = 0;
+  int jumps = 0;
+  Engines engines;
+  engines["raise"] = MakeRaise(raises, 1);
+  engines["jump"] = MakeRaise(jumps, 0);
+  Generator generator(std::move(bundle), std::move(engines), GeneratorOptions());
+  Request request;
+  request.prompt_ids = {1, 7, 3};
+  request.max_new_tokens = 11;
+  const Result result = generator.Generate({&request, 1}, {})[0];
+  EXPECT_EQ(result.token_ids, (Tokens{5, 7, 5}));
+  EXPECT_EQ(result.finish_reason, FinishReason::kEos);
+  EXPECT_EQ(result.statistics.rounds, 3);  // Up to 4, to 5, and one that changes nothing.
+  EXPECT_EQ(raises, 9);
+  EXPECT_EQ(jumps, 3);
+  EXPECT_EQ(generator.Measure({.role = "jump", .num_tokens = 12, .repeats = 2}).size(), 2U);
+  EXPECT_EQ(CodeOf([&] { generator.Measure({.role = "filler", .num_tokens = 12}); }),
+            ErrorCode::kUsage);
+  request.prompt_ids = Tokens(11, 1);  // A canvas has room for 10 between its ends.
+  EXPECT_EQ(CodeOf([&] { generator.Generate({&request, 1}, {}); }), ErrorCode::kCapacity);
 }
 
 // What the encoder made of the sources stays on the device; the texts go from engine to engine

@@ -33,6 +33,7 @@ struct Fixture {
 Bundle BundleFor(LoopKind loop) {
   Bundle bundle = SubstituteBundle(1, {});
   bundle.plan.loop = loop;
+  bundle.plan.edit.operations = {"deleter", "inserter", "filler"};
   for (const char* role : {"encoder", "decoder", "denoiser", "deleter", "inserter", "filler"}) {
     bundle.shapes.roles[role].canvas_lengths = {8};
     bundle.shapes.roles[role].source_lengths = {8};

@@ -16,8 +16,8 @@ from ptgc.runtime import _core
 from ptgc.runtime.libraries import onnxruntime_library
 from ptgc.spec.acceptance import AcceptanceRule
 from ptgc.spec.attention import AttentionKind
-from ptgc.spec.canvas import Unmasking
 from ptgc.spec.drafter import DrafterPlan
+from ptgc.spec.edit import EditStart
 from ptgc.spec.kv_cache import StateKind
 from ptgc.spec.loop import Loop
 from ptgc.spec.one_shot import OneShotPath
@@ -286,7 +286,7 @@ def test_graph_that_is_none_or_that_the_library_refuses(single: Path, content: b
         NgramMatch,
         DrafterVocabulary,
         AcceptanceRule,
-        Unmasking,
+        EditStart,
         OneShotPath,
         DType,
         StateKind,

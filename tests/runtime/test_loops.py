@@ -5,17 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from ptgc.errors import CapacityError, UsageError
-from ptgc.exporters.references.reference_loops import edit_text, fill_canvas, read_rows, translate
+from ptgc.exporters.references.original_roles import translate
 from ptgc.runtime import Generator
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.strategies.autoregressive import autoregressive
 from ptgc.spec.strategies.ctc import ctc
 from ptgc.spec.strategies.masked_diffusion import masked_diffusion
 from ptgc.spec.strategies.ngram import ngram
-from tests.loops import LEVENSHTEIN, loop_build
-from tests.other_models import tiny_bert, tiny_ctc, tiny_levenshtein, tiny_marian
+from tests.loops import INSERTION, LEVENSHTEIN, SOURCE_EDITS, loop_build
+from tests.originals import original_text
+from tests.other_models import (
+    tiny_bert,
+    tiny_ctc,
+    tiny_insertion,
+    tiny_levenshtein,
+    tiny_marian,
+    tiny_source_editor,
+)
 
 MASK = 3
 SOURCES = [[5, 9, 30, 31, 8, 7, 2, 11, 12], [6, 4], [39], [20, 21, 22, 23, 24]]
@@ -35,43 +44,85 @@ def _generator(place: Path, name: str, plan: DecodePlan, batch: int, precision: 
 def test_masked_positions_are_filled_as_pytorch_fills_them(batch: int, plan: DecodePlan, place: Path) -> None:
     infilled = [[5, MASK, 7, MASK, MASK, 30, MASK], [8, MASK, MASK, 14], [9, MASK, 11, 12, MASK]]
     prompts = [[9, 10, 11], [20]]
-    assert plan.canvas is not None
     with _generator(place, "bert", plan, batch) as generator:
         found = generator.generate(infilled, max_new_tokens=4)
         written = generator.generate(prompts, max_new_tokens=9)
     for text, result in zip(infilled, found, strict=True):
-        expected, rounds = fill_canvas(tiny_bert(), text, plan.canvas)
-        assert result.token_ids == expected[text.index(MASK) :]
-        assert result.statistics.rounds == rounds
+        expected = original_text({"denoiser": tiny_bert()}, plan, text)
+        assert result.token_ids == expected.token_ids[text.index(MASK) :]
+        assert result.statistics.rounds == expected.rounds
         assert result.finish_reason == "eos" and not result.lossless
     for prompt, result in zip(prompts, written, strict=True):
-        expected, _ = fill_canvas(tiny_bert(), prompt + [MASK] * 9, plan.canvas)
-        assert result.token_ids == expected[len(prompt) :]
+        expected = original_text({"denoiser": tiny_bert()}, plan, prompt + [MASK] * 9)
+        assert result.token_ids == expected.token_ids[len(prompt) :]
         assert result.finish_reason == "length"
 
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_one_run_writes_what_pytorch_reads_off_its_rows(batch: int, place: Path) -> None:
     plan = ctc(blank_token_id=0, upsampling=2)
-    assert plan.one_shot is not None
-    modules = tiny_ctc(2)
     with _generator(place, "ctc", plan, batch) as generator:
         found = generator.generate(SOURCES, max_new_tokens=30)
-    expected = [read_rows(modules["encoder"], modules["decoder"], source, plan.one_shot) for source in SOURCES]
+    expected = [original_text(tiny_ctc(2), plan, source).token_ids for source in SOURCES]
     assert [result.token_ids for result in found] == expected
     assert all(result.statistics.rounds == 1 for result in found) and any(expected)
 
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_texts_are_edited_until_pytorch_would_stop(batch: int, place: Path) -> None:
-    assert LEVENSHTEIN.edit is not None
     with _generator(place, "levenshtein", LEVENSHTEIN, batch) as generator:
-        longest = next(iter(generator.build.manifest.shapes.roles.values())).canvas_lengths[-1]
+        longest = generator.build.manifest.shapes.roles["filler"].canvas_lengths[-1]
         found = generator.generate(SOURCES, max_new_tokens=longest - 1)
     for source, result in zip(SOURCES, found, strict=True):
-        expected = edit_text(tiny_levenshtein(), source, [1, 2], LEVENSHTEIN.edit, longest)
-        assert result.token_ids == expected.ids[1:-1]
+        expected = original_text(tiny_levenshtein(), LEVENSHTEIN, source, longest)
+        assert result.token_ids == expected.token_ids
         assert result.statistics.rounds == expected.rounds
+
+
+@torch.no_grad()
+def _inserted(source: list[int], longest: int) -> tuple[list[int], int]:
+    """Parallel decoding of an insertion transformer (Stern et al., arXiv 1902.03249, section 4.2)."""
+    modules, text = tiny_insertion(), [1, 2]
+    mask = torch.ones(1, len(source), dtype=torch.bool)
+    rows = modules["encoder"](torch.tensor([source]), mask)
+    for number in range(1, 9):
+        logits = modules["token_inserter"](torch.tensor([text]), torch.tensor([len(text)]), rows, mask)[0]
+        logits[:, :3] = -torch.inf  # what frames a text
+        chosen = [[] if token == 4 else [token] for token in logits.argmax(-1).tolist()]
+        before, room, text = text, longest - len(text), []
+        for token, new in zip(before, chosen, strict=True):
+            text += [token] + (new[:room] if token != 2 else [])
+            room -= len(new)
+        if text == before:
+            return text[1:-1], number
+    return text[1:-1], 8
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_tokens_are_inserted_everywhere_at_once_until_pytorch_inserts_none(batch: int, place: Path) -> None:
+    with _generator(place, "insertion", INSERTION, batch) as generator:
+        found = generator.generate(SOURCES, max_new_tokens=38)
+        chunks = list(generator.stream(SOURCES[0], max_new_tokens=38))
+    expected = [_inserted(source, 40) for source in SOURCES]
+    assert [(result.token_ids, result.statistics.rounds) for result in found] == expected
+    assert all(rounds < 8 and text for text, rounds in expected)
+    assert [token for chunk in chunks for token in chunk.token_ids] == expected[0][0]
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_prompt_is_edited_where_nothing_else_reads_it(batch: int, place: Path) -> None:
+    prompts = [[5, 9, 30, 31, 8], [6, 7, 8, 9, 10, 11, 12, 13, 14], [20]]
+    with _generator(place, "source-editor", SOURCE_EDITS, batch) as generator:
+        found = generator.generate(prompts, max_new_tokens=38)
+        assert generator.generate([list(range(3, 32))])[0].finish_reason == "eos"  # longer than what is left
+        with generator.session() as session:
+            session.append(prompts[0])
+            assert session.generate().token_ids == found[0].token_ids
+        with pytest.raises(CapacityError, match="39 tokens"):
+            generator.generate([5] * 39, max_new_tokens=1)
+    expected = [original_text(tiny_source_editor(), SOURCE_EDITS, prompt, 40) for prompt in prompts]
+    assert [result.token_ids for result in found] == [text.token_ids for text in expected]
+    assert [result.statistics.rounds for result in found] == [text.rounds for text in expected]
 
 
 @pytest.mark.parametrize("batch", [1, 3])

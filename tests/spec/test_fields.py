@@ -17,6 +17,7 @@ from ptgc.spec.strategies.draft_model import draft_model
 from ptgc.spec.strategies.levenshtein import levenshtein
 from ptgc.spec.strategies.masked_diffusion import masked_diffusion
 from ptgc.spec.strategies.ngram import ngram
+from tests.loops import INSERTION, SOURCE_EDITS
 
 TARGET: dict[str, Any] = {
     "widths": [1, 2, 8],
@@ -32,7 +33,14 @@ MODEL = {"family": "x", "vocab_size": 10, "context_length": 64, "eos_token_ids":
 
 
 def test_what_is_written_is_read() -> None:
-    for plan in (ngram(), draft_model(), masked_diffusion(3, threshold=0.5), levenshtein(3, 1, 2, 0)):
+    for plan in (
+        ngram(),
+        draft_model(),
+        masked_diffusion(3, threshold=0.5),
+        levenshtein(3, 1, 2, 0),
+        INSERTION,
+        SOURCE_EDITS,
+    ):
         beside = {"strategy": plan.strategy, "guarantee": plan.guarantee.value}
         assert read(DecodePlan, plan.to_json() | beside) == plan
     assert read(ShapePlan, SHAPES).to_json() == SHAPES
@@ -163,8 +171,8 @@ def test_a_drafter_must_fit_its_tree_and_itself(change: dict[str, Any]) -> None:
 @pytest.mark.parametrize("threshold", [-0.1, 1.5, float("nan"), float("inf"), True, "0.5"])
 def test_a_threshold_is_a_number_from_0_to_1(threshold: Any) -> None:
     data: dict[str, Any] = masked_diffusion(3).to_json() | {"strategy": "masked-diffusion", "guarantee": "lossy"}
-    data["canvas"] = data["canvas"] | {"threshold": threshold}
-    with pytest.raises(UnreadableError, match=r"canvas\.threshold"):
+    data["canvas"] = data["canvas"] | {"policy": {"threshold": threshold}}
+    with pytest.raises(UnreadableError, match=r"canvas\.policy\.threshold"):
         read(DecodePlan, data)
 
 

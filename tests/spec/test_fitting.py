@@ -9,6 +9,7 @@ import pytest
 
 from ptgc.spec import ports
 from ptgc.spec.attention import AttentionKind
+from ptgc.spec.edit import EditStart
 from ptgc.spec.fitting import plan_problems, shape_problems
 from ptgc.spec.kv_cache import LayerState, SharedLayer, StateKind
 from ptgc.spec.model_facts import ModelFacts
@@ -43,6 +44,8 @@ READ = RoleShapes((), 0, (), source_lengths=(32, 64))
 CANVAS = RoleShapes((), 0, (), canvas_lengths=(32, 64))
 EDITED = replace(READ, canvas_lengths=(32, 64))
 LEVENSHTEIN = levenshtein(3, 1, 2, 0)
+assert LEVENSHTEIN.edit is not None
+EDIT = LEVENSHTEIN.edit
 
 SHARED = replace(STATE, shared_with=SharedLayer("target", 0))
 
@@ -201,11 +204,20 @@ def test_a_shared_cache_takes_memory_once() -> None:
         ("canvas", masked_diffusion(VOCAB)),
         ("one-shot", ctc(VOCAB, 2)),
         ("edit", levenshtein(VOCAB, 1, 2, 0)),
+        ("edit", replace(LEVENSHTEIN, edit=replace(EDIT, stop_token_id=VOCAB))),
         ("edit", levenshtein(3, 1, 2, 1 << 23)),
     ],
 )
 def test_a_foreign_token_is_refused(name: str, plan: DecodePlan) -> None:
     assert "must be below vocab_size, 10" in problems(name, plan=plan)
+
+
+def test_a_source_of_other_tokens_cannot_be_edited() -> None:
+    plan = replace(LEVENSHTEIN, edit=replace(EDIT, start=EditStart.SOURCE))
+    _, _, roles = GOOD["edit"]
+    assert not plan_problems(plan, MODEL, roles)
+    found = plan_problems(plan, replace(MODEL, source_vocab_size=VOCAB + 1), roles)
+    assert found == ["plan.edit.start is source, of 11 tokens; model.vocab_size is 10"]
 
 
 def test_a_block_longer_than_every_canvas_is_refused() -> None:

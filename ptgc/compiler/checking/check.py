@@ -12,12 +12,13 @@ from ptgc.compiler.checking.engine import check_engine
 from ptgc.compiler.checking.fidelity import role_fidelity
 from ptgc.compiler.checking.graphs import check_outputs, check_texts, explain
 from ptgc.compiler.checking.judged_text import judged_text
-from ptgc.compiler.checking.loops import Values, check_loop, runner
+from ptgc.compiler.checking.loops import check_loop, runner
 from ptgc.compiler.checking.references import read_references, read_role_references
 from ptgc.compiler.checking.report import EXACT, StageReport
 from ptgc.compiler.graph_session import writes, writes_alone
 from ptgc.errors import UsageError
 from ptgc.extras import how_to_install
+from ptgc.graphs.reference_loops import RoleCall
 from ptgc.runtime.libraries import device_is_here
 from ptgc.spec.bundle import RUNNABLE, Build, Bundle, open_bundle
 from ptgc.spec.loop import Loop
@@ -194,6 +195,8 @@ def _check_build(task: Task, build: Build) -> list[StageReport]:
     texts = task.main.texts
     if task.bundle.manifest.plan.loop is Loop.SPECULATIVE:
         texts = [text for text in texts if len(text.context) < made.shapes.max_length]
+    else:
+        texts = [text for text in texts if max(len(text.given), text.canvas_length) <= made.shapes.max_length]
     if texts and runs_here:
         reports += check_engine(task.bundle, build, texts, exact=exact)
     return reports
@@ -225,7 +228,7 @@ def _check_prepared(task: Task, build: Build, name: str) -> StageReport:
     return report
 
 
-def _encoder(folder: Path, roles: Mapping[str, Role], role: Role) -> Callable[[Values], Values] | None:
+def _encoder(folder: Path, roles: Mapping[str, Role], role: Role) -> RoleCall | None:
     """The encoder that a role attends to, loaded; None where it attends to none."""
     return runner(folder / roles["encoder"].graph) if role.cross_states else None
 

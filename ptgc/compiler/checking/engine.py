@@ -71,10 +71,10 @@ def _check_whole_texts(report: StageReport, generator: Generator, texts: Sequenc
 
 
 def new_tokens(text: Reference, plan: DecodePlan) -> list[int]:
-    """What the runtime gives of a text: of a canvas what stands from the first mask on, of an edited text no frame."""
+    """What the runtime gives of a text: of a canvas what stands from the first mask on."""
     if plan.canvas is not None:
         return text.token_ids[text.prompt_ids.index(plan.canvas.mask_token_id) :]
-    return text.token_ids[1:-1] if plan.edit is not None else text.token_ids
+    return text.token_ids
 
 
 def _check_plain(report: StageReport, texts: Sequence[Reference], plain: Sequence[GenerationResult]) -> None:

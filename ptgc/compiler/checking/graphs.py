@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ptgc.compiler.checking.loops import Values, encode
 from ptgc.compiler.checking.report import EXACT, StageReport
 from ptgc.compiler.checking.role_inputs import common_outputs, load_graph, made_up_inputs
 from ptgc.compiler.graph_session import GraphSession, Logits
 from ptgc.extras import how_to_install
+from ptgc.graphs.reference_loops import RoleCall, encode
 from ptgc.spec.reference import Reference
 from ptgc.spec.role import Role
 
@@ -23,7 +23,7 @@ def check_texts(
     texts: Sequence[Reference],
     *,
     exact: bool,
-    encoder: Callable[[Values], Values] | None = None,
+    encoder: RoleCall | None = None,
 ) -> StageReport:
     """The original's text goes in; every next token is compared.
 

@@ -12,7 +12,8 @@ def levenshtein(
     placeholder_token_id: int, bos_token_id: int, eos_token_id: int, pad_token_id: int, max_rounds: int = 10
 ) -> DecodePlan:
     """Tokens are deleted, placeholders inserted and filled, until nothing changes."""
-    edit = EditPlan(max_rounds, placeholder_token_id, bos_token_id, eos_token_id, pad_token_id)
+    operations = ("deleter", "inserter", "filler")
+    edit = EditPlan(operations, max_rounds, bos_token_id, eos_token_id, pad_token_id, placeholder_token_id)
     return DecodePlan(STRATEGY.name, STRATEGY.loop, STRATEGY.guarantee, edit=edit)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from ptgc.errors import ExportError
-from ptgc.spec.canvas import CanvasPlan, Unmasking
+from ptgc.spec.canvas import CanvasPlan, PolicyInputs
 from ptgc.spec.fields import Range
 from ptgc.spec.limits import MAX_LENGTH, MAX_ROUNDS
 from ptgc.spec.loop import Loop
@@ -39,8 +39,8 @@ def masked_diffusion(
     block_length: int = MaskedDiffusionOptions.block_length,
 ) -> DecodePlan:
     """Masked positions of a canvas are filled a few a round, the most confident first."""
-    unmasking = Unmasking.CONFIDENCE if threshold is None else Unmasking.THRESHOLD
-    canvas = CanvasPlan(mask_token_id, num_steps, unmasking, threshold or 0.0, block_length)
+    policy = PolicyInputs() if threshold is None else PolicyInputs(threshold)
+    canvas = CanvasPlan(mask_token_id, num_steps, block_length, policy)
     return DecodePlan(STRATEGY.name, STRATEGY.loop, STRATEGY.guarantee, canvas=canvas)
 
 

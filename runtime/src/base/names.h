@@ -43,10 +43,10 @@ struct Names<AcceptanceRule> {
   static constexpr std::array<std::string_view, 2> kAll = {"match", "speculative"};
 };
 
-enum class Unmasking { kConfidence, kThreshold };
+enum class EditStart { kEmpty, kSource };
 template <>
-struct Names<Unmasking> {
-  static constexpr std::array<std::string_view, 2> kAll = {"confidence", "threshold"};
+struct Names<EditStart> {
+  static constexpr std::array<std::string_view, 2> kAll = {"empty", "source"};
 };
 
 enum class OneShotPath { kCtc };

@@ -50,6 +50,7 @@ inline constexpr Range kDraftTokens{0, kTreeNodes - 1};
 inline constexpr Range kNgramSize{1, 64};
 inline constexpr Range kSteps{1, 65536};
 inline constexpr Range kRounds{1, 65536};
+inline constexpr std::int64_t kOperations = 64;
 inline constexpr Range kUpsampling{1, 64};
 
 }  // namespace limits

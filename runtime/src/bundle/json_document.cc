@@ -214,6 +214,17 @@ std::vector<std::int64_t> Fields::Integers(const char* name, Range range, std::i
   return values;
 }
 
+std::vector<std::string> Fields::Texts(const char* name, std::int64_t most) const {
+  std::vector<std::string> texts;
+  const json* found = OfType(name, json::value_t::array, /*may_be_absent=*/false);
+  if (found == nullptr || !HasAtMost(name, found->size(), most)) return texts;
+  for (std::size_t i = 0; i < found->size(); ++i) {
+    const std::string place = place_ + name + "[" + std::to_string(i) + "]";
+    texts.push_back(OptionalText(&(*found)[i], place).value_or(""));
+  }
+  return texts;
+}
+
 Fields Fields::Object(const char* name) const {
   static const json kNone;
   const json* found = OfType(name, json::value_t::object, /*may_be_absent=*/false);

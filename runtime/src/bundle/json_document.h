@@ -59,6 +59,8 @@ class Fields {
   // A list of at most `most` integers; an absent one is empty where `may_be_absent`.
   std::vector<std::int64_t> Integers(const char* name, Range range, std::int64_t most,
                                      bool may_be_absent = false) const;
+  // A list of at most `most` texts.
+  std::vector<std::string> Texts(const char* name, std::int64_t most) const;
   // A name of an enum; `otherwise` where the field may be absent.
   template <typename Enum>
   Enum Choice(const char* name, std::optional<Enum> otherwise = std::nullopt) const {

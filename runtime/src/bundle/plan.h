@@ -36,13 +36,17 @@ struct DrafterPlan {
   }
 };
 
+// canvas: what every row brings to the unmasking policy in the graph, a port for each number.
+struct PolicyInputs {
+  double threshold = 1;  // Positions of more confidence are filled, too.
+};
+
 // canvas: how masked positions are filled.
 struct CanvasPlan {
-  TokenId mask_token_id = 0;                     // Stands at a position still to be filled.
-  int num_steps = 1;                             // Rounds of a whole canvas.
-  Unmasking unmasking = Unmasking::kConfidence;  // Which positions a round fills.
-  double threshold = 0;                          // threshold: fill all of more confidence.
-  int block_length = 0;                          // Positions begun together; 0 for all.
+  TokenId mask_token_id = 0;  // Stands at a position still to be filled.
+  int num_steps = 1;          // Rounds of a whole canvas at most.
+  int block_length = 0;       // Positions begun, and written out, together; 0 for all.
+  PolicyInputs policy = {};   // The inputs of the policy.
 };
 
 // one-shot: how the text is read off the one run.
@@ -54,11 +58,12 @@ struct OneShotPlan {
 
 // edit: how a text is edited until nothing changes.
 struct EditPlan {
-  int max_rounds = 1;                // Rounds after which a text ends as it is.
-  TokenId placeholder_token_id = 0;  // Stands where a token is still to be chosen.
-  TokenId bos_token_id = 0;          // The first token of every canvas.
-  TokenId eos_token_id = 0;          // The last token of every canvas.
-  TokenId pad_token_id = 0;          // Fills a canvas behind its end.
+  std::vector<std::string> operations;  // The roles of a round, in its order.
+  EditStart start = EditStart::kEmpty;  // What the first round edits.
+  int max_rounds = 1;                   // Rounds after which a text ends as it is.
+  TokenId bos_token_id = 0;             // The first token of every canvas.
+  TokenId eos_token_id = 0;             // The last token of every canvas.
+  TokenId pad_token_id = 0;             // Fills a canvas behind its end.
 };
 
 // One strategy as a composition: a loop and the policies plugged into it.

@@ -78,9 +78,14 @@ CanvasPlan ReadCanvas(const Fields& data, const ModelFacts& model) {
   CanvasPlan canvas;
   canvas.mask_token_id = data.Integer("mask_token_id", TokensOf(model));
   canvas.num_steps = static_cast<int>(data.Integer("num_steps", limits::kSteps));
-  canvas.unmasking = data.Choice<Unmasking>("unmasking");
-  canvas.threshold = data.Number("threshold", 0, 1);
-  canvas.block_length = static_cast<int>(data.Integer("block_length", {0, limits::kLength.most}));
+  if (data.Find("block_length") != nullptr) {
+    canvas.block_length = static_cast<int>(data.Integer("block_length", {0, limits::kLength.most}));
+  }
+  if (data.Find("policy") == nullptr) return canvas;
+  const Fields policy = data.Object("policy");
+  if (policy.Find("threshold") != nullptr) {
+    canvas.policy.threshold = policy.Number("threshold", 0, 1);
+  }
   return canvas;
 }
 
@@ -95,8 +100,21 @@ OneShotPlan ReadOneShot(const Fields& data, const ModelFacts& model) {
 EditPlan ReadEdit(const Fields& data, const ModelFacts& model) {
   const Range tokens = TokensOf(model);
   EditPlan edit;
+  edit.operations = data.Texts("operations", limits::kOperations);
+  if (edit.operations.empty()) data.Add("operations", " is empty; a round has one at least.");
+  if (std::ranges::find(edit.operations, "encoder") != edit.operations.end()) {
+    data.Add("operations", " has 'encoder', which edits nothing.");
+  }
+  edit.start = data.Choice<EditStart>("start", EditStart::kEmpty);
+  if (edit.start == EditStart::kSource &&
+      model.source_vocab_size.value_or(model.vocab_size) != model.vocab_size) {
+    data.Add("start", " is 'source', which has another vocabulary than the text.");
+  }
   edit.max_rounds = static_cast<int>(data.Integer("max_rounds", limits::kRounds));
-  edit.placeholder_token_id = data.Integer("placeholder_token_id", tokens);
+  // Those of the graphs.
+  for (const char* token : {"placeholder_token_id", "stop_token_id"}) {
+    data.OptionalInteger(token, tokens);
+  }
   edit.bos_token_id = data.Integer("bos_token_id", tokens);
   edit.eos_token_id = data.Integer("eos_token_id", tokens);
   edit.pad_token_id = data.Integer("pad_token_id", tokens);

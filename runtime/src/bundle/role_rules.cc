@@ -104,13 +104,15 @@ std::map<std::string, RoleRule> RulesOf(const Bundle& bundle) {
                             {"threshold", DType::kFloat32, kRow, false}},
                            {kTextIds, {"output_mask", DType::kBool, kText, true}}};
       break;
-    case LoopKind::kEdit:
-      rules["encoder"] = {{kSourceIds, kSourceMask}, {kHiddenStates}};
-      for (const char* operation : {"deleter", "inserter", "filler"}) {
-        rules[operation] = {{kTokens, kLengths, kHiddenStates, kSourceMask},
-                            {kTextIds, kTextLengths}};
+    case LoopKind::kEdit: {
+      RoleRule operation = {{kTokens, kLengths}, {kTextIds, kTextLengths}};
+      if (bundle.roles.contains("encoder") || bundle.plan.edit.start == EditStart::kEmpty) {
+        rules["encoder"] = {{kSourceIds, kSourceMask}, {kHiddenStates}};
+        operation.inputs.insert(operation.inputs.end(), {kHiddenStates, kSourceMask});
       }
+      for (const std::string& name : bundle.plan.edit.operations) rules[name] = operation;
       break;
+    }
     case LoopKind::kOneShot:
       rules["encoder"] = {{kSourceIds, kSourceMask}, {kHiddenStates}};
       rules["decoder"] = {{kHiddenStates, kSourceMask}, {kTextIds, kTextLengths}};

@@ -176,8 +176,8 @@ void CheckCanvases(const Fields& build, const Bundle& bundle) {
                   "the rows of the longest source.");
     } else {
       const bool has_ends = plan.loop == LoopKind::kEdit;
-      CheckCanvas(build, name, shapes, has_ends ? std::max<std::int64_t>(longest, 2) : longest,
-                  has_ends ? "which is max_length, or 2." : "which is max_length.");
+      CheckCanvas(build, name, shapes, has_ends ? std::max<std::int64_t>(longest, 3) : longest,
+                  has_ends ? "which is max_length, or 3." : "which is max_length.");
     }
     if (plan.loop == LoopKind::kCanvas) {
       CheckCanvas(build, name, shapes, plan.canvas.block_length, "plan.canvas.block_length.");

@@ -131,6 +131,9 @@ class Backend {
                                        const EngineOptions& options) = 0;
 };
 
+// Loaded engines by role.
+using Engines = std::map<std::string, std::unique_ptr<Engine>>;
+
 // Which backend, and where its library is.
 struct BackendChoice {
   std::string name;           // As builds spell it.

@@ -25,9 +25,7 @@ CanvasLoop::CanvasLoop(std::unique_ptr<Engine> denoiser, const CanvasPlan& plan,
       step_(sessions.size() * sizeof(std::int64_t)),
       threshold_(sessions.size() * sizeof(float)),
       calls_(lengths_.size()) {
-  const bool has_threshold = plan_.unmasking == Unmasking::kThreshold;
-  std::fill_n(threshold_.As<float>(), sessions.size(),
-              has_threshold ? static_cast<float>(plan_.threshold) : 1.0F);
+  std::fill_n(threshold_.As<float>(), sessions.size(), static_cast<float>(plan_.policy.threshold));
   for (Canvas& canvas : canvases_) canvas.ids.reserve(Size(lengths_.back()));
 }
 
@@ -44,7 +42,7 @@ void CanvasLoop::Start(const Session& session, const Request& request) {
   const auto last = std::find(canvas.ids.rbegin(), canvas.ids.rend(), plan_.mask_token_id);
   canvas.first = static_cast<int>(masked - canvas.ids.begin());
   canvas.end = static_cast<int>(canvas.ids.rend() - last);
-  canvas.block = canvas.first;
+  canvas.block = canvas.written = canvas.first;
   canvas.rounds_left = RoundsOfBlock(canvas);
 }
 
@@ -74,9 +72,7 @@ RoundReport CanvasLoop::Round(std::span<Turn> turns) {
     --canvas.rounds_left;
     NextBlock(canvas);
     CheckProgress(canvas);
-    turn.emitted = {};
-    turn.ended = false;
-    if (canvas.block >= canvas.end) Finish(canvas, turn);
+    Emit(canvas, turn);
   }
   return {length, engine_seconds, 0, SecondsSince(start), {}};
 }
@@ -130,15 +126,21 @@ void CanvasLoop::Write(const Canvas& canvas, int row, int length) {
   step_.As<std::int64_t>()[row] = (MaskedInBlock(canvas) + rounds - 1) / rounds;
 }
 
-void CanvasLoop::Finish(Canvas& canvas, Turn& turn) {
+// What stands before the block that is being filled changes no more.
+void CanvasLoop::Emit(Canvas& canvas, Turn& turn) const {
+  turn.emitted = {};
+  turn.ended = false;
+  const bool is_whole = canvas.block >= canvas.end;
+  if (canvas.fills_in && !is_whole) return;
   Session& session = *turn.session;
-  const int first = std::min(canvas.first, session.length());
+  const int first = std::min(canvas.written, session.length());
+  canvas.written = is_whole ? static_cast<int>(canvas.ids.size()) : canvas.block;
   session.Truncate(first);
   turn.ended = canvas.fills_in;
-  for (std::size_t i = Size(first); i < canvas.ids.size(); ++i) {
-    session.Extend(canvas.ids[i]);
-    if (std::find(turn.eos_token_ids.begin(), turn.eos_token_ids.end(), canvas.ids[i]) !=
-        turn.eos_token_ids.end()) {
+  for (int i = first; i < canvas.written; ++i) {
+    const TokenId token = canvas.ids[Size(i)];
+    session.Extend(token);
+    if (std::ranges::find(turn.eos_token_ids, token) != turn.eos_token_ids.end()) {
       turn.ended = true;
       break;
     }

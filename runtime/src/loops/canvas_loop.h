@@ -15,10 +15,10 @@
 
 namespace ptgc {
 
-// Fills the masked positions of texts (MaskGIT, arXiv 2202.04200; LLaDA, arXiv 2502.09992). A
-// prompt that holds mask tokens is filled in; behind one that holds none, as many as are wanted are
-// appended. What is written begins at the first masked position, and comes when the text is whole.
-// The positions of a round are chosen inside the graph.
+// Fills the masked positions of texts (MaskGIT, arXiv 2202.04200; LLaDA, arXiv 2502.09992). Behind
+// a prompt, as many as are wanted are appended; these come block by block. A prompt that holds mask
+// tokens is filled in; what is written begins at the first of them, and comes when it is whole. The
+// positions of a round are chosen inside the graph.
 class CanvasLoop : public WholeTextLoop {
  public:
   // `sessions` has one per row of the batch.
@@ -36,6 +36,7 @@ class CanvasLoop : public WholeTextLoop {
     bool fills_in = false;     // Whether the prompt held the masks.
     int first = 0;             // First masked position.
     int end = 0;               // Behind the last one.
+    int written = 0;           // Positions that the session holds.
     int block = 0;             // First position of the block that is being filled.
     int rounds_left = 0;       // Of this block.
   };
@@ -46,7 +47,7 @@ class CanvasLoop : public WholeTextLoop {
   void NextBlock(Canvas& canvas) const;
   void CheckProgress(const Canvas& canvas) const;
   void Write(const Canvas& canvas, int row, int length);
-  void Finish(Canvas& canvas, Turn& turn);
+  void Emit(Canvas& canvas, Turn& turn) const;
   Call& BoundCall(std::size_t index);
 
   std::unique_ptr<Engine> engine_;            // Runs the denoiser.
@@ -57,7 +58,7 @@ class CanvasLoop : public WholeTextLoop {
   CanvasBuffers in_;                          // What a round begins with ...
   CanvasBuffers out_;                         // ... and what it makes of it.
   Buffer step_;                               // [batch], positions to fill at least.
-  Buffer threshold_;                          // [batch], confidence that suffices.
+  Buffer threshold_;                          // [batch], of the policy.
   std::vector<std::unique_ptr<Call>> calls_;  // [canvas length]
 };
 

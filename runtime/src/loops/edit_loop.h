@@ -1,7 +1,6 @@
-// EditLoop: delete -> insert placeholders -> fill, until nothing changes.
+// EditLoop: one operation after the other, until nothing changes.
 #pragma once
 
-#include <array>
 #include <memory>
 #include <span>
 #include <vector>
@@ -15,18 +14,13 @@
 
 namespace ptgc {
 
-// The engines of an edit loop, in the order of a round.
-struct EditEngines {
-  std::unique_ptr<Engine> deleter;   // Takes tokens away.
-  std::unique_ptr<Engine> inserter;  // Makes room for new ones.
-  std::unique_ptr<Engine> filler;    // Writes those.
-};
-
-// Edits an empty text about a source (Levenshtein transformer, Gu et al., arXiv 1905.11006). The
-// text comes when it is whole.
+// Edits a source, or an empty text about one: a Levenshtein transformer deletes, inserts and fills
+// (Gu et al., arXiv 1905.11006), an insertion transformer inserts (Stern et al., arXiv 1902.03249).
+// The text comes when it is whole.
 class EditLoop : public WholeTextLoop {
  public:
-  EditLoop(std::unique_ptr<Encoder> encoder, EditEngines engines, const EditPlan& plan,
+  // `encoder` is null where the operations read nothing but the text.
+  EditLoop(std::unique_ptr<Encoder> encoder, Engines engines, const EditPlan& plan,
            const ShapePlan& shapes);
 
   void Start(const Session& session, const Request& request) override;
@@ -40,20 +34,23 @@ class EditLoop : public WholeTextLoop {
     int rounds = 0;            // Done so far.
   };
   // The calls of a round at one canvas length.
-  using Calls = std::array<std::unique_ptr<Call>, 3>;
+  using Calls = std::vector<std::unique_ptr<Call>>;
 
+  void StartEncoder(std::span<const Turn> turns);
+  double WaitForEncoder();
   static double Edit(Calls& calls);
   void Finish(const Draft& draft, Turn& turn) const;
   Calls& BoundCalls(std::size_t index);
 
   std::unique_ptr<Encoder> encoder_;  // Reads the sources.
-  EditEngines engines_;               // The operations.
+  Engines engines_;                   // The operations, by role.
   EditPlan plan_;                     // The policies.
   int batch_;                         // Sequences.
   std::vector<int> lengths_;          // Sizes of a canvas, ascending.
   std::vector<Draft> drafts_;         // [batch]
   CanvasBuffers front_;               // What an operation reads ...
   CanvasBuffers back_;                // ... and what it makes of it, by turns.
+  const CanvasBuffers& made_;         // Which of them holds what a round made.
   std::vector<Calls> calls_;          // [canvas length]
   std::vector<Source> sources_;       // [batch], of the texts that begin.
 };

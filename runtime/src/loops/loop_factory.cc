@@ -107,10 +107,10 @@ std::unique_ptr<DecodeLoop> MakeLoop(const Bundle& bundle, Engines engines,
       return std::make_unique<CanvasLoop>(std::move(engines.at("denoiser")), bundle.plan.canvas,
                                           bundle.shapes, sessions);
     case LoopKind::kEdit: {
-      EditEngines operations{std::move(engines.at("deleter")), std::move(engines.at("inserter")),
-                             std::move(engines.at("filler"))};
-      return std::make_unique<EditLoop>(MakeReader(bundle, engines), std::move(operations),
-                                        bundle.plan.edit, bundle.shapes);
+      std::unique_ptr<Encoder> encoder;
+      if (bundle.roles.contains("encoder")) encoder = MakeReader(bundle, engines);
+      return std::make_unique<EditLoop>(std::move(encoder), std::move(engines), bundle.plan.edit,
+                                        bundle.shapes);
     }
     case LoopKind::kOneShot:
       return std::make_unique<OneShotLoop>(MakeReader(bundle, engines),

@@ -16,7 +16,7 @@ struct SessionLimits {
   int max_length = 0;               // Tokens of one sequence that the build was made for.
   std::int64_t context_length = 0;  // Positions that the model was made for.
   std::int64_t vocab_size = 0;      // Token ids are below it.
-  int max_source_length = 0;        // Tokens of an encoder's input; 0 where there is no encoder.
+  int max_source_length = 0;        // Tokens that a text is written about; 0 where it follows them.
   std::optional<TokenId> start_token_id = std::nullopt;  // Starts the text that follows a source.
   std::optional<TokenId> mask_token_id = std::nullopt;   // A prompt that has it is filled in.
 
@@ -39,7 +39,8 @@ struct SessionLimits {
 
 // Of `tokens()`, the first `committed()` are in the cache, the rest is pending: it goes through
 // the target first. After a round of generation exactly the last token is pending. Where there is
-// an encoder, prompts are its `source()`, and the text is what is written about it.
+// an encoder, or a prompt is edited, prompts are the `source()`, and the text is what is written
+// about it.
 class Session {
  public:
   Session(int row, SessionLimits limits);

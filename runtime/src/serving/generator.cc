@@ -28,6 +28,13 @@ SessionLimits LimitsOf(const Bundle& bundle) {
   if (encoder != bundle.shapes.roles.end()) {
     limits.max_source_length = encoder->second.source_lengths.back();
   }
+  if (bundle.plan.loop == LoopKind::kEdit && bundle.plan.edit.start == EditStart::kSource) {
+    // What is edited stands on a canvas, between its begin and its end.
+    const RoleShapes& shapes = bundle.shapes.roles.at(bundle.plan.edit.operations.front());
+    const int room = std::min(shapes.canvas_lengths.back() - 2, limits.length());
+    const int read = limits.max_source_length;
+    limits.max_source_length = read > 0 ? std::min(read, room) : room;
+  }
   return limits;
 }
 

@@ -25,7 +25,7 @@ from ptgc.compiler.checking.report import StageReport
 from ptgc.errors import BundleError
 from ptgc.exporters import export
 from ptgc.spec.bundle import open_bundle
-from ptgc.spec.canvas import CanvasPlan, Unmasking
+from ptgc.spec.canvas import CanvasPlan, PolicyInputs
 from ptgc.spec.loop import Loop
 from ptgc.spec.plan import DecodePlan, Guarantee
 from ptgc.spec.reference import Reference
@@ -33,8 +33,9 @@ from ptgc.spec.strategies.ctc import ctc
 from ptgc.spec.strategies.levenshtein import levenshtein
 from ptgc.spec.strategies.ngram import ngram
 from tests.bundles import build_id, own_copy, tiny_build
+from tests.loops import INSERTION, SOURCE_EDITS, loop_build
 from tests.models import prompt
-from tests.other_models import tiny_ctc, tiny_levenshtein, tiny_marian
+from tests.other_models import tiny_ctc, tiny_insertion, tiny_levenshtein, tiny_marian, tiny_source_editor
 
 BUILD = build_id("float32", 1)
 
@@ -217,7 +218,7 @@ def test_a_canvas_is_filled_by_the_graph_as_by_pytorch(tmp_path: Path) -> None:
         "intermediate_size": 96,
     }
     model = BertForMaskedLM(BertConfig(vocab_size=300, max_position_embeddings=128, **sizes)).eval()
-    canvas = CanvasPlan(mask_token_id=4, num_steps=6, unmasking=Unmasking.THRESHOLD, threshold=0.02, block_length=8)
+    canvas = CanvasPlan(mask_token_id=4, num_steps=6, block_length=8, policy=PolicyInputs(threshold=0.02))
     plan = DecodePlan("masked-diffusion", Loop.CANVAS, Guarantee.LOSSY, canvas=canvas)
     bundle = export({"denoiser": model}, plan, tmp_path / "bundle")
     reports = check_bundle(bundle)
@@ -239,12 +240,14 @@ def test_a_canvas_is_filled_by_the_graph_as_by_pytorch(tmp_path: Path) -> None:
     ("roles", "plan"),
     [
         (tiny_ctc, ctc(blank_token_id=0, upsampling=2)),
+        (tiny_insertion, INSERTION),
+        (tiny_source_editor, SOURCE_EDITS),
         (
             tiny_levenshtein,
             levenshtein(max_rounds=6, placeholder_token_id=3, bos_token_id=1, eos_token_id=2, pad_token_id=0),
         ),
     ],
-    ids=["one-shot", "edit"],
+    ids=["one-shot", "insertion", "source-edits", "levenshtein"],
 )
 def test_other_loops_run_on_the_graphs_as_in_pytorch(
     tmp_path: Path, roles: Callable[[], dict[str, Any]], plan: DecodePlan
@@ -252,6 +255,15 @@ def test_other_loops_run_on_the_graphs_as_in_pytorch(
     reports = check_bundle(export(roles(), plan, tmp_path / "bundle"))
     assert [(report.stage, report.passed) for report in reports] == [("weights", True), ("canonical graphs", True)]
     assert reports[-1].kept == reports[-1].tokens > 0
+
+
+@pytest.mark.parametrize(("name", "plan"), [("insertion", INSERTION), ("source-editor", SOURCE_EDITS)])
+def test_builds_of_edit_plans_pass(name: str, plan: DecodePlan, place: Path) -> None:
+    made = loop_build(place, name, plan, 1, "float32")
+    reports = {report.stage: report for report in check_bundle(made.parents[1])}
+    assert all(report.passed for report in reports.values())
+    engine = reports[f"{made.name}: engine"]
+    assert engine.kept == engine.tokens > 0
 
 
 def test_an_encoder_decoder_is_checked_with_its_encoder(tmp_path: Path) -> None:

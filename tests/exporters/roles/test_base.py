@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ptgc.errors import ExportError
 from ptgc.exporters import export
-from ptgc.exporters.references.reference_loops import translate
+from ptgc.exporters.references.original_roles import translate
 from ptgc.exporters.roles import base as roles
 from ptgc.exporters.roles.base import RoleSource, TracedRole, trace_role
 from ptgc.spec.bundle import Bundle, open_bundle

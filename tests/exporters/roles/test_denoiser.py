@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from ptgc.errors import ExportError
-from ptgc.exporters.references.reference_loops import fill_canvas
 from ptgc.exporters.roles.base import TracedRole
 from ptgc.exporters.roles.denoiser import denoise
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.strategies.masked_diffusion import masked_diffusion
 from tests.exporters.graph_run import Graph, load_all, padded, trace_all
+from tests.originals import original_text
 from tests.other_models import VOCAB_SIZE, tiny_bert
 
 MASK = 3
@@ -45,7 +45,7 @@ def _run_loop(graph: Graph, texts: list[list[int]], plan: DecodePlan) -> tuple[l
     lengths = np.array([len(text) for text in texts])
     ids = padded(texts, int(lengths.max()) + 3)
     mask = (ids == MASK) & (np.arange(ids.shape[1]) < lengths[:, None])
-    threshold = np.full(len(texts), plan.canvas.threshold or 1.0, np.float32)
+    threshold = np.full(len(texts), plan.canvas.policy.threshold, np.float32)
     rounds = 0
     while mask.any():
         remaining = plan.canvas.num_steps - rounds
@@ -59,25 +59,22 @@ def _run_loop(graph: Graph, texts: list[list[int]], plan: DecodePlan) -> tuple[l
 def test_a_ragged_batch_is_filled_as_pytorch_fills_each_text(graph: Graph, plan: DecodePlan) -> None:
     assert plan.canvas is not None
     found, rounds = _run_loop(graph, TEXTS, plan)
-    expected = [fill_canvas(tiny_bert(), text, plan.canvas) for text in TEXTS]
-    assert found == [text for text, _ in expected]
-    assert rounds == max(count for _, count in expected) == min(plan.canvas.num_steps, 8)
+    expected = [original_text({"denoiser": tiny_bert()}, plan, text) for text in TEXTS]
+    assert found == [text.token_ids for text in expected]
+    assert rounds == max(text.rounds for text in expected) == min(plan.canvas.num_steps, 8)
     assert not any(MASK in text for text in found)
 
 
 @pytest.mark.parametrize("threshold", [0.05, 0.2, 0.6])
 def test_a_threshold_fills_sooner_but_never_later(graph: Graph, threshold: float) -> None:
     plan = masked_diffusion(MASK, 8, threshold)
-    assert plan.canvas is not None
     found, rounds = _run_loop(graph, TEXTS, plan)
-    expected = [fill_canvas(tiny_bert(), text, plan.canvas) for text in TEXTS]
-    assert found == [text for text, _ in expected]
+    assert found == [original_text({"denoiser": tiny_bert()}, plan, text).token_ids for text in TEXTS]
     assert rounds <= 8 and (threshold > 0.1 or rounds < 8)
 
 
 def test_blocks_are_filled_one_after_the_other(graph: Graph) -> None:
     plan = masked_diffusion(MASK, 6, block_length=3)
-    assert plan.canvas is not None
     ids, whole = np.array([TEXTS[2]]), np.arange(9)
     for first in (2, 5, 8):
         for remaining in (2, 1):
@@ -89,7 +86,7 @@ def test_blocks_are_filled_one_after_the_other(graph: Graph) -> None:
                 "output_ids"
             ]
         assert (ids[0, : first + 3] != MASK).all() and (ids[0, first + 3 :] == MASK).all()
-    assert ids[0].tolist() == fill_canvas(tiny_bert(), TEXTS[2], plan.canvas)[0]
+    assert ids[0].tolist() == original_text({"denoiser": tiny_bert()}, plan, TEXTS[2]).token_ids
 
 
 def test_confidence_is_pytorchs_probability_whatever_the_neighbours_are(graph: Graph) -> None:
@@ -124,10 +121,11 @@ class AnyDenoiser(nn.Module):
 
 def test_any_module_that_honours_the_ports_is_a_denoiser(tmp_path: Path) -> None:
     module, plan = AnyDenoiser().eval(), masked_diffusion(MASK, 5)
-    assert plan.canvas is not None
     own = load_all(trace_all({"denoiser": module}, plan), tmp_path)["denoiser"]
     texts = TEXTS[:3]
-    assert _run_loop(own, texts, plan)[0] == [fill_canvas(module, text, plan.canvas)[0] for text in texts]
+    assert _run_loop(own, texts, plan)[0] == [
+        original_text({"denoiser": module}, plan, text).token_ids for text in texts
+    ]
 
 
 def test_a_denoiser_that_gives_more_than_logits_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ptgc.errors import ExportError
 from ptgc.exporters import export
-from ptgc.exporters.references.reference_loops import edit_text
 from ptgc.exporters.roles.base import TracedRole
 from ptgc.spec.bundle import open_bundle
 from ptgc.spec.strategies.levenshtein import levenshtein
 from tests.exporters.graph_run import Graph, load_all, padded, trace_all
+from tests.originals import original_text
 from tests.other_models import tiny_levenshtein
 
 PAD, BOS, EOS, HOLE = 0, 1, 2, 3
@@ -65,13 +67,9 @@ def _run_loop(
 def test_a_ragged_batch_is_edited_as_pytorch_edits_each_text(
     graphs: dict[str, Graph], columns: int, max_rounds: int
 ) -> None:
-    texts = [EMPTY, EMPTY, [BOS, 7, 7, 9, EOS], EMPTY]
-    found, rounds = _run_loop(graphs, texts, columns, max_rounds)
-    plan = _plan(max_rounds).edit
-    expected = [
-        edit_text(tiny_levenshtein(), source, text, plan, columns) for source, text in zip(SOURCES, texts, strict=True)
-    ]
-    assert found == [edited.ids for edited in expected]
+    found, rounds = _run_loop(graphs, [EMPTY] * 4, columns, max_rounds)
+    expected = [original_text(tiny_levenshtein(), _plan(max_rounds), source, columns) for source in SOURCES]
+    assert found == [[BOS, *edited.token_ids, EOS] for edited in expected]
     assert rounds == [edited.rounds for edited in expected]
     assert all(text[0] == BOS and text[-1] == EOS and len(text) <= columns for text in found)
     assert not any(token in (PAD, BOS, EOS, HOLE) for text in found for token in text[1:-1])
@@ -83,6 +81,32 @@ def test_editing_does_something_at_every_step(graphs: dict[str, Graph]) -> None:
     long, _ = _run_loop(graphs, [EMPTY] * 4, 40, 3)
     assert max(len(text) for text in short) > 3
     assert short != long and len({tuple(text) for text in long}) > 1
+
+
+def _export(tmp_path: Path, **changes: Any) -> None:
+    plan = _plan()
+    export(tiny_levenshtein(), replace(plan, edit=replace(plan.edit, **changes)), tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"operations": ("deleter", "inserter", "polisher")}, "has the roles .*'polisher'; given: .*filler"),
+        ({"operations": ("deleter", "filler")}, "has the roles 'encoder', 'deleter', 'filler'; given: .*inserter"),
+        ({"operations": ()}, "has the roles 'encoder'; given"),
+        ({"placeholder_token_id": None}, "needs plan.edit.placeholder_token_id"),
+    ],
+)
+def test_operations_that_cannot_be_are_refused(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=said):
+        _export(tmp_path, **changes)
+
+
+def test_an_operation_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+    modules = {"encoder": tiny_levenshtein()["encoder"], "polisher": tiny_levenshtein()["filler"]}
+    plan = replace(_plan(), edit=replace(_plan().edit, operations=("polisher",)))
+    with pytest.raises(ExportError, match="no operation 'polisher'; it has deleter, inserter, filler, token_inserter"):
+        export(modules, plan, tmp_path / "b")
 
 
 def test_what_the_roles_share_is_in_the_bundle_once(tmp_path: Path) -> None:

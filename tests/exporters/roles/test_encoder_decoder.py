@@ -12,7 +12,7 @@ import torch
 from transformers import BartConfig, BartForConditionalGeneration, T5Config, T5ForConditionalGeneration
 
 from ptgc.errors import ExportError
-from ptgc.exporters.references.reference_loops import translate
+from ptgc.exporters.references.original_roles import translate
 from ptgc.exporters.roles.base import TracedRole
 from ptgc.spec.kv_cache import StateKind
 from ptgc.spec.strategies.autoregressive import autoregressive

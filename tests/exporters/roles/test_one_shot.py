@@ -11,12 +11,11 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
 from ptgc.errors import ExportError
-from ptgc.exporters.references.reference_loops import read_rows
 from ptgc.exporters.roles.base import TracedRole
-from ptgc.spec.one_shot import OneShotPlan
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.strategies.ctc import ctc
 from tests.exporters.graph_run import Graph, load_all, padded, trace_all
+from tests.originals import original_text
 from tests.other_models import lively, tiny_ctc
 
 SOURCES = [[5, 9, 30, 31, 8, 7, 2, 11, 12], [6, 4], [39], [20, 21, 22, 23, 24]]
@@ -36,8 +35,7 @@ def _plan(upsampling: int) -> DecodePlan:
 
 
 def _expected(modules: dict[str, nn.Module], plan: DecodePlan) -> list[list[int]]:
-    assert plan.one_shot is not None
-    return [read_rows(modules["encoder"], modules["decoder"], source, plan.one_shot) for source in SOURCES]
+    return [original_text(modules, plan, source).token_ids for source in SOURCES]
 
 
 @pytest.mark.parametrize("upsampling", [2, 3])
@@ -78,9 +76,8 @@ class WrongDecoder(nn.Module):
 
 
 def test_another_number_of_rows_than_the_plan_says_is_refused() -> None:
-    plan = OneShotPlan(_plan(2).one_shot.path, 0, 2)  # type: ignore[union-attr]  # a ctc plan has it
     with pytest.raises(ExportError, match="gives 9 rows for 9 tokens; the plan says 2"):
-        read_rows(tiny_ctc()["encoder"], WrongDecoder(), SOURCES[0], plan)
+        original_text({**tiny_ctc(), "decoder": WrongDecoder()}, _plan(2), SOURCES[0])
 
 
 def test_the_ports_are_those_of_the_contract() -> None:

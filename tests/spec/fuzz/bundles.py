@@ -19,7 +19,7 @@ from ptgc.spec.strategies.draft_model import draft_model
 from ptgc.spec.strategies.masked_diffusion import masked_diffusion
 from ptgc.spec.strategies.ngram import ngram
 from tests.bundles import build_id, tiny_build
-from tests.loops import LEVENSHTEIN, loop_build
+from tests.loops import LEVENSHTEIN, SOURCE_EDITS, loop_build
 from tests.spec.fuzz.cases import CANARY, DAMAGES, LISTED, Case, apply_edits
 
 PROMPT = [5, 9, 30, 31, 8, 7, 11, 12]
@@ -44,6 +44,8 @@ def good_build(place: Path, loop: str) -> Path:
         return loop_build(place, "marian", ngram(5, 3, 1), 1, "float32")
     if loop == "canvas":
         return loop_build(place, "bert", masked_diffusion(_MASK, 4, block_length=3), 1, "float32")
+    if loop == "source-edit":
+        return loop_build(place, "source-editor", SOURCE_EDITS, 1, "float32")
     if loop == "edit":
         return loop_build(place, "levenshtein", LEVENSHTEIN, 1, "float32")
     return loop_build(place, "ctc", ctc(0, 2), 1, "float32")

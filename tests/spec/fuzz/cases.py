@@ -9,7 +9,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-LOOPS = ("speculative", "drafter", "encoder", "canvas", "edit", "one-shot")
+LOOPS = ("speculative", "drafter", "encoder", "canvas", "edit", "source-edit", "one-shot")
 LISTED = ("reference", "tokenizer", "tokenizer_config", "chat_template")
 """Documents that the manifest lists with their hash."""
 MEASURED = ("costs", "tuning")
@@ -38,6 +38,10 @@ _STRINGS = (
     "none",
     "lossy",
     "drafter-ngram",
+    "encoder",
+    "token_inserter",
+    "source",
+    "block",
     "..",
     "../canary/target.onnx",
     "../../../canary",

@@ -1,0 +1,202 @@
+"""The PyTorch original's modules as roles of the loops in numpy, what is appended to their graphs included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from ptgc.errors import ExportError
+from ptgc.exporters.model_facts import eos_token_ids, start_token_id
+from ptgc.exporters.own_code import own_code_errors
+from ptgc.exporters.roles.denoiser import denoise
+from ptgc.exporters.roles.one_shot import encode
+from ptgc.exporters.tracing.traced_module import Call, call_module
+from ptgc.graphs import reference
+from ptgc.graphs.reference_loops import RoleCall, Values, write_greedily
+from ptgc.spec import ports
+from ptgc.spec.canvas import CanvasCache, CanvasPlan
+from ptgc.spec.plan import DecodePlan
+
+Operation = Callable[..., tuple[NDArray[Any], NDArray[Any]]]
+OPERATIONS: Mapping[str, tuple[Operation, str]] = {
+    "deleter": (reference.delete_tokens, "bos_token_id"),
+    "inserter": (reference.insert_placeholders, "placeholder_token_id"),
+    "filler": (reference.fill_placeholders, "placeholder_token_id"),
+    "token_inserter": (reference.insert_tokens, "stop_token_id"),
+}
+"""What each role of the edit loop makes of a canvas with the scores of its module, and the token that it is about."""
+_HIDDEN_STATES = "encoder_hidden_states"
+
+
+def original_roles(modules: Mapping[str, nn.Module], plan: DecodePlan) -> dict[str, RoleCall]:
+    """The roles of a loop other than the speculative one.
+
+    Args:
+        modules: By role.
+        plan: The loop and its policies.
+
+    Raises:
+        ExportError: An operation of which nobody knows what it does, or that lacks its token.
+    """
+    if plan.canvas is not None and plan.canvas.cache is CanvasCache.BLOCK:
+        return {"denoiser": _block_denoiser(modules["denoiser"], plan.canvas)}
+    if plan.canvas is not None:
+        return {"denoiser": _denoiser(modules["denoiser"], plan)}
+    found = {"encoder": _encoder(modules["encoder"])} if "encoder" in modules else {}
+    if plan.edit is not None:
+        return found | {name: _operation(name, modules[name], plan) for name in plan.edit.operations}
+    return found | {"decoder": _decoder(modules["decoder"], plan)}
+
+
+def greedy_text(
+    model: PreTrainedModel, prompt: Sequence[int], count: int, source: Sequence[int] = ()
+) -> tuple[list[int], NDArray[np.float32]]:
+    """Greedy text over the model's own cache: the new tokens, and the logits that each was chosen from.
+
+    Only a token that ends texts ends it: the checkpoint's generation settings have no part in what a model computes.
+
+    Args:
+        model: Of transformers, or of its kind.
+        prompt: What the text begins with; of an encoder-decoder its start token.
+        count: Tokens at most.
+        source: What an encoder reads.
+
+    Raises:
+        ExportError: Code that came with the checkpoint failed.
+    """
+    return write_greedily(_target(model, source), prompt, count, eos_token_ids(model))
+
+
+def translate(model: PreTrainedModel, source: Sequence[int], count: int) -> tuple[list[int], NDArray[np.float32]]:
+    """Greedy text of an encoder-decoder; see `greedy_text`."""
+    return greedy_text(model, [start_token_id(model)], count, source)
+
+
+@torch.no_grad()
+def _target(model: PreTrainedModel, source: Sequence[int]) -> RoleCall:
+    text: list[int] = []
+    named: dict[str, Any] = {"use_cache": True}
+    if source:
+        named["encoder_outputs"] = model.get_encoder()(input_ids=torch.tensor([source]))
+
+    def run(values: Values) -> Values:
+        text.extend(values[ports.INPUT_IDS.name][0].tolist())
+        cached = "past_key_values" in named
+        ids = torch.from_numpy(values[ports.INPUT_IDS.name]) if cached else torch.tensor([text])
+        given = {"decoder_input_ids": ids} if source else _prompt(ids, len(text))
+        with own_code_errors(model), torch.no_grad():
+            made = model(**given, **named)
+        if (cache := getattr(made, "past_key_values", None)) is not None:
+            named["past_key_values"] = cache
+        return {"logits": _array(made.logits[:, -1:])}
+
+    return run
+
+
+def _prompt(ids: Tensor, length: int) -> dict[str, Tensor]:
+    return {"input_ids": ids, "attention_mask": torch.ones(1, length, dtype=torch.long)}
+
+
+def _denoiser(module: nn.Module, plan: DecodePlan) -> RoleCall:
+    assert plan.canvas is not None
+    mask_token_id = plan.canvas.mask_token_id
+
+    def run(values: Values) -> Values:
+        ids, lengths = values[ports.CANVAS_IDS.name], values[ports.LENGTHS.name]
+        logits = _scores(module, denoise, ids, lengths)
+        mask, step, threshold = (values[port.name] for port in (ports.CANVAS_MASK, ports.STEP, ports.THRESHOLD))
+        made = reference.fill_most_confident(logits, ids, lengths, mask, step, threshold, mask_token_id)
+        names = [port.name for port in (ports.OUTPUT_IDS, ports.OUTPUT_MASK, ports.CONFIDENCE)]
+        return dict(zip(names, made, strict=True))
+
+    return run
+
+
+def _block_denoiser(module: nn.Module, plan: CanvasPlan) -> RoleCall:
+    """Without a cache: a block is read with all before it, of which no block sees those behind it."""
+    text: list[int] = []
+
+    def attend(model: nn.Module, ids: Tensor) -> Tensor:
+        block = torch.arange(ids.shape[1]) // plan.block_length
+        mask = (block[:, None] >= block)[None, None]
+        logits: Tensor = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        return logits
+
+    def run(values: Values) -> Values:
+        ids, start = values[ports.INPUT_IDS.name], int(values[ports.WRITE_INDEX.name][0])
+        text[start:] = ids[0].tolist()
+        logits = _scores(module, attend, np.array([text], np.int64))[:, start:]
+        mask, step, threshold = (values[port.name] for port in (ports.BLOCK_MASK, ports.STEP, ports.THRESHOLD))
+        lengths = values[ports.ROW_COUNT.name]
+        made = reference.fill_most_confident(logits, ids, lengths, mask, step, threshold, plan.mask_token_id)
+        names = [port.name for port in (ports.BLOCK_IDS, ports.BLOCK_LEFT, ports.BLOCK_CONFIDENCE)]
+        return dict(zip(names, made, strict=True))
+
+    return run
+
+
+def _encoder(module: nn.Module) -> RoleCall:
+    def run(values: Values) -> Values:
+        given = [values[port.name] for port in (ports.SOURCE_IDS, ports.ENCODER_ATTENTION_MASK)]
+        return {_HIDDEN_STATES: _scores(module, encode, *given)}
+
+    return run
+
+
+def _operation(name: str, module: nn.Module, plan: DecodePlan) -> RoleCall:
+    if name not in OPERATIONS:
+        known = ", ".join(OPERATIONS)
+        raise ExportError(f"The edit loop has no operation '{name}'; it has {known}.", "Change plan.edit.operations.")
+    operation, token = OPERATIONS[name]
+    if getattr(plan.edit, token) is None:
+        raise ExportError(f"The operation '{name}' needs plan.edit.{token}.", "Give it in the plan's EditPlan.")
+
+    def run(values: Values) -> Values:
+        ids, lengths = values[ports.CANVAS_IDS.name], values[ports.LENGTHS.name]
+        length = int(lengths[0])
+        read = [values[one] for one in (_HIDDEN_STATES, ports.ENCODER_ATTENTION_MASK.name) if one in values]
+        found = _scores(module, call_module, ids[:, :length], lengths, *read)
+        scores = np.zeros((*ids.shape, found.shape[-1]), np.float32)
+        scores[:, :length] = found  # the original need know nothing of padding
+        return _written(operation(scores, ids, lengths, plan.edit))
+
+    return run
+
+
+def _decoder(module: nn.Module, plan: DecodePlan) -> RoleCall:
+    assert plan.one_shot is not None
+    upsampling, blank_token_id = plan.one_shot.upsampling, plan.one_shot.blank_token_id
+
+    def run(values: Values) -> Values:
+        mask = values[ports.ENCODER_ATTENTION_MASK.name]
+        logits = _scores(module, call_module, values[_HIDDEN_STATES], mask)
+        if logits.shape[1] != upsampling * mask.shape[1]:
+            raise ExportError(
+                f"{type(module).__name__} gives {logits.shape[1]} rows for {mask.shape[1]} tokens; the plan says "
+                f"{upsampling} for each (one_shot.upsampling)."
+            )
+        return _written(reference.collapse(logits, mask, upsampling, blank_token_id))
+
+    return run
+
+
+def _written(made: tuple[NDArray[Any], NDArray[Any]]) -> Values:
+    return {ports.OUTPUT_IDS.name: made[0], ports.OUTPUT_LENGTHS.name: made[1]}
+
+
+@torch.no_grad()
+def _scores(module: nn.Module, call: Call, *given: NDArray[Any]) -> NDArray[np.float32]:
+    dtype = next(module.parameters()).dtype
+    tensors = [torch.from_numpy(array) for array in given]
+    return _array(call(module, *(one.to(dtype) if one.is_floating_point() else one for one in tensors)))
+
+
+def _array(tensor: Tensor) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = tensor.detach().float().numpy()
+    return array

@@ -1,0 +1,187 @@
+"""Every loop in numpy, one text at a time, over roles as functions from the values of their ports to values.
+
+The one thing that loops are compared with: `ptgc check` runs it on graphs, an export on the PyTorch modules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptgc.spec import ports
+from ptgc.spec.canvas import CanvasCache, CanvasPlan
+from ptgc.spec.edit import EditPlan
+from ptgc.spec.plan import DecodePlan
+
+Values = dict[str, NDArray[Any]]
+RoleCall = Callable[[Values], Values]
+Roles = Mapping[str, RoleCall]
+
+
+@dataclass(frozen=True)
+class WrittenText:
+    """What a loop made."""
+
+    token_ids: list[int]
+    """The text: of a canvas all of it, of an edited text what stands between begin and end."""
+    rounds: int
+    """After which it ended."""
+    largest: int
+    """Tokens of its canvas at most; any canvas that holds as many gives the same text."""
+
+
+def write(roles: Roles, plan: DecodePlan, given: Sequence[int], longest: int) -> WrittenText:
+    """One text of a loop other than the speculative one.
+
+    Args:
+        roles: The roles of the plan.
+        plan: The loop and its policies.
+        given: What a user gives: a canvas with masks, or a source.
+        longest: Tokens that a canvas holds, where it grows.
+    """
+    if plan.canvas is not None and plan.canvas.cache is CanvasCache.BLOCK:
+        return _fill_blocks(roles["denoiser"], plan.canvas, given)
+    if plan.canvas is not None:
+        return _fill_canvas(roles["denoiser"], plan.canvas, given)
+    if plan.edit is not None:
+        return _edit(roles, plan.edit, given, longest)
+    text = _kept(roles["decoder"](encode(roles["encoder"], given)))
+    return WrittenText(text, 1, len(text))
+
+
+def write_greedily(
+    target: RoleCall, prompt: Sequence[int], count: int, ends: Collection[int]
+) -> tuple[list[int], NDArray[np.float32]]:
+    """Plain text of the speculative loop: the likeliest token behind all that was read before, again and again.
+
+    Args:
+        target: Reads `input_ids` behind what it was given before, and gives `logits`.
+        prompt: What the text begins with.
+        count: Tokens at most.
+        ends: Tokens that end a text.
+
+    Returns:
+        The new tokens, and the logits that each was chosen from, `[tokens, vocab]`.
+    """
+    found: list[NDArray[np.float32]] = []
+    text, unread = list[int](), list(prompt)
+    while len(found) < count and not (text and text[-1] in ends):
+        logits = target({ports.INPUT_IDS.name: np.array([unread], np.int64)})["logits"]
+        found.append(logits[0, -1].astype(np.float32))
+        unread = [int(found[-1].argmax())]
+        text += unread
+    return text, np.stack(found)
+
+
+def encode(encoder: RoleCall, source: Sequence[int]) -> Values:
+    """What the other roles read of a source: the encoder's outputs under the names of their inputs."""
+    ids = np.array([source], np.int64)
+    mask = np.ones(ids.shape, np.bool_)
+    made = encoder({ports.SOURCE_IDS.name: ids, ports.ENCODER_ATTENTION_MASK.name: mask})
+    named = {name.replace("present.", "past_key_values.", 1): value for name, value in made.items()}
+    return {**named, ports.ENCODER_ATTENTION_MASK.name: mask}
+
+
+def first_round(plan: CanvasPlan, canvas: Sequence[int], *, fills: int) -> Values:
+    """What a denoiser reads of a canvas of which every masked position may be filled, `fills` of them at least."""
+    ids = np.array([canvas], np.int64)
+    return _round(plan, ids, ids == plan.mask_token_id, fills)
+
+
+def _fill_canvas(denoiser: RoleCall, plan: CanvasPlan, given: Sequence[int]) -> WrittenText:
+    """Every block is filled in its rounds, the same number of positions in each or more."""
+    ids, rounds = np.array([given], np.int64), 0
+    for block, num_rounds in _blocks(ids[0] == plan.mask_token_id, plan):
+        for remaining in range(num_rounds, 0, -1):
+            masked = (ids == plan.mask_token_id) & block
+            if not masked.any():
+                break
+            ids = denoiser(_round(plan, ids, masked, -(-int(masked.sum()) // remaining)))[ports.OUTPUT_IDS.name]
+            rounds += 1
+    return WrittenText(ids[0].tolist(), rounds, len(given))
+
+
+def _fill_blocks(denoiser: RoleCall, plan: CanvasPlan, given: Sequence[int]) -> WrittenText:
+    """Blocks are read once they are whole: what is masked is filled first, over what was read before."""
+    ids, rounds, length = np.array([given], np.int64), 0, plan.block_length
+    masked = np.flatnonzero(ids[0] == plan.mask_token_id)
+    end = int(masked[-1]) + 1 if masked.size else 0
+    num_blocks = len({int(position) // length for position in masked})
+    for start in range(0, end, length):
+        block = ids[:, start : start + length]
+        for remaining in range(max(1, plan.num_steps // num_blocks), 0, -1):
+            left = block == plan.mask_token_id
+            if not left.any():
+                break
+            fills = -(-int(left.sum()) // remaining)
+            block[:] = denoiser(_block_round(plan, block, start, left, fills))[ports.BLOCK_IDS.name]
+            rounds += 1
+        denoiser(_block_round(plan, block, start, np.zeros_like(block, np.bool_), 0))
+    return WrittenText(ids[0].tolist(), rounds, len(given))
+
+
+def _block_round(plan: CanvasPlan, block: NDArray[Any], start: int, masked: NDArray[Any], fills: int) -> Values:
+    """Rows that all see each other, behind `start` slots."""
+    count = block.shape[1]
+    at = np.array([start], np.int64)
+    return _policy(plan, masked, fills) | {
+        ports.INPUT_IDS.name: block.copy(),
+        ports.POSITION_IDS.name: start + np.arange(count)[None],
+        ports.TREE_MASK.name: np.ones((1, count, count), np.bool_),
+        ports.MASK_START.name: at,
+        ports.WRITE_INDEX.name: at,
+        ports.ROW_COUNT.name: np.array([count], np.int64),
+    }
+
+
+def _policy(plan: CanvasPlan, masked: NDArray[Any], fills: int) -> Values:
+    given = {name: np.array([value], np.float32) for name, value in asdict(plan.policy).items()}
+    return given | {ports.CANVAS_MASK.name: masked, ports.STEP.name: np.array([fills], np.int64)}
+
+
+def _round(plan: CanvasPlan, ids: NDArray[Any], masked: NDArray[Any], fills: int) -> Values:
+    return _policy(plan, masked, fills) | {
+        ports.CANVAS_IDS.name: ids,
+        ports.LENGTHS.name: np.array([ids.shape[1]], np.int64),
+    }
+
+
+def _blocks(masked: NDArray[Any], plan: CanvasPlan) -> Iterator[tuple[NDArray[Any], int]]:
+    """The positions of each block, and its rounds; blocks begin at the first masked position."""
+    positions = np.flatnonzero(masked)
+    if not positions.size:
+        return
+    start, end = int(positions[0]), int(positions[-1]) + 1
+    length = plan.block_length or end - start
+    starts = range(start, end, length)
+    where = np.arange(masked.size)
+    for first in starts:
+        yield (where >= first) & (where < first + length), max(1, plan.num_steps // len(starts))
+
+
+def _edit(roles: Roles, plan: EditPlan, given: Sequence[int], longest: int) -> WrittenText:
+    """The operations one after the other, until a round changes nothing."""
+    read = encode(roles["encoder"], given) if "encoder" in roles else {}
+    ids = plan.first_canvas(given)
+    largest, rounds = len(ids), 0
+    while rounds < plan.max_rounds:
+        before, rounds = ids, rounds + 1
+        for operation in plan.operations:
+            canvas = np.full((1, max(longest, len(ids))), plan.pad_token_id, np.int64)
+            canvas[0, : len(ids)] = ids
+            lengths = np.array([len(ids)], np.int64)
+            ids = _kept(roles[operation](read | {ports.CANVAS_IDS.name: canvas, ports.LENGTHS.name: lengths}))
+            largest = max(largest, len(ids))
+        if ids == before:
+            break
+    return WrittenText(ids[1:-1], rounds, largest)
+
+
+def _kept(made: Values) -> list[int]:
+    """The tokens of a role's output that count."""
+    ids, lengths = made[ports.OUTPUT_IDS.name], made[ports.OUTPUT_LENGTHS.name]
+    return [int(token) for token in ids[0, : int(lengths[0])]]

@@ -1,0 +1,52 @@
+"""A tiny block diffusion model (BD3-LM, arXiv 2503.09573): a block sees those before it and all of itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ptgc.spec.canvas import CanvasCache, CanvasPlan
+from ptgc.spec.loop import Loop
+from ptgc.spec.plan import DecodePlan, Guarantee
+from tests.other_models import tiny_llama
+
+BLOCK_DIFFUSION = DecodePlan(
+    "block-diffusion",
+    Loop.CANVAS,
+    Guarantee.LOSSY,
+    canvas=CanvasPlan(mask_token_id=3, num_steps=8, block_length=4, cache=CanvasCache.BLOCK),
+)
+
+
+def tiny_block_diffusion() -> Any:
+    """A llama whose rows predict their own positions; token 3 is its mask."""
+    return tiny_llama(layers=2)
+
+
+@torch.no_grad()
+def diffuse_blocks(prompt: list[int], count: int, plan: CanvasPlan) -> list[int]:
+    """What is written behind a prompt, in plain PyTorch and without a cache.
+
+    Blocks begin at multiples of the block length, so that the first may hold the end of the prompt.
+    """
+    model, size = tiny_block_diffusion(), plan.block_length
+    text = torch.tensor(prompt + [plan.mask_token_id] * count)
+    starts = range(len(prompt) // size * size, len(text), size)
+    for start in starts:
+        seen = text[: start + size]
+        block = torch.arange(len(seen)) // size
+        mask = (block[:, None] >= block)[None, None]
+        for remaining in range(max(1, plan.num_steps // len(starts)), 0, -1):
+            masked = (seen == plan.mask_token_id) & (block == start // size)
+            if not masked.any():
+                break
+            logits = model(input_ids=seen[None], attention_mask=mask, use_cache=False).logits[0].float()
+            logits[:, plan.mask_token_id] = -torch.inf
+            confidence, chosen = logits.softmax(-1).max(-1)
+            order = torch.where(masked, confidence, -1).argsort(descending=True, stable=True)
+            filled = torch.zeros_like(masked)
+            filled[order[: -(-int(masked.sum()) // remaining)]] = True
+            filled |= confidence > plan.policy.threshold
+            seen[filled & masked] = chosen[filled & masked]  # a view: the text's own
+    return text[len(prompt) :].tolist()

@@ -1,0 +1,80 @@
+"""A denoiser over a cache of blocks: its graph, and the loop in numpy, against plain PyTorch without a cache."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from ptgc.compiler.checking.loops import runner
+from ptgc.errors import BundleError, ExportError
+from ptgc.exporters import export
+from ptgc.exporters.roles.base import TracedRole
+from ptgc.graphs.reference_loops import write
+from ptgc.graphs.storage import save
+from ptgc.spec.attention import AttentionKind
+from ptgc.spec.bundle import open_bundle
+from ptgc.spec.canvas import CanvasCache, CanvasPlan, PolicyInputs
+from ptgc.spec.plan import DecodePlan
+from ptgc.spec.role_ports import role_problems
+from tests.block_diffusion import BLOCK_DIFFUSION, diffuse_blocks, tiny_block_diffusion
+from tests.exporters.graph_run import trace_all
+from tests.originals import original_text
+
+assert BLOCK_DIFFUSION.canvas is not None
+CANVAS = BLOCK_DIFFUSION.canvas
+MASK = CANVAS.mask_token_id
+PROMPTS = [[5, 9, 30, 31, 8, 7], [6] * 8, [1, 2, 4]]
+COUNT = 13
+
+
+def _plan(canvas: CanvasPlan = CANVAS) -> DecodePlan:
+    return replace(BLOCK_DIFFUSION, canvas=canvas)
+
+
+@cache
+def _traced() -> TracedRole:
+    return trace_all({"denoiser": tiny_block_diffusion()}, _plan())["denoiser"]
+
+
+@pytest.mark.parametrize("policy", [PolicyInputs(), PolicyInputs(threshold=0.3)], ids=["steps", "threshold"])
+def test_blocks_over_a_cache_are_filled_as_the_whole_text_is_without(policy: PolicyInputs, tmp_path: Path) -> None:
+    plan = _plan(replace(CANVAS, policy=policy))
+    assert plan.canvas is not None
+    save(_traced().model, tmp_path, "denoiser")
+    denoiser = runner(tmp_path / "denoiser.onnx", _traced().states, 32)
+    for prompt in PROMPTS:
+        expected = diffuse_blocks(prompt, COUNT, plan.canvas)
+        given = prompt + [MASK] * COUNT
+        graph = write({"denoiser": denoiser}, plan, given, 0)
+        original = original_text({"denoiser": tiny_block_diffusion()}, plan, given)
+        assert graph.token_ids == original.token_ids == prompt + expected
+        assert graph.rounds == original.rounds
+
+
+def test_the_graph_keeps_blocks_whose_rows_see_each_other() -> None:
+    role = _traced()
+    states = [port.name for layer, state in enumerate(role.states) for port in state.past_ports(layer)]
+    assert [value.name for value in role.model.graph.inputs] == [*(port.name for port in role.inputs), *states]
+    assert role.attention is not None and role.attention.value == "block" and len(role.states) == 2
+    assert [port.name for port in role.outputs] == ["output_ids", "output_mask", "confidence"]
+    assert {port.shape for port in role.outputs} == {("batch", "num_tokens")}
+
+
+def test_no_runtime_takes_a_cache_of_blocks_for_none(tmp_path: Path) -> None:
+    bundle = export({"denoiser": tiny_block_diffusion()}, _plan(), tmp_path / "b")
+    with pytest.raises(BundleError, match="features that this ptgc does not have: block-cache"):
+        open_bundle(bundle)
+
+
+def test_a_cache_of_blocks_needs_a_length_states_and_rows_that_see_each_other(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="block_length is 0; cache is block"):
+        export({"denoiser": tiny_block_diffusion()}, _plan(replace(CANVAS, block_length=0)), tmp_path / "b")
+    role = _traced().role("denoiser.onnx")
+    assert not role_problems(_plan(), {"denoiser": role})
+    for changed in (replace(role, states=(), attention=None), replace(role, attention=AttentionKind.TREE)):
+        assert any("must be block, with states" in one for one in role_problems(_plan(), {"denoiser": changed}))
+    without = _plan(replace(CANVAS, cache=CanvasCache.NONE))
+    assert "roles.denoiser has states, which nothing keeps" in role_problems(without, {"denoiser": role})
