@@ -21,14 +21,20 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from ptgc.compiler.build.build import BuildOptions, build
 from ptgc.compiler.build.stage import Stage
 from ptgc.exporters import export
+from ptgc.exporters.modules.medusa import MedusaHeads
+from ptgc.exporters.strategies.layer_skip import first_layers
 from ptgc.runtime import Generator
 from ptgc.runtime.costs import CostCurve, RoundCost, write_costs
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.strategies.autoregressive import autoregressive
 from ptgc.spec.strategies.draft_model import draft_model
+from ptgc.spec.strategies.layer_skip import layer_skip
+from ptgc.spec.strategies.medusa import medusa
 from ptgc.spec.strategies.ngram import ngram
+from ptgc.spec.tree import TreeSpec
 
 VOCAB_SIZE, DRAFTS, NEW_TOKENS = 8, 3, 3
+TREE = TreeSpec((-1, 0, 0, 1, 1, 2, 3))
 PROMPT = [1, 2, 3, 1, 2, 3, 1, 2]
 """Repeats itself, so that there are n-gram drafts from the first new token on."""
 _FEWEST = 5.0
@@ -54,7 +60,8 @@ def all_settings() -> Iterator[Setting]:
     temperatures, batches = (0.7, 1.0, 1.3), (1, 8)
     for temperature, batch in itertools.product(temperatures, batches):
         yield Setting("autoregressive", temperature=temperature, batch=batch)
-    for strategy, rule in itertools.product(("ngram", "draft-model"), ("match", "speculative")):
+    drafted = [*itertools.product(("ngram", "draft-model", "layer-skip", "medusa"), ("match", "speculative"))]
+    for strategy, rule in [*drafted, ("tree", "match")]:
         for temperature, length, batch in itertools.product(temperatures, ("measured", "fixed"), batches):
             yield Setting(strategy, rule, temperature, length, batch)
 
@@ -73,7 +80,7 @@ def drafter() -> Any:
 
 def _random_model(seed: int) -> Any:
     torch.manual_seed(seed)
-    shape: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    shape: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2}
     shape |= {"num_attention_heads": 2, "max_position_embeddings": 64}
     model = LlamaForCausalLM(LlamaConfig(vocab_size=VOCAB_SIZE, bos_token_id=None, eos_token_id=None, **shape))
     with torch.no_grad():
@@ -90,22 +97,38 @@ def plan(strategy: str) -> DecodePlan:
         "autoregressive": autoregressive,
         "ngram": lambda: ngram(DRAFTS),
         "draft-model": lambda: draft_model(DRAFTS),
+        "tree": lambda: draft_model(tree=TREE),
+        "layer-skip": lambda: layer_skip(1, DRAFTS),
+        "medusa": lambda: medusa(TreeSpec.chain(DRAFTS)),
     }
     made: DecodePlan = plans[strategy]()
+    return made
+
+
+def roles_of(strategy: str) -> dict[str, Any]:
+    """The modules of a strategy, none of which knows the target but by being a part of it."""
+    made = {"target": target()}
+    if strategy in ("draft-model", "tree"):
+        made["drafter"] = drafter()
+    if strategy == "layer-skip":
+        made["drafter"] = first_layers(target(), 1)
+    if strategy == "medusa":
+        torch.manual_seed(5)
+        made["heads"] = MedusaHeads(16, VOCAB_SIZE, DRAFTS).eval()
     return made
 
 
 @cache
 def bundle(place: Path, strategy: str, batch: int) -> Path:
     """A bundle with a build by whose measured costs drafts pay at times."""
-    roles = {"target": target()} | ({"drafter": drafter()} if strategy == "draft-model" else {})
+    roles = roles_of(strategy)
     path = export(roles, plan(strategy), place / f"sampled-{strategy}-{batch}")
     options = BuildOptions(precision="float32", batch_size=batch, max_length=32, stage=Stage.PREPARE)
     made = build(path, options)
     widths = made.manifest.shapes.roles["target"].widths
     rounds = {width: RoundCost(1.0 + 0.15 * width, 1.0, 2.0, 9) for width in widths}
     drafted = {width: RoundCost(0.1, 0.1, 0.1, 9) for width in widths}
-    write_costs(made, CostCurve(1, 8, rounds, drafted if strategy == "draft-model" else {}))
+    write_costs(made, CostCurve(1, 8, rounds, drafted if "drafter" in roles else {}))
     return path
 
 

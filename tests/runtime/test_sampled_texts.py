@@ -16,6 +16,10 @@ SETTINGS = [
     Setting("draft-model", "speculative", 0.7, "measured"),
     Setting("draft-model", "speculative", 1.0),
     Setting("draft-model", "speculative", 1.3, batch=8),
+    Setting("tree", "match", 1.0, batch=8),
+    Setting("layer-skip", "match", 1.3),
+    Setting("layer-skip", "speculative", 1.0, batch=8),
+    Setting("medusa", "speculative", 0.7),
 ]
 """A few of `all_settings`, whose 50,000 texts each are compared by hand."""
 

@@ -92,6 +92,17 @@ def test_check_passes(place: Path, name: str) -> None:
     assert all(report.passed for report in reports), [report.divergences for report in reports]
 
 
+@pytest.mark.tensorrt
+@pytest.mark.parametrize("name", PROBES)
+def test_tensorrt_compiles_them(place: Path, name: str) -> None:
+    options = BuildOptions(backend="tensorrt-rtx", precision="float16", max_length=64)
+    made = build(probe(place, name), options)
+    roles = made.manifest.roles
+    assert {engine.role for engine in made.manifest.engines} == roles.keys()
+    shared = [state.shared_with for role in roles.values() for state in role.states if state.shared_with]
+    assert bool(shared) == (name == "layer-skip")
+
+
 def test_a_texts_fork_goes_on_with_what_its_drafter_read(place: Path) -> None:
     for name in PROBES:
         with Generator(probe(place, name), build=build_of(3), draft_length="fixed") as generator:
