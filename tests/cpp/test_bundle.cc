@@ -88,6 +88,8 @@ TEST_F(BundleOnDisk, RefusesOtherSchemasAndFeaturesByName) {
   ExpectRefusalOfManifest([](json& m) { m["plan"]["drafter"]["kind"] = "eagle"; },
                           "features that this ptgc does not have: drafter-eagle");
   ExpectRefusalOfManifest([](json& m) { m["features"] = {"drafter-eagle"}; }, "drafter-eagle");
+  ExpectRefusalOfManifest([](json& m) { m["plan"]["tree"] = {-1, 0, 1, 0}; },
+                          "order of their depths");
   ExpectRefusalOfBuild([](json& b) { b["features"] = {"kv-cache-paged"}; }, "kv-cache-paged");
   ExpectRefusalOfBuild([](json& b) { b["roles"]["target"]["states"][0]["kind"] = "recurrent"; },
                        "recurrent");

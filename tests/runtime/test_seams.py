@@ -13,6 +13,7 @@ import torch
 from ptgc.compiler.build.build import BuildOptions, build
 from ptgc.compiler.build.stage import Stage
 from ptgc.compiler.checking.check import check_bundle
+from ptgc.errors import ExportError
 from ptgc.exporters import export
 from ptgc.exporters.modules.medusa import MedusaHeads
 from ptgc.exporters.strategies.layer_skip import first_layers
@@ -115,6 +116,18 @@ def test_a_texts_fork_goes_on_with_what_its_drafter_read(place: Path) -> None:
             assert first == expected[:16]
             assert other.generate(max_new_tokens=16).token_ids == expected[16:32]
             assert session.generate(max_new_tokens=16).token_ids == expected[11:27]
+
+
+def test_a_tree_that_is_deeper_than_there_are_heads_is_refused(tmp_path: Path) -> None:
+    roles, _ = heads()
+    with pytest.raises(ExportError, match="has 3 heads; the plan's tree is 4 tokens deep"):
+        export(roles, medusa(TreeSpec.chain(4)), tmp_path / "bundle")
+
+
+@pytest.mark.parametrize("count", [0, 3, 9])
+def test_some_layers_are_left_out_of_a_drafter(count: int) -> None:
+    with pytest.raises(ExportError, match=f"--num-layers is {count}; LlamaForCausalLM has 3 layers"):
+        first_layers(tiny_model("llama"), count)
 
 
 @torch.no_grad()

@@ -21,6 +21,7 @@ from ptgc.spec.strategies.ctc import ctc
 from ptgc.spec.strategies.draft_model import draft_model
 from ptgc.spec.strategies.levenshtein import levenshtein
 from ptgc.spec.strategies.masked_diffusion import masked_diffusion
+from ptgc.spec.strategies.medusa import medusa
 from ptgc.spec.strategies.ngram import ngram
 from ptgc.spec.tree import TreeSpec
 
@@ -283,6 +284,32 @@ def test_a_tree_needs_a_target_that_takes_trees() -> None:
     (found,) = plan_problems(plan, MODEL, {"target": TARGET})
     assert "roles.target.attention is causal" in found
     assert plan_problems(plan, MODEL, {"target": replace(TARGET, attention=AttentionKind.TREE, mask_extra=3)}) == []
+
+
+TAPPED = ports.hidden_states(16, DType.FLOAT32)
+HEADS = Role("heads.onnx", (ports.tapped(TAPPED),), (ports.draft_ids(3),))
+
+
+@pytest.mark.parametrize(
+    ("target", "heads", "said"),
+    [
+        (TARGET.outputs, HEADS, "reads hidden_states, which roles.target does not give"),
+        ((*TARGET.outputs, ports.hidden_states(8, DType.FLOAT32)), HEADS, "of another type or size"),
+        ((*TARGET.outputs, TAPPED), replace(HEADS, outputs=(ports.draft_ids(4),)), "gives 4 drafts; plan.tree has 3"),
+    ],
+)
+def test_a_drafter_reads_what_its_target_gives(target: tuple[Port, ...], heads: Role, said: str) -> None:
+    plan = medusa(TreeSpec((-1, 0, 0, 1)))
+    tree = replace(TARGET, outputs=target, attention=AttentionKind.TREE)
+    found = plan_problems(plan, MODEL, {"target": tree, "heads": heads})
+    assert [one for one in found if said in one] == found
+    good = replace(tree, outputs=(*TARGET.outputs, TAPPED))
+    assert plan_problems(plan, MODEL, {"target": good, "heads": HEADS}) == []
+
+
+def test_a_tree_comes_in_the_order_of_its_depths() -> None:
+    problems = draft_model(tree=TreeSpec((-1, 0, 1, 0))).problems()
+    assert any("in the order of their depths" in one for one in problems)
 
 
 def test_a_target_and_its_encoder_belong_together() -> None:
