@@ -17,8 +17,8 @@ constexpr std::array<DrafterKind, 5> kKinds = {{
      [](DrafterSeat&) -> std::unique_ptr<Drafter> { return nullptr; }},
     {"ngram", &ReadNgram, &MakeNgram},
     {"model", &ReadDraftModel, &MakeDraftModel, kDraftModelRoles},
-    {"heads", [](const Fields&, DrafterPlan&) {}, &MakeHeads, kHeadsRoles},
     {"layer-skip", &ReadLayerSkip, &MakeDraftModel, kDraftModelRoles},
+    {"heads", [](const Fields&, DrafterPlan&) {}, &MakeHeads, kHeadsRoles},
 }};
 
 }  // namespace
