@@ -7,6 +7,7 @@ import importlib
 import re
 from pathlib import Path
 
+import click
 import pytest
 import typer
 
@@ -25,7 +26,7 @@ LINKS = re.findall(r"\]\(([^)#]+)\)", TEXT)
 def test_every_command_and_option_exists(line: str) -> None:
     group = typer.main.get_command(app)
     _, name, *rest = line.split()
-    command = group.get_command(None, name)  # type: ignore[attr-defined, arg-type]  # a click group, without a context
+    _, command, _ = group.resolve_command(click.Context(group), [name, *rest])  # type: ignore[attr-defined]  # a group
     assert command is not None, name
     known = {option for parameter in command.params for option in parameter.opts}
     assert {part for part in rest if part.startswith("-")} <= known

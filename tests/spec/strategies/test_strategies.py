@@ -15,7 +15,9 @@ from ptgc.spec.strategies.choice import Choice, possible_choices
 from ptgc.spec.strategies.ctc import ctc
 from ptgc.spec.strategies.draft_model import DraftModelOptions
 from ptgc.spec.strategies.levenshtein import levenshtein
+from ptgc.spec.strategies.medusa import medusa
 from ptgc.spec.strategies.ngram import NgramOptions, ngram
+from ptgc.spec.tree import TreeSpec
 from tests.spec.strategies.packages import ECHO, install
 
 
@@ -39,9 +41,10 @@ def test_every_strategy_says_what_it_is(name: str) -> None:
 
 
 def test_a_plan_has_the_name_loop_and_guarantee_of_its_strategy() -> None:
-    plans = [ctc(0, 2), levenshtein(3, 0, 1, 2)]
-    for name in ("autoregressive", "ngram", "draft-model", "masked-diffusion"):
-        (choice,) = possible_choices(name, {"drafter": "x"} if name == "draft-model" else None)
+    plans = [ctc(0, 2), levenshtein(3, 0, 1, 2), medusa(TreeSpec.chain(2))]
+    needed = {"draft-model": {"drafter": "x"}, "layer-skip": {"num_layers": 1}}
+    for name in sorted(set(BUILT_IN) - {plan.strategy for plan in plans}):
+        (choice,) = possible_choices(name, needed.get(name))
         plans.append(plan_of(choice))
     assert {plan.strategy for plan in plans} == set(BUILT_IN)
     for plan in plans:
