@@ -4,39 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-ECHO = '''
-from dataclasses import dataclass
-from typing import Annotated
+from tests.documents import code_blocks
 
-from ptgc.spec.fields import Range
-from ptgc.spec.plan import DecodePlan
-from ptgc.spec.loop import Loop
-from ptgc.spec.strategies.base import Strategy
-from ptgc.spec.strategies.ngram import NgramDrafter
-from ptgc.spec.tree import TreeSpec
-
-
-@dataclass(frozen=True)
-class EchoOptions:
-    most_copies: Annotated[int, Range(1, 9)] = 4
-    """Most tokens that are copied in a round."""
-
-
-def plan(options, facts):
-    drafter = NgramDrafter(options.most_copies, 2, 2)
-    return DecodePlan("echo", drafter=drafter, tree=TreeSpec.chain(options.most_copies))
-
-
-STRATEGY = Strategy(
-    name="echo",
-    loop=Loop.SPECULATIVE,
-    guarantee=Guarantee.LOSSLESS,
-    summary="Copies what it has said before.",
-    options=EchoOptions,
-    plan=plan,
-    exporter="ptgc.exporters.strategies.causal:EXPORTER",
-)
-'''
+ECHO = code_blocks("docs/adding-a-strategy.md", "python")[0]
 
 
 def install(folder: Path, package: str, name: str, code: str) -> Path:

@@ -1,0 +1,13 @@
+"""The code that documents show."""
+
+from __future__ import annotations
+
+import re
+
+from tests.bundles import ROOT
+
+
+def code_blocks(document: str, language: str) -> list[str]:
+    """The blocks of one language, as written."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
