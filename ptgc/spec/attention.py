@@ -13,4 +13,4 @@ class AttentionKind(str, Enum):
     TREE = "tree"
     """Some of the rows before them: their ancestors."""
     BLOCK = "block"
-    """Any rows, those behind them too."""
+    """Any rows, including those behind them."""

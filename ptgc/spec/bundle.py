@@ -22,7 +22,7 @@ BUILD_MANIFEST = "build.json"
 BUILDS = "builds"
 MEASURED = "measured"
 RUNNABLE = ("onnxruntime",)
-"""Backends whose builds are run unasked; engines of others are experimental, and run where their build is named."""
+"""Backends whose builds are selected by default; others are experimental, and run where their build is named."""
 _EXPORT_AGAIN = "Export the bundle again."
 
 

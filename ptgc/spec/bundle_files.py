@@ -1,4 +1,4 @@
-"""The files of a bundle or build: inside it, listed, and what they were."""
+"""The files of a bundle or build: inside it, listed and unchanged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _UNSAFE = "Do not use this bundle."
 
 @contextmanager
 def readable(path: Path, action: str) -> Iterator[None]:
-    """Turns what a file or its content cannot be read for into a BundleError that names it."""
+    """Turns any reason for which a file or its content cannot be read into a BundleError that names the file."""
     try:
         yield
     except UnreadableError as error:

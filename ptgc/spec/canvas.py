@@ -26,8 +26,8 @@ class PolicyInputs:
     """What every row brings to the unmasking policy in the denoiser's graph: one port for each of these numbers."""
 
     threshold: Annotated[float, Range(0, 1)] = 1.0
-    """Positions of more confidence are filled beyond those that a round must fill (Fast-dLLM, arXiv 2505.22618, section
-    3.3); 1 for none (MaskGIT, arXiv 2202.04200; LLaDA, arXiv 2502.09992)."""
+    """Positions of higher confidence are filled in addition to those that a round must fill (Fast-dLLM, arXiv
+    2505.22618, section 3.3); 1 for none (MaskGIT, arXiv 2202.04200; LLaDA, arXiv 2502.09992)."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ class DrafterPlan:
     taps: ClassVar[tuple[str, ...]] = ()
     """Outputs of the target, beside its logits, that its roles read."""
     is_part_of_target: ClassVar[bool] = False
-    """Whether its role is a beginning of the target: the same vocabulary, and the caches of the target's layers."""
+    """Whether its role is the first layers of the target: with its vocabulary, and the caches of those layers."""
 
     num_draft_tokens: Annotated[int, Range(0, MAX_TREE_NODES - 1)] = 0
     """The most draft tokens in a round; fewer where the build's measured costs say so."""

@@ -47,7 +47,7 @@ class EditPlan:
         return asdict(self) | {"operations": list(self.operations), "start": self.start.value}
 
     def problems(self) -> list[str]:
-        """Operations that are none."""
+        """Roles that are not operations."""
         return ["operations has 'encoder', which edits nothing"] if "encoder" in self.operations else []
 
     @property

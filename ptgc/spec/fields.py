@@ -32,7 +32,7 @@ _WRONG = object()
 
 
 class Rule(Protocol):
-    """What a value must be besides of its type."""
+    """What a value must be, besides being of its type."""
 
     def problem(self, value: Any) -> str | None:
         """What is wrong with it, as the end of a sentence; None where nothing is."""
@@ -88,7 +88,7 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Inside:
-    """A path of a file in the folder of whoever names it."""
+    """The path of a file below the folder of the document that names it."""
 
     def problem(self, value: str) -> str | None:
         """See Rule."""
@@ -134,7 +134,7 @@ def refuse(problems: Sequence[str]) -> None:
 
 
 def _value(kind: Any, data: Any, name: str, problems: list[str]) -> Any:
-    """What `data` says as a `kind`; `_WRONG` where it is none, which `problems` then tells."""
+    """`data` read as a `kind`; `_WRONG` if it is not one, which `problems` then reports."""
     origin = get_origin(kind)
     if origin is Annotated:
         return _checked(kind, data, name, problems)
@@ -169,7 +169,7 @@ def _checked(kind: Any, data: Any, name: str, problems: list[str]) -> Any:
 
 
 def _alternative(kinds: Sequence[Any], data: Any) -> Any:
-    """The kind of a union that the data is of; the first where it is of none."""
+    """The member of a union that the data fits; the first if it fits none."""
     for kind in kinds:
         base = get_args(kind)[0] if get_origin(kind) is Annotated else kind
         if (data is None) if base is type(None) else (isinstance(base, type) and type(data) is base):

@@ -59,7 +59,7 @@ def _plan_tokens(plan: DecodePlan) -> list[tuple[str, int]]:
 def shape_problems(
     plan: DecodePlan, model: ModelFacts, shapes: ShapePlan, roles: Mapping[str, Role], before: Mapping[str, Role]
 ) -> list[str]:
-    """What of a build does not fit its loop, or its bundle.
+    """What in a build does not fit its loop or its bundle.
 
     Args:
         plan: The bundle's.
@@ -85,7 +85,7 @@ def shape_problems(
 
 
 def _role_problems(place: str, role: Role, shapes: RoleShapes, max_length: int) -> list[str]:
-    """What of a role's shapes does not fit its ports and states."""
+    """What in a role's shapes does not fit its ports and states."""
     dimensions = role.dimensions
     needs = {
         "widths": ports.NUM_TOKENS,
@@ -162,7 +162,7 @@ def _agreement_problems(shapes: ShapePlan, roles: Mapping[str, Role]) -> list[st
 
 
 def _plan_problems(plan: DecodePlan, shapes: ShapePlan) -> list[str]:
-    """What of the shapes does not hold what the plan's rounds bring."""
+    """Shapes that are too small for the plan's rounds."""
     found = []
     target = shapes.roles.get("target")
     if target is not None and plan.tree.num_nodes > target.verify_width:

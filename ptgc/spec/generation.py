@@ -11,7 +11,7 @@ from ptgc.spec.limits import MAX_VOCAB_SIZE
 
 @dataclass(frozen=True)
 class GenerationDefaults:
-    """What a checkpoint's own generation settings change of greedy text, as far as the runtime has options for it."""
+    """How a checkpoint's own generation settings change greedy text, as far as the runtime has options for it."""
 
     repetition_penalty: Annotated[float, Range(0.01, 100)] = 1.0
     """Divides (a positive) or multiplies (a negative) logit of every token of prompt and text; 1 for none."""

@@ -1,4 +1,4 @@
-"""How large what a file says may be: the same limits in Python and in C++ (docs/bundle.md)."""
+"""Limits of what a file may say, the same in Python and in C++ (docs/bundle.md)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MAX_JSON_DEPTH = 64
 MAX_STRING = 4096
 """Characters of a name or path."""
 MAX_ENTRIES = 1 << 16
-"""Files of a manifest, and entries of lists and objects of which nothing else is said."""
+"""Files of a manifest, and entries of lists and objects that have no limit of their own."""
 
 MAX_BATCH = 1024
 """Sequences that step together."""

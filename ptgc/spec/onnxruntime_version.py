@@ -9,7 +9,7 @@ MIN_ONNXRUNTIME = "1.25"
 
 
 def is_older(version: str, minimum: str) -> bool:
-    """Whether a version comes before another; what follows the numbers is no part of it."""
+    """Whether a version comes before another; what follows the numbers is ignored."""
     return _numbers(version) < _numbers(minimum)
 
 

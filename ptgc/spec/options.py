@@ -45,7 +45,7 @@ class Option:
     help: str
     """What it is."""
     rules: tuple[Rule, ...] = ()
-    """What a value must be besides of its type."""
+    """What a value must be, besides being of its type."""
     names_checkpoint: bool = False
     """Whether it names a checkpoint."""
 
@@ -87,7 +87,7 @@ class Option:
         return made
 
     def _converted(self, value: Any) -> Any:
-        """The value as its type; None where it is none."""
+        """The value as its type; None if it is not of that type."""
         if isinstance(value, self.kind) and (self.kind is bool or not isinstance(value, bool)):
             return value
         if self.choices and value in self.choices:
@@ -170,7 +170,7 @@ def _without_none(hint: Any) -> Any:
 
 
 def _field_docs(kind: type[Any]) -> dict[str, str]:
-    """The texts under the fields of a class; none where its source is not at hand."""
+    """The docstrings below the fields of a class; none if its source is not available."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
     except (OSError, TypeError, SyntaxError):

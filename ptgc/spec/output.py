@@ -21,7 +21,7 @@ class TakenError(StorageError):
 
 
 class _Probed(Exception):  # noqa: N818 - no error
-    """Ends a block that was only to be seen beginning."""
+    """Ends a block that was entered only to see whether it can begin."""
 
 
 def check_bundle_output(output: str | Path, *, force: bool, sources: tuple[Path, ...] = ()) -> Path:

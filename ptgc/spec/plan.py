@@ -28,14 +28,14 @@ _POLICIES: Mapping[str, tuple[str, ...]] = {
 
 
 class Guarantee(str, Enum):
-    """What a strategy's texts are to those of plain decoding of the same build."""
+    """How a strategy's texts compare with those of plain decoding of the same build."""
 
     LOSSLESS = "lossless"
     """The same, by the same rule."""
     APPROXIMATE = "approximate"
     """The same up to an approximation that the strategy states."""
     LOSSY = "lossy"
-    """Others."""
+    """Different ones."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class DecodePlan:
     loop: Loop = Loop.SPECULATIVE
     """The loop that runs it."""
     guarantee: Guarantee = Guarantee.LOSSLESS
-    """What its texts are to those of plain decoding."""
+    """How its texts compare with those of plain decoding."""
     drafter: DrafterPlan = field(default_factory=DrafterPlan)
     """speculative: proposes tokens."""
     acceptance: AcceptanceRule = AcceptanceRule.MATCH

@@ -72,7 +72,7 @@ class References:
     """All texts of one model."""
 
     dtype: str
-    """In which PyTorch computed."""
+    """The type in which PyTorch computed."""
     texts: Annotated[list[Reference], Count(1, _MAX_TEXTS)]
     """The texts."""
 

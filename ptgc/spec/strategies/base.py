@@ -25,7 +25,7 @@ class CheckpointFacts:
 
 @dataclass(frozen=True)
 class NoOptions:
-    """Of a strategy that leaves nothing to choose."""
+    """The options of a strategy that leaves nothing to choose."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Strategy:
     loop: Loop
     """The loop that runs it."""
     guarantee: Guarantee
-    """What its texts are to those of plain decoding."""
+    """How its texts compare with those of plain decoding."""
     summary: str
     """A sentence for `--help`."""
     options: type[Any] = NoOptions

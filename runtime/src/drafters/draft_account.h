@@ -6,11 +6,11 @@
 
 namespace ptgc {
 
-// Sums, by the cost curve, what rounds with drafts cost more than plain ones and what accepted
-// drafts saved. A session may be behind by a few plain rounds and a small share of its tokens, so
-// that over a long text drafts cost at most that share, however bad they are. What it has gained,
-// or was allowed and did not use, is forgotten but for a few rounds, so that drafts that turn bad
-// are noticed soon. A session that may lose no more decodes plainly until its text has grown.
+// Sums up by the cost curve what rounds with drafts cost over plain ones, less what accepted drafts
+// saved. A session may fall behind by a few plain rounds and a small share of its tokens, so that
+// over a long text drafts cost at most that share, however bad they are. Of gains and of unused
+// allowance only a few rounds are kept, so that drafts that turn bad are noticed soon. A session
+// that has used up its allowance decodes plainly until its text has grown.
 class DraftAccount {
  public:
   // A round of the session: what its drafts cost, what those that were accepted saved, in seconds,
@@ -19,8 +19,8 @@ class DraftAccount {
     lost_ += cost - saved;
     tokens_ += tokens;
   }
-  // Seconds that drafts of the next round may cost where none is accepted; `plain` is the cost of
-  // a plain round.
+  // Seconds that drafts of the next round may cost if none is accepted; `plain` is the cost of a
+  // plain round.
   double Budget(double plain) {
     const double allowed = kShare * static_cast<double>(tokens_) * plain;
     lost_ = std::max(lost_, allowed - kKept * plain);
@@ -28,9 +28,9 @@ class DraftAccount {
   }
 
  private:
-  static constexpr double kAtFirst = 3;    // Plain rounds that a session may be behind at once ...
-  static constexpr double kShare = 0.015;  // ... and for every token.
-  static constexpr double kKept = 4;  // Plain rounds of both and of gains that are kept for later.
+  static constexpr double kAtFirst = 3;    // Plain rounds that a session may be behind at first ...
+  static constexpr double kShare = 0.015;  // ... and, in addition, per token.
+  static constexpr double kKept = 4;  // Plain rounds of gains and unused allowance that are kept.
 
   double lost_ = 0;          // Seconds behind plain decoding; negative where drafts have paid.
   std::int64_t tokens_ = 0;  // New tokens.

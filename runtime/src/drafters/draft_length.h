@@ -13,21 +13,22 @@
 
 namespace ptgc {
 
-// How likely one of a node's children is accepted where the node is, by how much text the drafter
-// found again; learnt in one session. Old rounds fade, and what is not tried fades back to the
-// prior, so that drafting is tried again later.
+// How likely one of a node's children is accepted if the node is, by match length: how much text
+// the drafter found again. Learnt within one session. Old rounds fade, and what is not tried
+// returns to the prior, so that drafting is tried again later.
 class AcceptanceEstimate {
  public:
   // Match lengths run from `shortest` to `longest`.
   AcceptanceEstimate(int shortest, int longest) : shortest_(shortest), longest_(longest) {}
 
   double Rate(int match_length) const;
-  // Writes the gain of every draft of a tree: the probability that it is accepted with all above
-  // it. Siblings share the rate of their parent, the earlier the more.
+  // Writes the gain of every draft of a tree: the probability that it is accepted with all its
+  // ancestors. Siblings share their parent's rate; earlier ones get more of it.
   void WriteGains(const TreeSpec& tree, int match_length, std::span<double> gains) const;
-  // A round accepted a child at `accepted` of the `tried` nodes that it asked, one below the other.
+  // A round tried the children of `tried` nodes, one below the other, and accepted a child of
+  // `accepted` of them.
   void Observe(int match_length, int tried, int accepted);
-  // A round passed in which this match length was offered and not tried.
+  // In a round this match length was offered but not tried.
   void Skip(int match_length);
 
  private:
@@ -51,7 +52,7 @@ class AcceptanceEstimate {
 struct DraftOffer {
   std::span<const double> gains;  // Of each draft: the probability that it is accepted.
   int chunk = 1;                  // Text tokens that the row feeds before them.
-  // Seconds that its drafts may cost where none is accepted.
+  // Seconds that its drafts may cost if none is accepted.
   double budget = std::numeric_limits<double>::infinity();
 
   int tokens() const { return static_cast<int>(gains.size()); }
@@ -62,9 +63,9 @@ class DraftLength {
  public:
   DraftLength(DraftLengthMode mode, CostCurve costs) : mode_(mode), costs_(std::move(costs)) {}
 
-  // The most draft tokens that any sequence should have verified this round, 0 for none; takes
-  // back from each offer what is beyond its budget. `drafter_cost` gives the seconds that drafting
-  // a number of tokens takes, 0 for free.
+  // The most draft tokens that any sequence should have verified this round, 0 for none; cuts every
+  // offer to its budget. `drafter_cost` gives the seconds that drafting a number of tokens takes, 0
+  // for free.
   //
   // Drafts yield one token and the sum of their gains: with acceptance rate a, a chain of n drafts
   // 1 + a + ... + a^n (Leviathan et al., arXiv 2211.17192, section 3.1). The number with the most
@@ -90,7 +91,7 @@ class DraftLength {
     for (int drafts = 0; drafts <= most; ++drafts) {
       if (drafts > 0) expected += Gain(offers, drafts);
       const double pace = expected / (costs_.AtLeast(Rows(offers, drafts)) + drafter_cost(drafts));
-      // Of numbers that cost the same the largest: a wider match may be accepted as a whole.
+      // Of equally fast numbers the largest: all of its drafts may be accepted.
       if (pace >= best_pace) {
         best_pace = pace;
         best = drafts;
@@ -109,12 +110,12 @@ class DraftLength {
   const CostCurve& costs() const { return costs_; }
 
  private:
-  // The tokens that draft number `drafts` of every row adds, as far as may be expected.
+  // The expected tokens that draft number `drafts` adds, of all rows together.
   static double Gain(std::span<const DraftOffer> offers, int drafts);
   // Rows of the round that verifies so many drafts.
   static int Rows(std::span<const DraftOffer> offers, int drafts);
 
-  DraftLengthMode mode_;  // Whether to weigh at all.
+  DraftLengthMode mode_;  // Whether costs are weighed.
   CostCurve costs_;       // What each width costs.
 };
 

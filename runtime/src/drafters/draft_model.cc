@@ -12,7 +12,7 @@
 namespace ptgc {
 namespace {
 
-// What a drafter is taken to cost, in rounds of the target, until it is measured.
+// Assumed cost of a drafter's round, in rounds of the target, until it is measured.
 constexpr double kAssumedCost = 0.2;
 
 CostCurve CostsOf(const DrafterSeat& seat) {

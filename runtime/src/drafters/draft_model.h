@@ -25,7 +25,7 @@ struct DraftModelParameters : DrafterParameters {
 void ReadDraftModel(const Fields& data, DrafterPlan& plan);
 // Of the target's own first layers: the kind "layer-skip".
 void ReadLayerSkip(const Fields& data, DrafterPlan& plan);
-// Throws a usage error where drafts are to be encoded again and the caller has no tokenizers.
+// Throws a usage error if drafts must be encoded again and the caller has no tokenizers.
 std::unique_ptr<Drafter> MakeDraftModel(DrafterSeat& seat);
 
 }  // namespace ptgc

@@ -36,7 +36,7 @@ class Taps {
   virtual void Copy(std::string_view port, int node, void* to) const = 0;
 };
 
-// What a run of the target said of one row.
+// The outcome of a run of the target for one row.
 struct Observation {
   const Taps* taps = nullptr;          // Of its last text token and of its drafts.
   std::size_t committed = 0;           // Text tokens that were in the target's cache before it.
@@ -56,42 +56,43 @@ class Drafter {
   virtual ~Drafter() = default;
   // A new text starts in this row; what was kept of the last one is dropped.
   virtual void Begin(int row) = 0;
-  // The row's text has only `length` tokens any more.
+  // The row's text was cut to its first `length` tokens.
   virtual void Truncate(int row, int length) = 0;
   // One row's text becomes another's.
   virtual void CopyRow(int from, int to) = 0;
-  // No row has any text any more: memory that grew may shrink.
+  // No row has any text: memory that grew may shrink.
   virtual void Clear() {}
 
   // How many drafts there will be for this row, at most `limit`: the first nodes of the plan's
   // tree. A drafter that costs nothing fills the proposal here, with a tree of its own if it
   // likes; one that runs a model waits for Draft.
   virtual int Propose(const DraftRow& row) = 0;
-  // Fills the proposals of rows that were proposed, up to their limits, which are smaller now.
-  // Where is_pending says so afterwards, only their sizes are final, until Collect.
+  // Fills the proposals of these rows up to their limits, which may be lower than what Propose
+  // offered. If is_pending is true afterwards, only their sizes are final until Collect.
   virtual void Draft(std::span<const DraftRow> rows) = 0;
-  // Whether the drafts are chosen, or will be, without anybody having seen them yet.
+  // Whether the last drafts are still with the engine, and the host has not seen them.
   virtual bool is_pending() const { return false; }
-  // Waits for what is pending, if anything is, and writes it into the proposals of the last Draft.
+  // Waits for pending drafts, if there are any, and writes them into the proposals of the last
+  // Draft.
   virtual void Collect(std::span<const DraftRow> /*rows*/) {}
-  // Where an engine may take pending drafts from: a port of [batch, 1] for each.
+  // Where an engine may read pending drafts: a port of [batch, 1] for each.
   virtual std::vector<Tensor> PendingIds() const { return {}; }
-  // Sees what came of a row's part in a run of the target, while prompts are read too.
+  // Called with the outcome of every run of the target for a row, also while prompts are read.
   virtual void Observe(int /*row*/, const Observation& /*seen*/) {}
 
   // Expected seconds of drafting `count` tokens; 0 where it costs nothing.
   virtual double Cost(int count) const = 0;
-  // Expected seconds of reading what the row's text has gained while there were no drafts, beyond
-  // what Cost includes; the first reading of a text is prefill and does not count.
+  // Expected seconds of reading the tokens that the row's text has gained while there were no
+  // drafts, beyond what Cost includes. The first reading of a text is prefill and does not count.
   virtual double CatchUp(const DraftRow& /*row*/) const { return 0; }
-  // What the last Draft should have taken by the same costs, catching up included.
+  // Expected seconds of the last Draft by the same costs, catching up included.
   virtual double spent() const { return 0; }
   // Time inside engines during the last Draft and Collect.
   virtual double engine_seconds() const { return 0; }
-  // Seconds of bare runs of a role of its own; none where it has no such role or shape.
+  // Seconds of bare runs of one of its own roles; empty if it has no such role or shape.
   virtual std::vector<double> Measure(const EngineRuns& /*runs*/) { return {}; }
 
-  // What the last `count` drafts of a row were drawn from; empty where it is certain of them.
+  // What the last `count` drafts of a row were drawn from; empty if it is certain of them.
   virtual DraftProbabilities Probabilities(int /*row*/, int /*count*/) const { return {}; }
 };
 

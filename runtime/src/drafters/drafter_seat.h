@@ -1,4 +1,4 @@
-// DrafterSeat: the place in a loaded bundle that a drafter is made for.
+// DrafterSeat: everything in a loaded bundle that a drafter is made from.
 #pragma once
 
 #include <map>
@@ -12,7 +12,7 @@
 
 namespace ptgc {
 
-// What a drafter is made of.
+// What a drafter is made from.
 struct DrafterSeat {
   const Bundle& bundle;        // What was loaded: roles, shapes, model.
   const DecodePlan& plan;      // The bundle's, as the options change it.

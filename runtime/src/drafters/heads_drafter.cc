@@ -9,7 +9,7 @@ namespace ptgc {
 namespace {
 
 constexpr const char* kHiddenStates = "hidden_states";
-// What a run is taken to cost, in rounds of the target.
+// Assumed cost of a run, in rounds of the target.
 constexpr double kAssumedCost = 0.05;
 
 std::size_t Size(int value) { return static_cast<std::size_t>(value); }

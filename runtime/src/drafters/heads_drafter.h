@@ -49,7 +49,7 @@ class HeadsDrafter : public Drafter {
   Block hidden_states_;             // [batch, 1, hidden_size], each row's last one.
   Buffer drafts_;                   // [batch, drafts]
   std::unique_ptr<Call> call_;      // Bound once.
-  std::vector<bool> knows_;         // [batch], whether a row's is that of its text.
+  std::vector<bool> knows_;         // [batch], whether a row's state is that of its text.
   double engine_seconds_ = 0;       // Inside the engine, last Draft.
   double spent_ = 0;                // By the cost curve, last Draft.
 };

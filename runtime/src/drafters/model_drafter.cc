@@ -53,7 +53,7 @@ ModelDrafter::ModelDrafter(std::unique_ptr<CausalModel> model, bool shares_cache
 
 void ModelDrafter::Begin(int row) { HoldAtMost(row, 0); }
 
-// The last token is read again always: the first draft needs the logits after it.
+// The last token is always read again, because the first draft needs the logits after it.
 void ModelDrafter::Truncate(int row, int length) { HoldAtMost(row, std::max(length - 1, 0)); }
 
 void ModelDrafter::HoldAtMost(int row, int length) {
@@ -80,8 +80,8 @@ int ModelDrafter::Propose(const DraftRow& row) {
     return token >= 0 && token < model_->vocab_size();
   });
   if (!knows) return 0;
-  // A cache that has slid on behind a draft would lack what the text sees if that is rejected, and
-  // the target runs at the offset of what it has committed.
+  // A cache that slides while drafts are made would lack what the text still sees if they are
+  // rejected. A shared cache stays at the offset of what the target has committed.
   const int length = static_cast<int>(row.text.size());
   const KVCache& cache = model_->kv_cache();
   const int slots =
@@ -107,8 +107,8 @@ void ModelDrafter::Draft(std::span<const DraftRow> rows) {
   ReadTexts(rows);
   const bool drawn =
       std::any_of(rows.begin(), rows.end(), [this](const DraftRow& row) { return Draws(row); });
-  // Where the engines choose every draft, and none can be an id that the target lacks, nobody needs
-  // to see one before the next is started.
+  // If the engine chooses every draft, and none can be an id that the target lacks, the next run
+  // can start before the host has seen the draft.
   is_pending_ = !drawn && tree_.is_chain() && model_->vocab_size() <= target_vocab_size_;
   AddDrafts(rows, drawn);
 }
@@ -124,7 +124,7 @@ void ModelDrafter::Collect(std::span<const DraftRow> rows) {
   }
 }
 
-// Reads what the texts gained since the last round, chunk by chunk, up to the last chunk: its
+// Reads what the texts have gained since the last round, chunk by chunk, except the last chunk: its
 // logits give the first draft.
 void ModelDrafter::ReadTexts(std::span<const DraftRow> rows) {
   const std::size_t largest = Size(model_->shapes().widths.back());
@@ -155,7 +155,7 @@ bool ModelDrafter::Draws(const DraftRow& row) const {
   return has_same_size() && row.limit > 0 && !row.sampling->options().is_argmax();
 }
 
-// Whether nodes below this depth are wanted, and there are some to stand below.
+// Whether nodes below this depth are wanted, and there are nodes that they can hang on.
 bool ModelDrafter::Wants(const DraftRow& row, int depth) const {
   if (depths_[Size(depth) + 1] > row.limit) return false;
   return depth == 0 || RowAt(row.row).first < RowAt(row.row).end;
@@ -268,8 +268,8 @@ void ModelDrafter::AddChildren(const DraftRow& row, int depth, int node) {
   }
 }
 
-// Of the drafts that were read, the accepted ones come to stand behind the text. A cache of the
-// target's holds what that has read.
+// Keeps the accepted ones of the drafts that were read. A cache that is the target's holds what the
+// target has read.
 void ModelDrafter::Observe(int row, const Observation& seen) {
   Row& held = RowAt(row);
   if (shares_cache_) {
@@ -290,7 +290,7 @@ std::vector<double> ModelDrafter::Measure(const EngineRuns& runs) {
   return runs.role == "drafter" ? model_->Measure(runs) : std::vector<double>();
 }
 
-// The first run reads what the last round added, the others the nodes of a depth each.
+// The first run reads what the last round added, each of the others the nodes of one depth.
 double ModelDrafter::Cost(int count) const {
   if (count == 0) return 0;
   const std::size_t second = std::min<std::size_t>(1, costs_.widths().size() - 1);
@@ -330,8 +330,8 @@ std::span<float> ModelDrafter::Storage(int row, int draft) const {
 // One run, and what it gives, unless that is pending.
 void ModelDrafter::Start(int width, Wanted wanted) {
   for (std::size_t row = 0; row < inputs_.size(); ++row) {
-    // Nodes of a tree are written behind those that were read before; whatever else a row's part
-    // in the run is comes to stand behind all that it has.
+    // Nodes of a tree are written behind those of earlier depths; anything else is written behind
+    // all that the row holds.
     const bool has_nodes = inputs_[row].first_node > 1;
     inputs_[row].write_index = rows_[row].length + (has_nodes ? 0 : rows_[row].drafted);
   }

@@ -24,12 +24,11 @@ namespace ptgc {
 // each its children: those of the plan's tree, the likeliest first.
 class ModelDrafter : public Drafter {
  public:
-  // `model` has a chain of as many runs as `tree`, the plan's, has depths; its nodes come in the
-  // order of their depths. `context_length` is the model's: beyond it there are no drafts. Its
-  // logits may be padded to another size than the target's; then it drafts what it finds likeliest,
-  // and no id that the other lacks.
-  // With `shares_cache` its layers are the target's: it never reads what the target has read, and
-  // the target keeps the cache in order.
+  // `tree` is the plan's, with nodes in the order of their depths; `model` allows a chain of as
+  // many runs as there are depths. `context_length` is the model's: beyond it there are no drafts.
+  // Its logits may be padded to another size than the target's; then it drafts the likeliest
+  // tokens, and never an id that the target lacks. With `shares_cache` its layers are the target's:
+  // it does not read what the target has read, and the target keeps the cache in order.
   ModelDrafter(std::unique_ptr<CausalModel> model, bool shares_cache, std::int64_t context_length,
                std::int64_t target_vocab_size, TreeSpec tree, AcceptanceRule rule, CostCurve costs);
 
@@ -86,10 +85,10 @@ class ModelDrafter : public Drafter {
   std::int64_t target_vocab_size_;      // Ids that the target knows.
   TreeSpec tree_;                       // Of a full proposal.
   std::vector<int> depths_;             // [height + 2], the first node of each depth.
-  AcceptanceRule rule_;                 // What the target will ask of the drafts.
+  AcceptanceRule rule_;                 // How the target will judge the drafts.
   CostCurve costs_;                     // Of the drafter's rounds.
   Sampler sampler_;                     // Chooses drafts.
-  std::vector<TokenId> siblings_;       // Drafts of the node in hand.
+  std::vector<TokenId> siblings_;       // Children of the current node.
   std::vector<Row> rows_;               // [batch]
   std::vector<RowInput> inputs_;        // [batch]
   Buffer probabilities_;                // [batch, max_drafts, vocab_size], rule speculative.

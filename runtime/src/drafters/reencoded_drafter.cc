@@ -8,7 +8,8 @@ namespace {
 
 std::size_t Size(int value) { return static_cast<std::size_t>(value); }
 
-// What the caller's function gives. Where it throws, this row alone has failed, and drafts nothing.
+// The result of the caller's function. If it throws, only this row has failed, and it drafts
+// nothing.
 std::vector<TokenId> Reencoded(const DraftRow& row, const Reencode& reencode,
                                std::span<const TokenId> ids, std::size_t context) {
   try {
@@ -38,8 +39,8 @@ void ReencodedDrafter::Begin(int row) {
   drafter_->Begin(row);
 }
 
-// The next round finds out what the texts still have in common. Of an empty text nothing is held:
-// caches of which no row has any text begin anew.
+// The next round finds out what the texts still have in common. Nothing is kept of an empty text:
+// caches without any text start anew.
 void ReencodedDrafter::Truncate(int row, int length) {
   if (length == 0) Begin(row);
 }
@@ -52,7 +53,7 @@ void ReencodedDrafter::CopyRow(int from, int to) {
 
 int ReencodedDrafter::Propose(const DraftRow& row) { return std::min(row.limit, max_drafts_); }
 
-// As if both vocabularies spelt the new text in as many tokens.
+// Assumes that the new text has as many tokens in either vocabulary.
 double ReencodedDrafter::CatchUp(const DraftRow& row) const {
   const Row& own = rows_[Size(row.row)];
   if (own.text.empty() || row.text.size() < own.read) return 0;
@@ -80,7 +81,8 @@ void ReencodedDrafter::Draft(std::span<const DraftRow> rows) {
   }
 }
 
-// The row's text in the drafter's vocabulary; what of it the drafter has read already stays read.
+// The row's text in the drafter's vocabulary; the part that the drafter has read already is not
+// read again.
 void ReencodedDrafter::Read(const DraftRow& row) {
   Row& own = rows_[Size(row.row)];
   own.drafts.Clear();
@@ -98,7 +100,7 @@ void ReencodedDrafter::Read(const DraftRow& row) {
   asked_.push_back({row.row, own.text, 0, limit, &own.drafts, &own.likeliest});
 }
 
-// What was accepted is read again with the next text: it may be spelt otherwise there.
+// Accepted drafts are read again with the next text, where they may have other tokens.
 void ReencodedDrafter::Observe(int row, const Observation&) { drafter_->Observe(row, {}); }
 
 }  // namespace ptgc

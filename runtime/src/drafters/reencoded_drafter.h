@@ -19,7 +19,7 @@ namespace ptgc {
 // it finds likeliest, so that acceptance treats its drafts as certain.
 class ReencodedDrafter : public Drafter {
  public:
-  // Drafts end in front of an id that the target lacks.
+  // Drafts end before the first id that the target lacks.
   ReencodedDrafter(std::unique_ptr<ModelDrafter> drafter, int batch, int max_drafts,
                    std::int64_t target_vocab_size, Reencoding reencoding);
 

@@ -10,8 +10,8 @@
 
 namespace ptgc {
 
-// Gives what stands behind the first `context` ids of a text in another vocabulary's ids: decoded,
-// and encoded again. May throw; runs in the thread that steps.
+// Returns what follows the first `context` ids of a text in another vocabulary's ids, by decoding
+// and encoding it. May throw; runs in the thread that steps.
 using Reencode =
     std::function<std::vector<TokenId>(std::span<const TokenId> ids, std::size_t context)>;
 

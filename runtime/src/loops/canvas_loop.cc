@@ -106,7 +106,7 @@ void CanvasLoop::NextBlock(Canvas& canvas) const {
   }
 }
 
-// A block's last round fills whatever is masked, unless the graph is not that of this plan.
+// The last round of a block fills every masked position, unless the graph does not fit the plan.
 void CanvasLoop::CheckProgress(const Canvas& canvas) const {
   if (canvas.block >= canvas.end || canvas.rounds_left > 0) return;
   throw Error(ErrorCode::kBackend,
@@ -114,7 +114,7 @@ void CanvasLoop::CheckProgress(const Canvas& canvas) const {
               "Find out with `ptgc check` which stage is damaged.");
 }
 
-// The graph is to fill so many of the block's positions that none is left after its last round.
+// Asks the graph to fill enough positions that none of the block is left after its last round.
 void CanvasLoop::Write(const Canvas& canvas, int row, int length) {
   in_.Write(row, length, canvas.ids, plan_.mask_token_id);
   bool* mask = in_.mask(row, length);
@@ -126,7 +126,7 @@ void CanvasLoop::Write(const Canvas& canvas, int row, int length) {
   step_.As<std::int64_t>()[row] = (MaskedInBlock(canvas) + rounds - 1) / rounds;
 }
 
-// What stands before the block that is being filled changes no more.
+// Positions before the block that is being filled are final.
 void CanvasLoop::Emit(Canvas& canvas, Turn& turn) const {
   turn.emitted = {};
   turn.ended = false;

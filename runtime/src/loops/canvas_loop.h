@@ -16,9 +16,9 @@
 namespace ptgc {
 
 // Fills the masked positions of texts (MaskGIT, arXiv 2202.04200; LLaDA, arXiv 2502.09992). Behind
-// a prompt, as many as are wanted are appended; these come block by block. A prompt that holds mask
-// tokens is filled in; what is written begins at the first of them, and comes when it is whole. The
-// positions of a round are chosen inside the graph.
+// a prompt, a mask token is appended for every new token that is wanted; these are emitted block by
+// block. A prompt that contains mask tokens is filled in instead: the result begins at the first of
+// them and is emitted when it is whole. The graph chooses which positions a round fills.
 class CanvasLoop : public WholeTextLoop {
  public:
   // `sessions` has one per row of the batch.
@@ -30,7 +30,7 @@ class CanvasLoop : public WholeTextLoop {
   std::vector<double> Measure(const EngineRuns& runs) override;
 
  private:
-  // One row's text on its way.
+  // The text of one row while it is being written.
   struct Canvas {
     std::vector<TokenId> ids;  // All of it.
     bool fills_in = false;     // Whether the prompt held the masks.

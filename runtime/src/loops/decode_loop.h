@@ -57,14 +57,14 @@ class DecodeLoop {
   virtual void Rewind(Session& session) = 0;
   // `to`, which was emptied, became a copy of `from`.
   virtual void Fork(const Session& from, Session& to) = 0;
-  // No session holds anything any more: memory that grew may shrink.
+  // No session holds any text: memory that grew may shrink.
   virtual void Clear() = 0;
 
   // Seconds of each run; all rows are empty. Throws a usage error for a shape outside the plan.
   virtual std::vector<double> Measure(const EngineRuns& runs) = 0;
 };
 
-// A loop whose texts come whole: nothing is kept between requests.
+// A loop that keeps nothing from one request to the next.
 class WholeTextLoop : public DecodeLoop {
  public:
   bool has_prefill() const override { return false; }

@@ -41,7 +41,7 @@ void EditLoop::Start(const Session& session, const Request&) {
   draft.rounds = 0;
 }
 
-// All rows have the room of the longest canvas: how much a text grows is up to the model.
+// Every row gets the longest canvas, because the model decides how much a text grows.
 RoundReport EditLoop::Round(std::span<Turn> turns) {
   const Clock::time_point start = Clock::now();
   StartEncoder(turns);

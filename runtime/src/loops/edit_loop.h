@@ -16,7 +16,7 @@ namespace ptgc {
 
 // Edits a source, or an empty text about one: a Levenshtein transformer deletes, inserts and fills
 // (Gu et al., arXiv 1905.11006), an insertion transformer inserts (Stern et al., arXiv 1902.03249).
-// The text comes when it is whole.
+// The text is emitted when it is finished.
 class EditLoop : public WholeTextLoop {
  public:
   // `encoder` is null where the operations read nothing but the text.
@@ -28,7 +28,7 @@ class EditLoop : public WholeTextLoop {
   std::vector<double> Measure(const EngineRuns& runs) override;
 
  private:
-  // One row's text on its way.
+  // The text of one row while it is being edited.
   struct Draft {
     std::vector<TokenId> ids;  // With its begin and end tokens.
     int rounds = 0;            // Done so far.
@@ -50,7 +50,7 @@ class EditLoop : public WholeTextLoop {
   std::vector<Draft> drafts_;         // [batch]
   CanvasBuffers front_;               // What an operation reads ...
   CanvasBuffers back_;                // ... and what it makes of it, by turns.
-  const CanvasBuffers& made_;         // Which of them holds what a round made.
+  const CanvasBuffers& made_;         // Which of them holds the result of a round.
   std::vector<Calls> calls_;          // [canvas length]
   std::vector<Source> sources_;       // [batch], of the texts that begin.
 };

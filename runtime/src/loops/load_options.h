@@ -18,9 +18,9 @@ using Engines = std::map<std::string, std::unique_ptr<Engine>>;
 using Costs = std::map<int, double>;
 // How engines are loaded, and how the loop uses them.
 struct LoadOptions {
-  int num_threads = 0;                 // Threads of an engine; 0: its choice.
+  int num_threads = 0;                 // Threads of an engine; 0: its default.
   std::string library;                 // The engine library; empty: found.
-  const void* ort_api_base = nullptr;  // ONNX Runtime's, where the process has opened it already.
+  const void* ort_api_base = nullptr;  // ONNX Runtime's, if the process has opened it already.
   std::map<std::string, Costs> costs;  // By role; none where nothing was measured.
   DraftLengthMode draft_length = DraftLengthMode::kMeasured;  // How many drafts are verified.
   int num_draft_tokens = -1;                                  // The most drafts; -1: the plan's.

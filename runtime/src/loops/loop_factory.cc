@@ -68,7 +68,7 @@ std::unique_ptr<DecodeLoop> MakeSpeculativeLoop(const Bundle& bundle, Engines en
   std::unique_ptr<Drafter> drafter = FindDrafterKind(plan.drafter.kind)->make(seat);
   CausalNeighbours neighbours;
   if (encoder != nullptr) neighbours.fixed_inputs = encoder->Ports();
-  // What a target gives besides its choice is there for whoever drafts.
+  // Outputs of the target besides logits and ids are taps that a drafter may read.
   for (const Port& port : target.outputs) {
     if (port.name == "hidden_states") neighbours.taps.push_back(port);
   }

@@ -1,4 +1,4 @@
-// Makes a build's loop of its engines and the options that it is loaded with.
+// Makes the loop of a build from its engines and the options that it is loaded with.
 #pragma once
 
 #include <memory>

@@ -16,7 +16,7 @@ struct Request {
   int max_new_tokens = 0;              // Tokens to write at most.
   std::vector<TokenId> eos_token_ids;  // Any of them ends the text and is its last token.
   bool plain = false;                  // Decode without drafts.
-  double deadline_seconds = 0;         // The text ends as it is after so long; 0 for never.
+  double deadline_seconds = 0;         // The text ends after this time; 0 for no limit.
   bool trace = false;                  // Keep what every round did.
   SamplingOptions sampling;            // How tokens are chosen.
 };

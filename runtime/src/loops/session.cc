@@ -112,7 +112,7 @@ void Session::Rewind(int count) {
 
 void Session::Truncate(int length) {
   tokens_.resize(Index(length));
-  // The last token is pending always: continuing needs the logits after it.
+  // The last token is always pending, because continuing needs the logits after it.
   committed_ = std::min(committed_, std::max(length - 1, 0));
 }
 

@@ -28,7 +28,7 @@ struct SessionLimits {
   // earlier prompts. Where there is an encoder, `text_length` tokens of text are not part of these.
   void CheckRequest(int held, int text_length, std::span<const TokenId> prompt,
                     int max_new_tokens) const;
-  // Whether the tokens of this prompt are filled in, so that nothing is added behind it.
+  // Whether this prompt has masks to be filled in, so that nothing is appended to it.
   bool FillsIn(std::span<const TokenId> prompt) const;
 
  private:
@@ -53,7 +53,7 @@ class Session {
   std::span<const TokenId> pending() const { return tokens().subspan(Index(committed_)); }
   // Whether it holds nothing.
   bool empty() const { return tokens_.empty() && source_.empty(); }
-  // Tokens of the prompt, for whoever counts.
+  // Tokens of the prompt, for statistics.
   int prompt_length() const { return limits_.max_source_length > 0 ? Size(source_) : length(); }
 
   // Adds a prompt or a part of one. Throws usage and capacity errors and then changes nothing.
@@ -64,19 +64,19 @@ class Session {
   void Reset();
   // Becomes a copy of another text.
   void CopyFrom(const Session& other);
-  // Throws unless `prompt` can be added, if it is any, and `max_new_tokens` written after it.
+  // Throws unless `prompt`, which may be empty, can be added and `max_new_tokens` written after it.
   void CheckRequest(std::span<const TokenId> prompt, int max_new_tokens) const;
 
-  // The loop's part: the first `count` pending tokens are in the cache now.
+  // For the loop: the first `count` pending tokens are in the cache now.
   void Commit(int count) { committed_ += count; }
-  // The loop's part: only the first `count` tokens are in the cache any more.
+  // For the loop: only the first `count` tokens are still in the cache.
   void Uncommit(int count) { committed_ = count; }
-  // The loop's part: `token` was generated; it is pending until the next round.
+  // For the loop: `token` was generated; it is pending until the next round.
   void Extend(TokenId token) {
     tokens_.push_back(token);
     committed_ = length() - 1;
   }
-  // The loop's part: drops all behind the first `length` tokens, which a canvas will replace.
+  // For the loop: drops everything after the first `length` tokens, which a canvas will replace.
   void Truncate(int length);
 
   // From any thread: ends the generation that is under way.

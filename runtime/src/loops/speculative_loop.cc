@@ -9,8 +9,8 @@
 namespace ptgc {
 namespace {
 
-// What a round that reads a prompt may cost where another call's text waits for it, in rounds of
-// one token.
+// The most that a round that reads a prompt may cost while another call's text waits for it, in
+// rounds of one token.
 constexpr double kMostBesideText = 2;
 
 // The target's logits after the nodes of one row's proposal.
@@ -37,7 +37,8 @@ class TargetTaps : public Taps {
   int row_;                    // Which sequence.
 };
 
-// How many nodes were asked for an accepted child: those of the path, and its end where it has any.
+// How many nodes had children to choose from: all above the end of the path, and the end itself if
+// it has any.
 int Tried(const Proposal& proposal, std::span<const int> path) {
   const int end = path.empty() ? 0 : path.back();
   return static_cast<int>(path.size()) + (proposal.tree().num_children(end) > 0 ? 1 : 0);
@@ -109,7 +110,7 @@ double SpeculativeLoop::Draft(std::span<Turn> turns) {
   return SecondsSince(start);
 }
 
-// Runs the target over all rows; idle ones are padding at the end of what they hold.
+// Runs the target over all rows; an idle row is padding behind the text that it holds.
 int SpeculativeLoop::Verify(std::span<Turn> turns) {
   if (parts_.encoder != nullptr) Encode(turns);
   const bool is_pending = parts_.drafter != nullptr && parts_.drafter->is_pending();
@@ -141,13 +142,13 @@ int SpeculativeLoop::Verify(std::span<Turn> turns) {
   return width;
 }
 
-// Pending drafts go behind the first token of every row, so that none may have more text.
+// Pending drafts are written behind the first token of every row, so no row may feed more text.
 bool SpeculativeLoop::TakesPending(std::span<const Turn> turns) const {
   return std::all_of(turns.begin(), turns.end(), [](const Turn& turn) { return turn.chunk == 1; });
 }
 
-// Chooses for all before anything is changed: where logits are no numbers, all rows stay as they
-// were, and their sessions can go on.
+// Chooses for all rows before anything changes: if logits are NaN, every row stays as it was and
+// its session can go on.
 void SpeculativeLoop::Accept(std::span<Turn> turns) {
   const auto is_reading = [](const Turn& turn) {
     return turn.chunk < static_cast<int>(turn.session->pending().size());
@@ -199,9 +200,8 @@ void SpeculativeLoop::Commit(std::span<Turn> turns) {
   }
 }
 
-// Enters what the round's drafts cost each row, by the cost curve: what they widened the round by
-// and what drafting took, though nothing came of it, against a plain round for each that was
-// accepted.
+// Charges each row for the round's drafts by the cost curve: for the wider round and for drafting,
+// even if no draft came of it. Each accepted draft has saved a plain round.
 void SpeculativeLoop::Settle(std::span<const Turn> turns) {
   for (std::size_t i = 0; i < turns.size(); ++i) {
     const Turn& turn = turns[i];
@@ -222,13 +222,14 @@ void SpeculativeLoop::Encode(std::span<Turn> turns) {
   parts_.encoder->Encode(sources_);
 }
 
-// The rows that a row's round may have: every token is computed where plain decoding computes it.
+// The most rows of a round of this session: every token is computed at the cache offset at which
+// plain decoding computes it.
 int SpeculativeLoop::Room(const Session& session) const {
   return std::min(parts_.shapes.widths.back(), parts_.target->kv_cache().Room(session.committed()));
 }
 
-// The whole chunk where it fits; of a short rest only as much as fills the next smaller width,
-// because a round costs what its width costs. Where other calls write texts, they wait for little.
+// The whole chunk where it fits; of a short rest only what fills the next smaller width, because a
+// round costs what its width costs. While other calls write texts, rounds are kept short.
 int SpeculativeLoop::ChunkLength(const Turn& turn) const {
   const std::vector<int>& widths = parts_.shapes.widths;
   const Session& session = *turn.session;
@@ -240,7 +241,7 @@ int SpeculativeLoop::ChunkLength(const Turn& turn) const {
   return *std::prev(above);
 }
 
-// Behind the whole text only, and where the round has room.
+// Drafts are offered only behind the whole text, and only where the round has room.
 void SpeculativeLoop::OfferDrafts(Turn& turn) {
   Session& session = *turn.session;
   Row& row = RowOf(session);
@@ -268,7 +269,7 @@ void SpeculativeLoop::OfferDrafts(Turn& turn) {
   offers_.push_back(offer);
 }
 
-// What the target says after every node, and what of the proposal agrees with it.
+// Finds the target's answer after every node, and the part of the proposal that agrees with it.
 void SpeculativeLoop::Choose(const Turn& turn) {
   const int index = turn.session->row();
   Row& row = RowOf(*turn.session);

@@ -22,7 +22,7 @@ namespace ptgc {
 struct SpeculativeParts {
   std::unique_ptr<Encoder> encoder;     // Reads sources; null where there are none.
   std::unique_ptr<Drafter> drafter;     // Proposes; null for plain decoding.
-  std::unique_ptr<CausalModel> target;  // Verifies; bound to both, so that they outlive it.
+  std::unique_ptr<CausalModel> target;  // Verifies; bound to buffers of the two above.
   DecodePlan plan;                      // The policies.
   RoleShapes shapes;                    // The shapes of the target's rounds.
   DraftLength draft_length;             // How many drafts pay.
@@ -30,7 +30,7 @@ struct SpeculativeParts {
   int max_length = 0;                   // Tokens of a text.
 };
 
-// One token a round where there is no drafter; any drafter, rule and batch otherwise.
+// Works with any drafter, rule and batch; without a drafter, a round adds one token.
 class SpeculativeLoop : public DecodeLoop {
  public:
   // `sessions` has one per row of the batch.
@@ -51,7 +51,7 @@ class SpeculativeLoop : public DecodeLoop {
     Session* session;             // Its text.
     Proposal proposal;            // Its drafts.
     Acceptance acceptance;        // What became of them.
-    AcceptanceEstimate estimate;  // How well its drafts fare.
+    AcceptanceEstimate estimate;  // How often its drafts are accepted.
     std::vector<double> gains;    // Of the drafts that it is offered.
     RowSampling sampling;         // How its tokens are chosen.
     DraftAccount account;         // What its drafts have cost.

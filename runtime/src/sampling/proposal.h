@@ -32,8 +32,8 @@ class Proposal {
     tokens_.clear();
     match_length_ = 0;
   }
-  // The child of a node that has this token: the one that is there, so that several drafters may
-  // say the same, or a new one, for which there must be room.
+  // The child of a node with this token: the one that exists, so that several drafters may propose
+  // the same, or a new one, for which there must be room.
   int Add(int parent, TokenId token) {
     for (int node = parent + 1; node < tree_.num_nodes(); ++node) {
       if (tree_.parent(node) == parent && this->token(node) == token) return node;
@@ -43,7 +43,7 @@ class Proposal {
   }
   // Adds a draft behind the last one.
   void Append(TokenId token) { Add(size(), token); }
-  // Changes the token of a node that has one.
+  // Changes the token of a draft.
   void Set(int node, TokenId token) { tokens_[static_cast<std::size_t>(node) - 1] = token; }
   void Truncate(int size) {
     if (size >= this->size()) return;

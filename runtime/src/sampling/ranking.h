@@ -40,7 +40,7 @@ class Ranking {
   explicit Ranking(std::int64_t vocab_size);
 
   // Takes a row and finds its largest logit. False where there is none: the row holds NaN or
-  // +infinity, or nothing above -infinity. The row must stay until it is asked no more.
+  // +infinity, or nothing above -infinity. The row must stay in place as long as it is asked about.
   bool Read(std::span<const float> logits, double temperature);
 
   // The first token.

@@ -1,4 +1,4 @@
-// Residual: what a target's distribution has more than a drafter's.
+// Residual: what a target's distribution has beyond a drafter's.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +19,7 @@ class Residual {
   std::span<float> probabilities() { return masses_; }
   // Takes q away from p; tokens that q does not have keep their p.
   void Subtract(std::span<const float> q);
-  // Takes all of one token away: q of a drafter that is certain of it.
+  // Takes away all of one token: q of a drafter that is certain of it.
   void Exclude(TokenId token_id);
   // Sums up what is left: 0 where q is at least p everywhere.
   double Sum();

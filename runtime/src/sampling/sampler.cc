@@ -64,7 +64,7 @@ struct Sampler::Leader {
   double score = -std::numeric_limits<double>::infinity();
   TokenId id = std::numeric_limits<TokenId>::max();
 
-  // Whether a token may come before it whose score is `bound` at most, but for rounding.
+  // Whether a token whose score is at most `bound`, up to rounding, may come before it.
   bool IsReachedBy(double bound) const {
     return bound + 1e-6 + std::fabs(score) * 0x1p-48 >= score;
   }
@@ -76,8 +76,8 @@ struct Sampler::Leader {
   }
 };
 
-// The block of the largest logit runs first: what it leads with few others reach, so that of these
-// only a bound of the noise is computed.
+// The block of the largest logit comes first: few other blocks can reach its best score, so that of
+// most only a bound of the noise is computed.
 TokenId Sampler::Choose(const GumbelNoise& noise, std::span<const TokenId> others) const {
   if (temperature_ == 0) return others.empty() ? last_.token.id : LargestBut(others);
   static_assert(Ranking::kBlock == GumbelNoise::kBlock);

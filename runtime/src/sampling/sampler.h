@@ -25,10 +25,10 @@ class Sampler {
   // For rows of at most `vocab_size` logits.
   explicit Sampler(std::int64_t vocab_size);
 
-  // Takes a row through steps 1 to 6 of SamplingOptions; what follows asks about it, and nothing
-  // else may be asked before. The row's memory must stay as it is until then. `counts`, of the
-  // text before the token to choose, may be null where the options have no penalties. False where
-  // the row has no choice.
+  // Takes a row through steps 1 to 6 of SamplingOptions; the methods below ask about this row, and
+  // may be called only afterwards. The row's memory must stay as it is until they are done.
+  // `counts`, of the text before the token to choose, may be null where the options have no
+  // penalties. False where the row has no choice.
   bool Read(const LogitsRow& row, const SamplingOptions& options, const TokenCounts* counts);
 
   // The kept token with the largest Score, the lower id of equals; at

@@ -37,7 +37,7 @@ std::span<const TokenId> TargetChoice::NextIds(const ProposedText& text) {
   return std::span<const TokenId>(next_ids_).first(count);
 }
 
-// Only nodes whose whole way was accepted are asked: the others' answers do not matter.
+// Only nodes whose every ancestor was accepted are asked; the answers of others do not matter.
 void TargetChoice::Match(const ProposedText& text) {
   is_agreed_[0] = 1;
   next_ids_[0] = Choose(text, 0);

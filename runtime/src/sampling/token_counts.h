@@ -10,8 +10,8 @@
 
 namespace ptgc {
 
-// A text is its prompt and then what was generated after it. Counting goes as the text does, at
-// its end: drafted ancestors of a verified row are pushed, the row is read, and they are popped.
+// A text is its prompt and then what was generated after it. Tokens are added and removed at the
+// end only: drafted ancestors of a verified row are pushed, the row is read, and they are popped.
 class TokenCounts {
  public:
   // Takes all the storage that a text of `max_length` tokens needs.

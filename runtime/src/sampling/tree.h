@@ -22,12 +22,12 @@ class TreeSpec {
 
   // The root followed by `num_draft_tokens` nodes in a row.
   static TreeSpec Chain(int num_draft_tokens);
-  // The root alone, with room for `num_draft_tokens` more nodes: growing takes no memory.
+  // The root alone, with room for `num_draft_tokens` more nodes: growing allocates nothing.
   static TreeSpec Root(int num_draft_tokens);
 
   // Adds a child of a node and gives its number; there must be room.
   int Add(int parent);
-  // Takes all nodes from `num_nodes` on away, of which the root is none.
+  // Removes all nodes from number `num_nodes` on, which is not the root.
   void Truncate(int num_nodes);
 
   int num_nodes() const { return static_cast<int>(parents_.size()); }
