@@ -42,8 +42,8 @@ struct Observation {
   std::size_t committed = 0;           // Text tokens that were in the target's cache before it.
   std::span<const TokenId> read = {};  // Text tokens of the run; drafts stood behind the last one.
   const Proposal* proposal = nullptr;  // The drafts, if there were any.
-  // The target's choice after the root and after each draft that it reached, kNoToken after the
-  // others: [1 + drafts]. None while a prompt is being read.
+  // The target's likeliest token after the root and after each draft: [1 + drafts] or more. None
+  // while a prompt is being read.
   std::span<const TokenId> answers = {};
   std::span<const int> path = {};  // Nodes that were accepted, from the root's child down.
   TokenId bonus = kNoToken;  // The target's token after them; kNoToken while a prompt is read.

@@ -181,6 +181,7 @@ void SpeculativeLoop::ShowDrafter(const Turn& turn, bool is_reading) {
   seen.read = turn.session->pending().first(static_cast<std::size_t>(turn.chunk));
   if (!is_reading) {
     seen.proposal = &row.proposal;
+    seen.answers = parts_.target->NextIds(turn.session->row());
     seen.path = row.acceptance.path();
     seen.bonus = row.acceptance.bonus();
   }
