@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ptgc.compiler.checking.loops import runner
-from ptgc.errors import BundleError, ExportError
+from ptgc.errors import ExportError
 from ptgc.exporters import export
 from ptgc.exporters.roles.base import TracedRole
 from ptgc.graphs.reference_loops import write
@@ -63,10 +63,9 @@ def test_the_graph_keeps_blocks_whose_rows_see_each_other() -> None:
     assert {port.shape for port in role.outputs} == {("batch", "num_tokens")}
 
 
-def test_no_runtime_takes_a_cache_of_blocks_for_none(tmp_path: Path) -> None:
-    bundle = export({"denoiser": tiny_block_diffusion()}, _plan(), tmp_path / "b")
-    with pytest.raises(BundleError, match="features that this ptgc does not have: block-cache"):
-        open_bundle(bundle)
+def test_a_bundle_says_that_it_needs_a_cache_of_blocks(tmp_path: Path) -> None:
+    bundle = open_bundle(export({"denoiser": tiny_block_diffusion()}, _plan(), tmp_path / "b"))
+    assert {"canvas-loop", "kv-cache-full", "block-cache"} <= set(bundle.manifest.features)
 
 
 def test_a_cache_of_blocks_needs_a_length_states_and_rows_that_see_each_other(tmp_path: Path) -> None:
