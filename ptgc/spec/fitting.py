@@ -169,12 +169,11 @@ def _plan_problems(plan: DecodePlan, shapes: ShapePlan) -> list[str]:
         found.append(
             f"shapes.roles.target.verify_width is {target.verify_width}; plan.tree has {plan.tree.num_nodes} nodes"
         )
+    widths = shapes.roles["denoiser"].widths if plan.canvas is not None and "denoiser" in shapes.roles else ()
+    if plan.canvas is not None and widths and plan.canvas.block_length > widths[-1]:
+        block = plan.canvas.block_length
+        found.append(f"shapes.roles.denoiser.widths ends with {widths[-1]}; plan.canvas.block_length is {block}")
     for name, own in shapes.roles.items():
-        if plan.canvas is not None and own.widths and plan.canvas.block_length > own.widths[-1]:
-            found.append(
-                f"shapes.roles.{name}.widths ends with {own.widths[-1]}; plan.canvas.block_length is "
-                f"{plan.canvas.block_length}"
-            )
         if not own.canvas_lengths:
             continue
         place, longest = f"shapes.roles.{name}.canvas_lengths", own.canvas_lengths[-1]

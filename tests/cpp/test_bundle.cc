@@ -330,6 +330,7 @@ TEST_F(BundleOnDisk, RefusesWhatTheLoopCannotRun) {
   expect(3, plan("canvas", "mask_token_id", -1), "mask_token_id is -1");
   expect(3, plan("canvas", "policy", {{"threshold", 1.5}}), "policy.threshold is 1.5");
   expect(3, plan("canvas", "policy", 7), "policy is 7");
+  expect(3, shapes("denoiser", "widths", {4}), "widths must have one of at least 8");
   expect(3, plan("canvas", "cache", "prefix"), "cache is 'prefix'");
   expect(3, plan("canvas", "cache", "block"), "must have block attention, with states");
   expect(
