@@ -110,7 +110,7 @@ def _fill_blocks(denoiser: RoleCall, plan: CanvasPlan, given: Sequence[int]) -> 
     ids, rounds, length = np.array([given], np.int64), 0, plan.block_length
     masked = np.flatnonzero(ids[0] == plan.mask_token_id)
     end = int(masked[-1]) + 1 if masked.size else 0
-    num_blocks = len({int(position) // length for position in masked})
+    num_blocks = -(-end // length) - int(masked[0]) // length if masked.size else 0
     for start in range(0, end, length):
         block = ids[:, start : start + length]
         for remaining in range(max(1, plan.num_steps // num_blocks), 0, -1):

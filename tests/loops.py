@@ -14,6 +14,7 @@ from ptgc.spec.edit import EditPlan, EditStart
 from ptgc.spec.loop import Loop
 from ptgc.spec.plan import DecodePlan, Guarantee
 from ptgc.spec.strategies.levenshtein import levenshtein
+from tests.block_diffusion import tiny_block_diffusion
 from tests.models import tiny_model
 from tests.other_models import (
     tiny_bert,
@@ -53,6 +54,7 @@ SOURCE_EDITS = DecodePlan(
 def _loop_bundle(place: Path, name: str, plan: DecodePlan) -> Path:
     makers = {
         "bert": lambda: {"denoiser": tiny_bert()},
+        "block-diffusion": lambda: {"denoiser": tiny_block_diffusion()},
         "ctc": lambda: tiny_ctc(2),
         "drafter": lambda: {"target": tiny_model("llama"), "drafter": tiny_model("llama")},
         "levenshtein": tiny_levenshtein,

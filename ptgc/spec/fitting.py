@@ -169,6 +169,10 @@ def _plan_problems(plan: DecodePlan, shapes: ShapePlan) -> list[str]:
         found.append(
             f"shapes.roles.target.verify_width is {target.verify_width}; plan.tree has {plan.tree.num_nodes} nodes"
         )
+    widths = shapes.roles["denoiser"].widths if plan.canvas is not None and "denoiser" in shapes.roles else ()
+    if plan.canvas is not None and widths and plan.canvas.block_length > widths[-1]:
+        block = plan.canvas.block_length
+        found.append(f"shapes.roles.denoiser.widths ends with {widths[-1]}; plan.canvas.block_length is {block}")
     for name, own in shapes.roles.items():
         if not own.canvas_lengths:
             continue

@@ -30,6 +30,7 @@ FEATURES = frozenset(
         "kv-cache-full",
         "sliding-window-cache",
         "encoder",
+        "block-cache",
     }
 )
 """Features that this version reads, beside those of drafters; a bundle that names another is refused by that name."""

@@ -70,6 +70,7 @@ std::map<std::string, std::vector<std::string>> EnumNames() {
       {"Loop", AllNames<LoopKind>()},
       {"NgramMatch", AllNames<NgramMatch>()},
       {"DrafterVocabulary", AllNames<DrafterVocabulary>()},
+      {"CanvasCache", AllNames<CanvasCache>()},
       {"EditStart", AllNames<EditStart>()},
       {"OneShotPath", AllNames<OneShotPath>()},
       {"AcceptanceRule", AllNames<AcceptanceRule>()},

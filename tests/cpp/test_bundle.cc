@@ -330,6 +330,26 @@ TEST_F(BundleOnDisk, RefusesWhatTheLoopCannotRun) {
   expect(3, plan("canvas", "mask_token_id", -1), "mask_token_id is -1");
   expect(3, plan("canvas", "policy", {{"threshold", 1.5}}), "policy.threshold is 1.5");
   expect(3, plan("canvas", "policy", 7), "policy is 7");
+  expect(3, shapes("denoiser", "widths", {4}), "widths must have one of at least 8");
+  expect(3, plan("canvas", "cache", "prefix"), "cache is 'prefix'");
+  expect(3, plan("canvas", "cache", "block"), "must have block attention, with states");
+  expect(
+      3,
+      [](BundleDocuments& d) {
+        d.manifest["plan"]["canvas"]["cache"] = "block";
+        d.manifest["plan"]["canvas"]["block_length"] = 0;
+      },
+      "block_length is 0; cache is 'block'");
+  expect(
+      3,
+      [](BundleDocuments& d) {
+        d.manifest["plan"]["canvas"]["cache"] = "block";
+        d.build["roles"]["denoiser"]["ports"]["inputs"].push_back(
+            {{"name", "tree_mask"},
+             {"dtype", "bool"},
+             {"shape", {"batch", "num_tokens", "num_tokens"}}});
+      },
+      "input 'tree_mask' with the sizes 'batch num_tokens num_tokens'");
   expect(4, shapes("decoder", "canvas_lengths", {63}), "at least 64");
   expect(4, plan("one_shot", "upsampling", 65), "upsampling is 65");
   expect(5, shapes("encoder", "source_lengths", json::array()), "source_lengths is empty");

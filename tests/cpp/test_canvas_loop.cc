@@ -212,6 +212,140 @@ TEST(CanvasLoop, WritesTheSameOnAGpu) {
   EXPECT_EQ(fixture.gpu.violations, 0);
 }
 
+// Fills from the left, and shows what a run read of each row and what its first row sees.
+struct BlockFixture {
+  explicit BlockFixture(int batch, std::vector<int> widths = {4, 8, 16}) {
+    CanvasPlan plan = MakePlan(6, 4);
+    plan.cache = CanvasCache::kBlock;
+    Bundle bundle = CanvasBundle(batch, plan);
+    RoleShapes& shapes = bundle.shapes.roles["denoiser"];
+    shapes = {};
+    shapes.kv_capacities = {48 + widths.back()};
+    shapes.widths = std::move(widths);
+    Role& role = bundle.roles["denoiser"];
+    role.attention = AttentionKind::kBlock;
+    role.states.resize(1);
+    role.states[0].kv_heads = 1;
+    role.states[0].head_dim = 1;
+    Engines engines;
+    engines["denoiser"] = MakeEngine([this](const BoundPorts& ports) { Denoise(ports); });
+    generator =
+        std::make_unique<Generator>(std::move(bundle), std::move(engines), GeneratorOptions());
+  }
+
+  // The cache keeps the token of every slot: what is seen must be the text before.
+  void Denoise(const BoundPorts& ports) {
+    std::vector<std::array<int, 2>> runs;
+    for (std::int64_t row = 0; row < ports.Size("input_ids", 0); ++row) {
+      const auto ids = ports.Row<const TokenId>("input_ids", row);
+      const auto mask = ports.Row<const bool>("tree_mask", row);
+      const auto offered = ports.Row<const bool>("canvas_mask", row);
+      const auto cache = ports.Row<float>("present.0.key", row);
+      const auto written = ports.Row<TokenId>("output_ids", row);
+      const auto first =
+          static_cast<std::size_t>(ports.Row<const std::int64_t>("write_index", row)[0]);
+      const auto count =
+          static_cast<std::size_t>(ports.Row<const std::int64_t>("row_count", row)[0]);
+      std::copy(ids.begin(), ids.end(), written.begin());
+      for (std::size_t i = 0; i < ids.size(); ++i) {
+        for (std::size_t j = 0; j < ids.size(); ++j) {
+          const bool sees = i < count && j < count ? j / 4 <= i / 4 : i == j;
+          wrong_masks += mask[i * ids.size() + j] != sees ? 1 : 0;
+        }
+        cache[first + i] = i < count ? static_cast<float>(ids[i]) : -1.0F;
+      }
+      runs.push_back({static_cast<int>(first), static_cast<int>(count)});
+      std::int64_t left = ports.Row<const std::int64_t>("step", row)[0];
+      for (std::size_t i = 0; i < count; ++i) {
+        if (!offered[i]) continue;
+        for (std::size_t slot = 0; slot < first + i / 4 * 4; ++slot) {
+          wrong_slots += cache[slot] < 0.0F || cache[slot] == static_cast<float>(kMask) ? 1 : 0;
+        }
+        if (left-- > 0) written[i] = RightToken(static_cast<TokenId>(cache[0]), first + i);
+      }
+    }
+    read.push_back(runs);
+  }
+  Result Write(const Tokens& prompt, int count) {
+    Request request;
+    request.prompt_ids = prompt;
+    request.max_new_tokens = count;
+    return generator->Generate({&request, 1}, {})[0];
+  }
+
+  std::vector<std::vector<std::array<int, 2>>> read;  // First slot and rows, by run and row.
+  int wrong_masks = 0;                                // Rows that see others than they should.
+  int wrong_slots = 0;  // Slots that are seen and hold no token of the text.
+  std::unique_ptr<Generator> generator;
+};
+
+using Reads = std::vector<std::vector<std::array<int, 2>>>;
+
+// A block gets into the cache with the first round of the next.
+TEST(CanvasLoop, ReadsABlockIntoTheCacheWhenItIsWhole) {
+  BlockFixture fixture(1);
+  EXPECT_EQ(fixture.Write({5, 1, 2, 3, 4, 6}, 8).token_ids, RightTokens(5, 6, 14));
+  // The prompt's first block, and the one that holds its end; then two more.
+  EXPECT_EQ(fixture.read, (Reads{{{0, 8}}, {{4, 4}}, {{4, 8}}, {{8, 4}}, {{8, 6}}, {{12, 2}}}));
+  EXPECT_EQ(fixture.wrong_masks, 0);
+  EXPECT_EQ(fixture.wrong_slots, 0);
+}
+
+TEST(CanvasLoop, ReadsALongPromptByWholeBlocks) {
+  BlockFixture fixture(1, {4, 8});
+  const Tokens prompt(19, 7);
+  EXPECT_EQ(fixture.Write(prompt, 5).token_ids, RightTokens(7, 19, 24));
+  EXPECT_EQ(fixture.read, (Reads{{{0, 8}}, {{8, 8}}, {{16, 4}}, {{16, 8}}, {{20, 4}}, {{20, 4}}}));
+  EXPECT_EQ(fixture.wrong_masks, 0);
+  EXPECT_EQ(fixture.wrong_slots, 0);
+}
+
+TEST(CanvasLoop, RaggedTextsShareRoundsOverACacheOfBlocks) {
+  BlockFixture fixture(3);
+  std::vector<Request> requests(7);
+  for (std::size_t i = 0; i < 7; ++i) {
+    requests[i].prompt_ids.assign(1 + 3 * i, static_cast<TokenId>(i + 1));
+    requests[i].max_new_tokens = static_cast<int>(3 + 4 * i);
+  }
+  const std::vector<Result> results = fixture.generator->Generate(requests, {});
+  for (std::size_t i = 0; i < 7; ++i) {
+    const std::size_t begin = 1 + 3 * i;
+    EXPECT_EQ(results[i].token_ids,
+              RightTokens(static_cast<TokenId>(i + 1), begin, begin + 3 + 4 * i));
+  }
+  EXPECT_EQ(fixture.wrong_masks, 0);
+  EXPECT_EQ(fixture.wrong_slots, 0);
+}
+
+TEST(CanvasLoop, SessionsKeepTheirBlocks) {
+  BlockFixture fixture(2);
+  SessionHandle session(*fixture.generator);
+  Request request;
+  request.prompt_ids = {5, 1};
+  request.max_new_tokens = 8;
+  session.Generate(request, {});
+  fixture.read.clear();
+  request.prompt_ids = {};
+  request.max_new_tokens = 2;
+  EXPECT_EQ(session.Generate(request, {}).token_ids, RightTokens(5, 10, 12));
+  EXPECT_EQ(fixture.read.front()[0], (std::array<int, 2>{8, 4}));  // Two blocks were kept.
+  fixture.Write({9}, 12);                                          // Beside it.
+  const std::unique_ptr<SessionHandle> fork = session.Fork();
+  EXPECT_EQ(fork->Generate(request, {}).token_ids, RightTokens(5, 12, 14));
+  session.Rewind(9);
+  EXPECT_EQ(session.Generate(request, {}).token_ids, RightTokens(5, 3, 5));
+  EXPECT_EQ(fixture.wrong_slots, 0);
+  EXPECT_EQ(fixture.wrong_masks, 0);
+}
+
+TEST(CanvasLoop, MeasuresRoundsOverACacheOfBlocks) {
+  BlockFixture fixture(1);
+  const EngineRuns runs{.role = "denoiser", .num_tokens = 8, .past_length = 20, .repeats = 2};
+  EXPECT_EQ(fixture.generator->Measure(runs).size(), 2U);
+  EXPECT_EQ(fixture.read.back()[0], (std::array<int, 2>{20, 8}));
+  EXPECT_THROW(fixture.generator->Measure({.role = "denoiser", .num_tokens = 5}), Error);
+}
+
 // A denoiser of another plan, or a damaged one: the text would never end.
 TEST(CanvasLoop, ADenoiserThatLeavesPositionsMaskedIsAnError) {
   CanvasPlan plan;

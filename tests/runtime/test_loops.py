@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from ptgc.compiler.checking.check import check_bundle
 from ptgc.errors import CapacityError, UsageError
 from ptgc.exporters.references.original_roles import translate
 from ptgc.runtime import Generator
+from ptgc.spec.canvas import CanvasCache, CanvasPlan, PolicyInputs
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.strategies.autoregressive import autoregressive
 from ptgc.spec.strategies.ctc import ctc
 from ptgc.spec.strategies.masked_diffusion import masked_diffusion
 from ptgc.spec.strategies.ngram import ngram
+from tests.block_diffusion import BLOCK_DIFFUSION, diffuse_blocks, tiny_block_diffusion
 from tests.loops import INSERTION, LEVENSHTEIN, SOURCE_EDITS, loop_build
 from tests.originals import original_text
 from tests.other_models import (
@@ -56,6 +60,64 @@ def test_masked_positions_are_filled_as_pytorch_fills_them(batch: int, plan: Dec
         expected = original_text({"denoiser": tiny_bert()}, plan, prompt + [MASK] * 9)
         assert result.token_ids == expected.token_ids[len(prompt) :]
         assert result.finish_reason == "length"
+
+
+BLOCKS = [
+    BLOCK_DIFFUSION,
+    replace(BLOCK_DIFFUSION, canvas=CanvasPlan(MASK, 9, 3, PolicyInputs(threshold=0.3), CanvasCache.BLOCK)),
+]
+
+
+def _diffused(prompt: list[int], count: int, plan: DecodePlan) -> list[int]:
+    assert plan.canvas is not None
+    return diffuse_blocks(prompt, count, plan.canvas)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("plan", BLOCKS, ids=["steps", "threshold"])
+def test_blocks_over_a_cache_are_what_pytorch_writes_without(batch: int, plan: DecodePlan, place: Path) -> None:
+    prompts = [[5, 9, 30, 31, 8, 7], [6] * 8, [1, 2, 4], [20], list(range(4, 29))]
+    infilled = [[5, MASK, 7, MASK, MASK, 30, MASK], [*range(4, 14), MASK, 14, 15, *[MASK] * 5, 9, 9, 9, 9, MASK, 8]]
+    with _generator(place, "block-diffusion", plan, batch) as generator:
+        written = generator.generate(prompts, max_new_tokens=13)
+        chunks = list(generator.stream(prompts[0], max_new_tokens=13))
+        ended = generator.generate(prompts[0], max_new_tokens=13, stop_token_ids=[written[0].token_ids[7]])
+        found = generator.generate(infilled)
+    expected = [_diffused(prompt, 13, plan) for prompt in prompts]
+    assert [result.token_ids for result in written] == expected
+    assert [token for chunk in chunks for token in chunk.token_ids] == expected[0]
+    assert len(chunks) > 2  # block by block
+    end = expected[0].index(expected[0][7]) + 1
+    assert ended.token_ids == expected[0][:end] and ended.finish_reason == "stop"
+    for text, result in zip(infilled, found, strict=True):
+        whole = original_text({"denoiser": tiny_block_diffusion()}, plan, text)
+        assert result.token_ids == whole.token_ids[text.index(MASK) :]
+        assert result.statistics.rounds == whole.rounds and result.finish_reason == "eos"
+
+
+def test_sessions_over_a_cache_of_blocks_go_on_rewind_and_fork(place: Path) -> None:
+    prompt, plan = [5, 9, 30, 31, 8, 7], BLOCK_DIFFUSION
+    with _generator(place, "block-diffusion", plan, 3) as generator, generator.session() as session:
+        session.append(prompt)
+        text = prompt + session.generate(max_new_tokens=9).token_ids
+        assert text == prompt + _diffused(prompt, 9, plan)
+        with session.fork() as other:
+            assert other.generate(max_new_tokens=6).token_ids == _diffused(text, 6, plan)
+            assert session.generate(max_new_tokens=3).token_ids == _diffused(text, 3, plan)
+            session.rewind(10)
+            text = [*text[:-7], 11, 12]
+            session.append([11, 12])
+            assert session.generate(max_new_tokens=7).token_ids == _diffused(text, 7, plan)
+            other.rewind(20)
+            other.append([40])
+            assert other.generate(max_new_tokens=5).token_ids == _diffused([prompt[0], 40], 5, plan)
+
+
+def test_check_runs_a_bundle_with_a_cache_of_blocks(place: Path) -> None:
+    for batch in (1, 3):
+        made = loop_build(place, "block-diffusion", BLOCK_DIFFUSION, batch, "float32")
+    reports = check_bundle(made.parents[1])
+    assert len(reports) > 2 and all(report.passed for report in reports), [one.divergences for one in reports]
 
 
 @pytest.mark.parametrize("batch", [1, 3])

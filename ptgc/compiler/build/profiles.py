@@ -11,9 +11,6 @@ from ptgc.spec.model_facts import ModelFacts
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.role import Role, sharing_roles
 from ptgc.spec.shapes import RoleShapes, ShapePlan
-from ptgc.spec.role import Role
-from ptgc.spec.shapes import ShapePlan
-from ptgc.spec.loop import Loop
 
 DEFAULT_MAX_LENGTH = 1024
 PREFILL_WIDTHS = (32, 64, 128)
@@ -80,6 +77,8 @@ def _widths(name: str, role: Role, plan: DecodePlan, batch_size: int) -> tuple[i
     """Rows of a role's rounds: those that are verified or drafted together, and chunks of prompts."""
     if ports.NUM_TOKENS not in role.dimensions:
         return ()
+    if plan.canvas is not None:
+        return _block_widths(plan.canvas.block_length)
     nodes = _verify_width(name, plan)
     if nodes == 1 and name != "target":
         return _DRAFTING_WIDTHS
@@ -89,6 +88,14 @@ def _widths(name: str, role: Role, plan: DecodePlan, batch_size: int) -> tuple[i
     if nodes < 8:
         prefill = [8, 16, *prefill]
     return tuple(dict.fromkeys([*verify, *prefill]))
+
+
+def _block_widths(length: int) -> tuple[int, ...]:
+    """Rows of rounds over a cache of blocks: one, one behind what the last round finished, and chunks of prompts."""
+    widths = [length, 2 * length]
+    while 2 * widths[-1] <= PREFILL_WIDTHS[-1]:
+        widths.append(2 * widths[-1])
+    return tuple(widths)
 
 
 def _verify_width(name: str, plan: DecodePlan) -> int:

@@ -49,6 +49,12 @@ struct Names<EditStart> {
   static constexpr std::array<std::string_view, 2> kAll = {"empty", "source"};
 };
 
+enum class CanvasCache { kNone, kBlock };
+template <>
+struct Names<CanvasCache> {
+  static constexpr std::array<std::string_view, 2> kAll = {"none", "block"};
+};
+
 enum class OneShotPath { kCtc };
 template <>
 struct Names<OneShotPath> {

@@ -26,9 +26,9 @@ using nlohmann::json;
 
 constexpr std::int64_t kSchemaVersion = 1;
 // Features that this version reads; a bundle that names another is refused by that name.
-constexpr std::array<std::string_view, 7> kFeatures = {
+constexpr std::array<std::string_view, 8> kFeatures = {
     "speculative-loop", "canvas-loop",          "one-shot-loop", "edit-loop",
-    "kv-cache-full",    "sliding-window-cache", "encoder"};
+    "kv-cache-full",    "sliding-window-cache", "encoder",       "block-cache"};
 constexpr std::string_view kDrafterFeature = "drafter-";  // And the kind.
 constexpr const char* kExportAgain = "Export the bundle again, or install a newer ptgc.";
 

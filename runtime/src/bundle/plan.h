@@ -43,10 +43,11 @@ struct PolicyInputs {
 
 // canvas: how masked positions are filled.
 struct CanvasPlan {
-  TokenId mask_token_id = 0;  // Stands at a position still to be filled.
-  int num_steps = 1;          // Rounds of a whole canvas at most.
-  int block_length = 0;       // Positions begun, and written out, together; 0 for all.
-  PolicyInputs policy = {};   // The inputs of the policy.
+  TokenId mask_token_id = 0;               // Stands at a position still to be filled.
+  int num_steps = 1;                       // Rounds of a whole canvas at most.
+  int block_length = 0;                    // Positions begun, and written out, together; 0 for all.
+  PolicyInputs policy = {};                // The inputs of the policy.
+  CanvasCache cache = CanvasCache::kNone;  // What is kept between rounds.
 };
 
 // one-shot: how the text is read off the one run.

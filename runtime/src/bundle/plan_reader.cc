@@ -81,6 +81,10 @@ CanvasPlan ReadCanvas(const Fields& data, const ModelFacts& model) {
   if (data.Find("block_length") != nullptr) {
     canvas.block_length = static_cast<int>(data.Integer("block_length", {0, limits::kLength.most}));
   }
+  canvas.cache = data.Choice<CanvasCache>("cache", CanvasCache::kNone);
+  if (canvas.cache == CanvasCache::kBlock && canvas.block_length == 0) {
+    data.Add("block_length", " is 0; cache is 'block', which needs a length.");
+  }
   if (data.Find("policy") == nullptr) return canvas;
   const Fields policy = data.Object("policy");
   if (policy.Find("threshold") != nullptr) {

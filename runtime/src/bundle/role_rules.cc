@@ -71,6 +71,20 @@ RoleRule HeadsRule() {
   return {{{kTapped, kAnyFloat, "batch # #", true}}, {{kDraftIds, DType::kInt64, "batch #", true}}};
 }
 
+constexpr PortRule kStep = {"step", DType::kInt64, kRow, false};
+constexpr PortRule kThreshold = {"threshold", DType::kFloat32, kRow, false};
+
+// The rows of a round as a target's; all of them are chosen.
+RoleRule BlockDenoiserRule() {
+  RoleRule rule = CausalRule();
+  std::erase_if(rule.inputs, [](const PortRule& port) { return port.name == "logits_rows"; });
+  rule.inputs.insert(rule.inputs.end(),
+                     {{"canvas_mask", DType::kBool, kRound, false}, kStep, kThreshold});
+  rule.outputs = {{"output_ids", DType::kInt64, kRound, true},
+                  {"output_mask", DType::kBool, kRound, true}};
+  return rule;
+}
+
 constexpr PortRule kSourceMask = {"encoder_attention_mask", DType::kBool, kSource, false};
 constexpr PortRule kHiddenStates = {"encoder_hidden_states", kAnyFloat, "batch source_length #",
                                     true};
@@ -97,12 +111,13 @@ std::map<std::string, RoleRule> RulesOf(const Bundle& bundle) {
       break;
     }
     case LoopKind::kCanvas:
-      rules["denoiser"] = {{kTokens,
-                            kLengths,
-                            {"canvas_mask", DType::kBool, kText, false},
-                            {"step", DType::kInt64, kRow, false},
-                            {"threshold", DType::kFloat32, kRow, false}},
-                           {kTextIds, {"output_mask", DType::kBool, kText, true}}};
+      if (bundle.plan.canvas.cache == CanvasCache::kBlock) {
+        rules["denoiser"] = BlockDenoiserRule();
+        break;
+      }
+      rules["denoiser"] = {
+          {kTokens, kLengths, {"canvas_mask", DType::kBool, kText, false}, kStep, kThreshold},
+          {kTextIds, {"output_mask", DType::kBool, kText, true}}};
       break;
     case LoopKind::kEdit: {
       RoleRule operation = {{kTokens, kLengths}, {kTextIds, kTextLengths}};
@@ -153,6 +168,10 @@ class RoleCheck {
 
   // Rows attend over a cache, and over nothing else.
   void Attention() const {
+    const bool keeps_blocks = bundle_.plan.canvas.cache == CanvasCache::kBlock;
+    if (keeps_blocks && role_.attention != AttentionKind::kBlock) {
+      Add(" must have block attention, with states; plan.canvas.cache is 'block'.");
+    }
     const bool is_tree = name_ == "target" && !bundle_.plan.tree.is_chain();
     if (role_.attention.has_value() == role_.states.empty()) {
       Add(role_.states.empty() ? " has attention, which must be null without states."

@@ -170,6 +170,12 @@ void CheckCanvases(const Fields& build, const Bundle& bundle) {
   const DecodePlan& plan = bundle.plan;
   const std::int64_t longest = bundle.shapes.max_length;
   for (const auto& [name, shapes] : bundle.shapes.roles) {
+    if (plan.loop == LoopKind::kCanvas && Longest(shapes.widths) < plan.canvas.block_length &&
+        !shapes.widths.empty()) {
+      build.Add("shapes.roles." + name + ".widths", " must have one of at least " +
+                                                        std::to_string(plan.canvas.block_length) +
+                                                        ", plan.canvas.block_length.");
+    }
     if (shapes.canvas_lengths.empty()) continue;
     if (plan.loop == LoopKind::kOneShot) {
       CheckCanvas(build, name, shapes, Longest(shapes.source_lengths) * plan.one_shot.upsampling,

@@ -1,6 +1,7 @@
 #include "loops/canvas_loop.h"
 
 #include <algorithm>
+#include <string>
 #include <utility>
 
 #include "base/clock.h"
@@ -13,20 +14,14 @@ std::size_t Size(int value) { return static_cast<std::size_t>(value); }
 
 }  // namespace
 
-CanvasLoop::CanvasLoop(std::unique_ptr<Engine> denoiser, const CanvasPlan& plan,
-                       const ShapePlan& shapes, std::span<Session* const> sessions)
-    : engine_(std::move(denoiser)),
+CanvasLoop::CanvasLoop(std::unique_ptr<Denoiser> denoiser, const CanvasPlan& plan, int max_length,
+                       std::span<Session* const> sessions)
+    : denoiser_(std::move(denoiser)),
       plan_(plan),
-      batch_(shapes.batch),
-      lengths_(shapes.roles.at("denoiser").canvas_lengths),
+      sessions_(sessions.begin(), sessions.end()),
       canvases_(sessions.size()),
-      in_(batch_, lengths_.back()),
-      out_(batch_, lengths_.back()),
-      step_(sessions.size() * sizeof(std::int64_t)),
-      threshold_(sessions.size() * sizeof(float)),
-      calls_(lengths_.size()) {
-  std::fill_n(threshold_.As<float>(), sessions.size(), static_cast<float>(plan_.policy.threshold));
-  for (Canvas& canvas : canvases_) canvas.ids.reserve(Size(lengths_.back()));
+      rows_(sessions.size()) {
+  for (Canvas& canvas : canvases_) canvas.ids.reserve(Size(max_length));
 }
 
 void CanvasLoop::Start(const Session& session, const Request& request) {
@@ -40,41 +35,31 @@ void CanvasLoop::Start(const Session& session, const Request& request) {
   }
   const auto masked = std::find(canvas.ids.begin(), canvas.ids.end(), plan_.mask_token_id);
   const auto last = std::find(canvas.ids.rbegin(), canvas.ids.rend(), plan_.mask_token_id);
-  canvas.first = static_cast<int>(masked - canvas.ids.begin());
+  canvas.written = static_cast<int>(masked - canvas.ids.begin());
   canvas.end = static_cast<int>(canvas.ids.rend() - last);
-  canvas.block = canvas.written = canvas.first;
+  canvas.first =
+      has_cache() ? canvas.written - canvas.written % plan_.block_length : canvas.written;
+  canvas.block = canvas.first;
   canvas.rounds_left = RoundsOfBlock(canvas);
+  canvas.held = Held(session.row(), std::min(session.committed(), canvas.first));
 }
 
 RoundReport CanvasLoop::Round(std::span<Turn> turns) {
   const Clock::time_point start = Clock::now();
-  std::size_t longest = 1;
+  // Padding is written behind what an idle row's cache holds.
+  for (const Session* session : sessions_) rows_[Size(session->row())] = {{}, session->committed()};
   for (const Turn& turn : turns) {
-    longest = std::max(longest, canvases_[Size(turn.session->row())].ids.size());
+    rows_[Size(turn.session->row())] = RowOf(canvases_[Size(turn.session->row())]);
   }
-  const auto at = std::lower_bound(lengths_.begin(), lengths_.end(), static_cast<int>(longest));
-  const int length = *at;
-  const TokenId filler = plan_.mask_token_id;
-  for (int row = 0; row < batch_; ++row) {
-    in_.Write(row, length, std::span(&filler, 1), filler);
-    std::fill_n(in_.mask(row, length), length, false);
-    step_.As<std::int64_t>()[row] = 0;
-  }
-  for (const Turn& turn : turns) {
-    Write(canvases_[Size(turn.session->row())], turn.session->row(), length);
-  }
-  const Clock::time_point engine_start = Clock::now();
-  BoundCall(static_cast<std::size_t>(at - lengths_.begin())).Run();
-  const double engine_seconds = SecondsSince(engine_start);
+  denoiser_->Run(rows_);
   for (Turn& turn : turns) {
-    Canvas& canvas = canvases_[Size(turn.session->row())];
-    std::copy_n(out_.ids(turn.session->row(), length), canvas.ids.size(), canvas.ids.begin());
-    --canvas.rounds_left;
-    NextBlock(canvas);
-    CheckProgress(canvas);
+    const int row = turn.session->row();
+    Canvas& canvas = canvases_[Size(row)];
+    Take(canvas, rows_[Size(row)], denoiser_->ids(row));
     Emit(canvas, turn);
+    turn.session->Uncommit(canvas.held);
   }
-  return {length, engine_seconds, 0, SecondsSince(start), {}};
+  return {denoiser_->size(), denoiser_->engine_seconds(), 0, SecondsSince(start), {}};
 }
 
 int CanvasLoop::BlockLength(const Canvas& canvas) const {
@@ -114,16 +99,46 @@ void CanvasLoop::CheckProgress(const Canvas& canvas) const {
               "Find out with `ptgc check` which stage is damaged.");
 }
 
-// Asks the graph to fill enough positions that none of the block is left after its last round.
-void CanvasLoop::Write(const Canvas& canvas, int row, int length) {
-  in_.Write(row, length, canvas.ids, plan_.mask_token_id);
-  bool* mask = in_.mask(row, length);
-  const int end = std::min(canvas.block + BlockLength(canvas), canvas.end);
-  for (int position = canvas.block; position < end; ++position) {
-    mask[position] = IsMasked(canvas, position);
+// How many of the first `length` positions of a row the cache holds in whole blocks.
+int CanvasLoop::Held(int row, int length) const {
+  KVCache* cache = denoiser_->cache();
+  if (cache == nullptr) return 0;
+  const int held = cache->Held(row, length - length % plan_.block_length);
+  if (held == 0) cache->Begin(row);
+  return held;
+}
+
+// Up to the end of the block that is being filled, which without a cache sees what is behind it,
+// or as many whole blocks before it as a run reads. The graph is to fill so many of the block's
+// positions that none is left after its last round.
+CanvasRow CanvasLoop::RowOf(const Canvas& canvas) const {
+  const std::span<const TokenId> text = std::span(canvas.ids).subspan(Size(canvas.held));
+  const int block_end = canvas.block + BlockLength(canvas);
+  const int whole = static_cast<int>(text.size());
+  const int wanted = has_cache() ? std::min(block_end - canvas.held, whole) : whole;
+  CanvasRow row;
+  row.first = canvas.held;
+  if (wanted > denoiser_->largest()) {
+    const int count = denoiser_->largest() - denoiser_->largest() % plan_.block_length;
+    row.ids = text.first(Size(count));
+    return row;
   }
+  row.ids = text.first(Size(wanted));
+  row.begin = canvas.block - canvas.held;
+  row.end = std::min(block_end, canvas.end) - canvas.held;
   const int rounds = std::max(canvas.rounds_left, 1);
-  step_.As<std::int64_t>()[row] = (MaskedInBlock(canvas) + rounds - 1) / rounds;
+  row.fills = (MaskedInBlock(canvas) + rounds - 1) / rounds;
+  return row;
+}
+
+void CanvasLoop::Take(Canvas& canvas, const CanvasRow& row, const TokenId* ids) const {
+  std::copy_n(ids, row.ids.size(), canvas.ids.begin() + row.first);
+  const int read = row.first + static_cast<int>(row.ids.size());
+  if (has_cache()) canvas.held = std::min(read, canvas.block);
+  if (read <= canvas.block) return;
+  --canvas.rounds_left;
+  NextBlock(canvas);
+  CheckProgress(canvas);
 }
 
 // Positions before the block that is being filled are final.
@@ -134,7 +149,8 @@ void CanvasLoop::Emit(Canvas& canvas, Turn& turn) const {
   if (canvas.fills_in && !is_whole) return;
   Session& session = *turn.session;
   const int first = std::min(canvas.written, session.length());
-  canvas.written = is_whole ? static_cast<int>(canvas.ids.size()) : canvas.block;
+  const int filled = is_whole ? static_cast<int>(canvas.ids.size()) : canvas.block;
+  canvas.written = std::max(canvas.written, filled);
   session.Truncate(first);
   turn.ended = canvas.fills_in;
   for (int i = first; i < canvas.written; ++i) {
@@ -148,38 +164,30 @@ void CanvasLoop::Emit(Canvas& canvas, Turn& turn) const {
   turn.emitted = session.tokens().subspan(Size(first));
 }
 
-Call& CanvasLoop::BoundCall(std::size_t index) {
-  std::unique_ptr<Call>& call = calls_[index];
-  if (call != nullptr) return *call;
-  const int length = lengths_[index];
-  const std::int64_t batch = batch_;
-  const std::vector<Tensor> inputs = {
-      in_.Ids("input_ids", length),
-      in_.Lengths("lengths"),
-      in_.Mask("canvas_mask", length),
-      PortOf(step_, "step", DType::kInt64, {batch}),
-      PortOf(threshold_, "threshold", DType::kFloat32, {batch}),
-  };
-  const std::vector<Tensor> outputs = {out_.Ids("output_ids", length),
-                                       out_.Mask("output_mask", length)};
-  call = engine_->Bind(inputs, outputs);
-  return *call;
+void CanvasLoop::Begin(const Session& session) {
+  if (has_cache()) denoiser_->cache()->Begin(session.row());
+}
+
+void CanvasLoop::Rewind(Session& session) {
+  session.Uncommit(Held(session.row(), session.committed()));
+}
+
+void CanvasLoop::Fork(const Session& from, Session& to) {
+  if (has_cache()) denoiser_->cache()->CopyRow(from.row(), to.row(), from.committed());
+}
+
+void CanvasLoop::Clear() {
+  if (has_cache()) denoiser_->cache()->Clear();
 }
 
 std::vector<double> CanvasLoop::Measure(const EngineRuns& runs) {
-  const auto at = std::find(lengths_.begin(), lengths_.end(), runs.num_tokens);
-  if (runs.role != "denoiser" || at == lengths_.end()) {
-    throw Error(ErrorCode::kUsage,
-                "This build has no canvas of " + std::to_string(runs.num_tokens) +
-                    " tokens for the role '" + runs.role + "'.",
-                "Measure the canvas lengths of its shape plan.");
-  }
-  Call& call = BoundCall(static_cast<std::size_t>(at - lengths_.begin()));
-  const std::vector<TokenId> text(Size(runs.num_tokens), plan_.mask_token_id);
-  for (int row = 0; row < batch_; ++row) {
-    in_.Write(row, runs.num_tokens, text, plan_.mask_token_id);
-  }
-  return TimeRuns(call, runs.repeats);
+  std::vector<double> seconds;
+  if (runs.role == "denoiser") seconds = denoiser_->Measure(runs);
+  if (!seconds.empty()) return seconds;
+  throw Error(ErrorCode::kUsage,
+              "This build has no canvas of " + std::to_string(runs.num_tokens) +
+                  " tokens for the role '" + runs.role + "'.",
+              "Measure the canvas lengths or widths of its shape plan.");
 }
 
 }  // namespace ptgc

@@ -6,12 +6,10 @@
 #include <span>
 #include <vector>
 
-#include "base/buffer.h"
 #include "base/token.h"
 #include "bundle/plan.h"
-#include "engines/engine.h"
 #include "loops/decode_loop.h"
-#include "models/canvas_buffers.h"
+#include "models/denoiser.h"
 
 namespace ptgc {
 
@@ -19,14 +17,23 @@ namespace ptgc {
 // a prompt, a mask token is appended for every new token that is wanted; these are emitted block by
 // block. A prompt that contains mask tokens is filled in instead: the result begins at the first of
 // them and is emitted when it is whole. The graph chooses which positions a round fills.
-class CanvasLoop : public WholeTextLoop {
+//
+// With a cache of blocks (BD3-LM, arXiv 2503.09573) a round reads a text from the first block that
+// is not in the cache to the one that is being filled. A block that has been filled enters the
+// cache in the first round of the next one, and so do the last blocks of a prompt.
+class CanvasLoop : public DecodeLoop {
  public:
   // `sessions` has one per row of the batch.
-  CanvasLoop(std::unique_ptr<Engine> denoiser, const CanvasPlan& plan, const ShapePlan& shapes,
+  CanvasLoop(std::unique_ptr<Denoiser> denoiser, const CanvasPlan& plan, int max_length,
              std::span<Session* const> sessions);
 
+  bool has_prefill() const override { return false; }
   void Start(const Session& session, const Request& request) override;
   RoundReport Round(std::span<Turn> turns) override;
+  void Begin(const Session& session) override;
+  void Rewind(Session& session) override;
+  void Fork(const Session& from, Session& to) override;
+  void Clear() override;
   std::vector<double> Measure(const EngineRuns& runs) override;
 
  private:
@@ -34,11 +41,12 @@ class CanvasLoop : public WholeTextLoop {
   struct Canvas {
     std::vector<TokenId> ids;  // All of it.
     bool fills_in = false;     // Whether the prompt held the masks.
-    int first = 0;             // First masked position.
+    int first = 0;             // First position of the first block that has masks.
     int end = 0;               // Behind the last one.
     int written = 0;           // Positions that the session holds.
     int block = 0;             // First position of the block that is being filled.
     int rounds_left = 0;       // Of this block.
+    int held = 0;              // Positions that the cache holds, whole blocks.
   };
   int BlockLength(const Canvas& canvas) const;
   int RoundsOfBlock(const Canvas& canvas) const;
@@ -46,20 +54,17 @@ class CanvasLoop : public WholeTextLoop {
   int MaskedInBlock(const Canvas& canvas) const;
   void NextBlock(Canvas& canvas) const;
   void CheckProgress(const Canvas& canvas) const;
-  void Write(const Canvas& canvas, int row, int length);
+  int Held(int row, int length) const;
+  CanvasRow RowOf(const Canvas& canvas) const;
+  void Take(Canvas& canvas, const CanvasRow& row, const TokenId* ids) const;
   void Emit(Canvas& canvas, Turn& turn) const;
-  Call& BoundCall(std::size_t index);
+  bool has_cache() const { return denoiser_->cache() != nullptr; }
 
-  std::unique_ptr<Engine> engine_;            // Runs the denoiser.
-  CanvasPlan plan_;                           // The policies.
-  int batch_;                                 // Sequences.
-  std::vector<int> lengths_;                  // Sizes of a canvas, ascending.
-  std::vector<Canvas> canvases_;              // [batch]
-  CanvasBuffers in_;                          // What a round begins with ...
-  CanvasBuffers out_;                         // ... and what it makes of it.
-  Buffer step_;                               // [batch], positions to fill at least.
-  Buffer threshold_;                          // [batch], of the policy.
-  std::vector<std::unique_ptr<Call>> calls_;  // [canvas length]
+  std::unique_ptr<Denoiser> denoiser_;  // Runs the rounds.
+  CanvasPlan plan_;                     // The policies.
+  std::vector<Session*> sessions_;      // [batch]
+  std::vector<Canvas> canvases_;        // [batch]
+  std::vector<CanvasRow> rows_;         // [batch], of a round.
 };
 
 }  // namespace ptgc

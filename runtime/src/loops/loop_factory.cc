@@ -12,6 +12,7 @@
 #include "loops/one_shot_loop.h"
 #include "loops/speculative_loop.h"
 #include "models/causal_model.h"
+#include "models/denoiser.h"
 #include "models/encoder.h"
 #include "models/role_caches.h"
 
@@ -89,6 +90,14 @@ std::unique_ptr<DecodeLoop> MakeSpeculativeLoop(const Bundle& bundle, Engines en
   return std::make_unique<SpeculativeLoop>(std::move(parts), sessions);
 }
 
+std::unique_ptr<Denoiser> MakeDenoiser(const Bundle& bundle, Engines& engines) {
+  std::shared_ptr<KVCache> cache;
+  if (bundle.plan.canvas.cache == CanvasCache::kBlock) {
+    cache = MakeCaches(bundle, engines).at("denoiser");
+  }
+  return std::make_unique<Denoiser>(std::move(engines.at("denoiser")), bundle, std::move(cache));
+}
+
 std::unique_ptr<Encoder> MakeReader(const Bundle& bundle, Engines& engines) {
   return std::make_unique<Encoder>(std::move(engines.at("encoder")),
                                    HiddenStates(bundle.roles.at("encoder"), bundle.shapes),
@@ -104,8 +113,8 @@ std::unique_ptr<DecodeLoop> MakeLoop(const Bundle& bundle, Engines engines,
     case LoopKind::kSpeculative:
       return MakeSpeculativeLoop(bundle, std::move(engines), options, sessions);
     case LoopKind::kCanvas:
-      return std::make_unique<CanvasLoop>(std::move(engines.at("denoiser")), bundle.plan.canvas,
-                                          bundle.shapes, sessions);
+      return std::make_unique<CanvasLoop>(MakeDenoiser(bundle, engines), bundle.plan.canvas,
+                                          bundle.shapes.max_length, sessions);
     case LoopKind::kEdit: {
       std::unique_ptr<Encoder> encoder;
       if (bundle.roles.contains("encoder")) encoder = MakeReader(bundle, engines);

@@ -71,7 +71,8 @@ void CausalPorts::Fill(int row, const RowInput& input, int width, int num_logits
   if (has_tree_mask_) FillTreeMask(row, input, width);
 }
 
-// Text sees the text before it, a draft its ancestors, padding itself only.
+// Text sees the text before it, and its own block where there are blocks; a draft sees its
+// ancestors, padding itself only.
 //
 //            t0 t1 d1 d2  p        tokens t0 t1, drafts d1 and d2 both after t1, one padded row
 //        t0   x
@@ -87,11 +88,13 @@ void CausalPorts::FillTreeMask(int row, const RowInput& input, int num_tokens) {
   const std::size_t before = Size(input.first_node - 1);  // Nodes that earlier runs wrote.
   const std::size_t chunk = input.tokens.size();
   const std::size_t count = Size(input.count());
+  const std::size_t block = Size(input.block_length);
   bool* mask = inputs_.As<bool>() + offsets_.tree_mask + Size(row) * width * slots;
   std::fill(mask, mask + width * slots, false);
   for (std::size_t t = 0; t < width; ++t, mask += slots) {
     if (before + t < slots) mask[before + t] = true;
-    if (t < count) std::fill(mask, mask + std::min(t, chunk), true);
+    const std::size_t seen = block == 0 ? t : (t / block + 1) * block;
+    if (t < count) std::fill(mask, mask + std::min(seen, chunk), true);
     if (t < chunk || t >= count) continue;
     const int node = static_cast<int>(t - chunk) + input.first_node;
     for (int other = 1; other < node; ++other) {

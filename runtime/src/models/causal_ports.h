@@ -25,6 +25,8 @@ struct RowInput {
   // already, from `write_index` on; then there are no `tokens`. The role's mask_extra must hold
   // them.
   int first_node = 1;
+  // Tokens are blocks of so many, all of which see each other; 0 for text in order.
+  int block_length = 0;
 
   int count() const { return static_cast<int>(tokens.size() + drafts.size()); }
   // Slot of the first row.

@@ -8,15 +8,19 @@ from pathlib import Path
 
 import pytest
 
+from ptgc.compiler.build.profiles import shape_plan
 from ptgc.compiler.checking.loops import runner
-from ptgc.errors import BundleError, ExportError
+from ptgc.errors import ExportError
 from ptgc.exporters import export
 from ptgc.exporters.roles.base import TracedRole
 from ptgc.graphs.reference_loops import write
 from ptgc.graphs.storage import save
+from ptgc.spec import ports
 from ptgc.spec.attention import AttentionKind
 from ptgc.spec.bundle import open_bundle
 from ptgc.spec.canvas import CanvasCache, CanvasPlan, PolicyInputs
+from ptgc.spec.fitting import shape_problems
+from ptgc.spec.model_facts import ModelFacts
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.role_ports import role_problems
 from tests.block_diffusion import BLOCK_DIFFUSION, diffuse_blocks, tiny_block_diffusion
@@ -63,10 +67,9 @@ def test_the_graph_keeps_blocks_whose_rows_see_each_other() -> None:
     assert {port.shape for port in role.outputs} == {("batch", "num_tokens")}
 
 
-def test_no_runtime_takes_a_cache_of_blocks_for_none(tmp_path: Path) -> None:
-    bundle = export({"denoiser": tiny_block_diffusion()}, _plan(), tmp_path / "b")
-    with pytest.raises(BundleError, match="features that this ptgc does not have: block-cache"):
-        open_bundle(bundle)
+def test_a_bundle_says_that_it_needs_a_cache_of_blocks(tmp_path: Path) -> None:
+    bundle = open_bundle(export({"denoiser": tiny_block_diffusion()}, _plan(), tmp_path / "b"))
+    assert {"canvas-loop", "kv-cache-full", "block-cache"} <= set(bundle.manifest.features)
 
 
 def test_a_cache_of_blocks_needs_a_length_states_and_rows_that_see_each_other(tmp_path: Path) -> None:
@@ -76,5 +79,22 @@ def test_a_cache_of_blocks_needs_a_length_states_and_rows_that_see_each_other(tm
     assert not role_problems(_plan(), {"denoiser": role})
     for changed in (replace(role, states=(), attention=None), replace(role, attention=AttentionKind.TREE)):
         assert any("must be block, with states" in one for one in role_problems(_plan(), {"denoiser": changed}))
+    mask = replace(ports.TREE_MASK, shape=(ports.BATCH, ports.NUM_TOKENS, ports.NUM_TOKENS))
+    inputs = tuple(mask if port.name == mask.name else port for port in role.inputs)
+    assert any(
+        "'tree_mask' another type or shape" in one
+        for one in role_problems(_plan(), {"denoiser": replace(role, inputs=inputs)})
+    )
     without = _plan(replace(CANVAS, cache=CanvasCache.NONE))
     assert "roles.denoiser has states, which nothing keeps" in role_problems(without, {"denoiser": role})
+
+
+def test_rounds_over_a_cache_of_blocks_hold_a_block() -> None:
+    roles = {"denoiser": _traced().role("denoiser.onnx")}
+    facts = ModelFacts("tiny", 64, 64)
+    shapes = shape_plan(_plan(), facts, 40, 3, pays_for_capacity=False, roles=roles)
+    assert shapes.roles["denoiser"].widths == (4, 8, 16, 32, 64, 128)
+    longer = _plan(replace(CANVAS, block_length=129))
+    said = "shapes.roles.denoiser.widths ends with 128; plan.canvas.block_length is 129"
+    assert not shape_problems(_plan(), facts, shapes, roles, roles)
+    assert said in shape_problems(longer, facts, shapes, roles, roles)

@@ -1,0 +1,108 @@
+#include "models/denoiser.h"
+
+#include <algorithm>
+
+#include "base/clock.h"
+
+namespace ptgc {
+namespace {
+
+std::size_t Size(int value) { return static_cast<std::size_t>(value); }
+
+}  // namespace
+
+Denoiser::Denoiser(std::unique_ptr<Engine> engine, const Bundle& bundle,
+                   std::shared_ptr<KVCache> cache)
+    : engine_(std::move(engine)),
+      plan_(bundle.plan.canvas),
+      batch_(bundle.shapes.batch),
+      max_length_(bundle.shapes.max_length),
+      cache_(std::move(cache)),
+      sizes_(cache_ == nullptr ? bundle.shapes.roles.at("denoiser").canvas_lengths
+                               : bundle.shapes.roles.at("denoiser").widths),
+      size_(sizes_.front()),
+      in_(bundle.shapes.batch, sizes_.back()),
+      out_(bundle.shapes.batch, sizes_.back()),
+      step_(Size(bundle.shapes.batch) * sizeof(std::int64_t)),
+      threshold_(Size(bundle.shapes.batch) * sizeof(float)) {
+  std::fill_n(threshold_.As<float>(), batch_, static_cast<float>(plan_.policy.threshold));
+  if (cache_ == nullptr) return;
+  ports_.emplace(bundle.shapes.batch, sizes_.back(), 1, engine_->HasInput("tree_mask"),
+                 bundle.roles.at("denoiser").mask_extra);
+}
+
+void Denoiser::Run(std::span<const CanvasRow> rows) {
+  std::size_t longest = 1;
+  for (const CanvasRow& row : rows) longest = std::max(longest, row.ids.size());
+  Call& call =
+      Prepare(rows, *std::lower_bound(sizes_.begin(), sizes_.end(), static_cast<int>(longest)));
+  const Clock::time_point start = Clock::now();
+  call.Run();
+  engine_seconds_ = SecondsSince(start);
+}
+
+Call& Denoiser::Prepare(std::span<const CanvasRow> rows, int size) {
+  size_ = size;
+  if (cache_ != nullptr) {
+    int first = 0;
+    for (const CanvasRow& row : rows) first = std::max(first, row.first);
+    cache_->Grow(first + size);
+  }
+  for (std::size_t row = 0; row < rows.size(); ++row) Fill(static_cast<int>(row), rows[row]);
+  return BoundCall();
+}
+
+void Denoiser::Fill(int row, const CanvasRow& given) {
+  const TokenId filler = plan_.mask_token_id;
+  // No text is empty, for there is no attention over nothing.
+  in_.Write(row, size_, given.ids.empty() ? std::span(&filler, 1) : given.ids, filler);
+  bool* mask = in_.mask(row, size_);
+  std::fill_n(mask, size_, false);
+  for (int i = given.begin; i < given.end; ++i) mask[i] = given.ids[Size(i)] == filler;
+  step_.As<std::int64_t>()[row] = given.fills;
+  if (cache_ == nullptr) return;
+  cache_->Slide(row, given.first);
+  RowInput input;
+  input.tokens = given.ids;
+  input.write_index = given.first;
+  input.block_length = plan_.block_length;
+  ports_->Fill(row, input, size_, 1, cache_->window_offset(row));
+}
+
+Call& Denoiser::BoundCall() {
+  std::unique_ptr<Call>& call = calls_[{cache_ == nullptr ? 0 : cache_->active(), size_}];
+  if (call != nullptr) return *call;
+  std::vector<Tensor> inputs,
+      outputs = {out_.Ids("output_ids", size_), out_.Mask("output_mask", size_)};
+  if (cache_ == nullptr) {
+    inputs = {in_.Ids("input_ids", size_), in_.Lengths("lengths")};
+  } else {
+    inputs = ports_->Inputs(size_, 1);
+    cache_->AppendPast("denoiser", inputs);
+    cache_->AppendPresent("denoiser", outputs);
+  }
+  inputs.push_back(in_.Mask("canvas_mask", size_));
+  inputs.push_back(PortOf(step_, "step", DType::kInt64, {batch_}));
+  inputs.push_back(PortOf(threshold_, "threshold", DType::kFloat32, {batch_}));
+  call = engine_->Bind(inputs, outputs);
+  return *call;
+}
+
+std::vector<double> Denoiser::Measure(const EngineRuns& runs) {
+  const bool known = std::binary_search(sizes_.begin(), sizes_.end(), runs.num_tokens);
+  if (!known || runs.past_length < 0 || runs.past_length > max_length_) return {};
+  // Positions end with the longest text; what is larger is padding, and costs the same.
+  const std::vector<TokenId> text(Size(std::min(runs.num_tokens, max_length_)),
+                                  plan_.mask_token_id);
+  CanvasRow row;
+  row.ids = text;
+  if (cache_ != nullptr) {
+    row.first = std::min(runs.past_length, max_length_ - static_cast<int>(text.size()));
+    for (int i = 0; i < batch_; ++i) cache_->Begin(i);
+  }
+  return TimeRuns(
+      Prepare(std::vector<CanvasRow>(static_cast<std::size_t>(batch_), row), runs.num_tokens),
+      runs.repeats);
+}
+
+}  // namespace ptgc
