@@ -48,7 +48,12 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert {top for top in tops if not top.endswith(".dist-info")} == {"ptgc", "optimum"}
     assert [name for name in names if name.startswith("optimum/")] == [OPTIMUM_COMMAND]
     assert any(name.startswith("ptgc/runtime/_core.") and name.endswith(".so") for name in names)
-    for name in ("ptgc/spec/ports.py", "exporters/roles/target.py", "ptgc/graphs/piece.py", "ptgc/runtime/_core.pyi"):
+    for name in (
+        "ptgc/spec/ports.py",
+        "ptgc/exporters/roles/target.py",
+        "ptgc/graphs/piece.py",
+        "ptgc/runtime/_core.pyi",
+    ):
         assert name in names
     assert "ptgc/texts/prompts/chat.jsonl" in names
     assert "ptgc/py.typed" in names

@@ -402,12 +402,13 @@ def test_every_kind_of_attention_compiles(
     save(traced(family).model, tmp_path, "canonical")
     role = replace(role_of(traced(family)), attention=attention, mask_extra=mask_extra)
     windows = {state.window: 64 for state in role.states if state.window is not None}
-    shapes = ShapePlan(1, LENGTH, (1, 4, 16), 4, (CAPACITY,), window_capacities=windows)
+    shapes = RoleShapes((1, 4, 16), 4, (CAPACITY,), window_capacities=windows)
     backend = TensorRTBackend(TENSORRT_RTX)
     made = backend.prepare(ir.load(tmp_path / "canonical.onnx"), role, Preparation(ngram(), shapes, "float16"))
     save(made.model, tmp_path, "target")
     roles = {"target": made.role}
-    manifest = BuildManifest("made", "tensorrt-rtx", "cuda", {"target": "float16"}, shapes, roles, (), "")
+    plan = ShapePlan(1, LENGTH, {"target": shapes})
+    manifest = BuildManifest("made", "tensorrt-rtx", "cuda", {"target": "float16"}, plan, roles, (), "")
     options = CompilerOptions(("8.6",))
     (engine,) = backend.compile(Build(tmp_path, manifest), tmp_path, options, lambda step: None)
     assert engine.ranges["mask_slots"] == (1 + mask_extra, 4 + mask_extra, 16 + mask_extra)

@@ -6,6 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ptgc.compiler.backends import BACKENDS
+from ptgc.compiler.backends.base import Backend, Progress
+from ptgc.compiler.build.compile import CompileOptions, compile_build
+from ptgc.compiler.build.compiler_options import CompilerOptions
+from ptgc.compiler.build.prepare import PrepareTask, adopt, prepare
+from ptgc.compiler.build.stage import Stage
+from ptgc.compiler.checking.judged_text import judged_text
+from ptgc.compiler.graph_session import writes_alone
 from ptgc.compiler.precision.automatic_precision import (
     Choice,
     Judgement,
@@ -13,12 +21,6 @@ from ptgc.compiler.precision.automatic_precision import (
     judged_roles,
     with_default,
 )
-from ptgc.compiler.backends import BACKENDS
-from ptgc.compiler.backends.base import Backend, Progress
-from ptgc.compiler.checking.judged_text import judged_text
-from ptgc.compiler.build.compile import CompileOptions, compile_build
-from ptgc.compiler.build.compiler_options import CompilerOptions
-from ptgc.compiler.graph_session import writes_alone
 from ptgc.compiler.precision.precision import (
     AUTO,
     MAX_DIVERGENCE,
@@ -28,9 +30,7 @@ from ptgc.compiler.precision.precision import (
     read_precision,
     spell,
 )
-from ptgc.compiler.build.prepare import PrepareTask, adopt, prepare
 from ptgc.compiler.precision.quantization.quantizer import Quantizer
-from ptgc.compiler.build.stage import Stage
 from ptgc.errors import BuildError, StorageError, UsageError
 from ptgc.spec.bundle import BUILDS, MANIFEST, Build, Bundle, open_build, open_bundle
 from ptgc.spec.lowering import Lowering

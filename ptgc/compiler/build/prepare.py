@@ -9,8 +9,8 @@ from types import MappingProxyType
 
 import ptgc
 from ptgc.compiler.backends.base import Backend, Preparation, Progress
-from ptgc.compiler.precision.precision import QUANTIZED, Precision, of_role, parts_of, spell
 from ptgc.compiler.build.profiles import shape_plan
+from ptgc.compiler.precision.precision import QUANTIZED, Precision, of_role, parts_of, spell
 from ptgc.compiler.precision.quantization.quantizer import Quantizer
 from ptgc.errors import BuildError
 from ptgc.graphs.storage import SavedWeights, load, save

@@ -73,9 +73,9 @@ def test_nothing_overflows_in_float16_that_did_not_in_float32(tmp_path: Path) ->
 
 def test_named_dimensions_become_numbers_and_the_others_stay() -> None:
     model = traced("llama").model.clone()
-    assert dimension_names(model.graph) == ["batch", "num_tokens", "num_logits", "kv_capacity"]
+    assert dimension_names(model.graph) == ["batch", "num_tokens", "mask_slots", "num_logits", "kv_capacity"]
     FixDimensionsPass({"batch": 1, "kv_capacity": 96})(model)
-    assert dimension_names(model.graph) == ["num_tokens", "num_logits"]
+    assert dimension_names(model.graph) == ["num_tokens", "mask_slots", "num_logits"]
     (cache,) = (value for value in model.graph.inputs if value.name == "past_key_values.0.key")
     assert cache.shape is not None and list(cache.shape) == [1, 2, 96, 16]
 

@@ -119,7 +119,7 @@ def test_rounded_inputs_compile(precision: str, tmp_path: Path) -> None:
     import tensorrt_rtx
 
     path, _ = prepared(tmp_path, precision)
-    ranges = {ports.NUM_TOKENS: Range(1, 8, 32), ports.NUM_LOGITS: Range(1, 1, 8)}
+    ranges = dict.fromkeys((ports.NUM_TOKENS, ports.MASK_SLOTS), Range(1, 8, 32)) | {ports.NUM_LOGITS: Range(1, 1, 8)}
     dimensions = Dimensions({ports.BATCH: 1, ports.KV_CAPACITY: CAPACITY}, ranges)
     targets = ("8.9", "12.0") if precision == "fp8" else ("8.6", "8.9", "12.0")
     compiler = Compiler(tensorrt_rtx, "tensorrt-rtx", CompilerOptions(targets), None)

@@ -1,0 +1,1 @@
+"""Bundle to build: prepared graphs, and engines compiled of them."""
