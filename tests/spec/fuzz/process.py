@@ -69,6 +69,8 @@ class Worker:
     def _start(self) -> subprocess.Popen[str]:
         environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
         environment["PTGC_CACHE"] = str(self._folder.parent / "cache")
+        # What killed commands left in the temporary folder is swept: a folder of its own holds none.
+        environment["TMPDIR"] = str(self._folder)
         with (self._folder.parent / "worker-stderr").open("ab") as stderr:
             return subprocess.Popen(
                 [sys.executable, "-m", "tests.spec.fuzz.worker"],
