@@ -49,8 +49,10 @@ def finish_graph(
 
 
 def _hidden_states(value: ir.Value, dtype: DType) -> Port:
-    assert value.shape is not None and isinstance(value.shape[-1], int)
-    return ports.hidden_states(value.shape[-1], dtype)
+    assert value.shape is not None
+    hidden_size = value.shape[-1]
+    assert isinstance(hidden_size, int)
+    return ports.hidden_states(hidden_size, dtype)
 
 
 @dataclass(frozen=True)

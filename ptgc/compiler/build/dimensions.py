@@ -62,8 +62,12 @@ def engine_dimensions(names: Iterable[str], shapes: ShapePlan, role: str, mask_e
             f"The graph of role '{role}' has dimensions that this build gives no size: {', '.join(unknown)}.",
             f"The build has sizes for {known}; name the dimensions of the role's ports so.",
         )
-    best = dict.fromkeys((ports.NUM_TOKENS, ports.NUM_LOGITS), own.verify_width)
-    best[ports.MASK_SLOTS] = own.verify_width + mask_extra
+    verified = own.verify_width
+    best: dict[str, int] = {
+        ports.NUM_TOKENS: verified,
+        ports.NUM_LOGITS: verified,
+        ports.MASK_SLOTS: verified + mask_extra,
+    }
     ranges = {name: _range(sizes[name], best.get(name)) for name in rest if len(sizes[name]) > 1}
     fixed = {name: sizes[name][0] for name in rest if name not in ranges}
     if not caches:
