@@ -51,8 +51,7 @@ def drafts_of_heads(logits: Float, tree: TreeSpec) -> Int:
     drafts = []
     for row in logits:
         order = np.argsort(-row, axis=-1, kind="stable")
-        rank = [tree.parents[1:node].count(tree.parents[node]) for node in range(1, tree.num_nodes)]
-        drafts.append([order[depth - 1][r] for depth, r in zip(tree.depths[1:], rank, strict=True)])
+        drafts.append([order[depth - 1][rank] for depth, rank in zip(tree.depths[1:], tree.ranks[1:], strict=True)])
     return np.array(drafts, dtype=np.int64)
 
 

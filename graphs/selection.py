@@ -24,9 +24,8 @@ def drafts_of_heads(piece: Piece, logits: ir.Value, tree: TreeSpec) -> ir.Value:
     Returns:
         int64 `[batch, drafts]`.
     """
-    ranks = [tree.parents[1:node].count(tree.parents[node]) for node in range(1, tree.num_nodes)]
-    most = max(ranks) + 1
+    most = max(tree.ranks) + 1
     _, best = piece.op_outputs("TopK", logits, piece.constant([most]), outputs=2, axis=-1)  # [batch, heads, most]
     flat = piece.op("Reshape", best, piece.constant([0, -1]))
-    places = [(depth - 1) * most + rank for depth, rank in zip(tree.depths[1:], ranks, strict=True)]
+    places = [(depth - 1) * most + rank for depth, rank in zip(tree.depths[1:], tree.ranks[1:], strict=True)]
     return piece.op("Gather", flat, piece.constant(places), axis=1)

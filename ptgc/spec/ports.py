@@ -167,14 +167,3 @@ def cross_past(layer: int, part: str) -> str:
 def cross_present(layer: int, part: str) -> str:
     """Name of the same as the encoder role writes it."""
     return f"present.{layer}.encoder.{part}"
-
-
-RESERVED = (
-    "inputs_embeds",
-    "attention_bias",
-    "self_conditioning",
-    "uniforms",
-    "temperature",
-    "allowed_tokens",
-)
-"""Names that later strategies give a meaning; no graph may use them for anything else."""

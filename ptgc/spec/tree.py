@@ -55,6 +55,11 @@ class TreeSpec:
             depths.append(0 if parent < 0 else depths[parent] + 1)
         return tuple(depths)
 
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """How many children of the same parent come before each node."""
+        return tuple(self.parents[:node].count(parent) for node, parent in enumerate(self.parents))
+
     def ancestors(self) -> list[list[bool]]:
         """The tree mask `[num_nodes, num_nodes]`: row i is true at i and at every ancestor of i."""
         rows: list[list[bool]] = []
