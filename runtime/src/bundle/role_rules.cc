@@ -40,6 +40,13 @@ bool IsFloat(DType dtype) {
   return dtype == DType::kFloat32 || dtype == DType::kFloat16 || dtype == DType::kBFloat16;
 }
 
+// The port of this name; null where there is none.
+const Port* Find(const std::vector<Port>& ports, std::string_view name) {
+  const auto port =
+      std::find_if(ports.begin(), ports.end(), [&](const Port& one) { return one.name == name; });
+  return port == ports.end() ? nullptr : &*port;
+}
+
 // The names of its dimensions, as rules have them.
 std::string SizesOf(const Port& port) {
   std::string sizes;
@@ -208,10 +215,9 @@ class RoleCheck {
   void Compare(const std::vector<Port>& ports, const std::vector<PortRule>& rules,
                const std::string& kind) const {
     for (const PortRule& rule : rules) {
-      const auto port = std::find_if(ports.begin(), ports.end(),
-                                     [&](const Port& p) { return p.name == rule.name; });
+      const Port* port = Find(ports, rule.name);
       const std::string what = " " + kind + " '" + std::string(rule.name) + "'";
-      if (port == ports.end()) {
+      if (port == nullptr) {
         if (rule.is_needed) Add(" lacks the" + what + ".");
         continue;
       }
@@ -290,26 +296,16 @@ void CheckEncoder(const Fields& build, const Bundle& bundle) {
 }
 
 void CheckHiddenStates(const Fields& build, const Bundle& bundle) {
-  const auto find = [](const std::vector<Port>& ports) {
-    return std::find_if(ports.begin(), ports.end(),
-                        [](const Port& port) { return port.name == kHiddenStates.name; });
-  };
   const auto encoder = bundle.roles.find("encoder");
   if (encoder == bundle.roles.end()) return;
-  const auto written = find(encoder->second.outputs);
-  if (written == encoder->second.outputs.end()) return;
+  const Port* written = Find(encoder->second.outputs, kHiddenStates.name);
+  if (written == nullptr) return;
   for (const auto& [name, role] : bundle.roles) {
-    const auto read = find(role.inputs);
-    if (read == role.inputs.end()) continue;
+    const Port* read = Find(role.inputs, kHiddenStates.name);
+    if (read == nullptr) continue;
     if (read->dtype == written->dtype && read->last_size == written->last_size) continue;
     build.Add("roles." + name, " reads other encoder_hidden_states than the encoder writes.");
   }
-}
-
-const Port* Find(const std::vector<Port>& ports, const char* name) {
-  const auto port =
-      std::find_if(ports.begin(), ports.end(), [&](const Port& one) { return one.name == name; });
-  return port == ports.end() ? nullptr : &*port;
 }
 
 // A drafter reads what the target gives, and gives a draft for every node.
