@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +68,7 @@ class Edit:
     change: str
     """One of `CHANGES`."""
     value: Any
-    """What is put there, where the change takes a value."""
+    """What is put there (a copy: lists and objects are changed by later edits), where the change takes a value."""
     other: int
     """Which value is copied, where one is."""
 
@@ -91,7 +92,7 @@ class Case:
 
 
 def _set(inner: Any, key: Any, edit: Edit, _all: list[Any]) -> None:
-    inner[key] = edit.value
+    inner[key] = deepcopy(edit.value)
 
 
 def _delete(inner: Any, key: Any, edit: Edit, _all: list[Any]) -> None:
@@ -105,7 +106,7 @@ def _copy(inner: Any, key: Any, edit: Edit, values: list[Any]) -> None:
 def _nudge(inner: Any, key: Any, edit: Edit, _all: list[Any]) -> None:
     value = inner[key]
     if isinstance(value, list):
-        inner[key] = [value * 2, value[:-1], value[::-1], [*value, edit.value]][edit.other % 4]
+        inner[key] = [value * 2, value[:-1], value[::-1], [*value, deepcopy(edit.value)]][edit.other % 4]
     elif isinstance(value, dict):
         inner[key] = {**value, str(edit.value): edit.other}
     elif isinstance(value, str):
