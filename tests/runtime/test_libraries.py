@@ -22,10 +22,6 @@ def test_cuda_libraries_of_the_index_are_opened_each_behind_what_it_needs(
     (tmp_path / "nvidia/cu13/lib/libcurand.so.10").write_text("no library")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "nvidia", raising=False)
-    opened = [Path(file).name for file in open_cuda_libraries()]
-    assert [name for name in opened if name in ("libcudart.so.13", "libcublas.so.13", "libcudnn.so.9")] == [
-        "libcudart.so.13",
-        "libcublas.so.13",
-        "libcudnn.so.9",
-    ]
-    assert "libcurand.so.10" not in opened
+    # The environment may have such packages too, beside torch's build for CUDA.
+    opened = [Path(file).name for file in open_cuda_libraries() if Path(file).is_relative_to(tmp_path)]
+    assert opened == ["libcudart.so.13", "libcublas.so.13", "libcudnn.so.9"]
