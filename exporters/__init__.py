@@ -12,7 +12,7 @@ __all__ = ["export", "export_checkpoint"]
 
 
 def __getattr__(name: str) -> object:
-    """Imports torch only when something of this package is used."""
+    """Import torch only when an exported name is used."""
     if name == "export":
         from ptgc.exporters.bundle_writer import export
 

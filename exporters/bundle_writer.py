@@ -1,4 +1,4 @@
-"""Writing a bundle: traced roles, plan, tokenizers and reference texts into one directory."""
+"""Writing a bundle: traced roles, plan, tokenizers and reference texts in one directory."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from ptgc.spec.role import Role
 from ptgc.spec.staging import locked, staged_directory
 
 Progress = Callable[[str], None]
-"""Called with what is being done, for whoever watches."""
+"""Called with a text that describes the current step."""
 
 PACKAGES = ("torch", "transformers", "onnx-ir", "onnxscript")
 
@@ -55,23 +55,23 @@ def export(
     """Trace modules into standard ONNX graphs and write a bundle.
 
     Args:
-        roles: The modules by role, in eval mode: `target` (and `drafter`, `encoder`), transformers models; or what
-            the plan's loop has, any modules that honour the ports (docs/adding-a-model.md).
+        roles: The modules by role, in eval mode: transformers models for `target` (and `drafter`, `encoder`), or for
+            other loops any modules with the right ports (docs/adding-a-model.md).
         plan: The loop and its policies.
-        output: Where the bundle will be; appears whole or not at all.
+        output: Path of the bundle; it appears complete or not at all.
         tokenizer: A fast transformers tokenizer; without one the bundle takes token ids only.
-        drafter_tokenizer: The drafter's own.
-        model_facts: What the loops must know of the model; by default read off its `config`.
-        provenance: What the manifest should say of where the weights came from.
+        drafter_tokenizer: The drafter's own tokenizer.
+        model_facts: What the loops must know of the model; by default read from its `config`.
+        provenance: Where the weights came from, for the manifest.
         force: Replace what is at `output`.
         progress: Called with each step.
-        note: Called with what a user should know of a combination that works.
+        note: Called with remarks about a combination that works.
 
     Returns:
         The bundle's directory.
 
     Raises:
-        ExportError: Roles that the plan does not have, weights that are no numbers, or a model that cannot be traced.
+        ExportError: The plan lacks a role, weights are NaN or infinite, or a model cannot be traced.
         StorageError: `output` exists and `force` is not set, or it cannot be written.
     """
     order = check_roles(plan, tuple(roles))
@@ -114,7 +114,7 @@ def export(
 
 
 def _check_readable(reading: Callable[[], object]) -> None:
-    """Refuse to write what no runtime would read.
+    """Refuse to write a bundle that no runtime would read.
 
     Raises:
         ExportError: Naming every value out of range.
@@ -135,7 +135,7 @@ def _check_drafter(
 
 
 def _generation(roles: Mapping[str, nn.Module]) -> GenerationSettings:
-    """The settings of the model that writes token by token; other loops choose by policies of their own."""
+    """The settings of the model that writes token by token; other loops choose tokens by their own policies."""
     if "target" not in roles:
         return GenerationSettings(GenerationDefaults(), ())
     return generation_settings(pretrained(roles, "target"))
@@ -151,7 +151,7 @@ def _write_reference(folder: Path, name: str, reference: Mapping[str, Any]) -> s
 def _write_roles(
     folder: Path, roles: Mapping[str, nn.Module], plan: DecodePlan, progress: Progress
 ) -> dict[str, TracedRole]:
-    """Trace every role and write its graphs; what roles share is stored once."""
+    """Trace every role and write its graphs; weights that roles share are stored once."""
     graphs = folder / "graphs"
     graphs.mkdir()
     saved, traced = SavedWeights(), dict[str, TracedRole]()
@@ -170,7 +170,7 @@ def _role(name: str, made: TracedRole, module: nn.Module, facts: ModelFacts) -> 
 
 
 def _vocab_size(role: TracedRole) -> int | None:
-    """Entries of the logits, which may be padded; None where the role keeps its logits to itself."""
+    """Size of the logits' last dimension, which may be padded; None if the role does not output logits."""
     last = role.outputs[0].shape[-1]
     return last if isinstance(last, int) else None
 
@@ -193,13 +193,13 @@ def _write_tokenizer(folder: Path, tokenizer: Any | None, name: str) -> str | No
             "Convert it with transformers first, or export without a tokenizer and use token ids.",
         )
     tokenizer.save_pretrained(folder / name)
-    # Again without indentation, which is half of the file.
+    # Saved again without indentation, which makes up half of the file.
     tokenizer.backend_tokenizer.save(str(folder / name / "tokenizer.json"), pretty=False)
     return name
 
 
 def made_by() -> dict[str, Any]:
-    """What the manifest says of the software that wrote it."""
+    """Versions of the software, for the manifest."""
     return {"ptgc": ptgc.__version__, "packages": _packages()}
 
 

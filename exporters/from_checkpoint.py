@@ -1,4 +1,4 @@
-"""Exporting what a path or hub id names."""
+"""Exporting the model that a path or hub id names."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def open_sources(
     Args:
         model: What is exported.
         options: An object of a strategy's options, or a mapping of some of them by name.
-        strategy: How the bundle generates; by default that of the options, or what the checkpoint is.
+        strategy: How the bundle generates; by default that of the options, or the default for this checkpoint.
         revision: Branch, tag or commit of a hub id.
         trust_remote_code: Allow code that comes with a checkpoint to run.
 
@@ -51,7 +51,7 @@ def open_sources(
             others = exporter.open_others(choice.options, trust_remote_code=trust_remote_code)
             return Sources(checkpoint, choice.strategy, choice.options, others)
     fitting = _fitting(checkpoint)
-    if strategy is None and isinstance(options, Mapping):  # what fits has not these options
+    if strategy is None and isinstance(options, Mapping):  # no fitting strategy has these options
         possible_choices(next(name for name in DEFAULTS if name in fitting), options)
     raise ExportError(
         f"'{checkpoint.source}' is a {checkpoint.task.value}; it cannot generate by '{choices[0].strategy.name}'.",
@@ -60,7 +60,7 @@ def open_sources(
 
 
 def _fitting(checkpoint: Checkpoint) -> list[str]:
-    """The strategies by which a checkpoint can generate; those of packages that are broken are left out."""
+    """The strategies that a checkpoint supports; those from broken packages are left out."""
     found = []
     for name in strategy_names():
         with suppress(UsageError, ExportError):
@@ -83,13 +83,13 @@ def export_checkpoint(
 ) -> Path:
     """Export a local directory, GGUF file or hub id into a bundle.
 
-    The same export again gives the same bytes: where it is there already, nothing is written.
+    Repeating an export gives the same bytes, so nothing is written if it already exists.
 
     Args:
         model: What is exported.
         output: Where the bundle will be.
         options: An object of a strategy's options (`NgramOptions(num_draft_tokens=7)`), or a mapping of some of them.
-        strategy: How the bundle generates; by default that of the options, or what the checkpoint is.
+        strategy: How the bundle generates; by default that of the options, or the default for this checkpoint.
         revision: Branch, tag or commit of a hub id.
         trust_remote_code: Allow code that comes with a checkpoint to run.
         force: Replace what is at `output`.
@@ -132,7 +132,7 @@ def export_checkpoint(
 
 
 def _is_export_of(bundle: Path, provenance: dict[str, Any]) -> bool:
-    """Whether a whole bundle was made from the same files with the same options and software."""
+    """Whether a path is a complete bundle made from the same files with the same options and software."""
     try:
         opened = open_bundle(bundle)
         opened.verify()
@@ -143,7 +143,7 @@ def _is_export_of(bundle: Path, provenance: dict[str, Any]) -> bool:
 
 
 def _provenance(sources: Sources) -> dict[str, Any]:
-    """Where the weights came from, without a path of the machine that exported them."""
+    """Where the weights came from, without any path of the exporting machine."""
     values = {k: v.value if isinstance(v, Enum) else v for k, v in values_of(sources.options).items() if v is not None}
     origins = {name: _origin(checkpoint) for name, checkpoint in sources.others.items()}
     named = {name: origin["source"] for name, origin in origins.items()}

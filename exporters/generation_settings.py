@@ -1,4 +1,4 @@
-"""The generation settings of a checkpoint: what becomes a default of the bundle, and what a note must name."""
+"""The generation settings of a checkpoint: which become defaults of the bundle, and which a note must name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ptgc.exporters.model_facts import eos_token_ids
 from ptgc.spec.generation import GenerationDefaults
 
 _LONGEST_VALUE = 80  # characters of a value in a note
-_PENALTIES = (0.01, 100.0)  # what the runtime takes
+_PENALTIES = (0.01, 100.0)  # what the runtime accepts
 
 _Effective = Callable[[Any], bool]
 
@@ -30,8 +30,8 @@ def _is_not(neutral: Any) -> _Effective:
     return lambda value: value != neutral
 
 
-# Settings of transformers that change greedy text and have no counterpart here, by whether a value does anything.
-# Those that its newest version has dropped are still found in checkpoints.
+# Settings of transformers that change greedy text and have no counterpart here, each with a test of whether its value
+# has an effect. Those that the newest version dropped are still found in checkpoints.
 _NOT_APPLIED: Mapping[str, _Effective] = {
     "num_beams": _is_above(1),
     "num_return_sequences": _is_above(1),
@@ -78,17 +78,17 @@ _FLAGS: Mapping[str, _Effective] = {
     "top_p": _is_not(1),
     "min_p": _is_not(0),
 }
-_SAMPLED_BY_DEFAULT = {"temperature": 1.0, "top_k": 50}  # what transformers samples with where nothing else is said
+_SAMPLED_BY_DEFAULT = {"temperature": 1.0, "top_k": 50}  # transformers' defaults for sampling
 
 
 @dataclass(frozen=True)
 class GenerationSettings:
-    """What is made of a checkpoint's settings."""
+    """A checkpoint's settings, divided into what applies and what does not."""
 
     defaults: GenerationDefaults
     """What the bundle applies."""
     notes: tuple[str, ...]
-    """What a user should know of the rest."""
+    """Remarks for the user about the rest."""
 
 
 def generation_settings(model: PreTrainedModel) -> GenerationSettings:
@@ -119,14 +119,14 @@ def generation_settings(model: PreTrainedModel) -> GenerationSettings:
 
 
 def _settings_of(model: PreTrainedModel) -> dict[str, Any]:
-    """The settings that are set; a model of code of its own may have none."""
+    """The settings that have a value; a model with its own code may have none."""
     found = getattr(model, "generation_config", None)
     values: dict[str, Any] = vars(found) if found is not None else {}
     return {name: value for name, value in values.items() if value is not None and not name.startswith("_")}
 
 
 def _penalty(rest: dict[str, Any]) -> float:
-    """Takes the repetition penalty out of the settings, where the runtime can apply it."""
+    """Take the repetition penalty out of the settings, if the runtime can apply it."""
     low, high = _PENALTIES
     value = rest.get("repetition_penalty", 1.0)
     if not isinstance(value, int | float) or not low <= value <= high:
@@ -136,9 +136,9 @@ def _penalty(rest: dict[str, Any]) -> float:
 
 
 def _suppressed(rest: dict[str, Any], eos: tuple[int, ...], vocab_size: int) -> tuple[int, ...]:
-    """Takes what is never chosen out of the settings: single tokens; bad words of several remain."""
+    """Take the suppressed single tokens out of the settings; bad words of several tokens remain."""
     words = [list(word) for word in rest.pop("bad_words_ids", ())]
-    words = [word for word in words if word not in [[token] for token in eos]]  # transformers lets texts end
+    words = [word for word in words if word not in [[token] for token in eos]]  # transformers keeps end tokens
     longer = [word for word in words if len(word) > 1]
     if longer:
         rest["bad_words_ids"] = longer
@@ -147,13 +147,13 @@ def _suppressed(rest: dict[str, Any], eos: tuple[int, ...], vocab_size: int) -> 
 
 
 def _sampling_flags(settings: Mapping[str, Any], *, samples: bool) -> str:
-    """The options of `ptgc run` that sample as the checkpoint recommends; empty where it does not."""
+    """The options of `ptgc run` for the sampling that the checkpoint recommends; empty if there is none."""
     if settings.get("do_sample") is False:
         return ""
     values = (_SAMPLED_BY_DEFAULT if samples else {}) | {k: settings[k] for k in _FLAGS if k in settings}
     used = {name: values[name] for name, effect in _FLAGS.items() if _has_effect(values, name, effect)}
     if not samples and used.keys() <= {"temperature", "top_k"} and used.get("temperature", 1.0) == 1.0:
-        return ""  # what older versions of transformers wrote into every checkpoint
+        return ""  # older versions of transformers wrote these into every checkpoint
     return " ".join(f"--{name.replace('_', '-')} {value:g}" for name, value in used.items())
 
 
@@ -162,6 +162,6 @@ def _has_effect(settings: Mapping[str, Any], name: str, effect: _Effective) -> b
 
 
 def _spell(name: str, value: Any) -> str:
-    """As JSON has it, cut where it is long."""
+    """The setting as JSON, shortened if it is long."""
     text = json.dumps(value, default=str)
     return f"{name}={text if len(text) <= _LONGEST_VALUE else text[:_LONGEST_VALUE] + '...'}"

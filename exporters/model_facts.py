@@ -1,4 +1,4 @@
-"""What the loops must know of a model, read off its configuration."""
+"""What the loops must know of a model, read from its configuration."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ptgc.spec.model_facts import ModelFacts
 
 
 def facts_of(module: nn.Module, vocab_size: int | None = None) -> ModelFacts:
-    """The facts of a module whose `config` has the names that transformers uses.
+    """The facts of a module whose `config` uses transformers' names.
 
     Args:
         module: Its config has `model_type`, `vocab_size` and `max_position_embeddings`, and may have
             `eos_token_id`, `bos_token_id` and `decoder_start_token_id`.
-        vocab_size: Entries of the logits, where they are known; they may be padded.
+        vocab_size: Size of the logits, possibly padded, if known.
 
     Raises:
         ExportError: Something is missing.
@@ -43,13 +43,13 @@ def facts_of(module: nn.Module, vocab_size: int | None = None) -> ModelFacts:
 
 
 def context_of(module: nn.Module) -> int | None:
-    """Positions for which one graph is the model; None where its configuration does not say how many there are."""
+    """Positions for which one graph is exact; None if the configuration does not say how many the model has."""
     length = scaled_length(_text_config(module))
     return None if length is None else min(length, fixed_length(module) or length)
 
 
 def source_vocab_size(encoder: nn.Module) -> int | None:
-    """Entries of what an encoder reads; None where its configuration does not say."""
+    """Size of an encoder's vocabulary; None if its configuration does not say."""
     config = getattr(encoder, "config", None)
     for name in ("source_vocab_size", "vocab_size"):
         size = getattr(config, name, None)
@@ -59,7 +59,7 @@ def source_vocab_size(encoder: nn.Module) -> int | None:
 
 
 def eos_token_ids(module: nn.Module) -> tuple[int, ...]:
-    """Every id that ends a text, of the generation settings or of the configuration."""
+    """Every id that ends a text, from the generation settings or else the configuration."""
     found = getattr(getattr(module, "generation_config", None), "eos_token_id", None)
     config = _text_config(module)
     if found is None:

@@ -15,25 +15,25 @@ from ptgc.spec.strategies import BUILT_IN, find_strategy
 
 
 class PtgcExportCommand(BaseOptimumCLICommand):  # type: ignore[misc]  # optimum has no stubs
-    """Trace a checkpoint into a bundle, with the spelling of optimum's other exporters."""
+    """Trace a checkpoint into a bundle, with the option names of optimum's other exporters."""
 
     COMMAND = CommandInfo(name="ptgc", help="Export a text generator to a ptgc bundle of standard ONNX graphs.")
 
     @staticmethod
     def parse_args(parser: ArgumentParser) -> None:
-        """Declare the options: optimum's own, and those of every strategy of ptgc's own."""
+        """Declare the options: those of optimum's exporters, and those of ptgc's built-in strategies."""
         parser.add_argument("-m", "--model", required=True, help="Local directory, GGUF file, or hub id.")
         parser.add_argument("--revision", help="Branch, tag or commit of a hub id.")
-        parser.add_argument("--trust-remote-code", action="store_true", help="Let code of the checkpoint run.")
-        parser.add_argument("--force", action="store_true", help="Replace a bundle of that name.")
-        parser.add_argument("output", type=Path, help="Where the bundle will be.")
-        parser.add_argument("--strategy", help="How the bundle generates; by default what the model is for.")
+        parser.add_argument("--trust-remote-code", action="store_true", help="Let code from the checkpoint run.")
+        parser.add_argument("--force", action="store_true", help="Replace an existing bundle.")
+        parser.add_argument("output", type=Path, help="Path of the bundle to write.")
+        parser.add_argument("--strategy", help="How the bundle generates; by default chosen from the model.")
         for option in _options().values():
             kind = str if option.choices else option.kind
             parser.add_argument(option.flag, type=kind, choices=option.choices or None, help=option.help)
 
     def run(self) -> None:
-        """Export; what the user can fix is printed without a traceback."""
+        """Export; errors that the user can fix are printed without a traceback."""
         from ptgc.exporters import export_checkpoint
 
         given: Any = self.args
@@ -56,7 +56,7 @@ class PtgcExportCommand(BaseOptimumCLICommand):  # type: ignore[misc]  # optimum
 
 
 def _options() -> dict[str, Option]:
-    """The options of every strategy by name; the first of that name where several have it."""
+    """The options of all strategies by name; if several share a name, the first one."""
     found = dict[str, Option]()
     for name in BUILT_IN:
         for option in options_of(find_strategy(name).options):

@@ -1,4 +1,4 @@
-"""Models whose code came with their checkpoint: what goes wrong in it is no bug of ours."""
+"""Models whose code came with their checkpoint, and whose errors are therefore not ptgc's bugs."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _KNOWN = ("transformers.", "ptgc.", "torch.")
 
 
 def is_own_code(module: nn.Module) -> bool:
-    """Whether a module's class is of none of the packages that this version is tested with."""
+    """Whether a module's class comes from outside the packages that this version is tested with."""
     return not type(module).__module__.startswith(_KNOWN)
 
 
 @contextmanager
 def own_code_errors(module: nn.Module) -> Iterator[None]:
-    """Turn what a module of its own code raises into an error that says so.
+    """Turn an exception raised by a module's own code into an error that says so.
 
     Raises:
         ExportError: The code failed.
     """
     try:
         yield
-    except Exception as error:  # such code raises errors of every kind
+    except Exception as error:  # such code may raise anything
         if not is_own_code(module) or isinstance(error, PtgcError | MemoryError):
             raise
         raise ExportError(
@@ -61,14 +61,14 @@ def check_causal(module: nn.Module) -> None:
 
 
 class AttendToValid(TorchFunctionMode):
-    """While open, attention that was given no mask and is not causal does not see padding."""
+    """While open, non-causal attention without a mask does not see padding."""
 
     def __init__(self, valid: Tensor) -> None:  # bool [batch, length]
         super().__init__()
         self._valid = valid
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """What every function of PyTorch goes through."""
+        """Intercept every PyTorch function."""
         named = dict(kwargs or {})
         unmasked = len(args) == 3 and named.get("attn_mask") is None and not named.get("is_causal")
         if func is scaled_dot_product_attention and unmasked:

@@ -1,4 +1,4 @@
-"""The mask prologue: small ports in, full and windowed attention masks out."""
+"""The mask prologue: computes full and windowed attention masks from the small ports."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ class RoundPorts:
 
 @dataclass(frozen=True)
 class CacheSlots:
-    """Where the layers that share a capacity keep their tokens."""
+    """The cache slots of the layers that share a capacity."""
 
     count: ir.Value
-    """Their slots, or as many of them as attention looks at, int64 []."""
+    """Number of slots, or of those that attention reads, int64 []."""
     first_position: ir.Value | None = None
-    """int64 `[batch]`, the position of slot 0; None where it is 0."""
+    """int64 `[batch]`, the position of slot 0; None if it is 0."""
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """What a round sees of some caches, windows apart."""
+    """What a round sees of some caches, before windows are applied."""
 
     slots: ir.Value  # [slots]
-    relative: ir.Value  # [batch, slots], behind the first slot of the mask
+    relative: ir.Value  # [batch, slots], counted from the first slot of the mask
     visible: ir.Value  # [batch, 1, num_tokens, slots]
 
 
 class AttentionMask:
-    """Builds the masks of one graph; what they share is computed once.
+    """Builds the masks of one graph; shared parts are computed once.
 
     ```
     cache slots   0 ..... mask_start ..... write_index ..... + num_tokens ..... mask_start + mask_slots ...
@@ -64,7 +64,7 @@ class AttentionMask:
         self._seen: dict[CacheSlots, _Seen] = {}
 
     def _safe_tree_mask(self) -> ir.Value:
-        """tree_mask in which rows see themselves, and padding nothing else: int32 [batch, num_tokens, mask_slots]."""
+        """tree_mask where every row sees itself, and padding only itself: int32 [batch, num_tokens, mask_slots]."""
         op = self._piece.op
         row_count = op("Unsqueeze", self._ports.row_count, self._last_axis)
         rows = op("Range", self._zero, self._num_tokens, self._one)
@@ -82,9 +82,9 @@ class AttentionMask:
         return self._what_is_seen(slots).visible
 
     def window(self, slots: CacheSlots, size: int) -> ir.Value:
-        """The mask of layers that see the last `size` positions, their own included; shape as `full`.
+        """The mask of layers that see the last `size` positions, including their own; shape as `full`.
 
-        What the mask governs beside the round's own rows is always near enough.
+        Other slots that the tree mask covers, besides the round's own rows, always count as inside the window.
         """
         op = self._piece.op
         seen = self._what_is_seen(slots)
@@ -96,7 +96,7 @@ class AttentionMask:
         row_of_slot = op("Min", op("Max", row, self._zero), last)
         position = op("GatherElements", self._ports.position_ids, row_of_slot, axis=1)
         committed = op("Less", seen.relative, self._zero)
-        position = op("Where", committed, at, position)  # a committed token stands at its position
+        position = op("Where", committed, at, position)  # the slot of a committed token gives its position
         position = op("Unsqueeze", position, self._one_axis)
         distance = op("Sub", op("Unsqueeze", self._ports.position_ids, self._last_axis), position)
         other = op("And", op("Not", committed), op("Not", op("Equal", row, row_of_slot)))
@@ -119,7 +119,7 @@ class AttentionMask:
         last = op("Sub", self._mask_slots, self._one)
         column = op("Min", op("Max", relative, self._zero), last)
         governed = op("And", op("Not", committed), op("Less", relative, self._mask_slots))
-        # The mask's columns spread over the slots, [batch, num_tokens, slots].
+        # The mask's columns, placed at the slots: [batch, num_tokens, slots].
         shape = op("Concat", self._batch_rows, op("Shape", slots), axis=0)
         column = op("Expand", op("Unsqueeze", column, self._one_axis), shape)
         chosen = op("Cast", op("GatherElements", self._safe, column, axis=2), to=ir.DataType.BOOL)

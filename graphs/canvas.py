@@ -23,7 +23,7 @@ class CanvasPorts:
 
 @dataclass(frozen=True)
 class FilledCanvas:
-    """What a round makes of a canvas."""
+    """The canvas after a round."""
 
     output_ids: ir.Value  # int64 [batch, canvas_length]
     output_mask: ir.Value  # bool [batch, canvas_length]: still to be filled
@@ -31,7 +31,7 @@ class FilledCanvas:
 
 
 def without_tokens(piece: Piece, logits: ir.Value, token_ids: tuple[int, ...]) -> ir.Value:
-    """The logits in float32, those of some tokens minus infinity: [..., vocab]."""
+    """The logits in float32, with minus infinity for some tokens: [..., vocab]."""
     op, constant = piece.op, piece.constant
     logits = op("Cast", logits, to=ir.DataType.FLOAT)
     vocab = op("Squeeze", op("Shape", logits, start=-1))
@@ -45,9 +45,9 @@ def without_tokens(piece: Piece, logits: ir.Value, token_ids: tuple[int, ...]) -
 def fill_most_confident(piece: Piece, logits: ir.Value, canvas: CanvasPorts, mask_token_id: int) -> FilledCanvas:
     """Fill `step` masked positions, the most confident first, and all those above the threshold.
 
-    Confidence is the softmax probability of the likeliest token, the mask token left out (MaskGIT, arXiv 2202.04200,
-    section 3.2; no probability for the mask as in MDLM, arXiv 2406.07524, section 3.2.3). Of equally confident
-    positions the lower one comes first.
+    Confidence is the softmax probability of the most likely token, with the mask token left out (MaskGIT, arXiv
+    2202.04200, section 3.2; the mask has probability 0 as in MDLM, arXiv 2406.07524, section 3.2.3). Of equally
+    confident positions the lower one comes first.
 
     Args:
         piece: Where the nodes go.
@@ -73,9 +73,9 @@ def fill_most_confident(piece: Piece, logits: ir.Value, canvas: CanvasPorts, mas
 
 
 def _rank(piece: Piece, score: ir.Value) -> ir.Value:
-    """How many positions come before each one, the largest score first: int64 [batch, columns] of the same shape.
+    """How many positions rank before each one, the largest score first: int64 [batch, columns] from the same shape.
 
-    Counted by pairs, so that it is exact for any number of columns: TensorRT's TopK ends at 3840.
+    Pairs are counted, which is exact for any number of columns; TensorRT's TopK accepts at most 3840.
     """
     op, constant = piece.op, piece.constant
     mine, other = op("Unsqueeze", score, constant([2])), op("Unsqueeze", score, constant([1]))

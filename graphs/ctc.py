@@ -1,4 +1,4 @@
-"""A piece that reads a text off the rows of a CTC decoder."""
+"""A piece that turns the rows of a CTC decoder into a text."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from ptgc.graphs.placement import count, keep_only, positions_below
 def collapse(
     piece: Piece, logits: ir.Value, source_mask: ir.Value, upsampling: int, blank_token_id: int
 ) -> tuple[ir.Value, ir.Value]:
-    """The likeliest token of every row, without repeats and then without blanks (Graves et al., 2006, section 3.2).
+    """The most likely token of every row, without repeats and then without blanks (Graves et al., 2006, section 3.2).
 
     Args:
         piece: Where the nodes go.
-        logits: `[batch, rows, vocab]`, `upsampling` rows for each token of the source.
-        source_mask: bool `[batch, source_length]`; the source's padding is behind it.
-        upsampling: Rows of a token.
+        logits: `[batch, rows, vocab]`, `upsampling` rows for each source token.
+        source_mask: bool `[batch, source_length]`; padding comes after the source.
+        upsampling: Rows for each source token.
         blank_token_id: The token that stands for nothing.
 
     Returns:
-        int64 ids `[batch, rows]`, blanks behind the text, and its lengths `[batch]`.
+        int64 ids `[batch, rows]`, with blanks after the text, and its lengths `[batch]`.
     """
     op, constant = piece.op, piece.constant
     ids = op("ArgMax", logits, axis=-1, keepdims=0, select_last_index=0)

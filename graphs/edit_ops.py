@@ -18,19 +18,19 @@ from ptgc.spec.edit import EditPlan
 
 @dataclass(frozen=True)
 class EditedCanvas:
-    """A canvas and how much of it counts."""
+    """A canvas and the length of its text."""
 
     ids: ir.Value  # int64 [batch, canvas_length]
     lengths: ir.Value  # int64 [batch]
 
 
 def delete_tokens(piece: Piece, scores: ir.Value, canvas: EditedCanvas, plan: EditPlan) -> EditedCanvas:
-    """Take out the tokens that score higher for deletion (index 1) than for staying; begin and end stay.
+    """Remove the tokens that score higher for deletion (index 1) than for keeping; begin and end stay.
 
     Args:
         piece: Where the nodes go.
         scores: `[batch, canvas_length, 2]`.
-        canvas: Before.
+        canvas: The canvas before the operation.
         plan: Its special tokens.
     """
     op, constant = piece.op, piece.constant
@@ -42,12 +42,12 @@ def delete_tokens(piece: Piece, scores: ir.Value, canvas: EditedCanvas, plan: Ed
 
 
 def insert_placeholders(piece: Piece, scores: ir.Value, canvas: EditedCanvas, plan: EditPlan) -> EditedCanvas:
-    """Put placeholders behind every token but the last, as many as score highest; the foremost, if there is no room.
+    """Insert placeholders after every token but the last, as many as score best; from the front while there is room.
 
     Args:
         piece: Where the nodes go.
-        scores: `[batch, canvas_length, most + 1]` of each number, from none on.
-        canvas: Before.
+        scores: `[batch, canvas_length, most + 1]` for each number, starting with none.
+        canvas: The canvas before the operation.
         plan: Its special tokens.
     """
     op, constant = piece.op, piece.constant
@@ -60,14 +60,14 @@ def insert_placeholders(piece: Piece, scores: ir.Value, canvas: EditedCanvas, pl
 
 
 def insert_tokens(piece: Piece, logits: ir.Value, canvas: EditedCanvas, plan: EditPlan) -> EditedCanvas:
-    """Put the likeliest token behind every token but the last, none where that is the stop token; see above for room.
+    """Insert the most likely token after every token but the last, none if it is the stop token; room as above.
 
     Begin, end and padding are never inserted.
 
     Args:
         piece: Where the nodes go.
-        logits: `[batch, canvas_length, vocab]` of what comes behind each token.
-        canvas: Before.
+        logits: `[batch, canvas_length, vocab]` for the token to insert after each.
+        canvas: The canvas before the operation.
         plan: Its special tokens.
     """
     op, constant = piece.op, piece.constant
@@ -83,22 +83,22 @@ def insert_tokens(piece: Piece, logits: ir.Value, canvas: EditedCanvas, plan: Ed
 
 
 def never_inserted(plan: EditPlan) -> tuple[int, ...]:
-    """The tokens that only frame a text, but for one that means that there is nothing to insert."""
+    """Begin, end and padding, except one that serves as the stop token."""
     frame = (plan.bos_token_id, plan.eos_token_id, plan.pad_token_id)
     return tuple(token for token in frame if token != plan.stop_token_id)
 
 
 @dataclass(frozen=True)
 class _Room:
-    """Where the tokens of a canvas go when others come between them."""
+    """New positions of the tokens of a canvas, with room for inserted ones."""
 
     positions: ir.Value  # int64 [batch, canvas_length]
-    any_behind: ir.Value  # bool [batch, canvas_length]: whether something comes behind the token
+    any_behind: ir.Value  # bool [batch, canvas_length]: whether anything is inserted after the token
     lengths: ir.Value  # int64 [batch]
 
 
 def _make_room(piece: Piece, numbers: ir.Value, canvas: EditedCanvas) -> _Room:
-    """Room for `numbers` [batch, canvas_length] tokens behind every token but the last, as far as the canvas has it."""
+    """Room for `numbers` [batch, canvas_length] tokens after every token but the last, as far as the canvas allows."""
     op, constant = piece.op, piece.constant
     slots = positions_below(piece, canvas.ids, op("Sub", canvas.lengths, constant(1)))
     total = sum_through(piece, op("Where", slots, numbers, constant(0)))
@@ -114,18 +114,18 @@ def _make_room(piece: Piece, numbers: ir.Value, canvas: EditedCanvas) -> _Room:
 
 
 def _spread(piece: Piece, canvas: EditedCanvas, room: _Room, background: ir.Value) -> ir.Value:
-    """The tokens of a canvas where they go; between them what stands there in `background`."""
+    """The tokens of a canvas at their new positions; the gaps are taken from `background`."""
     valid = positions_below(piece, canvas.ids, canvas.lengths)
     return place(piece, canvas.ids, room.positions, valid, background)
 
 
 def fill_placeholders(piece: Piece, logits: ir.Value, canvas: EditedCanvas, plan: EditPlan) -> EditedCanvas:
-    """Put the likeliest token at every placeholder; placeholder, begin, end and padding are never chosen.
+    """Replace every placeholder by its most likely token; placeholder, begin, end and padding are never chosen.
 
     Args:
         piece: Where the nodes go.
         logits: `[batch, canvas_length, vocab]`.
-        canvas: Before.
+        canvas: The canvas before the operation.
         plan: Its special tokens.
     """
     op, constant = piece.op, piece.constant

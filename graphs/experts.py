@@ -1,4 +1,4 @@
-"""Experts: a mixture of gated experts as the exporter writes it, every expert on every row."""
+"""Experts: a mixture of gated experts in the exporter's form, with every expert on every row."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _LAST_TWO = (0, 2, 1)
 
 @dataclass(frozen=True)
 class Stack:
-    """A constant matrix for each expert, and the product that reads them."""
+    """A stack of constant matrices, one for each expert, and the product that reads it."""
 
     node: ir.Node
     """The MatMul."""
     value: ir.Value
-    """The constant, `[experts, in, out]`, or `[experts, out, in]` where `transposed`."""
+    """The constant, `[experts, in, out]`, or `[experts, out, in]` if `transposed`."""
     transposed: bool
-    """Whether a Transpose stands between the constant and the product."""
+    """Whether there is a Transpose between the constant and the product."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -39,36 +39,36 @@ class Stack:
 
 @dataclass(frozen=True)
 class Experts:
-    """A mixture of gated experts as `ptgc.exporters.tracing.experts` writes it."""
+    """A mixture of gated experts in the form of `ptgc.exporters.tracing.experts`."""
 
     rows: ir.Value
     """`[1, rows, hidden]`."""
     gate_up: Stack
-    """hidden -> 2 * inner: all gates, then all that they gate."""
+    """hidden -> 2 * inner: all gates, then all gated values."""
     inner: ir.Value
     """`[experts, rows, inner]`."""
     down: Stack
     """inner -> hidden."""
     chosen: ir.Value
-    """int64 `[rows, k]`, experts of each row."""
+    """int64 `[rows, k]`, the experts chosen by each row."""
     weights: ir.Value
-    """`[rows, k]`, theirs."""
+    """`[rows, k]`, the weights of the chosen experts."""
     table: ir.Value
-    """The weights as `[experts, rows, 1]`, 0 where an expert was not chosen."""
+    """The weights as `[experts, rows, 1]`, 0 for experts that were not chosen."""
     num_chosen: int
     """k."""
     last: ir.Node
-    """Gives `[rows, hidden]`."""
+    """The node whose output is `[rows, hidden]`."""
 
 
 def mixtures(graph: ir.Graph) -> list[Experts]:
-    """Every mixture of gated experts with SiLU of a graph, in order."""
+    """Every mixture of gated experts with SiLU in a graph, in order."""
     found = (_experts_at(node) for node in graph)
     return [experts for experts in found if experts is not None]
 
 
 def stacks(graph: ir.Graph) -> list[Stack]:
-    """Every product with a constant matrix for each expert, in order."""
+    """Every product with a stack of constant matrices, in order."""
     found = (_stack(node) for node in graph)
     return [stack for stack in found if stack is not None]
 
@@ -105,7 +105,7 @@ def _experts_at(node: ir.Node) -> Experts | None:
 
 
 def _stack(node: ir.Node) -> Stack | None:
-    """The constants that a product is with."""
+    """The stack of constants that a product reads."""
     matrices = node.inputs[1] if node.op_type == "MatMul" and not node.domain else None
     producer = matrices.producer() if matrices is not None else None
     if producer is None:
@@ -120,13 +120,13 @@ def _is_stack(value: ir.Value | None) -> bool:
 
 
 def _before(value: ir.Value | None, op_type: str) -> ir.Value | None:
-    """What an operator of this type made the value of."""
+    """The input of the operator that produced the value, if it is of this type."""
     producer = value.producer() if value is not None else None
     return producer.inputs[0] if producer is not None and producer.op_type == op_type else None
 
 
 def _silu(gate: ir.Value) -> ir.Value | None:
-    """What is made of a gate by x * sigmoid(x)."""
+    """The result of x * sigmoid(x) for a gate x, if that is its only use."""
     users = {use.node for use in gate.uses()}
     sigmoid = next((node for node in users if node.op_type == "Sigmoid"), None)
     product = only_user(sigmoid.outputs[0], "Mul") if sigmoid is not None else None

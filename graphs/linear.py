@@ -1,4 +1,4 @@
-"""Linear: a matrix product with a constant weight, however the exporter wrote it."""
+"""Linear: a matrix product with a constant weight, in any of the exporter's forms."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Linear:
     node: ir.Node
     """The MatMul."""
     weight: ir.Value
-    """The constant, `[in, out]`, or `[out, in]` where `transposed`."""
+    """The constant, `[in, out]`, or `[out, in]` if `transposed`."""
     transposed: bool
-    """Whether a Transpose stands between the weight and the product."""
+    """Whether there is a Transpose between the weight and the product."""
 
     @property
     def input_name(self) -> str:
@@ -43,12 +43,12 @@ class Linear:
 
 
 def is_matrix(value: ir.Value | None) -> bool:
-    """Whether the value is a constant of two dimensions."""
+    """Whether the value is a two-dimensional constant."""
     return value is not None and value.const_value is not None and len(value.const_value.shape) == 2
 
 
 def linear_of(node: ir.Node | None) -> Linear | None:
-    """The node as a Linear, or None where it is none."""
+    """The node as a Linear, or None if it is not one."""
     if node is None or node.op_type != "MatMul" or node.domain:
         return None
     weight = node.inputs[1]
@@ -73,7 +73,7 @@ def linears(graph: ir.Graph) -> list[Linear]:
 
 
 def only_user(value: ir.Value, op_type: str) -> ir.Node | None:
-    """The one node that reads the value, if it is of this type and the value is no output of the graph."""
+    """The one node that reads the value, if it is of this type and the value is not a graph output."""
     users = value.uses()
     if len(users) != 1 or value.is_graph_output():
         return None
@@ -82,7 +82,7 @@ def only_user(value: ir.Value, op_type: str) -> ir.Node | None:
 
 
 def bias_of(value: ir.Value) -> tuple[ir.Node, ir.Value] | None:
-    """The Add that follows with a constant vector, and the vector."""
+    """The Add of a constant vector that follows, and the vector."""
     add = only_user(value, "Add")
     if add is None:
         return None

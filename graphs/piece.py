@@ -1,4 +1,4 @@
-"""Piece: where the nodes of one piece of graph are written down, each with the module that it stands for."""
+"""Piece: collects the nodes of one piece of graph, each marked with its module."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Constant = int | float | Sequence[int] | np.ndarray
 
 
 class Piece:
-    """A run of nodes on the way into a graph.
+    """A sequence of nodes to be put into a graph.
 
     Args:
-        name: Prefix of value names, and the module that the nodes are marked with.
+        name: Prefix of value names, and the module recorded in the nodes.
     """
 
     def __init__(self, name: str) -> None:
@@ -29,7 +29,7 @@ class Piece:
 
     @property
     def nodes(self) -> list[ir.Node]:
-        """The nodes, in the order in which they were written."""
+        """The nodes, in the order in which they were added."""
         return list(self._tape.nodes)
 
     def op(
@@ -40,7 +40,7 @@ class Piece:
         outputs: int = 1,
         **attributes: Attribute,
     ) -> ir.Value:
-        """The first output of a new node."""
+        """Add a node and return its first output."""
         return self.op_outputs(op_type, *inputs, domain=domain, outputs=outputs, **attributes)[0]
 
     def op_outputs(
@@ -51,7 +51,7 @@ class Piece:
         outputs: int = 1,
         **attributes: Attribute,
     ) -> Sequence[ir.Value]:
-        """All outputs of a new node."""
+        """Add a node and return all its outputs."""
         made = self._tape.op_multi_out(
             op_type,
             list(inputs),
@@ -66,12 +66,12 @@ class Piece:
         return made
 
     def constant(self, value: Constant, dtype: ir.DataType = ir.DataType.INT64) -> ir.Value:
-        """A Constant node; Python numbers and lists become `dtype`, arrays keep their own."""
+        """Add a Constant node; Python numbers and lists become `dtype`, arrays keep their own."""
         array = value if isinstance(value, np.ndarray) else np.array(value, dtype=dtype.numpy())
         return self.op("Constant", value=ir.tensor(array))
 
     def insert_at_start(self, graph: ir.Graph) -> None:
-        """Move the nodes in front of everything in `graph`."""
+        """Put the nodes at the start of `graph`."""
         first = next(iter(graph), None)
         if first is None:
             graph.extend(self.nodes)
@@ -79,10 +79,10 @@ class Piece:
             graph.insert_before(first, self.nodes)
 
     def insert_before(self, node: ir.Node) -> None:
-        """Move the nodes in front of `node`."""
+        """Put the nodes before `node`."""
         assert node.graph is not None
         node.graph.insert_before(node, self.nodes)
 
     def append_to(self, graph: ir.Graph) -> None:
-        """Move the nodes behind everything in `graph`."""
+        """Put the nodes at the end of `graph`."""
         graph.extend(self.nodes)

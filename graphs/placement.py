@@ -1,7 +1,7 @@
-"""Pieces that count along a row and move tokens within it, by pairs of columns.
+"""Pieces that count along a row and move tokens within it, by comparing pairs of columns.
 
-Pairs need neither scatter nor sorting, whose order is not the same on every backend, and have static shapes. A row of n
-columns takes n * n integers, which is little beside the attention that came before.
+Pairs have static shapes and need neither scatter nor sorting, whose order differs between backends. A row of n columns
+takes n * n integers, which is little beside the attention before it.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ def columns_of(piece: Piece, row: ir.Value) -> ir.Value:
 
 
 def positions_below(piece: Piece, like: ir.Value, lengths: ir.Value) -> ir.Value:
-    """Which positions lie below the length: bool [batch, columns] for `like` [batch, columns], lengths [batch]."""
+    """Which positions are below the length: bool [batch, columns] for `like` [batch, columns], lengths [batch]."""
     return piece.op("Less", columns_of(piece, like), piece.op("Unsqueeze", lengths, piece.constant([1])))
 
 
 def sum_through(piece: Piece, values: ir.Value) -> ir.Value:
-    """The sum of every column and those before it: int64 [batch, columns] of the same."""
+    """The cumulative sum along columns: int64 [batch, columns] from the same shape."""
     op, constant = piece.op, piece.constant
     columns = columns_of(piece, values)
     counted = op("LessOrEqual", columns, op("Unsqueeze", columns, constant([1])))  # [of, up to]
@@ -32,7 +32,7 @@ def sum_through(piece: Piece, values: ir.Value) -> ir.Value:
 
 
 def count(piece: Piece, flags: ir.Value) -> ir.Value:
-    """How many are true: int64 [batch] of bool [batch, columns]."""
+    """How many are true: int64 [batch] from bool [batch, columns]."""
     op = piece.op
     return op("ReduceSum", op("Cast", flags, to=ir.DataType.INT64), piece.constant([1]), keepdims=0)
 
@@ -43,9 +43,9 @@ def place(piece: Piece, ids: ir.Value, positions: ir.Value, valid: ir.Value, bac
     Args:
         piece: Where the nodes go.
         ids: int64 `[batch, columns]`.
-        positions: int64 `[batch, columns]`, where each goes; no two valid ones to the same.
-        valid: bool `[batch, columns]`, which of them go anywhere.
-        background: int64 `[batch, columns]`, what stands where none goes.
+        positions: int64 `[batch, columns]`, the new position of each; distinct for valid ones.
+        valid: bool `[batch, columns]`, which tokens are placed.
+        background: int64 `[batch, columns]`, used for positions that no token takes.
     """
     op, constant = piece.op, piece.constant
     here = op("Unsqueeze", columns_of(piece, ids), constant([1]))  # [to, 1]
@@ -58,16 +58,16 @@ def place(piece: Piece, ids: ir.Value, positions: ir.Value, valid: ir.Value, bac
 
 
 def keep_only(piece: Piece, ids: ir.Value, keep: ir.Value, fill_token_id: int) -> tuple[ir.Value, ir.Value]:
-    """Close the gaps of what is not kept.
+    """Keep some tokens and close the gaps.
 
     Args:
         piece: Where the nodes go.
         ids: int64 `[batch, columns]`.
         keep: bool `[batch, columns]`.
-        fill_token_id: Stands behind the end.
+        fill_token_id: Fills the columns after the last kept token.
 
     Returns:
-        The tokens `[batch, columns]` and how many they are `[batch]`.
+        The tokens `[batch, columns]` and their number `[batch]`.
     """
     op, constant = piece.op, piece.constant
     positions = op("Sub", sum_through(piece, op("Cast", keep, to=ir.DataType.INT64)), constant(1))

@@ -119,7 +119,7 @@ def insert_tokens(logits: Float, ids: Int, lengths: Int, plan: EditPlan) -> tupl
 
 
 def _with_new(text: Int, new: list[list[int]], columns: int) -> list[int]:
-    """A text with new tokens behind every token but the last, the foremost where not all have room."""
+    """A text with new tokens after every token but the last, from the front while there is room."""
     made: list[int] = []
     room = columns - len(text)
     for t, token in enumerate(text):

@@ -1,6 +1,6 @@
-"""Every loop in numpy, one text at a time, over roles as functions from the values of their ports to values.
+"""Every loop in numpy, one text at a time; a role is a function from the values of its input ports to its outputs.
 
-The one thing that loops are compared with: `ptgc check` runs it on graphs, an export on the PyTorch modules.
+All loops are compared with this module: `ptgc check` runs it on graphs, and export on the PyTorch modules.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ Roles = Mapping[str, RoleCall]
 
 @dataclass(frozen=True)
 class WrittenText:
-    """What a loop made."""
+    """The text that a loop wrote."""
 
     token_ids: list[int]
-    """The text: of a canvas all of it, of an edited text what stands between begin and end."""
+    """The text: for a canvas all of it, for an edited text the tokens between begin and end."""
     rounds: int
-    """After which it ended."""
+    """Number of rounds until it ended."""
     largest: int
-    """Tokens of its canvas at most; any canvas that holds as many gives the same text."""
+    """Largest length of its canvas; any canvas that holds this many tokens gives the same text."""
 
 
 def write(roles: Roles, plan: DecodePlan, given: Sequence[int], longest: int) -> WrittenText:
-    """One text of a loop other than the speculative one.
+    """One text of any loop except the speculative one.
 
     Args:
         roles: The roles of the plan.
         plan: The loop and its policies.
-        given: What a user gives: a canvas with masks, or a source.
-        longest: Tokens that a canvas holds, where it grows.
+        given: The user's input: a canvas with masks, or a source.
+        longest: Tokens that a growing canvas can hold.
     """
     if plan.canvas is not None and plan.canvas.cache is CanvasCache.BLOCK:
         return _fill_blocks(roles["denoiser"], plan.canvas, given)
@@ -56,12 +56,12 @@ def write(roles: Roles, plan: DecodePlan, given: Sequence[int], longest: int) ->
 def write_greedily(
     target: RoleCall, prompt: Sequence[int], count: int, ends: Collection[int]
 ) -> tuple[list[int], NDArray[np.float32]]:
-    """Plain text of the speculative loop: the likeliest token behind all that was read before, again and again.
+    """Plain text of the speculative loop: repeatedly the most likely token after everything read so far.
 
     Args:
-        target: Reads `input_ids` behind what it was given before, and gives `logits`.
-        prompt: What the text begins with.
-        count: Tokens at most.
+        target: Reads `input_ids` after all it was given before, and returns `logits`.
+        prompt: The beginning of the text.
+        count: Maximum number of tokens.
         ends: Tokens that end a text.
 
     Returns:
@@ -78,7 +78,7 @@ def write_greedily(
 
 
 def encode(encoder: RoleCall, source: Sequence[int]) -> Values:
-    """What the other roles read of a source: the encoder's outputs under the names of their inputs."""
+    """The encoder's outputs for a source, under the names of the other roles' inputs."""
     ids = np.array([source], np.int64)
     mask = np.ones(ids.shape, np.bool_)
     made = encoder({ports.SOURCE_IDS.name: ids, ports.ENCODER_ATTENTION_MASK.name: mask})
@@ -87,13 +87,13 @@ def encode(encoder: RoleCall, source: Sequence[int]) -> Values:
 
 
 def first_round(plan: CanvasPlan, canvas: Sequence[int], *, fills: int) -> Values:
-    """What a denoiser reads of a canvas of which every masked position may be filled, `fills` of them at least."""
+    """A denoiser's inputs for a canvas where every masked position may be filled, and at least `fills` of them are."""
     ids = np.array([canvas], np.int64)
     return _round(plan, ids, ids == plan.mask_token_id, fills)
 
 
 def _fill_canvas(denoiser: RoleCall, plan: CanvasPlan, given: Sequence[int]) -> WrittenText:
-    """Every block is filled in its rounds, the same number of positions in each or more."""
+    """Fill every block in its rounds, each with an equal share of positions or more."""
     ids, rounds = np.array([given], np.int64), 0
     for block, num_rounds in _blocks(ids[0] == plan.mask_token_id, plan):
         for remaining in range(num_rounds, 0, -1):
@@ -106,7 +106,7 @@ def _fill_canvas(denoiser: RoleCall, plan: CanvasPlan, given: Sequence[int]) -> 
 
 
 def _fill_blocks(denoiser: RoleCall, plan: CanvasPlan, given: Sequence[int]) -> WrittenText:
-    """Blocks are read once they are whole: what is masked is filled first, over what was read before."""
+    """Fill the masks of each block over the blocks read before it, then read the complete block."""
     ids, rounds, length = np.array([given], np.int64), 0, plan.block_length
     masked = np.flatnonzero(ids[0] == plan.mask_token_id)
     end = int(masked[-1]) + 1 if masked.size else 0
@@ -125,7 +125,7 @@ def _fill_blocks(denoiser: RoleCall, plan: CanvasPlan, given: Sequence[int]) -> 
 
 
 def _block_round(plan: CanvasPlan, block: NDArray[Any], start: int, masked: NDArray[Any], fills: int) -> Values:
-    """Rows that all see each other, behind `start` slots."""
+    """Inputs for rows that all see each other, after `start` slots."""
     count = block.shape[1]
     at = np.array([start], np.int64)
     return _policy(plan, masked, fills) | {
@@ -151,7 +151,7 @@ def _round(plan: CanvasPlan, ids: NDArray[Any], masked: NDArray[Any], fills: int
 
 
 def _blocks(masked: NDArray[Any], plan: CanvasPlan) -> Iterator[tuple[NDArray[Any], int]]:
-    """The positions of each block, and its rounds; blocks begin at the first masked position."""
+    """The positions of each block, and its number of rounds; blocks begin at the first masked position."""
     positions = np.flatnonzero(masked)
     if not positions.size:
         return
@@ -164,7 +164,7 @@ def _blocks(masked: NDArray[Any], plan: CanvasPlan) -> Iterator[tuple[NDArray[An
 
 
 def _edit(roles: Roles, plan: EditPlan, given: Sequence[int], longest: int) -> WrittenText:
-    """The operations one after the other, until a round changes nothing."""
+    """Run the operations in order until a round changes nothing."""
     read = encode(roles["encoder"], given) if "encoder" in roles else {}
     ids = plan.first_canvas(given)
     largest, rounds = len(ids), 0
@@ -182,6 +182,6 @@ def _edit(roles: Roles, plan: EditPlan, given: Sequence[int], longest: int) -> W
 
 
 def _kept(made: Values) -> list[int]:
-    """The tokens of a role's output that count."""
+    """The tokens of a role's output, without padding."""
     ids, lengths = made[ports.OUTPUT_IDS.name], made[ports.OUTPUT_LENGTHS.name]
     return [int(token) for token in ids[0, : int(lengths[0])]]

@@ -1,4 +1,4 @@
-"""What is read off the logits inside the graph."""
+"""Choosing tokens from logits inside the graph."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from ptgc.spec.tree import TreeSpec
 
 
 def argmax(piece: Piece, logits: ir.Value) -> ir.Value:
-    """The index of the largest logit, the lowest of equal ones: int64 [batch, rows] of [batch, rows, vocab]."""
+    """The index of the largest logit, among equals the lowest: int64 [batch, rows] from [batch, rows, vocab]."""
     return piece.op("ArgMax", logits, axis=-1, keepdims=0, select_last_index=0)
 
 
 def drafts_of_heads(piece: Piece, logits: ir.Value, tree: TreeSpec) -> ir.Value:
-    """The draft of every node of a tree: of head d the tokens of depth d, among siblings the likelier first.
+    """The draft of every node of a tree: head d gives the tokens at depth d, more likely siblings first.
 
     Args:
         piece: Where the nodes go.
-        logits: `[batch, heads, vocab]`; there are as many heads as the tree is deep, or more.
-        tree: What is drafted.
+        logits: `[batch, heads, vocab]`, with at least as many heads as the depth of the tree.
+        tree: The tree to draft.
 
     Returns:
         int64 `[batch, drafts]`.

@@ -1,4 +1,4 @@
-"""Writing and reading a graph and its weights, every distinct tensor stored once."""
+"""Writing and reading a graph and its weights; every distinct tensor is stored once."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ import onnx_ir as ir
 
 from ptgc.errors import BundleError
 
-_ALIGNMENT = 4096  # of large tensors, so that they can be mapped
+_ALIGNMENT = 4096  # alignment of large tensors, so that they can be mapped
 _INLINE = 1024  # bytes up to which a tensor stays in the graph file
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the bytes of a tensor lie."""
+    """Where the bytes of a tensor are stored."""
 
     file: str
-    """A file of the directory that graphs are saved into."""
+    """A file in the directory that graphs are saved to."""
     offset: int
-    """Bytes before it."""
+    """Offset in bytes."""
 
 
 @dataclass
@@ -33,19 +33,19 @@ class SavedWeights:
     """The tensors that the graphs of one directory have written so far, by digest of their bytes."""
 
     places: dict[bytes, Place] = field(default_factory=dict)
-    """Where each lies: a graph refers to the file of whichever graph wrote it first."""
+    """The place of each; graphs refer to the file of the graph that wrote the tensor first."""
 
 
 def save(model: ir.Model, directory: Path, name: str, saved: SavedWeights | None = None) -> list[Path]:
-    """Write `name.onnx` and, where there are new weights, `name.data` beside it.
+    """Write `name.onnx` and, if there are new weights, `name.data` beside it.
 
-    Tensors with equal bytes share one place. Lazy tensors are evaluated one at a time. The model stays as it is.
+    Tensors with equal bytes are stored once. Lazy tensors are evaluated one at a time. The model is not changed.
 
     Args:
         model: The graph.
         directory: Where the files go.
-        name: Of the files.
-        saved: What the other graphs of that directory have written; what they share is stored once.
+        name: File name without suffix.
+        saved: Tensors written by the other graphs of that directory, which are not stored again.
 
     Returns:
         The files written.
@@ -74,11 +74,11 @@ def load(path: Path) -> ir.Model:
     """Read a graph; its weights stay in their files until they are asked for.
 
     Raises:
-        BundleError: Weights lie outside the graph's folder, or in a file of several names, which onnx-ir refuses.
+        BundleError: Weights are outside the graph's folder, or in a file with hard links, which onnx-ir refuses.
     """
     try:
         model = ir.load(path)
-    except Exception as error:  # those of protobuf and of onnx-ir share no base class
+    except Exception as error:  # errors of protobuf and onnx-ir share no base class
         raise BundleError(f"{path} is no ONNX graph: {error}", "Do not use this bundle.") from error
     tensors = [value.const_value for value in model.graph.initializers.values()]
     _check_inside(path, [tensor for tensor in tensors if isinstance(tensor, ir.ExternalTensor)])
@@ -93,7 +93,7 @@ def load(path: Path) -> ir.Model:
 
 
 def _check_inside(path: Path, tensors: Iterable[ir.ExternalTensor]) -> None:
-    """Refuse a graph whose weights lie outside its folder, by their name or through a link."""
+    """Refuse a graph whose weights are outside its folder, by their name or through a link."""
     for location in sorted({str(tensor.location) for tensor in tensors}):
         if not (path.parent / location).resolve().is_relative_to(path.parent.resolve()):
             raise BundleError(f"{path} has weights outside its folder: '{location}'.", "Do not use this bundle.")
@@ -102,7 +102,7 @@ def _check_inside(path: Path, tensors: Iterable[ir.ExternalTensor]) -> None:
 def _write_weights(
     graph: ir.Graph, file: BinaryIO, name: str, places: dict[bytes, Place]
 ) -> dict[ir.Value, ir.ExternalTensor]:
-    """Write every tensor that is not small and has no place yet; gives where each value's bytes are."""
+    """Write every large tensor that has no place yet; return the stored tensor of each value."""
     placed = {}
     for value in graph.initializers.values():
         tensor = value.const_value
@@ -128,7 +128,7 @@ def _write_weights(
 
 
 def _bytes(tensor: ir.TensorProtocol) -> memoryview:
-    """The tensor's bytes, without a copy where it lies in memory as it is stored."""
+    """The tensor's bytes, without a copy if memory and file layout agree."""
     if tensor.dtype.bitwidth < 8:
         return memoryview(tensor.tobytes())
     array = np.ascontiguousarray(tensor.numpy())

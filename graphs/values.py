@@ -1,4 +1,4 @@
-"""Between ports and the values of a graph."""
+"""Conversions between ports and the values of a graph."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def describe(value: ir.Value, port: Port) -> None:
 
 
 def take_place(new: ir.Value, old: ir.Value) -> None:
-    """Let `new` be read wherever `old` was, with its shape, dtype and, for an output of the graph, its name."""
+    """Replace `old` by `new` everywhere, with its shape, dtype and, for a graph output, its name."""
     copy_type(new, old)
     was_output, name = old.is_graph_output(), old.name
     old.replace_all_uses_with(new, replace_graph_outputs=True)
@@ -36,13 +36,13 @@ def take_place(new: ir.Value, old: ir.Value) -> None:
 
 
 def copy_type(new: ir.Value, old: ir.Value) -> None:
-    """Give a value the shape and dtype of another."""
+    """Give a value the shape and dtype of another value."""
     new.shape = old.shape
     new.type = old.type
 
 
 def add_initializer(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
-    """The constant of that name; added to the graph where it is not there yet."""
+    """The constant with that name; added to the graph if it is missing."""
     if name in graph.initializers:
         return graph.initializers[name]
     value = ir.val(name, const_value=ir.tensor(array, name=name))

@@ -1,4 +1,4 @@
-"""A tiny block diffusion model (BD3-LM, arXiv 2503.09573): a block sees those before it and all of itself."""
+"""A tiny block diffusion model (BD3-LM, arXiv 2503.09573): a block sees the blocks before it and all of itself."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def tiny_block_diffusion() -> Any:
 
 @torch.no_grad()
 def diffuse_blocks(prompt: list[int], count: int, plan: CanvasPlan) -> list[int]:
-    """What is written behind a prompt, in plain PyTorch and without a cache.
+    """The text written after a prompt, in plain PyTorch and without a cache.
 
     Blocks begin at multiples of the block length, so that the first may hold the end of the prompt.
     """
@@ -48,5 +48,5 @@ def diffuse_blocks(prompt: list[int], count: int, plan: CanvasPlan) -> list[int]
             filled = torch.zeros_like(masked)
             filled[order[: -(-int(masked.sum()) // remaining)]] = True
             filled |= confidence > plan.policy.threshold
-            seen[filled & masked] = chosen[filled & masked]  # a view: the text's own
+            seen[filled & masked] = chosen[filled & masked]  # a view into the text
     return text[len(prompt) :].tolist()

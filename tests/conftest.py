@@ -14,14 +14,14 @@ from tests import shared, wheels
 
 
 def pytest_configure() -> None:
-    """Workers share the processors."""
+    """Let workers share the processors."""
     if "PYTEST_XDIST_WORKER" in os.environ:
         torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where this worker's bundles are."""
+    """The folder of this worker's bundles."""
     return tmp_path_factory.mktemp("bundles")
 
 

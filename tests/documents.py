@@ -1,4 +1,4 @@
-"""The code that documents show."""
+"""Code examples in the documentation."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from tests.bundles import ROOT
 
 
 def code_blocks(document: str, language: str) -> list[str]:
-    """The blocks of one language, as written."""
+    """The code blocks of one language in a document, unchanged."""
     text = (ROOT / document).read_text(encoding="utf-8")
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)

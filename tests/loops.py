@@ -1,4 +1,4 @@
-"""Builds of the loops that the tiny causal models do not run."""
+"""Builds for the loops that tiny causal models do not cover."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ _EXPERTS: dict[str, Any] = {"num_experts_per_tok": 2}
 
 
 def _scaled(rope_type: str, **parameters: Any) -> Any:
-    """A llama whose rotary frequencies are scaled, its trained context a quarter of its positions."""
+    """A llama with scaled rotary frequencies, whose trained context is a quarter of its positions."""
     rope = {"rope_type": rope_type, "rope_theta": 10000.0, "factor": 4.0} | parameters
     return LlamaConfig(**_SMALL, rope_parameters=rope)
 
@@ -129,13 +129,13 @@ _MORE_CONFIGS: dict[str, Callable[[], Any]] = {
     ),
 }
 MORE_FAMILIES = tuple(_MORE_CONFIGS)
-"""Families that one test each reads and writes texts with."""
-_SCALE = {"gpt_neox": 10.0}  # of random matrices; 8 where nothing else is said
+"""Families that only one test of graphs and one of texts use."""
+_SCALE = {"gpt_neox": 10.0}  # scale of random matrices; 8 by default
 
 
 @cache
 def tiny_model(family: str) -> Any:
-    """A tiny causal LM; weights are large enough that greedy text wanders instead of repeating itself."""
+    """A tiny causal LM; weights are large enough that greedy text varies instead of repeating itself."""
     torch.manual_seed(7)
     model = AutoModelForCausalLM.from_config((CONFIGS | _MORE_CONFIGS)[family]()).eval()
     with torch.no_grad():
@@ -157,7 +157,7 @@ def prompt(length: int, seed: int = 0) -> list[int]:
 
 @torch.no_grad()
 def greedy(model: Any, ids: list[int], count: int) -> list[int]:
-    """What transformers writes."""
+    """The greedy text that transformers writes."""
     out = model.generate(
         torch.tensor([ids]),
         attention_mask=torch.ones(1, len(ids), dtype=torch.long),

@@ -1,4 +1,4 @@
-"""What PyTorch writes in the loops that do not write token by token."""
+"""Texts that PyTorch writes in the loops that do not generate token by token."""
 
 from __future__ import annotations
 

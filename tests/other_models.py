@@ -1,4 +1,4 @@
-"""Tiny models that are no causal language models: their weights are random, their outputs vary."""
+"""Tiny models other than causal language models, with random weights and varied outputs."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from ptgc.exporters.modules.layers import Encoder, Layer
 from ptgc.exporters.modules.levenshtein import LevenshteinConfig, levenshtein_roles
 
 VOCAB_SIZE = 96
-_POSITIONS = 1.5  # size of positions: what a model writes must not be the same everywhere
+_POSITIONS = 1.5  # scale of position embeddings, so that outputs differ between positions
 
 
 def lively(module: nn.Module, seed: int = 7, scale: float = 6.0) -> Any:
-    """The module in eval mode, with weights so large that its choices differ from position to position."""
+    """The module in eval mode, with weights large enough that its choices differ from position to position."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in module.named_parameters():
@@ -210,7 +210,7 @@ def tiny_insertion() -> dict[str, Any]:
 
 @cache
 def tiny_source_editor() -> dict[str, Any]:
-    """Operations on a prompt that nothing else reads; tokens as above."""
+    """Operations on a prompt, without an encoder; tokens as above."""
     config = replace(_INSERTION, source_vocab_size=_INSERTION.vocab_size)
     modules = {"deleter": TokenDeleter(config), "token_inserter": TokenInserter(config, reads=False)}
     lively(nn.ModuleDict(modules))

@@ -1,4 +1,4 @@
-"""What takes long and is the same for all tests: made once in a run, by whichever worker comes first."""
+"""Slow preparations that all tests share: made once in a run, by the first worker that needs them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from filelock import FileLock
 
 
 def made_once(place: Path, name: str, make: Callable[[Path], object]) -> Path:
-    """The path that `make` was given in this run; `place` is this worker's (conftest.py)."""
+    """The path for which `make` was called in this run; `place` is this worker's (conftest.py)."""
     is_worker = "PYTEST_XDIST_WORKER" in os.environ
     run = place.parents[1] if is_worker else place.parent
     path = run / "made-once" / name

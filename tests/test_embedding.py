@@ -1,4 +1,4 @@
-"""The C and C++ examples, built against an installed wheel and run; what the library shows of itself."""
+"""The C and C++ examples, built against an installed wheel and run; the library's exported symbols."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_statuses_are_the_codes_of_the_errors(library: Path) -> None:
 
 @pytest.mark.parametrize("machine", ["this one", "aarch64"])
 def test_the_library_is_configured_with_a_compiler_and_cmake_alone(machine: str, tmp_path: Path) -> None:
-    """No Python is found, and nothing is fetched: HOME and the paths of programs are empty."""
+    """Without Python, and without downloads: HOME and PATH are empty."""
     cmake, options = shutil.which("cmake"), []
     if machine == "aarch64":
         options = ["-DCMAKE_TOOLCHAIN_FILE=runtime/cmake/aarch64-linux-gnu.cmake"]

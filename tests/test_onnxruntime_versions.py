@@ -1,4 +1,4 @@
-"""Which ONNX Runtime runs a build: the oldest that is promised and the newest there is do, an older one is refused."""
+"""ONNX Runtime versions: the oldest supported and the newest one run a build, an older one is refused."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def run(bundle: Path, build: str, **environment: str) -> Any:
 
 @pytest.fixture(scope="module")
 def older_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A library that says that it is of an older version; nothing else of it may be called."""
+    """A library that reports an older version; nothing else of it may be called."""
     folder = tmp_path_factory.mktemp("older")
     source, library = folder / "older.c", folder / "libonnxruntime.so"
     source.write_text(

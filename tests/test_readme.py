@@ -1,4 +1,4 @@
-"""What the README says exists."""
+"""Names and links in the README exist."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_no_document_names_a_place_of_its_writers() -> None:
 
 
 def test_nothing_says_to_install_ptgc_from_a_package_index() -> None:
-    """It is on none: what works begins with the source tree or with a wheel."""
+    """It is on none; installing works only from the source tree or from a wheel."""
     folders = ("ptgc", "exporters", "graphs", "runtime", "tools", "docs")
     texts = [*ROOT.glob("*.md"), *(file for folder in folders for file in (ROOT / folder).rglob("*"))]
     for path in texts:

@@ -1,4 +1,4 @@
-"""The wheel in empty environments: what runs without torch, and without onnx."""
+"""The wheel in empty environments: what runs without torch and without onnx."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_build_and_run_need_no_torch_and_run_needs_no_onnx(wheel: Path, place: P
 
 
 def test_the_wheel_adds_a_command_to_optimum(wheel: Path, tmp_path: Path) -> None:
-    """In an environment of the wheel alone, beside the packages, but not the editable install, of this one."""
+    """In an environment with the wheel, and this environment's packages without the editable install."""
     python = environment_beside(tmp_path / "venv", wheel)
     model = save(tiny_model("qwen2"), tmp_path / "model")
     command = [python, "-m", "optimum.commands.optimum_cli", "export", "ptgc"]

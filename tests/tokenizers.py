@@ -20,7 +20,7 @@ from tests.other_models import tiny_llama
 from tests.shared import worker_copy
 
 BYTE_SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
-"""Of the byte-level tokenizer, from id 256 on."""
+"""Special tokens of the byte-level tokenizer, from id 256 on."""
 FIRST_BYTE = 3
 """Id of byte 0 of the tokenizer with byte fallback."""
 WORDS = tuple(f"\u2581{word}" for word in ("once", "upon", "there", "was", "cat"))
@@ -67,7 +67,7 @@ def of_words(words: Sequence[str], decoder: Any) -> Tokenizer:
 
 
 def fast(tokenizer: Tokenizer, **settings: Any) -> Any:
-    """The same for transformers."""
+    """The same tokenizer for transformers."""
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **settings)
 
 
@@ -93,5 +93,5 @@ def text_build(place: Path, kind: str) -> Path:
 
 
 def codec(folder: Path) -> TextCodec:
-    """What the runtime makes of a tokenizer's folder."""
+    """The runtime's text processing for a tokenizer's folder."""
     return TextCodec(folder)

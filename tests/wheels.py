@@ -25,7 +25,7 @@ def build_wheel(folder: Path) -> None:
 
 
 def _packages_without_ours(folder: Path) -> Path:
-    """Links to all packages of this environment, but optimum without the command that the editable install added."""
+    """Links to all packages of this environment; optimum without the command added by the editable install."""
     folder.mkdir()
     for package in Path(sysconfig.get_path("purelib")).iterdir():
         if package.name == "optimum":
@@ -36,7 +36,7 @@ def _packages_without_ours(folder: Path) -> Path:
 
 
 def environment_beside(folder: Path, wheel: Path) -> Path:
-    """The Python of an environment of the wheel, beside the packages, but not the editable install, of this one."""
+    """The Python of an environment with the wheel, and this environment's packages without the editable install."""
     venv.create(folder, with_pip=False)
     (site,) = (folder / "lib").glob("python*/site-packages")
     (site / "these.pth").write_text(f"{_packages_without_ours(folder / 'beside')}\n", encoding="utf-8")

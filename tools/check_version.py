@@ -1,4 +1,4 @@
-"""Says whether package, module, changelog and C++ agree on the version: `python tools/check_version.py`."""
+"""Check that package, module, C header and CMake agree on the version: `python tools/check_version.py`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PLACES = {
 
 
 def versions() -> dict[str, str]:
-    """The version by file; empty where none was found."""
+    """The version by file; empty if none was found."""
     found = {}
     for name, pattern in PLACES.items():
         match = re.search(pattern, (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE)
@@ -25,7 +25,7 @@ def versions() -> dict[str, str]:
 
 
 def main() -> int:
-    """Print the versions; 0 where they agree."""
+    """Print the versions; return 0 if they agree."""
     found = versions()
     print(*(f"{name}: {version or 'none'}" for name, version in found.items()), sep="\n")
     return 0 if len(set(found.values())) == 1 and all(found.values()) else 1

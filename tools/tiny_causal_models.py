@@ -75,7 +75,7 @@ _SIZES: dict[str, Any] = {
     "index_topk": 8,
 }
 _ROPE = {"rope_type": "default", "rope_theta": 10000.0}
-# What these sizes alone do not make consistent, or what a small model would otherwise lack.
+# Settings for families where these sizes alone are inconsistent, or that a small model would otherwise lack.
 _OVERRIDES: dict[str, dict[str, Any]] = {
     "blt": {"cross_attn_k": 2, "encoder_hash_byte_group_size": [3], "encoder_hash_byte_group_vocab": 128},
     "cohere_compass_text": {
@@ -131,10 +131,10 @@ _LARGEST = 16_000_000  # parameters
 
 
 def tiny_causal_model(model_type: str) -> Any:
-    """A model of that type in eval mode, its weights large enough that its logits tell tokens apart.
+    """A model of that type in eval mode, with weights large enough that its logits tell tokens apart.
 
     Raises:
-        ValueError: Some size of the configuration is not in the table above: the model would be large.
+        ValueError: A size of the configuration is missing in the table above, so the model would be large.
     """
     config = tiny_config(CONFIG_MAPPING[model_type])
     model_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
@@ -149,13 +149,13 @@ def tiny_causal_model(model_type: str) -> Any:
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim >= 2:
-                # Routers that start as zero would leave the choice of experts to how equals are ordered.
+                # Routers that start as zero would leave the choice of experts to the order of ties.
                 parameter.mul_(6.0) if parameter.any() else parameter.normal_(std=0.2)
     return model
 
 
 def tiny_config(config_class: type[PreTrainedConfig]) -> PreTrainedConfig:
-    """The class's own defaults with small sizes; the configurations inside a composite one likewise."""
+    """The class's defaults with small sizes, also in the configurations inside a composite one."""
     defaults = config_class()
     known = defaults.to_dict()
     given = {name: value for name, value in _SIZES.items() if name in known and _replaceable(known[name], value)}
@@ -173,5 +173,5 @@ def tiny_config(config_class: type[PreTrainedConfig]) -> PreTrainedConfig:
 
 
 def _replaceable(default: Any, value: Any) -> bool:
-    """Whether a size stands there; None is kept, but for the tokens' ids, because it often means none."""
+    """Whether a default may be replaced; None often means "none" and is kept, except for token ids."""
     return isinstance(default, int) or (default is None and isinstance(value, int) and value in (0, 1, 2))

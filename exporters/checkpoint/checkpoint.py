@@ -50,7 +50,7 @@ _CONVERT_PICKLES = (
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint whose files are all there and whose architecture can be loaded.
+    """A checkpoint whose files are all present and whose architecture can be loaded.
 
     Attributes:
         source: Path or hub id as the user gave it.
@@ -62,7 +62,7 @@ class Checkpoint:
         gguf_file: The GGUF file; None for safetensors.
         trust_remote_code: Whether code that comes with the checkpoint may run.
         task: What the model is for.
-        packed: How the weights of a safetensors checkpoint are quantised; None where they are not.
+        packed: How the weights of a safetensors checkpoint are quantised; None if they are not.
     """
 
     source: str
@@ -78,7 +78,7 @@ class Checkpoint:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type that keeps every weight as it is stored; float32 where they are quantised."""
+        """Type that keeps every weight exactly; float32 if the weights are quantised."""
         if self.packed is not None:
             return torch.float32
         if self.gguf_file is not None:
@@ -98,7 +98,7 @@ class Checkpoint:
 
         Args:
             dtype: Type of the weights; by default the narrowest that keeps every value.
-            note: Called with what a user should know of weights that can be loaded.
+            note: Called with remarks about the loaded weights.
 
         Raises:
             CheckpointError: Tensors are missing or do not fit the configuration.
@@ -127,7 +127,7 @@ class Checkpoint:
                 use_safetensors=True,
                 local_files_only=True,
                 trust_remote_code=self.trust_remote_code,
-                ignore_mismatched_sizes=True,  # check_fit names them all
+                ignore_mismatched_sizes=True,  # check_fit reports them all
                 output_loading_info=True,
             )
         return loaded
@@ -141,13 +141,13 @@ class Checkpoint:
         return model
 
     def load_tokenizer(self, note: Callable[[str], None] = lambda _: None) -> PreTrainedTokenizerBase | None:
-        """Load the tokenizer; None when the checkpoint has none that can be in a bundle.
+        """Load the tokenizer; None if the checkpoint has none that a bundle can contain.
 
         Args:
-            note: Called with what a user should know of it.
+            note: Called with remarks about it.
 
         Raises:
-            CheckpointError: The tokenizer's files are damaged or need something that is not here.
+            CheckpointError: The tokenizer's files are damaged or need something that is not installed.
         """
         if self.gguf_file is not None:
             return gguf_tokenizer.load_tokenizer(read_gguf_file(self.gguf_file), note)
@@ -178,7 +178,7 @@ class Checkpoint:
 
 
 def open_checkpoint(model: str | Path, *, revision: str | None = None, trust_remote_code: bool = False) -> Checkpoint:
-    """Find a checkpoint, check that it is complete and read its configuration, but not its weights.
+    """Find a checkpoint, check that it is complete, and read its configuration but not its weights.
 
     Args:
         model: A directory with config.json and safetensors, a .gguf file (or its directory), or a hub id.
@@ -186,7 +186,7 @@ def open_checkpoint(model: str | Path, *, revision: str | None = None, trust_rem
         trust_remote_code: Allow code that comes with the checkpoint to run.
 
     Raises:
-        CheckpointError: It is missing, incomplete, pickled, of no kind that ptgc exports, or would run code.
+        CheckpointError: It is missing, incomplete, pickled, of a kind that ptgc does not export, or would run code.
     """
     source = str(model)
     try:
@@ -200,10 +200,10 @@ def open_checkpoint(model: str | Path, *, revision: str | None = None, trust_rem
 
 
 def _locate(model: str | Path, revision: str | None, trust_remote_code: bool) -> tuple[Path, str | None]:
-    """Return where the files are, downloaded if need be, and the commit if they are the hub's."""
+    """Return the directory of the files, downloaded if necessary, and the commit if they come from the hub."""
     try:
         path = Path(model).expanduser()
-    except RuntimeError:  # "~name" of an unknown user is a name like any other
+    except RuntimeError:  # "~name" with an unknown user is an ordinary name
         path = Path(model)
     if not path.exists():
         if isinstance(model, str) and is_hub_id(model):
@@ -268,7 +268,7 @@ def _refuse_unfinished(directory: Path) -> None:
 
 
 def _refuse_adapter(directory: Path) -> None:
-    """An adapter beside weights may be part of them already, or not; transformers adds it where peft is installed."""
+    """The weights may already contain an adapter that is beside them, or not; transformers adds it if peft is there."""
     if not (directory / _ADAPTER_SETTINGS).is_file():
         return
     raise CheckpointError(

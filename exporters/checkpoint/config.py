@@ -1,4 +1,4 @@
-"""The configuration of a checkpoint: reading it, and refusing what cannot or must not be loaded."""
+"""The configuration of a checkpoint: reading it, and refusing models that cannot or must not be loaded."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ GIVE = "Give a directory with config.json and model.safetensors, a .gguf file, o
 
 
 def read_settings(directory: Path) -> dict[str, Any]:
-    """Read config.json as plain data; nothing in it is acted upon.
+    """Read config.json as plain data, without acting on it.
 
     Raises:
-        CheckpointError: The file is missing or no JSON object.
+        CheckpointError: The file is missing or is not a JSON object.
     """
     file = directory / CONFIG_FILE
     if not file.is_file():
@@ -36,7 +36,7 @@ def read_settings(directory: Path) -> dict[str, Any]:
 
 
 def read_config(source: str, directory: Path, settings: dict[str, Any], *, trust_remote_code: bool) -> PreTrainedConfig:
-    """Make the transformers configuration out of config.json, that of the model whose weights are not quantised.
+    """Make the transformers configuration from config.json, as for the model before quantisation.
 
     Args:
         source: What the user gave, for messages.
@@ -45,7 +45,7 @@ def read_config(source: str, directory: Path, settings: dict[str, Any], *, trust
         trust_remote_code: Allow the configuration's own code to run.
 
     Raises:
-        CheckpointError: It needs code that is not trusted, or is of no kind that ptgc exports.
+        CheckpointError: It needs code that is not trusted, or is of a kind that ptgc does not export.
     """
     auto_map = settings.get("auto_map")
     classes: dict[str, Any] = auto_map if isinstance(auto_map, dict) else {}
@@ -55,7 +55,7 @@ def read_config(source: str, directory: Path, settings: dict[str, Any], *, trust
         config: PreTrainedConfig = AutoConfig.from_pretrained(
             directory, local_files_only=True, trust_remote_code=trust_remote_code
         )
-    config.__dict__.pop("quantization_config", None)  # or transformers would ask for the package that wrote the weights
+    config.__dict__.pop("quantization_config", None)  # else transformers requires the package that wrote the weights
     return config
 
 
@@ -78,7 +78,7 @@ def _refuse_unknown_code(source: str, model_type: object, classes: dict[str, Any
 
 @contextmanager
 def foreign_errors(source: str) -> Iterator[None]:
-    """Turn whatever transformers raises about a checkpoint's content into one error of ours."""
+    """Turn whatever transformers raises about a checkpoint's content into a `CheckpointError`."""
     try:
         yield
     except Exception as error:  # transformers raises errors of every kind for damaged files

@@ -1,4 +1,4 @@
-"""Configuration and weights of a GGUF file, as transformers has them."""
+"""Configuration and weights of a GGUF file in transformers' form."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _STORED_DTYPES = {
     gguf.GGMLQuantizationType.F16: torch.float16,
     gguf.GGMLQuantizationType.BF16: torch.bfloat16,
 }
-# Llama 3.1 stretches its rotary wavelengths with these; a GGUF file holds only the resulting factors.
+# Llama 3.1 stretches its rotary wavelengths by these; a GGUF file holds only the resulting factors.
 _LLAMA3_ROPE = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 
 
@@ -43,7 +43,7 @@ def read_config(file: GgufFile) -> PreTrainedConfig:
     """Build the transformers configuration that a GGUF file describes.
 
     Raises:
-        CheckpointError: The architecture is not one that can be converted, or a field is missing.
+        CheckpointError: The architecture cannot be converted, or a field is missing.
     """
     name = _architecture(file)
     fields = _Fields(file, name)
@@ -60,7 +60,7 @@ def read_config(file: GgufFile) -> PreTrainedConfig:
 
 
 def stored_dtype(file: GgufFile) -> torch.dtype:
-    """Return the type that all matrices are stored in; float32 where they are quantised or it would round vectors."""
+    """Return the type of all matrices; float32 if they are quantised or if that type would round vectors."""
     types = {tensor.type for tensor in file.tensors.values() if len(tensor.shape) > 1}
     dtype = _STORED_DTYPES.get(types.pop(), torch.float32) if len(types) == 1 else torch.float32
     vectors = [name for name, tensor in file.tensors.items() if len(tensor.shape) == 1 and name != _ROPE_FACTORS]
@@ -73,11 +73,11 @@ def load_model(file: GgufFile, config: PreTrainedConfig, dtype: torch.dtype | No
 
     Args:
         file: The GGUF file.
-        config: What `read_config` made of it.
-        dtype: Type of the weights; by default that of the file, float32 where it is quantised.
+        config: The result of `read_config`.
+        dtype: Type of the weights; by default that of the file, float32 if it is quantised.
 
     Raises:
-        CheckpointError: The tensors are not those of the architecture.
+        CheckpointError: The tensors do not fit the architecture.
     """
     dtype = dtype or stored_dtype(file)
     names = _tensor_names(file, config)
@@ -91,7 +91,7 @@ def load_model(file: GgufFile, config: PreTrainedConfig, dtype: torch.dtype | No
 
 
 def _set_generation(file: GgufFile, settings: GenerationConfig) -> None:
-    """What a file says of how texts are written."""
+    """Apply the file's settings for generation: end tokens, suppressed tokens and sampling."""
     ends = list(read_special_tokens(file).ends)
     settings.eos_token_id = ends if len(ends) > 1 else next(iter(ends), None)
     suppressed = file.metadata.get("tokenizer.ggml.suppress_tokens")
@@ -104,7 +104,7 @@ def _set_generation(file: GgufFile, settings: GenerationConfig) -> None:
 
 
 def _tensor_names(file: GgufFile, config: PreTrainedConfig) -> dict[str, str]:
-    """Map the parameter names of transformers to those in the file; neither side may have one left over."""
+    """Map the parameter names of transformers to those in the file; none may be left over on either side."""
     with torch.device("meta"):
         state = causal_model_class(config)(config).state_dict()
     name_map = gguf.get_tensor_name_map(_ARCHITECTURES[_architecture(file)].tensors, config.num_hidden_layers)
@@ -139,13 +139,13 @@ def _read_tensor(file: GgufFile, stored: str, config: PreTrainedConfig) -> _Arra
 
 
 def _unpermute(rows: _Array, num_heads: int) -> _Array:
-    """Undo the order of GGUF's llama, where per head the rows are 0, d/2, 1, d/2 + 1, ..."""
+    """Undo the row order of GGUF's llama, which is 0, d/2, 1, d/2 + 1, ... in each head."""
     split = rows.reshape(num_heads, rows.shape[0] // num_heads // 2, 2, *rows.shape[1:])
     return np.ascontiguousarray(split.swapaxes(1, 2)).reshape(rows.shape)
 
 
 def _is_transposed(file: GgufFile, stored: str) -> bool:
-    """GPT-2 in transformers has matrices of the shape [in, out]."""
+    """Whether the tensor is a matrix of GPT-2, which transformers stores as [in, out]."""
     matrices = ("attn_qkv.weight", "attn_output.weight", "ffn_up.weight", "ffn_down.weight")
     return _architecture(file) == "gpt2" and stored.endswith(matrices)
 
@@ -163,7 +163,7 @@ class _Fields:
         self.architecture = architecture
 
     def number(self, name: str, kind: type[_Value], default: _Value | None = None) -> _Value:
-        """Return a field; a list is refused, since layers that differ cannot be converted."""
+        """Return a field; a list is refused, since layers of different shapes cannot be converted."""
         key = f"{self.architecture}.{name}"
         value = self.file.metadata.get(key, default)
         if value is None:
@@ -178,7 +178,7 @@ class _Fields:
         return self.file.tensors[_EMBEDDING].shape[0]
 
     def is_tied(self) -> bool:
-        """Tell whether the head is the embedding: it is missing, or repeats it byte for byte."""
+        """Whether the head is the embedding: it is missing, or repeats the embedding byte for byte."""
         tensors = self.file.tensors
         if _HEAD not in tensors:
             return True
@@ -216,7 +216,7 @@ class _Fields:
         return parameters if scaling == "linear" else parameters | self._yarn(factor)
 
     def _yarn(self, factor: float) -> dict[str, str | float | int]:
-        """What else YaRN needs: llama.cpp's defaults are those of transformers."""
+        """The other parameters of YaRN; llama.cpp's defaults are those of transformers."""
         prefix = f"{self.architecture}.rope.scaling.yarn_"
         others = [key for key in self.file.metadata if key.startswith(prefix)]
         if others:
@@ -258,7 +258,7 @@ def _qwen3_config(fields: _Fields) -> PreTrainedConfig:
 
 
 def _decoder_settings(fields: _Fields) -> dict[str, Any]:
-    """Return what the configurations of Llama and Qwen have in common."""
+    """Return the fields that the configurations of Llama and Qwen have in common."""
     heads = fields.number("attention.head_count", int)
     return {
         "vocab_size": fields.vocab_size(),
@@ -295,7 +295,7 @@ class _Architecture:
 
 
 _ARCHITECTURES = {
-    "llama": _Architecture(gguf.MODEL_ARCH.LLAMA, _llama_config),  # Mistral is written as llama, too
+    "llama": _Architecture(gguf.MODEL_ARCH.LLAMA, _llama_config),  # also Mistral
     "qwen2": _Architecture(gguf.MODEL_ARCH.QWEN2, _qwen2_config),
     "qwen3": _Architecture(gguf.MODEL_ARCH.QWEN3, _qwen3_config),
     "gpt2": _Architecture(gguf.MODEL_ARCH.GPT2, _gpt2_config),
@@ -310,7 +310,7 @@ def _architecture(file: GgufFile) -> str:
 
 
 def _shortest(value: float) -> float:
-    """Return the number that was meant: fields are float32, and 1e-5 would read 9.99999974e-06."""
+    """Return the shortest decimal of a float32 field: 1e-5 would otherwise read 9.99999974e-06."""
     return float(str(np.float32(value)))
 
 

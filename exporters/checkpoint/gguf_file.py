@@ -20,7 +20,7 @@ _VERSIONS = (2, 3)
 _DEFAULT_ALIGNMENT = 32
 _MAX_DIMENSIONS = 4
 _STRING, _ARRAY = 8, 9
-# struct codes of the scalar value types, by their number in the file
+# struct codes of the scalar types, by their number in the file
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 
 Scalar = int | float | bool | str
@@ -29,13 +29,13 @@ Metadata = dict[str, Scalar | list[Scalar]]
 
 @dataclass(frozen=True)
 class GgufTensor:
-    """Where one tensor lies in the file.
+    """Where one tensor is stored in the file.
 
     Attributes:
-        shape: Outermost dimension first, as numpy and PyTorch count.
+        shape: Outermost dimension first, as in numpy and PyTorch.
         type: How the values are stored.
         offset: First byte, counted from the start of the file.
-        num_bytes: Bytes that the values take in the file.
+        num_bytes: Size of the values in the file.
     """
 
     shape: tuple[int, ...]
@@ -51,7 +51,7 @@ class GgufFile:
     Attributes:
         path: The file.
         metadata: Every key of the header with its value.
-        tensors: Name in the file -> where the tensor lies.
+        tensors: Name in the file -> location of the tensor.
     """
 
     path: Path
@@ -62,7 +62,7 @@ class GgufFile:
         """Read one tensor and return its values in float32.
 
         Raises:
-            CheckpointError: The tensor is stored in a way that cannot be converted.
+            CheckpointError: The tensor's type cannot be converted.
         """
         tensor = self.tensors[name]
         stored = np.fromfile(self.path, dtype=np.uint8, count=tensor.num_bytes, offset=tensor.offset)
@@ -79,7 +79,7 @@ class GgufFile:
 
 
 def read_gguf_file(path: Path) -> GgufFile:
-    """Read the header of a GGUF file and check that all of its tensors are there.
+    """Read the header of a GGUF file and check that it contains all of its tensors.
 
     Raises:
         CheckpointError: The file is not GGUF, is damaged, or is shorter than its header says.
@@ -95,7 +95,7 @@ def read_gguf_file(path: Path) -> GgufFile:
 
 
 class _HeaderReader:
-    """Reads the header front to back; every length is checked against the file before it is believed."""
+    """Reads the header front to back; every length is checked against the file before it is used."""
 
     def __init__(self, path: Path, content: mmap.mmap) -> None:
         self._path = path
@@ -153,7 +153,7 @@ class _HeaderReader:
         name, rank = self._string(), self._number("I")
         if not 0 < rank <= _MAX_DIMENSIONS:
             raise self._damaged(f"tensor '{name}' has {rank} dimensions, allowed are 1 to {_MAX_DIMENSIONS}")
-        shape = tuple(reversed([self._number("Q") for _ in range(rank)]))  # the file counts innermost first
+        shape = tuple(reversed([self._number("Q") for _ in range(rank)]))  # the file stores the innermost first
         number, offset = self._number("I"), self._number("Q")
         try:
             type_ = GGMLQuantizationType(number)

@@ -1,6 +1,6 @@
-"""The special tokens of a GGUF file, with the meaning that llama.cpp gives to fields that are missing.
+"""The special tokens of a GGUF file, with llama.cpp's defaults for missing fields.
 
-Its reader is the specification of the format: src/llama-vocab.cpp, `llama_vocab::impl::load`.
+llama.cpp's reader is the specification of the format: src/llama-vocab.cpp, `llama_vocab::impl::load`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from ptgc.errors import CheckpointError
 from ptgc.exporters.checkpoint.gguf_file import GgufFile
 
-SENTENCEPIECE, BYTE_LEVEL = "llama", "gpt2"  # kinds of vocabularies, as the format calls them
+SENTENCEPIECE, BYTE_LEVEL = "llama", "gpt2"  # kinds of vocabulary, under the format's names
 _DEFAULTS = {SENTENCEPIECE: {"bos": 1, "eos": 2, "unknown": 0}, BYTE_LEVEL: {"bos": 11, "eos": 11}}
-_STARTED_BY_BOS = {"llama3", "llama-v3", "llama-bpe", "falcon3", "pixtral", "midm-2.0", "lfm2", "tekken"}  # cuts
+_STARTED_BY_BOS = {"llama3", "llama-v3", "llama-bpe", "falcon3", "pixtral", "midm-2.0", "lfm2", "tekken"}  # splits
 _ENDS = (
     "<|eot_id|>",
     "<|im_end|>",
@@ -37,13 +37,13 @@ _ENDS = (
     "<｜end▁of▁sentence｜>",  # DeepSeek's
     "[e~[",
 )
-# Of fill-in-the-middle: a file's own field, or the first of these texts.
+# End tokens of fill-in-the-middle: the file's own field, else the first of these texts that exists.
 _MIDDLE_ENDS = {
     "fim_pad": ("<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]"),
     "fim_rep": ("<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"),
     "fim_sep": ("<|file_sep|>",),
 }
-# A text that ends nothing where all of the others are there, too.
+# A text that does not end generation if all of the others exist too.
 _EXCEPTIONS = (
     ("<|end|>", {"<|return|>", "<|call|>"}),
     ("<|end|>", {"<|flush|>", "<|call|>"}),
@@ -55,20 +55,20 @@ _EXCEPTIONS = (
 
 @dataclass(frozen=True)
 class SpecialTokens:
-    """Ids of tokens with a part of their own; None where the vocabulary has none."""
+    """Ids of special tokens; None if the vocabulary has none."""
 
     bos: int | None
     """Begins a text."""
     eos: int | None
     """Ends a text."""
     unknown: int | None
-    """Stands for what cannot be spelled."""
+    """Stands for characters that cannot be spelled."""
     padding: int | None
     """Fills rows."""
     adds_bos: bool
     """Whether `bos` is put before every text."""
     adds_eos: bool
-    """Whether `eos` is put behind every text."""
+    """Whether `eos` is put after every text."""
     ends: tuple[int, ...]
     """Every token after which llama.cpp stops generating, `eos` first."""
 
@@ -101,7 +101,7 @@ def read_special_tokens(gguf: GgufFile) -> SpecialTokens:
 
 
 def _ends(pieces: list[str], eos: int | None, named: dict[str, int | None]) -> tuple[int, ...]:
-    """Tokens that end a text: by field, and by what they are."""
+    """Tokens that end a text, by the file's fields and by their spelling."""
     ids = {piece: token for token, piece in enumerate(pieces)}
     found = {ids[text] for text in _ENDS if text in ids}
     for text, others in _EXCEPTIONS:

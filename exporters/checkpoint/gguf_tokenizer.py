@@ -20,8 +20,8 @@ from ptgc.exporters.checkpoint.sentencepiece_bpe import (
 
 _Entry = TypeVar("_Entry", int, float, str)
 
-# How text is cut before merging, by `tokenizer.ggml.pre`. A wrong cut gives wrong tokens without any error,
-# so a name that is not here is refused.
+# How text is split before merging, by `tokenizer.ggml.pre`. A wrong split gives wrong tokens without any error,
+# so unknown names are refused.
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _PUNCTUATION_AND_SPACE = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _QWEN2 = rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}|{_PUNCTUATION_AND_SPACE}"
@@ -46,15 +46,15 @@ _REGEXES = {
     "tekken": _TEKKEN,
 }
 _GPT2 = {"gpt2", "gpt-2", "phi-2", "gigachat", "a.x-4.0", "mellum", "exaone4", "mpt", "olmo", "jais"}
-_SINGLE_DIGITS = {"smollm", "starcoder", "refact", "command-r", "codeshell"}  # every digit alone, then as GPT-2
-_DEFAULT = "default"  # what llama.cpp does where a file does not say, one cut after the other
+_SINGLE_DIGITS = {"smollm", "starcoder", "refact", "command-r", "codeshell"}  # every digit alone, the rest as GPT-2
+_DEFAULT = "default"  # llama.cpp's default if a file does not say: these splits in sequence
 _DEFAULT_CUTS = (
     r"[\p{P}\$\+<=>\^~\|]+",
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)",
     r"\p{N}+",
     r"[0-9][0-9][0-9]",
 )
-# A word that is a token is not merged up.
+# A word that is itself a token is taken without merging.
 _WHOLE_WORDS_FIRST = {*(name for name, regex in _REGEXES.items() if regex == _LLAMA3), "tekken"}
 _NORMALIZED = {"qwen2", "deepseek-r1-qwen", "kormo", "megrez"}  # to Unicode NFC
 
@@ -73,10 +73,10 @@ def load_tokenizer(gguf: GgufFile, note: Callable[[str], None] = lambda _: None)
 
     Args:
         gguf: The file.
-        note: Called with what a user should know of it.
+        note: Called with remarks about it.
 
     Returns:
-        None when the file holds no vocabulary.
+        None if the file holds no vocabulary.
 
     Raises:
         CheckpointError: The vocabulary is incomplete or of an unknown kind.
@@ -97,7 +97,7 @@ def load_tokenizer(gguf: GgufFile, note: Callable[[str], None] = lambda _: None)
         return _with_names(gguf, tokenizer, special)
     except CheckpointError:
         raise
-    except Exception as error:  # tokenizers raises plain Exception for a vocabulary that contradicts itself
+    except Exception as error:  # tokenizers raises plain Exception for an inconsistent vocabulary
         raise _refused(gguf, f"its vocabulary is inconsistent ({error})") from error
 
 
@@ -182,7 +182,7 @@ def _with_names(gguf: GgufFile, tokenizer: Tokenizer, special: SpecialTokens) ->
 
 
 def _pieces_and_types(gguf: GgufFile, special: SpecialTokens) -> tuple[list[str], list[int]]:
-    """Text and type of every token; those that end generation are control tokens, whatever the file says."""
+    """Text and type of every token; tokens that end generation count as control tokens, whatever the file says."""
     pieces = [piece or f"[EMPTY_{index}]" for index, piece in enumerate(_list(gguf, "tokens", str))]
     types = (
         _list(gguf, "token_type", int, len(pieces))
@@ -201,7 +201,7 @@ def _special_ids(types: list[int]) -> tuple[int, ...]:
 
 
 def _add_user_defined(tokenizer: Tokenizer, pieces: list[str], types: list[int]) -> None:
-    """Tokens like "<think>" are matched whole in text, but are not left out when decoding."""
+    """Add tokens like "<think>", which are matched whole in text but not left out when decoding."""
     tokenizer.add_tokens(
         [
             AddedToken(piece, normalized="▁" in piece, special=False)

@@ -14,11 +14,11 @@ from ptgc.exporters.checkpoint.huggingface_directory import is_disk_full, storag
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _NO_HUB_ID = (".gguf", ".safetensors", ".bin", ".pt", ".json")
 _FILES = ("*.safetensors", "*.json", "*.jinja", "merges.txt", "vocab.txt", "tokenizer.model", "spiece.model", "*.spm")
-_NOT_NEEDED = ("*/*", "consolidated*")  # other formats lie in folders; consolidated repeats the weights
+_NOT_NEEDED = ("*/*", "consolidated*")  # subfolders hold other formats; consolidated repeats the weights
 
 
 def is_hub_id(text: str) -> bool:
-    """Tell whether a text could name a model on the hub: 'name' or 'org/name', and no file."""
+    """Whether a text could name a model on the hub: 'name' or 'org/name', but not a file."""
     return _HUB_ID.fullmatch(text) is not None and not text.endswith(_NO_HUB_ID)
 
 
@@ -28,7 +28,7 @@ def download_snapshot(hub_id: str, revision: str | None, *, with_code: bool) -> 
     Args:
         hub_id: 'org/name'.
         revision: Branch, tag or commit; by default the main branch.
-        with_code: Download Python files, too.
+        with_code: Also download Python files.
 
     Returns:
         The directory with the files, and the commit.

@@ -1,4 +1,4 @@
-"""Models out of state dicts, and ordinary Hugging Face directories out of models."""
+"""Models from state dicts, and ordinary Hugging Face directories from models."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from transformers.utils import logging as transformers_logging
 from ptgc.errors import CheckpointError, StorageError
 from ptgc.exporters.checkpoint.tensor_fit import check_fit
 
-_ONE_FILE = 1 << 62  # bytes in a shard: more than any model has
+_ONE_FILE = 1 << 62  # bytes per shard, more than any model has
 
 
 def model_from_state_dict(
@@ -38,10 +38,10 @@ def model_from_state_dict(
     """Build a model around tensors, without a second copy of them.
 
     Args:
-        config: Configuration of an architecture that transformers has.
-        state_dict: Every tensor by the name it has in that architecture; a tied head may be left out.
+        config: Configuration of an architecture in transformers.
+        state_dict: Every tensor by its name in that architecture; a tied head may be left out.
         dtype: Type of the model's weights.
-        model_class: The class of transformers; by default the architecture's causal language model.
+        model_class: The transformers class; by default the architecture's causal language model.
 
     Returns:
         The model in evaluation mode, with eager attention and without gradients.
@@ -58,7 +58,7 @@ def model_from_state_dict(
                 state_dict=dict(state_dict),
                 dtype=dtype,
                 attn_implementation="eager",
-                ignore_mismatched_sizes=True,  # to name them all below
+                ignore_mismatched_sizes=True,  # all are reported below
                 output_loading_info=True,
             )
         except (RuntimeError, ValueError) as error:
@@ -68,12 +68,12 @@ def model_from_state_dict(
     model, report = loaded
     check_fit("the checkpoint", model_class.__name__, report)
     if getattr(model, "generation_config", None) is not None:
-        model.generation_config._from_model_config = False  # or transformers makes it anew, without later changes
+        model.generation_config._from_model_config = False  # else transformers makes it anew, without later changes
     return frozen(model)
 
 
 def causal_model_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
-    """Return the class of transformers that makes a causal language model of a configuration."""
+    """Return the transformers class of the causal language model for a configuration."""
     model_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     return cast("type[PreTrainedModel]", model_class)
 
@@ -83,7 +83,7 @@ def write_huggingface_directory(
 ) -> None:
     """Write config.json, generation_config.json, model.safetensors and the tokenizer's files.
 
-    The directory is written aside and renamed when it is complete: `output` is there entirely or not at all.
+    The directory is written elsewhere and renamed when complete: `output` appears completely or not at all.
 
     Args:
         model: A transformers model; its generation settings are written with it.
@@ -110,21 +110,21 @@ def write_huggingface_directory(
 
 
 def _make_ordinary(directory: Path) -> None:
-    """Let every user and every version of transformers read the files."""
+    """Make the files readable for every user and every version of transformers."""
     mode = (directory / "config.json").stat().st_mode
     for file in directory.iterdir():
-        file.chmod(mode)  # safetensors makes files that only their owner can read
+        file.chmod(mode)  # safetensors creates files that only their owner can read
     settings_file = directory / "tokenizer_config.json"
     if settings_file.is_file():
         settings = json.loads(settings_file.read_text(encoding="utf-8"))
-        if settings.get("tokenizer_class") == "TokenizersBackend":  # the name that it has since version 5
+        if settings.get("tokenizer_class") == "TokenizersBackend":  # its name since version 5
             settings["tokenizer_class"] = "PreTrainedTokenizerFast"
             text = json.dumps(settings, indent=2, ensure_ascii=False)
             settings_file.write_text(f"{text}\n", encoding="utf-8")
 
 
 def storage_error(path: Path, error: Exception) -> StorageError:
-    """Say why a path could not be written, and in the case of a full disk how much room is left."""
+    """Say why a path could not be written; for a full disk, how much space is left."""
     if not is_disk_full(error):
         return StorageError(f"Cannot write '{path}': {error}.", "Check the path and its permissions.")
     existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
@@ -136,13 +136,13 @@ def storage_error(path: Path, error: Exception) -> StorageError:
 
 
 def is_disk_full(error: Exception) -> bool:
-    """Tell whether an error, ours or a library's, means that no space is left."""
+    """Whether an error, ours or a library's, means that no space is left."""
     return getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
 
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keep the reports of transformers out of what we say, and its progress bars out of logs."""
+    """Silence the reports of transformers, and its progress bars in logs."""
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity(logging.ERROR)
     hide = transformers_logging.is_progress_bar_enabled() and not sys.stderr.isatty()
@@ -157,7 +157,7 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def frozen(model: PreTrainedModel) -> PreTrainedModel:
-    """Put a model into evaluation mode and switch its gradients off."""
+    """Put a model into evaluation mode and switch off its gradients."""
     model.train(False)
     model.requires_grad_(False)
     return model

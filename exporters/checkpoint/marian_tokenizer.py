@@ -21,27 +21,27 @@ from ptgc.exporters.checkpoint.sentencepiece_model import (
 )
 
 FILES = ("source.spm", "target.spm", "vocab.json")
-_SPACE = "▁"  # what SentencePiece writes for a space
-# Before the pieces of the target alone: they are written, and no source is ever read as one.
+_SPACE = "▁"  # SentencePiece's symbol for a space
+# Prefix of pieces that only the target has: they can be decoded, but no source is encoded with them.
 _TARGET_ONLY = "\U0010fffd"
 _UNKNOWN_RUN = "\U0010fffc"  # in no vocabulary
-_UNKNOWN_PENALTY = 10.0  # SentencePiece's: how much worse than the worst piece an unknown character is
+_UNKNOWN_PENALTY = 10.0  # SentencePiece's: score of an unknown character below the worst piece
 _TOKENS = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
 
 
 def is_marian(directory: Path) -> bool:
-    """Whether a directory has the tokenizers of a Marian checkpoint, and no other form of them."""
+    """Whether a directory has the tokenizers of a Marian checkpoint, and in no other form."""
     return all((directory / name).is_file() for name in FILES) and not (directory / "tokenizer.json").is_file()
 
 
 def load_marian_tokenizer(directory: Path, note: Callable[[str], None]) -> PreTrainedTokenizerFast | None:
-    """Build the tokenizer that reads sources as source.spm does, and writes tokens of either side.
+    """Build the tokenizer that encodes sources as source.spm does and decodes tokens of either side.
 
     Returns:
-        None, after a note, where sources and targets have different ids.
+        None, after a note, if sources and targets have different ids.
 
     Raises:
-        CheckpointError: A file is damaged, or they do not belong together.
+        CheckpointError: A file is damaged, or the files do not belong together.
     """
     settings_file = directory / "tokenizer_config.json"
     settings = _read_object(settings_file) if settings_file.is_file() else {}
@@ -86,7 +86,7 @@ def _tokenizer(source: SentencePieceModel, pieces: list[str], names: dict[str, s
     if source.adds_prefix:
         steps.append(normalizers.Prepend(_SPACE))
     steps.append(normalizers.Replace(" ", _SPACE))
-    # SentencePiece takes unknown characters in a row for one piece, which no vocabulary has.
+    # SentencePiece treats consecutive unknown characters as one piece, which no vocabulary has.
     known = "".join(map(re.escape, sorted({_SPACE, *"".join(_scores(source))})))
     steps.append(normalizers.Replace(Regex(f"[^{known}]{{2,}}"), _UNKNOWN_RUN))
     tokenizer.normalizer = normalizers.Sequence(steps)
@@ -105,7 +105,7 @@ def _tokenizer(source: SentencePieceModel, pieces: list[str], names: dict[str, s
 
 
 def _scores(source: SentencePieceModel) -> dict[str, float]:
-    """The pieces that text can become."""
+    """The scores of the pieces that text can be split into."""
     usable = (PieceType.NORMAL, PieceType.USER_DEFINED)
     return {piece.text: piece.score for piece in source.pieces if piece.type in usable}
 
@@ -113,7 +113,7 @@ def _scores(source: SentencePieceModel) -> dict[str, float]:
 def _entries(source: SentencePieceModel, pieces: list[str], whole: set[str]) -> list[tuple[str, float]]:
     """The vocabulary in the order of its ids, with the scores of the source's pieces.
 
-    A character that the source's model does not know keeps its id where the vocabulary has one, as in transformers.
+    A character unknown to the source's model keeps its id if the vocabulary has one, as in transformers.
     """
     scores = _scores(source)
     worst = min(scores.values(), default=0.0)
@@ -154,5 +154,5 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 
 def _text_of(token: Any) -> str:
-    """A special token as tokenizer_config.json may write it: a text, or an object with one."""
+    """The text of a special token in tokenizer_config.json, which may be a string or an object."""
     return str(token["content"]) if isinstance(token, dict) and "content" in token else str(token)

@@ -1,6 +1,6 @@
-"""Checkpoints that are quantised already: packed integers of safetensors files become ordinary weights.
+"""Checkpoints that are already quantised: packed integers in safetensors files become ordinary weights.
 
-The files are read here, tensor by tensor: transformers would ask for the packages that wrote them, and for a GPU.
+The files are read here, tensor by tensor: transformers would require the packages that wrote them, and a GPU.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from ptgc.errors import CheckpointError
 from ptgc.exporters.checkpoint.huggingface_directory import model_from_state_dict
 from ptgc.exporters.checkpoint.packed import PackedFormat, PackedModule
 
-# Where the settings are that older versions of the packages did not write into config.json, and whose they are.
+# Files in which older versions of the packages stored settings outside config.json, with the package's method.
 SETTINGS_FILES = {"quantize_config.json": "gptq", "quant_config.json": "awq", "hf_quant_config.json": "modelopt"}
 _WEIGHT, _BIAS = "weight", "bias"
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def quantization_settings(directory: Path, settings: Mapping[str, Any]) -> object:
-    """Return how a checkpoint is quantised, as it says itself; None where it is not.
+    """Return a checkpoint's own description of its quantisation; None if it is not quantised.
 
     Args:
-        directory: Of the checkpoint.
+        directory: Directory of the checkpoint.
         settings: Its config.json.
 
     Raises:
-        CheckpointError: A file of settings is no JSON.
+        CheckpointError: A settings file is not JSON.
     """
     inside = settings.get("quantization_config") or settings.get("compression_config")
     if inside:
@@ -55,16 +55,16 @@ def quantization_settings(directory: Path, settings: Mapping[str, Any]) -> objec
 def load_model(
     files: tuple[Path, ...], packed: PackedFormat, skeleton: PreTrainedModel, dtype: torch.dtype
 ) -> PreTrainedModel:
-    """Load a model whose packed weights are ordinary ones.
+    """Load a model and unpack its packed weights.
 
     Args:
         files: The safetensors files.
-        packed: How weights are packed in them.
+        packed: The format of the packed weights.
         skeleton: The model without weights, on the meta device.
         dtype: Type of the weights.
 
     Raises:
-        CheckpointError: Tensors are missing, damaged, or not those of the architecture.
+        CheckpointError: Tensors are missing or damaged, or do not fit the architecture.
     """
     state_dict = _read_state_dict(files, packed, skeleton, dtype)
     model = model_from_state_dict(skeleton.config, state_dict, dtype, type(skeleton))
@@ -77,7 +77,7 @@ def load_model(
 def _read_state_dict(
     files: tuple[Path, ...], packed: PackedFormat, skeleton: PreTrainedModel, dtype: torch.dtype
 ) -> dict[str, torch.Tensor]:
-    """Read every tensor; only those of one packed module are in memory beside the weights."""
+    """Read every tensor; besides the weights, only the tensors of one packed module are in memory."""
     transposed = {name for name, module in skeleton.named_modules() if isinstance(module, Conv1D)}
     state_dict: dict[str, torch.Tensor] = {}
     for module in _modules(files):
@@ -100,7 +100,7 @@ def _modules(files: tuple[Path, ...]) -> Iterator[PackedModule]:
         found: dict[str, dict[str, Any]] = {}
         for file in files:
             content = stack.enter_context(safe_open(file, framework="pt"))
-            for name in content.keys():  # noqa: SIM118  # no mapping
+            for name in content.keys():  # noqa: SIM118  # not a mapping
                 module, _, part = name.rpartition(".")
                 found.setdefault(module, {})[part] = content
         for module, parts in found.items():
@@ -109,17 +109,17 @@ def _modules(files: tuple[Path, ...]) -> Iterator[PackedModule]:
 
 
 def _ordinary(module: PackedModule, part: str, tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor of a module that is not packed; integers would be taken for numbers."""
+    """A tensor of a module that is not packed; integers are refused, since they would be used as plain values."""
     if part in (_WEIGHT, _BIAS) and tensor.dtype not in _FLOATS:
         raise module.error(part, f"is {tensor.dtype}, but nothing beside it says what its values stand for")
     return tensor
 
 
 def _has_bias(skeleton: PreTrainedModel, name: str) -> bool:
-    """Whether the architecture has a bias there: AutoGPTQ once wrote one of zeros for every module."""
+    """Whether the architecture has a bias there: AutoGPTQ once wrote a zero bias for every module."""
     try:
         return getattr(skeleton.get_submodule(name), _BIAS, None) is not None
-    except AttributeError:  # a name that transformers converts while it loads
+    except AttributeError:  # a name that transformers converts on loading
         return True
 
 

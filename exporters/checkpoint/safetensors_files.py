@@ -1,4 +1,4 @@
-"""Finding the safetensors files of a checkpoint, and checking that none is missing or cut short."""
+"""Finding the safetensors files of a checkpoint, and checking that none is missing or truncated."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _LENGTH_BYTES = 8  # the header's length, little-endian, before the header
 _MAX_HEADER = 100_000_000  # the limit of the format
 _LFS_POINTER = b"version https://git-lfs"
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-_NO_WEIGHTS = ("rotary_emb.inv_freq", ".masked_bias")  # constants that old checkpoints hold, and no model reads
+_NO_WEIGHTS = ("rotary_emb.inv_freq", ".masked_bias")  # constants in old checkpoints that no model reads
 _DOWNLOAD_AGAIN = "Download it again; a copy or download was probably interrupted."
 
 
 @dataclass(frozen=True)
 class SafetensorsHeader:
-    """What the header of a safetensors file says.
+    """The header of a safetensors file.
 
     Attributes:
         path: The file.
         tensors: Names of its tensors.
-        types: Type of each tensor as the format writes it, for example "BF16".
-        bytes_by_type: Such a type -> bytes of all its tensors.
+        types: Type of each tensor as spelled by the format, for example "BF16".
+        bytes_by_type: Type -> bytes of all its tensors.
     """
 
     path: Path
@@ -43,7 +43,7 @@ class SafetensorsHeader:
 
 
 def find_safetensors(directory: Path) -> tuple[Path, ...]:
-    """List the weight files that transformers would read, all checked; none where there are none.
+    """List the weight files that transformers would read, all checked; empty if there are none.
 
     Raises:
         CheckpointError: A file that the index names is missing, or a file is damaged; all of them are listed.
@@ -72,7 +72,7 @@ def find_safetensors(directory: Path) -> tuple[Path, ...]:
 def stored_dtype(files: tuple[Path, ...]) -> torch.dtype | None:
     """Return the floating-point type that keeps every weight; None when there is none.
 
-    That is the type of most of them, or float32 where that one would round others.
+    That is the type of most of them, or float32 if this type would round others.
     """
     total: Counter[str] = Counter()
     headers = [read_header(file) for file in files]
@@ -83,7 +83,7 @@ def stored_dtype(files: tuple[Path, ...]) -> torch.dtype | None:
         return None
     most = floats.most_common(1)[0][0]
     if most not in (torch.float16, torch.bfloat16):
-        return torch.float32  # of what is traced the widest
+        return torch.float32  # the widest type that is traced
     return most if all(_keeps_values(header, most) for header in headers) else torch.float32
 
 
@@ -98,7 +98,7 @@ def _keeps_values(header: SafetensorsHeader, dtype: torch.dtype) -> bool:
 
 
 def keeps_values(tensor: torch.Tensor, dtype: torch.dtype) -> bool:
-    """Whether a tensor is the same in another type."""
+    """Whether converting a tensor to another type keeps its values."""
     return torch.equal(tensor.to(dtype).to(tensor.dtype), tensor)
 
 

@@ -1,4 +1,4 @@
-"""Tokenizers that encode as a SentencePiece BPE vocabulary with scores does (Llama 1 and 2)."""
+"""Tokenizers that encode like a SentencePiece BPE vocabulary with scores (Llama 1 and 2)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
 
-_SPACE = "▁"  # what SentencePiece writes for a space
+_SPACE = "▁"  # SentencePiece's symbol for a space
 
 
 @dataclass(frozen=True)
@@ -16,13 +16,13 @@ class SentencePieceVocabulary:
 
     Attributes:
         pieces: Text of every token id, spaces written as "▁", single bytes as "<0x0A>".
-        scores: Score of every token id; of two possible merges the one with the higher score is made.
-        unmergeable_ids: Tokens that text never merges into: unknown, control and byte tokens.
+        scores: Score of every token id; of two possible merges, the one with the higher score wins.
+        unmergeable_ids: Tokens that merging never produces: unknown, control and byte tokens.
         special_ids: Tokens that are recognised as a whole in text and left out when decoding.
-        unknown_id: Token for what the vocabulary cannot spell.
-        bos_id: Token put in front of every text; None for none.
-        eos_id: Token put behind every text; None for none.
-        prefix_space: Whether a space is put in front of every text.
+        unknown_id: Token for text that the vocabulary cannot spell.
+        bos_id: Token put before every text; None for none.
+        eos_id: Token put after every text; None for none.
+        prefix_space: Whether a space is put before every text.
     """
 
     pieces: list[str]

@@ -1,4 +1,4 @@
-"""The SentencePiece model files (.spm, .model): pieces, scores and normalisation, without the sentencepiece package.
+"""SentencePiece model files (.spm, .model): pieces, scores and normalisation, without the sentencepiece package.
 
 Such a file is one protocol buffer, the ModelProto of sentencepiece_model.proto.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ptgc.errors import CheckpointError
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # how the wire format writes a value
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types of protocol buffers
 
 
 class PieceType(IntEnum):
@@ -50,27 +50,27 @@ class SentencePiece:
 
 @dataclass(frozen=True)
 class SentencePieceModel:
-    """What a model file says."""
+    """The content of a model file."""
 
     pieces: tuple[SentencePiece, ...]
     """By id."""
     type: ModelType
     """How text becomes pieces."""
     byte_fallback: bool
-    """Whether what no piece spells becomes its bytes."""
+    """Whether text that no piece spells is split into bytes."""
     charsmap: bytes
     """Normalisation as a compiled table; empty for none."""
     adds_prefix: bool
     """Whether a space is put before every text."""
     removes_extra_spaces: bool
-    """Whether spaces at the ends, and all but one in a row, are taken out."""
+    """Whether spaces at the ends are removed and repeated spaces reduced to one."""
 
 
 def read_sentencepiece_model(path: Path) -> SentencePieceModel:
     """Read a model file.
 
     Raises:
-        CheckpointError: It is none, or damaged.
+        CheckpointError: It is not a model file, or is damaged.
     """
     try:
         fields = list(_fields(path.read_bytes()))
@@ -107,7 +107,7 @@ def _last(fields: list[tuple[int, int | float | bytes]], wanted: int, default: b
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | float | bytes]]:
-    """The numbered fields of a message, in their order."""
+    """The numbered fields of a message, in order."""
     position = 0
     while position < len(data):
         key, position = _varint(data, position)
@@ -130,7 +130,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, int | float | bytes]]:
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:
-    """A number of seven bits a byte, the lowest first."""
+    """A number stored in seven bits per byte, the lowest first."""
     value = 0
     for shift in range(0, 64, 7):
         byte = data[position]

@@ -1,4 +1,4 @@
-"""What a checkpoint of transformers is for, by the architecture that its configuration names."""
+"""The task of a transformers checkpoint, from the architecture that its configuration names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ptgc.errors import CheckpointError
 
 
 class Task(Enum):
-    """A kind of model that ptgc exports; the values say it in words."""
+    """A kind of model that ptgc exports; the values name it for messages."""
 
     CAUSAL_LM = "causal language model"
     SEQ2SEQ_LM = "encoder-decoder"
@@ -41,15 +41,15 @@ _ARCHITECTURES = {
 
 
 def task_of(source: str, settings: dict[str, Any], *, trust_remote_code: bool = False) -> Task:
-    """What the checkpoint of this config.json is for; the first of several that fit.
+    """The task of the checkpoint with this config.json; the first of several that fit.
 
     Args:
         source: What the user gave, for the message.
         settings: config.json.
-        trust_remote_code: Whether a model may come with code of its own.
+        trust_remote_code: Whether a model may come with its own code.
 
     Raises:
-        CheckpointError: Its architecture is none that ptgc exports.
+        CheckpointError: ptgc does not export its architecture.
     """
     auto_map = settings.get("auto_map")
     if trust_remote_code and isinstance(auto_map, dict):

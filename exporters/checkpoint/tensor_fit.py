@@ -1,4 +1,4 @@
-"""Whether the tensors of a checkpoint are those of the model that its configuration describes."""
+"""Whether the tensors of a checkpoint fit the model that its configuration describes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def check_fit(source: str, name: str, report: Mapping[str, Any], *, allow_unexpe
     Args:
         source: The checkpoint, or what was loaded, for the message.
         name: Class of the model.
-        report: What transformers found while it loaded.
-        allow_unexpected: Whether tensors that the model has no place for may be there.
+        report: What transformers reported on loading.
+        allow_unexpected: Whether tensors that the model does not use are allowed.
 
     Raises:
-        CheckpointError: Tensors are missing, of another shape, or have no place in the model.
+        CheckpointError: Tensors are missing, of another shape, or not used by the model.
     """
     mismatched = sorted((str(key), list(found), list(wanted)) for key, found, wanted in report["mismatched_keys"])
     shapes = [f"{key} is {found}, the configuration says {wanted}" for key, found, wanted in mismatched]
@@ -41,7 +41,7 @@ def check_fit(source: str, name: str, report: Mapping[str, Any], *, allow_unexpe
 
 
 def unused_tensors(report: Mapping[str, Any]) -> str | None:
-    """A note of tensors that the model has no place for; None where there are none."""
+    """A note about tensors that the model does not use; None if there are none."""
     unexpected = _names(report["unexpected_keys"])
     if not unexpected:
         return None

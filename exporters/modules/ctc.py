@@ -1,4 +1,4 @@
-"""A non-autoregressive transformer that is read by CTC: an encoder, and a decoder over several rows a token.
+"""A non-autoregressive transformer with CTC: an encoder, and a decoder over several rows per source token.
 
 Libovicky and Helcl, "End-to-End Non-Autoregressive Neural Machine Translation with CTC", arXiv 1811.04719, section 3.
 """
@@ -33,7 +33,7 @@ class CtcConfig:
     num_heads: int = 4
     """Heads of attention."""
     intermediate_size: int = 1024
-    """Columns inside the feed-forward parts."""
+    """Size of the feed-forward layers."""
     max_position_embeddings: int = 256
     """Longest source."""
     model_type: str = "ctc"

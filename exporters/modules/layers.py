@@ -1,4 +1,4 @@
-"""The layers that non-autoregressive transformers are made of."""
+"""Layers of non-autoregressive transformers."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch.nn.functional import gelu, scaled_dot_product_attention
 
 
 class Attention(nn.Module):
-    """Attention of several heads to all rows that a mask shows.
+    """Multi-head attention to all rows that a mask shows.
 
     Args:
         hidden_size: Columns of a row.
-        num_heads: Divides them.
+        num_heads: Number of heads; divides `hidden_size`.
     """
 
     def __init__(self, hidden_size: int, num_heads: int) -> None:
@@ -36,12 +36,12 @@ class Attention(nn.Module):
 
 
 class Layer(nn.Module):
-    """A transformer layer whose norms come first; with `reads`, it attends to a source as well.
+    """A pre-norm transformer layer; with `reads`, it also attends to a source.
 
     Args:
         hidden_size: Columns of a row.
         num_heads: Heads of attention.
-        intermediate_size: Columns inside the feed-forward part.
+        intermediate_size: Size of the feed-forward layer.
         reads: Whether it attends to an encoder's output.
     """
 
@@ -68,7 +68,7 @@ class Layer(nn.Module):
 
 
 class EncoderSizes(Protocol):
-    """What an encoder needs of a model's configuration."""
+    """What an encoder needs from a model's configuration."""
 
     @property
     def source_vocab_size(self) -> int:
@@ -92,7 +92,7 @@ class EncoderSizes(Protocol):
 
     @property
     def intermediate_size(self) -> int:
-        """Columns inside the feed-forward parts."""
+        """Size of the feed-forward layers."""
         ...
 
     @property
@@ -105,7 +105,7 @@ class Encoder(nn.Module):
     """The encoder role: tokens of a source into rows that a decoder reads.
 
     Args:
-        config: Of the model that it belongs to.
+        config: Configuration of the model that it belongs to.
     """
 
     def __init__(self, config: EncoderSizes) -> None:
@@ -120,7 +120,7 @@ class Encoder(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_size)
 
     def forward(self, input_ids: Tensor, encoder_attention_mask: Tensor) -> Tensor:
-        """`[batch, source_length, hidden]` of int64 and bool `[batch, source_length]`."""
+        """`[batch, source_length, hidden]` from int64 and bool `[batch, source_length]`."""
         rows = self.embed_tokens(input_ids) + self.embed_positions.weight[: input_ids.shape[1]]
         for layer in self.layers:
             rows = layer(rows, encoder_attention_mask)

@@ -22,7 +22,7 @@ class LevenshteinConfig:
     source_vocab_size: int
     """Tokens of the source."""
     max_insertions: int = 16
-    """Most placeholders that one place takes in one round."""
+    """Most placeholders inserted at one position in one round."""
     hidden_size: int = 256
     """Columns of a row."""
     num_encoder_layers: int = 4
@@ -32,7 +32,7 @@ class LevenshteinConfig:
     num_heads: int = 4
     """Heads of attention."""
     intermediate_size: int = 1024
-    """Columns inside the feed-forward parts."""
+    """Size of the feed-forward layers."""
     max_position_embeddings: int = 256
     """Longest source and longest canvas."""
     model_type: str = "levenshtein"
@@ -78,7 +78,7 @@ class Deleter(nn.Module):
 
 
 class Inserter(nn.Module):
-    """Scores `[batch, canvas_length, max_insertions + 1]` of every number of tokens missing behind every token."""
+    """Scores `[batch, canvas_length, max_insertions + 1]` for how many tokens are missing after each token."""
 
     def __init__(self, decoder: LevenshteinDecoder, config: LevenshteinConfig) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class Inserter(nn.Module):
         self.head = nn.Linear(2 * config.hidden_size, config.max_insertions + 1)
 
     def forward(self, input_ids: Tensor, lengths: Tensor, source: Tensor, source_mask: Tensor) -> Tensor:
-        """A token and the one behind it say what is missing between them; behind the last one nothing is read."""
+        """Score each gap from the rows of the two tokens around it; what follows the last token is ignored."""
         rows = self.decoder(input_ids, lengths, source, source_mask)
         following = torch.cat([rows[:, 1:], rows[:, -1:]], dim=1)
         scores: Tensor = self.head(torch.cat([rows, following], dim=-1))
@@ -94,7 +94,7 @@ class Inserter(nn.Module):
 
 
 class Filler(nn.Module):
-    """Logits `[batch, canvas_length, vocab]` of what stands at every placeholder."""
+    """Logits `[batch, canvas_length, vocab]` of the token for each placeholder."""
 
     def __init__(self, decoder: LevenshteinDecoder, config: LevenshteinConfig) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class Filler(nn.Module):
 
 
 def levenshtein_roles(config: LevenshteinConfig) -> dict[str, nn.Module]:
-    """The modules of every role, with new weights: the three that edit share one decoder."""
+    """The modules of every role, with new weights; the three editing roles share one decoder."""
     decoder = LevenshteinDecoder(config)
     return {
         "encoder": Encoder(config),

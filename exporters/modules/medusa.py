@@ -1,4 +1,4 @@
-"""Medusa heads: residual blocks on a hidden state, each with a head of its own."""
+"""Medusa heads: residual blocks on a hidden state, each with its own head."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch.nn import functional
 
 
 class MedusaHead(nn.Module):
-    """One head: a residual block, and logits of the token that stands so much further ahead."""
+    """One head: a residual block, then logits of a token at a fixed distance ahead."""
 
     def __init__(self, hidden_size: int, vocab_size: int) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class MedusaHead(nn.Module):
 
 
 class MedusaHeads(nn.Module):
-    """Medusa-1 with one residual block a head (Cai et al., arXiv 2401.10774, section 2.1)."""
+    """Medusa-1 with one residual block per head (Cai et al., arXiv 2401.10774, section 2.1)."""
 
     def __init__(self, hidden_size: int, vocab_size: int, num_heads: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The PyTorch original's modules as roles of the loops in numpy, what is appended to their graphs included."""
+"""The original PyTorch modules as roles of the numpy loops, including the operators appended to their graphs."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ OPERATIONS: Mapping[str, tuple[Operation, str]] = {
     "filler": (reference.fill_placeholders, "placeholder_token_id"),
     "token_inserter": (reference.insert_tokens, "stop_token_id"),
 }
-"""What each role of the edit loop makes of a canvas with the scores of its module, and the token that it is about."""
+"""For each role of the edit loop, how it edits a canvas by its module's scores, and which token it needs."""
 _HIDDEN_STATES = "encoder_hidden_states"
 
 
 def original_roles(modules: Mapping[str, nn.Module], plan: DecodePlan) -> dict[str, RoleCall]:
-    """The roles of a loop other than the speculative one.
+    """The roles of any loop except the speculative one.
 
     Args:
-        modules: By role.
+        modules: The modules by role.
         plan: The loop and its policies.
 
     Raises:
-        ExportError: An operation of which nobody knows what it does, or that lacks its token.
+        ExportError: An operation is unknown, or lacks its token.
     """
     if plan.canvas is not None and plan.canvas.cache is CanvasCache.BLOCK:
         return {"denoiser": _block_denoiser(modules["denoiser"], plan.canvas)}
@@ -59,13 +59,13 @@ def greedy_text(
 ) -> tuple[list[int], NDArray[np.float32]]:
     """Greedy text over the model's own cache: the new tokens, and the logits that each was chosen from.
 
-    Only a token that ends texts ends it: the checkpoint's generation settings have no part in what a model computes.
+    Only the model's end tokens stop it; the checkpoint's other generation settings do not apply.
 
     Args:
-        model: Of transformers, or of its kind.
-        prompt: What the text begins with; of an encoder-decoder its start token.
-        count: Tokens at most.
-        source: What an encoder reads.
+        model: A transformers model, or a compatible one.
+        prompt: The beginning of the text; for an encoder-decoder its start token.
+        count: Maximum number of tokens.
+        source: The encoder's input.
 
     Raises:
         ExportError: Code that came with the checkpoint failed.
@@ -119,7 +119,7 @@ def _denoiser(module: nn.Module, plan: DecodePlan) -> RoleCall:
 
 
 def _block_denoiser(module: nn.Module, plan: CanvasPlan) -> RoleCall:
-    """Without a cache: a block is read with all before it, of which no block sees those behind it."""
+    """Without a cache: a block is read together with all blocks before it; no block sees later ones."""
     text: list[int] = []
 
     def attend(model: nn.Module, ids: Tensor) -> Tensor:
@@ -163,7 +163,7 @@ def _operation(name: str, module: nn.Module, plan: DecodePlan) -> RoleCall:
         read = [values[one] for one in (_HIDDEN_STATES, ports.ENCODER_ATTENTION_MASK.name) if one in values]
         found = _scores(module, call_module, ids[:, :length], lengths, *read)
         scores = np.zeros((*ids.shape, found.shape[-1]), np.float32)
-        scores[:, :length] = found  # the original need know nothing of padding
+        scores[:, :length] = found  # the original is run without padding
         return _written(operation(scores, ids, lengths, plan.edit))
 
     return run

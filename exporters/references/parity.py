@@ -1,4 +1,4 @@
-"""A bundle against PyTorch: what the original writes here and now, in the form of the bundle's reference texts."""
+"""A bundle against PyTorch: the texts that the original writes now, in the form of the bundle's reference texts."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def original_texts(bundle: Bundle, model: str | Path, drafter: str | Path | None
     Args:
         bundle: The bundle.
         model: The checkpoint that it was exported from.
-        drafter: That of its drafter, where it has one.
+        drafter: The checkpoint of its drafter, if it has one.
 
     Raises:
-        UsageError: Another checkpoint than the bundle's, or none for its drafter.
+        UsageError: The checkpoint is not the bundle's, or the drafter's is missing.
         CheckpointError: See `open_checkpoint`.
     """
     provenance = bundle.manifest.provenance
@@ -43,7 +43,7 @@ def original_texts(bundle: Bundle, model: str | Path, drafter: str | Path | None
 
 
 def find_source(provenance: Mapping[str, Any]) -> Path | None:
-    """Where the hub's cache holds what a bundle was exported from; None where it does not, or it came from a path."""
+    """The bundle's source checkpoint in the hub's cache; None if it is not there or came from a path."""
     source, revision = provenance.get("source"), provenance.get("revision")
     if not isinstance(source, str) or not isinstance(revision, str):
         return None
@@ -62,7 +62,7 @@ def _load_drafter(bundle: Bundle, drafter: str | Path | None) -> nn.Module:
 
 
 def _check_same(bundle: Bundle, checkpoint: Checkpoint, provenance: Mapping[str, Any]) -> None:
-    """Refuse weights that are not those of the export; every difference would be theirs."""
+    """Refuse weights that are not those of the export, since they would cause every difference."""
     recorded = {name: digest for name, digest in provenance.get("files", {}).items() if name.endswith(_WEIGHTS)}
     found = checkpoint.hashes()
     other = sorted(name for name, digest in recorded.items() if found.get(name) != digest)

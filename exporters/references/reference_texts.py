@@ -1,4 +1,4 @@
-"""What the PyTorch original writes, kept in the bundle so that any later stage can be checked without torch."""
+"""Texts of the PyTorch original, kept in the bundle so that any later stage can be checked without torch."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ PROMPTS = (
     "come back again and again, so that what follows is easy to foresee. The same words come back again and",
 )
 NEW_TOKENS = 32
-_CONTEXT = 1024  # tokens, where a model does not say how many it was made for
+_CONTEXT = 1024  # tokens, if a model does not state its context
 
 
 def reference_texts(model: PreTrainedModel, tokenizer: Any | None) -> dict[str, Any]:
-    """Greedy continuations of a few prompts with the largest logits of every step.
+    """Greedy continuations of a few prompts, with the largest logits of every step.
 
     Args:
         model: The original, eager and in eval mode.
-        tokenizer: Its tokenizer, or None, where fixed token ids serve as prompts.
+        tokenizer: Its tokenizer; if None, fixed token ids serve as prompts.
 
     Returns:
         `{"dtype", "prompts": [{"text", "prompt_ids", "token_ids", "top_ids", "top_logits"}]}`; `top_*` have one row of
-        8 for each new token, logits descending. The margin between the first two says how firm a choice is.
+        8 for each new token, logits descending. The margin between the first two shows how firm a choice is.
     """
     context = context_of(model) or _CONTEXT
     found = []
@@ -46,7 +46,7 @@ def reference_texts(model: PreTrainedModel, tokenizer: Any | None) -> dict[str, 
 
 
 def largest_logits(logits: NDArray[np.float32]) -> dict[str, Any]:
-    """Of every new token: `{"top_ids", "top_logits"}`."""
+    """`{"top_ids", "top_logits"}` of every new token."""
     top = torch.topk(torch.from_numpy(logits), TOP_K, dim=-1)
     return {
         "top_ids": top.indices.tolist(),

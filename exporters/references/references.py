@@ -1,4 +1,4 @@
-"""Reference texts of every loop: what PyTorch wrote, so that any later stage can be checked without torch."""
+"""Reference texts of every loop, written by PyTorch, so that any later stage can be checked without torch."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from ptgc.spec.edit import EditStart
 from ptgc.spec.loop import Loop
 from ptgc.spec.plan import DecodePlan
 
-_LENGTHS = (5, 12, 40)  # of prompts made of token ids
-_SPELLED_SHARE = 0.8  # of a text's letters; a tokenizer that loses more is of another language
+_LENGTHS = (5, 12, 40)  # lengths of prompts made of token ids
+_SPELLED_SHARE = 0.8  # share of a text's letters; a tokenizer that loses more is for another language
 _MASKED = 3  # every third position of a canvas is to be filled
-_CANVAS = 256  # tokens, where a model does not say how many it was made for
+_CANVAS = 256  # tokens, if a model does not state its context
 
 Roles = Mapping[str, nn.Module]
 Texts = list[dict[str, Any]]
 
 
 def reference_of(roles: Roles, plan: DecodePlan, tokenizer: Any | None) -> dict[str, Any]:
-    """What the bundle's reference file holds: `{"dtype", "prompts": [{"text", "prompt_ids", "token_ids", ...}]}`.
+    """The content of the bundle's reference file: `{"dtype", "prompts": [{"text", "prompt_ids", "token_ids", ...}]}`.
 
-    - speculative: see `reference_texts`; of an encoder-decoder with `source_ids`, and its start as the prompt.
-    - canvas: `prompt_ids` is the canvas with its masks, `token_ids` the same filled, in `rounds`; where the rounds read
-      all of it, `confidence` is that of every position before the first.
-    - one-shot: `source_ids` and the `token_ids` read off the run.
-    - edit: `source_ids`, or without an encoder `prompt_ids`, about which `token_ids` were written in `rounds`, on a
-      canvas of `largest` tokens at most.
+    - speculative: see `reference_texts`; for an encoder-decoder with `source_ids`, and the start token as the prompt.
+    - canvas: `prompt_ids` is the canvas with its masks, `token_ids` the filled canvas after `rounds` rounds; if rounds
+      read the whole canvas, `confidence` is that of every position before the first round.
+    - one-shot: `source_ids`, and the `token_ids` of the one run.
+    - edit: `source_ids`, or without an encoder `prompt_ids`; `token_ids`, the text after `rounds` rounds; `largest`,
+      the largest canvas on the way.
     """
     if plan.loop is Loop.CANVAS:
         return _document(roles["denoiser"], _canvases(roles["denoiser"], plan, tokenizer))
@@ -51,10 +51,10 @@ def reference_of(roles: Roles, plan: DecodePlan, tokenizer: Any | None) -> dict[
 
 
 def pretrained(roles: Roles, name: str) -> PreTrainedModel:
-    """A role's module, where it must be one of transformers.
+    """A role's module, which must be a transformers model.
 
     Raises:
-        ExportError: It is another module.
+        ExportError: It is not.
     """
     module = roles[name]
     if not isinstance(module, PreTrainedModel):
@@ -74,7 +74,7 @@ def _canvases(denoiser: nn.Module, plan: DecodePlan, tokenizer: Any | None) -> T
     assert plan.canvas is not None
     found, mask, run = [], plan.canvas.mask_token_id, original_roles({"denoiser": denoiser}, plan)
     for text, ids in _prompts(denoiser, tokenizer, exclude=(mask,)):
-        inner = range(1, len(ids) - 1)  # not what the tokenizer puts around a text
+        inner = range(1, len(ids) - 1)  # not the tokens that the tokenizer puts around a text
         canvas = [mask if t in inner and t % _MASKED == 0 else token for t, token in enumerate(ids)]
         made = write(run, plan, canvas, len(canvas))
         found.append({"text": text, "prompt_ids": canvas, "token_ids": made.token_ids, "rounds": made.rounds})
@@ -118,7 +118,7 @@ def _translations(model: PreTrainedModel, tokenizer: Any | None) -> Texts:
 def _prompts(
     module: nn.Module, tokenizer: Any | None, exclude: Collection[int] = (), most: int | None = None
 ) -> list[tuple[str | None, list[int]]]:
-    """Texts of the tokenizer's language, or token ids where that is another one than ours."""
+    """The prompts as tokens, or plain token ids if the tokenizer is for another language."""
     context = context_of(module) or _CANVAS
     context = context if most is None else min(context, most)
     if tokenizer is not None and all(_spells(tokenizer, text) for text in PROMPTS):
@@ -129,14 +129,14 @@ def _prompts(
 
 
 def _spells(tokenizer: Any, text: str) -> bool:
-    """Whether a text survives its tokens, spaces and case apart."""
+    """Whether a text survives encoding and decoding, mostly, apart from spaces."""
     ids = list(tokenizer(text)["input_ids"])
     kept = "".join(tokenizer.decode(ids, skip_special_tokens=True).split())
     return tokenizer.unk_token_id not in ids and len(kept) >= _SPELLED_SHARE * len("".join(text.split()))
 
 
 def _source_vocab_size(module: nn.Module) -> int:
-    """Tokens that a module reads: its configuration's, or as many as its table of tokens has."""
+    """Size of the vocabulary that a module reads: from its configuration, or from its embedding table."""
     config = getattr(module, "config", None)
     for name in ("source_vocab_size", "vocab_size"):
         if isinstance(size := getattr(config, name, None), int):

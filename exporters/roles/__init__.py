@@ -1,1 +1,1 @@
-"""One exporter per role that several strategies share."""
+"""Exporters of roles, shared by the strategies."""

@@ -1,4 +1,4 @@
-"""Which exporter makes which role of which loop, and the roles that a plan has."""
+"""Which exporter traces which role of which loop, and the roles of a plan."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ from ptgc.spec.role import Role
 from ptgc.spec.role_ports import roles_of
 
 ENTRY_POINTS = "ptgc.exporters"
-"""Entry points of other packages: `LOOP.ROLE = "module:exporter"`, an exporter of modules that it recognises."""
+"""Entry points of other packages: `LOOP.ROLE = "module:exporter"`, an exporter for the modules that it recognises."""
 
 
 @dataclass(frozen=True)
 class TracedRole:
-    """The graphs of one role, its weights still in PyTorch's memory."""
+    """The graph of one role; its weights are still in PyTorch's memory."""
 
     model: ir.Model
     """The canonical graph."""
     inputs: tuple[Port, ...]
-    """Ports that come in, states apart."""
+    """Input ports, without states."""
     outputs: tuple[Port, ...]
-    """Ports that go out, states apart."""
+    """Output ports, without states."""
     states: tuple[LayerState, ...] = ()
     """The KV cache by layer."""
     cross_states: tuple[LayerState, ...] = ()
-    """What is kept of an encoder's output, by layer."""
+    """The keys and values of an encoder's output, by layer."""
     attention: AttentionKind | None = None
-    """What the rows of a round may see of each other; None where there is no mask."""
+    """What the rows of a round may see of each other; None if there is no mask."""
     mask_extra: int = 0
-    """Slots that the mask governs beside a round's own."""
+    """Slots that the mask covers besides the round's own."""
 
     def role(self, graph: str, context_length: int | None = None) -> Role:
-        """What the manifest says of it.
+        """The role's entry in the manifest.
 
         Args:
-            graph: The file that the graph is in, relative to the manifest.
-            context_length: Positions that the model was made for, where they differ from the bundle's.
+            graph: File of the graph, relative to the manifest.
+            context_length: The model's context, if it differs from the bundle's.
         """
         return Role(
             graph=graph,
@@ -66,25 +66,25 @@ class TracedRole:
 
 @dataclass(frozen=True)
 class RoleSource:
-    """What a role is made of."""
+    """What a role is traced from."""
 
     name: str
     """The role."""
     module: nn.Module
     """The PyTorch module, in eval mode."""
     plan: DecodePlan
-    """The loop that the role is for."""
+    """The plan that the role is for."""
     traced: Mapping[str, TracedRole] = field(default_factory=dict)
-    """The roles traced before it; an encoder comes before what reads its output."""
+    """The roles traced before it; an encoder comes before the roles that read its output."""
 
     @property
     def attention(self) -> AttentionKind:
-        """What the rows of a round may see of each other, of a model that verifies or drafts."""
+        """What the rows of a round may see of each other, in a model that verifies or drafts."""
         return AttentionKind.CAUSAL if self.plan.tree.is_chain else AttentionKind.TREE
 
 
 RoleExporter = Callable[[RoleSource], TracedRole | None]
-"""Traces a module; None where it is of no kind that this exporter knows."""
+"""Traces a module; returns None for modules that this exporter does not know."""
 
 _BUILT_IN = {
     (Loop.SPECULATIVE, "encoder"): "ptgc.exporters.roles.encoder_decoder:export_encoder",
@@ -103,10 +103,10 @@ _BUILT_IN = {
 
 
 def check_roles(plan: DecodePlan, given: Sequence[str]) -> tuple[str, ...]:
-    """The roles of a plan in the order in which they are traced.
+    """The roles of a plan, in the order in which they are traced.
 
     Raises:
-        ExportError: One is missing, or the plan has no use for one that was given.
+        ExportError: One is missing, or the plan does not use one that was given.
     """
     known = tuple(roles_of(plan, has_encoder="encoder" in given))
     if set(known) != set(given):
@@ -119,13 +119,13 @@ def check_roles(plan: DecodePlan, given: Sequence[str]) -> tuple[str, ...]:
 
 
 def check_weights(name: str, module: nn.Module) -> None:
-    """Look for NaN and infinity in a role's parameters: what is made of them would be no text.
+    """Look for NaN and infinity in a role's parameters.
 
     Raises:
-        ExportError: Naming the first parameter that holds any.
+        ExportError: There are some; the first such parameter is named.
     """
     for path, parameter in module.named_parameters():
-        # One pass without a copy; a sum of numbers is a number.
+        # One pass without a copy: the sum is finite only if every value is.
         if parameter.is_floating_point() and not isfinite(float(parameter.detach().sum(dtype=torch.float32))):
             bad = int(parameter.numel() - torch.isfinite(parameter).sum())
             raise ExportError(
@@ -135,7 +135,7 @@ def check_weights(name: str, module: nn.Module) -> None:
 
 
 def trace_role(source: RoleSource) -> TracedRole:
-    """Trace a module with the first exporter that knows its kind: other packages' before the built-in one.
+    """Trace a module with the first exporter that knows it: those of other packages, then the built-in one.
 
     Raises:
         ExportError: No exporter knows it, or it cannot become a standard graph.

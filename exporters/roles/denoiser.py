@@ -26,15 +26,15 @@ from ptgc.spec.attention import AttentionKind
 from ptgc.spec.canvas import CanvasCache, CanvasPlan
 
 _INPUTS = (ports.CANVAS_IDS, ports.LENGTHS, ports.CANVAS_MASK, ports.STEP, ports.THRESHOLD)
-_TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.2}  # of the logits' own size
+_TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.2}  # relative to the largest logit
 _OUTPUTS = (ports.OUTPUT_IDS, ports.OUTPUT_MASK, ports.CONFIDENCE)
 
 
 def denoise(module: nn.Module, input_ids: Tensor, lengths: Tensor) -> Tensor:
-    """Logits `[batch, canvas_length, vocab]` of every position, given those below the length.
+    """Logits `[batch, canvas_length, vocab]` of every position, given the positions below the length.
 
     Args:
-        module: A masked LM of transformers, or a module that is called so itself.
+        module: A masked LM of transformers, or a module with these arguments.
         input_ids: int64 `[batch, canvas_length]`.
         lengths: int64 `[batch]`.
     """
@@ -52,7 +52,7 @@ def denoise(module: nn.Module, input_ids: Tensor, lengths: Tensor) -> Tensor:
 
 
 def export_denoiser(source: RoleSource) -> TracedRole | None:
-    """Trace the model and append the choice of positions."""
+    """Trace the model and append the operators that choose and fill positions."""
     canvas = source.plan.canvas
     assert canvas is not None, "a plan of the canvas loop has its policies"
     if canvas.cache is CanvasCache.BLOCK:
@@ -72,7 +72,7 @@ def export_denoiser(source: RoleSource) -> TracedRole | None:
 
 
 def _export_block_denoiser(module: PreTrainedModel, plan: CanvasPlan) -> TracedRole:
-    """Trace a language model whose rows predict their own positions, over a cache of the blocks before."""
+    """Trace a language model whose rows predict their own positions, over a cache of the previous blocks."""
     traced = trace_target(module, AttentionKind.BLOCK)
     graph = traced.model.graph
     named = {value.name: value for value in (*graph.inputs, *graph.outputs)}
@@ -101,10 +101,10 @@ def _export_block_denoiser(module: PreTrainedModel, plan: CanvasPlan) -> TracedR
 
 @torch.no_grad()
 def _check_padding(module: PreTrainedModel, mask_token_id: int) -> None:
-    """A canvas is padded at its end, which nothing before may notice.
+    """Check that padding at the end of a canvas does not change the model's predictions.
 
     Raises:
-        ExportError: The model's predictions differ.
+        ExportError: It does.
     """
     text, length = [mask_token_id, 1, 2, mask_token_id], torch.tensor([4])
     alone = denoise(module, torch.tensor([text]), length).float()

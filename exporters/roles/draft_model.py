@@ -13,18 +13,18 @@ from ptgc.exporters.roles.base import RoleSource, TracedRole
 from ptgc.exporters.roles.target import trace_target
 from ptgc.spec.kv_cache import SharedLayer
 
-_EXAMPLES = 3  # of entries that differ, in a message
-_SPELLING_SHARE = 0.1  # of the entries may differ in spelling; where more do, the ids mean something else
+_EXAMPLES = 3  # number of differing entries in a message
+_SPELLING_SHARE = 0.1  # share of entries that may differ in spelling; if more do, the ids mean something else
 
 _REENCODE = "Draft by text instead of ids: --drafter-vocabulary re-encoded."
 
 
 def export_drafter(source: RoleSource) -> TracedRole | None:
-    """Trace a causal LM as it is traced for a target: it keeps a cache and takes rows of tokens likewise."""
+    """Trace a causal LM in the same way as a target: it also keeps a cache and takes rows of tokens."""
     if not isinstance(source.module, PreTrainedModel):
         return None
     tree = source.plan.tree
-    # A tree is drafted depth by depth: a round sees the nodes of those before it.
+    # A tree is drafted depth by depth: each round sees the nodes of the previous rounds.
     traced = trace_target(source.module, source.attention, 0 if tree.is_chain else tree.num_nodes - 1)
     if not source.plan.drafter.is_part_of_target:
         return traced
@@ -39,13 +39,13 @@ def check_pair(
     *,
     reencodes: bool,
 ) -> list[str]:
-    """What a user should know of a pair that works.
+    """Check that a drafter can draft for a target, and return notes for the user.
 
     Args:
         target: The model whose text is kept.
         drafter: The model that drafts.
-        tokenizers: Theirs; None where a checkpoint has none.
-        reencodes: Whether drafts are decoded and encoded again; otherwise both have the same token ids.
+        tokenizers: The tokenizers of both; None if a checkpoint has none.
+        reencodes: Whether drafts are re-encoded; otherwise both models have the same token ids.
 
     Raises:
         ExportError: The drafter cannot draft for this target.
@@ -78,7 +78,7 @@ def _vocab_size(model: PreTrainedModel) -> int:
 
 
 def _compare_vocabularies(tokenizers: tuple[Any | None, Any | None], sizes: tuple[int, int]) -> list[str]:
-    """Compare entries by id. Logits may be padded to different sizes; the tokenizers count."""
+    """Compare entries by id. Logits may be padded to different sizes, so the tokenizers decide."""
     target, drafter = tokenizers
     if target is None or drafter is None:
         if sizes[0] != sizes[1]:

@@ -24,17 +24,17 @@ def export_deleter(source: RoleSource) -> TracedRole:
 
 
 def export_inserter(source: RoleSource) -> TracedRole:
-    """Trace a module that scores how many tokens are missing behind every token."""
+    """Trace a module that scores how many tokens are missing after every token."""
     return _export(source, insert_placeholders, "scores [batch, canvas_length, most insertions + 1]")
 
 
 def export_filler(source: RoleSource) -> TracedRole:
-    """Trace a module that scores what stands at every placeholder."""
+    """Trace a module that scores the token for every placeholder."""
     return _export(source, fill_placeholders, "logits [batch, canvas_length, vocab]")
 
 
 def export_token_inserter(source: RoleSource) -> TracedRole:
-    """Trace a module that scores which token is missing behind every token."""
+    """Trace a module that scores which token is missing after every token."""
     return _export(source, insert_tokens, "logits [batch, canvas_length, vocab]")
 
 

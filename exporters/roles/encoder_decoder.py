@@ -1,4 +1,4 @@
-"""The target role of the speculative loop, of a causal LM or an encoder-decoder, and the encoder of the latter."""
+"""The target role of the speculative loop, for a causal LM or an encoder-decoder, and the latter's encoder."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from ptgc.spec.ports import DType, Port
 
 _ROUND = (ports.INPUT_IDS, ports.POSITION_IDS, ports.WRITE_INDEX, ports.LOGITS_ROWS)
 _MASK = Port("mask", DType.BOOL, (ports.BATCH, 1, ports.NUM_TOKENS, ports.KV_CAPACITY))
-_TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.2}  # of the logits' own size
+_TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.2}  # relative to the largest logit
 
 
 def export_target(source: RoleSource) -> TracedRole | None:
@@ -74,7 +74,7 @@ def export_encoder(source: RoleSource) -> TracedRole | None:
     made = [port for layer, state in enumerate(states) for port in state.present_ports(layer)]
     for value, port in zip(traced.graph.outputs, made, strict=True):
         describe(value, port)
-    TidyPass()(traced)  # takes the decoder out, of which no output is wanted
+    TidyPass()(traced)  # removes the decoder, none of whose outputs is used
     return TracedRole(traced, inputs, (), cross_states=states)
 
 
@@ -90,10 +90,10 @@ def _encode(layers: DecoderLayers) -> Call:
 
 
 def trace_decoder(model: PreTrainedModel, attention: AttentionKind = AttentionKind.CAUSAL) -> TracedRole:
-    """Trace the decoder of an encoder-decoder over its caches, and over keys and values of the source.
+    """Trace the decoder of an encoder-decoder over its caches and over the keys and values of the source.
 
     Raises:
-        ExportError: Something in it cannot become a standard graph, or gives another text in rounds.
+        ExportError: Part of it cannot become a standard graph, or gives another text in rounds.
     """
     layers = probe_decoder(model)
     call = _decode(layers)
@@ -106,7 +106,7 @@ def trace_decoder(model: PreTrainedModel, attention: AttentionKind = AttentionKi
     with standard_operators(model):
         traced = trace_module(model, (*_ROUND, _MASK, *caches, ports.ENCODER_ATTENTION_MASK, *read), call)
     graph = traced.graph
-    of_source = list(graph.inputs)[-len(read) - 1 :]  # which finish_graph knows nothing of
+    of_source = list(graph.inputs)[-len(read) - 1 :]  # unknown to finish_graph
     graph.inputs[:] = list(graph.inputs)[: -len(of_source)]
     inputs, outputs = finish_graph(traced, states, DTYPES[model.dtype])
     graph.inputs.extend(of_source)
@@ -127,7 +127,7 @@ def _decode(layers: DecoderLayers) -> Call:
         write_index: Tensor,  # [batch]
         logits_rows: Tensor,  # [batch, num_logits]
         mask: Tensor,  # [batch, 1, num_tokens, kv_capacity]
-        *rest: Tensor,  # keys, values, the source's mask [batch, source_length], its keys and values in turns
+        *rest: Tensor,  # keys, values, the source's mask [batch, source_length], its keys and values alternately
     ) -> list[Tensor]:
         keys, values, (source_mask, *cross) = rest[:count], rest[count : 2 * count], rest[2 * count :]
         trace = DecoderTrace(
@@ -157,7 +157,7 @@ def _rehearse(model: PreTrainedModel, layers: DecoderLayers, call: Call, attenti
     """Read a short text in rounds; its logits must be those of the model on the whole text.
 
     Raises:
-        ExportError: They are not: the decoder has something that is lost between rounds.
+        ExportError: They differ: the decoder has state that is lost between rounds.
     """
     rounds = rounds_of(attention)
     ids = [token_ids(model, one.count, seed) for seed, one in enumerate(rounds)]

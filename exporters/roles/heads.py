@@ -1,4 +1,4 @@
-"""The heads role: scores of the tokens further ahead, from the target's last hidden state."""
+"""The heads role: scores of tokens further ahead, from the target's last hidden state."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ptgc.spec import ports
 
 
 def export_heads(source: RoleSource) -> TracedRole:
-    """Trace a module that makes logits `[batch, heads, vocab]` of hidden states `[batch, 1, hidden_size]`.
+    """Trace a module that computes logits `[batch, heads, vocab]` from hidden states `[batch, 1, hidden_size]`.
 
     Raises:
-        ExportError: The target gives no hidden states, or there are fewer heads than the tree is deep.
+        ExportError: The target has no hidden states as output, or the tree is deeper than the number of heads.
     """
     tapped = {port.name: port for port in source.traced["target"].outputs}[ports.HIDDEN_STATES]
     port = ports.tapped(tapped)

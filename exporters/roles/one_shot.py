@@ -24,9 +24,9 @@ def encode(module: nn.Module, input_ids: Tensor, encoder_attention_mask: Tensor)
     """Rows `[batch, source_length, hidden]` of a source.
 
     Args:
-        module: An encoder of transformers, or a module that is called so itself.
+        module: An encoder of transformers, or a module with these arguments.
         input_ids: int64 `[batch, source_length]`.
-        encoder_attention_mask: bool `[batch, source_length]`, False behind the source.
+        encoder_attention_mask: bool `[batch, source_length]`, False after the source.
     """
     if not isinstance(module, PreTrainedModel):
         rows: Tensor = module(input_ids, encoder_attention_mask)
@@ -53,7 +53,7 @@ def export_encoder(source: RoleSource) -> TracedRole:
 
 
 def export_decoder(source: RoleSource) -> TracedRole:
-    """Trace a decoder of CTC rows and append what reads them."""
+    """Trace a decoder of CTC rows and append the operators that collapse them."""
     plan = source.plan.one_shot
     assert plan is not None, "a plan of the one-shot loop has its policies"
     inputs = source_ports(source)
@@ -68,7 +68,7 @@ def export_decoder(source: RoleSource) -> TracedRole:
 
 
 def source_ports(source: RoleSource) -> tuple[Port, Port]:
-    """What a role reads of the encoder that was traced before it."""
+    """The ports through which a role reads the encoder that was traced before it."""
     return source.traced["encoder"].outputs[0], ports.ENCODER_ATTENTION_MASK
 
 
@@ -76,7 +76,7 @@ def only_output(model: ir.Model, source: RoleSource, wanted: str) -> ir.Value:
     """The one output of a traced module, `[batch, rows, columns]`.
 
     Raises:
-        ExportError: There are others, or it has another number of dimensions.
+        ExportError: There are several outputs, or it has another number of dimensions.
     """
     outputs = model.graph.outputs
     first = outputs[0]
@@ -90,7 +90,7 @@ def only_output(model: ir.Model, source: RoleSource, wanted: str) -> ir.Value:
 
 
 def finish(model: ir.Model, piece: Piece, made: tuple[ir.Value, ...], outputs: tuple[Port, ...]) -> None:
-    """Append a piece behind a traced module and make its values the outputs."""
+    """Append a piece after a traced module and make its values the outputs."""
     piece.append_to(model.graph)
     model.graph.outputs[:] = made
     for value, port in zip(made, outputs, strict=True):

@@ -32,7 +32,7 @@ class Verify(nn.Module):
     def __init__(self, model: PreTrainedModel, layers: Sequence[LayerCall]) -> None:
         super().__init__()
         self.model = model
-        self.gives_hidden_states = False  # besides logits and caches
+        self.gives_hidden_states = False  # in addition to logits and caches
         windows = windows_of(layers)
         self.window_of_layer = [windows.index(layer.window) for layer in layers]
 
@@ -46,7 +46,7 @@ class Verify(nn.Module):
         keys: list[Tensor],  # by layer, [batch, kv_heads, its window's capacity, head_dim]
         values: list[Tensor],  # by layer, as keys
     ) -> tuple[Any, ...]:
-        """Logits `[batch, num_logits, vocab]`, the caches with this round written; hidden states if asked for."""
+        """Logits `[batch, num_logits, vocab]`, the caches with this round written; hidden states if requested."""
         first_slots = [write_index[index] for index in self.window_of_layer]
         trace = Trace(keys, values, first_slots, [masks[index] for index in self.window_of_layer])
         chosen = list[Tensor]()
@@ -100,12 +100,12 @@ def trace_target(
     Args:
         model: A transformers causal LM in eval mode; it is left as it was.
         attention: What the rows of a round may see of each other.
-        mask_extra: Slots that the mask governs beside a round's own.
-        taps: What it gives besides logits and caches: `hidden_states`.
+        mask_extra: Slots that the mask covers besides the round's own.
+        taps: Outputs in addition to logits and caches: `hidden_states`.
 
     Raises:
-        ExportError: Something in the model cannot become a standard graph, or gives another text when it is read in
-            rounds; names the part.
+        ExportError: Part of the model cannot become a standard graph, or gives another text when read in rounds; the
+            part is named.
     """
     dtype = DTYPES[next(model.parameters()).dtype]
     layers = probe_layers(model)
@@ -126,10 +126,10 @@ def trace_target(
 
 
 def _check_windows(model: PreTrainedModel, layers: Sequence[LayerCall], mask_extra: int) -> None:
-    """What a mask governs beside a round's own rows counts as near in layers with windows, and must be.
+    """Layers with windows treat the slots of other rounds that the mask covers as inside the window; check that.
 
     Raises:
-        ExportError: A window is smaller.
+        ExportError: A window is too small.
     """
     smallest = min((layer.window for layer in layers if layer.window is not None), default=None)
     if smallest is not None and smallest <= mask_extra:
@@ -174,7 +174,7 @@ def _export(module: Verify, layers: Sequence[LayerCall], dtype: torch.dtype) -> 
     quiet.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # PyTorch's exporter warns of its own internals
+            warnings.simplefilter("ignore")  # PyTorch's exporter warns about its own internals
             program = torch.onnx.export(
                 module, example, dynamo=True, opset_version=ports.OPSET, dynamic_shapes=dims, verbose=False
             )
@@ -190,7 +190,7 @@ def _export(module: Verify, layers: Sequence[LayerCall], dtype: torch.dtype) -> 
 
 
 def _first_reason(error: BaseException) -> str:
-    """The innermost cause, which names what PyTorch could not follow."""
+    """The innermost cause, which names what PyTorch could not trace."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [line for line in str(error).splitlines() if line.strip()]

@@ -1,1 +1,1 @@
-"""Which checkpoints each strategy reads, and the modules that they become; a strategy names its exporter."""
+"""Exporters of strategies: which checkpoints fit a strategy, and the modules made from them."""

@@ -1,4 +1,4 @@
-"""StrategyExporter: what reads the checkpoints of a strategy."""
+"""StrategyExporter: turns the checkpoints of a strategy into modules."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ptgc.spec.plan import DecodePlan
 from ptgc.spec.strategies.base import CheckpointFacts, Strategy
 
 Note = Callable[[str], None]
-"""Called with what a user should know."""
+"""Called with remarks for the user."""
 
 
 @dataclass(frozen=True)
@@ -25,16 +25,16 @@ class Sources:
     """The checkpoints of one export, opened but not loaded."""
 
     model: Checkpoint
-    """What is exported."""
+    """The checkpoint to export."""
     strategy: Strategy
     """How the bundle generates."""
     options: Any
-    """The strategy's, checked."""
+    """The strategy's options, checked."""
     others: Mapping[str, Checkpoint] = field(default_factory=dict)
-    """The checkpoints that the options name, by option."""
+    """The checkpoints named by options, by option."""
 
     def plan(self, tokenizer: Any | None) -> DecodePlan:
-        """The loop that the options describe.
+        """The plan that the options describe.
 
         Raises:
             ExportError: The checkpoint lacks what the strategy needs.
@@ -44,18 +44,18 @@ class Sources:
 
 
 class StrategyExporter(ABC):
-    """What a strategy makes of checkpoints."""
+    """Turns checkpoints into the modules of a strategy."""
 
     @abstractmethod
     def fits(self, checkpoint: Checkpoint) -> bool:
-        """Whether such a checkpoint can generate so."""
+        """Whether this checkpoint can generate by the strategy."""
 
     def open_others(self, options: Any, *, trust_remote_code: bool) -> dict[str, Checkpoint]:
-        """The checkpoints that options name, opened and checked.
+        """The checkpoints named by the options, opened and checked.
 
         Raises:
             CheckpointError: See `open_checkpoint`.
-            ExportError: One cannot be what the strategy needs.
+            ExportError: One does not fit the strategy.
         """
         named = checkpoints_of(options)
         return {name: open_checkpoint(one, trust_remote_code=trust_remote_code) for name, one in named.items()}
@@ -65,15 +65,15 @@ class StrategyExporter(ABC):
         """The PyTorch modules by role."""
 
     def drafter_tokenizer(self, sources: Sources) -> Any | None:  # noqa: ARG002
-        """The drafter's own tokenizer, where it has one."""
+        """The drafter's own tokenizer, if it has one."""
         return None
 
 
 def exporter_of(strategy: Strategy) -> StrategyExporter:
-    """What reads a strategy's checkpoints.
+    """The exporter of a strategy.
 
     Raises:
-        UsageError: It has no checkpoint format.
+        UsageError: The strategy is not exported from checkpoints.
         ExportError: It cannot be imported.
     """
     if not strategy.exporter or strategy.plan is None:

@@ -1,4 +1,4 @@
-"""What decodes token by token, with drafts that need no model: the checkpoint is the target."""
+"""Strategies that decode token by token with drafts that need no model: the checkpoint is the target."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class CausalExporter(StrategyExporter):
         return checkpoint.task in (Task.CAUSAL_LM, Task.SEQ2SEQ_LM)
 
     def modules(self, sources: Sources, note: Note) -> dict[str, nn.Module]:
-        """The target, and its encoder where it has one."""
+        """The target, and its encoder if it has one."""
         module = sources.model.load_model(note=note)
         if sources.model.has_own_code:
             check_causal(module)

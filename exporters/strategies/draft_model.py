@@ -1,4 +1,4 @@
-"""draft-model: a second checkpoint is the drafter."""
+"""draft-model: the drafter is a second checkpoint."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class DraftModelExporter(CausalExporter):
         return others
 
     def modules(self, sources: Sources, note: Note) -> dict[str, nn.Module]:
-        """The target's, and the drafter."""
+        """The modules of the target, and the drafter."""
         return super().modules(sources, note) | {"drafter": sources.others["drafter"].load_model(note=note)}
 
     def drafter_tokenizer(self, sources: Sources) -> Any | None:
-        """That of the drafter's checkpoint."""
+        """The tokenizer of the drafter's checkpoint."""
         return sources.others["drafter"].load_tokenizer()
 
 

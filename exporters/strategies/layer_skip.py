@@ -1,4 +1,4 @@
-"""layer-skip: the drafter is the beginning of the target, with the same weights."""
+"""layer-skip: the drafter is the first layers of the target, with the same weights."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ptgc.exporters.strategies.causal import CausalExporter
 
 
 def first_layers(model: PreTrainedModel, count: int) -> PreTrainedModel:
-    """A model of the first layers of another, whose weights it shares.
+    """A model made of the first layers of another, sharing its weights.
 
     Raises:
-        ExportError: It has no list of layers, or not more than `count`.
+        ExportError: The model has no list of layers, or not more than `count` of them.
     """
-    # Copied are the modules and their configuration, not what they compute with.
+    # Copies the modules and their configuration, not the weights.
     kept = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     short = copy.deepcopy(model, kept)
     config = short.config.get_text_config(decoder=True)
@@ -39,7 +39,7 @@ def first_layers(model: PreTrainedModel, count: int) -> PreTrainedModel:
 
 
 class LayerSkipExporter(CausalExporter):
-    """A target, and its beginning."""
+    """A target, and its first layers."""
 
     def modules(self, sources: Sources, note: Note) -> dict[str, nn.Module]:
         """The target, and its first layers."""

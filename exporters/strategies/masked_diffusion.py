@@ -10,10 +10,10 @@ from ptgc.exporters.strategies.base import Note, Sources, StrategyExporter
 
 
 class MaskedDiffusionExporter(StrategyExporter):
-    """Masked language models, and models that fill masks by code of their own."""
+    """Masked language models, and models that fill masks with their own code."""
 
     def fits(self, checkpoint: Checkpoint) -> bool:
-        """Whether it may fill masks; diffusion models come as AutoModelForCausalLM, for lack of a better name."""
+        """Whether it can fill masks; diffusion models come as AutoModelForCausalLM, for lack of a better class."""
         has_own_code = checkpoint.has_own_code and checkpoint.task is Task.CAUSAL_LM
         return checkpoint.task is Task.MASKED_LM or has_own_code
 

@@ -1,4 +1,4 @@
-"""What the attention of an encoder-decoder does: while it is looked at, while its encoder is traced, its decoder."""
+"""Attention of an encoder-decoder while it is probed, while its encoder is traced, and while its decoder is traced."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from ptgc.exporters.tracing.operators import symbolic
 from ptgc.exporters.tracing.probe import LayerCall
 from ptgc.exporters.tracing.trace import AttentionCall, PassThroughCache, Trace, own_attention, tracing
 
-_SOURCE, _TOKENS = 3, 2  # lengths that differ, so that attention to the source is told from attention to the text
+_SOURCE, _TOKENS = 3, 2  # different lengths, to tell attention to the source from attention to the text
 
 
 @dataclass
 class DecoderLayers:
-    """How the layers of an encoder-decoder attend, in order; also what finds it out."""
+    """How the layers of an encoder-decoder attend, in order; also records it during the probe."""
 
     encoder: nn.Module
     """The encoder, whose own attention is not counted."""
     text: list[LayerCall] = field(default_factory=list)
-    """To the text so far."""
+    """Attention to the text so far."""
     source: list[LayerCall] = field(default_factory=list)
-    """To the encoder's output."""
+    """Attention to the encoder's output."""
     cross: set[nn.Module] = field(default_factory=set)
     """The modules that attend to the encoder's output."""
 
     def attend(self, call: AttentionCall) -> Tensor:
-        """Records the call; what it gives means nothing."""
+        """Record the call; the result has no meaning."""
         if call.others.get("position_bias") is not None:
             raise ExportError(
                 f"{type(call.module).__name__} has a bias by position, which is not supported.",
@@ -54,7 +54,7 @@ class DecoderLayers:
 
 @dataclass
 class EncoderTrace:
-    """Attention while an encoder is traced, with the decoder's run that makes keys and values of its output."""
+    """Attention while an encoder is traced, including the decoder's run that makes keys and values from its output."""
 
     mask: Tensor
     """bool `[batch, source_length]`."""
@@ -68,13 +68,13 @@ class EncoderTrace:
     """As keys."""
 
     def attend(self, call: AttentionCall) -> Tensor:
-        """Attends in the encoder, and records what the decoder would attend to."""
+        """Attend in the encoder, and record what the decoder would attend to."""
         if call.module in self.encoder:
             return masked_attention(call, self.mask)
         if call.module in self.cross:
             self.keys.append(call.key)
             self.values.append(call.value)
-        return torch.zeros_like(call.query)  # of the decoder, nothing else is wanted
+        return torch.zeros_like(call.query)  # nothing else of the decoder is needed
 
 
 @dataclass
@@ -98,7 +98,7 @@ def masked_attention(call: AttentionCall, mask: Tensor) -> Tensor:
 
 
 class SourceCache(EncoderDecoderCache):
-    """Gives the layers the keys and values of the source as they come in, and keeps nothing of the text."""
+    """Gives the layers the source's keys and values from the inputs, and stores nothing of the text."""
 
     def __init__(self, keys: Sequence[Tensor], values: Sequence[Tensor]) -> None:
         source: Any = PassThroughCache()
@@ -141,7 +141,7 @@ def run_decoder(model: PreTrainedModel, ids: Tensor, source: Tensor, cache: Any)
         model: An encoder-decoder.
         ids: int64 `[batch, num_tokens]`.
         source: The encoder's output, `[batch, source_length, hidden_size]`.
-        cache: What `past_key_values` is, or None.
+        cache: The value of `past_key_values`, or None.
     """
     out: Any = model(
         encoder_outputs=BaseModelOutput(last_hidden_state=source.to(model.dtype)),
@@ -154,7 +154,7 @@ def run_decoder(model: PreTrainedModel, ids: Tensor, source: Tensor, cache: Any)
 
 
 def unread_source(model: PreTrainedModel, keys: Tensor) -> Tensor:
-    """Stands for the encoder's output where its keys and values come in: `[batch, source_length, hidden_size]`."""
+    """A stand-in for the encoder's output when its keys and values are inputs: `[batch, source_length, hidden]`."""
     return keys.new_zeros(keys.shape[0], keys.shape[2], _width(model))
 
 
@@ -164,7 +164,7 @@ def _width(model: PreTrainedModel) -> int:
 
 @contextlib.contextmanager
 def positions_from(model: PreTrainedModel, position_ids: Tensor) -> Iterator[None]:
-    """While open, a decoder's tables of positions are read at `position_ids`, not behind the length of its cache."""
+    """While open, a decoder's position tables are read at `position_ids`, not from the length of its cache on."""
     whole: Any = model  # whose get_decoder is not annotated
     decoder: nn.Module = whole.get_decoder()
     found = (module for module in decoder.modules() if "Position" in type(module).__name__)
@@ -179,5 +179,5 @@ def positions_from(model: PreTrainedModel, position_ids: Tensor) -> Iterator[Non
 
 
 def _reader(table: nn.Embedding, position_ids: Tensor) -> Any:
-    offset = int(getattr(table, "offset", 0))  # of families that begin behind their padding token
+    offset = int(getattr(table, "offset", 0))  # for families that begin after their padding token
     return lambda *_, **__: nn.functional.embedding(position_ids + offset, table.weight)

@@ -16,7 +16,7 @@ EXPERTS = "ptgc"
 
 @contextlib.contextmanager
 def dense_experts(model: PreTrainedModel) -> Iterator[None]:
-    """While open, experts are products that can be traced: transformers' own forms loop over what the tokens chose."""
+    """While open, experts are traceable products: transformers' own forms loop over the experts that tokens chose."""
     if not any(hasattr(module, "_is_expert_parallel") for module in model.modules()):
         yield
         return
@@ -30,14 +30,14 @@ def dense_experts(model: PreTrainedModel) -> Iterator[None]:
 
 
 def compute_all(self: Any, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
-    """Every expert on every row, of which what was chosen counts.
+    """Compute every expert on every row; only the chosen ones count.
 
-    Static, the same at every width, and never larger than the weights: gathering the chosen experts' weights would
-    take a copy of them for every row. A backend that can skip experts finds them by this form.
+    The graph is static and the same at every width, and needs no copy of weights: gathering the chosen experts' weights
+    would copy them for every row. A backend that can skip experts recognises this form.
 
     Args:
-        self: A module of experts in transformers' convention: `gate_up_proj` or `up_proj`, and `down_proj`, with a
-            first axis of experts.
+        self: A module of experts in transformers' convention: `gate_up_proj` or `up_proj`, and `down_proj`, whose first
+            axis is the expert.
         hidden_states: `[rows, hidden]`.
         top_k_index: int64 `[rows, k]`.
         top_k_weights: `[rows, k]`.
@@ -54,7 +54,7 @@ def compute_all(self: Any, hidden_states: Tensor, top_k_index: Tensor, top_k_wei
     out = _products(self, "down_proj", inner)
     if self.has_post_expert_norm:
         out = self.post_expert_norm(out)
-    # What was not chosen may overflow in half precision, and infinity times zero is no number.
+    # Experts that were not chosen may overflow in half precision, and infinity times zero is NaN.
     out = out.masked_fill(weights == 0, 0.0) * weights
     return out.sum(dim=0).to(hidden_states.dtype)
 

@@ -1,4 +1,4 @@
-"""What a configuration says of a model's layers, in optimum's normalised spelling where it has the family."""
+"""What a configuration says about a model's layers, through optimum's normalised names if it has the family."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from transformers import PreTrainedConfig
 
 @dataclass(frozen=True)
 class LayerFacts:
-    """Facts of a configuration; None is what it does not say."""
+    """Facts from a configuration; None if it does not say."""
 
     num_layers: int | None
     """Decoder layers."""
@@ -24,9 +24,9 @@ class LayerFacts:
 def layer_facts(config: PreTrainedConfig) -> LayerFacts:
     """The facts of a text model's configuration.
 
-    Every family spells them differently (`n_layer`, `decoder_layers`, `num_hidden_layers` ...). Where optimum lacks the
-    family, only the number of layers is taken, from transformers' own name for it: what the layers are is then found
-    by running them.
+    Every family names them differently (`n_layer`, `decoder_layers`, `num_hidden_layers` ...). If optimum lacks the
+    family, only the number of layers is read, under transformers' own name; the rest is then found by running the
+    layers.
     """
     text: Any = config.get_text_config(decoder=True)
     try:

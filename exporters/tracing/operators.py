@@ -1,4 +1,4 @@
-"""Standard operators in PyTorch code: symbols while a graph is exported, numbers while the code runs eagerly."""
+"""Standard operators in PyTorch code: symbolic during an export, computed when the code runs eagerly."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ptgc.spec.ports import OPSET
 def symbolic(op_type: str, inputs: Sequence[Tensor | None], attributes: dict[str, Any], like: Tensor) -> Tensor:
     """One standard operator whose result has the dtype and shape of `like`.
 
-    Outside of an export the operator computes, so that a model can be tried with it before it is traced.
+    Outside an export the operator is computed, so that a model can be tried with it before it is traced.
     """
     if not torch.compiler.is_exporting():
         return _MEANING[op_type](*inputs, **attributes)

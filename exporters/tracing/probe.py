@@ -22,8 +22,8 @@ from ptgc.exporters.tracing.trace import (
     tracing,
 )
 
-_LOOK_AHEAD = 4  # positions behind a row that must be hidden from it
-_FAR = 1 << 20  # positions; a window that is larger than this is none
+_LOOK_AHEAD = 4  # positions after a row that must be hidden from it
+_FAR = 1 << 20  # positions; a larger window counts as none
 _UNSUPPORTED = {
     "s_aux": "attention sinks",
     "sinks": "attention sinks",
@@ -46,23 +46,23 @@ REFUSED = "docs/support.md lists what can be exported, and what is in the way of
 
 @dataclass(frozen=True)
 class LayerCall:
-    """What one layer's attention was called with."""
+    """How one layer's attention was called."""
 
     kv_heads: int
     """Heads of keys and values."""
     head_dim: int
-    """Size of one head, of keys or of values, whichever is larger."""
+    """Size of one head of keys or values, whichever is larger."""
     window: int | None
-    """Positions seen, the current one included; None for all."""
+    """Positions seen, including the current one; None for all."""
 
 
 def windows_of(layers: Sequence[LayerCall]) -> list[int | None]:
-    """The different windows of these layers, ascending; None, which is no window, comes first."""
+    """The different windows of these layers, ascending; None (no window) comes first."""
     return sorted({layer.window for layer in layers}, key=lambda window: window or 0)
 
 
 class Probe:
-    """Records what every attention call of one run looks like."""
+    """Records every attention call of one run."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.layers: list[LayerCall] = []
@@ -72,7 +72,7 @@ class Probe:
         self._model = type(model).__name__
 
     def attend(self, call: AttentionCall) -> Tensor:
-        """Records the call; what it gives means nothing."""
+        """Record the call; the result has no meaning."""
         name = self._names.get(call.module, "")
         self.callers.append(name)
         where = f"{name} ({type(call.module).__name__})"
@@ -93,7 +93,7 @@ class Probe:
         return call.query.new_zeros(batch, heads, rows, call.value.shape[3])
 
     def make_mask(self, batch_size: int, q_length: int, kv_length: int, **kwargs: Any) -> Tensor:
-        """What transformers takes for a mask: every number of it says which window it stands for."""
+        """The mask given to transformers: each of its values is the number of the window that it stands for."""
         window = _window_of(kwargs["mask_function"])
         if window not in self._windows:
             self._windows.append(window)
@@ -115,9 +115,9 @@ class Probe:
 
 
 def _window_of(visible: Callable[..., Any]) -> int | str | None:
-    """The window that transformers' mask function `(batch, head, query, key)` describes, tried on positions.
+    """The window of transformers' mask function `(batch, head, query, key)`, found by trying positions.
 
-    A mask of another shape gives what is to be said of it: not every mask that a model makes is used.
+    Any other mask gives the text of an error, which is raised only if a layer uses that mask.
     """
     windows = set()
     for query in (_FAR, _FAR - 1, _FAR - 13, _FAR // 2 + 5):
@@ -125,12 +125,12 @@ def _window_of(visible: Callable[..., Any]) -> int | str | None:
         zero = torch.tensor(0)
         try:
             seen = torch.as_tensor(visible(zero, zero, torch.tensor(query), keys)).expand(len(keys))
-        except (IndexError, RuntimeError):  # masks that depend on the tokens index beyond these
+        except (IndexError, RuntimeError):  # masks that depend on tokens index out of range
             return "has an attention mask that depends on more than positions"
         if seen[query + 1 :].any():
             return "sees what follows (bidirectional attention)"
         hidden = torch.nonzero(~seen[: query + 1])
-        first = int(hidden.max()) + 1 if len(hidden) else 0  # the first position of those that are seen without a gap
+        first = int(hidden.max()) + 1 if len(hidden) else 0  # start of the positions seen without a gap
         if seen[:first].any():
             return "has an attention mask with gaps"
         windows.add(query + 1 - first if first else None)
@@ -139,19 +139,19 @@ def _window_of(visible: Callable[..., Any]) -> int | str | None:
 
 @contextlib.contextmanager
 def _own_masks(probe: Probe) -> Iterator[None]:
-    """While open, transformers' masks for our attention are the probe's."""
+    """While open, transformers uses the probe's masks for our attention."""
     AttentionMaskInterface.register(ATTENTION, probe.make_mask)
     try:
         yield
     finally:
-        del AttentionMaskInterface._global_mapping[ATTENTION]  # a registration that transformers cannot take back
+        del AttentionMaskInterface._global_mapping[ATTENTION]  # transformers has no way to unregister
 
 
 def probe_layers(model: PreTrainedModel) -> list[LayerCall]:
     """How every layer attends.
 
     Raises:
-        ExportError: A layer that does not attend through transformers' attention interface, or in a way that has no
+        ExportError: A layer does not attend through transformers' attention interface, or attends in a way that has no
             standard form.
     """
     probe = Probe(model)
@@ -167,7 +167,7 @@ def probe_layers(model: PreTrainedModel) -> list[LayerCall]:
                 "between rounds (recurrent, convolutional or compressed).",
                 REFUSED,
             ) from error
-        except Exception as error:  # whatever the code of any model raises
+        except Exception as error:  # a model's code may raise anything
             raise ExportError(
                 f"{type(model).__name__} cannot be exported: {_failing_part(model, error)} does not run on tokens, "
                 f"positions and an empty cache ({type(error).__name__}: {_first_line(error)}).",
@@ -178,7 +178,7 @@ def probe_layers(model: PreTrainedModel) -> list[LayerCall]:
 
 
 def _compare(model: PreTrainedModel, probe: Probe) -> None:
-    """Refuse a model whose layers are not what its configuration says: some of them do not attend."""
+    """Refuse a model whose layers do not attend as its configuration says, or at all."""
     facts = layer_facts(model.config)
     expected = facts.num_layers
     part = _part_without_attention(model, expected or 0, probe.callers)
@@ -200,7 +200,7 @@ def _compare(model: PreTrainedModel, probe: Probe) -> None:
 
 
 def _part_without_attention(model: PreTrainedModel, num_layers: int, callers: list[str]) -> str:
-    """Names the first layer that never called the attention function, and what it has instead; empty for none."""
+    """The first layer that never called the attention function, and what it has instead; empty if there is none."""
     found = ""
     for name, layers in model.named_modules():
         if not isinstance(layers, nn.ModuleList) or len(layers) != num_layers:
@@ -208,7 +208,7 @@ def _part_without_attention(model: PreTrainedModel, num_layers: int, callers: li
         silent = [index for index in range(num_layers) if not _called(f"{name}.{index}.", callers)]
         if not silent:
             return ""
-        if len(silent) < num_layers or not found:  # an encoder of another kind of input has as many, all silent
+        if len(silent) < num_layers or not found:  # another encoder may have as many layers, all silent
             found = _mixer(f"{name}.{silent[0]}", layers[silent[0]])
     return found
 
@@ -218,7 +218,7 @@ def _called(layer: str, callers: list[str]) -> bool:
 
 
 def _mixer(path: str, layer: nn.Module) -> str:
-    """The part of a layer that stands where attention is expected."""
+    """The part of a layer that takes the place of attention."""
     for name, child in layer.named_children():
         if not any(word in type(child).__name__ for word in _NOT_MIXING):
             return f"; {path}.{name} ({type(child).__name__}) does not"
@@ -226,7 +226,7 @@ def _mixer(path: str, layer: nn.Module) -> str:
 
 
 def _failing_part(model: nn.Module, error: BaseException) -> str:
-    """Names the innermost module of the model in which an error was raised."""
+    """The name of the innermost module of the model in which an error was raised."""
     names = {id(module): name for name, module in model.named_modules()}
     part = "it"
     trace = error.__traceback__

@@ -1,4 +1,4 @@
-"""Which modules and functions of a model are standard operators under another name, found by trying them on numbers."""
+"""Which modules and functions of a model are standard operators in disguise, found by numeric probes."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ _Rotate = Callable[..., tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class RotaryForm:
-    """How a modeling file's `apply_rotary_pos_emb` pairs up the numbers of a head."""
+    """How a modeling file's `apply_rotary_pos_emb` pairs up the elements of a head."""
 
     interleaved: bool
-    """Pairs are neighbours; halves of the head where not."""
+    """Whether pairs are neighbours; otherwise they are halves of the head."""
     cosines_in_pairs: bool
-    """Every cosine comes twice in a row; the whole row of cosines comes twice where not."""
+    """Whether every cosine is repeated at once; otherwise the whole row of cosines is repeated."""
     partial: bool
-    """Fewer cosines than numbers leave the rest of the head as it is."""
+    """Whether fewer cosines than elements leave the rest of the head unchanged."""
 
     def angles(self, values: Tensor) -> Tensor:
-        """Cosines or sines once each: `[batch, num_tokens, n]` to `[batch, num_tokens, n / 2]`."""
+        """Cosines or sines without repeats: `[batch, num_tokens, n]` to `[batch, num_tokens, n / 2]`."""
         return values[..., ::2] if self.cosines_in_pairs else values[..., : values.shape[-1] // 2]
 
     def repeated(self, angles: Tensor) -> Tensor:
-        """The way back."""
+        """The inverse of `angles`."""
         return angles.repeat_interleave(2, dim=-1) if self.cosines_in_pairs else torch.cat([angles] * 2, dim=-1)
 
     def rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ def _norm_epsilon(module: nn.Module) -> float | None:
 
 
 def _rms_norm(module: nn.Module) -> Callable[[Tensor], Tensor] | None:
-    """RMSNormalization in the module's place, or None where it computes something else."""
+    """RMSNormalization as a replacement for the module, or None if it computes something else."""
     weight, epsilon = getattr(module, "weight", None), _norm_epsilon(module)
     if "RMSNorm" not in type(module).__name__ or not isinstance(weight, Tensor) or weight.ndim != 1 or epsilon is None:
         return None
@@ -96,9 +96,9 @@ def _rms_norm(module: nn.Module) -> Callable[[Tensor], Tensor] | None:
     try:
         with torch.no_grad():
             found = module(x).float()
-    except Exception:  # noqa: BLE001  # whatever a probe of an unknown module raises: it is not the one looked for
+    except Exception:  # noqa: BLE001  # an unknown module may raise anything; it is then no match
         return None
-    for offset in (0.0, 1.0):  # Gemma stores what is added to one
+    for offset in (0.0, 1.0):  # Gemma stores the weight minus one
         expected = torch.rms_norm(x.float(), (weight.shape[0],), weight.float() + offset, epsilon)
         if found.shape == expected.shape and torch.allclose(found, expected, rtol=tolerance, atol=tolerance):
             return _normalization(weight, offset, epsilon)
@@ -109,7 +109,7 @@ def _normalization(weight: Tensor, offset: float, epsilon: float) -> Callable[[T
     attributes = {"epsilon": epsilon, "axis": -1}
     if not offset:
         return lambda x: symbolic("RMSNormalization", [x, weight], attributes, x)
-    scale = nn.Parameter(weight.detach().float() + offset, requires_grad=False)  # half types would round the sum
+    scale = nn.Parameter(weight.detach().float() + offset, requires_grad=False)  # half precision would round the sum
 
     def forward(x: Tensor) -> Tensor:
         wide = x.float()
@@ -119,7 +119,7 @@ def _normalization(weight: Tensor, offset: float, epsilon: float) -> Callable[[T
 
 
 def rotary_form(function: _Rotate) -> RotaryForm | None:
-    """The form that a function `(query, key, cos, sin)` has, or None where it rotates in no known way."""
+    """The form of a function `(query, key, cos, sin)`, or None if it rotates in no known way."""
     return next((form for form in _FORMS if _has_form(function, form)), None)
 
 
@@ -140,7 +140,7 @@ def _has_form(function: _Rotate, form: RotaryForm) -> bool:
 
 
 def _rotation(function: _Rotate, form: RotaryForm) -> _Rotate:
-    """RotaryEmbedding in the function's place, wherever it is called in the way that was tried."""
+    """RotaryEmbedding as a replacement for the function, for calls of the kind that was probed."""
 
     def rotate(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, *args: Any, **kwargs: Any) -> Any:
         plain = not args and not {name: value for name, value in kwargs.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Trying, before a model is traced, whether its text survives being read in rounds over a cache of our own."""
+"""Checking, before a model is traced, that reading in rounds over our own cache gives the same logits."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ from ptgc.spec.attention import AttentionKind
 from ptgc.spec.tree import TreeSpec
 
 _PREFIX = TreeSpec.chain(5)  # the first round: the beginning of the text
-# The second round is a tree whose first branch is the text, and whose other rows are in its way.
+# The second round is a tree that has the text as one path; its other rows lie in between.
 _TREE = TreeSpec((-1, 0, 0, 1, 2, 3, 3, 5, 7))
 _PATH = (0, 1, 3, 5, 7, 8)
-_FIRST_NODES = 4  # of the tree that are run before the others, where it is drafted depth by depth
-_TOLERANCE = {torch.float32: 2e-3, torch.float16: 0.05, torch.bfloat16: 0.2}  # of the logits' own size
+_FIRST_NODES = 4  # nodes run before the others if the tree is drafted depth by depth
+_TOLERANCE = {torch.float32: 2e-3, torch.float16: 0.05, torch.bfloat16: 0.2}  # relative to the logits
 
 
 @dataclass(frozen=True)
 class Round:
-    """What one round brings, for one sequence."""
+    """The input of one round, for one sequence."""
 
     positions: list[int]
-    """Of each row."""
+    """The position of each row."""
     mask: list[list[bool]]
     """Which slots from `mask_start` on each row sees, `[rows, mask_slots]`."""
     mask_start: int
-    """The slots before it are seen."""
+    """All slots before it are visible."""
     write_index: int
     """The slot of the first row."""
     kept: list[int]
-    """Rows that are the text's next tokens; the other tokens are in the way."""
+    """Rows that hold the text's next tokens; the other rows are distractors."""
 
     @property
     def count(self) -> int:
-        """Its rows."""
+        """The number of rows."""
         return len(self.positions)
 
 
 def _tree_round(start: int, tree: TreeSpec, kept: Sequence[int], first: int = 0, end: int | None = None) -> Round:
-    """Nodes `first` to `end` of a tree whose node 0 stands at position `start`."""
+    """Nodes `first` to `end` of a tree whose node 0 is at position `start`."""
     nodes = range(first, tree.num_nodes if end is None else end)
     mask = [tree.ancestors()[node] for node in nodes]
     rows = [node - first for node in kept if node in nodes]
@@ -57,11 +57,11 @@ def _tree_round(start: int, tree: TreeSpec, kept: Sequence[int], first: int = 0,
 
 
 def rounds_of(attention: AttentionKind, mask_extra: int = 0) -> list[Round]:
-    """Rounds that use a kind of mask to the full.
+    """Rounds that use everything a kind of mask allows.
 
     Args:
         attention: What the rows of a round may see of each other.
-        mask_extra: Whether a round sees rows of others that are not committed: 0 for no.
+        mask_extra: Nonzero if a round sees uncommitted rows of other rounds.
     """
     prefix = _tree_round(0, _PREFIX, range(6))
     start = _PREFIX.num_nodes
@@ -88,20 +88,20 @@ def rehearse(
     attention: AttentionKind = AttentionKind.CAUSAL,
     mask_extra: int = 0,
 ) -> None:
-    """Read a short text in rounds that hold it between other rows, as the role's masks allow.
+    """Read a short text in rounds that mix it with other rows, as the role's masks allow.
 
-    Logits must be those of the model on the whole text. What breaks this cannot be verified in rounds: recurrent
-    states, caches that layers share, positions that follow the order of the rows, attention that looks elsewhere.
+    The logits must be those of the model on the whole text. Models that break this cannot verify in rounds: those with
+    recurrent states, caches shared by layers, positions that follow the order of rows, or attention to anything else.
 
     Args:
-        verify: The model over caches of its own.
+        verify: The model over explicit caches.
         model: The model.
         layers: How its layers attend.
         attention: What the rows of a round may see of each other.
-        mask_extra: Slots that the mask governs beside a round's own.
+        mask_extra: Slots that the mask covers besides the round's own.
 
     Raises:
-        ExportError: Naming the first module that gives something else.
+        ExportError: The logits differ; the first module that differs is named.
     """
     rounds = rounds_of(attention, mask_extra)
     ids = [token_ids(model, one.count, seed) for seed, one in enumerate(rounds)]
@@ -135,12 +135,12 @@ def token_ids(model: PreTrainedModel, count: int, seed: int) -> list[int]:
 
 
 def kept_tokens(ids: Sequence[Sequence[int]], rounds: Sequence[Round]) -> list[int]:
-    """The text that rounds of these tokens hold."""
+    """The text contained in rounds of these tokens."""
     return [tokens[row] for tokens, one in zip(ids, rounds, strict=True) for row in one.kept]
 
 
 def text_rows(found: Sequence[Tensor], rounds: Sequence[Round]) -> Tensor:
-    """The rows of the text's tokens, of what every round gave."""
+    """The rows of the text's tokens from the outputs of all rounds."""
     return torch.cat([rows[one.kept] for rows, one in zip(found, rounds, strict=True)])
 
 
@@ -167,7 +167,7 @@ def _in_rounds(
 
 
 def round_mask(given: Round, window: int | None, capacity: int) -> Tensor:
-    """What a round sees of a cache, bool `[1, 1, rows, capacity]`."""
+    """The slots of a cache that a round sees, bool `[1, 1, rows, capacity]`."""
     first, start, count = (np.array([number]) for number in (given.mask_start, given.write_index, given.count))
     mask = full_mask(np.array([given.mask]), first, start, count, capacity)
     if window is not None:
@@ -178,7 +178,7 @@ def round_mask(given: Round, window: int | None, capacity: int) -> Tensor:
 def _block_masks(
     model: PreTrainedModel, layers: Sequence[LayerCall], rounds: Sequence[Round]
 ) -> Tensor | dict[str, Tensor]:
-    """What the model itself is to see of the whole text: for each row everything up to the end of its round."""
+    """The masks for the model on the whole text: each row sees everything up to the end of its round."""
     dtype = next(model.parameters()).dtype
     ends = torch.tensor([one.write_index + one.count for one in rounds for _ in range(one.count)])
     positions = torch.arange(len(ends))
@@ -194,11 +194,11 @@ def _block_masks(
 
 
 def _agree(found: Tensor, expected: Tensor) -> bool:
-    """Whether rows `[tokens, n]` are the same but for rounding."""
+    """Whether rows `[tokens, n]` are equal up to rounding."""
     tolerance = _TOLERANCE[found.dtype]
     error = (found.float() - expected.float()).norm(dim=-1)
     error = error / expected.float().norm(dim=-1).clamp(min=1e-6)
-    # In half precision one row may take another expert; a part that is wrong is wrong in most rows.
+    # In half precision a single row may choose another expert; a real error shows in most rows.
     worst = error.max() if found.dtype is torch.float32 else error.median()
     return bool(worst <= tolerance)
 
@@ -209,7 +209,7 @@ def _first_difference(
     of_text: dict[str, list[Tensor]],
     of_rounds: dict[str, list[Tensor]],
 ) -> str:
-    """Names the first module whose rows differ."""
+    """The name of the first module whose rows differ."""
     modules = dict(model.named_modules())
     for name, outputs in of_rounds.items():
         expected = of_text.get(name)
@@ -224,7 +224,7 @@ def _first_difference(
 
 @contextmanager
 def _recorded(model: PreTrainedModel) -> Iterator[dict[str, list[Tensor]]]:
-    """While open, keeps what every module gives, `[rows, n]`, in the order in which they end."""
+    """While open, records the output of every module, `[rows, n]`, in the order in which modules finish."""
     found: dict[str, list[Tensor]] = {}
 
     def recorder(name: str) -> Callable[..., None]:

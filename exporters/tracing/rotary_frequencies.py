@@ -1,4 +1,4 @@
-"""Rotary frequencies that depend on the length of the text, held still where they do not change."""
+"""Rotary frequencies that depend on the length of the text, fixed for the lengths at which they do not change."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LENGTH_DEPENDENT = ("dynamic", "longrope")
 
 
 def _rope_types(module: nn.Module) -> dict[str | None, str]:
-    """The kinds of frequencies of a rotary embedding by layer type; None is the only one."""
+    """The kinds of frequencies of a rotary embedding, by layer type; the key None stands for all layers."""
     found = getattr(module, "rope_type", None)
     if isinstance(found, str):
         return {None: found}
@@ -25,11 +25,11 @@ def _parameters(config: Any, layer_type: str | None) -> dict[str, Any]:
 
 
 def scaled_length(config: Any) -> int | None:
-    """Positions of a text configuration, rotary scaling included; None where it does not say how many there are.
+    """Positions of a text configuration, including rotary scaling; None if the configuration does not say.
 
-    YaRN stretches the trained context by its factor, and configurations state either the one length or the other
-    (vLLM and transformers read them so). Long rope has another set of frequencies behind the trained context. With
-    every other scaling `max_position_embeddings` is the length that was reached.
+    YaRN stretches the trained context by its factor, and configurations state either of the two lengths (vLLM and
+    transformers read them so). Long rope uses another set of frequencies beyond the trained context. With any other
+    scaling, `max_position_embeddings` is the length after scaling.
     """
     length = getattr(config, "max_position_embeddings", None)
     if not isinstance(length, int):
@@ -48,11 +48,11 @@ def scaled_length(config: Any) -> int | None:
 
 
 def fixed_length(model: nn.Module) -> int | None:
-    """Tokens of a text up to which every rotary frequency stays as it is; None where nothing ever changes.
+    """Length of a text up to which no rotary frequency changes; None if they never change.
 
-    Dynamic NTK scaling stretches the frequencies once a text is longer than the trained context, long rope chooses
-    another set of them. Both then depend on the longest text of a batch, and leave what is cached as it was rotated
-    before, so that there is no one graph for what lies behind that length.
+    Dynamic NTK scaling stretches the frequencies once a text is longer than the trained context; long rope switches to
+    another set of them. Both then depend on the longest text of a batch, and leave cached keys rotated as before, so no
+    single graph is right beyond that length.
     """
     lengths = []
     for module in model.modules():
@@ -67,7 +67,7 @@ def fixed_length(model: nn.Module) -> int | None:
 
 @contextlib.contextmanager
 def fixed_frequencies(model: nn.Module) -> Iterator[None]:
-    """While open, no rotary embedding of the model looks at the length of the text."""
+    """While open, no rotary embedding of the model depends on the length of the text."""
     saved: list[tuple[nn.Module, Any, dict[str, Any]]] = []
     try:
         for module in model.modules():
@@ -82,7 +82,7 @@ def fixed_frequencies(model: nn.Module) -> Iterator[None]:
                 setattr(module, f"{prefix}inv_freq", getattr(module, f"{prefix}original_inv_freq"))
             saved.append((module, module.rope_type, buffers))
             fixed = {key: "default" if key in changing else kind for key, kind in types.items()}
-            still: Any = fixed.get(None, fixed)  # one kind, or one for each type of layer
+            still: Any = fixed.get(None, fixed)  # one kind, or one for each layer type
             module.rope_type = still
         yield
     finally:

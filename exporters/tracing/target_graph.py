@@ -1,4 +1,4 @@
-"""From what PyTorch's exporter wrote to the canonical graph of a target: names, prologue, selection, order."""
+"""Turning the graph of PyTorch's exporter into the canonical graph of a target: names, prologue, selection, order."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from ptgc.spec.ports import DType, Port
 def finish_graph(
     traced: ir.Model, states: Sequence[LayerState], dtype: DType
 ) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
-    """Make the canonical graph of what `ptgc.exporters.roles.target.Verify` was traced into.
+    """Make the canonical graph from the trace of `ptgc.exporters.roles.target.Verify`.
 
     Args:
         traced: The exporter's graph; changed in place.
         states: The KV cache by layer.
-        dtype: The model's.
+        dtype: The model's type.
 
     Returns:
-        The ports that come in and go out, states apart.
+        The input and output ports, without states.
     """
     logits = traced.graph.outputs[0]
     assert logits.shape is not None
@@ -57,7 +57,7 @@ def _hidden_states(value: ir.Value, dtype: DType) -> Port:
 
 @dataclass(frozen=True)
 class _SlotGroup:
-    """The layers of one window, or those without: they share a capacity, a mask, and the slots that a round goes to."""
+    """The layers with one window, or those without: they share a capacity, a mask, and the slots that a round fills."""
 
     window: int | None
     """Their window."""
@@ -72,17 +72,17 @@ class _SlotGroup:
 
     @property
     def write_index(self) -> Port:
-        """What the exporter's graph takes for `write_index`."""
+        """The input of the exporter's graph that stands for `write_index`."""
         return replace(ports.WRITE_INDEX, name=f"{ports.WRITE_INDEX.name}{self.suffix}")
 
     @property
     def mask(self) -> Port:
-        """The mask that the exporter's graph takes."""
+        """The mask input of the exporter's graph."""
         return Port(f"mask{self.suffix}", DType.BOOL, (ports.BATCH, 1, ports.NUM_TOKENS, self.capacity))
 
 
 def _slot_groups(states: Sequence[LayerState]) -> list[_SlotGroup]:
-    """In the order in which the exporter's graph takes their masks: without a window first, then ascending."""
+    """The groups in the order of their masks in the exporter's graph: without a window first, then ascending."""
     found: dict[int | None, _SlotGroup] = {}
     for layer, state in enumerate(states):
         group = _SlotGroup(state.window, state.capacity, state.past_ports(layer)[0].name)
@@ -93,7 +93,7 @@ def _slot_groups(states: Sequence[LayerState]) -> list[_SlotGroup]:
 def _name_ports(
     graph: ir.Graph, groups: Sequence[_SlotGroup], states: Sequence[LayerState], given: Sequence[Port]
 ) -> None:
-    """Give the exporter's inputs and outputs their contract names and shapes."""
+    """Give the exporter's inputs and outputs the names and shapes of their ports."""
     past = [state.past_ports(layer) for layer, state in enumerate(states)]
     present = [state.present_ports(layer) for layer, state in enumerate(states)]
     incoming = [
@@ -113,7 +113,7 @@ def _name_ports(
 
 
 def _expand_masks(graph: ir.Graph, groups: Sequence[_SlotGroup]) -> None:
-    """Replace the inputs that the contract lacks by the prologue that makes them of the small ports."""
+    """Replace the inputs that are not ports by a prologue that computes them from the small ports."""
     named = {value.name: value for value in graph.inputs}
     small = (ports.TREE_MASK, ports.MASK_START, ports.ROW_COUNT, ports.WRITE_INDEX, ports.WINDOW_OFFSET)
     given = {port: named.get(port.name) or input_value(port) for port in small}
@@ -147,7 +147,7 @@ def _expand_masks(graph: ir.Graph, groups: Sequence[_SlotGroup]) -> None:
 
 
 def _read_sizes_of(ids: ir.Value, mask: ir.Value) -> None:
-    """Let what asks a mask for the round's sizes ask the tokens: a backend that needs no mask then computes none."""
+    """Read the round's sizes from the tokens instead of a mask, so that a backend may never compute the mask."""
     assert ids.shape is not None and mask.shape is not None
     for use in list(mask.uses()):
         start = use.node.attributes.get_int("start", 0)
@@ -161,7 +161,7 @@ def _read_sizes_of(ids: ir.Value, mask: ir.Value) -> None:
 
 
 def _append_selection(graph: ir.Graph) -> None:
-    """Append argmax, and make it an output right behind the logits."""
+    """Append argmax, and make it the output after the logits."""
     piece = Piece("ptgc.selection")
     chosen = argmax(piece, graph.outputs[0])
     describe(chosen, ports.NEXT_IDS)
@@ -170,10 +170,10 @@ def _append_selection(graph: ir.Graph) -> None:
 
 
 def _order_inputs(graph: ir.Graph, inputs: Sequence[Port], states: Sequence[LayerState]) -> None:
-    """Inputs in the contract's order: small ports, then the caches layer by layer; outputs likewise."""
+    """Put inputs in the order of the ports: small ports, then the caches layer by layer; likewise outputs."""
     named = {value.name: value for value in graph.inputs}
     caches = [port for layer, state in enumerate(states) for port in state.past_ports(layer)]
-    graph.inputs[:] = [named[port.name] for port in (*inputs, *caches)]  # without the offset where nothing slides
+    graph.inputs[:] = [named[port.name] for port in (*inputs, *caches)]  # no offset if nothing slides
     made = {value.name: value for value in graph.outputs}
     present = [port.name for layer, state in enumerate(states) for port in state.present_ports(layer)]
     others = [value for value in graph.outputs if value.name not in set(present)]

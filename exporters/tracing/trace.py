@@ -1,8 +1,8 @@
 """How a PyTorch model becomes a standard ONNX graph.
 
 Attention goes through transformers' attention interface. Whatever must become one ONNX operator (attention, the
-cache write, RMS normalisation, rotary embedding) is replaced while tracing by that operator, and only where a
-numeric probe shows that the operator means the same. What is not recognised stays as PyTorch wrote it.
+cache write, RMS normalisation, rotary embedding) is replaced by that operator during tracing, and only if a numeric
+probe shows that the operator computes the same. Everything else stays as PyTorch traced it.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ ATTENTION = "ptgc"
 
 @dataclass(frozen=True)
 class AttentionCall:
-    """What a model gave its attention function."""
+    """The arguments that a model gave its attention function."""
 
     module: nn.Module
-    """Who called."""
+    """The module that called."""
     query: Tensor
     """`[batch, heads, num_tokens, head_dim]`."""
     key: Tensor
@@ -37,17 +37,17 @@ class AttentionCall:
     value: Tensor
     """`[batch, kv_heads, num_tokens, value_dim]`."""
     mask: Tensor | None
-    """What the model made of the attention mask."""
+    """The attention mask as the model transformed it."""
     scale: float
-    """Factor of the scores."""
+    """Factor on the scores."""
     softcap: float | None
-    """Bound of the scores; None for none."""
+    """Soft bound on the scores; None for none."""
     others: dict[str, Any]
-    """Whatever else this model gives."""
+    """All other arguments of this model."""
 
 
 class Attending(Protocol):
-    """What attention does at present."""
+    """The current implementation of attention."""
 
     def attend(self, call: AttentionCall) -> Tensor:
         """`[batch, heads, num_tokens, value_dim]`."""
@@ -63,7 +63,7 @@ class Trace:
     values: Sequence[Tensor]
     """Cache of values by layer."""
     write_index: Sequence[Tensor]
-    """By layer, int64 `[batch]`, the slot of the round's first row; layers may share one."""
+    """Slot of the round's first row, int64 `[batch]` by layer; layers may share one."""
     masks: Sequence[Tensor]
     """Boolean mask `[batch, 1, num_tokens, capacity]` by layer; layers may share one."""
     new_keys: list[Tensor] = field(default_factory=list)
@@ -72,7 +72,7 @@ class Trace:
     """Values after this round."""
 
     def attend(self, call: AttentionCall) -> Tensor:
-        """Write keys and values into the caches and attend to these."""
+        """Write keys and values into the caches and attend to the caches."""
         layer = len(self.new_keys)
         head_dim = self.keys[layer].shape[-1]
         query, key, value = (_widened(x, head_dim) for x in (call.query, call.key, call.value))
@@ -91,7 +91,7 @@ class Trace:
 
 
 def _widened(heads: Tensor, head_dim: int) -> Tensor:
-    """Zeros behind heads that are smaller: they change no product of query and key."""
+    """Pad smaller heads with zeros, which change no product of query and key."""
     missing = head_dim - heads.shape[-1]
     return pad(heads, (0, missing)) if missing else heads
 
@@ -101,7 +101,7 @@ _active: Attending | None = None
 
 @contextlib.contextmanager
 def tracing(state: Attending) -> Iterator[None]:
-    """Makes `state` what attention calls."""
+    """While open, attention calls `state`."""
     global _active
     assert _active is None, "one trace at a time"
     _active = state
@@ -112,36 +112,36 @@ def tracing(state: Attending) -> Iterator[None]:
 
 
 class OwnStateError(Exception):
-    """A module asked the cache for a state that is no keys and values."""
+    """A module asked the cache for a state other than keys and values."""
 
 
 class _NoLayers(list[Any]):
-    """The layers of a cache that keeps nothing."""
+    """The layers of a cache that stores nothing."""
 
     def __getitem__(self, index: Any) -> Any:
         raise OwnStateError
 
 
 class PassThroughCache(Cache):
-    """Returns new keys and values unchanged: the attention function owns the cache."""
+    """Returns new keys and values unchanged, since the attention function owns the cache."""
 
     def __init__(self) -> None:
         self.layers = _NoLayers()
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Nothing is kept here."""
+        """Store nothing."""
         return key_states, value_states
 
     def get_seq_length(self, *args: Any, **kwargs: Any) -> int:
-        """Positions come in as a port."""
+        """Zero, since positions are an input port."""
         return 0
 
     def get_query_offset(self, *args: Any, **kwargs: Any) -> int:
-        """As above."""
+        """Zero, for the same reason."""
         return 0
 
     def get_mask_sizes(self, query_length: int, *args: Any, **kwargs: Any) -> tuple[int, int]:
-        """Masks come in as ports."""
+        """The round's own rows, since masks are input ports."""
         return query_length, 0
 
 
@@ -155,7 +155,7 @@ def attend(
     softcap: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """The attention function that transformers calls: query `[batch, heads, num_tokens, head_dim]`."""
+    """The attention function that transformers calls, with query `[batch, heads, num_tokens, head_dim]`."""
     assert _active is not None, "attention was called outside a trace"
     scale = float(query.shape[-1] ** -0.5 if scaling is None else scaling)
     call = AttentionCall(module, query, key, value, attention_mask, scale, softcap, kwargs)

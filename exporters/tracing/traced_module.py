@@ -1,4 +1,4 @@
-"""Any PyTorch module whose arguments are ports, into a standard graph."""
+"""Tracing any PyTorch module whose arguments are ports into a standard graph."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DTYPES = {
     torch.bool: DType.BOOL,
 }
 _TORCH_TYPES = {dtype: torch_type for torch_type, dtype in DTYPES.items()}
-# Different sizes, so that no two dimensions are taken for one, and their largest values.
+# Example sizes, all different so that no two dimensions are confused, and the largest values.
 _EXAMPLES = {
     ports.BATCH: (3, 1024),
     ports.NUM_TOKENS: (7, 4096),
@@ -42,11 +42,11 @@ Call = Callable[..., Any]
 
 
 class _Ported(nn.Module):
-    """Takes the inputs as one list: torch.export wants their sizes in the same structure."""
+    """Takes the inputs as one list, since torch.export wants their sizes in the same structure."""
 
     def __init__(self, model: nn.Module, call: Call) -> None:
         super().__init__()
-        self.model = model  # the name that TidyPass takes off the paths
+        self.model = model  # TidyPass removes this name from paths
         self._call = call
 
     def forward(self, inputs: list[Tensor]) -> Any:
@@ -54,7 +54,7 @@ class _Ported(nn.Module):
 
 
 def call_module(module: nn.Module, *values: Tensor) -> Any:
-    """The plain call."""
+    """Call the module with the values in order."""
     return module(*values)
 
 
@@ -67,13 +67,13 @@ def trace_module(
     """Trace a module into a graph whose inputs are the ports, in their order, and whose outputs are still unnamed.
 
     Args:
-        module: In eval mode.
-        inputs: What comes in; named dimensions stay free.
-        call: How the module is called with them.
-        longest: The largest size of a dimension, where the module has one.
+        module: The module, in eval mode.
+        inputs: The input ports; their named dimensions stay dynamic.
+        call: How to call the module with them.
+        longest: The largest size of a dimension, if the module has a limit.
 
     Raises:
-        ExportError: Something in the module cannot become a standard graph.
+        ExportError: Part of the module cannot become a standard graph.
     """
     sizes = {name: _largest(name, (longest or {}).get(name)) for name in _EXAMPLES}
     dims = {name: torch.export.Dim(name, min=2, max=largest) for name, (_, largest) in sizes.items()}
@@ -115,7 +115,7 @@ def _example(port: Port, sizes: Mapping[str, tuple[int, int]]) -> Tensor:
 
 
 def _first_reason(error: BaseException) -> str:
-    """The innermost cause, which names what PyTorch could not follow."""
+    """The innermost cause, which names what PyTorch could not trace."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [line for line in str(error).splitlines() if line.strip()]
@@ -124,7 +124,7 @@ def _first_reason(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def quiet_exporter() -> Iterator[None]:
-    """Keeps PyTorch's exporter from warning of its own internals."""
+    """While open, PyTorch's exporter does not warn about its own internals."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -138,10 +138,10 @@ def quiet_exporter() -> Iterator[None]:
 
 @contextlib.contextmanager
 def standard_attention(module: nn.Module) -> Iterator[None]:
-    """While open, a transformers model attends by PyTorch's own operator, which is traced into one ONNX node.
+    """While open, a transformers model attends with PyTorch's own operator, which is traced into one ONNX node.
 
     Raises:
-        ExportError: The model attends in code of its own.
+        ExportError: The model has its own attention code.
     """
     if not isinstance(module, PreTrainedModel) or is_own_code(module):
         yield

@@ -1,1 +1,1 @@
-"""Passes that any graph may go through, whatever backend it is for."""
+"""Passes for graphs of any backend."""

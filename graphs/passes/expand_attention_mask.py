@@ -1,4 +1,4 @@
-"""ExpandAttentionMaskPass: every mask of an Attention with a row for each row of the query."""
+"""ExpandAttentionMaskPass: gives every attention mask one row for each query row."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ptgc.graphs.piece import MODULE_KEY, Piece
 class ExpandAttentionMaskPass(ir.passes.InPlacePass):
     """A mask `[batch, 1, 1, keys]`, one for all rows, becomes `[batch, 1, rows, keys]`.
 
-    The standard lets it broadcast; ONNX Runtime does not. Ensures: masks with shapes have as many rows as the query.
+    The standard allows broadcasting; ONNX Runtime does not. Ensures: masks with shapes have as many rows as the query.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Runs on the main graph."""
+        """Run on the main graph."""
         expanded: dict[tuple[ir.Value, object], ir.Value] = {}
         modified = False
         for node in list(model.graph):
@@ -33,7 +33,7 @@ def _is_one_row(attention: ir.Node) -> bool:
 
 
 def _expand(attention: ir.Node, expanded: dict[tuple[ir.Value, object], ir.Value]) -> None:
-    """Nodes in front of the first attention that needs this mask for rows of this count."""
+    """Expand a mask once for each number of rows, before the first attention that needs it."""
     query, mask = attention.inputs[0], attention.inputs[3]
     assert query is not None and query.shape is not None and mask is not None and mask.shape is not None
     key = (mask, query.shape[-2])

@@ -1,4 +1,4 @@
-"""NormalizeLinearPass: one spelling for matrix products with constant weights."""
+"""NormalizeLinearPass: one form for matrix products with constant weights."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ptgc.graphs.values import take_place
 class NormalizeLinearPass(ir.passes.InPlacePass):
     """Reshape -> Gemm -> Reshape over a flattened batch becomes MatMul -> Add.
 
-    GPT-2's Conv1D is exported so. Ensures: no Gemm with a constant weight whose input was flattened is left.
+    GPT-2's Conv1D is exported in this form. Ensures: no Gemm with a constant weight and a flattened input is left.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Runs on the main graph."""
+        """Run on the main graph."""
         modified = False
         for node in list(model.graph):
             if node.op_type == "Gemm" and self._rewrite(model.graph, node):
@@ -37,7 +37,7 @@ class NormalizeLinearPass(ir.passes.InPlacePass):
         piece = Piece(gemm.metadata_props.get(MODULE_KEY, ""))
         rows: ir.Value | None = flatten.inputs[0]
         assert rows is not None and rows.shape is not None
-        if len(rows.shape) == 4:  # heads and their sizes, which the exporter flattened in the same step
+        if len(rows.shape) == 4:  # heads and head size, flattened in the same step
             rows = piece.op("Reshape", rows, piece.constant([0, 0, -1]))
             assert x is not None and x.shape is not None and restore.outputs[0].shape is not None
             rows.shape, rows.type = ir.Shape([*restore.outputs[0].shape[:2], x.shape[1]]), x.type

@@ -11,12 +11,12 @@ HALF_TYPES = frozenset({ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 class SetFloatTypePass(ir.passes.InPlacePass):
     """Every half-precision weight, value and cast becomes float32.
 
-    Checkpoints are exported in their own type; a backend without kernels for it computes in float32.
+    Checkpoints are exported in their own type; a backend without kernels for that type computes in float32.
     Ensures: no float16 or bfloat16 is left.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Runs on the main graph."""
+        """Run on the main graph."""
         modified = False
         graph = model.graph
         for value in graph.initializers.values():
@@ -41,7 +41,7 @@ def _widened(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
 
 
 def _widen_attributes(node: ir.Node) -> bool:
-    """Casts to a half type, and half-type constants."""
+    """Widen casts to half precision, and half-precision constants."""
     modified = False
     to = node.attributes.get("to")
     if node.op_type == "Cast" and to is not None and ir.DataType(to.as_int()) in HALF_TYPES:

@@ -1,4 +1,4 @@
-"""TidyPass: what PyTorch's exporter leaves behind, taken out."""
+"""TidyPass: removes what PyTorch's exporter leaves behind."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from ptgc.graphs.piece import MODULE_KEY
 from ptgc.spec.ports import IR_VERSION, OPSET
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
-_NO_MODULE = "_empty_nn_module_stack_from_metadata_hook"  # what PyTorch calls the module of a bare input
+_NO_MODULE = "_empty_nn_module_stack_from_metadata_hook"  # PyTorch's module name for a bare input
 
 
 class TidyPass(ir.passes.InPlacePass):
-    """Keeps of a node's metadata the path of its module only, and drops unused nodes and weights.
+    """Keeps only the module path of a node's metadata, and drops unused nodes and weights.
 
-    PyTorch writes stack traces and class names into every node: megabytes, and local paths.
+    PyTorch writes stack traces and class names into every node, which takes megabytes and reveals local paths.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Runs on the whole model."""
+        """Run on the whole model."""
         for node in ir.traversal.RecursiveGraphIterator(model.graph):
             path = module_path(node)
             node.metadata_props.clear()
@@ -42,7 +42,7 @@ class TidyPass(ir.passes.InPlacePass):
 
 
 def module_path(node: ir.Node) -> str:
-    """The path of the PyTorch module that a node came from, `` where there is none."""
+    """The path of the PyTorch module that a node came from; empty if there is none."""
     known = node.metadata_props.get(MODULE_KEY)
     if known is not None:
         return known
@@ -51,4 +51,4 @@ def module_path(node: ir.Node) -> str:
         return ""
     named = [part.strip(" '\"") for part in scopes.strip("[]").split(",")]
     modules = [name for name in named[:-1] if name and name != _NO_MODULE]  # the last one is the operation
-    return modules[-1].removeprefix("model.") if modules else ""  # the wrapper's own name for the model
+    return modules[-1].removeprefix("model.") if modules else ""  # the wrapper's attribute for the model

@@ -1,4 +1,4 @@
-"""Tiny checkpoints with a tokenizer, and a bundle of them: what peers read, made in a second."""
+"""Tiny checkpoints with a tokenizer, for peers, and a bundle of them, made in a second."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the benchmark's checkpoints, bundles and folders are, once for all its tests."""
+"""The benchmark's checkpoints, bundles and folders, made once for all its tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who takes part, and what a report says of them."""
+"""The contestants, and what a report says about them."""
 
 from __future__ import annotations
 

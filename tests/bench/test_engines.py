@@ -1,4 +1,4 @@
-"""Engines on tiny models: every mode writes the same greedy text, and counts what it did."""
+"""Engines on tiny models: every mode writes the same greedy text, and its counts are right."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turns: who writes, and what becomes of a benchmark whose engine fails."""
+"""The order of turns, and what happens to a benchmark if an engine fails."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SILENT = Console(file=io.StringIO())
 
 
 class FakeWorker:
-    """Writes so many texts, and then fails."""
+    """Writes a number of texts, and then fails."""
 
     def __init__(self, lasts: int = 1000) -> None:
         self.left = lasts

@@ -1,4 +1,4 @@
-"""What a report says of its making, and what it does not."""
+"""Which facts about its origin a report contains, and which it must not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What runs come to: rows, ratios, what differs."""
+"""The results of runs: rows, ratios, differing texts."""
 
 from __future__ import annotations
 

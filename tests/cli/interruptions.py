@@ -33,16 +33,16 @@ IDS = ",".join(str(token) for token in prompt(12))
 
 @dataclass(frozen=True)
 class Ended:
-    """A command that was ended, or was done before."""
+    """A command that was ended, or finished before that."""
 
     status: int
-    """As a shell shows it, or negative where the signal itself ended it."""
+    """Exit status as in a shell, or negative if the signal itself ended the process."""
     errors: str
     """What it wrote to stderr."""
 
 
 def commands(place: Path) -> dict[str, list[str]]:
-    """Every command that writes or takes long, in a form that may run again and again."""
+    """Every command that writes or takes long, with arguments that can be run repeatedly."""
     bundle, new = str(place / "bundle"), str(place / "made" / "new")
     build = ["build", bundle, "--replace", "--max-length", "64"]
     return {
@@ -64,7 +64,7 @@ def commands(place: Path) -> dict[str, list[str]]:
 
 
 def prepare(place: Path) -> None:
-    """What the commands read."""
+    """The inputs of the commands."""
     save(tiny_model("llama"), place / "checkpoint")
     (place / "prompts.jsonl").write_text(json.dumps({"id": "a", "token_ids": prompt(12) * 3}) + "\n", encoding="utf-8")
     (place / "made").mkdir()
@@ -77,14 +77,14 @@ def prepare(place: Path) -> None:
 
 
 def start(arguments: list[str]) -> subprocess.Popen[str]:
-    """A command whose temporary files lie beside its output."""
+    """A command whose temporary files are beside its output."""
     return subprocess.Popen(
         [sys.executable, "-m", "ptgc", *arguments],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job's is ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background jobs ignore it
     )
 
 
@@ -96,12 +96,12 @@ def end(process: subprocess.Popen[str], number: signal.Signals) -> Ended:
 
 
 def staged(*folders: Path) -> list[Path]:
-    """What is being written, or was, below these folders."""
+    """Staging files, current or left behind, below these folders."""
     return [path for folder in folders for path in folder.rglob(f"{PREFIX}*")]
 
 
 def check_whole(place: Path) -> None:
-    """Every bundle and build below is whole."""
+    """Check that every bundle and build below is complete."""
     for manifest in place.rglob("manifest.json"):
         bundle = open_bundle(manifest.parent)
         bundle.verify()
@@ -110,7 +110,7 @@ def check_whole(place: Path) -> None:
 
 
 def faults(place: Path, name: str, number: signal.Signals, ended: Ended) -> list[str]:
-    """What should not be after a command was ended."""
+    """The problems found after a command was ended."""
     found = []
     if "Traceback" in ended.errors and ended.status != -number:
         found.append(f"traceback: {ended.errors[-400:]}")
@@ -127,7 +127,7 @@ def faults(place: Path, name: str, number: signal.Signals, ended: Ended) -> list
 
 
 def main(place: Path, kills: int, seed: int) -> int:
-    """All signals, all commands in turns."""
+    """Try all signals on all commands in turn."""
     chance = random.Random(seed)
     prepare(place)
     seconds = {}

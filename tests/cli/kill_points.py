@@ -32,7 +32,7 @@ from tests.models import tiny_model
 
 TAKING_SPACE = frozenset({"os.rename", "os.mkdir", "os.link", "tempfile.mkstemp"})
 CHANGES = TAKING_SPACE | {"os.remove", "os.chmod", "os.truncate", "shutil.rmtree"}
-DONE, SURVIVED, FAILED = 0, 7, 8  # how a child ends: without a failure, in spite of one, by it
+DONE, SURVIVED, FAILED = 0, 7, 8  # how a child ends: without a failure, despite one, because of one
 
 
 def is_change(event: str, arguments: tuple[Any, ...], changes: frozenset[str]) -> bool:
@@ -90,7 +90,7 @@ def traced_export(bundle: Path) -> Callable[[], object]:
 
 
 def made_by(place: Path, job: str) -> tuple[Callable[[], object], Path]:
-    """A job, and what it makes."""
+    """A job, and its output."""
     bundle = place / "bundle"
     if job == "export":
         return traced_export(place / "new"), place / "new"
@@ -103,7 +103,7 @@ def made_by(place: Path, job: str) -> tuple[Callable[[], object], Path]:
 
 
 def files(folder: Path) -> dict[str, int]:
-    """Every file and its size, but those that are being staged."""
+    """Every file and its size, except staging files."""
     found = [path for path in folder.rglob("*") if path.is_file()]
     return {str(path.relative_to(folder)): path.stat().st_size for path in found if PREFIX not in str(path)}
 
@@ -118,9 +118,9 @@ def run(place: Path, job: str, fail: Callable[[], None], every: int) -> int:
     before, failures = files(place), 0
     while (ended := fails_after(failures * every, work, fail)) != DONE:
         if made.exists() and fail is kill:
-            break  # behind the rename
+            break  # after the rename
         failures += 1
-        if ended == SURVIVED:  # only a lock, or what cleans up behind the rename, failed
+        if ended == SURVIVED:  # only a lock, or the cleanup after the rename, failed
             shutil.rmtree(made)
         assert files(place) == before
         assert fail is kill or not staged(place), staged(place)

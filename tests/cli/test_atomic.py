@@ -20,7 +20,7 @@ SCRIPT = "tests.cli.kill_points"
 
 
 def python(*arguments: object, limit: int | None = None) -> subprocess.Popen[str]:
-    """Python on the source tree, its files limited in size where asked for."""
+    """Run Python on the source tree, with an optional limit on file size."""
 
     def before() -> None:
         if limit is not None:
@@ -55,7 +55,7 @@ def test_a_failure_at_any_change_leaves_the_old_state_or_the_new_one(kind: str, 
     assert code == 0, err
     failures, left = (int(part) for part in out.split())
     assert failures >= 6
-    assert left <= (2 if kind == "kill" else 0)  # of the last one, behind its rename
+    assert left <= (2 if kind == "kill" else 0)  # of the last one, after its rename
 
 
 def build(bundle: Path, *options: object, limit: int | None = None) -> subprocess.Popen[str]:

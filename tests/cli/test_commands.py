@@ -296,7 +296,7 @@ def test_check_names_the_first_stage_that_differs(bundle: Path) -> None:
 
     data = path / "target.data"
     content = bytearray(data.read_bytes())
-    content[:4096] = bytes(4096)  # a build that was changed, with hashes to match
+    content[:4096] = bytes(4096)  # a changed build with matching hashes
     data.write_bytes(content)
     manifest = json.loads((path / "build.json").read_text())
     for entry in manifest["files"]:

@@ -1,4 +1,4 @@
-"""Strategies of other packages through the public command, and the page that shows how to write one."""
+"""Strategies from other packages through the public command, and the page that shows how to write one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.spec.strategies.packages import ECHO, install
 IDS = ",".join(map(str, prompt(9)))
 PAGE = "docs/adding-a-strategy.md"
 OFFLINE = {"PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0"}
-"""pip takes what is installed here; with this option, 0 stands for yes."""
+"""Let pip use the installed build packages; for this option, 0 means yes."""
 
 
 def ptgc(*arguments: object, site: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -36,7 +36,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_worked_example_is_exported_built_run_and_checked_as_written(tmp_path: Path) -> None:
-    """Where its package is missing, the plan still says everything that is needed."""
+    """Without the package, the plan still holds everything that is needed."""
     package, bundle, site = tmp_path / "echo-strategy", tmp_path / "bundle", tmp_path / "site"
     package.mkdir()
     (package / "echo_strategy.py").write_text(ECHO)
@@ -59,7 +59,7 @@ def test_the_worked_example_is_exported_built_run_and_checked_as_written(tmp_pat
 
 
 def test_the_worked_drafter_is_right_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its Python and its C++; the rest of it is lines of tables."""
+    """The drafter's Python and C++; the rest of it is table entries."""
     (tmp_path / "repeat_strategy.py").write_text(code_blocks(PAGE, "python")[1])
     monkeypatch.syspath_prepend(tmp_path)
     plan = importlib.import_module("repeat_strategy").repeat(3)

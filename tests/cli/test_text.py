@@ -1,4 +1,4 @@
-"""Text that is no UTF-8, and chat messages with their options, by way of `ptgc run`."""
+"""Text that is not UTF-8, and chat messages with their options, through `ptgc run`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests of the compiler share."""
+"""Fixtures for tests of the compiler."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from tests.models import prompt, tiny_model
 
 CAPACITY = 160
 TEXT = [prompt(40), prompt(17, 1)]
-LINEAR_LAYERS = 3 * 7 + 1  # of the tiny llama: three layers, and a head that is its embedding
+LINEAR_LAYERS = 3 * 7 + 1  # of the tiny llama: three layers, and a tied head
 
 
 @cache
@@ -39,7 +39,7 @@ def role_of(target: TracedRole) -> Role:
 
 
 def normalized(family: str) -> ir.Model:
-    """A tiny model as quantisation finds it."""
+    """A tiny model as it is before quantisation."""
     model = traced(family).model.clone()
     NormalizeLinearPass()(model)
     common.ShapeInferencePass()(model)
@@ -61,7 +61,7 @@ def prepared_model(
     plan: DecodePlan | None = None,
     role: Role | None = None,
 ) -> tuple[ir.Model, Role]:
-    """The graph lowered for ONNX Runtime on the CPU; `role` states another attention than causal."""
+    """The graph lowered for ONNX Runtime on the CPU; give `role` for attention other than causal."""
     save(traced(family).model, folder, "canonical")
     model = ir.load(folder / "canonical.onnx")
     shapes = RoleShapes((1, 2, 4, 8, 16, 32), 16, (CAPACITY,))

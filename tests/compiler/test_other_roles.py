@@ -57,7 +57,7 @@ def _bundle(place: Path, name: str) -> Bundle:
 
 
 def _array(port: Port, rng: np.random.Generator) -> np.ndarray:
-    """Something that this port may bring."""
+    """Random values that this port may have."""
     shape = [SIZES[dim] if isinstance(dim, str) else dim for dim in port.shape]
     if port.name in ("position_ids", "logits_rows"):
         return np.repeat(np.arange(shape[1])[None], shape[0], axis=0)

@@ -26,7 +26,7 @@ from tests.models import prompt, tiny_model
 
 CAPACITY = 160
 PAST = 5  # slots of zeros that every row sees
-OUTLIER = 3  # a token whose row is one number a thousand times as large as any other
+OUTLIER = 3  # a token whose row has one number a thousand times as large as any other
 ROWS = 8
 SIZES = {"num_tokens": ROWS, "num_logits": ROWS, "mask_slots": ROWS, "kv_capacity": CAPACITY}
 
@@ -54,7 +54,7 @@ def _prepared(family: str, backend: Backend, precision: str, batch: int, folder:
 
 
 def _logits(graph: Path, ids: np.ndarray) -> np.ndarray:
-    """Of every row `[batch, rows, vocab]`, behind a few slots of zeros."""
+    """Logits of every row `[batch, rows, vocab]`, after a few slots of zeros."""
     batch = ids.shape[0]
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
@@ -93,10 +93,10 @@ def test_an_outlier_changes_no_other_row(
     ids[ids == OUTLIER] += 1
     before = _logits(graph, ids)
     later = ids.copy()
-    later[0, ROWS // 2 :] = OUTLIER  # behind the rows that are looked at
+    later[0, ROWS // 2 :] = OUTLIER  # after the rows that are compared
     after = _logits(graph, later)
     assert np.isfinite(before).all()
-    # To the bit; but a float product adds up in an order that depends on how many rows chose the same expert.
+    # Bit-identical, except that the order of sums in a float product depends on how many rows chose the same expert.
     tolerance = 1e-5 if (family, precision) == ("mixtral", "float32") else 0.0
     np.testing.assert_allclose(after[0, : ROWS // 2], before[0, : ROWS // 2], rtol=0, atol=tolerance)
     np.testing.assert_allclose(after[1:], before[1:], rtol=0, atol=tolerance)  # other sequences

@@ -309,7 +309,7 @@ def test_what_the_compiler_refuses_names_the_node_its_module_and_what_to_do(
     with pytest.raises(BuildError, match=said) as caught:
         compile_graph(compiler, tmp_path / "refused.onnx", Dimensions({}, {}), "target", lambda step: None)
     assert caught.value.action
-    if operator != "TopK":  # the builder, which finds it, names no node
+    if operator != "TopK":  # the builder finds it, but names no node
         assert f"{operator} in model.part" in caught.value.message
 
 
@@ -374,7 +374,7 @@ def test_a_prepared_build_is_compiled_later(bundle: Path) -> None:
     assert run(*common, "--stage", "prepare").exit_code == 0
     assert "prepared, not compiled" in run("inspect", bundle).stdout
     assert run(*common, "--stage", "compile").exit_code == 0
-    assert run(*common, "--stage", "compile").exit_code == 0  # again, in place of the first engines
+    assert run(*common, "--stage", "compile").exit_code == 0  # again, replacing the first engines
     (made,) = open_bundle(bundle).builds()
     made.verify()
     assert sorted(path.name for path in made.path.iterdir()) == [

@@ -1,4 +1,4 @@
-"""Tests of a checkpoint's generation settings: applied where requests do not say, or named in a note."""
+"""Tests of a checkpoint's generation settings: applied as defaults, or named in a note."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def test_text_of_an_encoder_decoder_has_its_settings_and_its_start(tmp_path: Pat
     model.generation_config = GenerationConfig(pad_token_id=0, **settings)  # type: ignore[no-untyped-call]
     source = [7, 30, 12, 64, 9]
     model.save_pretrained(tmp_path / "model")
-    saved: Any = MarianMTModel.from_pretrained(tmp_path / "model")  # with its own positions, which are not saved
+    saved: Any = MarianMTModel.from_pretrained(tmp_path / "model")  # its own positions are not saved
     out = saved.generate(torch.tensor([source]), max_new_tokens=_COUNT, do_sample=False, num_beams=1)
     export_checkpoint(tmp_path / "model", tmp_path / "bundle")
     build(tmp_path / "bundle", BuildOptions(precision="float32", stage=Stage.PREPARE, max_length=48, build_id="made"))

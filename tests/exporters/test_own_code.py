@@ -30,7 +30,7 @@ _VOCAB, _MASK = 40, 39
 
 
 class OwnModel(PreTrainedModel):
-    """A model without `generate`, which attends without a mask, forwards or both ways."""
+    """A model without `generate` that attends without a mask, causally or in both directions."""
 
     config_class = BertConfig
     causal = False

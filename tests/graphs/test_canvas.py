@@ -25,7 +25,7 @@ def _fill(piece: Piece, logits: ir.Value, *canvas: ir.Value) -> list[ir.Value]:
 def _round(seed: int, step: list[int], threshold: list[float]) -> list[np.ndarray]:
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=(4, 9, 11), scale=3).astype(np.float32)
-    logits[..., MASK] = 20  # the likeliest of all, and still never chosen
+    logits[..., MASK] = 20  # the most likely of all, but never chosen
     mask = rng.random((4, 9)) < 0.7
     ids = np.where(mask, MASK, rng.integers(5, 11, (4, 9)))
     return [logits, ids, LENGTHS, mask, np.array(step), np.array(threshold, np.float32)]

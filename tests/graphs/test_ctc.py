@@ -1,4 +1,4 @@
-"""Reading a text off CTC rows against its numpy meaning."""
+"""Collapsing CTC rows against its numpy meaning."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def test_a_ragged_batch_is_edited_as_numpy_does(operation: str, seed: int) -> No
     columns = {"delete_tokens": 2, "insert_placeholders": 4, "fill_placeholders": 12, "insert_tokens": 12}[operation]
     scores, ids = rng.normal(size=(4, 10, columns)).astype(np.float32), _canvases(rng)
     if operation == "insert_placeholders":
-        scores[..., 0] += 1.5  # else every canvas would be full at once
+        scores[..., 0] += 1.5  # otherwise every canvas would be full at once
     if operation == "insert_tokens":
         scores[..., STOP] += 2
     found = _run(operation, scores, ids)
@@ -63,7 +63,7 @@ def test_begin_and_end_stay_whatever_is_scored() -> None:
 
 
 def test_placeholders_stop_where_the_canvas_is_full() -> None:
-    scores = np.tile(np.array([0, 0, 1], np.float32), (1, 6, 1))  # two behind every token
+    scores = np.tile(np.array([0, 0, 1], np.float32), (1, 6, 1))  # two after every token
     ids, lengths = _run("insert_placeholders", scores, np.array([[BOS, 7, EOS, PAD, PAD, PAD]]), np.array([3]))
     assert ids.tolist() == [[BOS, HOLE, HOLE, 7, HOLE, EOS]] and lengths.tolist() == [6]
 

@@ -1,4 +1,4 @@
-"""Mixtures of experts, found in a graph."""
+"""Finding mixtures of experts in a graph."""
 
 from __future__ import annotations
 

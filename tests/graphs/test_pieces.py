@@ -27,7 +27,7 @@ def _typed(values: list[ir.Value], *dtypes: ir.DataType) -> list[ir.Value]:
 
 @dataclass(frozen=True)
 class Rounds:
-    """A round of each sequence, as the ports bring it."""
+    """Port values for a round of each sequence."""
 
     tree_mask: np.ndarray
     mask_start: np.ndarray
@@ -37,7 +37,7 @@ class Rounds:
 
     @staticmethod
     def random(rng: np.random.Generator, batch: int, rows: int, extra: int) -> Rounds:
-        """Any masks over any windows that hold the round."""
+        """Random masks over random windows that hold the round."""
         write_index = rng.integers(0, CAPACITY - rows, batch)
         mask_start = np.maximum(write_index - rng.integers(0, extra + 1, batch), 0)
         return Rounds(
@@ -66,7 +66,7 @@ def test_mask_equals_its_numpy_meaning(
 
 
 def _masks(given: Rounds, window: int | None, offset: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of a cache whose slot 0 is at position `offset`: the graph's, and numpy's."""
+    """The graph's mask and numpy's, for a cache whose slot 0 is at position `offset`."""
     at = np.array([offset])
 
     def build(piece, tree, first, write, count, position, slide, kv):  # type: ignore[no-untyped-def]
@@ -85,7 +85,7 @@ def _masks(given: Rounds, window: int | None, offset: int) -> tuple[np.ndarray, 
 
 
 def test_a_round_of_one_depth_sees_its_ancestors_of_earlier_rounds() -> None:
-    """Nodes 3 and 4 of a tree behind two tokens, in a cache of layers that see the last two positions."""
+    """Nodes 3 and 4 of a tree after two tokens, in a cache of layers that see the last two positions."""
     tree = TreeSpec((-1, 0, 0, 1, 2))
     masks = np.array([tree.ancestors()], dtype=np.bool_)[:, 3:]
     depths = np.array([tree.depths])[:, 3:]

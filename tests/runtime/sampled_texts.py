@@ -36,9 +36,9 @@ from ptgc.spec.tree import TreeSpec
 VOCAB_SIZE, DRAFTS, NEW_TOKENS = 8, 3, 3
 TREE = TreeSpec((-1, 0, 0, 1, 1, 2, 3))
 PROMPT = [1, 2, 3, 1, 2, 3, 1, 2]
-"""Repeats itself, so that there are n-gram drafts from the first new token on."""
+"""A prompt that repeats itself, so that there are n-gram drafts from the first new token on."""
 _FEWEST = 5.0
-"""Outcomes that are expected less often are counted as one."""
+"""Outcomes expected less often than this are merged into one."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def all_settings() -> Iterator[Setting]:
 
 @cache
 def target() -> Any:
-    """A model of a few tokens, none of them certain or hopeless anywhere."""
+    """A model with a few tokens, all of which have moderate probability everywhere."""
     return _random_model(3)
 
 
@@ -92,7 +92,7 @@ def _random_model(seed: int) -> Any:
 
 
 def plan(strategy: str) -> DecodePlan:
-    """The strategy as its exporter plans it."""
+    """The plan of a strategy, as its exporter makes it."""
     plans = {
         "autoregressive": autoregressive,
         "ngram": lambda: ngram(DRAFTS),
@@ -106,7 +106,7 @@ def plan(strategy: str) -> DecodePlan:
 
 
 def roles_of(strategy: str) -> dict[str, Any]:
-    """The modules of a strategy, none of which knows the target but by being a part of it."""
+    """The modules of a strategy; drafters are independent of the target unless they are part of it."""
     made = {"target": target()}
     if strategy in ("draft-model", "tree"):
         made["drafter"] = drafter()
@@ -120,7 +120,7 @@ def roles_of(strategy: str) -> dict[str, Any]:
 
 @cache
 def bundle(place: Path, strategy: str, batch: int) -> Path:
-    """A bundle with a build by whose measured costs drafts pay at times."""
+    """A bundle with a build whose measured costs make drafts pay only sometimes."""
     roles = roles_of(strategy)
     path = export(roles, plan(strategy), place / f"sampled-{strategy}-{batch}")
     options = BuildOptions(precision="float32", batch_size=batch, max_length=32, stage=Stage.PREPARE)
@@ -133,7 +133,7 @@ def bundle(place: Path, strategy: str, batch: int) -> Path:
 
 
 def probabilities(temperature: float) -> dict[tuple[int, ...], float]:
-    """Of every text of `NEW_TOKENS` tokens, by PyTorch."""
+    """Probability of every text of `NEW_TOKENS` tokens, computed by PyTorch."""
     texts: dict[tuple[int, ...], float] = {(): 1.0}
     for _ in range(NEW_TOKENS):
         ids = torch.tensor([PROMPT + list(text) for text in texts])
@@ -149,7 +149,7 @@ def probabilities(temperature: float) -> dict[tuple[int, ...], float]:
 
 
 def chi_square(counts: Counter[tuple[int, ...]], expected: dict[tuple[int, ...], float]) -> float:
-    """The probability that texts of the expected distribution differ as much as these from it."""
+    """The p-value: the probability that texts from the expected distribution deviate at least this much."""
     total = sum(counts.values())
     statistic, cells = 0.0, 0
     rare_found, rare_expected = 0.0, 0.0
@@ -176,7 +176,7 @@ class Drafts:
 
 
 def count_texts(place: Path, setting: Setting, num_texts: int) -> tuple[Counter[tuple[int, ...]], Drafts]:
-    """How often each text was written, and its drafts."""
+    """How often each text was written, and counts of drafts."""
     path = bundle(place, setting.strategy, setting.batch)
     counts: Counter[tuple[int, ...]] = Counter()
     drafts = Drafts()
@@ -193,7 +193,7 @@ def count_texts(place: Path, setting: Setting, num_texts: int) -> tuple[Counter[
 
 
 def main() -> None:
-    """Print a line for each setting; exit with 1 where one fails."""
+    """Print a line for each setting; exit with 1 if one fails."""
     lowest = 1.0
     with tempfile.TemporaryDirectory() as folder:
         for setting in all_settings():

@@ -1,4 +1,4 @@
-"""Chat templates see and may use what they do in transformers, within a budget."""
+"""Chat templates have the same names and features as in transformers, within limits of time and memory."""
 
 from __future__ import annotations
 

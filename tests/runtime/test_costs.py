@@ -1,4 +1,4 @@
-"""A cost curve says whether the machine was quiet, and what rounds cost in either case."""
+"""Cost curves from quiet and from busy machines, and the costs that follow from each."""
 
 from __future__ import annotations
 

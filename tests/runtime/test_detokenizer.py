@@ -1,4 +1,4 @@
-"""Texts that grow token by token are what decoding the whole gives."""
+"""Texts decoded token by token equal the decoding of the whole."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _KINDS: dict[str, tuple[tuple[str, ...], Any]] = {
         decoders.Sequence([decoders.Replace("\u2581", " "), decoders.Fuse(), decoders.Strip(" ", 2, 0)]),
     ),
 }
-# Bytes that begin, continue and break characters, more often than chance would have it.
+# Bytes that begin, continue and break characters, more often than by chance.
 _LIKELY_BYTES = (0x41, 0xC3, 0xA9, 0xE2, 0x82, 0xAC, 0xF0, 0x9F, 0xED, 0xFF)
 
 
@@ -100,10 +100,10 @@ def _spelled(tokenizer: Tokenizer, *tokens: str) -> list[int]:
     [
         (("\u2581a",), ("\u2581a", "b"), " ab"),  # the space that only the beginning of a text loses
         ((), ("\u2581a", "b"), "ab"),
-        (("b", "<0xC3>"), ("<0xA9>",), "é"),  # a character that the context begins
+        (("b", "<0xC3>"), ("<0xA9>",), "é"),  # a character that begins in the context
         (("b", "<0xC3>"), ("b",), "b"),
-        (("b", "<0x0A>"), ("<0xC3>", "b"), "\ufffdb"),  # the context's line break stays its own
-        (("b",), ("<0x3D>", "<0xC3>"), "\ufffd\ufffd"),  # one byte that is no UTF-8 spoils the run
+        (("b", "<0x0A>"), ("<0xC3>", "b"), "\ufffdb"),  # the context's line break is not repeated
+        (("b",), ("<0x3D>", "<0xC3>"), "\ufffd\ufffd"),  # one invalid byte spoils the run
     ],
 )
 def test_bytes_and_spaces_behind_a_context(context: tuple[str, ...], tokens: tuple[str, ...], expected: str) -> None:
@@ -114,7 +114,7 @@ def test_bytes_and_spaces_behind_a_context(context: tuple[str, ...], tokens: tup
 
 @pytest.mark.parametrize("kind", ["llama", "byte-level"])
 def test_text_is_shown_as_soon_as_it_is_certain(kind: str) -> None:
-    """What is held back is a character at most, or a run of bytes, and decoding looks at a few tokens only."""
+    """At most one character or a run of bytes is held back, and each decoding covers only a few tokens."""
     tokenizer = _tokenizer(kind)
     token = _spelled(tokenizer, "b")[0] if kind == "llama" else _byte_id(tokenizer, 0x41)
     pieces = _pieces(kind, [token] * 50, [])

@@ -1,4 +1,4 @@
-"""Drafts of a model, and prompt lookup, round by round as transformers does them."""
+"""Drafts from a model and from prompt lookup, compared round by round with transformers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DRAFTS, NEW_TOKENS = 4, 48
 
 @cache
 def drafter() -> Any:
-    """The target, disturbed: it is right more often than not."""
+    """The target with noise, which is right more often than not."""
     model = copy.deepcopy(tiny_model("llama"))
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -169,7 +169,7 @@ def test_each_role_runs_rounds_of_its_own_widths(batch: int, place: Path, tmp_pa
             results = generator.generate(prompts, max_new_tokens=NEW_TOKENS)
             found.append([(result.token_ids, result.statistics.accepted_tokens) for result in results])
             assert len(generator.core.measure(1, 1, 8, 2, "drafter")) == 2
-            for width, logits in ((4, 4), (6, 1)):  # rows of logits, and a width, that only the target has
+            for width, logits in ((4, 4), (6, 1)):  # numbers of logits rows, and a width, that only the target has
                 with pytest.raises(UsageError, match="for the role 'drafter'"):
                     generator.core.measure(width, logits, 8, 1, "drafter")
     assert [ids for ids, _ in found[0]] == [greedy(tiny_model("llama"), ids, NEW_TOKENS) for ids in prompts]
@@ -222,7 +222,7 @@ def test_a_text_may_be_too_long_in_the_drafters_vocabulary(place: Path) -> None:
         with generator.session() as session:
             session.append(prompt(5))
             session.generate(max_new_tokens=20)
-            session.rewind(len(session))  # what the drafter held of it is gone
+            session.rewind(len(session))  # the drafter has dropped it from its cache
             with session.fork() as fork:
                 fork.append(prompt(5))
                 assert fork.generate(max_new_tokens=NEW_TOKENS).token_ids == results[1].token_ids

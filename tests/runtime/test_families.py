@@ -1,4 +1,4 @@
-"""What the runtime writes is what transformers writes, family by family."""
+"""The runtime writes the same text as transformers, family by family."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NEW_TOKENS = 64
 # One prompt of a single token, one longer than two prefill chunks of 128, and ragged ones between.
 LENGTHS = (1, 5, 40, 300)
 SHORT_LENGTHS = (5, 40)
-WINDOWED = ("gemma2", "gemma3", "cohere2", "starcoder2")  # and mistral; of 24 tokens
+WINDOWED = ("gemma2", "gemma3", "cohere2", "starcoder2")  # of 24 tokens, as in mistral
 
 
 @cache

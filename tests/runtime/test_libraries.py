@@ -1,4 +1,4 @@
-"""Where vendor libraries are found."""
+"""Finding vendor libraries."""
 
 from __future__ import annotations
 

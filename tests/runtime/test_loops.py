@@ -1,4 +1,4 @@
-"""Every loop but the speculative one, run by the runtime, against a few lines of PyTorch."""
+"""Every loop except the speculative one, run by the runtime, against a few lines of PyTorch."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def _inserted(source: list[int], longest: int) -> tuple[list[int], int]:
     rows = modules["encoder"](torch.tensor([source]), mask)
     for number in range(1, 9):
         logits = modules["token_inserter"](torch.tensor([text]), torch.tensor([len(text)]), rows, mask)[0]
-        logits[:, :3] = -torch.inf  # what frames a text
+        logits[:, :3] = -torch.inf  # begin, end and padding
         chosen = [[] if token == 4 else [token] for token in logits.argmax(-1).tolist()]
         before, room, text = text, longest - len(text), []
         for token, new in zip(before, chosen, strict=True):

@@ -48,7 +48,7 @@ def expected(name: str, ids: tuple[int, ...]) -> list[int]:
 
 
 def fitting(generator: Generator, name: str) -> list[list[int]]:
-    """The prompts, cut to what leaves room for the new tokens."""
+    """The prompts, cut so that there is room for the new tokens."""
     assert generator.codec is not None
     room = generator.build.manifest.shapes.max_length - NEW_TOKENS
     return [generator.codec.encode(text)[:room] for text in TEXTS[name]]

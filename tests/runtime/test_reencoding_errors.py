@@ -1,4 +1,4 @@
-"""What a function of the caller raises within a round, which many threads share."""
+"""Exceptions from a caller's function within a round that several threads share."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def load(path: Path, to_drafter: Reencode = same, to_target: Reencode = same) ->
 
 
 def written(generator: _core.Generator) -> list[Any]:
-    """What each of the threads gets: its tokens or its exception. They call together."""
+    """The result of each thread, its tokens or its exception; all threads call at the same time."""
     ends: list[Any] = [None] * THREADS
     together = threading.Barrier(THREADS)
 

@@ -1,4 +1,4 @@
-"""Options and prompts as users give them, and what ends a text, by way of `Generator`."""
+"""Options and prompts as users give them, and the ends of texts, through `Generator`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def fallback(place: Path) -> Iterator[Generator]:
 
 
 def _seed_that_writes(generator: Generator, token: int) -> tuple[int, list[int]]:
-    """A seed whose text has the token behind its first, and the text."""
+    """A seed whose text has the token after its first, and that text."""
     for seed in range(50):
         ids = generator.generate("abc", seed=seed, **_LIKELY_SPECIAL).token_ids
         if token in ids[1:] and ids[0] != token:
@@ -99,7 +99,7 @@ def test_a_text_keeps_the_space_between_it_and_its_prompt(fallback: Generator) -
     word = fallback.codec.tokenizer.token_to_id("\u2581cat")
     options: dict[str, Any] = {"max_new_tokens": 2, "logit_bias": {word: 1e6}}
     assert fallback.generate("a", **options).text == " cat cat"
-    assert fallback.generate([1], **options).text == "cat cat"  # behind no text there is nothing between
+    assert fallback.generate([1], **options).text == "cat cat"  # after an empty text there is nothing in between
 
 
 @pytest.mark.parametrize(

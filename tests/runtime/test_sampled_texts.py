@@ -21,7 +21,7 @@ SETTINGS = [
     Setting("layer-skip", "speculative", 1.0, batch=8),
     Setting("medusa", "speculative", 0.7),
 ]
-"""A few of `all_settings`, whose 50,000 texts each are compared by hand."""
+"""A few of `all_settings`; the full comparison of 50,000 texts each is run by hand."""
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=str)

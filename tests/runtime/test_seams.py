@@ -1,4 +1,4 @@
-"""What the seams must carry: drafters of several kinds on one loop, each by the tokens of a real build."""
+"""Drafters of several kinds on one loop, each tested by the tokens of a real build."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PROMPTS = [prompt(length) for length in (1, 5, 40)]
 
 
 def drafted_tree() -> tuple[dict[str, Any], DecodePlan]:
-    """A model drafts a static tree, depth by depth, in a cache of its own."""
+    """A model drafts a static tree, depth by depth, in its own cache."""
     return {"target": tiny_model("llama"), "drafter": drafter()}, draft_model(tree=TREE)
 
 
@@ -44,7 +44,7 @@ def early_layers() -> tuple[dict[str, Any], DecodePlan]:
 
 
 def heads() -> tuple[dict[str, Any], DecodePlan]:
-    """Heads on the target's last hidden state, which know nothing."""
+    """Heads on the target's last hidden state, with random weights."""
     target = tiny_model("llama")
     torch.manual_seed(5)
     made = MedusaHeads(target.config.hidden_size, VOCAB_SIZE, 3).eval()

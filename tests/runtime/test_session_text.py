@@ -1,4 +1,4 @@
-"""A session is one text or one conversation, whatever the pieces in which it comes."""
+"""A session is one text or one conversation, however it is split into pieces."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_messages_continue_the_conversation(generator: Generator) -> None:
         again = codec.render([_USER, {"role": "assistant", "content": answered}, _MORE])
     assert came[: len(asked) + 5] == asked + answer
     assert codec.decode(came).count("be brief") == 1
-    # The template closes the answer and opens the next turn; behind a line break a text has no beginning of its own.
+    # The template closes the answer and opens the next turn; after a line break a text does not begin anew.
     begun = again.index(answered, again.index("assistant: ")) + len(answered)
     line_break = codec.encode("\n", add_special_tokens=False)
     assert came[len(asked) + 5 :] == codec.encode("\n" + again[begun:], add_special_tokens=False)[len(line_break) :]
@@ -153,7 +153,7 @@ def test_a_continued_final_message_is_one_answer(fallback: Generator) -> None:
     with fallback.session() as session:
         session.append([_USER, {"role": "assistant", "content": "a"}], continue_final_message=True)
         session.generate(max_new_tokens=1, logit_bias={cat: 1e6})
-        session.append([_MORE])  # which is no message to be continued
+        session.append([_MORE])  # not a message that can be continued
         text = _codec(fallback).decode(session.token_ids)
         assert "assistant: a cat" in text and text.endswith("assistant: ")
 

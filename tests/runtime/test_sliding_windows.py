@@ -1,4 +1,4 @@
-"""Texts past a window, of quantised models: the same alone and in batches, with drafts and without."""
+"""Texts longer than a window, from quantised models: the same alone and in batches, with and without drafts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CASES = [(family, "ngram", precision) for family in ("gemma2", "gemma3", "mistra
 CASES += [("gemma3", "draft-model", "int4")]
 NEW_TOKENS = 32
 SLOTS = 279  # of a cache for a window of 24 tokens
-# Their texts pass the end of that cache at different times, while others are read.
+# Their texts pass the end of that cache at different times, while other prompts are read.
 PROMPTS = [(prompt(length // 2, length) * 3)[:length] for length in range(240, 288, 4)]
 
 

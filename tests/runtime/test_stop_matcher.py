@@ -12,7 +12,7 @@ _TOKENIZER = tokenizers.byte_level()
 
 
 def _write(stops: list[str], text: str) -> tuple[str, list[str]]:
-    """The text that is left and the pieces in which it was shown."""
+    """The remaining text and the pieces in which it was delivered."""
     stopped = StoppedText(Detokenizer(_TOKENIZER), stops)
     pieces: list[str] = []
     for token in _TOKENIZER.encode(text).ids:

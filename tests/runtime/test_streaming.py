@@ -1,4 +1,4 @@
-"""Streams of generators and sessions: as the text, closed early, beside others."""
+"""Streams of generators and sessions: equal to the text, closed early, beside other calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The distributions that the C++ tests compare with are those of the installed transformers."""
+"""The distributions stored for the C++ tests are those of the installed transformers."""
 
 from __future__ import annotations
 

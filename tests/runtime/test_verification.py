@@ -1,4 +1,4 @@
-"""What is loaded is what was built: the core verifies it before the engine library sees it."""
+"""The core verifies the files of a build before the engine library sees them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def load(build: Path, *, verify: bool = True) -> _core.Generator:
 
 
 def fit(build: Path, change: Callable[[Any], Any] = lambda document: document) -> None:
-    """Make the hashes right, as whoever changes a bundle on purpose would."""
+    """Recompute the hashes, as an attacker would."""
     document = json.loads((build / "build.json").read_text())
     change(document)
     document["bundle_sha256"] = hashlib.sha256((build.parents[1] / "manifest.json").read_bytes()).hexdigest()
@@ -50,7 +50,7 @@ def write_generation(build: Path) -> list[int]:
 
 
 def with_weights_in(build: Path, location: str) -> None:
-    """Move one tensor of the graph to a file, as far as the graph says."""
+    """Make the graph say that one of its tensors is in a file."""
     model = onnx.load(build / "target.onnx")
     tensor = next(node.attribute[0].t for node in model.graph.node if node.op_type == "Constant")
     if model.graph.initializer:

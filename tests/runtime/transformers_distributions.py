@@ -15,7 +15,7 @@ VOCAB_SIZE = 40
 PROMPT_IDS = [3, 7, 7, 11]
 GENERATED_IDS = [7, 20, 21]
 
-# Keys are those of SamplingOptions, in the words of both sides; logit_bias maps token ids.
+# Keys are the names in SamplingOptions, which C++ and Python share; logit_bias maps token ids.
 OPTIONS: list[dict[str, Any]] = [
     {"temperature": 1.0},
     {"temperature": 0.6},
@@ -74,7 +74,7 @@ def distribution(row: list[float], options: dict[str, Any]) -> list[float]:
 
 
 def distributions() -> list[dict[str, Any]]:
-    """All cases: options, logits and what transformers makes of them."""
+    """All cases: options, logits and the resulting distributions of transformers."""
     return [
         {
             "options": options,

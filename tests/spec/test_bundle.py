@@ -261,7 +261,7 @@ def test_engine_options_that_ptgc_never_writes_are_refused(bundle: Path, tmp_pat
 
 
 def add_tokenizer(bundle: Path, folder: str = "tokenizer") -> Path:
-    """Give the bundle a tokenizer in a folder, its files listed; gives the folder."""
+    """Add a tokenizer to the bundle in a folder, with its files listed; return the folder."""
     made = Tokenizer(models.BPE(vocab={"a": 0, "b": 1}, merges=[]))
     (bundle / folder).mkdir()
     made.save(str(bundle / folder / "tokenizer.json"))
@@ -271,7 +271,7 @@ def add_tokenizer(bundle: Path, folder: str = "tokenizer") -> Path:
 
 
 def list_again(bundle: Path, path: str) -> None:
-    """List a file as it is now, and let the build name the manifest as it then is."""
+    """Update a file's entry in the manifest, and the manifest's digest in the build."""
     content = (bundle / path).read_bytes()
     entry = {"path": path, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     edit(

@@ -1,4 +1,4 @@
-"""Dataclasses are read with the ranges of their fields, and everything that is wrong is said at once."""
+"""Dataclasses are read with the ranges of their fields, and all problems are reported at once."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ GOOD: dict[str, tuple[DecodePlan, dict[str, RoleShapes], dict[str, Role]]] = {
 
 
 def problems(name: str, role: str = "", *, plan: DecodePlan | None = None, **changes: Any) -> str:
-    """What is wrong with a good build where another plan runs it, or the shapes of a role are others."""
+    """The problems of a good build under another plan, or with other shapes of a role."""
     its_plan, shapes, roles = GOOD[name]
     changed = shapes | ({role: replace(shapes[role], **changes)} if role else {})
     return "; ".join(shape_problems(plan or its_plan, MODEL, ShapePlan(1, 64, changed), roles, roles))
@@ -187,7 +187,7 @@ def test_a_layer_is_not_shared_twice_over() -> None:
 
 
 def test_a_shared_cache_takes_memory_once() -> None:
-    large = replace(STATE, kv_heads=1 << 15, head_dim=1 << 16)  # of which a role has room for one
+    large = replace(STATE, kv_heads=1 << 15, head_dim=1 << 16)  # a role accepts only one
     shared = replace(large, shared_with=SharedLayer("target", 0))
     plan, shapes, _ = GOOD["shared"]
 

@@ -1,4 +1,4 @@
-"""Hostile bundles: whatever a document says, there is the right text or an error of ptgc's, and nothing else.
+"""Hostile bundles: whatever a document says, the result is the right text or an error from ptgc, and nothing else.
 
 `PTGC_FUZZ_CASES` sets how many there are; `PTGC_FUZZ_READER=core` leaves Python's reader out.
 """
@@ -25,7 +25,7 @@ _MOST = 6  # tokens that the worker asks for
 
 
 class Fuzz:
-    """Good bundles, a process that opens changed ones, and who looks at what else it opens."""
+    """Good bundles, a process that opens changed ones, and a watch on the other files that it opens."""
 
     def __init__(self, place: Path, folder: Path) -> None:
         self._bundles = {}
@@ -45,7 +45,7 @@ class Fuzz:
         return self._worker.run(self._bundles[loop].path, _READER)
 
     def problem(self, case: Case) -> str | None:
-        """What is wrong with what comes of a case; None where nothing is."""
+        """The problem with the result of a case; None if there is none."""
         bundle = self._bundles[case.loop]
         try:
             bundle.change(case)
@@ -55,7 +55,7 @@ class Fuzz:
         finally:
             bundle.restore()
         if "end" in found:
-            for loop in LOOPS:  # what a good bundle opens is known again
+            for loop in LOOPS:  # files opened by a good bundle are allowed again
                 self._run(loop)
             return f"the process: {found['end']}"
         if "bug" in found:
@@ -103,6 +103,6 @@ def test_a_hostile_bundle_gives_its_text_or_an_error(fuzz: Fuzz, case: Case) -> 
     log = os.environ.get("PTGC_FUZZ_LOG")
     if log is None:
         assert problem is None, problem
-    elif problem is not None:  # a survey goes on
+    elif problem is not None:  # a survey continues
         with Path(log).open("a") as file:
             file.write(json.dumps({"case": repr(case), "problem": problem}) + "\n")

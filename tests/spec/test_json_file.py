@@ -1,4 +1,4 @@
-"""Files that somebody made by hand: refused with a reason, never waited for."""
+"""Files made by hand: they are refused with a reason, and never block."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_strict_json_is_read() -> None:
 def test_only_regular_files_are_opened(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "file"
     if kind == "pipe":
-        os.mkfifo(path)  # nobody writes: opening it as a file would wait for ever
+        os.mkfifo(path)  # nobody writes to it, so opening it as a file would block for ever
     elif kind == "folder":
         path.mkdir()
     else:

@@ -1,4 +1,4 @@
-"""Where a command is told to write is looked at before work begins."""
+"""The output path of a command is checked before work begins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Directories that appear whole or not at all, and what is left where their writer was killed."""
+"""Directories that appear complete or not at all, and leftovers of killed writers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ptgc.spec.staging import PREFIX, locked, passing_directory, staged_director
 
 
 def in_a_child(work: Callable[[], None]) -> int:
-    """Run something in a process of its own that is then killed; gives its number."""
+    """Run something in a separate process, which is then killed; return its process id."""
     pid = os.fork()
     if pid == 0:
         work()
@@ -90,7 +90,7 @@ def test_where_files_have_no_locks_the_process_itself_tells(
 
 
 def test_a_name_that_was_taken_away_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where two names cannot be swapped in one step, a kill may come between the two."""
+    """If two names cannot be swapped in one step, a kill may happen between the two steps."""
     with staged_directory(tmp_path / "x", replace=False) as folder:
         (folder / "old").write_text("x")
 

@@ -1,4 +1,4 @@
-"""Samples come from all over a file, and say so where they cannot."""
+"""Samples are spread over the whole file; unusable texts are refused."""
 
 from __future__ import annotations
 

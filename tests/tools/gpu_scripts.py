@@ -1,4 +1,4 @@
-"""The scripts of tools/gpu, as the modules that they are when one of them is run."""
+"""The scripts of tools/gpu, imported as modules as when one of them is run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `make gpu` counts: of CUDA's calls, of rounds, of weights."""
+"""The counts of `make gpu`: CUDA calls, rounds, bytes of weights."""
 
 from __future__ import annotations
 

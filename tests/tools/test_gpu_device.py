@@ -1,4 +1,4 @@
-"""On a CUDA device: what `make gpu` checks of texts, on tiny models of every loop."""
+"""On a CUDA device: the text checks of `make gpu`, on tiny models of every loop."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def test_a_part_that_fails_does_not_stop_the_others(rehearsal: tuple[int, dict[s
     failed = [name for name, entry in report["parts"].items() if entry["status"] == "failed"]
     assert failed == [f"exactness/{BROKEN}"], [report["parts"][name]["error"] for name in failed]
     assert "manifest" in report["parts"][failed[0]]["error"]
-    assert list(report["parts"])[-1] == failed[0]  # it was the last, as the least telling bundle
+    assert list(report["parts"])[-1] == failed[0]  # it ran last, as the least informative bundle
     assert status == 1
 
 

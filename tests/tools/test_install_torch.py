@@ -30,7 +30,7 @@ def refusal_of(library: Path) -> str:
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of packages with a torch that is linked with libraries of CUDA's, which are not there."""
+    """A folder of packages with a torch that is linked with missing CUDA libraries."""
     library = tmp_path / "torch" / "lib" / "libtorch_cuda.so"
     library.parent.mkdir(parents=True)
     elsewhere = tmp_path / "elsewhere"

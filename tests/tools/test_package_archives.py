@@ -1,4 +1,4 @@
-"""Tests of fetching archives and taking files out of them."""
+"""Tests of fetching archives and extracting files from them."""
 
 from __future__ import annotations
 

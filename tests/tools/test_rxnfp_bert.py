@@ -20,7 +20,7 @@ from rxnfp_bert import load_rxnfp_bert, tokenizer_from_vocabulary  # a script's 
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 VOCABULARY = [*SPECIAL, *"CNOcnos()=#.123-+", "Br", "Cl", "[nH]", ">>", "[N+]", "[O-]", "%10"]
-# As the package writes it: every match is a token, and what matches nothing is dropped.
+# As in the package: every match is a token, and the rest is dropped.
 PATTERN = re.compile(
     r"(\%\([0-9]{3}\)|\[[^\]]+]|Br?|Cl?|N|O|S|P|F|I|b|c|n|o|s|p|\||\(|\)|\.|=|#|-|\+|\\|\/|:|~|@|\?|>>?|\*|\$"
     r"|\%[0-9]{2}|[0-9])"

@@ -1,4 +1,4 @@
-"""What ptgc itself costs: host time around the engine, unused cache, loading, memory.
+"""The cost of ptgc itself: host time around the engine, unused cache, loading, memory.
 
     python tools/bench/bench_host.py --bundle DIR --report FILE
 
@@ -39,7 +39,7 @@ _RUNS_A_TURN = 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure as the command line says; return the exit status."""
+    """Measure as given on the command line; return the exit status."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     options = parse(given)
     with report_errors() as status:
@@ -50,17 +50,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The options."""
+    """Parse the options."""
     parser = argparse.ArgumentParser(description="Measure what ptgc costs around its engines.")
     parser.add_argument("--bundle", type=Path, required=True, help="bundle with builds")
-    parser.add_argument("--build", action="append", help="which, again for more (default: newest of --precision)")
-    parser.add_argument("--precision", default=",".join(PRECISIONS), help="with commas (default: %(default)s)")
+    parser.add_argument("--build", action="append", help="a build; may be repeated (default: newest of --precision)")
+    parser.add_argument("--precision", default=",".join(PRECISIONS), help="separated by commas (default: %(default)s)")
     parser.add_argument("--prompts", default="code-edit", help="a set or a file (default: %(default)s)")
-    parser.add_argument("--num-prompts", type=positive, default=5, help="the first so many (default: %(default)s)")
-    parser.add_argument("--max-new-tokens", type=positive, default=96, help="of each text (default: %(default)s)")
-    parser.add_argument("--threads", type=positive, default=2, help="of the engine (default: %(default)s)")
-    parser.add_argument("--repeats", type=positive, default=5, help="of each text (default: %(default)s)")
-    parser.add_argument("--loads", type=positive, default=5, help="fresh processes a build (default: %(default)s)")
+    parser.add_argument("--num-prompts", type=positive, default=5, help="number of prompts (default: %(default)s)")
+    parser.add_argument("--max-new-tokens", type=positive, default=96, help="per text (default: %(default)s)")
+    parser.add_argument("--threads", type=positive, default=2, help="engine threads (default: %(default)s)")
+    parser.add_argument("--repeats", type=positive, default=5, help="repeats of each text (default: %(default)s)")
+    parser.add_argument("--loads", type=positive, default=5, help="fresh processes per build (default: %(default)s)")
     parser.add_argument("--long-build", help=f"default: newest with --max-length {LONG_LENGTH}")
     parser.add_argument("--short-build", help=f"default: newest with --max-length {SHORT_LENGTH}")
     parser.add_argument("--report", type=Path, help="JSON file to write")
@@ -68,7 +68,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def measure(options: argparse.Namespace, arguments: Sequence[str]) -> dict[str, Any]:
-    """All parts, one after the other."""
+    """Measure all parts, one after the other."""
     check_report(options.report)
     bundle = open_bundle(options.bundle)
     prompts = read_prompts(prompt_file(options.prompts), bundle, options.num_prompts)
@@ -98,7 +98,7 @@ def measure(options: argparse.Namespace, arguments: Sequence[str]) -> dict[str, 
 
 
 def choose_builds(bundle: Bundle, options: argparse.Namespace, min_length: int) -> list[Build]:
-    """The builds that were named, or the newest of each precision that there is.
+    """The named builds, or the newest of each requested precision.
 
     Raises:
         BundleError: No such build.
@@ -112,7 +112,7 @@ def choose_builds(bundle: Bundle, options: argparse.Namespace, min_length: int) 
 def host_runs(
     build: Build, bundle: Bundle, prompts: PromptSet, options: argparse.Namespace, notes: Console
 ) -> Iterator[HostRun]:
-    """Texts and bare runs in turns, in this process."""
+    """Measure texts and bare runs in turns, in this process."""
     total = len(prompts.prompts) * options.repeats * len(Mode)
     with Generator(bundle.path, build=build.manifest.id, num_threads=options.threads) as generator:
         for mode in Mode:
@@ -126,10 +126,10 @@ def host_runs(
 
 
 def capacity_pair(bundle: Bundle, options: argparse.Namespace, notes: Console) -> tuple[Build, Build] | None:
-    """Two builds that differ in what they hold, or None with a note on how to make them.
+    """Two builds that differ in length, or None with a note on how to make them.
 
     Raises:
-        BundleError: One was named and is not there, or does not fit.
+        BundleError: A named build is missing or does not fit.
     """
     long = _build_of_length(bundle, options.long_build, LONG_LENGTH)
     precision = precision_of(long) if long else None
@@ -163,7 +163,7 @@ def _build_of_length(bundle: Bundle, name: str | None, length: int, precision: s
 def measure_capacity(
     long: Build, short: Build, bundle: Bundle, options: argparse.Namespace, notes: Console
 ) -> dict[str, Any]:
-    """Rounds with the same text in a large and in a small cache, in turns."""
+    """Measure rounds with the same text in a large and in a small cache, in turns."""
     turns = 10 * options.repeats
     cores = {
         name: Generator(bundle.path, build=build.manifest.id, num_threads=options.threads).core
@@ -192,7 +192,7 @@ def measure_capacity(
 
 
 def measure_loads(build: Build, bundle: Bundle, prompts: PromptSet, options: argparse.Namespace) -> dict[str, Any]:
-    """Loads in fresh processes; the first one also writes some text."""
+    """Measure loads in fresh processes; the first one also writes some text."""
     settings = {"bundle": str(bundle.path), "build": build.manifest.id, "num_threads": options.threads}
     ready, starts, memory = [], [], {}
     for load in range(options.loads):

@@ -1,4 +1,4 @@
-"""Which build of a bundle a benchmark takes."""
+"""Choosing the build of a bundle for a benchmark."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def builds_here(bundle: Bundle) -> list[Build]:
 
 
 def newest_build(bundle: Bundle, precision: str, min_length: int) -> Build:
-    """The newest build of a precision that holds so many tokens.
+    """The newest build of a precision with at least this length.
 
     Raises:
-        BundleError: There is none; says how to make it.
+        BundleError: There is none; the message says how to make it.
     """
     fitting = [build for build in builds_here(bundle) if precision_of(build) == precision]
     make = f"Make one: ptgc build {bundle.path} --precision {precision}"
@@ -44,10 +44,10 @@ def newest_build(bundle: Bundle, precision: str, min_length: int) -> Build:
 
 
 def parse_precisions(text: str, known: Iterable[str]) -> list[str]:
-    """Precisions from a list with commas.
+    """Precisions from a comma-separated list.
 
     Raises:
-        UsageError: One that is unknown, or none.
+        UsageError: One is unknown, or the list is empty.
     """
     allowed = list(known)
     chosen = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))

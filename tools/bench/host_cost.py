@@ -1,4 +1,4 @@
-"""Host cost: decoding beside bare engine runs of the same widths."""
+"""Host cost: decoding compared with bare engine runs of the same widths."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Mode(str, Enum):
     """How a text is written."""
 
     PLAIN = "plain"
-    """One token a round."""
+    """One token per round."""
     DRAFTS = "drafts"
     """With the bundle's strategy."""
 
@@ -36,7 +36,7 @@ class HostRun:
     mode: str
     """How it was decoded."""
     repeat: int
-    """Which time."""
+    """Number of the repeat."""
     new_tokens: int
     """Tokens written."""
     widths: dict[int, int]
@@ -44,11 +44,11 @@ class HostRun:
     decode_seconds: float
     """From the first new token to the last."""
     engine_seconds: float
-    """Inside the engine, by the trace."""
+    """Time inside the engine, from the trace."""
     round_seconds: float
-    """Inside rounds, by the trace."""
+    """Time inside rounds, from the trace."""
     bare_seconds: float
-    """The same rounds as bare engine runs."""
+    """Time of the same rounds as bare engine runs."""
 
     @property
     def rounds(self) -> int:
@@ -57,17 +57,17 @@ class HostRun:
 
     @property
     def ratio(self) -> float:
-        """Decoding over bare runs: what we hold ourselves to."""
+        """Decoding over bare runs: the figure to keep low."""
         return self.decode_seconds / self.bare_seconds
 
     @property
     def engine_ratio(self) -> float:
-        """Engine calls while decoding over bare runs: how much of the ratio is the engine's."""
+        """Engine calls while decoding over bare runs: the engine's part of the ratio."""
         return self.engine_seconds / self.bare_seconds
 
     @property
     def host_microseconds(self) -> float:
-        """Outside the engine, a round."""
+        """Time outside the engine per round."""
         return (self.decode_seconds - self.engine_seconds) / self.rounds * 1e6
 
     def to_json(self) -> dict[str, Any]:
@@ -82,14 +82,14 @@ def decode_rounds(trace: Sequence[_core.TraceRound]) -> list[_core.TraceRound]:
 
 
 def bare_sum(widths: Mapping[int, int], samples: Mapping[int, Sequence[float]]) -> float:
-    """Seconds of so many rounds of each width, each as long as the median of its samples."""
+    """Seconds of the given number of rounds of each width, each counted as the median of its samples."""
     return sum(count * median(samples[width]) for width, count in widths.items())
 
 
 def measure_host_run(generator: Generator, prompt: Prompt, mode: Mode, max_new_tokens: int, repeat: int) -> HostRun:
-    """Write a text between two series of bare runs, half of the text being in their cache.
+    """Write a text between two series of bare runs, with half of the text in their cache.
 
-    Which widths will occur is known only afterwards, so the first series is of those widths that are verified.
+    The widths that occur are known only afterwards, so the first series covers all widths of verifying rounds.
     """
     core, shapes = generator.core, generator.build.manifest.shapes.roles["target"]
     past = len(prompt.ids) + max_new_tokens // 2
@@ -115,7 +115,7 @@ def measure_host_run(generator: Generator, prompt: Prompt, mode: Mode, max_new_t
 
 
 def bare_runs(core: _core.Generator, shapes: RoleShapes, width: int, past_length: int) -> list[float]:
-    """Seconds of bare runs of a width, without the first, which finds cold caches."""
+    """Seconds of bare runs of a width, without the first, which has cold caches."""
     logits = min(width, shapes.verify_width)
     return list(core.measure(width, logits, past_length, BARE_RUNS + 1))[1:]
 

@@ -1,4 +1,4 @@
-"""What the scripts share with their terminal: options, errors, where tables go."""
+"""Terminal handling shared by the scripts: options, errors, output of tables."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class ExitStatus:
     """How a script ends."""
 
     code: int = 0
-    """0, 1 for what the user can fix, 130 when interrupted."""
+    """0, 1 for errors that the user can fix, 130 when interrupted."""
 
 
 @contextmanager
 def report_errors() -> Iterator[ExitStatus]:
-    """Prints errors that the user can fix, without a traceback, and remembers the exit status."""
+    """Print errors that the user can fix without a traceback, and set the exit status."""
     status = ExitStatus()
     notes = Console(stderr=True, highlight=False)
     try:
@@ -41,12 +41,12 @@ def report_errors() -> Iterator[ExitStatus]:
 
 
 def result_console() -> Console:
-    """Where tables go: stdout, as wide as they need where that is no terminal."""
+    """The console for tables: stdout, with a fixed width if it is not a terminal."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
 
 
 def positive(text: str) -> int:
-    """A number of 1 or more, for argparse."""
+    """An integer of 1 or more, for argparse."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is less than 1")

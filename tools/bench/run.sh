@@ -2,7 +2,7 @@
 # Exports, builds and measures: tools/bench/run.sh PART FOLDER
 #   copies   SmolLM2-135M, n-gram, every precision, beside transformers and onnxruntime-genai
 #   pair     TinyLlama-1.1B with stories15M as its drafter, on stories
-#   small    what ptgc costs around its engines, also where they are small
+#   small    what ptgc costs around its engines, including small ones
 set -euo pipefail
 part=$1 folder=$2
 cd "$(dirname "$0")/../.."

@@ -1,8 +1,8 @@
-"""Conversations to quantise a model with: what a build answers to prompts.
+"""Write conversations for calibrating quantisation: a build's answers to prompts.
 
     python tools/bench/write_conversations.py BUNDLE --prompts story,code-edit --output conversations.jsonl
 
-Not those prompts that are measured with: a model is to be quantised on what it does, not on what it is judged by.
+Do not use the prompts of the benchmarks: a model must not be calibrated on the texts that it is judged by.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _TEMPERATURE = 0.7
 
 
 def main() -> int:
-    """Write the file; the exit status."""
+    """Write the file; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bundle", type=Path, help="with a build that runs here")
-    parser.add_argument("--build", help="its name; the newest without it")
-    parser.add_argument("--prompts", default="story,code-edit", help="sets or files, with commas between")
-    parser.add_argument("--output", type=Path, required=True, help="JSONL with messages, as --calibration takes it")
+    parser.add_argument("bundle", type=Path, help="bundle with a build that runs here")
+    parser.add_argument("--build", help="name of the build (default: the newest)")
+    parser.add_argument("--prompts", default="story,code-edit", help="sets or files, separated by commas")
+    parser.add_argument("--output", type=Path, required=True, help="JSONL file with messages, for --calibration")
     arguments = parser.parse_args()
     with report_errors() as status:
         lines = []

@@ -1,4 +1,4 @@
-"""What a piece of work asks of CUDA, counted by CUPTI: launches, copies, waits, and what the device did."""
+"""Counting the CUDA calls of a piece of work with CUPTI: launches, copies, waits, and the device's activity."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def count_api_calls(work: Callable[[], Any]) -> Counts:
     """Run some work once under PyTorch's profiler, which sees every CUDA call of this process.
 
     Returns:
-        Calls by their names in CUDA, `kernels` and other work of the device by category, and `busy_microseconds`.
+        CUDA calls by name, `kernels` and other work of the device by category, and `busy_microseconds`.
     """
     import torch
     from torch.profiler import ProfilerActivity, profile
@@ -34,7 +34,7 @@ def count_api_calls(work: Callable[[], Any]) -> Counts:
 
 
 def count_events(events: list[dict[str, Any]]) -> Counts:
-    """The calls of a trace in Chrome's format, and what the device did."""
+    """The calls in a trace in Chrome's format, and the device's activity."""
     calls = Counter(event["name"] for event in events if event.get("cat") in _CALLS)
     done = [event for event in events if event.get("cat") in _ON_DEVICE]
     kinds = Counter(f"{event['cat'].removeprefix('gpu_')}s" for event in done)
@@ -42,11 +42,11 @@ def count_events(events: list[dict[str, Any]]) -> Counts:
 
 
 def per_round(short: tuple[int, Mapping[str, float]], long: tuple[int, Mapping[str, float]]) -> Counts:
-    """Counts of one round: what a longer text has more than a shorter one, so that reading the prompt cancels out.
+    """Counts per round, from the difference of a longer and a shorter text, so that reading the prompt cancels out.
 
     Args:
         short: Rounds and counts of one text.
-        long: Of another one, with more rounds.
+        long: Rounds and counts of another text with more rounds.
     """
     rounds = long[0] - short[0]
     if rounds <= 0:
@@ -57,7 +57,7 @@ def per_round(short: tuple[int, Mapping[str, float]], long: tuple[int, Mapping[s
 
 
 def summarize(counts: Mapping[str, float]) -> Counts:
-    """Launches, copies and waits of a round, whatever their names."""
+    """Launches, copies and waits per round, summed over the names of calls."""
     sums = {"launches": ("Launch",), "copies": ("Memcpy", "Memset"), "waits": ("Synchronize",)}
     return {
         name: round(sum(value for call, value in counts.items() if any(part in call for part in parts)), 3)

@@ -1,4 +1,4 @@
-"""The bundles that parts run: folders, or one archive each, as write_bundles.py leaves them."""
+"""The bundles that parts run: folders, or archives as write_bundles.py makes them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SUFFIX = ".tar.xz"
 
 
 def bundle_names(folder: str | None) -> list[str]:
-    """The names of all bundles in a folder, the real model first; none where there is no folder."""
+    """The names of all bundles in a folder, the real model first; empty without a folder."""
     if folder is None:
         return []
     archives = [path.name.removesuffix(SUFFIX) for path in Path(folder).glob(f"*{SUFFIX}")]
@@ -21,11 +21,11 @@ def bundle_names(folder: str | None) -> list[str]:
 
 
 def own_bundle(name: str, folder: str, work: str) -> Path:
-    """A bundle of this run's own, without builds: what it was copied from stays as it is.
+    """This run's own copy of a bundle, without builds; the original is not changed.
 
     Args:
-        name: Of the bundle.
-        folder: Where it lies.
+        name: Name of the bundle.
+        folder: Folder that contains it.
         work: The run's folder; a second call finds the copy there.
     """
     target = Path(work) / "bundles" / name
@@ -47,9 +47,9 @@ def own_bundle(name: str, folder: str, work: str) -> Path:
 
 
 def _extract_files(file: tarfile.TarFile, folder: Path) -> None:
-    """Write the files of an archive, which has nothing else, below a folder.
+    """Write the files of an archive, which contains nothing else, to a folder.
 
-    `extractall(filter="data")` would do; Python has it from 3.11.4 on only.
+    `extractall(filter="data")` would do, but Python has it only from 3.11.4 on.
     """
     for member in file:
         content = file.extractfile(member)

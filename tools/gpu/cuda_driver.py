@@ -1,4 +1,4 @@
-"""What the CUDA driver says of its devices: through its own library, so that no package is needed."""
+"""Device facts from the CUDA driver, through its own library, so that no package is needed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def require_device() -> None:
 
 
 def device_facts() -> dict[str, Any]:
-    """Name, memory and compute capability of the first device, and the CUDA version that its driver speaks.
+    """Name, memory and compute capability of the first device, and the CUDA version of its driver.
 
     Raises:
         Skipped: There is no driver, or no device.
@@ -56,7 +56,7 @@ def device_facts() -> dict[str, Any]:
 
 
 def _driver() -> Any:
-    """A function that calls one of the driver by its name, once the driver has found a device."""
+    """A function that calls driver functions by name; the driver has been initialised and has a device."""
     try:
         library = ctypes.CDLL("libcuda.so.1")
     except OSError as error:

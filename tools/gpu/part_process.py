@@ -11,7 +11,7 @@ from parts.base import Figures, Settings, Skipped
 
 
 def main() -> int:
-    """Measure as the command line says; return the exit status."""
+    """Measure as given on the command line; return the exit status."""
     part, subject, path, settings = sys.argv[1:]
     figures = Figures(Path(path))
     try:

@@ -12,7 +12,7 @@ Parts = Mapping[str, Mapping[str, Any]]
 
 
 def print_report(report: Mapping[str, Any], console: Console) -> None:
-    """Print how every part ended, and the figures that the report was made for."""
+    """Print the status of every part and the main figures."""
     parts: Parts = report["parts"]
     console.print(_parts(report))
     if bandwidth := parts.get("bandwidth", {}).get("bytes_per_second"):

@@ -1,4 +1,4 @@
-"""Rounds of a build: the engine against the floor that memory sets, the host around it, launches and waits."""
+"""Rounds of a build: engine time against the floor set by memory, host time, launches and waits."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from ptgc.spec.role import Role
 WIDTHS = (1, 2, 4, 8, 16, 128)
 _COUNTED = ("graph_launches", "uncaptured_runs", "synchronisations")
 _GATHERS = ("Gather", "GatherBlockQuantized")
-_PROFILED = 64  # tokens of a text whose CUDA calls are counted
+_PROFILED = 64  # tokens of the text whose CUDA calls are counted
 _MICRO = 1e6
 
 
 def measure_build(bundle: Path, build_id: str, settings: Settings, figures: Figures) -> dict[str, Any]:
-    """All that is measured of one build; what fails is recorded, and the rest goes on.
+    """All measurements of one build; failures are recorded, and the rest goes on.
 
     Raises:
-        PtgcError: It cannot be loaded.
+        PtgcError: The build cannot be loaded.
     """
     with Generator(bundle, build=build_id, device=settings.device, draft_length="fixed") as generator:
         build = generator.build
@@ -53,10 +53,10 @@ def measure_build(bundle: Path, build_id: str, settings: Settings, figures: Figu
 
 
 def measure_widths(generator: Generator, weights: int, settings: Settings) -> dict[str, Any]:
-    """Bare engine runs at every width of the build that is asked for, in turns.
+    """Measure bare engine runs at every width of `WIDTHS` that the build has, in turns.
 
     Returns:
-        By width: spread of seconds; where the bandwidth is known the floor, and its share of the median.
+        By width: spread of seconds; if the bandwidth is known, the floor and its share of the median.
     """
     core, shapes = generator.core, generator.build.manifest.shapes
     target = shapes.roles["target"]
@@ -81,7 +81,7 @@ def measure_widths(generator: Generator, weights: int, settings: Settings) -> di
 
 
 def measure_mode(generator: Generator, prompt: Sequence[int], plain: bool, settings: Settings) -> dict[str, Any]:
-    """Texts of two lengths: speed and host time of the longer, and counts that differ between the two."""
+    """Write texts of two lengths: speed and host time of the longer, and counts from the difference of both."""
     room = generator.build.manifest.shapes.max_length - len(prompt)
     long = min(24 if settings.small else 256, room)
     short = long // 4
@@ -89,7 +89,7 @@ def measure_mode(generator: Generator, prompt: Sequence[int], plain: bool, setti
     def write(count: int) -> GenerationResult:
         return generator.generate(list(prompt), max_new_tokens=count, plain=plain, ignore_eos=True)
 
-    write(long)  # captures what is to be captured
+    write(long)  # captures all shapes
     first = write(short)
     runs = [write(long) for _ in range(2 if settings.small else 7)]
     last = runs[-1].statistics
@@ -110,11 +110,11 @@ def measure_mode(generator: Generator, prompt: Sequence[int], plain: bool, setti
 
 
 def cuda_calls(write: Callable[[int], GenerationResult], tokens: int) -> Counts:
-    """CUDA's calls of a round, counted while texts of two lengths are written.
+    """CUDA calls per round, counted while texts of two lengths are written.
 
     Args:
-        write: Writes a text of so many tokens.
-        tokens: Of the longer one; it is short, because every event is kept.
+        write: Writes a text of the given number of tokens.
+        tokens: Length of the longer text; it is short, because every event is kept.
     """
     found = []
     for count in (tokens // 4, tokens):
@@ -125,24 +125,24 @@ def cuda_calls(write: Callable[[int], GenerationResult], tokens: int) -> Counts:
 
 
 def _host_seconds(run: GenerationResult) -> float:
-    """Outside the engine, a round."""
+    """Seconds outside the engine per round."""
     stats = run.statistics
     return (stats.decode_seconds - stats.engine_seconds) / stats.rounds
 
 
 def _counted(statistics: Any) -> Counts:
-    """What the runtime itself counts."""
+    """The runtime's own counters."""
     return {name: getattr(statistics, name) for name in _COUNTED}
 
 
 def bytes_per_token(build: Build) -> int:
-    """Bytes of keys and values that attention reads of every token in the cache."""
+    """Bytes of keys and values that attention reads for every token in the cache."""
     role: Role = build.manifest.roles["target"]
     return sum(state.bytes_per_token for state in role.states)
 
 
 def bytes_read(graph: Path) -> int:
-    """Bytes of weights that a round must read: all but tables of which it takes single rows."""
+    """Bytes of weights that a round must read: all except tables of which it reads single rows."""
     found: dict[object, int] = {}
     for value in ir.load(graph).graph.initializers.values():
         tensor = value.const_value

@@ -1,4 +1,4 @@
-"""Everything that needs a CUDA device, in one go: one report, rewritten after every part.
+"""Run everything that needs a CUDA device, in one go, with one report that is rewritten after every part.
 
 python tools/gpu/run.py --bundles bundles/gpu --output gpu.json
 python tools/gpu/run.py --device cpu --small --bundles bundles/gpu --output rehearsal.json
@@ -32,7 +32,7 @@ _WIDTH = 120
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run as the command line says; return the exit status: 1 if a part failed or was not finished."""
+    """Run as given on the command line; return the exit status: 1 if a part failed or was not finished."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     options = parse(given)
     notes = Console(stderr=True, highlight=False)
@@ -51,19 +51,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The options."""
+    """Parse the options."""
     parser = argparse.ArgumentParser(description="Run everything that needs a CUDA device.")
     parser.add_argument("--device", choices=DEVICES, default="cuda", help="cpu rehearses (default: %(default)s)")
     parser.add_argument("--bundles", type=_folder, help="folder that write_bundles.py wrote; without it no exactness")
     parser.add_argument("--output", type=_file, required=True, help="JSON file, rewritten after every part")
     parser.add_argument("--budget", type=float, default=_BUDGET, help="seconds for everything (default: %(default)g)")
-    parser.add_argument("--only", type=_parts, help=f"parts with commas, of: {', '.join(PARTS)}")
+    parser.add_argument("--only", type=_parts, help=f"parts, separated by commas, of: {', '.join(PARTS)}")
     parser.add_argument("--small", action="store_true", help="tiny sizes, few repeats: to see that everything runs")
     return parser.parse_args(arguments)
 
 
 def measure(settings: Settings, options: argparse.Namespace, line: str, notes: Console) -> dict[str, Any]:
-    """Run task by task until all are done; those that find no time left say so."""
+    """Run task by task until all are done; tasks without time left report that."""
     end = time.monotonic() + options.budget
     report: dict[str, Any] = {
         "schema": SCHEMA,
@@ -91,7 +91,7 @@ def measure(settings: Settings, options: argparse.Namespace, line: str, notes: C
 
 
 def tasks(settings: Settings, only: Sequence[str] | None) -> list[Task]:
-    """What to run, in order of what matters most."""
+    """The tasks to run, the most important first."""
     first, rest = [], []
     for part in PARTS.values():
         if part.name not in only if only else settings.device == "cpu" and not part.in_rehearsal:
@@ -103,7 +103,7 @@ def tasks(settings: Settings, only: Sequence[str] | None) -> list[Task]:
 
 
 def write_report(report: dict[str, Any], path: Path) -> None:
-    """Replace the report by a newer one; whoever reads it meanwhile sees one of the two."""
+    """Replace the report by a newer one atomically."""
     aside = path.with_name(f".{path.name}.new")
     aside.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     aside.replace(path)

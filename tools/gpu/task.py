@@ -1,4 +1,4 @@
-"""One part in a process of its own: a crash, a hang or a spoilt device ends that part and nothing else."""
+"""Running one part in a separate process, so that a crash, a hang or a corrupted device ends only that part."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ OK, FAILED, SKIPPED, OUT_OF_TIME = "ok", "failed", "skipped", "out of time"
 
 @dataclass(frozen=True)
 class Task:
-    """A part, and what it is run for."""
+    """A part, and the subject that it is run for."""
 
     part: str
     """Name of the part."""
     subject: str = ""
-    """What for; empty where the part is run once."""
+    """The subject; empty if the part is run once."""
 
     @property
     def name(self) -> str:
@@ -47,10 +47,10 @@ class Task:
 
 
 def run_task(task: Task, settings: Settings, seconds_left: float) -> dict[str, Any]:
-    """Run a task within its time and what is left of the whole.
+    """Run a task within its time limit and the time left for the whole run.
 
     Returns:
-        Its entry in the report: status, seconds, error where there is one, and figures.
+        Its entry in the report: status, seconds, the error if there is one, and figures.
     """
     seconds = min(PARTS[task.part].seconds, seconds_left)
     if seconds < min(_LEAST_SECONDS, PARTS[task.part].seconds):
@@ -65,10 +65,10 @@ def run_task(task: Task, settings: Settings, seconds_left: float) -> dict[str, A
 
 
 def _run(task: Task, settings: Settings, figures: Path, log: Any, seconds: float) -> int | None:
-    """The process's exit status; None where it was ended because its time was over."""
+    """The process's exit status; None if it was ended because its time was over."""
     command = [sys.executable, str(_PROCESS), task.part, task.subject, str(figures), json.dumps(asdict(settings))]
     environment = {**os.environ, **_QUIET, "LD_LIBRARY_PATH": os.pathsep.join(library_folders())}
-    # A session of its own: what the part has started ends with it.
+    # In a separate session, so that processes started by the part can be ended with it.
     process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
     try:
         return process.wait(timeout=seconds)
@@ -101,7 +101,7 @@ def _tail(log: Any) -> str:
 
 
 def library_folders() -> Iterator[str]:
-    """Where libraries are opened by name: what is set already, and those that Python packages of NVIDIA brought."""
+    """Folders in which libraries are found by name: those already set, and those of NVIDIA's Python packages."""
     yield from filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep))
     for place in filter(None, sys.path):
         yield from sorted(str(folder) for folder in Path(place).glob("nvidia/*/lib"))

@@ -1,4 +1,4 @@
-"""Tiny models with random weights, one for every loop: what they write varies from position to position."""
+"""Tiny models with random weights, for every loop; their texts vary from position to position."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ _ENCODERS: dict[str, Any] = {
 
 
 def scattered(module: nn.Module, scale: float = 0.12, positions: float = 1.5) -> Any:
-    """The module with random weights so large that its choices differ; in eval mode.
+    """The module in eval mode, with random weights large enough that its choices vary.
 
     Args:
         module: Any module.
         scale: Standard deviation of matrices.
-        positions: That of embeddings of positions, which must tell positions apart.
+        positions: Standard deviation of position embeddings, which must tell positions apart.
     """
     random = torch.Generator().manual_seed(11)
     with torch.no_grad():
@@ -63,18 +63,18 @@ def scattered(module: nn.Module, scale: float = 0.12, positions: float = 1.5) ->
 
 
 def causal() -> Any:
-    """A causal LM whose text wanders."""
+    """A causal LM with varied text."""
     return scattered(AutoModelForCausalLM.from_config(LlamaConfig(**_CAUSAL)))
 
 
 def causal_with_window() -> Any:
-    """A causal LM with a sliding window, which repeats itself now and then: there is something to look up."""
+    """A causal LM with a sliding window, which repeats itself now and then, so that n-gram lookup finds something."""
     sizes: dict[str, Any] = _CAUSAL | {"vocab_size": 48, "sliding_window": 24}
     return scattered(AutoModelForCausalLM.from_config(MistralConfig(**sizes)), scale=0.08)
 
 
 def disturbed(model: Any) -> Any:
-    """A drafter: the model itself, wrong often enough that drafts are refused."""
+    """A drafter: the model with noise, wrong often enough that some drafts are rejected."""
     drafter, random = copy.deepcopy(model), torch.Generator().manual_seed(12)
     with torch.no_grad():
         for parameter in drafter.parameters():
@@ -126,5 +126,5 @@ def ctc(upsampling: int) -> dict[str, nn.Module]:
 def levenshtein() -> dict[str, nn.Module]:
     """The roles of a Levenshtein transformer: 0 pads, 1 begins, 2 ends, 3 is the placeholder."""
     modules = levenshtein_roles(LevenshteinConfig(vocab_size=32, max_insertions=5, **_ENCODERS))
-    scattered(nn.ModuleDict(modules), scale=0.2)  # less, and it never inserts
+    scattered(nn.ModuleDict(modules), scale=0.2)  # with less it never inserts
     return dict(modules)

@@ -1,10 +1,10 @@
 """Wheels in a folder, so that `make gpu` runs on a machine without a package index.
 
-    python3.12 tools/gpu/wheels.py fetch FOLDER [--piece-mib 60]      where there is an index
-    python3 tools/gpu/wheels.py install FOLDER SITE                   where there is a GPU; then PYTHONPATH=SITE
+    python3.12 tools/gpu/wheels.py fetch FOLDER [--piece-mib 60]      on a machine with an index
+    python3 tools/gpu/wheels.py install FOLDER SITE                   on the machine with the GPU; then PYTHONPATH=SITE
 
-What the GPU's machine must have itself: torch with CUDA's libraries, transformers, onnx, and what these need. Only the
-standard library and pip are used here.
+The machine with the GPU must already have torch with CUDA's libraries, transformers, onnx, and their dependencies. This
+script uses only the standard library and pip.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("onnxruntime-gpu", "gguf", "onnx-ir", "onnxscript", "optimum")
-"""Beside ptgc's own wheel; constraints.txt has their versions."""
+"""Packages besides ptgc's own wheel; constraints.txt has their versions."""
 _PIECE = ".part-"
 _MIB = 1 << 20
 
@@ -30,12 +30,12 @@ class WheelError(Exception):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what the command line says; return the exit status."""
+    """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser(description="Fetch wheels into a folder, or install them from one.")
     commands = parser.add_subparsers(dest="command", required=True)
     fetching = commands.add_parser("fetch", help="build ptgc's wheel for this Python, and download the others")
     fetching.add_argument("folder", type=Path)
-    fetching.add_argument("--piece-mib", type=int, help="split larger wheels into pieces of so many MiB")
+    fetching.add_argument("--piece-mib", type=int, help="split larger wheels into pieces of this many MiB")
     installing = commands.add_parser("install", help="install a folder's wheels for this Python")
     installing.add_argument("folder", type=Path)
     installing.add_argument("site", type=Path, help="folder to install into; nothing else is touched")
@@ -55,8 +55,8 @@ def fetch(folder: Path, piece_mib: int | None = None) -> None:
     """Fill a folder with wheels for the Python that runs this.
 
     Args:
-        folder: Where to; made if it is not there.
-        piece_mib: Wheels of more MiB are split.
+        folder: The folder; created if it is missing.
+        piece_mib: Wheels larger than this are split.
 
     Raises:
         subprocess.CalledProcessError: pip could not build or find one.
@@ -70,7 +70,7 @@ def fetch(folder: Path, piece_mib: int | None = None) -> None:
 
 
 def install(folder: Path, site: Path) -> None:
-    """Install all wheels of a folder, pieces joined, into a folder of their own.
+    """Install all wheels of a folder into a separate folder, after joining pieces.
 
     Raises:
         WheelError: There are none, or pieces are missing.
@@ -109,7 +109,7 @@ def _join(name: str, pieces: Sequence[Path], wheel: Path) -> Path:
         for piece in pieces:
             file.write(piece.read_bytes())
     numbers = [int(piece.name.partition(_PIECE)[2]) for piece in pieces]
-    # The last bytes of a wheel say where everything lies: without the last piece it is none.
+    # The last bytes of a wheel are its directory: without the last piece it is not a zip file.
     if numbers != list(range(len(pieces))) or not zipfile.is_zipfile(wheel):
         raise WheelError(f"Pieces of {name} are missing; there are: {', '.join(map(str, numbers))}.")
     return wheel

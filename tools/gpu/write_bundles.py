@@ -60,11 +60,11 @@ TINY: dict[str, tuple[Modules, DecodePlan]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write what the command line asks for; return the exit status."""
+    """Write the bundles given on the command line; return the exit status."""
     parser = argparse.ArgumentParser(description="Write the bundles that `make gpu` runs.")
-    parser.add_argument("folder", type=Path, help="where to; archives of the same names are replaced")
+    parser.add_argument("folder", type=Path, help="output folder; archives of the same names are replaced")
     parser.add_argument("--stories", type=Path, help="directory of stories15M; without it only tiny models are written")
-    parser.add_argument("--only", help="names with commas (default: all)")
+    parser.add_argument("--only", help="names, separated by commas (default: all)")
     options = parser.parse_args(arguments)
     wanted = options.only.split(",") if options.only else ["stories15m", *TINY]
     try:

@@ -17,7 +17,7 @@ FORMATS: dict[str, Callable[[str, Mapping[str, Any]], PackedFormat]] = {
     "awq": read_awq,
     "compressed-tensors": read_compressed_tensors,
 }
-"""What reads the settings of each method: source, `quantization_config` -> format."""
+"""The reader of each method's settings: source, `quantization_config` -> format."""
 
 
 def packed_format(source: str, settings: object) -> PackedFormat:
@@ -25,10 +25,10 @@ def packed_format(source: str, settings: object) -> PackedFormat:
 
     Args:
         source: What the user gave, for messages.
-        settings: `quantization_config` of config.json, or what stands for it.
+        settings: `quantization_config` of config.json, or its equivalent.
 
     Raises:
-        CheckpointError: The method, or something in its settings, is none that can be read.
+        CheckpointError: The method, or one of its settings, is not supported.
     """
     if not isinstance(settings, Mapping):
         raise refuse(source, "a method that config.json does not describe", [f"it says {str(settings)[:60]!r}"])

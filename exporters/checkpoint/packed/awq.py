@@ -1,7 +1,7 @@
 """AWQ checkpoints in the layout that AutoAWQ calls "gemm".
 
 A module has `qweight` `[in, out / 8]`, `qzeros` `[groups, out / 8]` and `scales` `[groups, out]`. A word holds eight
-neighbouring outputs: first the four at even places, then those at odd ones. Source: AutoAWQ's `WQLinear_GEMM`.
+neighbouring outputs: first the four at even positions, then those at odd ones. Source: AutoAWQ's `WQLinear_GEMM`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ptgc.exporters.checkpoint.packed.base import (
 )
 
 _BITS, _PER_WORD = 4, 8
-_PLACES = (0, 4, 1, 5, 2, 6, 3, 7)  # where in its word each of eight neighbouring outputs is
+_PLACES = (0, 4, 1, 5, 2, 6, 3, 7)  # position in its word of each of eight neighbouring outputs
 _MIDDLE = 8
 
 
@@ -61,7 +61,7 @@ def read_awq(source: str, settings: Mapping[str, Any]) -> AwqFormat:
         settings: `quantization_config`.
 
     Raises:
-        CheckpointError: Something in them is none that can be read.
+        CheckpointError: One of them is not supported.
     """
     problems: list[str] = []
     lower = {name: value.lower() if isinstance(value, str) else value for name, value in settings.items()}
@@ -77,6 +77,6 @@ def read_awq(source: str, settings: Mapping[str, Any]) -> AwqFormat:
 
 
 def _in_order(words: torch.Tensor) -> torch.Tensor:
-    """Integers of words of eight outputs each, `[rows, out]`."""
+    """Integers `[rows, out]` from words of eight outputs each."""
     fields = unpack_words(words, _BITS).reshape(len(words), -1, _PER_WORD)
     return fields[..., list(_PLACES)].flatten(-2)

@@ -1,4 +1,4 @@
-"""What formats of packed weights have in common: their contract, one packed module, integers out of words."""
+"""Shared parts of the packed formats: their interface, one packed module, unpacking integers from words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from ptgc.errors import CheckpointError
 
 _WORD = 32  # bits of the words that hold packed integers
-_STEP = 512  # inputs that are restored together: what is needed beside the matrix stays small
+_STEP = 512  # inputs restored together, to keep temporary memory small
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 
 
@@ -21,9 +21,9 @@ class Scheme:
     """How the weights of some modules were rounded.
 
     Attributes:
-        bits: Of each weight.
+        bits: Bits of each weight.
         group_size: Inputs that share a scale; -1 for all of them.
-        symmetric: Whether zero lies in the middle of the integers.
+        symmetric: Whether zero is in the middle of the integers.
     """
 
     bits: int
@@ -48,7 +48,7 @@ class PackedModule:
 
         Args:
             part: Last part of its name.
-            num_dimensions: How many it must have; None for any number.
+            num_dimensions: Required number of dimensions; None for any.
 
         Raises:
             CheckpointError: It is missing, or has another number of dimensions.
@@ -84,10 +84,10 @@ class PackedModule:
         return found
 
     def check_shape(self, part: str, expected: tuple[int, ...], why: str) -> None:
-        """Compare a tensor's shape with what the other tensors of the module ask for.
+        """Compare a tensor's shape with the shape that the module's other tensors require.
 
         Raises:
-            CheckpointError: It is another.
+            CheckpointError: The shapes differ.
         """
         shape = tuple(self.tensors[part].shape)
         if shape != expected:
@@ -103,11 +103,11 @@ class PackedModule:
 
 @dataclass(frozen=True)
 class PackedFormat(ABC):
-    """How the weights of a checkpoint are packed, by its configuration.
+    """How the weights of a checkpoint are packed, according to its configuration.
 
     Attributes:
-        method: As the checkpoint calls it.
-        schemes: How modules were rounded; more than one where modules differ.
+        method: The method's name in the checkpoint.
+        schemes: How modules were rounded; more than one if modules differ.
     """
 
     method: str
@@ -124,7 +124,7 @@ class PackedFormat(ABC):
         """
 
     def bits_of(self, module: PackedModule, part: str, num_words: int, num_inputs: int) -> int:
-        """Return the bits, of those that the schemes have, with which so many inputs fill so many words."""
+        """Return the number of bits, among those of the schemes, at which the inputs fill exactly these words."""
         allowed = sorted({scheme.bits for scheme in self.schemes})
         for bits in allowed:
             if num_words == -(-num_inputs * bits // _WORD):
@@ -135,7 +135,7 @@ class PackedFormat(ABC):
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Say it in the manifest."""
+        """Return the manifest's entry."""
         return {"method": self.method, "schemes": [asdict(scheme) for scheme in self.schemes]}
 
 
@@ -144,7 +144,7 @@ def unpack_words(words: torch.Tensor, bits: int) -> torch.Tensor:
 
     Args:
         words: int32 `[rows, columns]`.
-        bits: Of each integer; divides 32.
+        bits: Bits of each integer; divides 32.
 
     Returns:
         uint8 `[rows, columns * 32 / bits]`.
@@ -160,10 +160,10 @@ def restore(
     zero_points: torch.Tensor,
     groups: torch.Tensor,
 ) -> torch.Tensor:
-    """Multiply integers with their scales: (integer - zero point) * scale, in float32, where no product is rounded.
+    """Multiply integers by their scales: (integer - zero point) * scale, in float32, which rounds no product.
 
     Args:
-        read: Gives the integers of some inputs, `[out, those inputs]`; the slices start at multiples of 512.
+        read: Returns the integers of a slice of inputs, `[out, inputs]`; slices start at multiples of 512.
         scales: float32 `[out, groups]`.
         zero_points: `[out, groups]`.
         groups: The group of each input, `[in]`, int64.
@@ -190,18 +190,18 @@ def refuse(source: str, method: str, problems: Sequence[str]) -> CheckpointError
 
 
 def expect(problems: list[str], settings: Mapping[str, Any], name: str, allowed: Sequence[Any], default: Any) -> Any:
-    """Return a setting, and note it as a problem where it is none of those that can be read.
+    """Return a setting, and record a problem if its value is not supported.
 
     Args:
-        problems: Takes the problem.
-        settings: Of the method.
-        name: Of the setting.
-        allowed: Values that can be read.
-        default: Stands for a setting that is missing or null.
+        problems: The list to append to.
+        settings: The method's settings.
+        name: Name of the setting.
+        allowed: Supported values.
+        default: Used if the setting is missing or null.
     """
     value = settings.get(name)
     value = default if value is None else value
-    # 1 == True, but a setting of the one kind is none of the other
+    # 1 == True, but a number is not accepted for a boolean or the reverse
     if not any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in allowed):
         listed = ", ".join(str(one) for one in allowed)
         problems.append(f"{name} is {str(value)[:60]!r}, which cannot be read (only {listed})")
@@ -209,7 +209,7 @@ def expect(problems: list[str], settings: Mapping[str, Any], name: str, allowed:
 
 
 def expect_group_size(problems: list[str], settings: Mapping[str, Any], name: str) -> int:
-    """Return a group size of 128 by default, and note a problem where it is neither positive nor -1."""
+    """Return the group size, by default 128, and record a problem if it is neither positive nor -1."""
     value = settings.get(name, 128)
     if isinstance(value, int) and not isinstance(value, bool) and (value > 0 or value == -1):
         return value

@@ -1,8 +1,8 @@
-"""Checkpoints of compressed-tensors (llm-compressor) in which weights alone are quantised.
+"""Checkpoints of compressed-tensors (llm-compressor) in which only weights are quantised.
 
 A module has `weight_packed` `[out, in * bits / 32]` and `weight_shape`, or `weight` in int8 or float8 `[out, in]`;
-`weight_scale` `[out, groups]` or one number; where it is not symmetric `weight_zero_point`, and where its inputs were
-ordered `weight_g_idx`. Source: `compressors/quantized_compressors` and `quantization/lifecycle/forward.py` there.
+`weight_scale` `[out, groups]` or one number; `weight_zero_point` if it is not symmetric, and `weight_g_idx` if its
+inputs were reordered. Source: `compressors/quantized_compressors` and `quantization/lifecycle/forward.py` there.
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ class CompressedTensorsFormat(PackedFormat):
     def _restore(
         self, module: PackedModule, stored: torch.Tensor, bits: int, num_packed: int | None = None
     ) -> torch.Tensor:
-        """Multiply with scales; `num_packed` is the number of inputs where `stored` holds words."""
+        """Multiply by scales; `num_packed` is the number of inputs if `stored` holds words."""
         num_inputs = num_packed or stored.shape[1]
         scales = self._scales(module, len(stored), num_inputs)
         groups = torch.arange(num_inputs) // (num_inputs // scales.shape[1])
         given = module.tensors.get("weight_g_idx")
-        if given is not None and not bool((given == -1).any()):  # -1 stands for "not ordered"
+        if given is not None and not bool((given == -1).any()):  # -1 means "not reordered"
             groups = module.group_indices("weight_g_idx", num_inputs, scales.shape[1])
         per_word = 32 // bits
         middle = 1 << (bits - 1)
@@ -82,7 +82,7 @@ class CompressedTensorsFormat(PackedFormat):
         return shape[0], shape[1]
 
     def _scales(self, module: PackedModule, num_outputs: int, num_inputs: int) -> torch.Tensor:
-        """Scales `[out, groups]`: of each group, each output, or one for all."""
+        """Scales `[out, groups]`: one for each group, for each output, or for all."""
         scales = module.floats("weight_scale")
         if scales.numel() == 1:
             return scales.reshape(1, 1).expand(num_outputs, 1)
@@ -97,7 +97,7 @@ class CompressedTensorsFormat(PackedFormat):
         return scales
 
     def _zero_points(self, module: PackedModule, scales: torch.Tensor, bits: int) -> torch.Tensor:
-        """Zero points of signed integers, `[out, groups]`; packed along the outputs where the weights are packed."""
+        """Zero points of signed integers, `[out, groups]`; packed along the outputs if the weights are packed."""
         given = module.tensors.get("weight_zero_point")
         if given is None:
             if not any(scheme.symmetric for scheme in self.schemes):
@@ -122,7 +122,7 @@ def read_compressed_tensors(source: str, settings: Mapping[str, Any]) -> Compres
         settings: `quantization_config`.
 
     Raises:
-        CheckpointError: Something in them is none that can be read.
+        CheckpointError: One of them is not supported.
     """
     others = [name for name in ("kv_cache_scheme", "transform_config") if settings.get(name)]
     problems = [f"it has a {name}, {_WEIGHTS_ALONE}" for name in others]
@@ -139,7 +139,7 @@ def read_compressed_tensors(source: str, settings: Mapping[str, Any]) -> Compres
 
 
 def _scheme(problems: list[str], settings: Mapping[str, Any], name: str, group: object) -> Iterator[Scheme]:
-    """The scheme of one group of modules; problems are noted with the group's name."""
+    """The scheme of one group of modules; problems are recorded with the group's name."""
     if not isinstance(group, Mapping) or not isinstance(group.get("weights"), Mapping):
         problems.append(f"{name} does not say how weights are quantised")
         return

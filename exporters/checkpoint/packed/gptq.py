@@ -24,7 +24,7 @@ from ptgc.exporters.checkpoint.packed.base import (
 )
 
 _LESS_ONE, _AS_IS = "gptq", "gptq_v2"
-_ONES = {4: 0x11111111, 8: 0x01010101}  # one in every field of a word
+_ONES = {4: 0x11111111, 8: 0x01010101}  # a 1 in every field of a word
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class GptqFormat(PackedFormat):
     """GPTQ.
 
     Attributes:
-        zeros_less_one: Whether zero points are stored less one (`checkpoint_format` "gptq").
-        ordered: Whether inputs may be in groups that are not contiguous (`desc_act`).
+        zeros_less_one: Whether zero points are stored minus one (`checkpoint_format` "gptq").
+        ordered: Whether the inputs of a group may be non-contiguous (`desc_act`).
     """
 
     zeros_less_one: bool
@@ -73,8 +73,8 @@ class GptqFormat(PackedFormat):
     def _zero_points(self, words: torch.Tensor, bits: int) -> torch.Tensor:
         """Zero points `[groups, out]`.
 
-        Version 1 was made by taking one off every field with one subtraction for each word, and is read by adding it in
-        the same way: a zero point of 0 borrows from the next field of its word, and gives it back.
+        Version 1 subtracted one from every field with a single subtraction per word. Adding it back the same way
+        restores the fields, even where a zero point of 0 borrowed from the next field of its word.
         """
         if self.zeros_less_one:
             wide = (words.long() + _ONES[bits]) & 0xFFFFFFFF
@@ -90,7 +90,7 @@ def read_gptq(source: str, settings: Mapping[str, Any]) -> GptqFormat:
         settings: `quantization_config`.
 
     Raises:
-        CheckpointError: Something in them is none that can be read.
+        CheckpointError: One of them is not supported.
     """
     problems: list[str] = []
     key = "checkpoint_format" if settings.get("checkpoint_format") else "format"

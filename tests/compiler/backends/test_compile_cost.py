@@ -1,4 +1,4 @@
-"""What compiling takes, before it is tried."""
+"""Estimates of the memory and time of compiling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Engines with options, from elsewhere, and of other versions, through a whole build."""
+"""Engines with compiler options, engines made elsewhere, and engines of other versions, through a whole build."""
 
 from __future__ import annotations
 

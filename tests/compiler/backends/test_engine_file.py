@@ -1,4 +1,4 @@
-"""What an engine's file says of itself."""
+"""The library version in an engine file."""
 
 from __future__ import annotations
 

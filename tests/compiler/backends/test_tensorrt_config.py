@@ -1,4 +1,4 @@
-"""What TensorRT's builder is told."""
+"""The configuration of TensorRT's builder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kernels that were measured once."""
+"""The cache of measured kernels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Cache:
 
 
 class Config:
-    """A builder's configuration that takes caches which begin with its device; an empty one is always right."""
+    """A builder configuration that accepts caches beginning with its device's name, and empty ones."""
 
     def __init__(self, refuses: str = "set") -> None:
         self._refuses = refuses

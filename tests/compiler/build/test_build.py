@@ -1,4 +1,4 @@
-"""What a build is told, and what it refuses."""
+"""The options of a build, and what it refuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A packed bundle opens, runs and inspects; what was left out is said, with where it is."""
+"""A packed bundle opens, runs and inspects; what was left out is reported, with its location."""
 
 from __future__ import annotations
 

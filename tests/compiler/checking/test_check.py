@@ -46,7 +46,7 @@ def bundle(place: Path, tmp_path: Path) -> Path:
 
 
 def change_weight(folder: Path, manifest: str, graph: str, module: str, change: Callable[[Any], None]) -> str:
-    """Change the stored tensor of a module, and every hash that knows it; gives the tensor's name."""
+    """Change the stored tensor of a module and every hash over it; return the tensor's name."""
     nodes = [node for node in ir.load(folder / graph).graph if node.metadata_props.get("ptgc.module") == module]
     values = [value for node in nodes for value in node.inputs if value is not None and value.is_initializer()]
     name, tensor = next((str(value.name), value.const_value) for value in values if value.dtype == ir.DataType.FLOAT)

@@ -1,4 +1,4 @@
-"""What a build keeps of a model."""
+"""How close a build stays to its model."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_fidelity_falls_with_the_bits_and_rises_with_calibration(stories: Path, 
 
 
 def generated_stories(bundle: Path) -> str:
-    """Text of the kind that the model knows: its own."""
+    """A text of the kind that the model knows, namely its own."""
     from ptgc.runtime import Generator
 
     build(bundle, BuildOptions(precision="float32", stage=Stage.PREPARE, build_id="writer"))

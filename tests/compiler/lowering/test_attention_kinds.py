@@ -1,4 +1,4 @@
-"""Each kind of attention, lowered for the CPU: what a round sees is what the canonical graph lets it see."""
+"""Each kind of attention, lowered for the CPU: a round sees exactly what it sees in the canonical graph."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.models import prompt
 
 TREE = TreeSpec((-1, 0, 0, 1, 1, 2, 3, 3))
 DEPTHS = ((0, 1), (1, 3), (3, 6), (6, 8))
-"""Nodes of each depth: first, and one behind the last."""
+"""Nodes of each depth: the first, and one past the last."""
 FAMILIES = ["llama", "gpt2", "gemma3"]  # a rotary embedding, learned positions, windows
 
 
@@ -59,7 +59,7 @@ def test_a_tree_run_at_once_or_depth_by_depth_gives_what_the_canonical_graph_giv
         (AttentionKind.TREE, 0, "GroupQueryAttention"),
         (AttentionKind.TREE, 7, "GroupQueryAttention"),
         (AttentionKind.BLOCK, 0, "GroupQueryAttention"),
-        (AttentionKind.BLOCK, 7, "Attention"),  # a mask may govern slots behind the block
+        (AttentionKind.BLOCK, 7, "Attention"),  # a mask may cover slots after the block
     ],
 )
 def test_a_sequence_alone_pays_for_its_tokens_and_not_for_its_cache(
@@ -73,7 +73,7 @@ def test_a_sequence_alone_pays_for_its_tokens_and_not_for_its_cache(
 
 
 def _in_order(rng: np.random.Generator, rows: int, slots: int, before: int) -> np.ndarray:
-    """Any of the rows before, of this round or others."""
+    """A random subset of the rows before, in this round or others."""
     return (rng.random((rows, slots)) < 0.6) & (np.arange(slots) <= before + np.arange(rows)[:, None])
 
 
@@ -86,11 +86,11 @@ MASKS: dict[AttentionKind, Callable[..., np.ndarray]] = {
     AttentionKind.BLOCK: _both_ways,
 }
 ROUNDS = ((9, 9, 0, True), (5, 8, 0, False), (1, 1, 3, False), (2, 4, 4, True), (1, 2, 0, True), (7, 7, 0, True))
-"""Valid rows, rows, slots of the mask before the round's, and whether all of these become text."""
+"""Number of valid rows, of rows, of mask slots before the round's own, and whether all of these become text."""
 
 
 def _logits(path: Path, attention: AttentionKind, extra: int, batch: int) -> Iterator[np.ndarray]:
-    """Of the valid rows of rounds under random masks, `[batch, rows, vocab]`."""
+    """Logits of the valid rows of rounds under random masks, `[batch, rows, vocab]`."""
     run, inputs, rng = load(path), {value.name: value for value in ir.load(path).graph.inputs}, np.random.default_rng(2)
     caches = {}
     for name, value in inputs.items():
@@ -155,7 +155,7 @@ def test_quantised_trees_are_those_of_the_standard_attention(precision: str, tmp
 def test_a_node_has_the_same_logits_in_a_round_of_any_width(
     family: str, precision: str, batch: int, tmp_path: Path
 ) -> None:
-    """To the bit: in text read in chunks of any size, and in a tree run at once, in part or depth by depth."""
+    """Bit-identical: in text read in chunks of any size, and in a tree run at once, in parts or depth by depth."""
     session, ids, nodes = _tree_session(family, tmp_path, precision, batch), prompt(24), prompt(8, 1)
 
     def text(width: int) -> np.ndarray:

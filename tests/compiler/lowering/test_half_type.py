@@ -66,7 +66,7 @@ def test_a_norm_and_the_stream_that_it_enters_stay_float32_up_to_the_matrix_prod
 def test_nothing_overflows_in_float16_that_did_not_in_float32(tmp_path: Path) -> None:
     save(normed_product(ir.DataType.FLOAT16), tmp_path, "half")
     session = onnxruntime.InferenceSession(str(tmp_path / "half.onnx"), providers=["CPUExecutionProvider"])
-    hidden = np.full((1, 2, WIDTH), 4000, np.float16)  # its square is none of float16
+    hidden = np.full((1, 2, WIDTH), 4000, np.float16)  # its square overflows float16
     found = session.run(None, {"hidden": hidden, "threshold": np.ones(1, np.float32)})
     assert all(np.isfinite(np.asarray(array)).all() for array in found)
 

@@ -99,7 +99,7 @@ def test_every_linear_layer_embedding_and_head_is_quantised(precision: str, tmp_
 def test_a_token_has_the_same_logits_in_a_round_of_any_width(
     family: str, precision: str, batch: int, tmp_path: Path
 ) -> None:
-    """To the bit: a rounded activation would carry the smallest difference on."""
+    """Bit-identical: rounded activations would amplify the smallest difference."""
     ids = prompt(48)
     session = prepared(family, tmp_path, precision, batch)
 

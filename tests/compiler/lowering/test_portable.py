@@ -54,7 +54,7 @@ def prepared(family: str, precision: str, place: Path, folder: Path) -> Path:
     source = canonical(family, place)
     role = open_bundle(tiny_bundle(place, family)).manifest.roles["target"]
     text = [prompt(40)] if precision in ("fp8", "w8a8") else ()  # so that inputs are rounded too
-    quantizer = Quantizer.RTN  # forty tokens are too few to make up for errors with
+    quantizer = Quantizer.RTN  # forty tokens are too few for error compensation
     task = Preparation(ngram(), SHAPES, precision, {}, text, Lowering.PORTABLE, quantizer, batch=2)
     made = TensorRTBackend(TENSORRT_RTX).prepare(ir.load(source), role, task)
     save(made.model, folder, "portable")
@@ -64,7 +64,7 @@ def prepared(family: str, precision: str, place: Path, folder: Path) -> Path:
 
 
 def canonical(family: str, place: Path) -> Path:
-    """What it is made of."""
+    """The canonical graph of a family."""
     bundle = tiny_bundle(place, family)
     return bundle / open_bundle(bundle).manifest.roles["target"].graph
 
@@ -164,7 +164,7 @@ def test_native_engines_update_in_place(bundle: Path) -> None:
     assert [engine.updates_in_place for engine in made.manifest.engines] == [True]
     document = json.loads((made.path / "build.json").read_text())
     assert document["lowering"] == "native"
-    del document["lowering"], document["engines"][0]["updates_in_place"]  # as builds were before there were both
+    del document["lowering"], document["engines"][0]["updates_in_place"]  # as before there were two lowerings
     (made.path / "build.json").write_text(json.dumps(document))
     older = open_build(made.path).manifest
     assert older.lowering is Lowering.NATIVE and older.engines[0].updates_in_place
@@ -173,7 +173,7 @@ def test_native_engines_update_in_place(bundle: Path) -> None:
 def test_a_portable_build_has_a_name_of_its_own_and_is_checked(bundle: Path) -> None:
     command = ["build", str(bundle), "--backend", "tensorrt", "--lowering", "portable", "--stage", "prepare"]
     made = CliRunner().invoke(app, [*command, "--precision", "w8a8", "--json"])
-    assert made.exit_code == 1 and "there is no text" in made.output  # as natively
+    assert made.exit_code == 1 and "there is no text" in made.output  # as in the native lowering
     made = CliRunner().invoke(app, [*command, "--json"])
     assert json.loads(made.stdout)["build"] == "tensorrt-cuda-float16-portable"
     (report,) = [one for one in check_bundle(bundle) if "prepared graph" in one.stage]

@@ -1,4 +1,4 @@
-"""Newer operators written out compute what ONNX Runtime's own do."""
+"""Decompositions of newer operators compute the same as ONNX Runtime's own operators."""
 
 from __future__ import annotations
 

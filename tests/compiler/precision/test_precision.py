@@ -1,4 +1,4 @@
-"""What --precision says."""
+"""The meaning of --precision."""
 
 from __future__ import annotations
 

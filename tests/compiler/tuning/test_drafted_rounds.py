@@ -1,4 +1,4 @@
-"""What rounds would have cost with fewer drafts."""
+"""The cost of rounds if fewer drafts had been made."""
 
 from __future__ import annotations
 

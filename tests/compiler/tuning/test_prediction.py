@@ -1,4 +1,4 @@
-"""What a token costs."""
+"""The predicted cost of a token."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def options(tmp_path: Path) -> TuneOptions:
 
 @pytest.fixture(autouse=True)
 def growth(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
-    """What a further row costs, as a share of a round; rounds of an int8 build take half as long, 1 thread twice."""
+    """Cost of a further row, as a share of a round; rounds of an int8 build take half as long, with 1 thread twice."""
     settings = {"row": 0.01}
 
     def measured(made: Build, threads: int, _: object) -> CostCurve:

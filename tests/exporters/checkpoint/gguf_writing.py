@@ -1,4 +1,4 @@
-"""Writing tiny GGUF files: what a converter makes of a transformers model."""
+"""Writing tiny GGUF files as a converter makes them from a transformers model."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def write_model(
 
 
 def write_vocabulary(path: Path, architecture: str, fields: Mapping[str, Any]) -> Path:
-    """Write a GGUF file that holds a tokenizer only; field names begin behind 'tokenizer.'."""
+    """Write a GGUF file that holds a tokenizer only; field names are given without 'tokenizer.'."""
     writer = gguf.GGUFWriter(path, architecture)
     for name, value in fields.items():
         _add(writer, f"tokenizer.{name}", value)
@@ -121,6 +121,6 @@ def _converted(config: Any, stored: str, values: _Array) -> _Array:
 
 @torch.no_grad()
 def logits(model: Any) -> torch.Tensor:
-    """What a model says about a few tokens: [1, num_tokens, vocab]."""
+    """The logits of a model for a few tokens: [1, num_tokens, vocab]."""
     result: torch.Tensor = model(torch.arange(5, 40)[None]).logits
     return result

@@ -29,7 +29,7 @@ class Rounded:
 
     @property
     def matrix(self) -> torch.Tensor:
-        """What it stands for."""
+        """The weights that it stands for."""
         return (self.integers - self.zeros[:, self.groups]).float() * self.scales[:, self.groups]
 
 
@@ -184,7 +184,7 @@ LAYOUTS = {
     "compressed-int8": _compressed("int-quantized", bits=8, group_size=-1, pack=naive),
     "compressed-int8-asymmetric": _compressed("naive-quantized", bits=8, group_size=-1, symmetric=False, pack=naive),
 }
-"""Everything that can be read, but for float8."""
+"""All supported layouts except float8."""
 
 
 def write_packed(
@@ -193,9 +193,9 @@ def write_packed(
     """Write a model as a quantised checkpoint.
 
     Args:
-        directory: Takes the files.
-        model: Whose linear layers are packed, but for the head; the others are half-precision.
-        layout: How.
+        directory: Folder for the files.
+        model: The model; its linear layers except the head are packed, all others are half-precision.
+        layout: How to pack them.
         skip: Layers that are not quantised.
         settings: More of config.json.
 

@@ -392,5 +392,5 @@ def test_a_file_that_does_not_say_how_text_is_cut_is_noted_and_cut_by_default(tm
     fields |= {"ggml.token_type": [1] * 11 + [3, 1], "ggml.merges": ["a b", "Ġ ab", "Ġ Ġ", "1 1", "11 1"]}
     tokenizer = load_tokenizer(read_gguf_file(write_vocabulary(tmp_path / "a.gguf", "llama", fields)), notes.append)
     assert tokenizer is not None
-    assert tokenizer("ab 1111").tokens() == ["ab", "Ġ", "111", "1"]  # numbers alone, in threes
+    assert tokenizer("ab 1111").tokens() == ["ab", "Ġ", "111", "1"]  # digits are separate, in groups of three
     assert "tokenizer.ggml.pre is missing" in notes[0]

@@ -1,4 +1,4 @@
-"""Tests of checkpoints on the hub, which is replaced."""
+"""Tests of checkpoints on a fake hub."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ptgc.exporters.checkpoint.checkpoint import open_checkpoint
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
-    """Replace the hub: a path is what it gives, an exception is what it raises."""
+    """Replace the hub: it returns the given path, or raises the given exception."""
 
     def answer(result: Any) -> None:
         def snapshot(*_: Any, **options: Any) -> str:

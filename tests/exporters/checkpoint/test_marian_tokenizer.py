@@ -34,7 +34,7 @@ def _field(number: int, value: bytes | float) -> bytes:
 
 
 def _model(pieces: dict[str, float], kind: ModelType = ModelType.UNIGRAM) -> bytes:
-    """A model file whose normalisation is none but for spaces."""
+    """A model file that normalises only spaces."""
     types = {"<unk>": PieceType.UNKNOWN, "<s>": PieceType.CONTROL, "</s>": PieceType.CONTROL}
     every = {**dict.fromkeys(types, 0.0), **pieces}
     content = b"".join(
@@ -68,8 +68,8 @@ def test_model_file_is_read(folder: Path) -> None:
         ("  the   cats ", ["▁the", "▁cat", "s"]),
         ("he", ["▁", "h", "e"]),
         (">>de<< the cat", [">>de<<", "▁the", "▁cat"]),
-        ("die Katze", ["▁", "<unk>", "e", "▁", "<unk>", "a", "t", "<unk>", "e"]),  # pieces of the target are none
-        ("ü", ["▁", "ü"]),  # but a character that the source does not know keeps its id
+        ("die Katze", ["▁", "<unk>", "e", "▁", "<unk>", "a", "t", "<unk>", "e"]),  # pieces of the target are not used
+        ("ü", ["▁", "ü"]),  # a character unknown to the source keeps its id
         ("üß", ["▁", "<unk>"]),
         ("xyz cat", ["▁", "<unk>", "▁cat"]),
         ("", []),

@@ -1,4 +1,4 @@
-"""Tests of tokenizers made of SentencePiece scores."""
+"""Tests of tokenizers made from SentencePiece scores."""
 
 from __future__ import annotations
 

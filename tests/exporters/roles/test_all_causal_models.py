@@ -1,4 +1,4 @@
-"""Every causal LM class of transformers is what docs/support.md says: exact, or refused with the part in the way."""
+"""Every causal LM class of transformers is what docs/support.md says: exact, or refused with a reason."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ family_table: Any = importlib.import_module("family_table")
 _ROW = re.compile(r"^\| (?P<family>[\w-]+) \| (?P<verdict>exact|refused|wrong|unavailable) \| (?P<remark>.*) \|$", re.M)
 _TEXT = (ROOT / "docs" / "support.md").read_text(encoding="utf-8")
 TABLE = {row["family"]: row for row in _ROW.finditer(_TEXT.partition(family_table.BEGIN)[2])}
-# Named by the issue, or of a kind that no other test has: gates before the output, values smaller than keys, one head.
+# Kinds of layers that no other test has: gates before the output, values smaller than keys, one head.
 SAMPLE = ("afmoe", "deepseek_v3", "diffllama", "gpt_bigcode")
 
 

@@ -1,4 +1,4 @@
-"""Bundles of every loop: what their manifests and references hold, and exporters of other packages."""
+"""Bundles of every loop: the content of manifests and references, and exporters from other packages."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_target_of_another_library_is_refused(tmp_path: Path) -> None:
 
 
 def foreign_exporter(source: RoleSource) -> TracedRole | None:
-    """Of another package: it knows one kind of module."""
+    """An exporter from another package, which knows one kind of module."""
     if not isinstance(source.module, Bare):
         return None
     return TracedRole(ir.Model(ir.Graph([], [], nodes=[]), ir_version=10), (CANVAS_IDS,), (OUTPUT_IDS,))

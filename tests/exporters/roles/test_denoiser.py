@@ -102,7 +102,7 @@ def test_confidence_is_pytorchs_probability_whatever_the_neighbours_are(graph: G
 
 
 class AnyDenoiser(nn.Module):
-    """A module of someone else's: it honours the ports, and no more."""
+    """A third-party module that provides the ports and nothing else."""
 
     def __init__(self, with_extra: bool = False) -> None:
         super().__init__()

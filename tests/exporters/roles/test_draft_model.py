@@ -1,4 +1,4 @@
-"""Pairs of target and drafter: what is exported, what is noted, what is refused."""
+"""Pairs of target and drafter: exports, notes and refusals."""
 
 from __future__ import annotations
 

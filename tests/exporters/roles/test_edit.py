@@ -41,7 +41,7 @@ def graphs(tmp_path: Path) -> dict[str, Graph]:
 def _run_loop(
     graphs: dict[str, Graph], texts: list[list[int]], columns: int, max_rounds: int
 ) -> tuple[list[list[int]], list[int]]:
-    """Rows that have ended stay in the batch; what a round does to them is not looked at."""
+    """Finished rows stay in the batch; their later results are ignored."""
     lengths = np.array([len(source) for source in SOURCES])
     ids = padded(SOURCES, int(lengths.max()) + 2, fill=1)
     mask = np.arange(ids.shape[1]) < lengths[:, None]
@@ -76,7 +76,7 @@ def test_a_ragged_batch_is_edited_as_pytorch_edits_each_text(
 
 
 def test_editing_does_something_at_every_step(graphs: dict[str, Graph]) -> None:
-    """Else the comparison above would prove little."""
+    """Otherwise the comparison above would prove little."""
     short, _ = _run_loop(graphs, [EMPTY] * 4, 40, 1)
     long, _ = _run_loop(graphs, [EMPTY] * 4, 40, 3)
     assert max(len(text) for text in short) > 3

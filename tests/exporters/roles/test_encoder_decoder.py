@@ -27,7 +27,7 @@ COUNT = 12
 
 @cache
 def tiny_bart() -> Any:
-    """Learned positions that begin at 2, and a head of the encoder's other than of the decoder's size."""
+    """Learned positions that begin at 2, and encoder heads of another size than the decoder's."""
     config = BartConfig(
         vocab_size=VOCAB_SIZE,
         d_model=32,
@@ -73,7 +73,7 @@ class Decoding:
         self.lengths = np.zeros(len(sources), np.int64)
 
     def forward(self, ids: list[list[int]], tree: TreeSpec | None = None) -> dict[str, Any]:
-        """One round; what is kept is for the caller to add to `lengths`."""
+        """Run one round; the caller adds the kept rows to `lengths`."""
         rows = len(ids[0])
         tree = tree or TreeSpec.chain(rows - 1)
         out = self._target(

@@ -64,7 +64,7 @@ def test_an_encoder_of_transformers_serves_too(tmp_path: Path) -> None:
 
 
 class WrongDecoder(nn.Module):
-    """Gives one row for each token."""
+    """Returns one row for each token."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -158,7 +158,7 @@ def test_a_tree_that_may_reach_behind_a_window_is_refused() -> None:
 def test_a_model_that_attends_by_the_order_of_rows_is_refused_where_rows_are_no_text(
     attention: AttentionKind, mask_extra: int
 ) -> None:
-    """Its positions are those of the rows behind the first one's, whatever they are told."""
+    """A model that counts positions from the first row's, whatever positions it is given."""
     model = copy.deepcopy(tiny_model("llama"))
     rotary, forward = model.model.rotary_emb, model.model.rotary_emb.forward
 

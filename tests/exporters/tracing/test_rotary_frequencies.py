@@ -1,4 +1,4 @@
-"""Tests of how many positions a model with scaled rotary frequencies has."""
+"""Tests of the context of models with scaled rotary frequencies."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def _config(context: int, rope_type: str, **parameters: Any) -> Any:
     ("config", "length"),
     [
         (_config(64, "default"), 64),
-        (_config(64, "yarn", factor=4.0, original_max_position_embeddings=64), 256),  # as Qwen's cards say
+        (_config(64, "yarn", factor=4.0, original_max_position_embeddings=64), 256),  # as in Qwen's model cards
         (_config(64, "yarn", factor=4.0), 256),
-        (_config(256, "yarn", factor=4.0, original_max_position_embeddings=64), 256),  # as DeepSeek's configurations
+        (_config(256, "yarn", factor=4.0, original_max_position_embeddings=64), 256),  # as in DeepSeek's configurations
         (_config(64, "linear", factor=4.0), 64),
         (_config(64, "dynamic", factor=4.0), 64),
         (

@@ -95,7 +95,7 @@ class FuzzBundle:
         (self.path / _FILES[name]).write_text(json.dumps(self._document(name) | changes))
 
     def refit(self) -> None:
-        """Let the build name the manifest as it is now."""
+        """Put the digest of the current manifest into the build."""
         digest = hashlib.sha256((self.path / "manifest.json").read_bytes()).hexdigest()
         self._edit("build", {"bundle_sha256": digest})
 
@@ -109,7 +109,7 @@ class FuzzBundle:
         return {name: path.relative_to(self.path).as_posix() for name, path in (("costs", costs), ("tuning", tuning))}
 
     def change(self, case: Case) -> None:
-        """Make the bundle what a case says."""
+        """Apply a case to the bundle."""
         path = self.path / self._files[case.document]
         content = self._good[case.document]
         if case.document != "chat_template":
@@ -144,7 +144,7 @@ class FuzzBundle:
             path.symlink_to(self._canary / "build.json")
 
     def restore(self) -> None:
-        """Make it good again."""
+        """Restore the good bundle."""
         for name, path in self._files.items():
             place = self.path / path
             if place.is_symlink() or place.is_fifo():
@@ -155,7 +155,7 @@ class FuzzBundle:
 
 
 def _write_tokenizer(folder: Path, vocab_size: int) -> None:
-    """One of the bytes that are letters, and a token that ends a text."""
+    """A tokenizer with letters as bytes and one end token."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())[: vocab_size - 1]
     made = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[]))
     made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()

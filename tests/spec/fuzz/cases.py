@@ -14,7 +14,7 @@ LOOPS = ("speculative", "drafter", "encoder", "canvas", "edit", "source-edit", "
 LISTED = ("reference", "tokenizer", "tokenizer_config", "chat_template")
 """Documents that the manifest lists with their hash."""
 MEASURED = ("costs", "tuning")
-"""Documents that belong to no hash, and change no text."""
+"""Documents that no hash covers, and that do not affect texts."""
 DOCUMENTS = ("manifest", "build", *LISTED, *MEASURED)
 CANARY = "@canary@"
 """Stands for the absolute path of a folder outside the bundle."""
@@ -64,13 +64,13 @@ class Edit:
     """One change of a parsed document."""
 
     where: int
-    """Which of its values, counted through."""
+    """Index of the changed value."""
     change: str
     """One of `CHANGES`."""
     value: Any
     """What is put there (a copy: lists and objects are changed by later edits), where the change takes a value."""
     other: int
-    """Which value is copied, where one is."""
+    """Index of the value to copy, if any."""
 
 
 @dataclass(frozen=True)
@@ -78,17 +78,17 @@ class Case:
     """One hostile bundle."""
 
     loop: str
-    """Which good bundle is changed."""
+    """The good bundle that is changed."""
     document: str
-    """Which of its documents."""
+    """The document that is changed."""
     edits: tuple[Edit, ...]
     """Changes of the document."""
     damage: str
-    """A change of its bytes, or of what kind of file it is; empty for none."""
+    """A change of its bytes or of its kind of file; empty for none."""
     at: int
-    """Where the bytes change."""
+    """Position of the change in the bytes."""
     refits: bool
-    """Whether digests of what was changed are brought up to date, so that the bundle is consistent."""
+    """Whether digests are updated after the change, so that the bundle is consistent."""
 
 
 def _set(inner: Any, key: Any, edit: Edit, _all: list[Any]) -> None:
@@ -142,11 +142,11 @@ DAMAGES: dict[str, Callable[[bytes, int], bytes]] = {
     "empty": lambda content, at: b"",
 }
 KINDS = ("missing", "pipe", "folder", "loop of links", "link outside")
-"""What may stand in the place of a document's file."""
+"""Kinds of files that may replace a document's file."""
 
 
 def places(document: Any) -> Iterator[tuple[Any, Any]]:
-    """Every value in a document: what holds it, and under which name or number."""
+    """Every value in a document: its container, and its name or index there."""
     inner = list(document.items()) if isinstance(document, dict) else list(enumerate(document))
     for key, value in inner:
         yield document, key

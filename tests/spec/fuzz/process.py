@@ -1,4 +1,4 @@
-"""A worker process that is started again where a case ends or holds it."""
+"""A worker process that is restarted if a case ends or blocks it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.bundles import ROOT
 
-_PATIENCE = 60  # seconds for a case, its process's start included
+_PATIENCE = 60  # seconds for a case, including the start of its process
 
 
 class Worker:
@@ -30,7 +30,7 @@ class Worker:
         self._opened: list[Path] = []
 
     def run(self, bundle: Path, reader: str) -> dict[str, Any]:
-        """What came of opening a bundle: `ids`, `error`, `bug`, or `end` where the process ended or was held."""
+        """The result of opening a bundle: `ids`, `error`, `bug`, or `end` if the process ended or was blocked."""
         if self._process is None:
             self._process = self._start()
         assert self._process.stdin is not None and self._process.stdout is not None
@@ -51,7 +51,7 @@ class Worker:
         }
 
     def stop(self) -> int | None:
-        """End the process; gives how it ended."""
+        """End the process; return how it ended."""
         process, self._process = self._process, None
         if process is None:
             return None
@@ -69,7 +69,7 @@ class Worker:
     def _start(self) -> subprocess.Popen[str]:
         environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
         environment["PTGC_CACHE"] = str(self._folder.parent / "cache")
-        # What killed commands left in the temporary folder is swept: a folder of its own holds none.
+        # Leftovers of killed commands in the temporary folder are swept; a separate folder has none.
         environment["TMPDIR"] = str(self._folder)
         with (self._folder.parent / "worker-stderr").open("ab") as stderr:
             return subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Watching a folder: whoever opens, changes or makes a file in it is seen, whatever language it is written in."""
+"""Watching a folder: files opened, changed or created in it are seen, whichever code does it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class FolderWatch:
         }
 
     def seen(self) -> list[str]:
-        """What happened since the last call: files that were opened, changed or made."""
+        """Files that were opened, changed or created since the last call."""
         found = []
         while True:
             try:
@@ -46,5 +46,5 @@ class FolderWatch:
                     found.append(f"{self._folders.get(watch, Path())}/{name}: {mask:#x}")
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop watching."""
         os.close(self._handle)

@@ -1,4 +1,4 @@
-"""The process that opens hostile bundles: a line of JSON in, a line with what came of it out."""
+"""The process that opens hostile bundles: it reads a line of JSON and answers with a line of results."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from ptgc.runtime.generator import load_core
 from ptgc.spec.bundle import BUILDS, Build, open_bundle
 from ptgc.spec.reference import read_reference_file
 
-_MEMORY = 12 << 30  # bytes of addresses: what does not fit must be refused, not be granted
+_MEMORY = 12 << 30  # limit of address space in bytes: larger requests must be refused by ptgc, not granted
 _LENGTH = 6  # tokens of a text
 
 
 class OpenedFiles:
-    """What Python opens of what it never opened before; modules apart."""
+    """Records files that Python opens for the first time, except modules."""
 
     def __init__(self) -> None:
         self._known: set[str] = set()
@@ -40,19 +40,19 @@ class OpenedFiles:
             self._found.append(path)
 
     def settle(self) -> None:
-        """What was opened so far may be opened again."""
+        """Allow everything opened so far to be opened again."""
         self._known |= set(self._found)
         self._found.clear()
 
     def outside(self, folders: tuple[str, ...]) -> list[str]:
-        """What was opened since, outside of some folders."""
+        """Files opened since then, outside of some folders."""
         found = [path for path in self._found if not path.startswith(folders)]
         self._found.clear()
         return found
 
 
 def use(bundle: Path, reader: str) -> dict[str, Any]:
-    """Everything that opens a bundle, or the core by itself."""
+    """Run every function that opens a bundle, or the core alone."""
     if reader == "core":
         return {"ids": _from_core(bundle)}
     shown = CliRunner().invoke(app, ["inspect", str(bundle), "--json"])
@@ -70,7 +70,7 @@ def use(bundle: Path, reader: str) -> dict[str, Any]:
 
 
 def _from_core(bundle: Path) -> list[int]:
-    """What the core alone makes of the one build: its own reader must refuse what Python's does."""
+    """Open the build with the core alone: its reader must refuse whatever Python's reader refuses."""
     (folder,) = (bundle / BUILDS).iterdir()
     stand_in: Any = type("Stand", (), {"device": "cpu"})
     core = load_core(Build(folder, stand_in), num_threads=1)
@@ -85,7 +85,7 @@ def _prompt(bundle: Path) -> list[int]:
 
 
 def _tolerate(action: Any) -> None:
-    """What a later step refuses is no reason not to take the next."""
+    """Continue with the next step after a refusal."""
     with contextlib.suppress(PtgcError):
         action()
 

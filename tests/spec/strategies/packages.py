@@ -1,4 +1,4 @@
-"""Packages that bring a strategy, as an installer leaves them on the path."""
+"""Packages with a strategy, as an installer leaves them on the path."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ECHO = code_blocks("docs/adding-a-strategy.md", "python")[0]
 
 
 def install(folder: Path, package: str, name: str, code: str) -> Path:
-    """A package whose module has a strategy under an entry point; gives the folder for the path."""
+    """Write a package whose module has a strategy under an entry point; return the folder for the path."""
     module = package.replace("-", "_")
     metadata = folder / f"{module}-1.0.dist-info"
     metadata.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The table of strategies, with those of other packages."""
+"""The table of strategies, including those from other packages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parts of `make gpu`: what they are called, how long they may take, in the order of what matters most."""
+"""The parts of `make gpu` with their names and time limits, the most important first."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from parts.base import Figures, Settings
 class Part:
     """One part: the module `parts.NAME` with a function `measure(settings, figures, subject)`.
 
-    A module with a function `subjects(settings)` is run once for each of them, every time in a process of its own.
+    A module with a function `subjects(settings)` is run once for each subject, each time in a separate process.
     """
 
     name: str
-    """Name of the module, and on the command line."""
+    """Name of the module and on the command line."""
     seconds: float
-    """Most that one process of it may take."""
+    """Time limit of one of its processes."""
     rest_last: bool = False
-    """Whether all subjects but the first wait until every other part had its turn."""
+    """Whether all subjects but the first wait until every other part has run."""
     in_rehearsal: bool = True
-    """Whether a rehearsal on the CPU runs it without being told to."""
+    """Whether a rehearsal on the CPU runs it by default."""
 
     def subjects(self, settings: Settings) -> Sequence[str]:
-        """What the part is run for; one empty name where it makes no difference."""
+        """The subjects that the part is run for; one empty name if it has none."""
         try:
             module = importlib.import_module(f"parts.{self.name}")
         except ImportError:
@@ -35,7 +35,7 @@ class Part:
         return [""] if found is None else list(found(settings))
 
     def measure(self, settings: Settings, figures: Figures, subject: str) -> None:
-        """Run it, in this process."""
+        """Run the part in this process."""
         importlib.import_module(f"parts.{self.name}").measure(settings, figures, subject)
 
 

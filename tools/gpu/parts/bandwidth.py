@@ -1,4 +1,4 @@
-"""What the device's memory gives: the floor of every round that reads all weights once."""
+"""The bandwidth of the device's memory, which sets the floor of every round that reads all weights once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ptgc.bench.figures import Spread
 
 _REPEATS = 20
 _BYTES = {"cuda": 4 << 30, "cpu": 256 << 20}
-"""Much more than any cache; on a device at most an eighth of its memory."""
+"""Much larger than any cache; on a device at most an eighth of its memory."""
 _SMALL_BYTES = 64 << 20
 
 

@@ -1,4 +1,4 @@
-"""What a part of `make gpu` is given, and where its figures go."""
+"""The settings of a part of `make gpu`, and the store for its figures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from ptgc.errors import PtgcError
 
 _SHOWN_LINES = 12
-"""Of a traceback: its end says what failed."""
+"""Last lines of a traceback, which say what failed."""
 
 
 @dataclass(frozen=True)
@@ -23,17 +23,17 @@ class Settings:
     device: str
     """`cuda`, or `cpu` for a rehearsal."""
     work: str
-    """Folder for what parts leave for each other; it is this run's own."""
+    """This run's own folder, in which parts leave files for each other."""
     bundles: str | None = None
     """Folder with the bundles that write_bundles.py made, or None."""
     small: bool = False
-    """Sizes and repeats that only show that everything runs."""
+    """Whether to use sizes and repeats that only show that everything runs."""
     parts: dict[str, Any] = field(default_factory=dict)
     """The report of the parts that ran before, by task."""
 
     @property
     def bandwidth(self) -> float | None:
-        """Bytes a second that the device's memory gave in this run; None where that was not measured."""
+        """Measured bytes per second of the device's memory in this run; None if not measured."""
         found = self.parts.get("bandwidth", {}).get("bytes_per_second")
         return float(found) if found else None
 
@@ -43,7 +43,7 @@ class Skipped(Exception):  # noqa: N818 - nothing is wrong
 
 
 class Figures:
-    """What a part measured, kept in a file from the first figure on: a part that is killed leaves what it had.
+    """The measurements of a part, stored in a file from the first figure on, so that a killed part leaves what it had.
 
     Args:
         path: The file.
@@ -56,33 +56,33 @@ class Figures:
         self.skipped: str | None = None
 
     def put(self, **values: Any) -> None:
-        """Keep figures under their names."""
+        """Store figures under their names."""
         self.values |= values
         self._write()
 
     def add(self, name: str, value: Any) -> None:
-        """Keep one more figure of a list."""
+        """Append a figure to a list."""
         self.values.setdefault(name, []).append(value)
         self._write()
 
     def fail(self, name: str, text: str) -> None:
-        """Keep what is wrong; the part is a failed one then."""
+        """Record a failure; the part then counts as failed."""
         self.failures[name] = text
         self._write()
 
     def skip(self, reason: str) -> None:
-        """Keep why there was nothing to do."""
+        """Record why there was nothing to do."""
         self.skipped = reason
         self._write()
 
     @contextmanager
     def attempt(self, name: str) -> Iterator[None]:
-        """What fails in here is kept under a name, and the part goes on."""
+        """While open, errors are recorded under a name, and the part goes on."""
         try:
             yield
         except Skipped:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is belongs into the report
+        except Exception as error:  # noqa: BLE001 - every error belongs in the report
             self.fail(name, describe(error))
 
     def _write(self) -> None:
@@ -93,7 +93,7 @@ class Figures:
 
 
 def describe(error: BaseException) -> str:
-    """An error as the report shows it: what the user can fix by its message, others with the end of their traceback."""
+    """An error for the report: its message if the user can fix it, otherwise the end of its traceback."""
     if isinstance(error, PtgcError):
         return "\n".join(text for text in (error.message, error.action) if text)
     lines = "".join(traceback.format_exception(error)).splitlines()

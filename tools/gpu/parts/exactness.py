@@ -1,4 +1,4 @@
-"""Do the texts hold? Every strategy on the device, against PyTorch, the CPU and plain decoding of the same build."""
+"""Exactness: texts of every strategy on the device against PyTorch, the CPU and plain decoding of the same build."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from ptgc.spec.loop import Loop
 from ptgc.spec.reference import Reference
 
 _NEW_TOKENS, _SMALL_TOKENS = 96, 32
-_MOST_PARTED = 0.01  # of the tokens that are compared
-_MOST_LENGTH = 512  # tokens of a build, where the model has as many
+_MOST_PARTED = 0.01  # share of the compared tokens
+_MOST_LENGTH = 512  # longest text of a build, if the model's context allows
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,15 @@ class Variant:
     """One build that is checked."""
 
     precision: str
-    """Of its weights."""
+    """Precision of its weights."""
     batch: int = 1
     """Sequences that step together."""
     backend: str = "onnxruntime"
-    """What runs it."""
+    """Backend that runs it."""
 
     @property
     def name(self) -> str:
-        """What the report calls it."""
+        """Its name in the report."""
         return f"{self.backend} {self.precision}" + (f" x{self.batch}" if self.batch > 1 else "")
 
 
@@ -56,12 +56,12 @@ VARIANTS = {
     ),
     "cpu": (Variant("float32"), Variant("int4"), Variant("float32", 3), Variant("int8")),
 }
-"""By kind of device, the most telling first."""
+"""Variants by kind of device, the most informative first."""
 _SMALL = 2
 
 
 def subjects(settings: Settings) -> Sequence[str]:
-    """Every bundle; a process each."""
+    """Every bundle, each in its own process."""
     return bundle_names(settings.bundles) or [""]
 
 
@@ -83,7 +83,7 @@ def measure(settings: Settings, figures: Figures, subject: str) -> None:
 
 
 def check_variant(bundle: Bundle, variant: Variant, settings: Settings) -> dict[str, Any]:
-    """Build a variant, have it write every reference text, and compare.
+    """Build a variant, write every reference text with it, and compare.
 
     Raises:
         PtgcError: It cannot be built or loaded.
@@ -102,7 +102,7 @@ def check_variant(bundle: Bundle, variant: Variant, settings: Settings) -> dict[
 
 
 def build_variant(bundle: Bundle, variant: Variant, device: str) -> Build:
-    """The build of a variant; rounds are not measured where engines need no compiling."""
+    """Make the build of a variant; if engines need no compiling, rounds are not measured."""
     context = bundle.manifest.model.context_length
     ahead = variant.backend != "onnxruntime"
     options = BuildOptions(
@@ -119,12 +119,12 @@ def build_variant(bundle: Bundle, variant: Variant, device: str) -> Build:
 
 
 class _Check:
-    """What is compared of one build.
+    """The comparisons of one build.
 
     Args:
-        bundle: Whose build.
+        bundle: The bundle of the build.
         made: The build.
-        settings: Of the run.
+        settings: The settings of the run.
         exact: Whether its texts must be PyTorch's.
     """
 
@@ -134,7 +134,7 @@ class _Check:
         self.found: dict[str, Any] = {"tokens": 0, "kept": 0, "parted": [], "problems": []}
 
     def whole_texts(self, generator: Generator) -> None:
-        """Loops that write a text as a whole: all of it is compared with PyTorch's."""
+        """Compare complete texts with PyTorch's, for loops that write a text as a whole."""
         results = generator.generate([text.given for text in self.texts])
         for number, (text, result) in enumerate(zip(self.texts, results, strict=True)):
             wanted = new_tokens(text, self.bundle.manifest.plan)
@@ -145,7 +145,7 @@ class _Check:
                 self.found["problems"].append(f"text {number} leaves PyTorch's at token {at}")
 
     def drafts(self, generator: Generator) -> None:
-        """Plain texts against PyTorch's and the CPU's, drafted and sampled ones against plain ones."""
+        """Compare plain texts with PyTorch's and the CPU's, and drafted and sampled texts with plain ones."""
         plain = self._write(generator, plain=True)
         self._with_pytorch(plain)
         if self.exact and self.settings.device != "cpu":
@@ -167,7 +167,7 @@ class _Check:
         longest = max(len(text.given) for text in self.texts)
         tokens = _SMALL_TOKENS if self.settings.small else _NEW_TOKENS
         room = self.made.manifest.shapes.max_length - longest
-        if self.texts[0].source_ids:  # the text starts anew behind a source
+        if self.texts[0].source_ids:  # with a source, the text starts from position 0
             room = self.made.manifest.shapes.max_length - 1
         given = [text.given for text in self.texts]
         return generator.generate(given, max_new_tokens=min(tokens, room), ignore_defaults=True, **options)
@@ -181,7 +181,7 @@ class _Check:
                 self.found["problems"].append(f"text {number}: plain decoding leaves PyTorch's text at token {at}")
 
     def _with_cpu(self, plain: Sequence[GenerationResult]) -> None:
-        """Longer texts than the references: those of the CPU's float32 build."""
+        """Compare with texts of the CPU's float32 build, which are longer than the references."""
         made = build_variant(self.bundle, Variant("float32"), "cpu")
         with Generator(self.bundle.path, build=made.manifest.id, draft_length="fixed") as generator:
             wanted = self._write(generator, plain=True)
@@ -194,7 +194,7 @@ class _Check:
                 self.found["problems"].append(f"text {number}: plain decoding leaves the CPU's text at token {at}")
 
     def _with_plain(self, how: str, plain: Sequence[GenerationResult], other: Sequence[GenerationResult]) -> None:
-        """A lossless strategy writes what plain decoding of the same build writes, ties of its precision apart."""
+        """Check that a lossless strategy writes the text of plain decoding, up to ties of the build's precision."""
         self.found[f"{how}_equal"] = sum(a.token_ids == b.token_ids for a, b in zip(plain, other, strict=True))
         for number, (text, one, two) in enumerate(zip(self.texts, plain, other, strict=True)):
             if one.token_ids == two.token_ids:

@@ -1,4 +1,4 @@
-"""A model of a billion parameters, made on the device: there the engine reads memory, and little else counts."""
+"""A model of a billion parameters, made on the device: its speed is set almost only by reading memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from parts.base import Figures, Settings, Skipped
 from ptgc.compiler.build.build import BuildOptions, build
 
 FLOOR_SHARE = 0.75
-"""Share of the bandwidth that plain decoding is to reach."""
+"""Share of the bandwidth that plain decoding should reach."""
 _PRECISIONS = {"cuda": ("float16", "int4"), "cpu": ("float32", "int4")}
 _EXPORT = "export"
 _MAX_LENGTH = 1024
@@ -38,7 +38,7 @@ _SMALL_SIZES: dict[str, Any] = {
 
 
 def subjects(settings: Settings) -> Sequence[str]:
-    """Making and exporting the model, then every precision; a process each."""
+    """Making and exporting the model, then every precision, each in its own process."""
     found = _PRECISIONS[settings.device]
     return [_EXPORT, *(found[:1] if settings.small else found)]
 
@@ -77,7 +77,7 @@ def build_name(precision: str) -> str:
 
 
 def checkpoint_precision(settings: Settings) -> str:
-    """The type of the model's own weights, and the precision in which others are compared with it."""
+    """The type of the model's own weights, which is also the precision for the comparison with peers."""
     return _PRECISIONS[settings.device][0]
 
 

@@ -1,4 +1,4 @@
-"""What was measured on: device, driver, processor, and the version of every library that takes part."""
+"""The machine: device, driver, processor, and the version of every library involved."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _QUERY = ("driver_version", "clocks.sm", "clocks.mem", "clocks.max.sm", "clocks.
 
 
 def measure(settings: Settings, figures: Figures, _subject: str) -> None:
-    """Describe the machine; what one source does not tell, another may."""
+    """Describe the machine from several sources, which complement each other."""
     figures.put(host=machine(), python=platform.python_version(), packages=versions(_PACKAGES))
     with figures.attempt("onnxruntime"):
         figures.put(onnxruntime=_onnxruntime())
@@ -46,14 +46,14 @@ def measure(settings: Settings, figures: Figures, _subject: str) -> None:
 
 
 def _onnxruntime() -> dict[str, Any]:
-    """What is imported, which metadata may not tell: two packages share one folder."""
+    """The imported version, which metadata may not show: two packages share one folder."""
     import onnxruntime
 
     return {"version": onnxruntime.__version__, "providers": onnxruntime.get_available_providers()}
 
 
 def _nvidia_smi() -> dict[str, str]:
-    """What `nvidia-smi` answers; where it is not there, what the kernel says of the driver."""
+    """The answer of `nvidia-smi`, or if it is missing, the kernel's description of the driver."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return {"driver": _KERNEL_MODULE.read_text(encoding="utf-8").strip()} if _KERNEL_MODULE.is_file() else {}

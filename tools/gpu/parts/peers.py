@@ -30,13 +30,13 @@ class Text:
     token_ids: list[int]
     """The new tokens."""
     prefill_seconds: float
-    """Until the first of them."""
+    """Time until the first of them."""
     decode_seconds: float
-    """From then to the last one."""
+    """Time from then to the last one."""
 
     @property
     def tokens_per_second(self) -> float:
-        """Of decoding."""
+        """Speed of decoding."""
         return (len(self.token_ids) - 1) / self.decode_seconds
 
 
@@ -44,7 +44,7 @@ Write = Callable[[Sequence[int], int], Text]
 
 
 def measure(settings: Settings, figures: Figures, _subject: str) -> None:
-    """Warm everyone up, then take turns."""
+    """Warm up all contestants, then take turns."""
     if settings.device == "cuda":
         require_device()
     model = make_model(settings)
@@ -57,12 +57,12 @@ def measure(settings: Settings, figures: Figures, _subject: str) -> None:
         with figures.attempt(_PTGC):
             contestants[_PTGC] = _ptgc(settings, stack)
         contestants["transformers, dynamic cache"] = _transformers(model, {})
-        # On the CPU the compiler takes minutes for what the rehearsal does not need.
+        # On the CPU the compiler takes minutes, and the rehearsal does not need it.
         name = f"transformers, static cache{', torch.compile' if compiled else ''}"
         static = {"cache_implementation": "static", "disable_compile": not compiled}
         contestants[name] = _transformers(model, static)
         ready = _warm_up(contestants, prompt, tokens, figures)
-        # transformers decides by itself whether it compiles; it keeps what it compiled in this attribute.
+        # transformers decides by itself whether to compile; it stores the compiled call in this attribute.
         figures.put(compiled=hasattr(model, "_compiled_call"))
         _take_turns(ready, prompt, tokens, _SMALL_REPEATS if settings.small else _REPEATS, figures)
 
@@ -70,7 +70,7 @@ def measure(settings: Settings, figures: Figures, _subject: str) -> None:
 def _warm_up(
     contestants: Mapping[str, Write], prompt: Sequence[int], tokens: int, figures: Figures
 ) -> dict[str, Write]:
-    """Two texts of everyone: shapes are allocated, compiled and captured. Gives those who can write."""
+    """Write two texts with each contestant, which allocates, compiles and captures shapes; return those that work."""
     ready, seconds = {}, {}
     for name, write in contestants.items():
         with figures.attempt(name):
@@ -108,7 +108,7 @@ def _take_turns(
 
 
 def _ptgc(settings: Settings, stack: ExitStack) -> Write:
-    """Plain decoding by the build of the model's own precision."""
+    """Plain decoding by the build at the model's own precision."""
     build = build_name(checkpoint_precision(settings))
     generator = stack.enter_context(Generator(large_bundle(settings), build=build, device=settings.device))
 
@@ -124,7 +124,7 @@ def _transformers(model: Any, settings: Mapping[str, Any]) -> Write:
     from transformers import GenerationConfig
 
     class Watch:
-        """A stopping criterion that never stops and notes when the first token is there."""
+        """A stopping criterion that never stops and records the time of the first token."""
 
         first = 0.0
 
@@ -140,7 +140,7 @@ def _transformers(model: Any, settings: Mapping[str, Any]) -> Write:
         make: Any = GenerationConfig  # untyped
         config = make(max_new_tokens=tokens, do_sample=False, pad_token_id=0, **settings)
         with torch.inference_mode(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # compilers warn of what they cannot fuse
+            warnings.simplefilter("ignore")  # compilers warn about what they cannot fuse
             _wait(ids)
             start = time.perf_counter()
             found = model.generate(
@@ -154,7 +154,7 @@ def _transformers(model: Any, settings: Mapping[str, Any]) -> Write:
 
 
 def _wait(tensor: Any) -> None:
-    """Until the device has computed everything."""
+    """Wait until the device has computed everything."""
     import torch
 
     if tensor.is_cuda:

@@ -1,4 +1,4 @@
-"""Rounds of a small model, whose engine is so fast that the host's share shows."""
+"""Rounds of a small model, whose engine is so fast that the host's share is visible."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ptgc.spec.bundle import open_bundle
 _PRECISIONS = {"cuda": ("float16", "int4", "float32"), "cpu": ("float32", "int4")}
 _MODEL = "stories15m"
 _INSTEAD = "draft-model"
-"""Where the real model is missing: tiny, but with rounds of the same kind."""
+"""Replaces the real model if it is missing: tiny, but with rounds of the same kind."""
 
 
 def subjects(settings: Settings) -> Sequence[str]:
-    """Every precision; a process each."""
+    """Every precision, each in its own process."""
     found = _PRECISIONS[settings.device]
     return found[:1] if settings.small else found
 

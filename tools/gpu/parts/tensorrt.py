@@ -1,4 +1,4 @@
-"""TensorRT on the device, where it is installed; otherwise what is missing."""
+"""TensorRT on the device, if it is installed; otherwise a report of what is missing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BUNDLES = ("stories15m", "draft-model", "masked-diffusion-steps")
 
 
 def measure(settings: Settings, figures: Figures, _subject: str) -> None:
-    """Say what is there; compile and run a few bundles if that is enough."""
+    """Report what is installed; compile and run a few bundles if that is enough."""
     module, library, header = _module(), _library(), next(_headers(), None)
     figures.put(module=module, library=library, header=header is not None)
     missing = [
@@ -50,7 +50,7 @@ def measure(settings: Settings, figures: Figures, _subject: str) -> None:
 
 
 def _module() -> str | None:
-    """The version of the compiler, where it is installed; importing the module opens its library, too."""
+    """The version of the compiler, if it is installed; importing the module also opens its library."""
     try:
         found: Any = importlib.import_module("tensorrt")
     except ImportError:

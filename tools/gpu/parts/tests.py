@@ -1,4 +1,4 @@
-"""The tests that carry the marker `gpu`."""
+"""The tests with the marker `gpu`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _SHOWN = 3000  # characters
 
 
 def measure(_settings: Settings, figures: Figures, _subject: str) -> None:
-    """Run them in a process of their own, and keep what pytest says at the end."""
+    """Run them in a separate process, and record pytest's summary."""
     if importlib.util.find_spec("pytest") is None:
         raise Skipped("pytest is not installed.")
-    # These files only: others may import what is not here.
+    # Only these files: others may import packages that are not installed here.
     files = [str(path) for path in sorted((_ROOT / "tests").rglob("test_*.py")) if _MARK in path.read_text("utf-8")]
     if not files:
         raise Skipped("No test carries the marker, or the folder tests is not here.")

@@ -4,10 +4,10 @@
 
 FOLDER holds bundles, as folders or as the archives that tools/gpu/write_bundles.py makes.
 
-CUDA itself is a substitute whose kernels do nothing, so that no number of any text means anything. What is real is all
-that the host does: which operators the provider takes, what it copies, what it asks of the device while a round is
-captured, and how long the host takes for a round. A build passes where every round is captured, nothing was asked
-that cannot be, and a round that runs one engine waits once.
+CUDA itself is a substitute whose kernels do nothing, so the texts are meaningless. Everything that the host does is
+real: which operators the provider accepts, what it copies, which calls it makes while a round is captured, and how long
+the host takes for a round. A build passes if every round is captured, no call was made that cannot be captured, and
+each round waits once.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from ptgc.errors import BuildError
 PRECISIONS = ("float32", "float16", "bfloat16", "int8", "int4")
 _COLUMNS = ("rounds", "graph_launches", "uncaptured_runs", "synchronisations", "violations", "host_microseconds")
 _SUBSTITUTE = "substitute CUDA: "
-_SECONDS = 300  # of one build
+_SECONDS = 300  # time limit of one build
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Rehearse every bundle at every precision; 1 where one failed."""
+    """Rehearse every bundle at every precision; return 1 if one failed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("folder", type=Path, help="of bundles")
+    parser.add_argument("folder", type=Path, help="folder of bundles")
     parser.add_argument("--onnxruntime", type=Path, required=True, help="folder that onnxruntime-gpu is installed in")
     parser.add_argument("--headers", type=Path, required=True, help="folder of CUDA 13's cuda_runtime_api.h")
     parser.add_argument("--libraries", type=Path, default=Path("build/substitute-cuda"), help="where substitutes go")
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def rehearse(bundle: Path, precision: str, environment: dict[str, str]) -> dict[str, Any]:
-    """Build it and write texts with it; what was counted, or the error."""
+    """Build the bundle and write texts with it; return the counts, or the error."""
     try:
         made = build(bundle, BuildOptions(device="cuda", precision=precision, stage=Stage.PREPARE, max_length=64))
     except BuildError as error:

@@ -1,6 +1,6 @@
-// A stand-in for CUDA's runtime library: its memory is the host's, its kernels do nothing, and it
-// notes what a stream that is being captured must not see. So ONNX Runtime's CUDA provider loads,
-// places, captures and replays graphs on a machine without a GPU; what they compute is nothing.
+// A stand-in for CUDA's runtime library: its memory is host memory, its kernels do nothing, and it
+// counts calls that are forbidden while a stream is captured. With it, ONNX Runtime's CUDA provider
+// loads, places, captures and replays graphs on a machine without a GPU, but computes nothing.
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
@@ -18,8 +18,8 @@ struct Counts {
   long kernels = 0;           // Launched, or recorded.
   long graph_launches = 0;    // Captured graphs run.
   long synchronisations = 0;  // Waits of the host.
-  long allocations = 0;       // Of device memory.
-  long violations = 0;        // What cannot be captured, while capturing.
+  long allocations = 0;       // Device memory blocks allocated.
+  long violations = 0;        // Forbidden calls while capturing.
 };
 
 using Blocks = std::map<const char*, std::size_t>;
@@ -27,9 +27,9 @@ using Blocks = std::map<const char*, std::size_t>;
 std::mutex mutex;
 Counts counts;
 bool capturing = false;
-bool relaxed = false;  // Whether what is captured now may take memory.
-Blocks device_blocks;  // Allocated.
-Blocks pinned_blocks;  // Host memory that is pinned.
+bool relaxed = false;  // Whether the current capture may allocate memory.
+Blocks device_blocks;  // Device memory.
+Blocks pinned_blocks;  // Pinned host memory.
 constexpr std::size_t kTotal = std::size_t{140} << 30;
 
 bool Holds(const Blocks& blocks, const void* data) {
@@ -61,7 +61,7 @@ cudaError_t Launch() {
   return cudaSuccess;
 }
 
-// A copy of the stream: memory of the host must be pinned where it is recorded.
+// A copy on the stream; while capturing, host memory must be pinned.
 cudaError_t Copy(void* to, const void* from, std::size_t bytes) {
   const std::lock_guard<std::mutex> lock(mutex);
   for (const void* data : {static_cast<const void*>(to), from}) {
@@ -77,9 +77,7 @@ cudaError_t Copy(void* to, const void* from, std::size_t bytes) {
 
 extern "C" {
 
-void substitute_counts(long* numbers) {
-  std::memcpy(numbers, &counts, sizeof(counts));
-}
+void substitute_counts(long* numbers) { std::memcpy(numbers, &counts, sizeof(counts)); }
 
 cudaError_t cudaMalloc(void** data, size_t bytes) {
   const std::lock_guard<std::mutex> lock(mutex);
@@ -259,8 +257,7 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status)
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* made, cudaGraph_t, unsigned long long) {
   return Make(made);
 }
-cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t* made, cudaGraph_t,
-                                          unsigned long long) {
+cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t* made, cudaGraph_t, unsigned long long) {
   return Make(made);
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t, cudaStream_t) {
@@ -296,9 +293,7 @@ cudaError_t cudaLaunchKernel(const void*, dim3, dim3, void**, size_t, cudaStream
 cudaError_t __cudaLaunchKernel(cudaKernel_t, dim3, dim3, void**, size_t, cudaStream_t) {
   return Launch();
 }
-cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t*, const void*, void**) {
-  return Launch();
-}
+cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t*, const void*, void**) { return Launch(); }
 cudaError_t cudaLaunchCooperativeKernel(const void*, dim3, dim3, void**, size_t, cudaStream_t) {
   return Launch();
 }
@@ -333,7 +328,7 @@ cudaError_t cudaLibraryGetKernel(cudaKernel_t* kernel, cudaLibrary_t, const char
 }
 cudaError_t cudaLibraryUnload(cudaLibrary_t) { return cudaSuccess; }
 
-// What nvcc puts into a library that has kernels.
+// Functions that nvcc refers to in a library with kernels.
 void** __cudaRegisterFatBinary(void*) {
   static void* handle = nullptr;
   return &handle;

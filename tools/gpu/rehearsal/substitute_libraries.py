@@ -1,4 +1,4 @@
-"""Builds stand-ins for the CUDA libraries that ONNX Runtime's CUDA provider is linked with."""
+"""Building stand-ins for the CUDA libraries that ONNX Runtime's CUDA provider is linked with."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ _RUNTIME = "libcudart.so.13"
 _DRIVER = "libcuda.so.1"
 _OTHERS = ("libcublas.so.13", "libcublasLt.so.13", "libcurand.so.10")
 _OPENED_LATER = "libcudnn.so.9"
-# What the driver is asked for by name, besides what is linked.
+# Driver functions that are looked up by name, in addition to linked ones.
 _DRIVER_SYMBOLS = ("cuInit", "cuDeviceGetName", "cuTensorMapEncodeTiled")
 
 
 def build_substitutes(provider: Path, headers: Path, folder: Path) -> Path:
-    """Compile them with the system's compiler.
+    """Compile the stand-ins with the system's compiler.
 
     Args:
         provider: `libonnxruntime_providers_cuda.so`.
-        headers: Folder of `cuda_runtime_api.h`, of CUDA 13.
-        folder: Where they go.
+        headers: Folder with `cuda_runtime_api.h` of CUDA 13.
+        folder: Where the libraries go.
 
     Returns:
         The folder, for LD_LIBRARY_PATH.
@@ -42,7 +42,7 @@ def build_substitutes(provider: Path, headers: Path, folder: Path) -> Path:
 
 
 def _undefined(provider: Path) -> dict[str, set[str]]:
-    """Symbols of each library, by the version that the linker recorded."""
+    """The undefined symbols by library, from the versions that the linker recorded."""
     listed = subprocess.run(["nm", "-D", "--undefined-only", str(provider)], capture_output=True, text=True, check=True)
     found: dict[str, set[str]] = defaultdict(set)
     for name, library in re.findall(r" U (\w+)@(lib\w+\.so[.\d]*)", listed.stdout):
@@ -51,7 +51,7 @@ def _undefined(provider: Path) -> dict[str, set[str]]:
 
 
 def _stub(name: str) -> str:
-    """A function that succeeds; what it makes is a block of memory that nobody looks into."""
+    """A function that succeeds; if it creates something, that is a block of memory which nobody reads."""
     if "Create" in name:
         return f"int {name}(void** made, ...) {{ static char block[4096]; if (made) *made = block; return 0; }}"
     if "GetStatus" in name or "GetErrorString" in name:

@@ -1,4 +1,4 @@
-"""Writes texts with one CUDA build over the substitute and prints what the device was asked for; run by rehearse.py."""
+"""Write texts with one CUDA build on the substitute and print the counts of CUDA calls; run by rehearse.py."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _counts() -> dict[str, int]:
 
 
 def main(bundle: str, build: str) -> None:
-    """Every shape is captured by the first text; the second one is counted."""
+    """Capture every shape with the first text, and count the calls of the second."""
     with Generator(bundle, device="cuda", build=build) as generator:
         prompt = [3, 4, 5, 3, 4, 5, 3, 4]
         generator.generate(prompt, max_new_tokens=_NEW_TOKENS, ignore_eos=True)

@@ -25,12 +25,12 @@ def on_grid(bits: int, group: int, *, rows: int = 256, columns: int = 40, larges
 
 
 def restored(numbers: np.ndarray, scales: np.ndarray) -> np.ndarray:
-    """`[in, out]` of numbers `[out, in]` and scales `[out, in / block_size]` or `[out]`."""
+    """The matrix `[in, out]` of integers `[out, in]` and scales `[out, in / block_size]` or `[out]`."""
     blocks: np.ndarray = numbers.astype(np.float32).reshape(len(numbers), scales[0].size, -1)
     found: np.ndarray = (blocks * scales.reshape(len(numbers), -1)[..., None]).reshape(numbers.shape).T
     return found
 
 
 def lost(numbers: np.ndarray, scales: np.ndarray, matrix: np.ndarray, inputs: np.ndarray) -> float:
-    """The mean square of what products of inputs with a matrix have lost."""
+    """The mean square error of the products of inputs with a rounded matrix."""
     return float(np.square(inputs @ (restored(numbers, scales) - matrix)).mean())

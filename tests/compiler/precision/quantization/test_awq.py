@@ -1,4 +1,4 @@
-"""Channels scaled up before their weights are rounded."""
+"""Scaling channels up before their weights are rounded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rounding with what follows making up for it."""
+"""Rounding weights one after another while later weights compensate for the error."""
 
 from __future__ import annotations
 

@@ -13,12 +13,12 @@ from tests.compiler.precision.quantization.matrices import on_grid, restored
 
 
 def heavy_tailed(rows: int, columns: int) -> np.ndarray:
-    """Weights of which few are large."""
+    """Weights with a few large values."""
     return np.random.default_rng(4).standard_t(3, size=(rows, columns)).astype(np.float32)
 
 
 def p_norm(matrix: np.ndarray, found: np.ndarray) -> float:
-    """What HQQ minimises."""
+    """The objective that HQQ minimises."""
     return float(np.power(np.abs(found - matrix), 0.7).sum())
 
 

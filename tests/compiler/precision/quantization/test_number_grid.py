@@ -1,4 +1,4 @@
-"""Numbers that weights may become."""
+"""The values that weights are rounded to."""
 
 from __future__ import annotations
 

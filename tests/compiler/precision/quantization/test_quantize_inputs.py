@@ -1,4 +1,4 @@
-"""Inputs of quantised matrices, rounded."""
+"""Rounding the inputs of quantised matrices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rounding what matrices are multiplied with: scales from a text, and what stays as it is."""
+"""Rounding the inputs of matrices: scales from a text, and which inputs stay unrounded."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_calibrated_graph_is_standard_keeps_its_logits_and_is_the_same_on_two_
 ) -> None:
     path, role = prepared(tmp_path, precision)
     onnx.checker.check_model(str(path), full_check=True)
-    assert operators(path).count("QuantizeLinear") == 12  # the head reads what it read before
+    assert operators(path).count("QuantizeLinear") == 12  # the head's input is not rounded
     assert operators(path).count("DequantizeLinear") == 12 + LINEAR_LAYERS
     (tmp_path / "again").mkdir()
     again, _ = prepared(tmp_path / "again", precision)
@@ -67,7 +67,7 @@ def test_a_calibrated_graph_is_standard_keeps_its_logits_and_is_the_same_on_two_
 
 
 def test_e4m3_weights_compute_what_their_numbers_say(tmp_path: Path) -> None:
-    family = "cohere"  # loses most of all families, with a head that is its embedding
+    family = "cohere"  # the family with the largest loss, with a tied head
     rounded = normalized(family)
     for linear in linears(rounded.graph):
         matrix = linear.weight.const_value

@@ -1,4 +1,4 @@
-"""Names of quantisers, and what they stand for."""
+"""Names of quantisers, and their meaning."""
 
 from __future__ import annotations
 

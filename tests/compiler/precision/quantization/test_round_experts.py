@@ -1,4 +1,4 @@
-"""Experts rounded for the rows that were sent to them."""
+"""Rounding experts for the rows that were sent to them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FAMILIES = ("mixtral", "qwen3_moe")
 
 
 def routed(family: str, folder: Path) -> Iterator[tuple[Experts, dict[str, np.ndarray]]]:
-    """What every mixture reads and what it chooses, on the text, by the names of its values."""
+    """The inputs and choices of every mixture on the text, by the names of its values."""
     model = normalized(family)
     found = mixtures(model.graph)
     values = [value for experts in found for value in (experts.rows, experts.inner, experts.table)]

@@ -1,4 +1,4 @@
-"""Rounding to the nearest; and weights that lie on a grid already, as those of a checkpoint quantised once."""
+"""Rounding to the nearest, and weights that are already on a grid, as in a quantised checkpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What rounding inputs loses."""
+"""The loss from rounding inputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Channels divided, and the weights that read them multiplied."""
+"""Dividing channels and multiplying the weights that read them."""
 
 from __future__ import annotations
 

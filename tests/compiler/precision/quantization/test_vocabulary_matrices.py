@@ -1,4 +1,4 @@
-"""Embedding and head with a precision of their own."""
+"""Embedding and head with their own precision."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def bundles(place: Path, tmp_path: Path) -> dict[str, Path]:
 
 
 def bits(bundle: Path, precision: str) -> dict[str, list[int]]:
-    """Bits of the embedding, of all layers but the last, and of the last, which is the head; 32 for floats."""
+    """Bits of the embedding, of all matrices but the last, and of the last, which is the head; 32 for floats."""
     made = build(bundle, BuildOptions(precision=precision, max_length=64, stage=Stage.PREPARE))
     graph = ir.load(made.path / "target.onnx").graph
     tables = [node for node in graph if node.op_type in ("Gather", "GatherBlockQuantized")]

@@ -26,7 +26,7 @@ def unpack(tensors: dict[str, torch.Tensor], **settings: Any) -> torch.Tensor:
 
 def test_a_zero_point_of_zero_borrows_from_its_neighbour_and_gives_it_back() -> None:
     original = rounded()
-    original.zeros[:, 0] = torch.arange(24) % 3  # so zeros, ones and twos
+    original.zeros[:, 0] = torch.arange(24) % 3  # so there are zeros, ones and twos
     assert torch.equal(unpack(gptq(original)), original.matrix)
 
 
