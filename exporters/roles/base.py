@@ -125,9 +125,11 @@ def check_weights(name: str, module: nn.Module) -> None:
         ExportError: There are some; the first such parameter is named.
     """
     for path, parameter in module.named_parameters():
-        # One pass without a copy: the sum is finite only if every value is.
-        if parameter.is_floating_point() and not isfinite(float(parameter.detach().sum(dtype=torch.float32))):
-            bad = int(parameter.numel() - torch.isfinite(parameter).sum())
+        # One pass without a copy: where the sum is finite, every value is.
+        if not parameter.is_floating_point() or isfinite(float(parameter.detach().sum(dtype=torch.float32))):
+            continue
+        bad = int(parameter.numel() - torch.isfinite(parameter).sum())  # none where large values overflow the sum
+        if bad:
             raise ExportError(
                 f"Parameter {path} of the {name} holds {bad} values that are NaN or infinite.",
                 "The checkpoint is damaged, or training diverged: take another one.",

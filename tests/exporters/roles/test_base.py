@@ -127,3 +127,9 @@ def test_weights_that_are_no_numbers_are_refused_by_name(value: float, tmp_path:
     with pytest.raises(ExportError, match=r"model\.layers\.0\.mlp\.up_proj\.weight of the target holds 1 values"):
         export({"target": model}, autoregressive(), tmp_path / "b")
     assert not (tmp_path / "b").exists()
+
+
+def test_large_weights_are_numbers() -> None:
+    module = torch.nn.Linear(2, 2)
+    torch.nn.init.constant_(module.weight, 3e38)  # of which not even two can be added
+    roles.check_weights("target", module)
