@@ -12,11 +12,11 @@ Prints what was found, one JSON line.
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -95,9 +95,9 @@ def end(process: subprocess.Popen[str], number: signal.Signals) -> Ended:
     return Ended(process.returncode, errors)
 
 
-def staged(*folders: Path) -> list[Path]:
-    """Staging files, current or left behind, below these folders."""
-    return [path for folder in folders for path in folder.rglob(f"{PREFIX}*")]
+def staged(folder: Path) -> list[Path]:
+    """Staging files, current or left behind, below a folder."""
+    return list(folder.rglob(f"{PREFIX}*"))
 
 
 def check_whole(place: Path) -> None:
@@ -120,7 +120,7 @@ def faults(place: Path, name: str, number: signal.Signals, ended: Ended) -> list
             subprocess.run([sys.executable, "-m", "ptgc", "inspect", str(bundle)], cwd=ROOT, capture_output=True)
     elif ended.status not in (0, 128 + number, -number):
         found.append(f"status {ended.status}: {ended.errors[-400:]}")
-    if left := staged(place, Path(tempfile.gettempdir())):
+    if left := staged(place):
         found.append(f"left: {', '.join(map(str, left))}")
     check_whole(place)
     return found
@@ -130,6 +130,9 @@ def main(place: Path, kills: int, seed: int) -> int:
     """Try all signals on all commands in turn."""
     chance = random.Random(seed)
     prepare(place)
+    temporary = place / "tmp"  # where nobody else writes meanwhile
+    temporary.mkdir()
+    os.environ["TMPDIR"] = str(temporary)
     seconds = {}
     for name, arguments in commands(place).items():
         begun = time.monotonic()
