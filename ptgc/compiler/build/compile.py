@@ -22,7 +22,7 @@ class CompileOptions:
     """How to compile."""
 
     num_threads: int | None = None
-    """Threads that rounds are measured with; None takes the processor's cores."""
+    """Threads that rounds are measured with; None takes the available processors."""
     compiler: CompilerOptions = field(default_factory=CompilerOptions)
     """Options of a compiler that works ahead of time."""
 
