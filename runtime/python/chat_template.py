@@ -220,7 +220,7 @@ def _cut_at_end(text: str, final: str) -> str:
             "continue_final_message is set, and the chat template leaves the final message out.",
             "Leave continue_final_message out, or write the text yourself and give it as a prompt.",
         )
-    return text[:at] if text.startswith(_END, at) else text[:at].rstrip()  # trimmed, as the template does
+    return text[:at] if text.startswith(_END, at) else text[:at].rstrip()  # the template trims
 
 
 def _special_tokens(settings: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -28,8 +28,7 @@ def cache_directory() -> Path:
 
 
 def _places(build: Build, name: str) -> tuple[Path, Path]:
-    """The files in the cache and beside the build; the cache is only used if nothing can be written beside the
-    build."""
+    """The files in the cache and beside the build; the cache is only used if the build's folder is read-only."""
     from ptgc.runtime._core import device_fingerprint
 
     file = f"{device_fingerprint(build.manifest.device)}-{name}.json"
