@@ -5,14 +5,14 @@
 // and ptgc_last_error_message() and ptgc_last_error_action() say what failed and what to do, for
 // the calling thread. No exception leaves a function.
 // Handles. Passing a closed or freed handle is a usage error; so is passing a handle of another
-// kind. Handles are never reused. Closing or freeing NULL does nothing. Structs. Every struct that
-// may grow starts with its size; initialise it with its ..._INIT macro, which sets the defaults.
-// What a struct points to must live as long as the call. Threads. Every function may be called from
-// any thread. Calls on one session wait for each other, except ptgc_session_cancel and
-// ptgc_session_close, which end the running call. Within a callback of a generator, the only
-// functions that may be called with it or its sessions are ptgc_session_cancel,
-// ptgc_generator_cancel and ptgc_generator_get_info; others are usage errors. Strings are UTF-8 and
-// null-terminated.
+// kind. Handles are never reused. Closing or freeing NULL does nothing.
+// Structs. Every struct that may grow starts with its size; initialise it with its ..._INIT macro,
+// which sets the defaults. What a struct points to must live as long as the call.
+// Threads. Every function may be called from any thread. Calls on one session wait for each other,
+// except ptgc_session_cancel and ptgc_session_close, which end the running call. Within a callback
+// of a generator, the only functions that may be called with it or its sessions are
+// ptgc_session_cancel, ptgc_generator_cancel and ptgc_generator_get_info; others are usage errors.
+// Strings are UTF-8 and null-terminated.
 #pragma once
 
 #include <stddef.h>
