@@ -55,7 +55,7 @@ std::vector<fs::path> BuildFolders(const fs::path& bundle) {
   throw Error(ErrorCode::kBackend,
               "Build '" + build.id + "' was made for " + build.backend +
                   ", whose engines are experimental: they run only where their build is named.",
-              "Name it, or make one that is run unasked: ptgc build " + bundle.string() +
+              "Name it, or make one that is selected by default: ptgc build " + bundle.string() +
                   " --device " + build.device);
 }
 

@@ -59,7 +59,7 @@ inline void TakePieces(std::span<const Piece> pieces) {
 struct DeviceCounters {
   std::int64_t graph_launches = 0;    // Runs that were one captured graph.
   std::int64_t uncaptured_runs = 0;   // Runs queued piece by piece: the first of each shape point,
-                                      // and all where it cannot be captured.
+                                      // and all of those not capturable.
   std::int64_t synchronisations = 0;  // Waits of the host for the device.
   std::int64_t captures = 0;          // Graphs captured.
   std::int64_t fallbacks = 0;         // Shape points that cannot be captured.
