@@ -26,7 +26,7 @@ class PtgcError(Exception):
     Args:
         message: What failed, what was given, what is allowed.
         action: What to do about it; may be empty.
-        code: Overrides the class's code where one class covers several situations.
+        code: Overrides the class's code if one class covers several situations.
     """
 
     code = "error"
@@ -103,4 +103,4 @@ class EngineStaleError(PtgcError):
 
 
 class InternalError(Exception):
-    """An invariant of ours does not hold: a bug in ptgc, never the user's fault."""
+    """One of our invariants does not hold: a bug in ptgc, never the user's fault."""

@@ -1,4 +1,4 @@
-"""How to install an extra of ptgc, which lies on no package index."""
+"""How to install an extra of ptgc, which is on no package index."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Registry: names to factories, for what is chosen by name."""
+"""Registry: maps names to factories, for things that are chosen by name."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class Registry(Generic[T]):
         self._factories: dict[str, Callable[[], T]] = {}
 
     def register(self, name: str, factory: Callable[[], T]) -> None:
-        """Add a factory; it is called, and may import its library, only when asked for."""
+        """Add a factory; it is only called, and may import its library, when requested."""
         assert name not in self._factories, f"{self._noun} '{name}' is registered twice"
         self._factories[name] = factory
 
     def create(self, name: str) -> T:
-        """What the factory of that name makes.
+        """Call the factory of that name.
 
         Raises:
-            UsageError: No such name.
+            UsageError: There is no such name.
         """
         if name not in self._factories:
             raise UsageError(f"There is no {self._noun} '{name}'; there are: {', '.join(self._factories)}.")

@@ -1,1 +1,1 @@
-"""`ptgc bench`: a bundle's strategy beside plain decoding and beside other engines, on the same prompts in one run."""
+"""`ptgc bench`: compares a bundle's strategy with plain decoding and with other engines, in one run."""

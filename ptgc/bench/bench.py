@@ -1,4 +1,4 @@
-"""Measuring a bundle: what takes part, the turns, and the report."""
+"""Measures a bundle: assembles the contestants, runs them in turns, and makes the report."""
 
 from __future__ import annotations
 
@@ -33,15 +33,14 @@ def bench(path: Path, options: BenchOptions, notes: Console) -> dict[str, Any]:
     Args:
         path: The bundle.
         options: What to measure.
-        notes: Where progress goes.
+        notes: The console for progress.
 
     Returns:
         The report: `rows`, `machine`, `provenance` and more, and under `texts` every run.
 
     Raises:
-        PtgcError: Options that contradict each other, a build that is missing or too short, an engine of ours that
-            fails, or a peer that was named and cannot begin. Peers that were not named, and those that fail later,
-            are left out; `absent` says why.
+        PtgcError: Options contradict each other, a build is missing or too short, an engine of ours fails, or a named
+            peer cannot start. Peers that were not named, and those that fail later, are left out; `absent` says why.
     """
     check_options(options)
     bundle = open_bundle(path)
@@ -70,10 +69,10 @@ def bench(path: Path, options: BenchOptions, notes: Console) -> dict[str, Any]:
 
 
 def check_options(options: BenchOptions) -> None:
-    """Refuse what cannot be measured.
+    """Refuse options that cannot be measured.
 
     Raises:
-        UsageError: Naming every problem.
+        UsageError: The error names every problem.
     """
     problems = []
     if options.max_new_tokens < 2:
@@ -94,11 +93,11 @@ def check_options(options: BenchOptions) -> None:
 
 
 def choose_builds(bundle: Bundle, options: BenchOptions, sets: Sequence[PromptSet]) -> list[Build]:
-    """The builds that were named, or the newest one; all hold the prompts and their texts.
+    """The named builds, or the newest one; all are long enough for the prompts and their texts.
 
     Raises:
-        BundleError: One is missing or too short; says how to make it.
-        UsageError: Two of the same precision.
+        BundleError: A build is missing or too short; the error says how to make it.
+        UsageError: Two builds have the same precision.
     """
     builds = [bundle.build(name, _DEVICE) for name in options.builds or (None,)]
     if len({precision_of(build) for build in builds}) != len(builds):
@@ -126,7 +125,7 @@ def assemble(
     notes: Console,
     absences: Absences,
 ) -> list[Entrant]:
-    """Everyone who takes part: strategy and plain decoding of every build, a plain bundle, and peers."""
+    """All contestants: strategy and plain decoding of every build, a plain bundle, and peers."""
     threads = options.num_threads or num_cores()
     entrants = [own_entrant(bundle, build, threads, options.draft_length) for build in builds]
     for build in builds:
@@ -144,10 +143,10 @@ def assemble(
 
 
 def choose_peers(options: BenchOptions, absences: Absences) -> list[Peer]:
-    """Peers that are installed.
+    """The peers that are installed.
 
     Raises:
-        BackendError: One that was named is not installed.
+        BackendError: A named peer is not installed.
     """
     if options.model is None:
         return []
@@ -214,7 +213,7 @@ def _plain_build(plain: Bundle, build: Build, length: int) -> Build:
 
 
 def note_missing_costs(build: Build, num_threads: int, notes: Console) -> None:
-    """Say that draft lengths will be guessed, where the build was not measured with so many threads, or not well."""
+    """Print that draft lengths will be guessed if the build was not measured well with this number of threads."""
     curve = read_costs(build, num_threads)
     if curve is not None and not curve.is_noisy:
         return

@@ -1,4 +1,4 @@
-"""The checkpoint that peers read: a local Hugging Face directory, and whether a bundle came from it."""
+"""The checkpoint that peers read (a local Hugging Face directory), and a check that a bundle came from it."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def read_checkpoint(path: Path) -> CheckpointFiles:
 
 
 def check_origin(bundle: Bundle, checkpoint: CheckpointFiles) -> None:
-    """Refuse a checkpoint whose weights are not those of the bundle; figures would compare two models.
+    """Refuse a checkpoint whose weights are not the bundle's, because two models would be compared.
 
     Raises:
-        UsageError: Naming the file that differs.
+        UsageError: The error names the file that differs.
     """
     recorded: Mapping[str, str] = bundle.manifest.provenance.get("files", {})
     for name, digest in recorded.items():

@@ -1,4 +1,4 @@
-"""Who takes part: engines, what each is loaded with, and the ways in which it decodes."""
+"""The contestants: engines, their settings, and the modes in which they decode."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ptgc.spec.plan import DecodePlan
 
 PTGC = "ptgc"
 AUTOREGRESSIVE = "autoregressive"
-"""ptgc on a bundle that was exported to decode plainly."""
+"""ptgc with a bundle that was exported for plain decoding."""
 OWN = frozenset({PTGC, AUTOREGRESSIVE})
 """Engines that are ptgc."""
 PLAIN = "plain"
@@ -30,11 +30,11 @@ class Contestant:
     mode: str
     """How it decodes."""
     precision: str
-    """Of its weights."""
+    """Precision of its weights."""
 
     @property
     def name(self) -> str:
-        """As tables and rows name it."""
+        """Its name in tables and rows."""
         how = "" if self.engine == AUTOREGRESSIVE else f" {self.mode}"
         return f"{self.engine}{how} {self.precision}"
 
@@ -46,20 +46,20 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Entrant:
-    """An engine in a process of its own."""
+    """An engine in its own process."""
 
     engine: str
     """`ptgc`, `autoregressive` or the name of a peer."""
     precision: str
-    """Of its weights."""
+    """Precision of its weights."""
     worker: str
     """The worker's name of the engine."""
     settings: Mapping[str, Any]
-    """What the worker loads it with."""
+    """The arguments that the worker loads it with."""
     modes: tuple[str, ...]
-    """How it decodes, one text after the other."""
+    """The modes in which it decodes, one text after the other."""
     facts: Mapping[str, Any]
-    """What a report says of it."""
+    """Facts about it for the report."""
 
     @property
     def contestants(self) -> list[Contestant]:
@@ -80,10 +80,10 @@ def own_entrant(bundle: Bundle, build: Build, num_threads: int, draft_length: st
 
 
 def plain_entrant(bundle: Bundle, build: Build, num_threads: int) -> Entrant:
-    """A bundle that was exported to decode plainly.
+    """An entrant for a bundle that was exported for plain decoding.
 
     Raises:
-        UsageError: It was exported to do something else.
+        UsageError: It was exported for something else.
     """
     if modes_of(bundle.manifest.plan) != (PLAIN,):
         raise UsageError(
@@ -94,14 +94,14 @@ def plain_entrant(bundle: Bundle, build: Build, num_threads: int) -> Entrant:
 
 
 def modes_of(plan: DecodePlan) -> tuple[str, ...]:
-    """In which ways a bundle writes: only the speculative loop also decodes plainly."""
+    """The modes in which a bundle writes; only the speculative loop can also decode plainly."""
     if plan.loop is not Loop.SPECULATIVE:
         return (plan.strategy,)
     return (PLAIN, plan.strategy) if plan.drafts else (PLAIN,)
 
 
 def precision_of(build: Build) -> str:
-    """Its precision, or those of its roles where they differ."""
+    """A build's precision, or those of its roles if they differ."""
     found = build.manifest.precision
     if len(set(found.values())) == 1:
         return next(iter(found.values()))

@@ -1,4 +1,4 @@
-"""Folders of onnxruntime-genai, made with its own model builder and kept."""
+"""Makes folders of onnxruntime-genai with its own model builder, and caches them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ptgc.runtime.measured import cache_directory
 from ptgc.spec.staging import scratch_directory, staged_directory
 
 PRECISIONS = {"float32": "fp32", "int8": "int8", "int4": "int4"}
-"""Our names, and the builder's, of what it makes for a CPU."""
+"""The precisions that the builder makes for a CPU: its names by ours."""
 
 Progress = Callable[[str], None]
 _CONFIG = "genai_config.json"
@@ -30,7 +30,7 @@ def genai_version() -> str:
     """Version of the installed package.
 
     Raises:
-        BackendError: It is not installed; says how to install it.
+        BackendError: It is not installed; the error says how to install it.
     """
     try:
         return version("onnxruntime-genai")
@@ -41,10 +41,10 @@ def genai_version() -> str:
 
 
 def genai_folder(checkpoint: CheckpointFiles, precision: str, progress: Progress) -> Path:
-    """The folder for a checkpoint and a precision, made now or before.
+    """The folder for a checkpoint and a precision; made if it is not cached.
 
     Args:
-        checkpoint: What the builder reads.
+        checkpoint: The checkpoint that the builder reads.
         precision: float32, int8 or int4.
         progress: Called with what takes time.
 
@@ -62,7 +62,7 @@ def genai_folder(checkpoint: CheckpointFiles, precision: str, progress: Progress
 
 
 def genai_pair(target: Path, drafter: Path) -> Path:
-    """A folder in which one model drafts for another; both lie in it as links, which cost no space.
+    """A folder in which one model drafts for another; both are hard links, which take no space.
 
     Raises:
         StorageError: The cache cannot be written.
@@ -80,7 +80,7 @@ def genai_pair(target: Path, drafter: Path) -> Path:
             (made / name).mkdir()
             for path in folder.glob("*.onnx*"):
                 os.link(path, made / name / path.name)
-        # Paths with `..` are refused, so that both models lie below.
+        # onnxruntime-genai refuses paths with `..`, so both models must be in subfolders.
         config["model"]["decoder"]["filename"] = f"target/{config['model']['decoder']['filename']}"
         config["model"]["draft"] = {**draft, "filename": f"draft/{draft['filename']}"}
         (made / _CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")

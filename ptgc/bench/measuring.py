@@ -1,4 +1,4 @@
-"""Taking turns: every text is written by all, one after the other, while the rest sleep."""
+"""Runs the contestants in turns: all write every text, one after the other, while the rest sleep."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from ptgc.errors import BackendError
 from ptgc.texts.prompt_set import Prompt
 
 PAUSE_SECONDS = 0.1
-"""Between two texts: threads of the last engine spin for about 35 ms before they sleep."""
+"""Pause between two texts, because threads of the last engine spin for about 35 ms before they sleep."""
 WARM_UP_TOKENS = 16
 
 Workers = Mapping[Contestant, EngineWorker]
 
 
 def start_workers(stack: ExitStack, entrants: Sequence[Entrant], absences: Absences) -> Workers:
-    """One process for every engine.
+    """Start one process for every engine.
 
     Raises:
-        BackendError: One of ours, or a peer that was named, cannot be loaded.
+        BackendError: One of our engines, or a named peer, cannot be loaded.
     """
     workers: dict[Contestant, EngineWorker] = {}
     for entrant in entrants:
@@ -45,13 +45,13 @@ def start_workers(stack: ExitStack, entrants: Sequence[Entrant], absences: Absen
 
 
 def warm_up(workers: Workers, prompt: Prompt, max_new_tokens: int, absences: Absences) -> Workers:
-    """A short text of everyone, which is not counted: the first run of a shape allocates.
+    """Let every contestant write a short text that does not count, because the first run of a shape allocates.
 
     Returns:
-        Those that wrote it.
+        The contestants that wrote it.
 
     Raises:
-        BackendError: One of ours, or a peer that was named, fails.
+        BackendError: One of our engines, or a named peer, fails.
     """
     warm: dict[Contestant, EngineWorker] = {}
     for contestant, worker in workers.items():
@@ -67,13 +67,13 @@ def warm_up(workers: Workers, prompt: Prompt, max_new_tokens: int, absences: Abs
 def run_all(
     workers: Workers, prompts: Sequence[Prompt], repeats: int, max_new_tokens: int, notes: Console, absences: Absences
 ) -> list[Run]:
-    """Every text of every contestant, in turns; each turn begins with another one.
+    """Let every contestant write every text, in turns; each turn starts with another contestant.
 
     Returns:
-        The runs of those that wrote all of them: what a peer wrote before it failed compares with nothing.
+        The runs of contestants that wrote all texts; the runs of a peer that failed are dropped.
 
     Raises:
-        BackendError: One of ours fails.
+        BackendError: One of our engines fails.
     """
     runs: list[Run] = []
     writing = dict(workers)
@@ -90,7 +90,7 @@ def run_all(
 
 
 def run_once(worker: EngineWorker, contestant: Contestant, prompt: Prompt, repeat: int, max_new_tokens: int) -> Run:
-    """One text."""
+    """Let a contestant write one text."""
     time.sleep(PAUSE_SECONDS)
     answer = worker.generate(prompt.ids, max_new_tokens, contestant.mode)
     return Run(

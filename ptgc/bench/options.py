@@ -1,4 +1,4 @@
-"""BenchOptions: what to measure, and beside what."""
+"""BenchOptions: what to measure, and what to compare it with."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ class BenchOptions:
     """What to measure."""
 
     builds: tuple[str, ...] = ()
-    """Which builds, of different precisions; none takes the newest one."""
+    """Builds to measure, of different precisions; empty takes the newest."""
     prompts: tuple[str, ...] = ()
-    """Files of prompts or names of sets; none takes the sets chat, code and copy-heavy."""
+    """Prompt files or names of sets; empty takes the sets chat, code and copy-heavy."""
     num_prompts: int | None = None
-    """The first so many of each set; None takes all."""
+    """How many prompts of each set to use; None uses all."""
     against: tuple[str, ...] | None = None
-    """Which peers; None takes those that are installed, where there is a checkpoint for them."""
+    """Which peers; None takes all installed ones if there is a checkpoint for them."""
     plain_bundle: Path | None = None
-    """A bundle of strategy autoregressive, run beside the others."""
+    """A bundle of strategy autoregressive to measure too."""
     model: Path | None = None
     """The checkpoint that the bundle was exported from, for peers."""
     drafter: Path | None = None
     """The checkpoint of a drafter, for peers."""
     max_new_tokens: int = 96
-    """Tokens of each text."""
+    """New tokens of each text."""
     repeats: int = 3
-    """Times that each text is written."""
+    """How often each text is written."""
     draft_length: str | None = None
     """`measured` or `fixed`, as in `LoadOptions`; None takes its default."""
     num_threads: int | None = None
-    """Threads of every engine; None takes the processors at hand."""
+    """Threads of every engine; None takes the available processors."""
 
     def arguments(self, bundle: Path) -> list[str]:
-        """The command line that says the same."""
+        """The equivalent command line."""
         single = {
             "--num-prompts": self.num_prompts,
             "--plain-bundle": self.plain_bundle,

@@ -1,4 +1,4 @@
-"""Peers: other engines on the same checkpoint, at the precision of the build where they have it."""
+"""Peers: other engines on the same checkpoint, at the precision of the build if they have it."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from ptgc.spec.bundle import Build
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.strategies.ngram import NgramDrafter
 
-_DRAFT_TOKENS = 5  # of a round, where the bundle's own plan has no drafter model
-_LOOKUP_TOKENS, _LOOKUP_NGRAM = 10, 2  # as transformers' documentation has them, where the plan looks up nothing
+_DRAFT_TOKENS = 5  # per round, if the bundle's plan has no drafter model
+_LOOKUP_TOKENS, _LOOKUP_NGRAM = 10, 2  # from transformers' documentation, if the plan has no lookup
 
 
 @dataclass(frozen=True)
 class PeerTask:
-    """What a peer is to be loaded with."""
+    """What a peer is loaded with."""
 
     target: CheckpointFiles
     """The checkpoint that the bundle was exported from."""
     drafter: CheckpointFiles | None
-    """That of a drafter."""
+    """The checkpoint of a drafter."""
     plan: DecodePlan
-    """The bundle's: peers draft as many tokens."""
+    """The bundle's plan; peers draft the same number of tokens."""
     num_threads: int
-    """Of every engine."""
+    """Threads of every engine."""
 
     @property
     def num_draft_tokens(self) -> int:
@@ -46,27 +46,27 @@ class Peer(ABC):
     """Another engine."""
 
     name: str
-    """As `--against` names it."""
+    """Its name for `--against`."""
 
     @abstractmethod
     def require(self) -> None:
-        """Find out whether it is here.
+        """Check that it is installed.
 
         Raises:
-            BackendError: It is not installed; says how to install it.
+            BackendError: It is not installed; the error says how to install it.
         """
 
     @abstractmethod
     def precision(self, build: Build) -> str | None:
-        """What it has that is nearest to a build's precision; None where it has nothing like it."""
+        """Its precision that is nearest to a build's; None if it has nothing similar."""
 
     @abstractmethod
     def entrants(self, task: PeerTask, precision: str, progress: Callable[[str], None]) -> list[Entrant]:
-        """Its processes at a precision; makes what is missing."""
+        """Its entrants at a precision; makes missing files."""
 
 
 class TransformersPeer(Peer):
-    """PyTorch: plain, assisted generation and prompt lookup. Integers it has not; it takes float32 for them."""
+    """PyTorch: plain, assisted generation and prompt lookup. It runs integer precisions in float32."""
 
     name = "transformers"
 
@@ -99,7 +99,7 @@ class TransformersPeer(Peer):
 
 
 class GenaiPeer(Peer):
-    """onnxruntime-genai: plain, n-gram and draft model, in folders of its own builder."""
+    """onnxruntime-genai: plain, n-gram and draft model, with folders made by its own builder."""
 
     name = "onnxruntime-genai"
 

@@ -1,4 +1,4 @@
-"""Where a figure comes from: machine, versions, command; nothing that says whose machine it was."""
+"""Where a figure comes from: machine, versions and command, without anything that identifies the owner."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _FEATURES = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_i
 
 
 def provenance(program: Sequence[str], arguments: Sequence[str], bundle: Bundle, num_threads: int) -> dict[str, Any]:
-    """What a report says about its making.
+    """What a report says about how it was made.
 
     Args:
-        program: What was run: `ptgc bench`, or `python` and a script.
+        program: The program: `ptgc bench`, or `python` and a script.
         arguments: Its command line.
-        bundle: What was measured.
+        bundle: The bundle that was measured.
         num_threads: Threads of every engine.
     """
     return {
@@ -37,7 +37,7 @@ def provenance(program: Sequence[str], arguments: Sequence[str], bundle: Bundle,
 
 
 def machine() -> dict[str, Any]:
-    """What figures were measured on, and how busy it was."""
+    """The machine that figures were measured on, and how busy it was."""
     model, features = _processor()
     return {
         "cpu": model,
@@ -73,12 +73,12 @@ def versions(packages: Sequence[str]) -> dict[str, str]:
 
 
 def num_cores() -> int:
-    """Processors that this process may use."""
+    """Number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _processor() -> tuple[str, list[str]]:
-    """Name of the processor, and what it has that matters to engines."""
+    """Name of the processor, and its features that matter to engines."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

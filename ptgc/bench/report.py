@@ -1,4 +1,4 @@
-"""What the runs of a benchmark come to."""
+"""Summarises the runs of a benchmark."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def summarize(runs: Sequence[Run], prompt_ids: Mapping[str, Sequence[int]]) -> d
     """The figures of a report.
 
     Args:
-        runs: Of every contestant the same prompts.
+        runs: The runs; all contestants have the same prompts.
         prompt_ids: Tokens of the prompts, by name.
     """
     table = Runs(runs)
@@ -31,10 +31,11 @@ def summarize(runs: Sequence[Run], prompt_ids: Mapping[str, Sequence[int]]) -> d
 
 
 def baseline(table: Runs, contestant: Contestant) -> Contestant | None:
-    """Plain decoding by ptgc at this precision: what speedups are measured against.
+    """Plain decoding by ptgc at this precision, the baseline of speedups.
 
-    A bundle that was exported to decode plainly where there is one, or else the build's own plain decoding. For an
-    engine at a precision that ptgc does not run at, the only plain decoding that there is.
+    It is that of a bundle exported for plain decoding if there is one, otherwise the build's own plain decoding. For a
+    precision at which ptgc does not run, it is the plain decoding of the only precision that ptgc runs at, if there is
+    only one.
     """
     plain = [one for one in table.contestants if one.engine == AUTOREGRESSIVE]
     plain += [one for one in table.contestants if one.engine == PTGC and one.mode == PLAIN]
@@ -45,7 +46,7 @@ def baseline(table: Runs, contestant: Contestant) -> Contestant | None:
 
 
 def _row(table: Runs, contestant: Contestant, prompt_ids: Mapping[str, Sequence[int]]) -> dict[str, Any]:
-    """One line of the result: figures over all prompts, and those of each set."""
+    """One row of the result: figures over all prompts and for each set."""
     by_prompt = table.of(contestant)
     copied = {prompt: copied_share(prompt_ids[prompt], ids) for prompt, ids in table.texts(contestant).items()}
     return {
@@ -94,14 +95,14 @@ def _figures(table: Runs, contestant: Contestant, kind: str | None) -> dict[str,
 
 
 def compare(table: Runs, upper: Contestant, lower: Contestant, kind: str | None = None) -> dict[str, Any]:
-    """Speed of one over that of another, prompt by prompt."""
+    """The speed of one contestant over that of another, prompt by prompt."""
     found = ratios(table.speeds(upper, kind), table.speeds(lower, kind))
     spread = Spread.of(found.values())
     return {"median": spread.median, "worst": spread.minimum, "best": spread.maximum, "by_prompt": found}
 
 
 def _pairs(table: Runs) -> list[tuple[Contestant, Contestant]]:
-    """Whose speeds are compared: our strategy with all that peers do, plain decoding with theirs, drafts with none."""
+    """Pairs to compare: our strategy with all modes of peers, plain with plain, and drafts with plain decoding."""
     found = []
     for upper in table.contestants:
         for lower in table.contestants:
@@ -116,7 +117,7 @@ def _pairs(table: Runs) -> list[tuple[Contestant, Contestant]]:
 
 
 def _meet(table: Runs, ours: Contestant, theirs: Contestant) -> bool:
-    """Whether both are plain or ours is not, and precisions are equal, or the peer does not have ours."""
+    """Whether to compare two: not our plain with their drafts, and at equal precision if the peer has ours."""
     if ours.mode == PLAIN and theirs.mode != PLAIN:
         return False
     has = {one.precision for one in table.contestants if one.engine == theirs.engine}
@@ -124,7 +125,7 @@ def _meet(table: Runs, ours: Contestant, theirs: Contestant) -> bool:
 
 
 def _alike(table: Runs) -> list[tuple[Contestant, Contestant]]:
-    """Pairs whose texts should be the same: drafts change nothing, and float32 is float32."""
+    """Pairs whose texts should be equal: drafts change nothing, and float32 should agree between engines."""
     found = []
     for one in table.contestants:
         for other in table.contestants:
@@ -137,7 +138,7 @@ def _alike(table: Runs) -> list[tuple[Contestant, Contestant]]:
 
 
 def _compare_best(table: Runs) -> dict[str, Any]:
-    """The fastest mode of ours, at any precision, over the fastest of every peer; over all prompts and by set."""
+    """Our fastest mode at any precision over the fastest of every peer, for all prompts and by set."""
     found: dict[str, Any] = {}
     peers = dict.fromkeys(one.engine for one in table.contestants if not one.is_own)
     for kind in (None, *table.kinds):
@@ -155,7 +156,7 @@ def _fastest(table: Runs, engines: Sequence[str], kind: str | None) -> Contestan
 
 
 def _waiting(runs: Sequence[Run]) -> dict[str, dict[str, float]]:
-    """What engines burnt while others had their turn: threads spin for a moment before they sleep."""
+    """Processor time that engines used while others had their turn; threads spin for a while before they sleep."""
     found = {}
     for engine in dict.fromkeys(run.contestant.engine for run in runs):
         own = [run for run in runs if run.contestant.engine == engine]

@@ -17,7 +17,7 @@ from ptgc.spec.output import check_output_file, write_output
 
 @contextmanager
 def progress_bar(console: Console, title: str, total: int) -> Iterator[Callable[[], None]]:
-    """A callable that counts a step; shows a bar on a terminal, and a line now and then elsewhere."""
+    """A callable that counts a step; shows a bar on a terminal, and occasional lines elsewhere."""
     if not console.is_terminal:
         yield _line_counter(console, title, total)
         return
@@ -41,10 +41,10 @@ def _line_counter(console: Console, title: str, total: int) -> Callable[[], None
 
 
 def check_report(path: Path | None) -> None:
-    """Find out before measuring whether the report can be written.
+    """Check before measuring that the report can be written.
 
     Raises:
-        StorageError: Its folder is missing, it is a folder itself, or it cannot be written.
+        StorageError: Its folder is missing, the path is a folder, or it cannot be written.
     """
     if path is not None and not path.absolute().parent.is_dir():
         raise StorageError(f"Cannot write the report {path}: no such folder.", "Name another file with --report.")
@@ -52,7 +52,7 @@ def check_report(path: Path | None) -> None:
 
 
 def write_report(report: dict[str, Any], path: Path | None) -> None:
-    """Write the JSON report, if a file was named.
+    """Write the JSON report, if a file was given.
 
     Raises:
         StorageError: It cannot be written.

@@ -9,7 +9,7 @@ from rich.table import Table
 
 
 def print_tables(report: dict[str, Any], console: Console) -> None:
-    """Print speeds of every set, ratios and what differs."""
+    """Print the speeds of every set, ratios, and which texts differ."""
     kinds = list(report["rows"][0]["kinds"])
     for kind in kinds:
         console.print(_speeds(report["rows"], kind))

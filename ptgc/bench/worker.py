@@ -1,10 +1,10 @@
-"""One engine in a process of its own: a JSON command a line on stdin, a JSON line on stdout for each.
+"""One engine in its own process: reads JSON commands line by line from stdin, answers each with a JSON line.
 
     python -m ptgc.bench.worker ptgc '{"bundle": DIR, "build": ID, "num_threads": 2}'
 
-The first line says that the engine is loaded. Commands are {"op": "generate", "ids": [...], "max_new_tokens": 96,
-"mode": "plain"} and {"op": "memory"}. A text never ends early: the token that ends texts is ignored. Times are taken
-here, in the same way for all engines: prefill ends when the first new token is known, decoding when the last one is.
+The first answer says that the engine is loaded. Commands are {"op": "generate", "ids": [...], "max_new_tokens": 96,
+"mode": "plain"} and {"op": "memory"}. A text never ends early, because end tokens are ignored. Times are measured here,
+in the same way for all engines: prefill ends when the first new token is known, decoding when the last one is.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ ENGINES: dict[str, Callable[..., Engine]] = {
 
 
 def memory() -> Answer:
-    """Resident bytes of this process: all, what is its own, and what it maps from files."""
+    """Resident bytes of this process: in total, anonymous, and mapped from files."""
     names = {"VmRSS": "resident", "RssAnon": "anonymous", "RssFile": "mapped", "VmHWM": "peak"}
     found = {}
     for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
@@ -61,7 +61,7 @@ def memory() -> Answer:
 
 
 def serve(engine: Engine, commands: Iterable[str], answers: TextIO) -> None:
-    """Answer commands until there are no more; says what the process burnt while it waited for each."""
+    """Answer commands until there are no more; each answer has the processor time used while waiting for it."""
     since, burnt = time.perf_counter(), time.process_time()
     for line in commands:
         idle = {
@@ -70,7 +70,7 @@ def serve(engine: Engine, commands: Iterable[str], answers: TextIO) -> None:
         }
         try:
             answer = {**_answer(engine, json.loads(line)), **idle}
-        except Exception as error:  # noqa: BLE001 - whatever it is, the other side must hear of it
+        except Exception as error:  # noqa: BLE001 - the other side must be told of any error
             traceback.print_exc()
             answer = {"error": f"{type(error).__name__}: {error}"}
         say(answers, answer)
@@ -99,12 +99,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Load the engine named on the command line and serve it; return the exit status."""
     name, settings = sys.argv[1:] if arguments is None else arguments
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
-        os.dup2(2, 1)  # what libraries print must not come between the answers
+        os.dup2(2, 1)  # output of libraries must not mix with the answers
         before = memory()
         start = time.perf_counter()
         try:
             engine = ENGINES[name](**json.loads(settings))
-        except Exception as error:  # noqa: BLE001 - the other side says it with the log
+        except Exception as error:  # noqa: BLE001 - the other side reports it with the log
             traceback.print_exc()
             say(answers, {"error": f"{type(error).__name__}: {error}"})
             return 1

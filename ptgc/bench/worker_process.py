@@ -1,4 +1,4 @@
-"""EngineWorker: the other side of worker.py."""
+"""EngineWorker: the parent's side of worker.py."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class EngineWorker:
     """A process that holds one engine and waits for commands.
 
     Args:
-        name: What to call it in messages.
-        engine: Which engine; a name of worker.ENGINES.
-        settings: The arguments of that engine.
+        name: Its name in messages.
+        engine: A name in worker.ENGINES.
+        settings: The arguments of the engine.
 
     Raises:
         BackendError: The engine could not be loaded.
@@ -53,7 +53,7 @@ class EngineWorker:
         self.start_seconds = time.perf_counter() - start
 
     def generate(self, ids: Sequence[int], max_new_tokens: int, mode: str) -> dict[str, Any]:
-        """Have a text written.
+        """Let the engine write a text.
 
         Raises:
             BackendError: The engine failed.
@@ -61,13 +61,13 @@ class EngineWorker:
         return self._ask({"op": "generate", "ids": list(ids), "max_new_tokens": max_new_tokens, "mode": mode})
 
     def memory(self) -> dict[str, int]:
-        """Its resident bytes."""
+        """The resident bytes of the process."""
         return self._ask({"op": "memory"})
 
     def close(self) -> None:
         """End the process."""
         if self._process.stdin is not None:
-            with suppress(BrokenPipeError):  # it ended before it read everything
+            with suppress(BrokenPipeError):  # the process ended before it read everything
                 self._process.stdin.close()
         try:
             self._process.wait(timeout=20)
@@ -88,7 +88,7 @@ class EngineWorker:
 
     def _ask(self, command: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # reading finds out why
+        with suppress(BrokenPipeError):  # reading the answer finds out why
             self._process.stdin.write(json.dumps(command) + "\n")
             self._process.stdin.flush()
         return self._read(command["op"])

@@ -1,4 +1,4 @@
-"""The command line: one command a file, each a thin call of the library."""
+"""The command line: one file per command, each a thin call of the library."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("export", help=export.command.__doc__)(lambda: None)  # Commands makes it of its arguments
+app.command("export", help=export.command.__doc__)(lambda: None)  # Commands builds this command from its arguments
 app.command("build")(build.command)
 app.command("run")(run.command)
 app.command("bench")(bench.command)
@@ -38,6 +38,8 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _program(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     """Options of the program as a whole."""

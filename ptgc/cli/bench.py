@@ -1,4 +1,4 @@
-"""`ptgc bench`: a bundle's strategy beside plain decoding and beside other engines."""
+"""`ptgc bench`: compares a bundle's strategy with plain decoding and with other engines."""
 
 from __future__ import annotations
 
@@ -14,28 +14,31 @@ from ptgc.cli.options import AsJson, BundlePath, DraftLength, NumThreads, Prompt
 def command(
     bundle: BundlePath,
     prompts: Prompts = None,
-    num_prompts: Annotated[int | None, typer.Option(min=1, help="The first so many of each set; all.")] = None,
+    num_prompts: Annotated[
+        int | None, typer.Option(min=1, help="How many prompts of each set to use; by default all.")
+    ] = None,
     build: Annotated[
-        str | None, typer.Option(metavar="ID,...", help="Builds of different precisions; by default the newest.")
+        str | None,
+        typer.Option(metavar="ID,...", help="Builds to measure, of different precisions; by default the newest."),
     ] = None,
     against: Annotated[
         str | None,
         typer.Option(
             metavar="PEER,...",
-            help="autoregressive, transformers, onnxruntime-genai; with --model by default all that are installed.",
+            help="Peers: autoregressive, transformers, onnxruntime-genai; with --model, by default all installed ones.",
         ),
     ] = None,
     plain_bundle: Annotated[
-        Path | None, typer.Option(metavar="BUNDLE", help="One of strategy autoregressive, run beside the others.")
+        Path | None, typer.Option(metavar="BUNDLE", help="A bundle of strategy autoregressive to measure too.")
     ] = None,
     model: Annotated[
-        Path | None, typer.Option(metavar="CHECKPOINT", help="Directory that the bundle was exported from, for peers.")
+        Path | None, typer.Option(metavar="CHECKPOINT", help="Directory of the bundle's original, for peers.")
     ] = None,
     drafter: Annotated[
         Path | None, typer.Option(metavar="CHECKPOINT", help="Directory of a drafter, for peers.")
     ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens of each text.")] = 96,
-    repeats: Annotated[int, typer.Option(min=1, help="Times that each text is written.")] = 3,
+    repeats: Annotated[int, typer.Option(min=1, help="How often each text is written.")] = 3,
     draft_length: DraftLength = None,
     num_threads: NumThreads = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the whole report as JSON.")] = None,

@@ -1,4 +1,4 @@
-"""`ptgc build`: engines from a bundle."""
+"""`ptgc build`: makes a build of a bundle."""
 
 from __future__ import annotations
 
@@ -30,34 +30,36 @@ def command(
     backend: Annotated[
         str, typer.Option(help="Engine library: onnxruntime, tensorrt-rtx or tensorrt.")
     ] = "onnxruntime",
-    device: Annotated[str | None, typer.Option(help="Kind of device: cpu, cuda; by default the backend's.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Kind of device: cpu or cuda; by default the backend's first.")
+    ] = None,
     precision: Annotated[
         str,
         typer.Option(
-            help="Weights: float32, float16, bfloat16, int8, int4; ROLE=PRECISION,... and head= or embedding=; auto: "
-            "on a CPU the fastest within --max-divergence, float16 with TensorRT."
+            help="Weights: float32, float16, bfloat16, int8, int4; or ROLE=PRECISION,..., also head= or embedding=. "
+            "auto: on a CPU the fastest within --max-divergence, float16 with TensorRT."
         ),
     ] = "auto",
     max_divergence: Annotated[
-        float, typer.Option(metavar="NATS", help="Most that auto may lose: Kullback-Leibler divergence a token.")
+        float, typer.Option(metavar="NATS", help="The most that auto may lose: Kullback-Leibler divergence per token.")
     ] = MAX_DIVERGENCE,
     text: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Text or prompts (.jsonl) that auto judges precisions on, 8192 tokens from all over it; by default "
+            help="Text or prompts (.jsonl) that auto compares precisions on, 8192 tokens spread over it; by default "
             "the bundle's reference texts.",
         ),
     ] = None,
     lowering: Annotated[
         Lowering,
-        typer.Option(help="Operators of the graphs: portable for TensorRT before 10.15, opset 20 at most."),
+        typer.Option(help="Operators of the graphs: portable (opset 20 at most) is for TensorRT before 10.15."),
     ] = Lowering.NATIVE,
     max_length: Annotated[
         int | None,
-        typer.Option(help="Tokens of one sequence, prompt and text; 1024, or the context if shorter."),
+        typer.Option(help="Most tokens of one sequence (prompt and text); by default 1024, or the context if shorter."),
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Sequences that step together.")] = 1,
+    batch_size: Annotated[int, typer.Option(help="Sequences that are decoded together.")] = 1,
     compute_capability: Annotated[
         str | None,
         typer.Option(metavar="8.6,8.9", help="GPU generations to compile for ahead of time; by default 8.0 and newer."),
@@ -66,7 +68,7 @@ def command(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Text of the kind that the model is to write, or conversations (.jsonl), 8192 tokens from all over "
+            help="Text of the kind that the model will write, or conversations (.jsonl), 8192 tokens spread over "
             "it, to quantise with.",
         ),
     ] = None,
@@ -78,30 +80,31 @@ def command(
         ),
     ] = Quantizer.AUTO,
     builder_optimization_level: Annotated[
-        int | None, typer.Option(help="How long the compiler looks for faster kernels, 0 to 5.", rich_help_panel=_PANEL)
+        int | None,
+        typer.Option(help="How hard the compiler searches for faster kernels, 0 to 5.", rich_help_panel=_PANEL),
     ] = None,
     workspace: Annotated[
         int | None, typer.Option(metavar="MIB", help="Most scratch memory of a layer.", rich_help_panel=_PANEL)
     ] = None,
     hardware_compatibility_level: Annotated[
-        HardwareCompatibility, typer.Option(help="On which other GPUs engines may run.", rich_help_panel=_PANEL)
+        HardwareCompatibility, typer.Option(help="Which other GPUs engines may run on.", rich_help_panel=_PANEL)
     ] = HardwareCompatibility.NONE,
     version_compatible: Annotated[
         bool,
-        typer.Option("--version-compatible", help="Engines that later versions may run.", rich_help_panel=_PANEL),
+        typer.Option("--version-compatible", help="Make engines that later versions can run.", rich_help_panel=_PANEL),
     ] = False,
     refit: Annotated[
-        bool, typer.Option("--refit", help="Engines whose weights may be replaced.", rich_help_panel=_PANEL)
+        bool, typer.Option("--refit", help="Make engines whose weights can be replaced.", rich_help_panel=_PANEL)
     ] = False,
     strip_weights: Annotated[
         bool,
-        typer.Option("--strip-weights", help="Engines without weights, to be refitted.", rich_help_panel=_PANEL),
+        typer.Option("--strip-weights", help="Make engines without weights, to be refitted.", rich_help_panel=_PANEL),
     ] = False,
     timing_cache_file: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Kernels that TensorRT has measured; by default kept in the user's cache.",
+            help="File of TensorRT's kernel timings; by default in the user's cache.",
             rich_help_panel=_PANEL,
         ),
     ] = None,
@@ -114,7 +117,7 @@ def command(
         ),
     ] = None,
     build_id: Annotated[str | None, typer.Option("--id", help="Name of the build.")] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace a build of that name.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace an existing build of that name.")] = False,
     num_threads: NumThreads = None,
     as_json: AsJson = False,
 ) -> None:
@@ -157,7 +160,7 @@ def command(
 
 
 def _capabilities(text: str | None) -> tuple[str, ...]:
-    """`8.6,8.9` as given, ascending and each once."""
+    """Parse `8.6,8.9`; ascending, without duplicates."""
     if text is None:
         return ()
     parts = {part.strip() for part in text.split(",")}
@@ -170,7 +173,7 @@ def _capabilities(text: str | None) -> tuple[str, ...]:
 
 
 def _engines(entries: list[str]) -> dict[str, Path]:
-    """`target=target.engine`, one entry a role."""
+    """Parse entries such as `target=target.engine`, one per role."""
     found: dict[str, Path] = {}
     for entry in entries:
         role, _, file = entry.partition("=")
@@ -181,7 +184,7 @@ def _engines(entries: list[str]) -> dict[str, Path]:
 
 
 def _show(made: Build, *, as_json: bool) -> None:
-    """Where the build is and how large."""
+    """Print where the build is and how large."""
     manifest = made.manifest
     weights = manifest.weight_bytes
     engines = sum(engine.engine_bytes for engine in manifest.engines)

@@ -1,4 +1,4 @@
-"""`ptgc check`: is what was built what was trained?"""
+"""`ptgc check`: checks that builds compute what the original model computes."""
 
 from __future__ import annotations
 
@@ -15,21 +15,23 @@ from ptgc.errors import BackendError, UsageError
 from ptgc.extras import how_to_install
 from ptgc.spec.bundle import Bundle, open_bundle
 
-_SHOWN = 3  # divergences of the first stage that differs
+_SHOWN = 3  # divergences to show of the first stage that differs
 
 
 def command(
     bundle: BundlePath,
     model: Annotated[
         str | None,
-        typer.Option(metavar="CHECKPOINT", help="What the bundle was exported from: PyTorch is compared as well."),
+        typer.Option(
+            metavar="CHECKPOINT", help="What the bundle was exported from; PyTorch's texts are then compared too."
+        ),
     ] = None,
-    drafter: Annotated[str | None, typer.Option(metavar="CHECKPOINT", help="The same of its drafter.")] = None,
+    drafter: Annotated[str | None, typer.Option(metavar="CHECKPOINT", help="The checkpoint of its drafter.")] = None,
     text: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Text or prompts (.jsonl) to measure the fidelity of quantised builds on, 8192 tokens from all over "
+            help="Text or prompts (.jsonl) to measure the fidelity of quantised builds on, 8192 tokens spread over "
             "it; by default the bundle's reference texts.",
         ),
     ] = None,
@@ -59,7 +61,7 @@ def command(
 
 
 def _original(bundle: Bundle, model: str | None, drafter: str | None) -> dict[str, Any] | None:
-    """What PyTorch writes now, where it and the checkpoint are here."""
+    """What PyTorch writes now; None if PyTorch or the checkpoint is not available."""
     if model is None and drafter is not None:
         raise UsageError("--drafter needs --model as well.")
     if find_spec("torch") is None or find_spec("transformers") is None:

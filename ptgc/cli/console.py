@@ -1,4 +1,4 @@
-"""What commands share: notes and progress on stderr, results on stdout, errors without tracebacks."""
+"""Output of all commands: notes and progress on stderr, results on stdout, errors without tracebacks."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from ptgc.spec.storage_errors import storage_error
 notes = Console(stderr=True, highlight=False)
 results = Console(highlight=False)
 if not results.is_terminal:
-    results.width = 120  # in a file or pipe there is no window whose width would count
+    results.width = 120  # a file or pipe has no window width
 
 
 @contextmanager
 def command_errors(as_json: bool = False) -> Iterator[None]:
-    """Turns errors into exit codes: 1 for what the user can fix, 2 for usage, 3 for our own bugs."""
+    """Turn errors into exit statuses: 1 for what the user can fix, 2 for wrong usage, 3 for our own bugs."""
     try:
         yield
     except PtgcError as error:
         raise _exit(error, as_json) from error
     except (typer.Exit, typer.Abort, BrokenPipeError):
         raise
-    except Exception as error:  # a full disk where no path is known, or a bug of ours: all that helps to find it
+    except Exception as error:  # a full disk without a known path, or our own bug, shown with its traceback
         named = getattr(error, "filename", None)
         meant = storage_error(Path(named or "."), error)
         if isinstance(meant, StorageError):
@@ -48,7 +48,7 @@ def command_errors(as_json: bool = False) -> Iterator[None]:
 
 
 def _exit(error: PtgcError, as_json: bool) -> typer.Exit:
-    """Says what failed; gives the exit status."""
+    """Print what failed; returns the exit status."""
     if as_json:
         print_json({"error": {"code": error.code, "message": error.message, "action": error.action}})
     else:
@@ -59,7 +59,7 @@ def _exit(error: PtgcError, as_json: bool) -> typer.Exit:
 
 
 def compiler_missing(purpose: str, error: ImportError) -> BackendError:
-    """The error of a command that needs the compiler's libraries, as the beginning of a sentence names it."""
+    """The error of a command that needs the compiler's libraries; `purpose` begins its message."""
     return BackendError(
         f"{purpose} needs ONNX's Python packages: {error}.",
         f"Install them: {how_to_install('build')}. Without them, run, bench, tune, check, inspect and pack work with "
@@ -68,13 +68,13 @@ def compiler_missing(purpose: str, error: ImportError) -> BackendError:
 
 
 def need_torch(purpose: str) -> None:
-    """Refuse a command that reads checkpoints where their libraries are missing.
+    """Refuse a command that reads checkpoints if the libraries for it are missing.
 
     Raises:
-        BackendError: How to install them, and what works without.
+        BackendError: Says how to install them, and what works without them.
     """
     try:
-        import torch  # noqa: F401  # only to see that it is there
+        import torch  # noqa: F401  # only to check that it is installed
         import transformers  # noqa: F401
     except ImportError as error:
         raise BackendError(
@@ -86,7 +86,7 @@ def need_torch(purpose: str) -> None:
 
 @contextmanager
 def progress() -> Iterator[Callable[[str], None]]:
-    """A callable that shows what is being done: a spinner on a terminal, a line a step elsewhere."""
+    """A callable that shows what is being done: a spinner on a terminal, else a line for each step."""
     if not notes.is_terminal:
         yield lambda step: notes.print(step, markup=False)
         return
@@ -95,25 +95,25 @@ def progress() -> Iterator[Callable[[str], None]]:
 
 
 def show_any_text() -> None:
-    """Print "?" for a character that the terminal's encoding lacks, and for what was no UTF-8 in an argument."""
+    """Print "?" for characters that the terminal's encoding lacks, and for bytes of arguments that are not UTF-8."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
 
 
 def note_refused(bundle: Bundle) -> None:
-    """Say which builds were passed over because they cannot be read."""
+    """Print which builds were skipped because they cannot be read."""
     for name, error in bundle.read_builds()[1].items():
         notes.print(f"Note: build '{name}' was passed over: {error.message}", markup=False, soft_wrap=True)
 
 
 def print_json(document: dict[str, Any]) -> None:
-    """One object on stdout."""
+    """Print one JSON object on stdout."""
     has_all_characters = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     sys.stdout.write(json.dumps(document, ensure_ascii=not has_all_characters) + "\n")
     sys.stdout.flush()
 
 
 def megabytes(size: int) -> str:
-    """A size for people."""
+    """A size in megabytes, for people to read."""
     return f"{size / 1e6:,.1f} MB"

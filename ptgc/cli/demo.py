@@ -64,13 +64,15 @@ def command(
         str | None,
         typer.Argument(metavar="[MODEL]", help="Local directory, GGUF file, or hub id of a chat model."),
     ] = None,
-    directory: Annotated[Path, typer.Option(help="Where the bundle goes; kept, and used again.")] = Path(
+    directory: Annotated[Path, typer.Option(help="Directory of the bundle; it is kept and reused.")] = Path(
         "bundles/demo"
     ),
-    precision: Annotated[str, typer.Option(help="Builds to compare, with commas between.")] = "float32,int8",
+    precision: Annotated[
+        str, typer.Option(help="Precisions of the builds to compare, comma-separated.")
+    ] = "float32,int8",
     max_new_tokens: Annotated[int, typer.Option(help="Tokens to write.")] = 160,
 ) -> None:
-    """Show what speculation does on this machine: the same text, written plainly and with drafts."""
+    """Show what speculation gains on this machine: the same text, written plainly and with drafts."""
     with command_errors():
         _export(model, directory)
         rows = []
@@ -114,7 +116,7 @@ def _build(directory: Path, precision: str) -> str:
 
 
 def _race(directory: Path, build_id: str, max_new_tokens: int) -> tuple[list[GenerationResult], list[GenerationResult]]:
-    """Plain and speculative in turn, so that both see the same machine."""
+    """Run plain and speculative decoding in turns, so that both see the machine in the same state."""
     from ptgc.runtime import Generator
 
     plain, drafted = [], []
@@ -128,7 +130,7 @@ def _race(directory: Path, build_id: str, max_new_tokens: int) -> tuple[list[Gen
 
 
 def _prompt(generator: Generator) -> list[int]:
-    """The task as a chat, or as the beginning of a text where the model has no chat template."""
+    """The task as a chat message, or as the beginning of a text if the model has no chat template."""
     from ptgc.errors import UsageError
 
     if generator.codec is None:

@@ -1,7 +1,7 @@
-"""How the program ends: signals unwind it, nobody reads its output any more, or its output cannot be written.
+"""Ends the program cleanly after a signal, a closed pipe, or output that cannot be written.
 
-Exit statuses (docs/commands.md): 0 done; 1 what the user can fix; 2 wrong usage; 3 a bug of ours; 128 and the signal's
-number for one that a signal ended.
+Exit statuses (docs/commands.md): 0 done; 1 an error that the user can fix; 2 wrong usage; 3 our own bug; 128 plus the
+signal's number after a signal.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import NoReturn
 from ptgc.spec.interruption import SIGNALS, Interrupted
 
 FAILED = 1
-"""Something that the user can fix."""
+"""Exit status of an error that the user can fix."""
 
 
 @contextlib.contextmanager
 def ends_cleanly() -> Iterator[None]:
-    """Runs the program; every way to end it gives its exit status without a traceback."""
+    """Run the program; however it ends, it exits with the right status and without a traceback."""
     _open_standard_streams()
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
@@ -50,13 +50,13 @@ def _interrupt(number: int, _: FrameType | None) -> NoReturn:
 
 
 def _ignore_signals() -> None:
-    """What is left to do takes no time, and a second signal would show a traceback."""
+    """Ignore further signals: the rest takes no time, and a second signal would show a traceback."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 def _end(status: int) -> NoReturn:
-    """Exit without writing what nobody takes: the interpreter would try once more, and complain."""
+    """Exit without flushing stdout: the interpreter would try again, and complain."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     sys.exit(status)
@@ -69,11 +69,11 @@ def _say(text: str) -> None:
 
 
 def _open_standard_streams() -> None:
-    """Where a standard stream is closed, its number would go to the next file that is opened."""
+    """Open closed standard streams, whose descriptors would otherwise go to the next opened files."""
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(number)
         except OSError:
-            opened = os.open(os.devnull, os.O_RDWR)  # the lowest free number is this one
+            opened = os.open(os.devnull, os.O_RDWR)  # the lowest free descriptor is this one
             assert opened == number
             setattr(sys, name, os.fdopen(opened, mode, encoding="utf-8"))

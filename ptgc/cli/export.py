@@ -1,4 +1,4 @@
-"""`ptgc export`: a checkpoint into a bundle."""
+"""`ptgc export`: exports a checkpoint to a bundle."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from ptgc.spec.strategies.choice import possible_choices
 def command(
     context: typer.Context,
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Local directory, GGUF file, or hub id.")],
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Where the bundle will be.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Directory of the new bundle.")] = None,
     strategy: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="How the bundle generates; by default what the model is for."),
+        typer.Option(metavar="NAME", help="How the bundle generates text; by default what suits the model."),
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub id.")] = None,
     trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Let code that comes with the checkpoint run.")
+        bool, typer.Option("--trust-remote-code", help="Allow code that comes with the checkpoint to run.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be exported, and write nothing.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace a bundle of that name.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be exported, and write nothing.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle of that name.")] = False,
     as_json: AsJson = False,
     **values: Any,
 ) -> None:
@@ -43,7 +43,7 @@ def command(
             raise UsageError("Say where the bundle will be: -o BUNDLE.")
         if output is not None and not dry_run:
             named = [model] + [one for choice in choices for one in checkpoints_of(choice.options).values()]
-            with suppress(TakenError):  # it may be this export
+            with suppress(TakenError):  # the existing bundle may already be this export
                 check_bundle_output(output, force=force, sources=tuple(map(Path, named)))
         need_torch("Exporting")
         asked = _Asked(model, strategy, options, revision, trust_remote_code)
@@ -57,7 +57,7 @@ def command(
 
 @dataclass(frozen=True)
 class _Asked:
-    """What a user wants exported."""
+    """What the user asked to export."""
 
     model: str
     strategy: str | None
@@ -67,10 +67,10 @@ class _Asked:
 
 
 def _unknown(arguments: list[str]) -> dict[str, Any]:
-    """What is left of the command line behind MODEL, as options, which no strategy has.
+    """The unknown options on the command line behind MODEL.
 
     Raises:
-        UsageError: It is no option either.
+        UsageError: There is a further argument that is not an option.
     """
     flags = [argument.partition("=")[0] for argument in arguments if argument.startswith("--")]
     if not flags and len(arguments) > 1:

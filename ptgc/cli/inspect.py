@@ -1,4 +1,4 @@
-"""`ptgc inspect`: what a bundle holds."""
+"""`ptgc inspect`: shows what a bundle holds."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _print_cmake_directory(wanted: bool) -> None:
     if not wanted:
         return
     with command_errors():
-        module = find_spec("ptgc.runtime._core")  # in an editable install, only it tells where compiled parts are
+        module = find_spec("ptgc.runtime._core")  # in an editable install, this shows where compiled parts are
         package = Path(module.origin).parents[1] if module is not None and module.origin else Path()
         folder = package / "lib" / "cmake" / "ptgc"
         if not (folder / "ptgcConfig.cmake").is_file():
@@ -53,7 +53,7 @@ def command(
         typer.Option(metavar="FILE", help="Draw measured rounds and predicted speedups: .png, .svg or .pdf."),
     ] = None,
     as_json: AsJson = False,
-    cmake_dir: CmakeDirectory = False,  # noqa: ARG001  # eager
+    cmake_dir: CmakeDirectory = False,  # noqa: ARG001  # handled by its callback
 ) -> None:
     """Show a bundle's strategy, models, builds, measured costs and the speedups that they predict."""
     with command_errors(as_json):
@@ -74,12 +74,12 @@ def command(
 
 
 def _reasons(refused: Mapping[str, BundleError]) -> dict[str, str]:
-    """Why builds cannot be read, by folder."""
+    """Why builds cannot be read, by folder name."""
     return {name: error.message for name, error in refused.items()}
 
 
 def _measured(bundle: Bundle, build: Build) -> MeasuredBuild | None:
-    """What was measured of a build on this device, with the threads that it runs with here."""
+    """A build's measurements on this device, for the number of threads that it runs with here."""
     from ptgc.runtime.costs import read_costs
     from ptgc.runtime.generator import default_num_threads
     from ptgc.runtime.tuning import read_tuning
@@ -136,7 +136,7 @@ def _show_bundle(bundle: Bundle) -> None:
 
 
 def _defaults(generation: GenerationDefaults) -> str:
-    """What holds for texts whose request does not say."""
+    """The generation defaults, in words."""
     parts = ["greedy"]
     if generation.repetition_penalty != 1:
         parts.append(f"repetition penalty {generation.repetition_penalty:g}")
@@ -170,7 +170,7 @@ def _show_build(bundle: Bundle, build: Build) -> None:
 
 
 def _show_rounds(build: MeasuredBuild) -> None:
-    """What rounds cost, and what rounds with drafts would gain."""
+    """Print what rounds cost, and the speedups that drafts would give."""
     most = build.num_draft_tokens
     threads = build.curve.num_threads
     title = f"rounds of {build.name} here, {threads} threads"
@@ -197,7 +197,7 @@ def _show_rounds(build: MeasuredBuild) -> None:
 
 
 def _engine(engine: Engine, capabilities: tuple[str, ...]) -> str:
-    """Its size, what it was compiled for, and how much of attention is the compiler's own."""
+    """An engine's size, what it was compiled for, and which attention the compiler runs natively."""
     native = engine.layers.get("KV_CACHE_UPDATE", 0), engine.layers.get("ATTENTION_OUTPUT", 0)
     reasons = sorted(set(engine.not_native.values()))
     lines = [

@@ -21,7 +21,7 @@ def _num_threads(given: int | None) -> int | None:
 
 
 def _swept(bundle: Path) -> Path:
-    """The same; what killed commands left beside the bundle and in it is gone."""
+    """Remove what killed commands left beside and inside the bundle; returns its path."""
     for folder in (bundle.absolute().parent, bundle / BUILDS, *bundle.glob(f"{BUILDS}/*/{MEASURED}")):
         sweep(folder)
     sweep_scratch()
@@ -33,24 +33,25 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on s
 BuildId = Annotated[str | None, typer.Option("--build", metavar="ID", help="Which build; by default the newest.")]
 Device = Annotated[str, typer.Option(help="Kind of device: cpu.")]
 NumThreads = Annotated[
-    int | None, typer.Option(callback=_num_threads, help="Threads of the engine; by default the processors at hand.")
+    int | None, typer.Option(callback=_num_threads, help="Threads of the engine; by default all available processors.")
 ]
 DraftLength = Annotated[
     str | None,
     typer.Option(
         metavar="measured|fixed",
-        help="Draft as many tokens as the measured costs say will pay (default), or as many as there are.",
+        help="How many tokens to draft: as many as pay by the measured costs (default), or always the most.",
     ),
 ]
 
 Prompts = Annotated[
     str | None,
     typer.Option(
-        metavar="FILE,...", help="Files of prompts, or sets: chat, code, code-edit, copy-heavy, story; first three."
+        metavar="FILE,...",
+        help="Prompt files or sets: chat, code, code-edit, copy-heavy, story; by default the first three.",
     ),
 ]
 
 
 def names(text: str | None) -> tuple[str, ...]:
-    """The parts of a list with commas."""
+    """The parts of a comma-separated list."""
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())

@@ -1,4 +1,4 @@
-"""`ptgc pack`: a bundle with what the runtime reads, and nothing else."""
+"""`ptgc pack`: copies what the runtime reads of a bundle, and nothing else."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from ptgc.cli.options import AsJson, BundlePath
 
 def command(
     bundle: BundlePath,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Where the packed bundle will be.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Directory of the packed bundle.")],
     build: Annotated[
-        str | None, typer.Option(metavar="ID,...", help="Builds to take, with commas; by default the newest.")
+        str | None, typer.Option(metavar="ID,...", help="Builds to take, comma-separated; by default the newest.")
     ] = None,
     keep_references: Annotated[
         bool, typer.Option("--keep-references", help="Keep the reference texts, so that `ptgc check` works.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace a bundle of that name.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle of that name.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Copy a bundle without what only exporting, building and checking read."""
+    """Copy a bundle without the files that only building and checking need."""
     with command_errors(as_json):
         from ptgc.compiler.build.pack import pack
 

@@ -14,10 +14,10 @@ _FORM = 'Write [{"role": "user", "content": "..."}], or {"messages": [...], "too
 
 
 def read_prompt(text: str | None, ids: str | None, messages: Path | None) -> tuple[Any, dict[str, Any]]:
-    """The one prompt that was given, and the options that came with chat messages.
+    """The given prompt, and the options that came with chat messages.
 
     Raises:
-        UsageError: None or several were given, or one that cannot be read.
+        UsageError: No prompt or several were given, or it cannot be read.
     """
     given = [
         name for name, value in (("-p", text), ("--prompt-ids", ids), ("--messages", messages)) if value is not None
@@ -33,7 +33,7 @@ def read_prompt(text: str | None, ids: str | None, messages: Path | None) -> tup
 
 
 def read_ids(text: str, option: str) -> list[int]:
-    """Token ids with commas between.
+    """Parse comma-separated token ids.
 
     Raises:
         UsageError: It is something else.
@@ -45,7 +45,7 @@ def read_ids(text: str, option: str) -> list[int]:
 
 
 def read_object(text: str, option: str) -> dict[str, Any]:
-    """A JSON object.
+    """Parse a JSON object.
 
     Raises:
         UsageError: It is something else.

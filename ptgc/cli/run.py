@@ -1,4 +1,4 @@
-"""`ptgc run`: text from a bundle."""
+"""`ptgc run`: writes text with a bundle."""
 
 from __future__ import annotations
 
@@ -35,40 +35,54 @@ def command(
         str | None, typer.Option(metavar="JSON", help='Variables of the chat template: {"enable_thinking": false}.')
     ] = None,
     continue_final_message: Annotated[
-        bool, typer.Option("--continue-final-message", help="Continue the last of the messages.")
+        bool, typer.Option("--continue-final-message", help="Continue the last message instead of answering it.")
     ] = False,
     build: BuildId = None,
     device: Device = "cpu",
-    max_new_tokens: Annotated[int | None, typer.Option(help="Tokens to write at most; 256, or what fits.")] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(help="Most tokens to write; by default 256, or what fits.")
+    ] = None,
     stop: Annotated[list[str] | None, typer.Option(help="A string that ends the text; may be repeated.")] = None,
     stop_token_ids: Annotated[
-        str | None, typer.Option(metavar="1,2,3", help="Tokens that end the text, besides the model's own.")
+        str | None, typer.Option(metavar="1,2,3", help="Token ids that end the text, in addition to the model's own.")
     ] = None,
-    deadline: Annotated[float | None, typer.Option(help="Seconds after which the text ends as it is.")] = None,
-    temperature: Annotated[float, typer.Option(help="0 takes the likeliest tokens, 1 draws from the model.")] = 0.0,
-    top_k: Annotated[int, typer.Option(help="Draw from so many likeliest tokens; 0 for all.")] = 0,
-    top_p: Annotated[float, typer.Option(help="Draw from the likeliest tokens that reach this probability.")] = 1.0,
-    min_p: Annotated[float, typer.Option(help="Draw from tokens of at least this share of the likeliest's.")] = 0.0,
+    deadline: Annotated[float | None, typer.Option(help="Seconds after which generation stops.")] = None,
+    temperature: Annotated[
+        float, typer.Option(help="0 takes the likeliest token, 1 samples from the model's distribution.")
+    ] = 0.0,
+    top_k: Annotated[int, typer.Option(help="Sample from this many likeliest tokens; 0 means all.")] = 0,
+    top_p: Annotated[
+        float, typer.Option(help="Sample from the likeliest tokens that together reach this probability.")
+    ] = 1.0,
+    min_p: Annotated[
+        float, typer.Option(help="Sample from tokens with at least this share of the likeliest token's probability.")
+    ] = 0.0,
     repetition_penalty: Annotated[
         float | None,
-        typer.Option(help="Above 1: tokens of prompt and text are less likely; 1: none; by default the bundle's."),
+        typer.Option(
+            help="Above 1 makes tokens of prompt and text less likely; 1 is no penalty; by default the bundle's."
+        ),
     ] = None,
-    presence_penalty: Annotated[float, typer.Option(help="Taken off tokens that were generated before.")] = 0.0,
-    frequency_penalty: Annotated[float, typer.Option(help="The same for each time that they were.")] = 0.0,
+    presence_penalty: Annotated[
+        float, typer.Option(help="Subtracted from the logits of tokens generated before.")
+    ] = 0.0,
+    frequency_penalty: Annotated[
+        float, typer.Option(help="The same, for each time that the token was generated.")
+    ] = 0.0,
     ignore_defaults: Annotated[
-        bool, typer.Option("--ignore-defaults", help="Leave the bundle's generation defaults out (ptgc inspect).")
+        bool, typer.Option("--ignore-defaults", help="Ignore the bundle's generation defaults (see ptgc inspect).")
     ] = False,
-    seed: Annotated[int | None, typer.Option(help="Equal seeds give equal texts; a new one by default.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Equal seeds give equal texts; by default a new seed.")] = None,
     plain: Annotated[bool, typer.Option("--plain", help="Decode without drafts.")] = False,
-    num_draft_tokens: Annotated[int | None, typer.Option(min=0, help="Most draft tokens of a round.")] = None,
+    num_draft_tokens: Annotated[int | None, typer.Option(min=0, help="Most draft tokens per round.")] = None,
     draft_length: DraftLength = None,
     trace: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write what every round did, a JSON line each.")
+        Path | None, typer.Option(metavar="FILE", help="Write what every round did, one JSON line per round.")
     ] = None,
     num_threads: NumThreads = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write text with the newest build of a bundle, or with the one named."""
+    """Write text with the newest build of a bundle, or with the build given."""
     with command_errors(as_json):
         given, chat = read_prompt(prompt, prompt_ids, messages)
         check_output_file(trace)

@@ -1,4 +1,4 @@
-"""The options of strategies on the command line of `ptgc export`, made from their dataclasses."""
+"""Makes the options of `ptgc export` from the dataclasses of strategies."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _HELP = ("--help", "-h")
 
 
 class Commands(typer.core.TyperGroup):
-    """The commands of ptgc; which options `export` has depends on the strategy that its arguments name."""
+    """The commands of ptgc; the options of `export` depend on the strategy that its arguments name."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command that arguments name, and the arguments behind it."""
+        """The command that the arguments name, and the arguments behind it."""
         name, found, rest = super().resolve_command(ctx, args)
         if name == "export":
             with command_errors("--json" in rest):
@@ -34,16 +34,16 @@ class Commands(typer.core.TyperGroup):
 
 
 def export_command(arguments: Sequence[str]) -> Any:
-    """`ptgc export` with the options of the strategy that its arguments name, or of those that may be meant.
+    """`ptgc export` with the options of the strategy that its arguments name, or of the default strategies.
 
     Raises:
         UsageError: There is no such strategy.
-        ExportError: It is of a package that cannot be imported.
+        ExportError: The strategy's package cannot be imported.
     """
     named = _named_strategy(arguments)
     shown = [find_strategy(name) for name in ((named,) if named is not None else DEFAULTS)]
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    settings = {"ignore_unknown_options": True, "allow_extra_args": True}  # the command names them all at once
+    settings = {"ignore_unknown_options": True, "allow_extra_args": True}  # the command reports them all at once
     text = _help(shown[0] if named is not None else None) if any(one in arguments for one in _HELP) else None
     app.command("export", context_settings=settings, help=text)(_with_options(shown))
     return typer.main.get_command(app)
@@ -60,7 +60,7 @@ def _named_strategy(arguments: Sequence[str]) -> str | None:
 
 
 def _with_options(strategies: Sequence[Strategy]) -> Callable[..., None]:
-    """The command's function as typer is to see it."""
+    """The command's function with the signature that typer reads."""
 
     def made(**values: Any) -> None:
         export.command(**values)
@@ -90,7 +90,7 @@ def _parameter(option: Option, strategy: Strategy) -> inspect.Parameter:
 
 
 def _help(named: Strategy | None) -> str:
-    """What the command does, and which strategies there are."""
+    """The help text: what the command does, and which strategies exist."""
     parts = [inspect.cleandoc(export.command.__doc__ or "")]
     if named is not None:
         source = f" Source: {named.source}." if named.source else ""
@@ -103,7 +103,7 @@ def _help(named: Strategy | None) -> str:
 
 
 def _line(name: str) -> str:
-    """A strategy in a list, with a remark where its package is broken."""
+    """A strategy's line in the list, or the error if its package is broken."""
     try:
         strategy = find_strategy(name)
     except ExportError as error:

@@ -1,4 +1,4 @@
-"""`ptgc tune`: the fastest way to use a bundle on this device, for prompts like these."""
+"""`ptgc tune`: finds the fastest settings of a bundle on this device, for given prompts."""
 
 from __future__ import annotations
 
@@ -16,31 +16,35 @@ from ptgc.errors import UsageError
 if TYPE_CHECKING:
     from ptgc.compiler.tuning.tune import Observed, Tuned, Way
 
-_PAYS = 0.99  # of the time that plain decoding takes
+_PAYS = 0.99  # drafts pay if they take less than this share of plain decoding's time
 
 
 def command(
     bundle: BundlePath,
     prompts: Prompts = None,
-    num_prompts: Annotated[int, typer.Option(min=1, help="The first so many of each set.")] = 8,
+    num_prompts: Annotated[int, typer.Option(min=1, help="How many prompts of each set to use.")] = 8,
     max_new_tokens: Annotated[int, typer.Option(min=2, help="Tokens of each text.")] = 64,
     build: Annotated[
         str | None, typer.Option(metavar="ID,...", help="Builds to choose from; by default all for one sequence.")
     ] = None,
     threads: Annotated[
         str | None,
-        typer.Option(metavar="N,...", help="Numbers of threads; by default all processors, half and a quarter."),
+        typer.Option(
+            metavar="N,...", help="Numbers of threads to try; by default all available processors, half and a quarter."
+        ),
     ] = None,
     max_divergence: Annotated[
-        float, typer.Option(metavar="NATS", help="Most that a build may have lost, if there are several.")
+        float, typer.Option(metavar="NATS", help="The most that a build may have lost, if there are several.")
     ] = MAX_DIVERGENCE,
     text: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="What that is measured on; by default the bundle's reference texts."),
+        typer.Option(
+            metavar="FILE", help="Text that this loss is measured on; by default the bundle's reference texts."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Choose build, threads and draft tokens by measured rounds and by what prompts accept; `run` then uses them."""
+    """Choose build, threads and draft tokens by measured rounds and accepted drafts; `run` then uses them."""
     with command_errors(as_json):
         try:
             from ptgc.compiler.tuning.tune import TuneOptions, tune

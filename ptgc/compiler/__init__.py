@@ -1,1 +1,1 @@
-"""Bundle to builds: prepare (lower, quantise) and compile; runs without torch."""
+"""Turns bundles into builds: prepares (lowers, quantises) and compiles graphs, without torch."""

@@ -20,17 +20,17 @@ Logits = NDArray[np.float32]
 
 NUMPY_TYPES = {"float32": np.float32, "float16": np.float16}
 PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"]}
-"""Of ONNX Runtime, by kind of device."""
+"""ONNX Runtime's execution providers, by kind of device."""
 _DRIVEN = {port.name for port in (*ports.CAUSAL_INPUTS, ports.WINDOW_OFFSET)}
 
 
 def writes_alone(role: Role) -> bool:
-    """Whether a role is a language model that needs no other role."""
+    """Whether a role is a language model that depends on no other role."""
     return writes(role) and not role.cross_states
 
 
 def writes(role: Role) -> bool:
-    """Whether a role is a language model that needs no other role but an encoder."""
+    """Whether a role is a language model that depends on no other role, except perhaps an encoder."""
     read = {ports.ENCODER_ATTENTION_MASK.name} if role.cross_states else set()
     return bool(role.states) and {port.name for port in role.inputs} <= _DRIVEN | read
 
@@ -42,11 +42,11 @@ class GraphSession:
         path: The ONNX file.
         role: Its ports and states.
         capacity: Slots of the cache.
-        num_threads: Threads of the engine; 0 takes ONNX Runtime's own choice.
-        read: What every round reads and none changes, by port: an encoder's output and its mask.
+        num_threads: Threads of the engine; 0 leaves the number to ONNX Runtime.
+        read: Inputs that are the same in every round, by port: an encoder's output and its mask.
         device: Kind of device to run on.
-        frugal: Whether weights are read from their file, not rearranged in memory for their kernels, and what is freed
-            goes back to the system. The last bits of products differ.
+        frugal: Whether to save memory: weights stay in their file instead of being repacked for the kernels, and freed
+            memory goes back to the system. The last bits of products differ then.
     """
 
     def __init__(
@@ -82,12 +82,12 @@ class GraphSession:
         self.length = 0
 
     def forward(self, ids: Sequence[int], tree: TreeSpec | None = None, first_node: int = 0) -> Logits:
-        """One round; the first tokens that are kept must be committed with `commit`.
+        """Run one round; call `commit` afterwards to keep its first tokens.
 
         Args:
             ids: The tokens of the round.
-            tree: Their shape; a chain where None.
-            first_node: The node of the first token; those before it were run since the last commit.
+            tree: Their tree; None means a chain.
+            first_node: The node of the first token; the nodes before it were run since the last commit.
 
         Returns:
             Logits of every row, `[tokens, vocab]`.
@@ -97,7 +97,7 @@ class GraphSession:
         return logits.astype(np.float32)
 
     def observe(self, ids: Sequence[int], outputs: Sequence[str]) -> list[NDArray[Any]]:
-        """What a round of a chain gives at other outputs; only what leads to them is computed."""
+        """Run a chain and return the given outputs; only what they depend on is computed."""
         return self._run(ids, TreeSpec.chain(len(ids) - 1), outputs)
 
     def reset(self) -> None:
@@ -118,7 +118,7 @@ class GraphSession:
             "write_index": np.array([start + first_node], dtype=np.int64),
             "row_count": np.array([len(ids)], dtype=np.int64),
             "logits_rows": np.arange(len(ids), dtype=np.int64)[None],
-            "window_offset": np.zeros(1, dtype=np.int64),  # caches that hold the whole text need not slide
+            "window_offset": np.zeros(1, dtype=np.int64),  # these caches hold the whole text and do not slide
         }
         binding = self._session.io_binding()
         for name in self._inputs:
@@ -134,11 +134,11 @@ class GraphSession:
         return [value.numpy() for value in binding.get_outputs()[-len(outputs) :]]
 
     def commit(self, num_tokens: int) -> None:
-        """Keep the first rows of the last round."""
+        """Keep the first `num_tokens` rows of the last round."""
         self.length += num_tokens
 
     def prefill(self, ids: Sequence[int], chunk: int = 128) -> Logits:
-        """Read a text in chunks; gives the logits of all its rows."""
+        """Read a text in chunks and return the logits of all its rows."""
         found = []
         for start in range(0, len(ids), chunk):
             part = ids[start : start + chunk]

@@ -1,4 +1,4 @@
-"""How graphs are loaded into ONNX Runtime to be checked: they are to mean what the standard says."""
+"""Options for loading graphs into ONNX Runtime to check them as the ONNX standard defines them."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from typing import Any
 
 from ptgc.errors import BackendError
 
-_FLOAT8_MOVES_SINCE = 21  # Transpose and Reshape take 8-bit floats from this opset on
+_FLOAT8_MOVES_SINCE = 21  # the first opset whose Transpose and Reshape take 8-bit floats
 
 
 def session_options(model: str | bytes) -> Any:
-    """Settings of a session that says nothing.
+    """Options of a session that logs nothing.
 
-    Of an older opset ONNX Runtime may not move QuantizeLinear about: 1.31.1 moves it in front of a Transpose, which
-    takes no 8-bit floats there, and then refuses its own graph. Where ONNX's Python packages are missing, the opset is
-    taken to be a new one.
+    In graphs of older opsets, ONNX Runtime is told not to move QuantizeLinear: 1.31.1 would move it in front of a
+    Transpose, which takes no 8-bit floats there, and then refuse its own graph. If ONNX's Python packages are missing,
+    the opset is assumed to be recent.
 
     Args:
-        model: Path of an ONNX file, or a serialised one.
+        model: Path of an ONNX file, or a serialised model.
 
     Raises:
-        BackendError: It is neither, or ONNX Runtime is not installed, or too old.
+        BackendError: It is neither, or ONNX Runtime is missing or too old.
     """
     try:
         import onnx

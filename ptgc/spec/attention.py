@@ -1,4 +1,4 @@
-"""AttentionKind: which masks a role takes."""
+"""AttentionKind: which masks a role supports."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from enum import Enum
 
 
 class AttentionKind(str, Enum):
-    """What the rows of a round may see of each other; all see the text before them."""
+    """Which rows of a round may see each other; all rows see the text before the round."""
 
     CAUSAL = "causal"
-    """All rows before them: text in order."""
+    """Rows see all rows before them: text in order."""
     TREE = "tree"
-    """Some of the rows before them: their ancestors."""
+    """Rows see some of the rows before them: their ancestors."""
     BLOCK = "block"
-    """Any rows, including those behind them."""
+    """Rows may see any rows, including later ones."""

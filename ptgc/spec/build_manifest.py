@@ -27,9 +27,9 @@ class BuildManifest:
     id: Name
     """Its folder under `builds/`."""
     backend: Name
-    """Which engine library runs it."""
+    """The engine library that runs it."""
     device: Name
-    """What kind of device it runs on."""
+    """The kind of device that it runs on."""
     precision: dict[str, Name]
     """Weight precision of each role."""
     shapes: ShapePlan
@@ -37,23 +37,23 @@ class BuildManifest:
     roles: dict[str, Role]
     """The prepared graph and ports of each role."""
     files: Files
-    """Every file of the build but build.json."""
+    """Every file of the build except build.json."""
     bundle_sha256: Sha256
     """Digest of the manifest that it was built from."""
     sequence: _Count = 0
-    """Builds made before it in this bundle; the newest build has the largest."""
+    """Order of the builds of a bundle; the newest build has the largest number."""
     weight_bytes: _Count = 0
     """Bytes of weights in the prepared graphs."""
     lowering: Lowering = Lowering.NATIVE
-    """Which operators the prepared graphs have."""
+    """Which operators the prepared graphs use."""
     engine_options: dict[str, dict[str, str]] = field(default_factory=dict)
-    """Settings, by role, that its engine is loaded with."""
+    """Settings that engines are loaded with, by role."""
     engines: Annotated[tuple[Engine, ...], Count(0, MAX_STATES)] = ()
-    """Engines that were compiled ahead of time; none where the library compiles while it loads."""
+    """Engines that were compiled ahead of time; empty if the library compiles when it loads."""
     compute_capabilities: Annotated[tuple[str, ...], Count(0, MAX_SIZES)] = ()
-    """GPU generations that the engines were compiled for; none where that does not apply."""
+    """GPU generations that the engines were compiled for; empty if that does not apply."""
     min_onnxruntime: Name | None = None
-    """The oldest ONNX Runtime that runs it; None where another library does."""
+    """The oldest ONNX Runtime that runs it; None if another library runs it."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """Versions and options of the build."""
 
@@ -83,15 +83,15 @@ class BuildManifest:
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> BuildManifest:
-        """A build from the document, whose schema has been checked.
+        """A build from a document whose schema has been checked.
 
         Raises:
-            UnreadableError: Every problem found.
+            UnreadableError: The error names every problem found.
         """
         return read(BuildManifest, data)
 
     def problems(self) -> list[str]:
-        """What contradicts itself, or is not in the build."""
+        """Contradictions, and references to what is not in the build."""
         listed = {entry.path for entry in self.files}
         loaded = {f"roles.{name}.graph": role.graph for name, role in self.roles.items()}
         loaded |= {f"engines[{i}].path": engine.path for i, engine in enumerate(self.engines)}

@@ -1,4 +1,4 @@
-"""Bundle: a directory with a manifest, opened, listed and verified."""
+"""Bundle: opens, lists and verifies a directory with a manifest."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BUILD_MANIFEST = "build.json"
 BUILDS = "builds"
 MEASURED = "measured"
 RUNNABLE = ("onnxruntime",)
-"""Backends whose builds are selected by default; others are experimental, and run where their build is named."""
+"""Backends whose builds are selected by default; others are experimental, and run only if their build is named."""
 _EXPORT_AGAIN = "Export the bundle again."
 
 
@@ -39,7 +39,7 @@ class Build:
         """Check that its files are those that were built.
 
         Raises:
-            BundleError: Naming the file and the difference.
+            BundleError: The error names the file and the difference.
         """
         again = f"Build it again: ptgc build {self.path.parent.parent} --id {self.manifest.id} --replace"
         verify_files(self.path, self.manifest.files, again, hashes=hashes)
@@ -57,15 +57,15 @@ class Bundle:
     """Digest of the manifest's bytes."""
 
     def verify(self, *, hashes: bool = True) -> None:
-        """Check that its files are those that were exported, builds apart.
+        """Check that its files, except for builds, are those that were exported.
 
         Raises:
-            BundleError: Naming the file and the difference.
+            BundleError: The error names the file and the difference.
         """
         verify_files(self.path, self.manifest.files, _EXPORT_AGAIN, hashes=hashes)
 
     def read_file(self, path: str) -> bytes:
-        """The bytes of a listed file, once they are known to be those that were exported.
+        """The bytes of a listed file, after checking that they are those that were exported.
 
         Raises:
             BundleError: It is not listed, or is not what was exported.
@@ -84,8 +84,8 @@ class Bundle:
         return self.read_builds()[0]
 
     def read_builds(self) -> tuple[list[Build], dict[str, BundleError]]:
-        """All builds that can be read, oldest first, and why others, by folder, cannot."""
-        # Hidden folders are what a build writes into before it is whole.
+        """All builds that can be read, oldest first, and by folder why the others cannot."""
+        # Hidden folders hold builds that are not complete yet.
         found, refused = [], {}
         for path in sorted((self.path / BUILDS).glob(f"[!.]*/{BUILD_MANIFEST}")):
             try:
@@ -100,7 +100,7 @@ class Bundle:
 
         Raises:
             BundleError: There is none, or the one named was made from another export or for another device.
-            BackendError: There are builds of backends only that are not run unasked.
+            BackendError: The only builds are of backends that are not selected by default.
         """
         builds, refused = self.read_builds()
         make = self._how_to_build("" if device == "cpu" else f" --device {device}")
@@ -123,13 +123,13 @@ class Bundle:
         return fitting[-1]
 
     def require_graphs(self, purpose: str) -> None:
-        """Refuse a packed bundle for what reads the canonical graphs.
+        """Refuse a packed bundle where canonical graphs are needed.
 
         Args:
             purpose: What needs them, as the beginning of a sentence.
 
         Raises:
-            BundleError: They were left out; says where they are.
+            BundleError: They were left out; the error says where they are.
         """
         if self.manifest.packed is not None:
             raise BundleError(
@@ -173,7 +173,7 @@ def _refuse_unasked(build: Build) -> NoReturn:
     raise BackendError(
         f"Build '{name}' was {done} for {backend}, whose engines are experimental: they run only where their build is "
         "named.",
-        f"Name it (--build {name}), or make one that is run unasked: ptgc build {bundle} --device "
+        f"Name it (--build {name}), or make one that is selected by default: ptgc build {bundle} --device "
         f"{build.manifest.device}",
     )
 
@@ -182,7 +182,7 @@ def open_bundle(path: str | Path) -> Bundle:
     """Open a bundle and check its manifest; the files' sizes are checked, their hashes are not.
 
     Raises:
-        BundleError: No bundle, or a truncated, edited, unsafe or newer one.
+        BundleError: There is no bundle, or it is truncated, edited, unsafe or of a newer ptgc.
     """
     folder = Path(path)
     with readable(folder, "Make one: ptgc export MODEL -o BUNDLE"):
@@ -202,10 +202,10 @@ def open_build(path: Path, bundle: Manifest | None = None) -> Build:
 
     Args:
         path: Its folder.
-        bundle: What it must fit; None leaves that out.
+        bundle: The manifest that it must fit; None skips this check.
 
     Raises:
-        BundleError: A truncated, edited, unsafe or newer one.
+        BundleError: The build is truncated, edited, unsafe or of a newer ptgc.
     """
     again = f"Build it again: ptgc build {path.parent.parent} --id {path.name} --replace"
     document, _ = _read(path / BUILD_MANIFEST, again)

@@ -1,4 +1,4 @@
-"""The files of a bundle or build: inside it, listed and unchanged."""
+"""Checks that the files of a bundle or build are inside it, listed and unchanged."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from ptgc.spec.json_file import UnreadableError, read_regular
 from ptgc.spec.manifest import FileEntry
 
 _HASH_BLOCK = 1 << 20  # bytes
-_REPORTED = 12  # files of one bundle
+_REPORTED = 12  # most files named in one error
 _UNSAFE = "Do not use this bundle."
 
 
 @contextmanager
 def readable(path: Path, action: str) -> Iterator[None]:
-    """Turns any reason for which a file or its content cannot be read into a BundleError that names the file."""
+    """Turn any failure to read a file or its content into a BundleError that names the file."""
     try:
         yield
     except UnreadableError as error:
         raise BundleError(f"{path} {error}.", action) from error
-    except (OSError, ValueError, RuntimeError) as error:  # of paths: forbidden, too long, a circle of links
+    except (OSError, ValueError, RuntimeError) as error:  # from paths: forbidden, too long, a loop of links
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise BundleError(f"{path} cannot be read: {reason}.", action) from error
 
 
 def check_paths(folder: Path, paths: Iterable[str]) -> None:
-    """Refuse any path that leaves the folder through a link; fields of manifests refuse it by its text."""
+    """Refuse any path that leaves the folder through a link; manifest fields already refuse it by its text."""
     with readable(folder, _UNSAFE):
         root = folder.resolve()
     for path in paths:
@@ -43,7 +43,8 @@ def verify_files(folder: Path, files: Sequence[FileEntry], action: str, *, hashe
     """Check that every file is there, whole and unchanged.
 
     Raises:
-        BundleError: Naming every file that is missing, of another size or, if none is, of another hash.
+        BundleError: The error names every file that is missing or of another size; if there is none, those of another
+            hash.
     """
     check_paths(folder, [entry.path for entry in files])
     problems = [problem for entry in files if (problem := _size_problem(folder / entry.path, entry.size, action))]
@@ -58,7 +59,7 @@ def verify_files(folder: Path, files: Sequence[FileEntry], action: str, *, hashe
 
 
 def _size_problem(path: Path, expected: int, action: str) -> str | None:
-    """What is wrong with a file as its folder lists it."""
+    """What is wrong with a file's size; None if nothing."""
     with readable(path, action):
         if not path.is_file():
             return f"{path} is missing."
@@ -67,10 +68,10 @@ def _size_problem(path: Path, expected: int, action: str) -> str | None:
 
 
 def read_listed(folder: Path, entry: FileEntry, action: str) -> bytes:
-    """The bytes of a file, once they are known to be those that its manifest lists.
+    """The bytes of a file, after checking that they are those that its manifest lists.
 
     Raises:
-        BundleError: They are others, or cannot be read.
+        BundleError: They are different, or cannot be read.
     """
     path = folder / entry.path
     check_paths(folder, [entry.path])

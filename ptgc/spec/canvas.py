@@ -16,17 +16,17 @@ class CanvasCache(str, Enum):
     NONE = "none"
     """Nothing: every round reads the whole canvas."""
     BLOCK = "block"
-    """Keys and values of the blocks before the one that is being filled, which see nothing behind themselves, so that
-    they change no more (BD3-LM, arXiv 2503.09573; Fast-dLLM v2, arXiv 2509.26328). Blocks begin at multiples of the
-    block length."""
+    """Keys and values of the blocks before the one that is being filled. These blocks see nothing behind them, so they
+    no longer change (BD3-LM, arXiv 2503.09573; Fast-dLLM v2, arXiv 2509.26328). Blocks begin at multiples of the block
+    length."""
 
 
 @dataclass(frozen=True)
 class PolicyInputs:
-    """What every row brings to the unmasking policy in the denoiser's graph: one port for each of these numbers."""
+    """Inputs of the unmasking policy in the denoiser's graph for every row: one port for each of these numbers."""
 
     threshold: Annotated[float, Range(0, 1)] = 1.0
-    """Positions of higher confidence are filled in addition to those that a round must fill (Fast-dLLM, arXiv
+    """Positions with higher confidence are filled in addition to those that a round must fill (Fast-dLLM, arXiv
     2505.22618, section 3.3); 1 for none (MaskGIT, arXiv 2202.04200; LLaDA, arXiv 2502.09992)."""
 
 
@@ -35,11 +35,11 @@ class CanvasPlan:
     """The policies of the canvas loop; which positions a round fills is traced into the denoiser's graph."""
 
     mask_token_id: TokenId
-    """Stands at a position that is still to be filled."""
+    """Marks a position that is still to be filled."""
     num_steps: Annotated[int, Range(1, MAX_ROUNDS)]
-    """Rounds of a whole canvas at most: each fills the same number of positions or more, the most confident first."""
+    """Most rounds for a whole canvas; each fills the same number of positions or more, the most confident first."""
     block_length: Annotated[int, Range(0, MAX_LENGTH)] = 0
-    """Positions filled, and written out, before the next ones are begun; 0 for all at once."""
+    """Positions that are filled and delivered before the next ones are started; 0 for all at once."""
     policy: PolicyInputs = PolicyInputs()
     """The inputs of the policy."""
     cache: CanvasCache = CanvasCache.NONE
@@ -50,6 +50,6 @@ class CanvasPlan:
         return asdict(self) | {"cache": self.cache.value}
 
     def problems(self) -> list[str]:
-        """A cache of blocks that have no length."""
+        """A block cache without a block length."""
         is_whole = self.cache is CanvasCache.BLOCK and self.block_length == 0
         return ["block_length is 0; cache is block, which needs a length"] if is_whole else []

@@ -1,4 +1,4 @@
-"""DrafterPlan: where draft tokens come from; each kind of drafter has parameters of its own."""
+"""DrafterPlan: where draft tokens come from; each kind of drafter has its own parameters."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from ptgc.spec.limits import MAX_TREE_NODES
 
 @dataclass(frozen=True)
 class DrafterPlan:
-    """What every drafter has; by itself the drafter of kind `none`, which drafts nothing."""
+    """What every drafter has. An instance of this class itself is kind `none`, which drafts nothing."""
 
     kind: ClassVar[str] = "none"
     """Its name in the manifest."""
     roles: ClassVar[tuple[str, ...]] = ()
-    """Roles that it runs beside the target."""
+    """Roles that it runs in addition to the target."""
     taps: ClassVar[tuple[str, ...]] = ()
-    """Outputs of the target, beside its logits, that its roles read."""
+    """Outputs of the target, other than logits, that its roles read."""
     is_part_of_target: ClassVar[bool] = False
-    """Whether its role is the first layers of the target: with its vocabulary, and the caches of those layers."""
+    """Whether its role is the first layers of the target, with the target's vocabulary and those layers' caches."""
 
     num_draft_tokens: Annotated[int, Range(0, MAX_TREE_NODES - 1)] = 0
-    """The most draft tokens in a round; fewer where the build's measured costs say so."""
+    """The most draft tokens in a round; fewer if the build's measured costs say so."""
 
     @property
     def reencodes(self) -> bool:
@@ -40,7 +40,7 @@ class DrafterPlan:
     @staticmethod
     def json_kinds() -> Mapping[str, type[DrafterPlan]]:
         """The class that reads each kind; runtime/src/drafters/registry.cc has the same kinds."""
-        from ptgc.spec.strategies import BUILT_IN, find_strategy  # which need this module
+        from ptgc.spec.strategies import BUILT_IN, find_strategy  # these import this module
 
         drafters = [find_strategy(name).drafter for name in BUILT_IN]
         return {drafter.kind: drafter for drafter in drafters}

@@ -15,7 +15,7 @@ class EditStart(str, Enum):
     """The text that the first round edits."""
 
     EMPTY = "empty"
-    """None yet: everything is written about a source, which an encoder reads."""
+    """The empty text: everything is written from a source that an encoder reads."""
     SOURCE = "source"
     """The prompt itself."""
 
@@ -25,10 +25,10 @@ class EditPlan:
     """The policies of the edit loop: the operations of a round, over a canvas from begin to end token."""
 
     operations: Annotated[tuple[str, ...], Count(1, MAX_OPERATIONS)]
-    """The roles of a round, in its order: `deleter, inserter, filler` of a Levenshtein transformer (arXiv 1905.11006),
+    """The roles of a round, in order: `deleter, inserter, filler` of a Levenshtein transformer (arXiv 1905.11006),
     `token_inserter` of an insertion transformer (arXiv 1902.03249)."""
     max_rounds: Annotated[int, Range(1, MAX_ROUNDS)]
-    """Rounds after which a text ends as it is."""
+    """Rounds after which a text ends, finished or not."""
     bos_token_id: TokenId
     """The first token of every canvas; never deleted."""
     eos_token_id: TokenId
@@ -36,9 +36,9 @@ class EditPlan:
     pad_token_id: TokenId
     """Fills a canvas behind its end."""
     placeholder_token_id: TokenId | None = None
-    """inserter, filler: stands where a token was inserted and is still to be chosen."""
+    """inserter, filler: marks an inserted token that is still to be chosen."""
     stop_token_id: TokenId | None = None
-    """token_inserter: chosen where nothing is to be inserted."""
+    """token_inserter: chosen if nothing is to be inserted."""
     start: EditStart = EditStart.EMPTY
     """What the first round edits."""
 
@@ -57,6 +57,6 @@ class EditPlan:
         return {name: token for name in names if (token := getattr(self, name)) is not None}
 
     def first_canvas(self, given: Sequence[int]) -> list[int]:
-        """What the first round edits, from what a user gives."""
+        """The canvas that the first round edits, for the text that a user gives."""
         text = given if self.start is EditStart.SOURCE else ()
         return [self.bos_token_id, *text, self.eos_token_id]

@@ -1,4 +1,4 @@
-"""Engine: a file that a vendor's compiler made of one role, and what is known of it."""
+"""Engine: a file that a vendor's compiler made of one role, and facts about it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Engine:
     path: FilePath
     """Its file, relative to the build's folder."""
     sizes: dict[str, _Size]
-    """Named dimensions that have one size in it."""
+    """Named dimensions with one size."""
     ranges: dict[str, tuple[_Size, _Size, _Size]]
-    """Named dimensions that may vary: the least size, the one that it is optimised for, and the largest."""
+    """Named dimensions that vary: the smallest size, the one to optimise for, and the largest."""
     engine_bytes: _Size
     """Bytes of the file."""
     weight_bytes: _Size
@@ -30,13 +30,13 @@ class Engine:
     layers: dict[str, _Size]
     """Layers of the compiler's network by type."""
     not_native: dict[str, str]
-    """Attention and cache updates that are no layer of their own, by the path of their module, and why."""
+    """Attention and cache updates that did not become layers of their own: the reason by module path."""
     updates_in_place: bool = True
-    """Whether caches come in and go out at one address; otherwise it reads one while it writes another."""
+    """Whether cache inputs and outputs share an address; otherwise it reads one buffer and writes another."""
 
     @property
     def weight_ratio(self) -> float:
-        """Bytes of the engine over bytes of the weights: what the vendor adds."""
+        """Bytes of the engine over bytes of the weights."""
         return self.engine_bytes / max(1, self.weight_bytes)
 
     def to_json(self) -> dict[str, Any]:

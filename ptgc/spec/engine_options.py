@@ -1,4 +1,4 @@
-"""The settings that an engine may be loaded with: what ptgc's own compiler writes, and nothing else."""
+"""The settings that an engine may be loaded with: only those that ptgc's own compiler writes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Mapping
 ALLOWED: Mapping[str, frozenset[str]] = {
     "optimization.disable_specified_optimizers": frozenset({"GatherToSliceFusion"}),
 }
-"""ONNX Runtime's configuration entries and their values. It has others that name a file to be written."""
+"""ONNX Runtime's configuration entries and their values. Other entries could name files to write."""
 
 
 def refused_options(options: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """What is wrong with the settings of a build's engines, by role."""
+    """The problems of the settings of a build's engines."""
     return [
         f"engine_options.{role} sets {name[:64]} to '{value[:64]}', which ptgc never does"
         for role, entries in options.items()

@@ -1,11 +1,11 @@
-"""Reading frozen dataclasses from JSON: a field's type and the ranges beside it say what a file may hold.
+"""Reads frozen dataclasses from JSON; a field's type and its annotated ranges say what a file may hold.
 
     batch: Annotated[int, Range(1, MAX_BATCH)]
     widths: Annotated[tuple[Annotated[int, Range(1, MAX_WIDTH)], ...], Count(1, MAX_SIZES, ascending=True)]
 
-A class whose JSON has another form than its fields gives `json_fields(data)`, which brings it into theirs; one whose
-fields must fit each other gives `problems()`; one that stands for several gives `json_kinds()`, the class to read by
-the object's `kind`. Fields that the file has and the class has not are ignored.
+A class whose JSON differs from its fields has `json_fields(data)`, which converts it. A class whose fields must fit
+each other has `problems()`. A class with several kinds has `json_kinds()`, the class for each value of the object's
+`kind`. Fields in the file that the class does not have are ignored.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from ptgc.spec.limits import MAX_ENTRIES, MAX_LENGTH, MAX_STRING, MAX_VOCAB_SIZE
 
 T = TypeVar("T")
 
-_SHOWN = 48  # characters of a value that is refused
-_REPORTED = 12  # problems of one file
+_SHOWN = 48  # most characters shown of a refused value
+_REPORTED = 12  # most problems reported for one file
 _WRONG = object()
 
 
 class Rule(Protocol):
-    """What a value must be, besides being of its type."""
+    """What a value must be, in addition to its type."""
 
     def problem(self, value: Any) -> str | None:
-        """What is wrong with it, as the end of a sentence; None where nothing is."""
+        """What is wrong with a value, as the end of a sentence; None if nothing is."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """A number from `least` to `most`."""
+    """Requires a number from `least` to `most`."""
 
     least: float
     """The smallest."""
@@ -54,7 +54,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Count:
-    """A list or object of `least` to `most` entries."""
+    """Requires a list or object of `least` to `most` entries."""
 
     least: int
     """The fewest."""
@@ -74,12 +74,12 @@ class Count:
 
 @dataclass(frozen=True)
 class Pattern:
-    """A string that matches as a whole."""
+    """Requires a string that matches as a whole."""
 
     expression: str
     """Regular expression."""
     meaning: str
-    """What such a string is."""
+    """What such a string is, for messages."""
 
     def problem(self, value: str) -> str | None:
         """See Rule."""
@@ -88,7 +88,7 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Inside:
-    """The path of a file below the folder of the document that names it."""
+    """Requires the path of a file inside the folder of the document that names it."""
 
     def problem(self, value: str) -> str | None:
         """See Rule."""
@@ -105,7 +105,7 @@ Sha256 = Annotated[str, Pattern("[0-9a-f]{64}", "a sha256 in lower-case hexadeci
 
 
 def read(kind: type[T], data: Any, name: str = "") -> T:
-    """An object of a dataclass from JSON.
+    """Read an object of a dataclass from JSON.
 
     Args:
         kind: The dataclass.
@@ -113,7 +113,7 @@ def read(kind: type[T], data: Any, name: str = "") -> T:
         name: Where in the document that part is.
 
     Raises:
-        UnreadableError: Every problem found.
+        UnreadableError: The error names every problem found.
     """
     problems: list[str] = []
     value = _value(kind, data, name, problems)
@@ -122,10 +122,10 @@ def read(kind: type[T], data: Any, name: str = "") -> T:
 
 
 def refuse(problems: Sequence[str]) -> None:
-    """Refuse a document, if there is anything wrong with it.
+    """Refuse a document if it has problems.
 
     Raises:
-        UnreadableError: Every problem, or the first dozen.
+        UnreadableError: The error names every problem, or the first dozen.
     """
     if problems:
         more = len(problems) - _REPORTED
@@ -213,7 +213,7 @@ def _base(kind: Any) -> Any:
 
 
 def _number(text: str) -> int | str:
-    """A number that is a name, as JSON must write it; the text itself where it is none."""
+    """A number that JSON spells as a name; the text itself if it is not a number."""
     return int(text) if re.fullmatch("0|[1-9][0-9]{0,17}", text) else text
 
 
@@ -275,7 +275,7 @@ def _plain(kind: Any, data: Any, name: str, problems: list[str]) -> Any:
 
 
 def _shown(data: Any) -> str:
-    """A value in a message: lists and objects by what they are, others as JSON writes them, cut."""
+    """A value as shown in a message: lists and objects by type and size, others as JSON writes them, shortened."""
     if isinstance(data, (dict, list)):
         return f"{'an object' if isinstance(data, dict) else 'a list'} of {len(data)}"
     if data is None or isinstance(data, bool):

@@ -1,4 +1,4 @@
-"""Whether what a manifest and a build say fits together: lengths that a loop needs, tokens, sizes of buffers."""
+"""Checks that a manifest and a build fit together: lengths that a loop needs, tokens, sizes of buffers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SHORTEST_EDITED = 3  # tokens of a canvas: begin, end, and one between
 
 
 def plan_problems(plan: DecodePlan, model: ModelFacts, roles: Mapping[str, Role]) -> list[str]:
-    """What contradicts itself in a manifest."""
+    """Contradictions within a manifest."""
     found = foreign_tokens(_plan_tokens(plan), model.vocab_size)
     found += role_problems(plan, roles)
     if plan.loop is Loop.SPECULATIVE and "encoder" in roles and model.decoder_start_token_id is None:
@@ -38,14 +38,14 @@ def plan_problems(plan: DecodePlan, model: ModelFacts, roles: Mapping[str, Role]
 
 
 def _edit_problems(plan: EditPlan, model: ModelFacts) -> list[str]:
-    """A source that is edited must be of the text's tokens."""
+    """A source that is edited must have the text's vocabulary."""
     if plan.start is EditStart.EMPTY or model.source_vocab_size in (None, model.vocab_size):
         return []
     return [f"plan.edit.start is source, of {model.source_vocab_size} tokens; model.vocab_size is {model.vocab_size}"]
 
 
 def _plan_tokens(plan: DecodePlan) -> list[tuple[str, int]]:
-    """The tokens that the policies name, all of the model's own vocabulary."""
+    """The tokens that the policies name, which must be in the model's vocabulary."""
     found = []
     if plan.canvas is not None:
         found.append(("plan.canvas.mask_token_id", plan.canvas.mask_token_id))
@@ -59,7 +59,7 @@ def _plan_tokens(plan: DecodePlan) -> list[tuple[str, int]]:
 def shape_problems(
     plan: DecodePlan, model: ModelFacts, shapes: ShapePlan, roles: Mapping[str, Role], before: Mapping[str, Role]
 ) -> list[str]:
-    """What in a build does not fit its loop or its bundle.
+    """What does not fit in a build: within itself, with its loop or with its bundle.
 
     Args:
         plan: The bundle's.
@@ -85,7 +85,7 @@ def shape_problems(
 
 
 def _role_problems(place: str, role: Role, shapes: RoleShapes, max_length: int) -> list[str]:
-    """What in a role's shapes does not fit its ports and states."""
+    """Shapes of a role that do not fit its ports and states."""
     dimensions = role.dimensions
     needs = {
         "widths": ports.NUM_TOKENS,
@@ -122,7 +122,7 @@ def _round_problems(place: str, role: Role, shapes: RoleShapes, max_length: int)
 
 
 def _window_problems(place: str, role: Role, shapes: RoleShapes) -> list[str]:
-    """Caches that slide hold what the widest window sees and the widest round, or are as large as the others."""
+    """Sliding caches must hold what the widest window sees plus the widest round, or be as large as the others."""
     windows = {state.window for state in role.states if state.kind is StateKind.WINDOW and state.window is not None}
     found = [
         f"{place}.window_capacities lacks the window of {window} tokens"
@@ -139,7 +139,7 @@ def _window_problems(place: str, role: Role, shapes: RoleShapes) -> list[str]:
 
 
 def _agreement_problems(shapes: ShapePlan, roles: Mapping[str, Role]) -> list[str]:
-    """Roles that hand each other sources, canvases or caches have the same sizes of them."""
+    """Roles that pass each other sources, canvases or caches must have the same sizes of them."""
     found = []
     for field in ("source_lengths", "canvas_lengths"):
         given = {name: getattr(shapes.roles[name], field) for name in roles if getattr(shapes.roles[name], field)}
@@ -188,7 +188,7 @@ def _plan_problems(plan: DecodePlan, shapes: ShapePlan) -> list[str]:
 
 
 def _size_problems(shapes: ShapePlan, roles: Mapping[str, Role]) -> list[str]:
-    """Caches and buffers that no machine has the memory for."""
+    """Caches and buffers that are too large for any machine."""
     found = []
     for name, role in roles.items():
         sizes = _largest_sizes(shapes.batch, shapes.roles[name])

@@ -1,4 +1,4 @@
-"""GenerationDefaults: how a bundle's texts are chosen where a request does not say."""
+"""GenerationDefaults: how a bundle's tokens are chosen if a request does not say."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ptgc.spec.limits import MAX_VOCAB_SIZE
 
 @dataclass(frozen=True)
 class GenerationDefaults:
-    """How a checkpoint's own generation settings change greedy text, as far as the runtime has options for it."""
+    """How a checkpoint's generation settings change greedy text, as far as the runtime supports it."""
 
     repetition_penalty: Annotated[float, Range(0.01, 100)] = 1.0
-    """Divides (a positive) or multiplies (a negative) logit of every token of prompt and text; 1 for none."""
+    """Divides positive and multiplies negative logits of every token of prompt and text; 1 changes nothing."""
     suppressed_token_ids: Annotated[tuple[TokenId, ...], Count(0, MAX_VOCAB_SIZE)] = ()
     """Tokens that are never chosen, ascending."""
 

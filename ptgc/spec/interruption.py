@@ -1,4 +1,4 @@
-"""Signals that end a program, and moments at which they must wait."""
+"""Signals that end a program, and blocks during which they must wait."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Those that ask a program to end."""
+"""Signals that ask a program to end."""
 
 
 class Interrupted(BaseException):
-    """A signal asked the program to end; unwinds the stack, so that every block cleans up behind itself.
+    """A signal asked the program to end; unwinds the stack, so that every block cleans up.
 
-    Not a KeyboardInterrupt, which libraries turn into messages and exit statuses of their own.
+    It is not a KeyboardInterrupt, which libraries turn into their own messages and exit statuses.
 
     Args:
         number: The signal.
@@ -27,15 +27,15 @@ class Interrupted(BaseException):
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Hold such signals back until the block ends, which must be soon: a few changes of the file system.
+    """Hold these signals back until the block ends, which must be short: a few file system operations.
 
-    Python handles signals in the main thread only, so that in others there is nothing to hold back.
+    Python handles signals in the main thread only, so there is nothing to hold back in others.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     held: list[int] = []
-    handled = [number for number in SIGNALS if signal.getsignal(number) is not None]  # None: set by C, not to restore
+    handled = [number for number in SIGNALS if signal.getsignal(number) is not None]  # None: set by C
     previous = {number: signal.signal(number, lambda given, _: held.append(given)) for number in handled}
     try:
         yield

@@ -1,4 +1,4 @@
-"""JSON files that somebody may have made by hand: what cannot be read safely is refused with its reason."""
+"""Reads JSON files that may be handmade or hostile; what cannot be read safely is refused with a reason."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any, NoReturn
 
 from ptgc.spec.limits import MAX_JSON_BYTES, MAX_JSON_DEPTH
 
-_SHOWN = 48  # characters of a name that is refused
+_SHOWN = 48  # most characters shown of a refused name
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class UnreadableError(Exception):
-    """A file that cannot be read, or does not say what it should; the message goes on from its name.
+    """A file cannot be read, or does not hold what it should; the message continues after the file's name.
 
-    Whoever reads the file turns it into an error that says what to do.
+    The caller turns it into an error that says what to do.
     """
 
 
@@ -28,18 +28,18 @@ class MissingError(UnreadableError):
 
 
 def read_regular(path: Path, most: int | None = MAX_JSON_BYTES, first: int = -1) -> bytes:
-    """The bytes of a regular file; nothing else is opened for longer than it takes to see what it is.
+    """The bytes of a regular file; anything else is closed as soon as it is recognised.
 
     Args:
-        path: The file. A pipe would be waited for, a device may have an effect.
-        most: Bytes that it may have; None for any number.
-        first: How many of them are read, of a file of any size; -1 for all.
+        path: The file. Reading a pipe could block, and reading a device could have effects.
+        most: Most bytes that it may have; None for any number.
+        first: With `most` None, the number of bytes to read; -1 for all.
 
     Raises:
-        UnreadableError: It is missing, forbidden, too large or no regular file.
+        UnreadableError: It is missing, forbidden, too large or not a regular file.
     """
     try:
-        with open(path, "rb", opener=_open_regular) as file:  # a path cannot open so
+        with open(path, "rb", opener=_open_regular) as file:  # Path.open has no opener
             size = os.fstat(file.fileno()).st_size
             if most is not None and size > most:
                 raise UnreadableError(f"has {size} bytes; at most {most} are read")
@@ -56,7 +56,7 @@ def read_regular(path: Path, most: int | None = MAX_JSON_BYTES, first: int = -1)
 
 
 def _open_regular(path: str, flags: int) -> int:
-    """Open without waiting, and give back at once what is no regular file."""
+    """Open without blocking, and close at once what is not a regular file."""
     handle = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
@@ -65,7 +65,7 @@ def _open_regular(path: str, flags: int) -> int:
 
 
 def decode_text(content: bytes) -> str:
-    """UTF-8 text.
+    """Decode UTF-8 text.
 
     Raises:
         UnreadableError: It is in another encoding.
@@ -77,10 +77,10 @@ def decode_text(content: bytes) -> str:
 
 
 def parse_json(content: bytes | str) -> Any:
-    """The document in some JSON: in UTF-8, each name once in its object, numbers finite, not nested too deeply.
+    """Parse a JSON document in UTF-8 with unique names per object, finite numbers and limited nesting.
 
     Raises:
-        UnreadableError: It is none.
+        UnreadableError: It is not such a document.
     """
     text = content if isinstance(content, str) else decode_text(content)
     try:

@@ -19,19 +19,19 @@ class StateKind(str, Enum):
     FULL = "full"
     """Keys and values of every committed token."""
     WINDOW = "window"
-    """Keys and values, of which only the last `window` are attended to, in a cache of its own capacity that slides."""
+    """Keys and values of which only the last `window` are attended to, in a sliding cache with its own capacity."""
     CROSS = "cross"
-    """Keys and values of an encoder's output, written once for each text."""
+    """Keys and values of an encoder's output, written once per text."""
 
 
 @dataclass(frozen=True)
 class SharedLayer:
-    """A layer of another role, whose cache is used."""
+    """A layer of another role whose cache is used."""
 
     role: Name
     """The role that owns the cache."""
     layer: Annotated[int, Range(0, MAX_STATES - 1)]
-    """Which of its states."""
+    """Index of the state in that role."""
 
 
 @dataclass(frozen=True)
@@ -49,20 +49,20 @@ class LayerState:
     window: Length | None = None
     """Tokens attended to, the current one included; None for all."""
     shared_with: SharedLayer | None = None
-    """Whose cache this is, where another role owns it; None for the role's own."""
+    """The layer that owns this cache, if another role does; None for the role's own cache."""
 
     def may_share(self, owner: LayerState) -> bool:
-        """Whether this can be another layer's cache: one of the same form, which its role owns."""
+        """Whether this layer can use `owner`'s cache: it has the same form, and its role owns it."""
         return owner.shared_with is None and owner == replace(self, shared_with=None)
 
     @property
     def bytes_per_token(self) -> int:
-        """Keys and values of one token."""
+        """Bytes of keys and values of one token."""
         return 2 * self.kv_heads * self.head_dim * self.dtype.itemsize
 
     @property
     def capacity(self) -> str:
-        """The dimension of its slots."""
+        """The name of the dimension of its slots."""
         if self.kind is StateKind.CROSS:
             return ports.SOURCE_LENGTH
         if self.kind is StateKind.WINDOW and self.window is not None:
@@ -70,11 +70,11 @@ class LayerState:
         return ports.KV_CAPACITY
 
     def past_ports(self, layer: int) -> tuple[Port, Port]:
-        """The two ports through which this state comes in."""
+        """The two input ports of this state."""
         return self._ports(ports.cross_past if self.kind is StateKind.CROSS else ports.past, layer)
 
     def present_ports(self, layer: int) -> tuple[Port, Port]:
-        """The two ports through which this state goes out: in place, or of an encoder what a target then reads."""
+        """The two output ports of this state: updated in place, or written by an encoder for a target to read."""
         return self._ports(ports.cross_present if self.kind is StateKind.CROSS else ports.present, layer)
 
     def _ports(self, name: Callable[[int, str], str], layer: int) -> tuple[Port, Port]:

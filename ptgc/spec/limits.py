@@ -1,20 +1,20 @@
-"""Limits of what a file may say, the same in Python and in C++ (docs/bundle.md)."""
+"""Limits of values in files, the same in Python and in C++ (docs/bundle.md)."""
 
 from __future__ import annotations
 
 MAX_JSON_BYTES = 64 << 20
 """Bytes of a JSON file."""
 MAX_JSON_DEPTH = 64
-"""Objects and lists within each other."""
+"""Nesting depth of objects and lists."""
 MAX_STRING = 4096
 """Characters of a name or path."""
 MAX_ENTRIES = 1 << 16
-"""Files of a manifest, and entries of lists and objects that have no limit of their own."""
+"""Files of a manifest, and entries of lists and objects without their own limit."""
 
 MAX_BATCH = 1024
-"""Sequences that step together."""
+"""Sequences that are decoded together."""
 MAX_SIZES = 64
-"""Widths, capacities and lengths of a build, of each kind; windows as well."""
+"""Widths, capacities, lengths and windows of a build, of each kind."""
 MAX_WIDTH = 1 << 16
 """Rows of a round."""
 MAX_LENGTH = 1 << 24
@@ -26,9 +26,9 @@ MAX_VOCAB_SIZE = 1 << 24
 MAX_CONTEXT_LENGTH = 1 << 40
 """Positions that a model was made for."""
 MAX_STATES = 4096
-"""Layers of a role that keep something."""
+"""Layers of a role that have a state."""
 MAX_HEADS = 1 << 16
-"""Heads of a layer, and numbers of a head."""
+"""Heads of a layer, and size of a head."""
 MAX_EOS_TOKENS = 4096
 """Tokens that end a text."""
 MAX_TREE_NODES = 4096
@@ -38,11 +38,11 @@ MAX_NGRAM_SIZE = 64
 MAX_ROUNDS = 1 << 16
 """Rounds of one canvas or one edited text."""
 MAX_OPERATIONS = 64
-"""Operations of a round that edits."""
+"""Operations of an edit round."""
 MAX_UPSAMPLING = 64
 """Rows of a one-shot decoder for each token of its source."""
 MAX_COUNT = 1 << 53
-"""Bytes of a file, and numbers that only count."""
+"""Bytes of a file, and other counts."""
 MAX_BUFFER_BYTES = 1 << 46
 """Bytes of a cache or of a buffer of a round."""
 MAX_THREADS = 4096

@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class Loop(str, Enum):
-    """The four loops that every strategy is one of."""
+    """The four loops; every strategy uses one."""
 
     SPECULATIVE = "speculative"
     CANVAS = "canvas"

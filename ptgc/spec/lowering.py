@@ -1,4 +1,4 @@
-"""Lowering: which operators a prepared graph may have."""
+"""Lowering: which operators a prepared graph may use."""
 
 from __future__ import annotations
 
@@ -11,4 +11,4 @@ class Lowering(str, Enum):
     NATIVE = "native"
     """Those that the newest version of the engine library runs best."""
     PORTABLE = "portable"
-    """Of opset 20 at most, for older versions: attention, cache updates, norms and rotary embeddings written out."""
+    """Opset 20 at most, for older versions: attention, cache updates, norms and rotary embeddings are written out."""

@@ -1,4 +1,4 @@
-"""The manifest of a bundle: what is written, read and refused."""
+"""The manifest of a bundle, and which documents are refused."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FEATURES = frozenset(
         "block-cache",
     }
 )
-"""Features that this version reads, beside those of drafters; a bundle that names another is refused by that name."""
+"""Features that this version supports, in addition to those of drafters; bundles that need others are refused."""
 
 
 @dataclass(frozen=True)
@@ -57,30 +57,30 @@ Files = Annotated[tuple[FileEntry, ...], Count(0, MAX_ENTRIES)]
 
 @dataclass(frozen=True)
 class Manifest:
-    """manifest.json: everything that a later stage needs to know of a bundle."""
+    """manifest.json: everything that later stages need to know about a bundle."""
 
     plan: DecodePlan
     """The loop and its policies."""
     model: ModelFacts
-    """What the loops must know of the model."""
+    """What the loops must know about the model."""
     roles: dict[str, Role]
     """The models by role name (`target`, ...)."""
     files: Files
-    """Every file but the manifest itself and the builds."""
+    """Every file except the manifest itself and the builds."""
     tokenizer: FilePath | None = None
-    """The folder of the tokenizer, or None where only token ids go in and out."""
+    """The folder of the tokenizer; None if the bundle only takes and gives token ids."""
     drafter_tokenizer: FilePath | None = None
-    """The folder of the drafter's own tokenizer, where drafts are encoded again; None otherwise."""
+    """The folder of the drafter's own tokenizer if drafts are encoded again; else None."""
     reference: FilePath | None = None
     """The file of reference texts."""
     features: Annotated[tuple[str, ...], Count(0, MAX_SIZES)] = ()
-    """What a reader must understand."""
+    """Features that a reader must support."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """Where the bundle came from."""
     generation: GenerationDefaults = field(default_factory=GenerationDefaults)
-    """How texts are chosen where a request does not say."""
+    """How tokens are chosen if a request does not say."""
     packed: Packed | None = None
-    """What was left out, where the bundle was packed."""
+    """What was left out if the bundle was packed; else None."""
 
     def to_json(self) -> dict[str, Any]:
         """The whole document."""
@@ -105,23 +105,23 @@ class Manifest:
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> Manifest:
-        """A manifest from the document, whose schema and features have been checked.
+        """A manifest from a document whose schema and features have been checked.
 
         Raises:
-            UnreadableError: Every problem found.
+            UnreadableError: The error names every problem found.
         """
         return read(Manifest, data)
 
     @staticmethod
     def json_fields(data: Any) -> Any:
-        """The fields from the document, in which strategy and guarantee stand beside the plan."""
+        """The fields from the document, which has strategy and guarantee beside the plan instead of in it."""
         plan = data.get("plan") if isinstance(data, dict) else None
         if not isinstance(plan, dict):
             return data
         return data | {"plan": plan | {name: data.get(name) for name in ("strategy", "guarantee")}}
 
     def problems(self) -> list[str]:
-        """What contradicts itself."""
+        """Contradictions within the manifest."""
         listed = {entry.path for entry in self.files}
         needed = {
             f"{name}/tokenizer.json": field
@@ -148,21 +148,21 @@ class Manifest:
 
 
 def twice(files: Sequence[FileEntry]) -> list[str]:
-    """What is wrong with a list of files in which some are listed twice."""
+    """The problems of files that are listed several times."""
     counts = Counter(entry.path for entry in files)
     return [f"files lists '{path}' {count} times" for path, count in counts.items() if count > 1]
 
 
 def dumps(document: dict[str, Any]) -> str:
-    """JSON as bundles keep it: the same document gives the same bytes."""
+    """JSON in the form that bundles store; the same document gives the same bytes."""
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
 
 def check_readable(document: Any, name: str) -> dict[str, Any]:
-    """The document, once its schema and features are known to be readable.
+    """The document, after checking that its schema and features can be read.
 
     Raises:
-        BundleError: It is no object, has no schema version, or needs a newer ptgc.
+        BundleError: It is not an object, has no schema version, or needs a newer ptgc.
     """
     version = document.get("schema_version") if isinstance(document, dict) else None
     if type(version) is not int or version < 1:
@@ -179,7 +179,7 @@ def check_readable(document: Any, name: str) -> dict[str, Any]:
 
 
 def _features_of(document: dict[str, Any]) -> list[Any]:
-    """The features that a document lists, and the drafter that its plan names."""
+    """The features that a document lists, and that of the drafter in its plan."""
     features, plan = document.get("features", []), document.get("plan")
     drafter = plan.get("drafter") if isinstance(plan, dict) else None
     kind = drafter.get("kind") if isinstance(drafter, dict) else None

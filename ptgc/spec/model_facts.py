@@ -1,4 +1,4 @@
-"""What the loops must know of a model."""
+"""Facts about a model that the loops need."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _VocabSize = Annotated[int, Range(1, MAX_VOCAB_SIZE)]
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What the loops must know of the model."""
+    """Facts about the model that the loops need."""
 
     family: str
     """The model type of the configuration (`llama`, `gpt2`, ...)."""
@@ -25,11 +25,11 @@ class ModelFacts:
     eos_token_ids: Annotated[tuple[TokenId, ...], Count(0, MAX_EOS_TOKENS)] = ()
     """Any of them ends a text."""
     bos_token_id: TokenId | None = None
-    """Starts a text, where the tokenizer adds it."""
+    """Starts a text, if the tokenizer adds it."""
     decoder_start_token_id: TokenId | None = None
     """Starts every text of an encoder-decoder."""
     source_vocab_size: _VocabSize | None = None
-    """Entries of an encoder's vocabulary, where it has one of its own."""
+    """Entries of an encoder's vocabulary, if it has its own."""
 
     def to_json(self) -> dict[str, Any]:
         """These facts as the manifest writes them."""
@@ -58,7 +58,7 @@ class ModelFacts:
 
 
 def foreign_tokens(named: Iterable[tuple[str, int]], vocab_size: int) -> list[str]:
-    """What is wrong with tokens of which some are not in a vocabulary."""
+    """The problems of tokens that are not in a vocabulary."""
     return [
         f"{name} is {token}; it must be below vocab_size, {vocab_size}" for name, token in named if token >= vocab_size
     ]

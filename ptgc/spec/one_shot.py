@@ -1,4 +1,4 @@
-"""OneShotPlan: how a text is read off a single run."""
+"""OneShotPlan: how a text is read from a single run."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class OneShotPath(str, Enum):
     """How the rows of the run become a text."""
 
     CTC = "ctc"
-    """The likeliest token of every row; repeats, then blanks dropped (Graves et al., 2006; Libovicky and Helcl, arXiv
-    1811.04719)."""
+    """The likeliest token of every row; repeats, then blanks are dropped (Graves et al., 2006; Libovicky and Helcl,
+    arXiv 1811.04719)."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 MIN_ONNXRUNTIME = "1.25"
-"""The first that runs every graph of opset 24: 1.23 refuses the opset, 1.24 TensorScatter; also in pyproject.toml."""
+"""The first version that runs every graph of opset 24: 1.23 refuses the opset, 1.24 TensorScatter. Also in
+pyproject.toml."""
 
 
 def is_older(version: str, minimum: str) -> bool:

@@ -1,10 +1,10 @@
-"""Options of a strategy: what the fields of a frozen dataclass become on the command line and in calls.
+"""Options of a strategy: turns the fields of a frozen dataclass into options of the command line and of calls.
 
     num_steps: Annotated[int, Range(1, MAX_ROUNDS)] = 16
     '''Rounds that fill a canvas.'''
 
-is `--num-steps`, an integer in that range, with that help text. Fields are of type int, float, str, bool, Path or an
-enum, or one of them or None. A class whose fields must fit each other gives `problems()`, whole sentences.
+becomes `--num-steps`, an integer in that range, with that help text. Fields are of type int, float, str, bool, Path or
+an enum, or one of these or None. A class whose fields must fit each other has `problems()`, which returns sentences.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ class Option:
     kind: type[Any]
     """int, float, str, bool, Path or an enum."""
     default: Any
-    """What holds where it is not given; MISSING where it must be."""
+    """The value if it is not given; MISSING if it must be given."""
     help: str
-    """What it is."""
+    """The help text."""
     rules: tuple[Rule, ...] = ()
-    """What a value must be, besides being of its type."""
+    """What a value must be, in addition to its type."""
     names_checkpoint: bool = False
     """Whether it names a checkpoint."""
 
@@ -66,13 +66,13 @@ class Option:
         return self.help if default in (None, False, MISSING) else f"{self.help} Default: {default}."
 
     def read(self, value: Any) -> Any:
-        """A value of its type.
+        """Convert and check a value.
 
         Args:
-            value: One of that type, or the spelling of an enum's or path's.
+            value: A value of the option's type, or the spelling of an enum value or path.
 
         Raises:
-            ValueError: It is none, or out of range; the message is a whole sentence.
+            ValueError: It is not such a value, or out of range; the message is a sentence.
         """
         if value is None and self.default is None:
             return None
@@ -125,11 +125,11 @@ def make_options(kind: type[Any], values: Mapping[str, Any], strategy: str) -> A
 
     Args:
         kind: Its dataclass.
-        values: What was given, by name of the field.
+        values: The given values, by field name.
         strategy: The strategy's name, for messages.
 
     Raises:
-        UsageError: Options that it has not, or lacks, or values out of range; all of them are named.
+        UsageError: Options are unknown or missing, or values are out of range; the error names all of them.
     """
     known = {option.name: option for option in options_of(kind)}
     problems, wrong, read = [], [], {}
@@ -152,7 +152,7 @@ def make_options(kind: type[Any], values: Mapping[str, Any], strategy: str) -> A
 
 
 def values_of(options: Any) -> dict[str, Any]:
-    """An object of options as a mapping by the names of its fields."""
+    """An object of options as a mapping by field name."""
     return {field.name: getattr(options, field.name) for field in fields(options)}
 
 
@@ -170,7 +170,7 @@ def _without_none(hint: Any) -> Any:
 
 
 def _field_docs(kind: type[Any]) -> dict[str, str]:
-    """The docstrings below the fields of a class; none if its source is not available."""
+    """The docstrings below the fields of a class; empty if its source is not available."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
     except (OSError, TypeError, SyntaxError):

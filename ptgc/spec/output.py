@@ -1,4 +1,4 @@
-"""Where a command is told to write: looked at before work begins, and written whole."""
+"""Checks where a command is told to write before work begins, and writes output whole."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from ptgc.spec.storage_errors import place_errors, storage_errors
 
 _OTHER = "Choose another name with -o."
 _LONGEST = 128  # bytes of a path inside a bundle
-_SYSTEM = (Path("/dev"), Path("/proc"))  # where files are the system's own, /dev/stdout among them
+_SYSTEM = (Path("/dev"), Path("/proc"))  # where files belong to the system, such as /dev/stdout
 
 
 class TakenError(StorageError):
-    """A bundle is there already, and may not be replaced."""
+    """A bundle exists already, and may not be replaced."""
 
 
-class _Probed(Exception):  # noqa: N818 - no error
-    """Ends a block that was entered only to see whether it can begin."""
+class _Probed(Exception):  # noqa: N818 - not an error
+    """Ends a block that was entered only to test whether it can start."""
 
 
 def check_bundle_output(output: str | Path, *, force: bool, sources: tuple[Path, ...] = ()) -> Path:
-    """Find out whether a bundle can be written there, before minutes are spent; leaves nothing there.
+    """Check that a bundle can be written at `output`, before minutes are spent; leaves nothing there.
 
     Args:
         output: Where the bundle will be.
-        force: Whether a bundle that is there may be replaced.
-        sources: What the command reads, which must not be replaced.
+        force: Whether an existing bundle may be replaced.
+        sources: Paths that the command reads, which must not be replaced.
 
     Returns:
-        The same as an absolute path.
+        `output` as an absolute path.
 
     Raises:
-        TakenError: A bundle is there, and `force` is not set.
-        StorageError: It is taken by something else, leads elsewhere, lies in a bundle, or cannot be written.
+        TakenError: A bundle exists there, and `force` is not set.
+        StorageError: The path holds something else, is a link, lies in a bundle, or cannot be written.
     """
     final = Path(os.path.normpath(output)).absolute()
     with place_errors(final), contextlib.suppress(FileNotFoundError):
@@ -58,10 +58,10 @@ def check_bundle_output(output: str | Path, *, force: bool, sources: tuple[Path,
 
 
 def check_folder(path: Path) -> None:
-    """Find out whether something can be made at `path`; leaves nothing there.
+    """Check that something can be created at `path`; leaves nothing there.
 
     Raises:
-        StorageError: It cannot.
+        StorageError: It cannot be created.
     """
     with contextlib.suppress(_Probed), passing_directory(path):
         raise _Probed
@@ -77,7 +77,7 @@ def is_bundle(folder: Path) -> bool:
 
 
 def check_output_file(path: Path | None) -> None:
-    """Find out before work begins whether a file can be written.
+    """Check before work begins that a file can be written.
 
     Raises:
         StorageError: It is a folder, or cannot be written.
@@ -91,7 +91,7 @@ def check_output_file(path: Path | None) -> None:
 
 
 def write_output(path: Path, content: bytes) -> None:
-    """Write a file that a user named: aside and renamed, or in place where it is a device, a pipe or cannot move.
+    """Write a file that a user named: to a new file that is renamed, or in place for devices, pipes and closed folders.
 
     Raises:
         StorageError: It cannot be written.

@@ -1,4 +1,4 @@
-"""Owner: the process that writes something that has no name yet."""
+"""Owner: the process that is writing something under a temporary name."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Owner:
-    """A process, recognisable after its number was given to another one."""
+    """A process, distinguishable from a later one with the same process id."""
 
     pid: int
-    """Its number."""
+    """Its process id."""
     start: str
-    """When it began, in the system's ticks; empty where the system does not say."""
+    """When it started, in clock ticks; empty if the system does not say."""
     system: str
-    """The running system and the process numbers that it sees: another boot, host or container has another."""
+    """Identifies the boot and the namespace of process ids; another boot, host or container has another value."""
     final: str
-    """The name that its work is to have."""
+    """The final name of what it writes."""
 
     @classmethod
     def this_process(cls, final: str) -> Owner:
-        """The process that asks."""
+        """This process as an owner."""
         return cls(os.getpid(), _start(os.getpid()), _system(), final)
 
     @classmethod
     def read(cls, path: Path) -> Owner:
-        """The owner that a file names; where it is damaged, one of which nothing is known."""
+        """The owner that a file names; an owner without any data if the file is damaged."""
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             return cls(int(found["pid"]), str(found["start"]), str(found["system"]), Path(str(found["final"])).name)
@@ -36,18 +36,18 @@ class Owner:
             return cls(0, "", "", "")
 
     def to_bytes(self) -> bytes:
-        """What `read` reads."""
+        """The content of a file for `read`."""
         return json.dumps(asdict(self)).encode()
 
     def may_live(self) -> bool:
-        """Whether it may still write; asked only where files cannot be locked. A process elsewhere may always."""
+        """Whether the process may still live; only asked if files cannot be locked. A process elsewhere may always."""
         if self.system != _system() or not self.start:
             return True
         return _start(self.pid) == self.start
 
 
 def _start(pid: int) -> str:
-    """Field 22 of proc(5)'s stat; the name before it may hold spaces."""
+    """Start time of a process: field 22 of stat in proc(5). The process name before it may contain spaces."""
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
     except (OSError, IndexError):

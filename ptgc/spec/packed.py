@@ -19,5 +19,5 @@ class Packed:
     """Files of that bundle that are not here."""
 
     def to_json(self) -> dict[str, Any]:
-        """As the manifest writes it."""
+        """This as the manifest writes it."""
         return {"bundle_sha256": self.bundle_sha256, "dropped": list(self.dropped)}

@@ -17,25 +17,25 @@ from ptgc.spec.one_shot import OneShotPlan
 from ptgc.spec.tree import TreeSpec
 
 STRATEGY_NAME = Pattern("[a-z0-9][a-z0-9-]{0,63}", "up to 64 lower-case letters, digits and '-'")
-"""What a strategy may be called."""
+"""Valid names of strategies."""
 _POLICIES: Mapping[str, tuple[str, ...]] = {
     Loop.SPECULATIVE: ("drafter", "acceptance", "tree"),
     Loop.CANVAS: ("canvas",),
     Loop.ONE_SHOT: ("one_shot",),
     Loop.EDIT: ("edit",),
 }
-"""What a plan must say of each loop."""
+"""The policies that a plan must have for each loop."""
 
 
 class Guarantee(str, Enum):
     """How a strategy's texts compare with those of plain decoding of the same build."""
 
     LOSSLESS = "lossless"
-    """The same, by the same rule."""
+    """The same text; sampled texts follow the same distribution."""
     APPROXIMATE = "approximate"
     """The same up to an approximation that the strategy states."""
     LOSSY = "lossy"
-    """Different ones."""
+    """Different texts."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +51,15 @@ class DecodePlan:
     drafter: DrafterPlan = field(default_factory=DrafterPlan)
     """speculative: proposes tokens."""
     acceptance: AcceptanceRule = AcceptanceRule.MATCH
-    """speculative: decides which of them are kept."""
+    """speculative: decides which of them are accepted."""
     tree: TreeSpec = field(default_factory=lambda: TreeSpec.chain(0))
     """speculative: the shape of a full proposal; its root is the last committed token."""
     canvas: CanvasPlan | None = None
     """canvas: how masked positions are filled."""
     one_shot: OneShotPlan | None = None
-    """one-shot: how the text is read off the one run."""
+    """one-shot: how the text is read from the single run."""
     edit: EditPlan | None = None
-    """edit: which operations there are and when they end."""
+    """edit: which operations a round has, and when they end."""
 
     @property
     def lossless(self) -> bool:
@@ -68,7 +68,7 @@ class DecodePlan:
 
     @property
     def drafts(self) -> bool:
-        """Whether rounds may have draft tokens, so that plain decoding is another way to write."""
+        """Whether rounds may have draft tokens, so that plain decoding differs from the strategy."""
         return self.drafter.num_draft_tokens > 0
 
     def to_json(self) -> dict[str, Any]:

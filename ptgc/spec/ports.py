@@ -19,7 +19,7 @@ NUM_LOGITS = "num_logits"
 SOURCE_LENGTH = "source_length"
 CANVAS_LENGTH = "canvas_length"
 MASK_SLOTS = "mask_slots"
-"""`num_tokens`, and as many more as the role's `mask_extra` says."""
+"""`num_tokens` plus the role's `mask_extra`."""
 
 
 def window_capacity(window: int) -> str:
@@ -72,13 +72,13 @@ class Port:
         return {"name": self.name, "dtype": self.dtype.value, "shape": list(self.shape)}
 
 
-# What a round brings. Row t of sequence b is one token: `input_ids[b, t]` at `position_ids[b, t]`, written to
-# cache slot `write_index[b] + t`. Rows from `row_count[b]` on are padding.
+# Inputs of a round. Row t of sequence b is one token: `input_ids[b, t]` at `position_ids[b, t]`, written to cache slot
+# `write_index[b] + t`. Rows from `row_count[b]` on are padding.
 INPUT_IDS = Port("input_ids", DType.INT64, (BATCH, NUM_TOKENS))
 POSITION_IDS = Port("position_ids", DType.INT64, (BATCH, NUM_TOKENS))
-# Every row sees all slots below `mask_start[b]`, and itself; of those from there on row t sees slot
-# `mask_start[b] + u` where tree_mask[b, t, u] says so. This window holds the round: `mask_start` is at most
-# `write_index`, and at least that less the role's `mask_extra`.
+# Every row sees all slots below `mask_start[b]`, and itself. From there on, row t sees slot `mask_start[b] + u` if
+# tree_mask[b, t, u] is true. The mask must cover the round: `mask_start` is at most `write_index`, and at least
+# `write_index` minus the role's `mask_extra`.
 MASK_START = Port("mask_start", DType.INT64, (BATCH,))
 TREE_MASK = Port("tree_mask", DType.BOOL, (BATCH, NUM_TOKENS, MASK_SLOTS))
 WRITE_INDEX = Port("write_index", DType.INT64, (BATCH,))
@@ -87,11 +87,12 @@ ROW_COUNT = Port("row_count", DType.INT64, (BATCH,))
 LOGITS_ROWS = Port("logits_rows", DType.INT64, (BATCH, NUM_LOGITS))
 
 # window_offset[b]: the position of slot 0 in the caches of layers with a window; in these, a round is written from slot
-# `write_index[b] - window_offset[b]` on. They slide: the runtime moves what is still seen to the front before a cache
-# is full, so that writing stays linear.
+# `write_index[b] - window_offset[b]` on. They slide: the runtime moves what is still visible to the front before a
+# cache is full, so that writing stays linear.
 WINDOW_OFFSET = Port("window_offset", DType.INT64, (BATCH,))
 
-# What an encoder reads, and what attends to its output. Positions of the source that are False are padding.
+# Inputs of an encoder; the mask is also read by roles that attend to its output. Positions of the source that are False
+# are padding.
 SOURCE_IDS = Port("input_ids", DType.INT64, (BATCH, SOURCE_LENGTH))
 ENCODER_ATTENTION_MASK = Port("encoder_attention_mask", DType.BOOL, (BATCH, SOURCE_LENGTH))
 
@@ -102,26 +103,26 @@ LENGTHS = Port("lengths", DType.INT64, (BATCH,))
 CANVAS_MASK = Port("canvas_mask", DType.BOOL, (BATCH, CANVAS_LENGTH))
 # step[b]: how many positions this round fills at least, the most confident first.
 STEP = Port("step", DType.INT64, (BATCH,))
-# threshold[b]: every position of more confidence is filled as well; 1 for none.
+# threshold[b]: every position with more confidence is filled as well; 1 for none.
 THRESHOLD = Port("threshold", DType.FLOAT32, (BATCH,))
-# What a round on a canvas makes of it.
+# The canvas after a round.
 OUTPUT_IDS = Port("output_ids", DType.INT64, (BATCH, CANVAS_LENGTH))
 OUTPUT_LENGTHS = Port("output_lengths", DType.INT64, (BATCH,))
 OUTPUT_MASK = Port("output_mask", DType.BOOL, (BATCH, CANVAS_LENGTH))
 # confidence[b, t]: the probability of the likeliest token at position t.
 CONFIDENCE = Port("confidence", DType.FLOAT32, (BATCH, CANVAS_LENGTH))
 
-# The same of a block, the rows of a round, where a denoiser keeps what comes before it.
+# The same for a block, which is the rows of a round of a denoiser with a cache of earlier blocks.
 BLOCK_MASK, BLOCK_IDS, BLOCK_LEFT, BLOCK_CONFIDENCE = (
     Port(port.name, port.dtype, (BATCH, NUM_TOKENS)) for port in (CANVAS_MASK, OUTPUT_IDS, OUTPUT_MASK, CONFIDENCE)
 )
-# What a target gives besides its logits, for drafters that are made of more than its text.
+# An output of a target in addition to logits, for drafters that read more than its text.
 HIDDEN_STATES = "hidden_states"
 
 NEXT_IDS = Port("next_ids", DType.INT64, (BATCH, NUM_LOGITS))
 
 CAUSAL_INPUTS = (INPUT_IDS, POSITION_IDS, TREE_MASK, MASK_START, WRITE_INDEX, ROW_COUNT, LOGITS_ROWS)
-"""What a round of a language model reads, besides its caches and, where they slide, `window_offset`."""
+"""Inputs of a language model's round, besides its caches and, if they slide, `window_offset`."""
 
 
 def logits(vocab_size: int, dtype: DType) -> Port:
@@ -130,40 +131,40 @@ def logits(vocab_size: int, dtype: DType) -> Port:
 
 
 def hidden_states(hidden_size: int, dtype: DType) -> Port:
-    """What a target's head makes logits of, `[batch, num_logits, hidden_size]`."""
+    """The inputs of a target's head, `[batch, num_logits, hidden_size]`."""
     return Port(HIDDEN_STATES, dtype, (BATCH, NUM_LOGITS, hidden_size))
 
 
 def tapped(port: Port) -> Port:
-    """What a drafter reads of an output of the target: of each sequence the row where its text ends."""
+    """The drafter's input port for an output of the target: the row at the end of each sequence's text."""
     return Port(port.name, port.dtype, (BATCH, 1, port.shape[-1]))
 
 
 def draft_ids(num_drafts: int) -> Port:
-    """The drafts of a whole tree, in its order, `[batch, num_drafts]`."""
+    """The drafts of a whole tree, in node order, `[batch, num_drafts]`."""
     return Port("draft_ids", DType.INT64, (BATCH, num_drafts))
 
 
 def past(layer: int, part: str) -> str:
-    """Name of the cache of one layer as it comes in; `part` is `key` or `value`."""
+    """Name of the input port of one layer's cache; `part` is `key` or `value`."""
     return f"past_key_values.{layer}.{part}"
 
 
 def present(layer: int, part: str) -> str:
-    """Name of the cache of one layer as it goes out: the same buffer as `past`, written in place."""
+    """Name of the output port of one layer's cache: the same buffer as `past`, written in place."""
     return f"present.{layer}.{part}"
 
 
 def encoder_hidden_states(hidden_size: int, dtype: DType) -> Port:
-    """What an encoder made of the source, `[batch, source_length, hidden_size]`."""
+    """An encoder's output for the source, `[batch, source_length, hidden_size]`."""
     return Port("encoder_hidden_states", dtype, (BATCH, SOURCE_LENGTH, hidden_size))
 
 
 def cross_past(layer: int, part: str) -> str:
-    """Name of what one layer attends to of the encoder's output; `part` is `key` or `value`. Only read."""
+    """Name of the input port of one layer's cross state, which is only read; `part` is `key` or `value`."""
     return f"past_key_values.{layer}.encoder.{part}"
 
 
 def cross_present(layer: int, part: str) -> str:
-    """Name of the same as the encoder role writes it."""
+    """Name of the encoder's output port of that cross state."""
     return f"present.{layer}.encoder.{part}"

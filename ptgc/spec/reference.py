@@ -1,4 +1,4 @@
-"""The texts that PyTorch wrote at export, as a bundle keeps them."""
+"""The texts that PyTorch wrote at export, as a bundle stores them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ptgc.spec.loop import Loop
 from ptgc.spec.model_facts import foreign_tokens
 
 TOP_K = 8
-"""Tokens with the largest logits that an export keeps, of each new one."""
+"""Number of largest logits that an export keeps for each new token."""
 _MAX_TEXTS = 1024
-_MAX_BEST = 64  # tokens with the largest logits, of each new one
+_MAX_BEST = 64  # most largest logits for each new token
 
 _Tokens = Annotated[list[TokenId], Count(0, MAX_LENGTH)]
 _Best = Annotated[list[TokenId], Count(2, _MAX_BEST)]
@@ -29,26 +29,26 @@ class Reference:
     """One text that PyTorch wrote."""
 
     prompt_ids: _Tokens
-    """The prompt; the canvas at first; what an encoder-decoder's text starts with; none where all is in the source."""
+    """The prompt, the first canvas, or the start of an encoder-decoder's text; empty if the source is everything."""
     token_ids: _Tokens
-    """What it wrote, greedily."""
+    """The tokens that it wrote, greedily."""
     top_ids: Annotated[list[_Best], Count(0, MAX_LENGTH)] = field(default_factory=list)
-    """The tokens of the largest logits, for each new token; empty for loops that do not write token by token."""
+    """The tokens with the largest logits, for each new token; empty for loops that do not write token by token."""
     top_logits: Annotated[list[_Logits], Count(0, MAX_LENGTH)] = field(default_factory=list)
     """Those logits, descending."""
     source_ids: _Tokens = field(default_factory=list)
-    """What an encoder reads, where there is one."""
+    """The encoder's input, if there is an encoder."""
     canvas_length: Annotated[int, Range(0, MAX_LENGTH)] = 0
-    """Tokens of the canvas that it took, where a canvas grows."""
+    """Length of the largest canvas that was needed, for loops whose canvas grows."""
 
     @property
     def given(self) -> list[int]:
-        """What a user gives."""
+        """The input that a user would give."""
         return self.source_ids or self.prompt_ids
 
     @property
     def context(self) -> list[int]:
-        """What a model reads to predict every new token."""
+        """The tokens that a model reads to predict all new tokens."""
         return self.prompt_ids + self.token_ids[:-1]
 
     @staticmethod
@@ -57,7 +57,7 @@ class Reference:
         return data | {"canvas_length": data.get("largest", 0)} if isinstance(data, dict) else data
 
     def problems(self) -> list[str]:
-        """Tokens and logits that do not belong to each other."""
+        """Tokens and logits that do not match each other."""
         rows = [len(row) for row in self.top_ids]
         found = []
         if rows != [len(row) for row in self.top_logits] or (rows and len(rows) != len(self.token_ids)):
@@ -78,10 +78,10 @@ class References:
 
     @staticmethod
     def from_json(document: Mapping[str, Any]) -> References:
-        """From the file's form.
+        """Read from the file's form.
 
         Raises:
-            UnreadableError: Every problem found.
+            UnreadableError: The error names every problem found.
         """
         return read(References, document)
 
@@ -113,7 +113,7 @@ def read_reference_file(bundle: Bundle, path: str) -> References:
 
 
 def _problems(bundle: Bundle, references: References) -> list[str]:
-    """What the bundle's main texts have that its loop cannot be compared with."""
+    """Reasons why the bundle's main texts cannot be compared with its loop."""
     model, plan = bundle.manifest.model, bundle.manifest.plan
     reads = "encoder" in bundle.manifest.roles
     found = []

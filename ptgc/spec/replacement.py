@@ -1,4 +1,4 @@
-"""Reading a bundle while another command replaces it, or a build in it."""
+"""Reads a bundle while another command may replace it, or a build in it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ATTEMPTS = 3
 
 
 def read_unreplaced(bundle: Path, read: Callable[[], _T]) -> _T:
-    """What `read` gives; where it fails because the bundle or a build took another one's place meanwhile, once more."""
+    """Call `read`; if it fails because the bundle or a build was replaced meanwhile, call it again."""
     for _ in range(_ATTEMPTS - 1):
         before = _identity(bundle)
         try:
@@ -25,7 +25,7 @@ def read_unreplaced(bundle: Path, read: Callable[[], _T]) -> _T:
 
 
 def _identity(bundle: Path) -> dict[str, int]:
-    """The folders themselves, whatever their names: a replaced one is another."""
+    """The inodes of the bundle and its builds, which change if a folder is replaced."""
     try:
         folders = [bundle, *(path for path in (bundle / "builds").glob("*") if not path.name.startswith("."))]
         return {str(path): path.stat().st_ino for path in folders}

@@ -20,21 +20,21 @@ class Role:
     graph: FilePath
     """The ONNX file, relative to the manifest."""
     inputs: Annotated[tuple[Port, ...], Count(1, MAX_STATES)]
-    """Ports that come in, states apart."""
+    """Input ports, without states."""
     outputs: Annotated[tuple[Port, ...], Count(0, MAX_STATES)]
-    """Ports that go out, states apart."""
+    """Output ports, without states."""
     states: Annotated[tuple[LayerState, ...], Count(0, MAX_STATES)] = ()
     """The KV cache, layer by layer."""
     cross_states: Annotated[tuple[LayerState, ...], Count(0, MAX_STATES)] = ()
-    """What each layer attends to of an encoder's output, layer by layer; written once for each text."""
+    """Keys and values of an encoder's output for each layer, written once per text."""
     context_length: Annotated[int, Range(1, MAX_CONTEXT_LENGTH)] | None = None
-    """Positions that this model was made for, where they differ from the bundle's."""
+    """Positions that this model was made for, if they differ from the bundle's."""
     attention: AttentionKind | None = None
-    """What the rows of a round may see of each other; None where there is no mask."""
+    """Which rows of a round may see each other; None without a mask."""
     mask_extra: Annotated[int, Range(0, MAX_LENGTH)] = 0
-    """Slots that the mask governs beside a round's own: those of earlier rounds, or behind this one."""
+    """Slots that the mask covers in addition to a round's own: from earlier rounds, or behind this one."""
     device: str = "default"
-    """Where it runs; one device per role in this schema."""
+    """The device that it runs on; one per role in this schema."""
 
     @property
     def dimensions(self) -> frozenset[str]:
@@ -65,7 +65,7 @@ class Role:
 
     @staticmethod
     def json_fields(data: Any) -> Any:
-        """The fields from the manifest's form, which has the ports by themselves."""
+        """The fields from the manifest's form, which has the ports in an object of their own."""
         listed = data.get("ports") if isinstance(data, dict) else None
         return (
             {**data, **{k: listed[k] for k in ("inputs", "outputs") if k in listed}}

@@ -1,4 +1,4 @@
-"""Which roles a loop has, and which ports each of them."""
+"""The roles of each loop, and the ports of each role."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _MODEL_TYPES = (DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16)
 
 @dataclass(frozen=True)
 class RolePorts:
-    """The ports of one role; those of a model's own type and size are listed as float32 of size 1."""
+    """The ports of one role. Ports whose type and size are the model's are listed as float32 with size 1."""
 
     inputs: tuple[Port, ...]
-    """What may come in; the first must, lowering makes others superfluous."""
+    """Allowed inputs. The first is required; lowering may remove the others."""
     outputs: tuple[Port, ...]
-    """What may go out."""
+    """Allowed outputs."""
     needed: tuple[Port, ...]
-    """What the loop reads of it."""
+    """Outputs that the loop reads."""
     has_states: bool = False
     """Whether it may have a cache."""
 
@@ -55,7 +55,7 @@ _BLOCK_DENOISER = RolePorts(
     has_states=True,
 )
 _DRAFTING = {"heads": RolePorts((_TAPPED,), (ports.draft_ids(1),), (ports.draft_ids(1),))}
-"""Roles of drafters that are no causal language models."""
+"""Roles of drafters that are not causal language models."""
 _ROLES: Mapping[Loop, Mapping[str, RolePorts]] = {
     Loop.SPECULATIVE: {
         "encoder": RolePorts(_READER.inputs, (), (), has_states=True),
@@ -81,7 +81,7 @@ def roles_of(plan: DecodePlan, *, has_encoder: bool) -> dict[str, RolePorts]:
 
     Args:
         plan: The loop and its policies.
-        has_encoder: Whether there is an encoder, where the loop can do without.
+        has_encoder: Whether there is an encoder, for loops in which it is optional.
     """
     known = dict(_ROLES[plan.loop])
     reads_prompt = plan.loop is Loop.SPECULATIVE or (plan.edit is not None and plan.edit.start is EditStart.SOURCE)
@@ -97,7 +97,7 @@ def roles_of(plan: DecodePlan, *, has_encoder: bool) -> dict[str, RolePorts]:
 
 
 def role_problems(plan: DecodePlan, roles: Mapping[str, Role]) -> list[str]:
-    """What is wrong with the roles of a bundle or build: which there are, their ports and their states."""
+    """The problems of the roles of a bundle or build: missing or unknown roles, their ports and their states."""
     known = roles_of(plan, has_encoder="encoder" in roles)
     found = [f"roles lacks '{name}'" for name in known if name not in roles]
     for name, role in roles.items():
@@ -137,7 +137,7 @@ def _port_problems(name: str, role: Role, wanted: RolePorts) -> list[str]:
 
 
 def _is_like(port: Port, wanted: Port) -> bool:
-    """Whether a port is what it should be, where type and last size may be the model's own."""
+    """Whether a port matches what is wanted; type and last size may be the model's own."""
     free = (ports.THRESHOLD, ports.CONFIDENCE, ports.BLOCK_CONFIDENCE)
     own_type = wanted.dtype is DType.FLOAT32 and wanted not in free
     own_size = wanted.shape[-1] == 1
@@ -166,7 +166,7 @@ def _state_problems(name: str, role: Role, wanted: RolePorts) -> list[str]:
 
 
 def _attention_problems(name: str, role: Role) -> list[str]:
-    """Rows attend over a cache, and over nothing else."""
+    """A role has attention exactly if it has a cache."""
     if (role.attention is None) == bool(role.states):
         return [f"{name}.attention must {'be one of ' + _KINDS if role.states else 'be null'}"]
     if role.mask_extra and role.attention in (None, AttentionKind.CAUSAL):
@@ -175,7 +175,7 @@ def _attention_problems(name: str, role: Role) -> list[str]:
 
 
 def _tap_problems(plan: DecodePlan, roles: Mapping[str, Role]) -> list[str]:
-    """A drafter reads what the target gives, and gives a draft for every node."""
+    """A drafter must read what the target gives, and give a draft for every node."""
     given = {port.name: port for port in roles["target"].outputs}
     found = []
     for name in plan.drafter.roles:
@@ -197,7 +197,7 @@ def _tap_problems(plan: DecodePlan, roles: Mapping[str, Role]) -> list[str]:
 
 
 def _sharing_problems(roles: Mapping[str, Role]) -> list[str]:
-    """A shared layer names one of the same form, which another role owns."""
+    """A shared layer must name a layer of the same form that another role owns."""
     found = []
     for name, role in roles.items():
         found += [
@@ -223,7 +223,7 @@ def _sharing_problems(roles: Mapping[str, Role]) -> list[str]:
 
 
 def _cross_problems(roles: Mapping[str, Role]) -> list[str]:
-    """A target attends to an encoder if and only if there is one, and to just what it gives."""
+    """A target must attend to an encoder exactly if there is one, and to exactly what it gives."""
     given = roles["encoder"].cross_states if "encoder" in roles else ()
     found = []
     if roles["target"].cross_states != given:

@@ -15,25 +15,25 @@ _SIZES = Count(0, MAX_SIZES, ascending=True)
 
 @dataclass(frozen=True)
 class RoleShapes:
-    """Every shape that one role may run; the runtime never leaves it.
+    """Every shape that one role may run; the runtime uses no others.
 
-    A round runs at the smallest width that holds its rows. `kv_capacities` exceed the lengths they serve by the
-    largest width, because padded rows are written too; those that a lowering adds are within that width.
+    A round runs at the smallest width that holds its rows. `kv_capacities` exceed the lengths that they are for by the
+    largest width, because padded rows are written too; rows that a lowering adds stay within that width.
     """
 
     widths: Annotated[tuple[_Width, ...], _SIZES]
-    """Numbers of rows of a round, ascending; of a language model the first is 1, the last a prefill chunk."""
+    """Numbers of rows of a round, ascending; for a language model the first is 1 and the last a prefill chunk."""
     verify_width: Annotated[int, Range(0, MAX_WIDTH)]
     """The widest round whose every row has logits; wider ones are prefill, with logits for the last row."""
     kv_capacities: Annotated[tuple[_Capacity, ...], _SIZES]
     """Cache sizes, ascending; a session that outgrows one moves to the next by a copy."""
     window_capacities: Annotated[dict[Length, _Capacity], Count(0, MAX_SIZES)] = field(default_factory=dict)
-    """Cache size of the layers of each window, at most that of the others in use. Smaller ones slide every few
-    positions: each holds what the widest window sees, these positions, and behind the last of them the widest round."""
+    """Cache size of the layers of each window, at most the size of the other caches in use. Smaller ones slide every
+    few positions: each holds the widest window, these positions, and the widest round behind the last of them."""
     source_lengths: Annotated[tuple[Length, ...], _SIZES] = ()
-    """Sizes of an encoder's input, ascending; none for a role that neither reads a source nor attends to one."""
+    """Sizes of an encoder's input, ascending; empty for a role that neither reads a source nor attends to one."""
     canvas_lengths: Annotated[tuple[Length, ...], _SIZES] = ()
-    """Sizes of a canvas, ascending; none for a role without one."""
+    """Sizes of a canvas, ascending; empty for a role without one."""
 
     @property
     def num_logits(self) -> tuple[int, ...]:
@@ -57,7 +57,7 @@ class ShapePlan:
     """Every shape that a build may run, role by role."""
 
     batch: Annotated[int, Range(1, MAX_BATCH)]
-    """Sequences that step together."""
+    """Sequences that are decoded together."""
     max_length: Length
     """Tokens of one sequence, prompt and text."""
     roles: dict[str, RoleShapes]

@@ -1,10 +1,10 @@
 """Directories and files that appear whole or not at all.
 
-What is being written is hidden beside its final name:
+What is being written is hidden next to its final name:
 
-    .ptgc-staging-k2x9.owner       who writes; locked while that process lives
-    .ptgc-staging-k2x9/            what takes the final name at the end
-    .ptgc-staging-k2x9.replaced/   what had the name before, where the system cannot swap two names in one step
+    .ptgc-staging-k2x9.owner       the writing process; locked while it lives .ptgc-staging-k2x9/            what will
+    take the final name .ptgc-staging-k2x9.replaced/   the previous holder of the name, if the system cannot swap names
+    in one step
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from ptgc.spec.owner import Owner
 from ptgc.spec.storage_errors import place_errors, storage_error
 
 PREFIX = ".ptgc-staging-"
-"""What these names begin with."""
+"""The prefix of these names."""
 _OWNER = ".owner"
 _REPLACED = ".replaced"
 
 
 @contextlib.contextmanager
 def staged_directory(final: Path, *, replace: bool) -> Iterator[Path]:
-    """A directory beside `final` to write into; it takes the name `final` when the block ends well.
+    """A directory beside `final` to write into; it takes the name `final` when the block succeeds.
 
     Args:
         final: Where the result will be.
@@ -53,10 +53,10 @@ def staged_directory(final: Path, *, replace: bool) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def passing_directory(final: Path) -> Iterator[Path]:
-    """A hidden directory beside `final` that goes when the block ends, or with the next command after a kill.
+    """A hidden directory beside `final`, removed when the block ends or, after a kill, by the next command.
 
     Raises:
-        StorageError: The disk is full, or the path cannot be written; says what could not be removed.
+        StorageError: The disk is full, or the path cannot be written; the error says what could not be removed.
     """
     final = final.absolute()
     with _parents(final):
@@ -79,12 +79,12 @@ def passing_directory(final: Path) -> Iterator[Path]:
 
 
 def scratch_directory() -> contextlib.AbstractContextManager[Path]:
-    """The same where the system keeps what passes ($TMPDIR)."""
+    """The same in the system's folder for temporary files ($TMPDIR)."""
     return passing_directory(Path(tempfile.gettempdir()) / "ptgc")
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """A file that appears whole or not at all, in a folder that is made where it is missing.
+    """Write a file that appears whole or not at all, in a folder that is created if missing.
 
     Raises:
         StorageError: It cannot be written.
@@ -101,7 +101,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def take_over(source: Path, copy: Path) -> None:
-    """A second name for a file, where the file system has such, or a copy; weights are large."""
+    """Make a hard link to a file if the file system has them, else a copy; weights are large."""
     copy.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source, copy)
@@ -110,7 +110,7 @@ def take_over(source: Path, copy: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed processes left in a folder; what a living one is writing stays.
+    """Remove what killed processes left in a folder; what a living process is writing stays.
 
     A folder that cannot be read or written is left as it is.
     """
@@ -131,14 +131,14 @@ def sweep_scratch() -> None:
 
 @contextlib.contextmanager
 def locked(file: Path, progress: Callable[[str], None] = lambda _: None, *, shared: bool = False) -> Iterator[None]:
-    """Holds the lock of a file, which may be replaced by another one of its name while this waits.
+    """Hold the lock of a file, which may be replaced by another file of that name while this waits.
 
-    Where there is no such file, or its file system has no locks, nothing is held.
+    If the file does not exist, or its file system has no locks, nothing is held.
 
     Args:
-        file: It is not changed.
+        file: The file to lock; it is not changed.
         progress: Called before waiting for another process.
-        shared: Whether others may hold it shared as well.
+        shared: Whether others may hold a shared lock too.
     """
     lock = None
     while lock is None and (opened := _open_for_lock(file)) is not None:
@@ -157,7 +157,7 @@ def locked(file: Path, progress: Callable[[str], None] = lambda _: None, *, shar
 
 
 def _open_for_lock(file: Path) -> int | None:
-    """Locks of network file systems want a file that is open for writing."""
+    """Open a file to lock it; network file systems need it open for writing."""
     for flags in (os.O_RDWR, os.O_RDONLY):
         with contextlib.suppress(OSError):
             return os.open(file, flags)
@@ -182,7 +182,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 @contextlib.contextmanager
 def _parents(final: Path) -> Iterator[None]:
-    """The folder of `final`; where that had to be made and the block fails, it goes again."""
+    """Create the folder of `final`; remove it again if it was created and the block fails."""
     missing = [parent for parent in final.parents if not parent.exists()]
     try:
         with place_errors(final):
@@ -196,7 +196,7 @@ def _parents(final: Path) -> Iterator[None]:
 
 
 def _make_staging(final: Path) -> tuple[Path, int]:
-    """A new hidden directory beside `final`, and the lock that says that its writer lives."""
+    """Create a hidden directory beside `final`, and the lock that shows that its writer lives."""
     while True:
         with uninterrupted():
             lock, name = tempfile.mkstemp(prefix=PREFIX, suffix=_OWNER, dir=final.parent)
@@ -207,7 +207,7 @@ def _make_staging(final: Path) -> tuple[Path, int]:
                     os.write(lock, Owner.this_process(final.name).to_bytes())
                     staging.mkdir()
                     return staging, lock
-                os.close(lock)  # taken for abandoned, and removed, before it was locked
+                os.close(lock)  # it was removed as abandoned before it was locked
             except BaseException:
                 _remove(staging)
                 os.close(lock)
@@ -215,7 +215,7 @@ def _make_staging(final: Path) -> tuple[Path, int]:
 
 
 def _remove(staging: Path) -> None:
-    """The owner's file goes last, so that after a kill in between the rest is found again."""
+    """Remove a staging directory. The owner file goes last, so that the rest is found again after a kill in between."""
     left = [path for path in (staging, staging.with_suffix(_REPLACED)) if path.exists()]
     for path in left:
         shutil.rmtree(path, ignore_errors=True)
@@ -231,7 +231,7 @@ def _remove_abandoned(owner: Path) -> None:
         return  # gone meanwhile, or not ours
     with uninterrupted():
         try:
-            # A pipe, which anybody may have put there, would be read for ever.
+            # Anybody may have put a pipe there, and reading it could block forever.
             if stat.S_ISREG(os.fstat(lock).st_mode) and _is_abandoned(owner, lock):
                 _restore(owner)
                 _remove(owner.with_suffix(""))
@@ -250,7 +250,7 @@ def _is_abandoned(owner: Path, lock: int) -> bool:
 
 
 def _restore(owner: Path) -> None:
-    """Give back a name that was taken from one directory and not yet given to the other."""
+    """Restore a directory that was renamed away before its replacement got the name."""
     name, replaced = Owner.read(owner).final, owner.with_suffix(_REPLACED)
     if name and replaced.exists() and not (owner.parent / name).exists():
         with contextlib.suppress(OSError):
@@ -258,7 +258,7 @@ def _restore(owner: Path) -> None:
 
 
 def _sync(directory: Path) -> None:
-    """Have the files on the disk before the name is: a power cut must not leave a named, empty file."""
+    """Flush files to disk before the rename, so that a power cut does not leave empty files under the final name."""
     for path in (directory, *directory.rglob("*")):
         if path.is_dir():
             _sync_names(path)
@@ -272,7 +272,7 @@ def _sync_names(directory: Path) -> None:
     try:
         os.fsync(folder)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # what a file system says that does not keep names apart
+        if error.errno != errno.EINVAL:  # the file system cannot flush directories
             raise
     finally:
         os.close(folder)
@@ -291,7 +291,7 @@ def _rename(content: Path, final: Path, *, replace: bool) -> None:
 
 
 def _exchange(content: Path, final: Path) -> None:
-    """Swap two directories: in one step where the system can, in two where it cannot."""
+    """Swap two directories, in one step if the system can, else in two."""
     libc = ctypes.CDLL(None, use_errno=True)
     at_cwd, exchange = -100, 2
     swap = getattr(libc, "renameat2", None)

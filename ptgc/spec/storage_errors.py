@@ -1,4 +1,4 @@
-"""What the system says where a file cannot be written, as errors that say what to do."""
+"""Turns the system's errors about files that cannot be written into errors that say what to do."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _TEXTS = {
 
 
 def storage_error(path: Path, error: Exception, left: Path | None = None, *, is_place: bool = False) -> Exception:
-    """The StorageError that an exception means, or the exception itself where it means something else.
+    """The StorageError for an exception, or the exception itself if it is about something else.
 
     Args:
         path: What was being written.
@@ -62,7 +62,7 @@ def storage_error(path: Path, error: Exception, left: Path | None = None, *, is_
 
 @contextlib.contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turns a full disk or a forbidden path into a StorageError that names `path`."""
+    """Turn a full disk or a forbidden path into a StorageError that names `path`."""
     try:
         yield
     except Exception as error:
@@ -74,7 +74,7 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def place_errors(path: Path) -> Iterator[None]:
-    """The same while `path` is only looked at, or its folder is made."""
+    """The same while `path` is only being checked, or its folder created."""
     try:
         yield
     except OSError as error:
@@ -85,7 +85,7 @@ def place_errors(path: Path) -> Iterator[None]:
 
 
 def _errno(error: Exception) -> int:
-    """The system's number; libraries in other languages have it in their text only."""
+    """The system's error number, which libraries in other languages only have in their message."""
     if isinstance(error, PtgcError):
         return 0
     if isinstance(error, OSError) and error.errno:
@@ -97,7 +97,7 @@ def _errno(error: Exception) -> int:
 
 
 def _is_ours(named: Path, path: Path) -> bool:
-    """Whether a file is the one that was being written, or lies where that is being made."""
+    """Whether a file is the one being written, or lies in the folder where that is made."""
     return named.absolute().is_relative_to(path.absolute().parent)
 
 

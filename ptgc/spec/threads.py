@@ -8,10 +8,10 @@ from ptgc.errors import UsageError
 
 
 def check_num_threads(num_threads: int) -> int:
-    """The same number; the core refuses the same ones.
+    """Return the number if it is valid; the core refuses the same numbers.
 
     Raises:
-        UsageError: None, or so many that starting them takes longer than anybody waits.
+        UsageError: It is below 1, or so large that starting the threads would take too long.
     """
     most = max(256, os.cpu_count() or 1)
     if 1 <= num_threads <= most:

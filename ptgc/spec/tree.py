@@ -1,4 +1,4 @@
-"""TreeSpec: the shape of a proposal. A chain is a tree whose every node has one child."""
+"""TreeSpec: the shape of a proposal. A chain is a tree in which every node has one child."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading files of prompts, and tokenizing them once for all engines."""
+"""Reads files of prompts, and tokenizes them once for all engines."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _KINDS = ("prompt", "messages", "token_ids")
 
 @dataclass(frozen=True)
 class Prompt:
-    """One prompt, as engines take it."""
+    """One prompt, in the form that engines take."""
 
     kind: str
     """The set that it belongs to."""
@@ -40,11 +40,11 @@ class PromptSet:
     """Some prompts of a file."""
 
     kind: str
-    """Name of the file, without folder and ending."""
+    """Name of the file, without folder and suffix."""
     sha256: str
     """Digest of the whole file."""
     prompts: tuple[Prompt, ...]
-    """The first of them, or all."""
+    """The first prompts of the file, or all."""
 
     @property
     def longest(self) -> int:
@@ -52,7 +52,7 @@ class PromptSet:
         return max(len(prompt.ids) for prompt in self.prompts)
 
     def to_json(self) -> dict[str, Any]:
-        """For reports."""
+        """This as reports have it."""
         return {
             "kind": self.kind,
             "sha256": self.sha256,
@@ -69,7 +69,7 @@ def prompt_file(name: str) -> Path:
     """The file of a set that comes with ptgc, or the file of that name.
 
     Raises:
-        UsageError: Neither.
+        UsageError: There is neither.
     """
     if name in set_names():
         return FOLDER / f"{name}.jsonl"
@@ -82,12 +82,12 @@ def prompt_file(name: str) -> Path:
 
 
 def read_sets(names: Sequence[str], bundle: Bundle, limit: int | None) -> list[PromptSet]:
-    """The first prompts of several sets or files; none named takes the sets chat, code and copy-heavy.
+    """The first prompts of several sets or files; without names, of the sets chat, code and copy-heavy.
 
-    A bundle without a tokenizer takes token ids only: none named takes the prompts of its reference texts.
+    A bundle without a tokenizer takes token ids only; without names, the prompts of its reference texts are taken.
 
     Raises:
-        UsageError: No such set or file, two of one name, or prompts that the bundle cannot take.
+        UsageError: There is no such set or file, two have the same name, or the bundle cannot take the prompts.
     """
     if not names and bundle.manifest.tokenizer is None:
         return [_reference_prompts(bundle, limit)]
@@ -98,12 +98,12 @@ def read_sets(names: Sequence[str], bundle: Bundle, limit: int | None) -> list[P
 
 
 def read_prompts(path: Path, bundle: Bundle, limit: int | None, tokenizer: str | None = None) -> PromptSet:
-    """The first prompts of a file, tokenized with the bundle's tokenizer, or with that in another folder of it.
+    """The first prompts of a file, tokenized with the bundle's tokenizer or that in another of its folders.
 
-    Messages for a model without a chat template are texts with empty lines between.
+    For a model without a chat template, messages are joined with empty lines.
 
     Raises:
-        UsageError: No such file, a line that is no prompt, or a text for a bundle without a tokenizer.
+        UsageError: There is no such file, a line is not a prompt, or a text is given for a bundle without a tokenizer.
     """
     content = _read(path)
     entries = parse_entries(path, content)
@@ -133,7 +133,7 @@ def read_entries(path: Path) -> list[dict[str, Any]]:
     """The lines of a file of prompts.
 
     Raises:
-        UsageError: No such file, or lines that are no prompts; all of them are named.
+        UsageError: There is no such file, or lines are not prompts; all of them are named.
     """
     return parse_entries(path, _read(path))
 
@@ -149,10 +149,10 @@ def parse_entries(path: Path, content: bytes) -> list[dict[str, Any]]:
     """The prompts in the content of a file.
 
     Raises:
-        UsageError: It is no text, or has lines that are no prompts; all of them are named.
+        UsageError: It is not text, or lines are not prompts; all of them are named.
     """
     try:
-        lines = decode_text(content).split("\n")  # other ends of lines may stand in a string
+        lines = decode_text(content).split("\n")  # other line separators may occur in a string
     except UnreadableError as error:
         raise UsageError(f"Cannot read the prompts: {path} {error}.", "Name a file with --prompts.") from error
     entries = [_entry(line) for line in lines if line.strip()]

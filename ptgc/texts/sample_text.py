@@ -15,9 +15,9 @@ from ptgc.spec.json_file import UnreadableError, decode_text, read_regular
 from ptgc.texts.prompt_set import read_prompts
 
 MOST_TOKENS = 8192
-"""Tokens that are taken of a file."""
-_SEQUENCE = 512  # tokens that are read in one go, where the model's context allows
-_LEAST = 1024  # tokens that say anything about a model
+"""Most tokens that are taken from a file."""
+_SEQUENCE = 512  # tokens that are read as one sequence, if the model's context allows
+_LEAST = 1024  # fewest tokens that say anything about a model
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class SampleText:
     """Sequences of tokens from a file."""
 
     sequences: tuple[tuple[int, ...], ...]
-    """Each of 512 tokens at most, or as many as model or build hold, and of two at least."""
+    """Each has at least two tokens, and at most 512 or as many as the model or build holds."""
     sha256: str
     """Digest of the file."""
 
@@ -36,17 +36,17 @@ class SampleText:
 
 
 def read_sample_text(path: Path, bundle: Bundle, role: str = "target", longest: int | None = None) -> SampleText:
-    """Sequences from all over a file: at most 8192 tokens.
+    """Sequences spread over a whole file, at most 8192 tokens.
 
     Args:
-        path: UTF-8 text; or, named `.jsonl`, a file of prompts. Conversations are written with the model's chat
-            template, so that a model is seen at what it does. What is longer than a sequence becomes several.
-        bundle: Whose model reads it.
-        role: Which of its models: a drafter may have another tokenizer and a shorter context.
-        longest: Tokens that a build holds; None for as many as the model does.
+        path: UTF-8 text, or a file of prompts if named `.jsonl`. Conversations are written with the model's chat
+            template, so that the text is like what the model sees in use. Longer texts become several sequences.
+        bundle: The bundle whose model reads the text.
+        role: Which of its models reads; a drafter may have another tokenizer and a shorter context.
+        longest: Most tokens that a build holds; None for as many as the model does.
 
     Raises:
-        UsageError: No such file, no text, less than 1024 tokens, or a bundle without a tokenizer.
+        UsageError: There is no such file, it is not text or has fewer than 1024 tokens, or there is no tokenizer.
     """
     manifest = bundle.manifest
     folder = (manifest.drafter_tokenizer if role == "drafter" else None) or manifest.tokenizer
@@ -78,7 +78,7 @@ def _tokens(path: Path, content: bytes, bundle: Bundle, folder: str | None) -> l
 
 
 def _spread(parts: Sequence[tuple[int, ...]]) -> Iterator[tuple[int, ...]]:
-    """Parts from all over the text, as many as there is room for."""
+    """Parts spread over the whole text, as many as there is room for."""
     total = sum(map(len, parts))
     passed = taken = 0
     for part in parts:

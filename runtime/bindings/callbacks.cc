@@ -16,10 +16,11 @@ namespace nb = nanobind;
 namespace ptgc {
 namespace {
 
-// How often a running generation looks for Ctrl-C; taking the GIL may have to wait for others.
+// How often a running generation checks for Ctrl-C; taking the GIL may have to wait for other
+// threads.
 constexpr double kSecondsBetweenSignalChecks = 0.05;
 
-// Calls Python with the new tokens; None counts as going on.
+// Calls Python with the new tokens; None means continue.
 bool CallBack(const nb::callable& on_tokens, std::size_t index, std::span<const TokenId> tokens) {
   return CallPython([&] {
     nb::list ids;
@@ -38,8 +39,8 @@ void CheckSignals() {
   });
 }
 
-// What a function of the caller raises concerns the text that it was called for. What is no
-// Exception, as Ctrl-C is none, concerns the thread that runs it: the text goes on without.
+// An Exception that the caller's function raises belongs to the text that it was called for.
+// Anything else, such as Ctrl-C, belongs to the thread that runs it, and the text continues.
 std::vector<TokenId> Reencoded(const nb::object& function, std::span<const TokenId> ids,
                                std::size_t context) {
   try {

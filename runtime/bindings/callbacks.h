@@ -1,4 +1,4 @@
-// Functions of Python that the core calls.
+// Python functions that the core calls.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -21,11 +21,11 @@ struct Cancellation {
   std::atomic<bool> is_set{false};  // Never cleared.
 };
 
-// They refer to what they were made from.
+// The hooks refer to the arguments that they were made from.
 Hooks MakeHooks(const Callback& on_tokens = std::nullopt,
                 const Cancellation* cancellation = nullptr);
 
-// A Python function that may be called, and dropped, without the GIL; none for None.
+// A Python function that may be called and destroyed without the GIL; empty for None.
 Reencode MakeReencode(const nanobind::object& function);
 
 }  // namespace ptgc

@@ -1,4 +1,4 @@
-// The Python module ptgc.runtime._core: the generator as Python sees it, and nothing more.
+// The Python module ptgc.runtime._core, which only wraps the generator.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/filesystem.h>
 #include <nanobind/stl/map.h>
@@ -327,7 +327,7 @@ void BindGenerator(nb::module_& module) {
       .def(
           "close",
           [](Generator& self) {
-            // At exit, calls have been ended, and the memory goes with the process.
+            // At exit, calls were ended already, and the process frees the memory.
             if (!AreCallsEnding()) RunUnlocked(&self, [&] { self.Close(); });
           },
           "Gives the engine's memory back.")

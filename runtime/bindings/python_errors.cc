@@ -20,7 +20,7 @@ nb::object ErrorClass(ErrorCode code) {
   return errors.attr("InternalError");
 }
 
-// Messages name files, whose names may be no UTF-8.
+// Messages name files, whose names may not be UTF-8.
 nb::object TextOf(const std::string& words) {
   return nb::steal(PyUnicode_DecodeUTF8(words.data(), static_cast<Py_ssize_t>(words.size()),
                                         "backslashreplace"));

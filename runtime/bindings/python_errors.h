@@ -1,4 +1,4 @@
-// Errors of the core as exceptions of Python.
+// Turns errors of the core into Python exceptions.
 #pragma once
 
 #include <exception>
@@ -7,10 +7,10 @@
 
 namespace ptgc {
 
-// Makes it the exception that Python is to see; the class is that of ptgc.errors.
+// Sets the Python exception for an error, of the matching class in ptgc.errors.
 void RaiseInPython(const Error& error);
 
-// Of nanobind: what a bound function throws becomes an exception of Python.
+// A translator for nanobind: turns what a bound function throws into a Python exception.
 void TranslateError(const std::exception_ptr& pointer, void* unused);
 
 }  // namespace ptgc

@@ -20,23 +20,23 @@ namespace {
 
 using std::chrono::milliseconds;
 
-// How long EndCalls waits where nothing but callbacks is running.
+// How long EndCalls waits if only callbacks are running.
 constexpr double kSecondsForCallbacks = 5;
 
 // All calls of the process.
 struct Calls {
-  std::mutex mutex;                  // Guards what follows.
-  std::condition_variable returned;  // One of them has.
-  std::list<RunningCall*> running;   // Those that have not.
-  bool ending = false;               // Whether further ones are refused.
-  std::thread::id ender;             // Which thread wanted that.
+  std::mutex mutex;                  // Guards the members below.
+  std::condition_variable returned;  // Notified when a call has returned.
+  std::list<RunningCall*> running;   // Calls that have not returned.
+  bool ending = false;               // Whether further calls are refused.
+  std::thread::id ender;             // The thread that called EndCalls.
 };
 
-// Never destroyed: threads may use it until the process is gone.
+// Never destroyed, because threads may use it until the process ends.
 Calls* all_calls = nullptr;
 thread_local RunningCall* innermost = nullptr;
 
-// A forked process has none of the calls, and their lock may be held for good.
+// A forked process has none of the calls, and their lock may be held forever.
 void ForgetCalls() { all_calls = new Calls; }
 
 Calls& AllCalls() {
@@ -51,7 +51,7 @@ Calls& AllCalls() {
   return *all_calls;
 }
 
-// What ends a thread without a word; the thread that ends Python itself must hear why.
+// Ends a thread silently; the thread that is ending Python itself gets an error instead.
 [[noreturn]] void RaiseEnding(bool is_ender) {
   if (is_ender) {
     RaiseInPython(Error(ErrorCode::kUsage, "This process is ending.",
@@ -79,7 +79,7 @@ RunningCall::RunningCall(Generator* generator) : generator_(generator), outer_(i
 
 RunningCall::~RunningCall() {
   innermost = outer_;
-  if (calls_ != all_calls) return;  // A callback has forked.
+  if (calls_ != all_calls) return;  // A callback forked.
   const std::lock_guard lock(all_calls->mutex);
   all_calls->running.remove(this);
   all_calls->returned.notify_all();
@@ -104,7 +104,7 @@ bool AreCallsEnding() {
 }
 
 void EndCalls() {
-  nb::set_leak_warnings(false);  // Threads that Python stops keep what they use.
+  nb::set_leak_warnings(false);  // Threads that Python stops do not free what they use.
   const WithoutPython unlocked;
   Calls& calls = AllCalls();
   std::unique_lock lock(calls.mutex);

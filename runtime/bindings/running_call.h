@@ -1,8 +1,8 @@
-// RunningCall: a call of the core by Python, which ends before the interpreter does.
+// RunningCall: a call of Python into the core, which ends before the interpreter does.
 //
-// Python ends threads that want its lock while it is being finalised, and until 3.13 it does so by
-// unwinding their stacks, which aborts the process where there is C++ on them. Therefore the module
-// ends all calls at exit and waits for them; a thread that comes too late sleeps instead.
+// While Python is being finalised, it ends threads that request its lock. Until 3.13 it does so by
+// unwinding their stacks, which aborts the process if C++ is on them. The module therefore ends all
+// calls at exit and waits for them; a thread that comes too late sleeps instead.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -21,11 +21,11 @@
 
 namespace ptgc {
 
-// Counts a call while it lives, as the innermost of its thread. Made and destroyed with the
-// interpreter's lock. Raises where Python is ending.
+// Registers a call while it lives, as the innermost of its thread. Created and destroyed with the
+// interpreter's lock held. Raises if Python is ending.
 class RunningCall {
  public:
-  // `generator` is what it uses, where that exists already.
+  // `generator` is the generator that it uses, if that exists already.
   explicit RunningCall(Generator* generator);
   ~RunningCall();
   RunningCall(const RunningCall&) = delete;
@@ -34,38 +34,38 @@ class RunningCall {
   // The call that this thread is within; null for none.
   static RunningCall* Innermost();
 
-  // Raises what the call has failed with.
+  // Raises the exception that the call failed with.
   [[noreturn]] void Raise(const Error& error) const;
-  // Keeps an exception that is meant for this thread rather than for the text that its round
-  // writes, until RaiseInterruption.
+  // Stores an exception for this thread, rather than for the text that its round writes, until
+  // RaiseInterruption.
   void Interrupt(std::exception_ptr error) { interruption_ = std::move(error); }
   void RaiseInterruption();
 
   std::thread::id thread() const { return thread_; }
   Generator* generator() const { return generator_; }
   bool in_python() const { return in_python_.load(std::memory_order_relaxed); }
-  // Gives what it was.
+  // Returns the previous value.
   bool set_in_python(bool value) { return in_python_.exchange(value, std::memory_order_relaxed); }
 
  private:
-  Generator* generator_;             // What it uses; may be null.
-  void* calls_;                      // Those among which it is counted.
+  Generator* generator_;             // The generator that it uses; may be null.
+  void* calls_;                      // The list that it is registered in.
   RunningCall* outer_;               // The call whose callback made this one.
-  std::exception_ptr interruption_;  // What its thread is to raise.
+  std::exception_ptr interruption_;  // To be raised in its thread.
   std::atomic<bool> in_python_{false};
   std::thread::id thread_ = std::this_thread::get_id();
 };
 
-// At the interpreter's exit: refuses all calls from now on, ends those that are running, and waits
-// until they have returned; not for ever for those whose callbacks do not return.
+// At the interpreter's exit: refuses all later calls, ends those that are running, and waits until
+// they have returned. It does not wait forever for callbacks that do not return.
 void EndCalls();
 // Whether EndCalls was called.
 bool AreCallsEnding();
 
-// Never returns; nothing on the stack is destroyed.
+// Never returns, so that nothing on the stack is destroyed.
 [[noreturn]] void SleepForGood();
 
-// Gives the interpreter's lock up while it lives.
+// Releases the interpreter's lock while it lives.
 class WithoutPython {
  public:
   WithoutPython() : state_(PyEval_SaveThread()) {}
@@ -80,10 +80,10 @@ class WithoutPython {
   WithoutPython& operator=(const WithoutPython&) = delete;
 
  private:
-  PyThreadState* state_;  // This thread's.
+  PyThreadState* state_;  // The state of this thread.
 };
 
-// Has the interpreter's lock while it lives.
+// Holds the interpreter's lock while it lives.
 class WithPython {
  public:
   WithPython() {
@@ -102,12 +102,12 @@ class WithPython {
   WithPython& operator=(const WithPython&) = delete;
 
  private:
-  PyGILState_STATE state_;                        // What to go back to.
+  PyGILState_STATE state_;                        // The state to restore.
   RunningCall* call_ = RunningCall::Innermost();  // May be null.
-  bool was_in_python_ = false;                    // A callback of it is running already.
+  bool was_in_python_ = false;                    // Whether a callback of it was running before.
 };
 
-// Calls Python from within a call.
+// Calls Python from within a call into the core.
 template <typename Body>
 auto CallPython(Body body) {
   const WithPython python;
@@ -122,7 +122,7 @@ auto CallPython(Body body) {
 #endif
 }
 
-// Runs a body that may take long without the interpreter's lock.
+// Runs a body that may take long, without the interpreter's lock.
 template <typename Body>
 auto RunUnlocked(Generator* generator, Body body) {
   const RunningCall call(generator);

@@ -14,8 +14,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// The backend whose builds are run unasked; engines of others are experimental, and run where
-// their build is named.
+// The backend whose builds are selected by default; engines of others are experimental, and run
+// only if their build is named.
 constexpr std::string_view kRunnable = "onnxruntime";
 
 [[noreturn]] void Refuse(const std::string& message, const std::string& action) {
@@ -40,7 +40,7 @@ std::vector<fs::path> BuildFolders(const fs::path& bundle) {
   std::error_code failure;
   fs::directory_iterator entry(bundle / "builds", failure);
   for (; !failure && entry != fs::directory_iterator(); entry.increment(failure)) {
-    // Hidden folders are what a build writes into before it is whole.
+    // Hidden folders hold builds that are not complete yet.
     const bool hidden = entry->path().filename().string().starts_with('.');
     std::error_code none;
     if (!hidden && fs::exists(entry->path() / "build.json", none)) {
@@ -55,11 +55,11 @@ std::vector<fs::path> BuildFolders(const fs::path& bundle) {
   throw Error(ErrorCode::kBackend,
               "Build '" + build.id + "' was made for " + build.backend +
                   ", whose engines are experimental: they run only where their build is named.",
-              "Name it, or make one that is run unasked: ptgc build " + bundle.string() +
+              "Name it, or make one that is selected by default: ptgc build " + bundle.string() +
                   " --device " + build.device);
 }
 
-// Throws unless the build is one of this export and for the device.
+// Throws unless the build is of this export and for the device.
 void CheckFits(const Bundle& build, const fs::path& bundle, const std::string& device) {
   if (build.device != device) {
     Refuse("Build '" + build.id + "' is for device '" + build.device + "', not '" + device + "'.",
@@ -71,7 +71,7 @@ void CheckFits(const Bundle& build, const fs::path& bundle, const std::string& d
   }
 }
 
-// One that is damaged, or of a newer ptgc, leaves the others as they are.
+// A build that is damaged or of a newer ptgc does not affect the others.
 Bundle Newest(const fs::path& bundle, const std::string& device) {
   std::vector<Bundle> builds;
   std::string unreadable;

@@ -25,7 +25,7 @@ class Within {
  private:
   static thread_local const Within* innermost;
 
-  const GeneratorState* generator_;  // Whose callback.
+  const GeneratorState* generator_;  // The generator that calls back.
   const Within* outer_;              // The callback around it, of another generator.
 };
 

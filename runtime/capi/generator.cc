@@ -25,7 +25,7 @@ namespace {
 constexpr std::size_t kInfoSize =
     offsetof(ptgc_generator_info, load_seconds) + sizeof(ptgc_generator_info::load_seconds);
 
-// The most texts of one call; a larger count was never set.
+// The most texts of one call; a larger count must be uninitialised.
 constexpr std::int64_t kMostTexts = 1 << 20;
 
 ptgc_generator_info Describe(const GeneratorState& state) {
@@ -34,7 +34,7 @@ ptgc_generator_info Describe(const GeneratorState& state) {
   ptgc_generator_info info = PTGC_GENERATOR_INFO_INIT;
   info.build_id = bundle.id.c_str();
   info.strategy = bundle.plan.strategy.c_str();
-  info.guarantee = Name(bundle.plan.guarantee).data();  // A literal, which ends with zero.
+  info.guarantee = Name(bundle.plan.guarantee).data();  // A literal, which is null-terminated.
   info.backend = bundle.backend.c_str();
   info.library_version = generator.library_version().c_str();
   info.eos_token_ids = bundle.model.eos_token_ids.data();
@@ -48,7 +48,7 @@ ptgc_generator_info Describe(const GeneratorState& state) {
   return info;
 }
 
-// Reads the requests; an error says which one it is about.
+// Reads the requests; errors name the request.
 std::vector<ReadRequest> ReadRequests(std::span<const ptgc_request* const> requests,
                                       const Generator& generator) {
   std::vector<ReadRequest> read;
@@ -64,7 +64,7 @@ std::vector<ReadRequest> ReadRequests(std::span<const ptgc_request* const> reque
   return read;
 }
 
-// A call among those that can be cancelled, while it lives.
+// Registers a call for cancellation while it lives.
 class CancellableCall {
  public:
   CancellableCall(GeneratorState& state, const void* user_data) : state_(state) {
@@ -82,8 +82,8 @@ class CancellableCall {
   const std::atomic<bool>* cancelled() const { return &call_->cancelled; }
 
  private:
-  GeneratorState& state_;                // Whose call.
-  std::list<CallState>::iterator call_;  // Its place.
+  GeneratorState& state_;                // The generator of the call.
+  std::list<CallState>::iterator call_;  // The call in its list.
 };
 
 std::vector<std::shared_ptr<ResultState>> WriteTexts(GeneratorState& state,

@@ -5,7 +5,7 @@
 namespace ptgc::capi {
 
 std::uintptr_t NextHandleNumber() {
-  // Steps like those of addresses; far from zero, where a NULL plus an offset would lie.
+  // Numbers spaced like addresses, and far from zero, where NULL plus an offset would be.
   static std::atomic<std::uintptr_t> next{0x10000};
   return next.fetch_add(16, std::memory_order_relaxed);
 }

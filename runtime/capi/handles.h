@@ -1,4 +1,4 @@
-// Handles: which generators, sessions and results a C caller holds.
+// Handles: the generators, sessions and results that a C caller holds.
 #pragma once
 
 #include <atomic>
@@ -21,19 +21,19 @@
 
 namespace ptgc::capi {
 
-// A ptgc_generator_generate that is under way.
+// A running call of ptgc_generator_generate.
 struct CallState {
-  const void* user_data = nullptr;     // What it was given.
-  std::atomic<bool> cancelled{false};  // Its texts must end.
+  const void* user_data = nullptr;     // The caller's argument.
+  std::atomic<bool> cancelled{false};  // Whether its texts must end.
 };
 
 // Behind a ptgc_generator.
 struct GeneratorState {
   explicit GeneratorState(std::unique_ptr<Generator> opened) : generator(std::move(opened)) {}
 
-  std::unique_ptr<Generator> generator;  // What was loaded.
-  std::mutex calls_mutex;                // Guards what follows.
-  std::list<CallState> calls;            // What is under way.
+  std::unique_ptr<Generator> generator;  // The loaded generator.
+  std::mutex calls_mutex;                // Guards the member below.
+  std::list<CallState> calls;            // Running calls.
 };
 
 // Behind a ptgc_session.
@@ -42,9 +42,9 @@ struct SessionState {
       : generator(std::move(whose)), session(std::move(opened)) {}
 
   std::shared_ptr<GeneratorState> generator;  // Lives as long as its sessions.
-  std::mutex mutex;                           // Held by a call, cancel and close apart.
+  std::mutex mutex;                           // Held by every call except cancel and close.
   std::unique_ptr<SessionHandle> session;     // The row.
-  std::atomic<bool> closed{false};            // What is under way must end.
+  std::atomic<bool> closed{false};            // Whether a running call must end.
 };
 
 // Behind a ptgc_result.
@@ -53,14 +53,14 @@ struct ResultState {
       : result(std::move(written)), seed(drawn_with) {}
 
   Result result;       // The text.
-  std::uint64_t seed;  // What it was drawn with; 0 where nothing was drawn.
+  std::uint64_t seed;  // The seed; 0 if nothing was sampled.
 };
 
-// A number that no handle has had in this process.
+// A number that no handle of this process has had.
 std::uintptr_t NextHandleNumber();
 
-// The live handles of one kind. A handle is a number in the form of a pointer, never an address:
-// so that one that was closed is known as such for good.
+// The live handles of one kind. A handle is a number in the form of a pointer, never an address, so
+// that a closed handle is always recognised.
 template <typename Handle, typename State>
 class HandleTable {
  public:
@@ -74,7 +74,7 @@ class HandleTable {
     return reinterpret_cast<Handle*>(number);
   }
 
-  // Handles for all of `states`, or, where memory is exhausted, for none.
+  // Makes handles for all of `states`, or for none if memory is exhausted.
   void AddAll(const std::vector<std::shared_ptr<State>>& states, Handle** handles) {
     std::size_t added = 0;
     try {
@@ -85,7 +85,7 @@ class HandleTable {
     }
   }
 
-  // What the handle stands for; it lives on while a call uses it. Throws usage errors.
+  // The object of a handle, which stays alive while a call uses it. Throws usage errors.
   std::shared_ptr<State> Find(const Handle* handle) const {
     const std::shared_lock lock(mutex_);
     const auto found = states_.find(Number(handle));
@@ -93,7 +93,7 @@ class HandleTable {
     return found->second;
   }
 
-  // The same, and the handle is closed.
+  // The same, and closes the handle.
   std::shared_ptr<State> Remove(const Handle* handle) {
     const std::unique_lock lock(mutex_);
     const auto found = states_.find(Number(handle));
@@ -114,12 +114,12 @@ class HandleTable {
                 "Use handles between opening and closing them.");
   }
 
-  const char* kind_;                                                   // As errors call it.
-  mutable std::shared_mutex mutex_;                                    // Guards what follows.
+  const char* kind_;                                                   // The name in errors.
+  mutable std::shared_mutex mutex_;                                    // Guards the member below.
   std::unordered_map<std::uintptr_t, std::shared_ptr<State>> states_;  // By handle.
 };
 
-// The process's tables; never destroyed, so that calls from other static objects are safe.
+// The tables of the process; never destroyed, so that calls from other static objects are safe.
 HandleTable<ptgc_generator, GeneratorState>& Generators();
 HandleTable<ptgc_session, SessionState>& Sessions();
 HandleTable<ptgc_result, ResultState>& Results();

@@ -28,7 +28,7 @@ static_assert(static_cast<int>(NgramMatch::kLatest) == PTGC_NGRAM_MATCH_LATEST &
 
 std::string OrEmpty(const char* text) { return text == nullptr ? "" : text; }
 
-// Processors that this process may use, as ptgc.runtime counts them.
+// Number of processors that this process may use, counted as in ptgc.runtime.
 int ProcessorsAtHand() {
 #if defined(__linux__)
   cpu_set_t set;
@@ -37,7 +37,7 @@ int ProcessorsAtHand() {
   return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
-// Collects what is out of range.
+// Collects values that are out of range.
 class Problems {
  public:
   template <typename Value>
@@ -54,7 +54,7 @@ class Problems {
   }
 
  private:
-  std::string text_;  // A sentence for each.
+  std::string text_;  // One sentence each.
 };
 
 void CheckRanges(const ptgc_load_options& options) {
@@ -88,7 +88,7 @@ void CheckRanges(const ptgc_load_options& options) {
   problems.Refuse();
 }
 
-// The value of an enum of ours, or none where the plan decides.
+// The value as an enum of the core; none if the plan decides.
 template <typename Enum>
 std::optional<Enum> UnlessPlanned(std::int32_t value) {
   return value < 0 ? std::nullopt : std::optional(static_cast<Enum>(value));

@@ -1,4 +1,4 @@
-// What was measured on this device, read as ptgc.runtime.measured writes it.
+// Reads the measurements of this device that ptgc.runtime.measured writes.
 #include <algorithm>
 #include <charconv>
 #include <cstdlib>
@@ -23,7 +23,7 @@ std::string Variable(const char* name) {
   return value == nullptr ? "" : value;
 }
 
-// Where ptgc keeps what can be made again.
+// The folder for data that can be recreated.
 fs::path CacheDirectory() {
   if (const std::string given = Variable("PTGC_CACHE"); !given.empty()) return given;
   if (const std::string base = Variable("XDG_CACHE_HOME"); !base.empty()) {
@@ -32,11 +32,11 @@ fs::path CacheDirectory() {
   return fs::path(Variable("HOME")) / ".cache" / "ptgc";
 }
 
-// Seconds of a round; nothing that was measured takes longer.
+// The most seconds of a round; no measured round takes longer.
 constexpr double kMostSeconds = 1e6;
 constexpr Range kThreads{1, 4096};
 
-// The number that a width is written as; none where it is no width.
+// The width that a name of digits stands for; none if it is not a width.
 std::optional<int> WidthOf(const std::string& name) {
   int width = 0;
   const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), width);
@@ -45,8 +45,8 @@ std::optional<int> WidthOf(const std::string& name) {
   return is_width ? std::optional(width) : std::nullopt;
 }
 
-// Seconds by width; none costs more than a wider one, in which its rows would fit as well. Of
-// rounds that were measured on a busy machine the fastest runs count, which others delayed least.
+// Seconds by width; none is above that of a wider round, which could be used instead. If the
+// machine was busy while measuring, the fastest runs count, which were delayed least.
 std::map<int, double> Seconds(const Fields& document, const char* name, bool noisy) {
   std::map<int, double> seconds;
   for (const auto& [width_name, cost] : document.Map(name, limits::kEntries)) {
@@ -66,9 +66,8 @@ std::map<int, double> Seconds(const Fields& document, const char* name, bool noi
   return seconds;
 }
 
-// What `read` makes of the documents of that name about this build on this device: of the best one
-// that has nothing wrong with it. None where nothing was measured here yet, or the files are
-// damaged: choices fall back to a model of the cost.
+// Applies `read` to the best undamaged document of that name about this build on this device. None
+// if nothing was measured here yet, or the files are damaged; choices then use a model of the cost.
 template <typename Value>
 std::optional<Value> ReadMeasured(const Bundle& build, const std::string& name,
                                   Value (*read)(const Fields&)) {
@@ -76,7 +75,7 @@ std::optional<Value> ReadMeasured(const Bundle& build, const std::string& name,
       DeviceFingerprint(build.device).append("-").append(name).append(".json");
   const std::string key =
       build.bundle_sha256.substr(0, 16) + "-" + build.id + "-" + std::to_string(build.sequence);
-  // What is in the cache was measured when nothing could be written beside the build.
+  // The cache is only used if nothing could be written beside the build.
   const fs::path measured = "measured";
   for (const auto& [folder, path] : {std::pair(CacheDirectory(), measured / key / file_name),
                                      std::pair(build.directory, measured / file_name)}) {

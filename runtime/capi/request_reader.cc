@@ -27,8 +27,8 @@ std::int64_t PromptLength(const SessionLimits& limits) {
   return limits.max_source_length > 0 ? limits.max_source_length : limits.length();
 }
 
-// New tokens that fit after `held` tokens of text and the prompt, which is no part of the text
-// where an encoder reads it.
+// New tokens that fit after `held` tokens of text and the prompt; a prompt for an encoder is not
+// part of the text.
 std::int64_t RoomAfter(std::int64_t held, std::size_t prompt, const SessionLimits& limits) {
   const std::int64_t length = limits.max_source_length > 0
                                   ? std::max<std::int64_t>(held, 1)
@@ -36,7 +36,7 @@ std::int64_t RoomAfter(std::int64_t held, std::size_t prompt, const SessionLimit
   return limits.length() - length;
 }
 
-// Throws unless there are `count` things at `pointer`.
+// Throws unless `pointer` may hold `count` items.
 void CheckArray(const void* pointer, std::size_t count, const std::string& name) {
   if (pointer != nullptr || count == 0) return;
   RefuseUsage(name + " is NULL, but " + std::to_string(count) + " of them are announced.",
@@ -48,7 +48,7 @@ std::uint64_t NewSeed() {
   return (static_cast<std::uint64_t>(device()) << 32U) | device();
 }
 
-// What the bundle suppresses, unless the request names the token itself.
+// Suppresses the bundle's tokens, except those that the request names itself.
 void AddSuppressed(std::span<const TokenId> token_ids, std::vector<LogitBias>& logit_bias) {
   std::set<TokenId> named;
   for (const LogitBias& bias : logit_bias) named.insert(bias.token_id);
@@ -92,7 +92,7 @@ SamplingOptions ReadSampling(const ptgc_sampling* given, const GenerationDefault
   return options;
 }
 
-// Throws unless all are ids of what is written.
+// Throws unless all are token ids of the text's vocabulary.
 void CheckVocabulary(std::span<const TokenId> token_ids, const Bundle& bundle, const char* name) {
   for (TokenId id : token_ids) {
     if (id >= 0 && id < bundle.model.vocab_size) continue;
@@ -129,7 +129,7 @@ std::vector<std::vector<TokenId>> ReadStops(const ptgc_request& given, const Gen
   return stops;
 }
 
-// Everything out of range, at once.
+// Reports everything that is out of range at once.
 void CheckRanges(const ptgc_request& given) {
   std::string problems;
   if (!(given.deadline_seconds >= 0)) {

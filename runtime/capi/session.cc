@@ -17,13 +17,13 @@
 namespace ptgc::capi {
 namespace {
 
-// A session, held while a call uses it.
+// Holds a session while a call uses it.
 class Held {
  public:
   explicit Held(const ptgc_session* session) : state_(Sessions().Find(session)) {
     RefuseWithinCallback(*state_->generator);
     lock_ = std::unique_lock(state_->mutex);
-    if (state_->closed) Sessions().Find(session);  // closed while waiting: refused as such
+    if (state_->closed) Sessions().Find(session);  // closed while waiting: an error
   }
 
   SessionHandle* operator->() const { return state_->session.get(); }
@@ -32,7 +32,7 @@ class Held {
   const Generator& generator() const { return *state_->generator->generator; }
 
  private:
-  std::shared_ptr<SessionState> state_;  // Lives on until the call returns.
+  std::shared_ptr<SessionState> state_;  // Stays alive until the call returns.
   std::unique_lock<std::mutex> lock_;    // Released before it.
 };
 
@@ -44,14 +44,14 @@ std::shared_ptr<ResultState> Generate(const Held& session, const ptgc_request* g
   hooks.on_tokens = [&stream](std::size_t, std::span<const TokenId> tokens) {
     return stream.Append(tokens);
   };
-  // A session may be closed just before the core forgets earlier cancellations.
+  // The session may have been closed just before the core clears earlier cancellations.
   hooks.poll = [&session] {
     if (session.closed()) session->Cancel();
   };
   Result result = session->Generate(read.request, hooks);
   const std::size_t written = result.token_ids.size();
   stream.Finish(result);
-  // The session holds the text that its caller was given.
+  // The session must hold exactly the text that its caller was given.
   if (result.token_ids.size() < written) {
     session->Rewind(static_cast<int>(written - result.token_ids.size()));
   }
@@ -142,7 +142,7 @@ ptgc_status ptgc_session_close(ptgc_session* session) {
   return Guarded([&] {
     if (session == nullptr) return;
     RefuseWithinCallback(*Sessions().Find(session)->generator);
-    // The row is given back by whoever uses the session last: this call, or one under way.
+    // The last user of the session gives the row back: this call, or a running one.
     const std::shared_ptr<SessionState> state = Sessions().Remove(session);
     state->closed = true;
     state->session->Cancel();

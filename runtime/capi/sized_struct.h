@@ -1,4 +1,4 @@
-// Structs that start with their size, read from and written to callers of other versions.
+// Reads and writes structs that start with their size, for callers of other versions.
 #pragma once
 
 #include <algorithm>
@@ -10,11 +10,11 @@
 
 namespace ptgc::capi {
 
-// No version of a struct comes near it: a larger size is what an uninitialised struct holds.
+// Far above any version of a struct; a larger size means that the struct is uninitialised.
 constexpr std::size_t kLargestStruct = 4096;
 
-// The caller's struct_size. Throws a usage error where it is less than the first version's or not
-// a size at all.
+// The caller's struct_size. Throws a usage error if it is less than the first version's or
+// implausible.
 inline std::size_t SizeOf(const void* given, std::size_t first_size, const std::string& name) {
   RequirePointer(given, name.c_str());
   std::size_t size = 0;
@@ -27,8 +27,8 @@ inline std::size_t SizeOf(const void* given, std::size_t first_size, const std::
   return size;
 }
 
-// The caller's struct over `defaults`, which hold for fields that the caller does not know. Fields
-// that this library does not know must be zero. `first_size`: sizeof in version 1 of the API.
+// The caller's struct; `defaults` apply to fields that the caller does not know. Fields that this
+// library does not know must be zero. `first_size`: sizeof in version 1 of the API.
 template <typename Struct>
 Struct ReadSized(const Struct* given, Struct defaults, std::size_t first_size, const char* name) {
   const std::size_t size = SizeOf(given, first_size, name);

@@ -8,13 +8,13 @@
 namespace ptgc::capi {
 namespace {
 
-// By value of ptgc_status.
+// Names by value of ptgc_status.
 constexpr std::array<const char*, 12> kNames = {"ok",     "usage",   "checkpoint", "export",
                                                 "bundle", "build",   "backend",    "capacity",
                                                 "busy",   "storage", "internal",   "engine_stale"};
 static_assert(kNames.size() == PTGC_ERROR_ENGINE_STALE + 1);
 
-// What a thread was told last.
+// The last error of a thread.
 struct LastError {
   std::string message;  // What failed.
   std::string action;   // What to do about it.
@@ -25,7 +25,7 @@ ptgc_status Record(ptgc_status status, const char* message, const char* action) 
   try {
     last_error.message = message;
     last_error.action = action;
-  } catch (...) {  // no memory left for the text: the status has to do
+  } catch (...) {  // no memory for the text: only the status remains
     last_error.message.clear();
     last_error.action.clear();
   }

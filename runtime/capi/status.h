@@ -1,4 +1,4 @@
-// Statuses: how an exception of the core becomes what a C function returns.
+// Statuses: turns exceptions of the core into what a C function returns.
 #pragma once
 
 #include <string>
@@ -8,10 +8,10 @@
 
 namespace ptgc::capi {
 
-// The status of a code, the same word in both.
+// The status for a code; both have the same name.
 ptgc_status StatusOf(ErrorCode code);
 
-// Keeps the exception that is being handled as this thread's last error; gives its status.
+// Records the current exception as this thread's last error, and returns its status.
 ptgc_status RecordException() noexcept;
 
 // Runs `body` and lets no exception out.
@@ -25,7 +25,7 @@ ptgc_status Guarded(Body body) noexcept {
   }
 }
 
-// Throws a usage error unless the pointer is one; `name` is what the header calls it.
+// Throws a usage error if the pointer is null; `name` is its name in the header.
 void RequirePointer(const void* pointer, const char* name);
 
 [[noreturn]] void RefuseUsage(const std::string& message, const std::string& action);

@@ -10,17 +10,18 @@
 
 namespace ptgc::capi {
 
-// Looks for the sequences in a text that grows.
+// Looks for the sequences in a growing text.
 class StopSequences {
  public:
-  // None of them may be empty.
+  // No sequence may be empty.
   explicit StopSequences(std::vector<std::vector<TokenId>> sequences)
       : sequences_(std::move(sequences)) {}
 
-  // Where the first sequence begins that ends in `text` behind its first `searched` tokens, if any;
-  // of several that end at one token the longest.
+  // Where the first sequence begins that ends after the first `searched` tokens of `text`, if any;
+  // of several that end at the same token, the longest.
   std::optional<std::size_t> Find(std::span<const TokenId> text, std::size_t searched) const;
-  // How many tokens of `text`, which contains none of them, can belong to none that is yet to come.
+  // How many tokens of `text`, which contains no sequence, cannot be part of one that is still to
+  // come.
   std::size_t Certain(std::span<const TokenId> text) const;
 
  private:

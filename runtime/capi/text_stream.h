@@ -1,4 +1,4 @@
-// TextStream: one text on its way to a C caller.
+// TextStream: passes one text to a C caller.
 #pragma once
 
 #include <cstddef>
@@ -13,28 +13,28 @@
 
 namespace ptgc::capi {
 
-// Cuts a text at its stop sequences and hands it on in chunks. Tokens that may turn out to begin a
-// stop sequence are held back.
+// Cuts a text at its stop sequences and passes it on in chunks. Tokens that may begin a stop
+// sequence are held back.
 class TextStream {
  public:
   TextStream(std::size_t index, StopSequences stops, const Callback& callback)
       : index_(index), stops_(std::move(stops)), callback_(callback) {}
 
-  // New tokens; false ends the text.
+  // Adds new tokens; false ends the text.
   bool Append(std::span<const TokenId> tokens);
-  // Hands on what was held back and cuts the result at a stop sequence.
+  // Passes on what was held back, and cuts the result at a stop sequence.
   void Finish(Result& result);
 
  private:
-  // Hands on the tokens up to `end`; false where the callback ends the text.
+  // Passes on the tokens up to `end`; false if the callback ends the text.
   bool HandOn(std::size_t end);
 
-  std::size_t index_;                      // Which request.
-  StopSequences stops_;                    // What ends it.
-  Callback callback_;                      // Who listens.
+  std::size_t index_;                      // Index of the request.
+  StopSequences stops_;                    // Sequences that end the text.
+  Callback callback_;                      // The caller's callback.
   std::vector<TokenId> text_;              // All tokens so far.
-  std::size_t heard_ = 0;                  // Those that were handed on.
-  bool refused_ = false;                   // The callback has ended it.
+  std::size_t heard_ = 0;                  // Tokens that were passed on.
+  bool refused_ = false;                   // Whether the callback ended the text.
   std::optional<std::size_t> stopped_at_;  // Where a stop sequence begins.
 };
 

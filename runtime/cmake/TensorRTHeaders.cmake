@@ -1,9 +1,9 @@
-# Finds NvInferRuntime.h (TensorRT 10.1 or newer) and cuda_runtime_api.h; nothing is linked, the libraries are opened at
-# run time. Where both are found, sets the target ptgc_tensorrt_headers; the backends tensorrt and tensorrt-rtx are left
-# out otherwise.
+# Finds NvInferRuntime.h (TensorRT 10.1 or newer) and cuda_runtime_api.h; nothing is linked, because the libraries are
+# opened at run time. If both are found, sets the target ptgc_tensorrt_headers; otherwise the backends tensorrt and
+# tensorrt-rtx are left out.
 #
-# Looked for in -DTensorRT_ROOT (with include/) or -DTENSORRT_INCLUDE_DIR, in -DCUDAToolkit_ROOT, $CUDA_HOME and
-# /usr/local/cuda, and on the system. No package index has these headers: they come with TensorRT, with JetPack, or from
+# Searches -DTensorRT_ROOT (with include/) or -DTENSORRT_INCLUDE_DIR, -DCUDAToolkit_ROOT, $CUDA_HOME and
+# /usr/local/cuda, and the system. No package index has these headers: they come with TensorRT, with JetPack, or from
 # the folder include/ of github.com/NVIDIA/TensorRT.
 
 set(TENSORRT_INCLUDE_DIR "" CACHE PATH "Folder of NvInferRuntime.h")

@@ -7,7 +7,7 @@ if(NOT CMAKE_CXX_COMPILER)
     NAMES aarch64-linux-gnu-g++ aarch64-linux-gnu-g++-15 aarch64-linux-gnu-g++-14 aarch64-linux-gnu-g++-13
           aarch64-linux-gnu-g++-12 aarch64-linux-gnu-g++-11)
 endif()
-# Headers of packages for the machine at hand may be read, its libraries and programs not be mistaken for the other's.
+# Headers of the host's packages may be used, but its libraries and programs must not be taken for the target's.
 set(CMAKE_FIND_ROOT_PATH /usr/aarch64-linux-gnu)
 set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
 set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY ONLY)

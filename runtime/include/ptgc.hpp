@@ -1,5 +1,5 @@
-// ptgc.hpp: the ptgc runtime in C++17, header only over ptgc.h, whose comments hold here too.
-// Failures are thrown as ptgc::Error; objects close what they hold.
+// ptgc.hpp: the ptgc runtime in C++17, header-only over ptgc.h, whose comments apply here too.
+// Failures are thrown as ptgc::Error; objects close their handles.
 #pragma once
 
 #include <cstddef>
@@ -21,7 +21,7 @@ inline namespace v1 {
 using TokenId = ptgc_token_id;
 using TokenIds = std::vector<TokenId>;
 
-// What a function of ptgc.h refused; what() is its message.
+// A failure of a function of ptgc.h; what() is its message.
 class Error : public std::runtime_error {
  public:
   Error(ptgc_status status, const char* message, const char* action)
@@ -33,24 +33,24 @@ class Error : public std::runtime_error {
   const std::string& action() const { return action_; }
 
  private:
-  ptgc_status status_;  // What kind of failure.
+  ptgc_status status_;  // The kind of failure.
   std::string action_;  // What to do about it; may be empty.
 };
 
 // How a build is loaded: see ptgc_load_options.
 struct LoadOptions {
   std::string build_id;                        // Empty: the newest for the device.
-  std::string device = "cpu";                  // What kind of device.
-  int num_threads = 0;                         // 0: as tuned, or the processors at hand.
+  std::string device = "cpu";                  // Kind of device.
+  int num_threads = 0;                         // 0: as tuned, or the available processors.
   int num_draft_tokens = -1;                   // -1: as tuned, or the plan's.
   bool measured_draft_length = true;           // Verify as many drafts as pay here.
   int acceptance = PTGC_ACCEPTANCE_PLANNED;    // PTGC_ACCEPTANCE_...
   int ngram_match = PTGC_NGRAM_MATCH_PLANNED;  // PTGC_NGRAM_MATCH_...
   bool verify = true;                          // Compare the files with their hashes.
   double wait_seconds = -1;                    // How long a call waits for a row.
-  int max_waiting_texts = -1;                  // Texts that may wait; -1: any number.
+  int max_waiting_texts = -1;                  // Most texts that may wait; -1: no limit.
   std::string library;                         // Empty: $PTGC_ONNXRUNTIME, or found.
-  const void* ort_api_base = nullptr;          // What OrtGetApiBase() returned, to use it.
+  const void* ort_api_base = nullptr;          // Result of OrtGetApiBase(), to use it.
 };
 
 // How tokens are chosen: see ptgc_sampling.
@@ -63,7 +63,7 @@ struct Sampling {
   double presence_penalty = 0;              // 0: none.
   double frequency_penalty = 0;             // 0: none.
   std::vector<ptgc_logit_bias> logit_bias;  // Biases of single tokens.
-  std::optional<std::uint64_t> seed;        // None: a new one, which the result tells.
+  std::optional<std::uint64_t> seed;        // None: a new one, which the result gives.
 };
 
 // One text to write: see ptgc_request.
@@ -71,16 +71,16 @@ struct Request {
   TokenIds prompt_ids;                   // What to continue; in a session, what to add first.
   std::int64_t max_new_tokens = 0;       // 0: 256, or as many as fit.
   TokenIds eos_token_ids;                // Any of them ends the text; empty: the model's.
-  bool ignore_eos = false;               // Write on behind the token that ends a text.
-  std::vector<TokenIds> stop_sequences;  // Each ends the text and is no part of it.
-  Sampling sampling;                     // The most probable tokens, unless set.
-  double deadline_seconds = 0;           // The text ends as it is after so long; 0: never.
+  bool ignore_eos = false;               // Continue after the token that ends a text.
+  std::vector<TokenIds> stop_sequences;  // Each ends the text and is not part of it.
+  Sampling sampling;                     // By default the most probable tokens.
+  double deadline_seconds = 0;           // Generation stops after this time; 0: never.
   bool plain = false;                    // Decode without drafts.
-  bool ignore_defaults = false;          // Leave the bundle's generation defaults out.
+  bool ignore_defaults = false;          // Ignore the bundle's generation defaults.
 };
 
-// Hears new tokens in the calling thread; false ends that text. What it throws ends all texts and
-// comes out of the call.
+// Receives new tokens in the calling thread; false ends that text. An exception from it ends all
+// texts and is thrown by the call.
 using OnChunk = std::function<bool(const ptgc_chunk&)>;
 
 namespace internal {
@@ -99,7 +99,7 @@ struct Closer {
 template <typename Handle, ptgc_status (*close)(Handle*)>
 using Owned = std::unique_ptr<Handle, Closer<Handle, close>>;
 
-// A request as ptgc.h takes it; refers to the one that it was made from.
+// A request in the form of ptgc.h; refers to the one that it was made from.
 class RequestView {
  public:
   explicit RequestView(const Request& from) {
@@ -143,13 +143,13 @@ class RequestView {
   ptgc_request request_ = PTGC_REQUEST_INIT;     // What ptgc.h takes.
 };
 
-// Calls an OnChunk; keeps what it throws until the call has returned.
+// Calls an OnChunk; stores what it throws until the call has returned.
 class Listener {
  public:
   explicit Listener(const OnChunk& on_chunk) : on_chunk_(on_chunk) {}
 
   ptgc_on_chunk function() const { return on_chunk_ ? &Listener::Hear : nullptr; }
-  // What the callback has thrown comes before what the call says.
+  // An exception of the callback takes precedence over the call's status.
   void Check(ptgc_status status) const {
     if (thrown_) std::rethrow_exception(thrown_);
     internal::Check(status);
@@ -168,7 +168,7 @@ class Listener {
   }
 
   const OnChunk& on_chunk_;    // May be empty.
-  std::exception_ptr thrown_;  // What it has thrown.
+  std::exception_ptr thrown_;  // The exception that it threw.
 };
 
 }  // namespace internal
@@ -250,7 +250,7 @@ class Session {
   internal::Owned<ptgc_session, ptgc_session_close> handle_;  // Closed with this.
 };
 
-// A loaded build; many threads may use one.
+// A loaded build; safe to use from many threads.
 class Generator {
  public:
   // `path` is a bundle, or one build of it.

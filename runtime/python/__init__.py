@@ -1,4 +1,4 @@
-"""Loads a build and writes text: the C++ core with text, streaming and sessions around it."""
+"""Loads a build and writes text: adds text, streaming and sessions to the C++ core."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    """Imports the compiled core only when something of this package is used."""
+    """Import the compiled core only when something in this package is used."""
     from importlib import import_module
 
     if name not in _HOMES:

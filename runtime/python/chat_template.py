@@ -1,6 +1,6 @@
-"""Chat templates: a conversation as the one text that its model was trained on.
+"""Chat templates: render a conversation as a text in the format that its model was trained on.
 
-What a template sees, and what it may use, is as in transformers' `apply_chat_template`.
+Templates have the same variables and functions as in transformers' `apply_chat_template`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Message = Mapping[str, Any]
 _FORM = 'Write [{"role": "user", "content": "..."}].'
 _END = "CONTINUE_FINAL_MESSAGE_TAG "
 _REASONING = ("reasoning_content", "thinking", "reasoning")
-"""Names under which messages carry reasoning; templates read the first, some the second."""
+"""Names under which messages carry reasoning. Templates read the first name, some the second."""
 
 
 @dataclass(frozen=True)
@@ -33,20 +33,20 @@ class ChatOptions:
     template_arguments: Mapping[str, Any] = field(default_factory=dict)
     """Further variables of the template, such as `enable_thinking`."""
     chat_template: str | None = None
-    """Which of several templates, by name; None takes `tool_use` where there are tools, or `default`."""
+    """Which of several templates, by name; None takes `tool_use` if tools are given and it exists, else `default`."""
     add_generation_prompt: bool | None = None
-    """End where the assistant is to speak; None does so unless the final message is continued."""
+    """Whether to end where the assistant's turn begins; None means yes, unless the final message is continued."""
     continue_final_message: bool = False
-    """End within the last message, which the model continues."""
+    """Whether to end within the last message, so that the model continues it."""
 
     @property
     def ends_with_prompt(self) -> bool:
-        """Whether the text ends where the assistant is to speak."""
+        """Whether the text ends where the assistant's turn begins."""
         chosen = self.add_generation_prompt
         return not self.continue_final_message if chosen is None else chosen
 
     def problems(self) -> list[str]:
-        """Options that contradict each other, a sentence each."""
+        """Contradictions between options, one sentence each."""
         if self.add_generation_prompt and self.continue_final_message:
             return ["add_generation_prompt and continue_final_message exclude each other."]
         return []
@@ -56,8 +56,7 @@ class ChatTemplates:
     """The chat templates of a tokenizer.
 
     Args:
-        files: tokenizer_config.json, and chat_template.jinja and additional_chat_templates/NAME.jinja where there are
-            some.
+        files: tokenizer_config.json, and, if they exist, chat_template.jinja and additional_chat_templates/NAME.jinja.
     """
 
     def __init__(self, files: TokenizerFiles) -> None:
@@ -74,13 +73,13 @@ class ChatTemplates:
 
         Raises:
             UsageError: The messages are malformed, the template refuses them, or there is none.
-            BundleError: The template is damaged, or takes more than its budget.
+            BundleError: The template is damaged, or exceeds its budget.
         """
         check_messages(messages)
         source = self._source(options)
         chat = [_with_reasoning(_without_nulls(message)) for message in plain_data(list(messages))]
         final = _mark_end(chat[-1], source) if options.continue_final_message else None
-        # The order of transformers: arguments of the caller replace special tokens of the same name.
+        # The same order as in transformers: the caller's arguments replace special tokens of the same name.
         variables = {
             **self._specials,
             **plain_data(dict(options.template_arguments)),
@@ -109,10 +108,10 @@ class ChatTemplates:
 
 
 def check_messages(messages: Sequence[Message]) -> None:
-    """Refuse what is no conversation.
+    """Refuse messages that are not a conversation.
 
     Raises:
-        UsageError: Naming every message that is wrong.
+        UsageError: The error names every wrong message.
     """
     problems = []
     for number, message in enumerate(messages):
@@ -140,16 +139,16 @@ def _has_content(message: Mapping[str, Any]) -> bool:
 
 
 def content_text(message: Message) -> str:
-    """The text of a message, where no template writes it."""
+    """The text of a message, for use without a template."""
     content = message.get("content") or ""
     return content if isinstance(content, str) else "".join(str(part.get("text", "")) for part in content)
 
 
 def plain_data(value: Any) -> Any:
-    """The same in plain types, as JSON has them; the name of its type for anything else.
+    """Convert to JSON's plain types; anything else becomes the name of its type.
 
     Raises:
-        UsageError: It contains itself.
+        UsageError: The value contains itself.
     """
     try:
         return _plain(value)
@@ -172,7 +171,7 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if callable(getattr(value, "model_dump", None)):  # pydantic's models, which clients of OpenAI's API give
         return _plain(value.model_dump())
-    if callable(getattr(value, "item", None)) and getattr(value, "ndim", None) == 0:  # a number of numpy's
+    if callable(getattr(value, "item", None)) and getattr(value, "ndim", None) == 0:  # a numpy number
         return _plain(value.item())
     return f"<{type(value).__name__}>"
 
@@ -183,12 +182,12 @@ def _plain_key(key: Any) -> Any:
 
 
 def readable(text: str) -> str:
-    """The text with U+FFFD for every lone surrogate, which stands for what was no UTF-8."""
+    """The text with U+FFFD instead of lone surrogates, which stand for bytes that were not UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return str.__str__(text)  # of an enum of texts its value
+    return str.__str__(text)  # gives the value of a string enum
 
 
 def _without_nulls(message: dict[str, Any]) -> dict[str, Any]:
@@ -201,7 +200,7 @@ def _with_reasoning(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _mark_end(message: dict[str, Any], template: str) -> str:
-    """Mark where the content of the final message ends; gives the text that stands before."""
+    """Mark where the content of the final message ends; returns the text before the mark."""
     content = message.get("content")
     parts = [part for part in content if "text" in part] if isinstance(content, list) else []
     if "content" not in template or not (isinstance(content, str) or parts):
@@ -221,17 +220,17 @@ def _cut_at_end(text: str, final: str) -> str:
             "continue_final_message is set, and the chat template leaves the final message out.",
             "Leave continue_final_message out, or write the text yourself and give it as a prompt.",
         )
-    return text[:at] if text.startswith(_END, at) else text[:at].rstrip()  # trimmed, as the template does
+    return text[:at] if text.startswith(_END, at) else text[:at].rstrip()  # the template trims
 
 
 def _special_tokens(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """`bos_token` and the like, which templates name."""
+    """Special tokens by name, such as `bos_token`, for use in templates."""
     found = [(name, value.get("content") if isinstance(value, Mapping) else value) for name, value in settings.items()]
     return [(name, text) for name, text in found if name.endswith("_token") and isinstance(text, str)]
 
 
 def _read_sources(files: TokenizerFiles, settings: Mapping[str, Any]) -> dict[str, str]:
-    """Templates by name. A checkpoint keeps them in files, or in its tokenizer's settings."""
+    """Templates by name, from files or from the tokenizer's settings."""
     listed = {
         PurePosixPath(name).stem: name for name in files.names("additional_chat_templates") if name.endswith(".jinja")
     }

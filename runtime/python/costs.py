@@ -20,27 +20,27 @@ class RoundCost:
     """Seconds of a bare engine run at one width."""
 
     median: _Seconds
-    """The figure that choices are made with."""
+    """The value that choices are made by."""
     minimum: _Seconds
     """The fastest run."""
     maximum: _Seconds
     """The slowest run."""
     repeats: Annotated[int, Range(1, MAX_COUNT)]
-    """Runs."""
+    """Number of runs."""
     spread: float = 0.0
-    """Interquartile range of the runs over their median; 0 where no choice depends on them."""
+    """Interquartile range of the runs over their median; 0 if no choice depends on them."""
 
 
 MAX_NOISE = 0.3
-"""A machine that does nothing else stays below it. Of nine runs, the median is then off by a tenth at most."""
+"""Largest noise of an otherwise idle machine; the median of nine runs is then off by a tenth at most."""
 
 
 @dataclass(frozen=True)
 class CostCurve:
     """What rounds cost on one device.
 
-    On a busy machine, rounds take longer than they cost: choices then go by the fastest runs, which others delayed
-    least, because medians would make drafts look as if they did not pay.
+    On a busy machine, rounds take longer than they should. Choices then go by the fastest runs, which were delayed
+    least, because by the medians drafts might wrongly seem not to pay.
     """
 
     num_threads: Annotated[int, Range(1, MAX_THREADS)]
@@ -48,23 +48,23 @@ class CostCurve:
     past_length: Annotated[int, Range(0, MAX_LENGTH)]
     """Tokens in the cache while measuring."""
     rounds: dict[_Width, RoundCost]
-    """Of the target, by number of tokens in the round."""
+    """Costs of the target's rounds, by number of tokens in the round."""
     drafter_rounds: dict[_Width, RoundCost] = field(default_factory=dict)
-    """Of a drafter that runs a model."""
+    """Costs of the drafter's rounds, if the drafter is a model."""
 
     @property
     def noise(self) -> float:
-        """How much runs of one width differ, or how much more a narrow round takes than a wider one, as a share."""
+        """How much runs of one width differ, or how much more a round takes than a wider one, as a share."""
         by_role = (self.rounds, self.drafter_rounds)
         return max((max(_spread(rounds), _inversion(rounds)) for rounds in by_role if rounds), default=0.0)
 
     @property
     def is_noisy(self) -> bool:
-        """Whether the machine was too busy for medians to be what rounds cost."""
+        """Whether the machine was too busy for medians to be meaningful."""
         return self.noise > MAX_NOISE
 
     def medians(self) -> dict[int, float]:
-        """Seconds of the target by width; none costs more than a wider one, in which its rows would fit as well."""
+        """Seconds of the target's rounds by width; none is above that of a wider round, which could be used instead."""
         return _seconds(self.rounds, is_noisy=self.is_noisy)
 
     def medians_by_role(self) -> dict[str, dict[int, float]]:
@@ -80,7 +80,7 @@ def _spread(rounds: dict[int, RoundCost]) -> float:
 
 
 def _inversion(rounds: dict[int, RoundCost]) -> float:
-    """Of the rounds that choices are made from, by how much a median is above that of any wider one."""
+    """By how much a median exceeds that of a wider round, as a share, among the rounds that choices depend on."""
     medians = [rounds[width].median for width in sorted(rounds) if rounds[width].spread > 0]
     return max((narrow / min(medians[n:]) - 1 for n, narrow in enumerate(medians)), default=0.0)
 
@@ -95,12 +95,12 @@ def _seconds(rounds: dict[int, RoundCost], *, is_noisy: bool) -> dict[int, float
 
 
 def write_costs(build: Build, curve: CostCurve) -> Path:
-    """Keep a curve, beside the build where that can be written."""
+    """Store a curve, beside the build if that can be written."""
     return write_measured(build, f"t{curve.num_threads}", asdict(curve) | {"noisy": curve.is_noisy})
 
 
 def read_costs(build: Build, num_threads: int) -> CostCurve | None:
-    """The curve measured for this build on this device with as many threads, or None."""
+    """The curve measured for this build on this device with this number of threads, or None."""
     widths = {role: set(shapes.widths) for role, shapes in build.manifest.shapes.roles.items()}
     measured = (widths.get("target", set()), widths.get("drafter", set()))
     for curve in read_measured(build, f"t{num_threads}", CostCurve):

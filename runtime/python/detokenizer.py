@@ -1,7 +1,7 @@
-"""Detokenizer: text from tokens that arrive one by one, exactly as the whole would be decoded.
+"""Detokenizer: decodes tokens that arrive one by one to exactly the text of decoding them all at once.
 
-The text of ids is what `Tokenizer.decode(ids, skip_special_tokens=True)` gives. `DecodeStream` of the tokenizers
-library does not keep that promise: it refuses byte-fallback tokens whose bytes turn out to be no UTF-8.
+The text of ids is that of `Tokenizer.decode(ids, skip_special_tokens=True)`. `DecodeStream` of the tokenizers library
+does not guarantee this: it fails on byte-fallback tokens whose bytes are not UTF-8.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from tokenizers import Tokenizer
 _BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 _UNREADABLE = "\ufffd"
 _PER_TOKEN = {"BPEDecoder", "ByteFallback", "CTC", "Metaspace", "Replace", "Strip", "WordPiece"}
-"""Steps whose result for a token depends on its neighbours at most, and on whether it is the first."""
+"""Decoder steps whose result for a token depends at most on its neighbours and on whether it is the first."""
 
 
 class Pieces(Protocol):
-    """A text that grows; what it has given is never taken back."""
+    """A text that grows; text once returned is never taken back."""
 
     def push(self, token_id: int) -> str:
-        """Add a token that is no special one; gives the text that became certain."""
+        """Add a token that is not a special one; returns the text that became certain."""
         ...
 
     def rest(self) -> str:
-        """What follows the certain text if no token does."""
+        """The text after the certain text if no token follows."""
         ...
 
 
@@ -52,11 +52,11 @@ class Detokenizer:
         self._has_byte_tokens = "ByteFallback" in kinds
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of token ids, special tokens left out."""
+        """The text of token ids, without special tokens."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def pieces(self, context: Sequence[int] = ()) -> Pieces:
-        """A text that follows `context`, of which it repeats nothing."""
+        """A text that follows `context` and repeats nothing of it."""
         if self._is_byte_level:
             return _ByteLevelPieces(self, context)
         if self._is_local and self.anchor is not None:
@@ -65,7 +65,7 @@ class Detokenizer:
 
     def is_visible(self, token_id: int) -> bool:
         """Whether a token is part of texts."""
-        is_id = 0 <= token_id < 1 << 32 and token_id not in self.specials  # of the tokenizers library: 32 bits
+        is_id = 0 <= token_id < 1 << 32 and token_id not in self.specials  # ids in the tokenizers library have 32 bits
         return is_id and self._tokenizer.id_to_token(token_id) is not None
 
     def is_byte(self, token_id: int) -> bool:
@@ -78,7 +78,7 @@ class Detokenizer:
 
     @cached_property
     def anchor(self) -> int | None:
-        """A token with a text of its own, before which others are not the first; None where there is none."""
+        """A token with its own text, to put before others so that they are not the first; None if there is none."""
         ids = range(self._tokenizer.get_vocab_size())
         return next((one for one in ids if self._is_anchor(one)), None)
 
@@ -87,7 +87,7 @@ class Detokenizer:
 
 
 def _steps(decoder: Any) -> list[dict[str, Any]]:
-    """The steps of a decoder, in order; none for a tokenizer that joins its tokens with spaces."""
+    """The steps of a decoder, in order; empty for a tokenizer that joins its tokens with spaces."""
     if decoder is None:
         return []
     steps: list[dict[str, Any]] = []
@@ -104,7 +104,7 @@ def _steps(decoder: Any) -> list[dict[str, Any]]:
 
 
 def _is_local(steps: Sequence[dict[str, Any]]) -> bool:
-    """Whether a token's text depends on its neighbours alone. After Fuse a step sees the whole text."""
+    """Whether a token's text depends only on its neighbours. A step after Fuse sees the whole text."""
     fused = False
     for step in steps:
         if step["type"] == "Fuse":
@@ -120,14 +120,14 @@ def _strips_the_first_character(step: dict[str, Any]) -> bool:
 
 @cache
 def _byte_of_character() -> dict[str, int]:
-    """GPT-2's table: printable bytes stand for themselves, the others for characters from U+0100 on."""
+    """GPT-2's table: printable bytes map to themselves, the others to characters from U+0100 on."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(0x100) if byte not in printable]
     return {chr(byte): byte for byte in printable} | {chr(0x100 + at): byte for at, byte in enumerate(others)}
 
 
 class _ByteLevelPieces:
-    """Tokens that are bytes; a character that is not whole yet is held back."""
+    """Pieces for tokens that are bytes; incomplete characters are held back."""
 
     def __init__(self, tokens: Detokenizer, context: Sequence[int]) -> None:
         self._tokens = tokens
@@ -138,7 +138,7 @@ class _ByteLevelPieces:
                 break  # no character is longer
             before = self._bytes(token_id) + before if tokens.is_visible(token_id) else before
         self._decoder.decode(before)
-        # The context's text shows a character that it does not finish as U+FFFD already.
+        # The context's text already shows its unfinished character as U+FFFD.
         self._repeated = len(self._pending)
 
     def push(self, token_id: int) -> str:
@@ -162,15 +162,15 @@ class _ByteLevelPieces:
         token, table = self._tokens.token(token_id), _byte_of_character()
         try:
             return bytes(table[character] for character in token)
-        except KeyError:  # an added token, which is written as it is
+        except KeyError:  # an added token, whose text is the token itself
             return token.encode()
 
 
 class _LocalPieces:
-    """Tokens whose text depends on their neighbours, decoded in a window that moves along.
+    """Pieces for tokens whose text depends on their neighbours, decoded in a moving window.
 
-    A run of byte tokens is text if all of it is UTF-8, and one U+FFFD for each byte otherwise. It is held back until
-    it ends, or is known to be none.
+    A run of byte tokens is text if all of it is UTF-8, otherwise one U+FFFD for each byte. It is held back until it
+    ends or is known not to be UTF-8.
     """
 
     def __init__(self, tokens: Detokenizer, context: Sequence[int]) -> None:
@@ -178,8 +178,8 @@ class _LocalPieces:
         assert tokens.anchor is not None
         self._anchor = tokens.anchor
         self._run: list[int] = []
-        self._is_broken = False  # the run is no UTF-8
-        self._repeated = 0  # bytes of the run that are the context's
+        self._is_broken = False  # whether the run is not UTF-8
+        self._repeated = 0  # bytes of the run that belong to the context
         self._validity = codecs.getincrementaldecoder("utf-8")()
         visible = [token_id for token_id in context if tokens.is_visible(token_id)]
         if not visible:
@@ -222,7 +222,7 @@ class _LocalPieces:
         return _UNREADABLE * (len(self._run) - self._repeated)
 
     def _continue_run(self, visible: Sequence[int]) -> None:
-        """Take up the bytes that end the context, where what follows may change what they are."""
+        """Start the run with the bytes at the end of the context if later bytes may complete them."""
         start = len(visible)
         while start > 0 and self._tokens.is_byte(visible[start - 1]):
             start -= 1
@@ -235,7 +235,7 @@ class _LocalPieces:
         self._repeated = len(self._run)
 
     def _extends(self, token_id: int) -> bool:
-        """Whether the run may be UTF-8 with this byte."""
+        """Whether the run can still be UTF-8 with this byte."""
         try:
             self._validity.decode(bytes([int(self._tokens.token(token_id)[3:5], 16)]))
         except UnicodeDecodeError:
@@ -255,7 +255,7 @@ class _LocalPieces:
 
 
 class _WholePieces:
-    """Tokens whose text may depend on all others: nothing is certain before the end."""
+    """Pieces for tokens whose text may depend on all others; nothing is certain before the end."""
 
     def __init__(self, tokens: Detokenizer, context: Sequence[int]) -> None:
         self._tokens = tokens
@@ -277,7 +277,7 @@ class GrowingText:
     """A text whose tokens arrive one by one.
 
     Args:
-        detokenizer: Of its tokenizer.
+        detokenizer: The tokenizer's detokenizer.
         context: The tokens before it.
     """
 
@@ -285,14 +285,14 @@ class GrowingText:
         self._detokenizer = detokenizer
         self._pieces = detokenizer.pieces(context)
         self.text = ""
-        """What is certain."""
+        """The text that is certain."""
 
     def append(self, ids: Sequence[int]) -> str:
-        """Add tokens; gives the text that became certain."""
+        """Add tokens; returns the text that became certain."""
         added = "".join(self._pieces.push(one) for one in ids if self._detokenizer.is_visible(one))
         self.text += added
         return added
 
     def rest(self) -> str:
-        """What follows the certain text if no token does."""
+        """The text after the certain text if no token follows."""
         return self._pieces.rest()

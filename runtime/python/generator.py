@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def default_num_threads() -> int:
-    """Processors that this process may use."""
+    """Number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -51,7 +51,7 @@ def load_core(
     With `verify` it checks the hash of every file of the build before anything parses it.
 
     Raises:
-        UsageError: No such number of threads.
+        UsageError: The number of threads is out of range.
         BackendError: The engine library is not installed, or refuses the engine.
     """
     check_num_threads(num_threads)
@@ -76,18 +76,18 @@ def load_core(
 
 
 class Generator:
-    """A loaded build of a bundle; many threads may use one.
+    """A loaded build of a bundle; safe to use from many threads.
 
     Args:
         bundle: The bundle's directory.
         device: Kind of device to run on.
         build: Name of the build; None takes the newest one for the device.
-        num_threads: Threads of the engine; None takes what `ptgc tune` found here, or the processors at hand.
+        num_threads: Threads of the engine; None takes what `ptgc tune` found here, or all available processors.
         verify: Check the hash of every file that is read, before anything parses it.
         **options: The fields of `LoadOptions`.
 
     Raises:
-        BundleError: No such bundle or build, or one that was changed.
+        BundleError: There is no such bundle or build, or it was changed.
         UsageError: An option that is unknown or out of range.
         BackendError: The build's backend is not installed, or refuses it.
     """
@@ -158,7 +158,7 @@ class Generator:
 
     @property
     def codec(self) -> TextCodec | None:
-        """The tokenizer, where the bundle has one."""
+        """The tokenizer; None if the bundle has none."""
         return self._loaded.codec
 
     @overload
@@ -182,11 +182,11 @@ class Generator:
         Returns:
             A result, or a list of results in the order of the prompts.
 
-        Sampled texts of a list have seeds of their own: `seed`, `seed + 1`, ... in the order of the prompts.
+        Sampled texts of a list have different seeds: `seed`, `seed + 1`, ... in the order of the prompts.
 
         Raises:
             CapacityError: A prompt, or a prompt and `max_new_tokens`, does not fit the build.
-            UsageError: An empty prompt, an id outside the vocabulary, an unknown option.
+            UsageError: A prompt is empty, an id is outside the vocabulary, or an option is unknown.
         """
         chosen = GenerateOptions.from_names(options)
         prompts = list(prompt) if is_batch(prompt) else [prompt]
@@ -225,7 +225,7 @@ class Generator:
         return Session(self.core.session(), self._loaded)
 
     def close(self) -> None:
-        """Give the engine's memory back; nothing can be generated after."""
+        """Release the engine's memory; nothing can be generated afterwards."""
         self.core.close()
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Where the vendor libraries lie that the core opens at run time."""
+"""Finds the vendor libraries that the core opens at run time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ptgc.errors import BackendError
 from ptgc.spec.onnxruntime_version import MIN_ONNXRUNTIME
 
 _CUDA = ("cudart", "nvJitLink", "cublasLt", "cublas", "curand", "cufft", "nvrtc", "cudnn")
-"""What the CUDA provider is linked with or opens, each behind what it needs itself."""
+"""The libraries that the CUDA provider needs, each after its own dependencies."""
 
 
 def onnxruntime_library() -> str:
@@ -20,7 +20,7 @@ def onnxruntime_library() -> str:
     The wheel is found without importing it, which saves its start-up time.
 
     Raises:
-        BackendError: It is not installed; says how to install it.
+        BackendError: It is not installed; the error says how to install it.
     """
     given = os.environ.get("PTGC_ONNXRUNTIME")
     if given:
@@ -51,9 +51,9 @@ def device_is_here(device: str) -> bool:
 
 
 def open_cuda_libraries() -> list[str]:
-    """Open CUDA's libraries where the packages of the Python package index have them, which no linker searches.
+    """Open CUDA's libraries from packages of the Python package index, where no linker searches.
 
-    Whoever asks for them by name then has these. What is not in such a package is the system's to find.
+    Later requests for them by name then find these. The system must find those that are not in such a package.
 
     Returns:
         The files that were opened.
@@ -66,6 +66,6 @@ def open_cuda_libraries() -> list[str]:
             try:
                 ctypes.CDLL(str(file), mode=ctypes.RTLD_GLOBAL)
             except OSError:
-                continue  # of another version of CUDA, or of none: the core says what is missing
+                continue  # for another version of CUDA, or damaged: the core reports what is missing
             opened.append(str(file))
     return opened

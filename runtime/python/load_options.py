@@ -16,18 +16,18 @@ class LoadOptions:
     """How a build is used once it is loaded."""
 
     num_draft_tokens: int | None = None
-    """Most draft tokens of a round; None takes what `ptgc tune` found on this device, or the plan's."""
+    """Most draft tokens per round; None takes what `ptgc tune` found on this device, or the plan's number."""
     draft_length: str = "measured"
-    """`measured` drafts as many tokens as the measured costs say will pay, `fixed` as many as there are."""
+    """`measured` drafts as many tokens as pay by the measured costs, `fixed` always as many as possible."""
     acceptance: str | None = None
     """`match` or `speculative`, which differ when sampling; None takes the plan's."""
     ngram_match: str | None = None
-    """ngram: `latest` or `first`, which of equal matches is continued; None takes the plan's."""
+    """ngram: whether the `latest` or the `first` of equal matches is continued; None takes the plan's."""
     wait: float | None = None
-    """Seconds that a call waits for a row; 0 fails at once; None waits for texts that are being written, which end, but
-    not for rows that open sessions keep."""
+    """Seconds that a call waits for a row; 0 fails at once. None waits as long as texts are being written, because
+    those end, but not for rows that open sessions keep."""
     max_waiting: int | None = None
-    """Texts that may wait for a row, of all threads; one more is refused as busy. None for any number."""
+    """Most texts of all threads that may wait for a row; one more is refused as busy. None for any number."""
 
     @staticmethod
     def from_names(options: Mapping[str, Any]) -> LoadOptions:
@@ -39,7 +39,7 @@ class LoadOptions:
         return read_options(LoadOptions, options, LoadOptions.problems)
 
     def problems(self) -> list[str]:
-        """Values out of range, a sentence each."""
+        """Values that are out of range, one sentence each."""
         found = []
         for name in ("num_draft_tokens", "wait", "max_waiting"):
             value = getattr(self, name)

@@ -1,4 +1,4 @@
-"""Loaded: what a generator is made of, as its sessions and texts see it."""
+"""Loaded: the parts of a generator that its sessions and texts use."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Loaded:
     core: _core.Generator
     """The C++ generator."""
     codec: TextCodec | None
-    """The tokenizer, where the bundle has one."""
+    """The tokenizer; None if the bundle has none."""
 
     @property
     def has_source(self) -> bool:
-        """Whether a prompt is a source that the text is written about, read by an encoder or edited: no part of it."""
+        """Whether a prompt is a source, which an encoder reads or which is edited, and not the start of the text."""
         return "encoder" in self.build.manifest.roles or self.bundle.manifest.plan.edit is not None

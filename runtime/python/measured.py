@@ -1,4 +1,4 @@
-"""What was measured of a build on this device: beside the build, or in the user's cache where that is read-only."""
+"""Stores measurements of a build on this device: beside the build, or in the user's cache if it is read-only."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def cache_directory() -> Path:
-    """Where ptgc keeps what can be made again: `$PTGC_CACHE`, or `ptgc` in the user's cache folder."""
+    """The folder for data that can be recreated: `$PTGC_CACHE`, or `ptgc` in the user's cache folder."""
     base = os.environ.get("PTGC_CACHE")
     if base:
         return Path(base)
@@ -28,7 +28,7 @@ def cache_directory() -> Path:
 
 
 def _places(build: Build, name: str) -> tuple[Path, Path]:
-    """In the cache and beside the build: what is in the cache was measured when nothing could be written beside."""
+    """The files in the cache and beside the build; the cache is only used if the build's folder is read-only."""
     from ptgc.runtime._core import device_fingerprint
 
     file = f"{device_fingerprint(build.manifest.device)}-{name}.json"
@@ -37,10 +37,10 @@ def _places(build: Build, name: str) -> tuple[Path, Path]:
 
 
 def write_measured(build: Build, name: str, document: dict[str, Any]) -> Path:
-    """Keep a document about a build on this device, beside the build where that can be written.
+    """Store a document about a build on this device, beside the build if that can be written.
 
     Raises:
-        StorageError: It can be kept nowhere.
+        StorageError: It can be stored nowhere.
     """
     content = dumps({**document, "build": build.manifest.id, "sequence": build.manifest.sequence}).encode()
     cached, beside = _places(build, name)
@@ -66,11 +66,11 @@ def _write_cached(place: Path, content: bytes) -> None:
 
 
 def read_measured(build: Build, name: str, kind: type[T]) -> Iterator[T]:
-    """The documents of that name about this build on this device, best first; damaged ones are left out.
+    """The documents of that name about this build on this device, best first; damaged ones are skipped.
 
     Args:
         build: Which build.
-        name: Of the documents.
+        name: Name of the documents.
         kind: The dataclass that they hold.
     """
     cached, beside = _places(build, name)
@@ -82,4 +82,4 @@ def read_measured(build: Build, name: str, kind: type[T]) -> Iterator[T]:
             if isinstance(document, dict) and document.get("sequence") == build.manifest.sequence:
                 yield read(kind, document)
         except (UnreadableError, BundleError):
-            continue  # nothing measured here yet, or a damaged file: choices then fall back to a model of the cost
+            continue  # not measured here yet, or damaged: choices then use a model of the cost

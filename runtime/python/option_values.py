@@ -1,4 +1,4 @@
-"""Options by name, as Python and JSON give them: checked, and brought into the types that the fields name."""
+"""Reads options by name from Python or JSON: checks them and converts them to the types of the fields."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def read_options(
     check: Callable[[Options], list[str]],
     hidden: Sequence[str] = (),
 ) -> Options:
-    """A dataclass of options; null is an option that was not given.
+    """Make a dataclass of options; a None value counts as not given.
 
-    A number without a fraction is an integer, since JSON does not tell 4 from 4.0. A text is no number, except as the
-    key of an object, which JSON writes as a text.
+    A number without a fraction counts as an integer, because JSON does not distinguish 4 from 4.0. A text is not a
+    number, except as the key of an object, which JSON writes as a text.
 
     Args:
         kind: The dataclass.
         given: The options by name.
-        check: The problems of options that have the right types, a sentence each.
-        hidden: Fields that are no options.
+        check: Gives the problems of options that have the right types, one sentence each.
+        hidden: Fields that are not options.
 
     Raises:
         UsageError: An unknown name, or values of the wrong type or out of range; all of them are named.
@@ -56,7 +56,7 @@ def read_options(
 
 
 def option_types(kind: type[Any]) -> dict[str, str]:
-    """The type of every option as its field names it."""
+    """The type of every option, as written in its field."""
     return {one.name: str(one.type) for one in fields(kind)}
 
 
@@ -66,7 +66,7 @@ def is_integer(value: Any) -> bool:
 
 
 def _dimensions(value: Any) -> int:
-    """Of an array of numpy's; 0 for anything else."""
+    """The number of dimensions of a numpy array; 0 for anything else."""
     return int(getattr(value, "ndim", 0))
 
 
@@ -82,7 +82,7 @@ def _is_list(value: Any) -> bool:
 
 def _whole(value: Any, least: int, most: int) -> int:
     if _dimensions(value) == 0 and callable(getattr(value, "item", None)):
-        value = value.item()  # a number of numpy's or torch's
+        value = value.item()  # a number of numpy or torch
     whole: Any = int(value) if isinstance(value, float) and value.is_integer() else value
     if not is_integer(whole) or not least <= operator.index(whole) <= most:
         raise _WrongTypeError(f"an integer from {least} to {most}")
@@ -98,7 +98,7 @@ def _seed(value: Any) -> int:
 
 
 def _real(value: Any) -> float:
-    """A number; infinite where it says so or is too large."""
+    """A number; it may be infinite, also because it was too large."""
     is_number = is_integer(value) or (hasattr(value, "__float__") and not isinstance(value, str | bytes))
     if not is_number or _is_boolean(value) or _dimensions(value) > 0:
         raise _WrongTypeError("a number")
@@ -155,7 +155,7 @@ def _token_key(value: Any) -> int:
 
 
 def _biases(value: Any) -> dict[int, float]:
-    """Biases by token id. float32 has no numbers beyond 3.4e38, and plus infinity would leave no choice."""
+    """Biases by token id. float32 ends at 3.4e38, and plus infinity would leave no choice."""
     if not isinstance(value, Mapping):
         raise _WrongTypeError("an object of numbers by token id")
     ids = [_token_key(one) for one in value]
@@ -198,11 +198,11 @@ READERS: Mapping[str, Callable[[Any], Any]] = {
     "Mapping[str, Any]": _object,
     "Sequence[Mapping[str, Any]] | None": _objects,
 }
-"""Readers of values by the type that a field names."""
+"""Readers of values, by the type that is written in the field."""
 
 
 def _shown(value: Any) -> str:
-    """A value as Python writes it, shortened; integers of thousands of digits have no such form."""
+    """A value's repr, shortened; Python refuses it for integers of thousands of digits."""
     try:
         text = repr(value)
     except ValueError:

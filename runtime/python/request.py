@@ -1,4 +1,4 @@
-"""One text on its way: the options it was asked for with, its stop strings, its result."""
+"""One text being written: its options, its stop strings, its result."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ptgc.spec.generation import GenerationDefaults
 
 Prompt = str | Sequence[int] | Sequence[Mapping[str, Any]]
 Seed: TypeAlias = int
-"""Of 64 bits, without a sign."""
+"""An unsigned integer of 64 bits."""
 
 DEFAULT_NEW_TOKENS = 256
 
@@ -30,47 +30,47 @@ class GenerateOptions:
     """How one text is written."""
 
     max_new_tokens: int | None = None
-    """Tokens to write at most; None writes up to 256, or as many as fit."""
+    """Most tokens to write; None writes up to 256, or as many as fit."""
     stop: str | Sequence[str] = ()
-    """Strings that end the text; they are not part of it. A special token in one of them counts as its text."""
+    """Strings that end the text and are not part of it. A special token in such a string is matched by its spelling."""
     stop_token_ids: Sequence[int] = ()
-    """Tokens that end the text, besides the model's own; such a token is the last one of the result."""
+    """Tokens that end the text, in addition to the model's own; such a token is the last of the result."""
     ignore_eos: bool = False
-    """Write on behind the token that ends a text."""
+    """Continue after the token that ends a text."""
     plain: bool = False
     """Decode without drafts."""
     deadline: float | None = None
-    """Seconds after which the text ends as it is."""
+    """Seconds after which generation stops."""
     trace: bool = False
-    """Keep what every round did."""
+    """Record what every round did."""
     temperature: float = 0.0
-    """0 takes the likeliest token, 1 draws from the model's distribution, more flattens it."""
+    """0 takes the likeliest token, 1 samples from the model's distribution, higher values flatten it."""
     top_k: int = 0
-    """Draw from the so many likeliest tokens only; 0 for all."""
+    """Sample only from this many likeliest tokens; 0 for all."""
     top_p: float = 1.0
-    """Draw from the fewest likeliest tokens whose probabilities reach this sum."""
+    """Sample only from the fewest likeliest tokens whose probabilities reach this sum."""
     min_p: float = 0.0
-    """Draw from tokens that are at least so probable, as a share of the likeliest one's probability."""
+    """Sample only from tokens with at least this share of the likeliest token's probability."""
     repetition_penalty: float | None = None
-    """Divides (a positive) or multiplies (a negative) logit of every token of prompt and text; None takes the
-    bundle's, which is 1 unless the checkpoint's own settings say otherwise."""
+    """Divides positive and multiplies negative logits of every token of prompt and text; None takes the bundle's value,
+    which is 1 unless the checkpoint's settings say otherwise."""
     presence_penalty: float = 0.0
     """Subtracted from the logit of every token generated so far."""
     frequency_penalty: float = 0.0
-    """The same once for each of its occurrences."""
+    """The same, once for each occurrence."""
     logit_bias: Mapping[int, float] = field(default_factory=dict)
-    """Added to the logits of these tokens; minus infinity forbids one, and 0 allows one that the bundle suppresses."""
+    """Added to the logits of these tokens. Minus infinity forbids a token; 0 allows one that the bundle suppresses."""
     ignore_defaults: bool = False
-    """Choose by these options alone, whatever the bundle's generation defaults are."""
+    """Ignore the bundle's generation defaults."""
     seed: Seed | None = None
-    """Equal seeds give equal texts; None takes a new one, which the result tells."""
+    """Equal seeds give equal texts; None takes a new seed, which is in the result."""
 
     chat: ChatOptions = field(default_factory=ChatOptions)
-    """How chat messages become a text; its fields are given by their names."""
+    """How chat messages become a text; its fields are given as options of their own."""
 
     @staticmethod
     def from_names(options: Mapping[str, Any]) -> GenerateOptions:
-        """Options by name, those of `ChatOptions` among them.
+        """Options by name, including those of `ChatOptions`.
 
         Raises:
             UsageError: An unknown name, or values of the wrong type or out of range; all of them are named.
@@ -81,7 +81,7 @@ class GenerateOptions:
         return replace(read_options(GenerateOptions, others, GenerateOptions.problems, hidden=("chat",)), chat=chat)
 
     def problems(self) -> list[str]:
-        """Values out of range, a sentence each."""
+        """Values that are out of range, one sentence each."""
         found = []
         if self.max_new_tokens is not None and self.max_new_tokens < 1:
             found.append(f"max_new_tokens is {self.max_new_tokens}; it must be 1 or more.")
@@ -92,20 +92,20 @@ class GenerateOptions:
         return found
 
     def of_text(self, number: int) -> GenerateOptions:
-        """The same for one text of a list: with a seed of its own."""
+        """The options for one text of a list, with its own seed."""
         if self.temperature == 0:
             return self
         seed = secrets.randbits(63) if self.seed is None else self.seed + number
         return replace(self, seed=seed)
 
     def sampling(self, bundle: GenerationDefaults) -> _core.SamplingOptions:
-        """The core's form of how tokens are chosen.
+        """The sampling options for the core.
 
         Args:
-            bundle: What holds where these options do not say.
+            bundle: The bundle's defaults, for what these options do not say.
 
         Raises:
-            UsageError: A seed out of range.
+            UsageError: The seed is out of range.
         """
         seed = self.seed or 0
         if not 0 <= seed < 1 << 64:
@@ -131,7 +131,7 @@ class GenerateOptions:
 
 
 def chat_options(options: Mapping[str, Any]) -> ChatOptions:
-    """The options of chat messages by name.
+    """Options of chat messages, by name.
 
     Raises:
         UsageError: An unknown name, values of the wrong type, or options that contradict each other.
@@ -142,7 +142,7 @@ def chat_options(options: Mapping[str, Any]) -> ChatOptions:
 def is_batch(prompt: Any) -> bool:
     """Whether this is a list of prompts: texts, lists of ids, or lists of messages."""
     if getattr(prompt, "ndim", 0) == 2:
-        return True  # ids in numpy's form, a row for each text
+        return True  # a numpy array of ids with a row for each text
     if isinstance(prompt, str | bytes) or not isinstance(prompt, Sequence) or not prompt:
         return False
     first = prompt[0]
@@ -153,8 +153,8 @@ def prompt_ids(prompt: Prompt, codec: TextCodec | None, chat: ChatOptions | None
     """Token ids of any kind of prompt.
 
     Raises:
-        UsageError: Text for a bundle without a tokenizer, malformed messages, what is no prompt, or ids that are no
-            integers.
+        UsageError: Text for a bundle without a tokenizer, malformed messages, something that is not a prompt, or ids
+            that are not integers.
     """
     if is_messages(prompt):
         return _need_codec(codec).encode_messages(prompt, chat)  # type: ignore[arg-type]  # the first one is a mapping
@@ -199,10 +199,10 @@ def _checked_ids(prompt: Any) -> list[int]:
 
 
 def make_request(loaded: Loaded, ids: Sequence[int], options: GenerateOptions, held: int = 0) -> _core.Request:
-    """The core's form of a request; `held` tokens are in the session already."""
+    """The core's request; `held` tokens are already in the session."""
     shapes = loaded.build.manifest.shapes
     manifest = loaded.bundle.manifest
-    # A text about a source begins with a token of its own.
+    # A text with a source starts with one extra token.
     room = shapes.max_length - (max(held, 1) if loaded.has_source else len(ids) + held)
     wanted = options.max_new_tokens
     eos = () if options.ignore_eos else manifest.model.eos_token_ids
@@ -235,7 +235,7 @@ class RunningText:
         ids: The prompt.
         options: How the text is written.
         held: Tokens that a session holds already.
-        context: What the text continues; None for the prompt.
+        context: The tokens that the text continues; None for the prompt.
     """
 
     def __init__(
@@ -262,7 +262,7 @@ class RunningText:
         return bool(self._options.stops)
 
     def append(self, ids: Sequence[int]) -> tuple[str, bool]:
-        """Add the tokens of a round; gives what can be shown now, and whether to go on."""
+        """Add the tokens of a round; returns what can be shown now, and whether to continue."""
         self._ids += ids
         if self._text is None:
             return "", True
@@ -303,7 +303,7 @@ class RunningText:
         return StoppedText(codec.detokenizer, self._options.stops, self._context) if codec else None
 
     def _finish_reason(self, reason: str, ids: Sequence[int]) -> str:
-        """For the core a token that ends the text is one, whether the model's or the caller's."""
+        """The core does not distinguish the model's end tokens from the caller's."""
         own = () if self._options.ignore_eos else self._loaded.bundle.manifest.model.eos_token_ids
         asked = reason == "eos" and bool(ids) and ids[-1] in self._options.stop_token_ids
         return "stop" if asked and ids[-1] not in own else reason

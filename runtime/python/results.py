@@ -1,4 +1,4 @@
-"""What generating gives back."""
+"""The results of generating text."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ class Statistics:
     plain_rounds: int
     """Rounds without draft tokens."""
     fallback_reason: str | None
-    """Why more rounds declined their drafts than took them; None where they did not."""
+    """Why more rounds declined their drafts than verified them; None if they did not."""
     drafted_tokens: int
     """Draft tokens that the target verified."""
     accepted_tokens: int
-    """Draft tokens that it kept."""
+    """Draft tokens that it accepted."""
     mean_accept_length: float
-    """New tokens for each round of decoding."""
+    """New tokens per decoding round."""
     load_seconds: float
-    """Loading the build."""
+    """Time to load the build."""
     time_to_first_token: float
-    """From the call to the first new token."""
+    """Time from the call to the first new token."""
     prefill_seconds: float
-    """Until the prompt was in the cache."""
+    """Time until the prompt was in the cache."""
     decode_seconds: float
-    """From then to the end."""
+    """Time from then to the end."""
     engine_seconds: float
-    """Inside engine calls, part of decode_seconds."""
+    """Time inside engine calls, part of decode_seconds."""
     draft_seconds: float
-    """Drafting, part of decode_seconds; starting it, where nobody waits."""
+    """Time of drafting, part of decode_seconds; only of starting it if it is not waited for."""
     tokens_per_second: float
-    """Of decoding."""
+    """New tokens per second of decoding."""
     peak_memory_bytes: int
     """Largest resident memory of the process so far."""
     graph_launches: int = 0
-    """Engine runs on a device that were one captured graph, in decode rounds; rows of a batch count each other's."""
+    """Engine runs in decode rounds that were one captured graph of a device; rows of a batch share the count."""
     uncaptured_runs: int = 0
-    """Those that were queued piece by piece: the first of every shape, and all where it cannot be captured."""
+    """Engine runs that were queued piece by piece: the first of every shape, and all that cannot be captured."""
     synchronisations: int = 0
     """Waits of the host for the device, in decode rounds."""
 
@@ -59,15 +59,15 @@ class RoundTrace:
     drafted_ids: list[int]
     """Draft tokens verified."""
     accepted: int
-    """How many of them were kept."""
+    """How many of them were accepted."""
     emitted_ids: list[int]
     """Tokens written."""
     engine_seconds: float
-    """Inside engines."""
+    """Time inside engines."""
     draft_seconds: float
-    """Drafting, engine calls included."""
+    """Time of drafting, including engine calls."""
     round_seconds: float
-    """The whole round."""
+    """Time of the whole round."""
 
 
 @dataclass(frozen=True)
@@ -75,23 +75,23 @@ class GenerationResult:
     """One text."""
 
     text: str
-    """The new text; empty where the bundle has no tokenizer."""
+    """The new text; empty if the bundle has no tokenizer."""
     token_ids: list[int]
     """The new token ids."""
     finish_reason: str
     """eos, length, stop, cancelled or deadline."""
     strategy: str
-    """How it was generated."""
+    """The strategy that generated it."""
     lossless: bool
-    """Whether it is what plain decoding of this build gives."""
+    """Whether it is what plain decoding with this build would give."""
     build: str
-    """Which build."""
+    """Name of the build."""
     seed: int | None
-    """What the randomness of a sampled text came from; None for greedy decoding."""
+    """The seed of a sampled text; None for greedy decoding."""
     statistics: Statistics
-    """What happened."""
+    """Statistics of the text."""
     trace: list[RoundTrace] = field(default_factory=list)
-    """Round by round, where it was asked for."""
+    """What every round did, if requested."""
 
     def to_json(self) -> dict[str, Any]:
         """The object that `ptgc run --json` prints."""
@@ -112,8 +112,8 @@ class Chunk:
     """A piece of a text while it is being written."""
 
     text: str
-    """What can be shown: whole characters, and nothing that may yet turn into a stop string."""
+    """Text that can be shown: whole characters, and nothing that may still become a stop string."""
     token_ids: list[int]
     """The tokens of this round."""
     result: GenerationResult | None = None
-    """The whole, with the last chunk."""
+    """The whole result, in the last chunk only."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """Text that stays in the cache between calls: conversations, edits, many continuations of one start.
+    """Text that stays in the cache between calls: for conversations, edits, or several continuations of one start.
 
     A session takes one row of its generator until it is closed.
     """
@@ -29,8 +29,8 @@ class Session:
         self._core = core
         self._loaded = loaded
         self._text = SessionText()
-        self._known = 0  # tokens that the text accounts for
-        self._source: list[int] = []  # what the text is written about, which is no part of the session's tokens
+        self._known = 0  # tokens that `_text` covers
+        self._source: list[int] = []  # the source, which is not part of the session's tokens
 
     @property
     def token_ids(self) -> list[int]:
@@ -41,10 +41,10 @@ class Session:
         return int(self._core.length)
 
     def append(self, prompt: Prompt, **options: Any) -> None:
-        """Add a text, token ids or chat messages; they are read with the next `generate`.
+        """Add a text, token ids or chat messages; they are read by the next `generate`.
 
-        A session is one text: a text continues what the session holds, with the tokens of the whole; messages continue
-        its conversation, in which what was generated is the assistant's answer.
+        A session is one text. A text continues what the session holds, and is tokenized together with it. Messages
+        continue its conversation, in which generated text is the assistant's answer.
 
         Args:
             prompt: What to add.
@@ -52,13 +52,13 @@ class Session:
 
         Raises:
             CapacityError: The session would outgrow the build.
-            UsageError: The chat template writes the longer conversation in a way that does not begin with what the
-                session holds, or the session began as a text.
+            UsageError: The longer conversation, as the chat template writes it, does not begin with what the session
+                holds, or the session began as a text.
         """
         codec = self._loaded.codec
         chat = chat_options(options)
         held = self._source if self._loaded.has_source else self.token_ids
-        if len(held) != self._known:  # an answer has been written, or was cut short by an error
+        if len(held) != self._known:  # an answer was written, perhaps cut short by an error
             self._settle(len(held))
         if codec is not None and is_messages(prompt):
             given = chat if options else None
@@ -77,7 +77,7 @@ class Session:
         Args:
             **options: The fields of `GenerateOptions`.
 
-        The texts of successive calls are the session's text in pieces. Where one ends within a character, it ends with
+        The texts of successive calls are pieces of the session's text. A piece that ends within a character ends with
         U+FFFD, and the next one begins with the whole character.
         """
         text = self._begin(GenerateOptions.from_names(options).of_text(0))
@@ -89,7 +89,7 @@ class Session:
         return RunningText(self._loaded, [], options, held=len(self), context=self.token_ids)
 
     def _finish(self, text: RunningText, result: _core.Result) -> GenerationResult:
-        """The result; the session keeps as much as it has."""
+        """The result; the session keeps only the tokens of the result."""
         finished = text.finish(result)
         self.rewind(len(result.token_ids) - len(finished.token_ids))
         return finished
@@ -97,7 +97,7 @@ class Session:
     def stream(self, **options: Any) -> collections.abc.Generator[Chunk]:
         """Continue the session's text, piece by piece; closing the stream, or leaving its loop, cancels it.
 
-        The session keeps the tokens of the chunks that were taken, and once the last one has come, those of its result.
+        The session keeps the tokens of the chunks that were taken, and after the last chunk those of its result.
 
         Args:
             **options: The fields of `GenerateOptions`.
@@ -112,7 +112,7 @@ class Session:
         self._text, self._known = self._text.settled(length), length
 
     def _hold(self, held: list[int], ids: list[int]) -> None:
-        """Make the session's tokens, or its source's, these; on failure they are as before."""
+        """Change the session's tokens, or those of its source, to `ids`; on failure they are unchanged."""
         kept = next((at for at, (old, new) in enumerate(zip(held, ids, strict=False)) if old != new), None)
         kept = min(len(held), len(ids)) if kept is None else kept
         if kept == len(held):
@@ -133,7 +133,7 @@ class Session:
             raise
 
     def fork(self) -> Session:
-        """Another session with the same text; nothing of it is read again.
+        """Another session with the same text, which is not read again.
 
         Raises:
             BusyError: No row is free.
@@ -155,7 +155,7 @@ class Session:
         self._text, self._known, self._source = SessionText(), 0, []
 
     def cancel(self) -> None:
-        """End the generation that is under way, from any thread."""
+        """End a running generation; may be called from any thread."""
         self._core.cancel()
 
     def close(self) -> None:

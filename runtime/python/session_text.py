@@ -1,4 +1,4 @@
-"""SessionText: what a session holds, as one text or one conversation that its pieces continue."""
+"""SessionText: what a session holds, as one text or one conversation that is continued piece by piece."""
 
 from __future__ import annotations
 
@@ -15,30 +15,31 @@ Message = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class SessionText:
-    """Which tokens of a session are which text. Every change gives another one, and all tokens of the session with it.
+    """Which tokens of a session are which text. A change returns a new object and all tokens of the session.
 
-    Tokens that the model wrote stay; those of an appended text are replaced where the longer text has others.
+    Tokens that the model wrote stay. Those of an appended text are replaced if the longer text is tokenized
+    differently.
     """
 
     fixed: int = 0
-    """Tokens that a further text leaves as they are."""
+    """Number of leading tokens that further text does not change."""
     unread: str = ""
-    """The text that the tokens behind them are."""
+    """The text of the tokens after them."""
     messages: tuple[Message, ...] = ()
-    """The conversation, without the answer that is being written; empty where the session holds none."""
+    """The conversation, without the answer that is being written; empty if the session holds none."""
     chat: ChatOptions = field(default_factory=ChatOptions)
     """How it is rendered."""
     rendered: str = ""
-    """The text that the chat template made of it."""
+    """The conversation as the chat template wrote it."""
     length: int = 0
-    """How many tokens it is."""
+    """Number of tokens of `rendered`."""
     answered: int = 0
-    """Tokens up to the end of the last answer that it contains."""
+    """Number of tokens up to the end of its last answer."""
     answered_text: str = ""
-    """Which part of `rendered` they are."""
+    """The part of `rendered` that these tokens are."""
 
     def settled(self, length: int) -> SessionText:
-        """The same where a session has `length` tokens that were written, given as ids, or left by a rewind."""
+        """The state of a session whose `length` tokens were generated, given as ids, or left by a rewind."""
         if length == 0:
             return SessionText()
         kept = self if length >= self.length else SessionText()
@@ -55,20 +56,20 @@ class SessionText:
     def with_messages(
         self, codec: TextCodec, held: Sequence[int], messages: Sequence[Message], chat: ChatOptions | None
     ) -> tuple[SessionText, list[int]]:
-        """Continue the conversation that the session holds; what was written since is the assistant's answer.
+        """Continue the conversation that the session holds; text written since then is the assistant's answer.
 
         Raises:
-            UsageError: The session holds a text that is no conversation, or the chat template writes the longer
-                conversation in a way that does not begin with what the session holds.
+            UsageError: The session holds a text that is not a conversation, or the longer conversation, as the chat
+                template writes it, does not begin with what the session holds.
         """
         if held and not self.messages:
             raise UsageError(
                 "The session holds a text that did not begin as chat messages, which cannot continue it.",
                 "Append a text, reset the session, or open another one.",
             )
-        # That the model goes on with a message of its own is a matter of the messages at hand.
+        # continue_final_message applies only to the messages that it was given with.
         chosen = replace(self.chat, continue_final_message=False) if chat is None else chat
-        if len(held) == self.length:  # no answer: the tokens behind the last one are written anew
+        if len(held) == self.length:  # no new answer: the tokens after the last answer are replaced
             start, before, conversation = self.answered, self.answered_text, (*self.messages, *messages)
         else:
             answer, ending = _spelled(codec, held, self.length)
@@ -86,7 +87,7 @@ class SessionText:
         return SessionText(len(ids), "", conversation, chosen, text, len(ids), start, before), ids
 
     def _with_answer(self, answer: str, messages: Sequence[Message]) -> tuple[Message, ...]:
-        """The conversation with the assistant's answer, unless the messages begin with it."""
+        """The conversation with the assistant's answer added, unless the new messages begin with it."""
         if self.chat.continue_final_message:
             final = self.messages[-1]
             return (*self.messages[:-1], {**final, "content": content_text(final) + answer})
@@ -107,7 +108,7 @@ def _spelled(codec: TextCodec, held: Sequence[int], start: int) -> tuple[str, st
 
 
 def _continuation(codec: TextCodec, held: Sequence[int], before: str, text: str, *, is_chat: bool = False) -> list[int]:
-    """The tokens of a text behind others, which are those of the whole where the whole begins with the others."""
+    """The tokens of a text that follows others: those of the whole text if its tokens begin with the others."""
     whole = codec.encode(before + text, add_special_tokens=not is_chat)
     if whole[: len(held)] == list(held):
         return whole[len(held) :]

@@ -1,4 +1,4 @@
-"""Stop strings: where they begin in a text that grows, special tokens included."""
+"""Finds stop strings, which may contain special tokens, in a growing text."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class StopMatcher:
         return bool(self._stops)
 
     def find(self, text: str, searched: int = 0) -> int | None:
-        """Where the earliest stop string starts; `searched` characters are known to hold none."""
+        """Where the earliest stop string starts; the first `searched` characters are known to contain none."""
         start = max(0, searched - self._longest + 1)
         found = [at for at in (text.find(stop, start) for stop in self._stops) if at >= 0]
         return min(found, default=None)
 
     def certain(self, text: str) -> int:
-        """How much of the text can be shown: all but an end that may become a stop string."""
+        """How much of the text can be shown: all except an end that may become a stop string."""
         for length in range(min(self._longest - 1, len(text)), 0, -1):
             tail = text[-length:]
             if any(stop.startswith(tail) for stop in self._stops):
@@ -39,26 +39,26 @@ class StopMatcher:
 
 @dataclass
 class _SpelledText:
-    """A text with its special tokens spelled out, and where it stands in the text without them."""
+    """A text with its special tokens spelled out, and positions to map it to the text without them."""
 
     text: str = ""
-    """All of it."""
+    """The whole text."""
     spelled: list[tuple[int, int]] = field(default_factory=list)
     """Where each special token starts and ends."""
 
     def visible(self, at: int) -> int:
-        """How many characters before `at` are of no special token."""
+        """How many characters before `at` do not belong to special tokens."""
         return at - sum(max(0, min(end, at) - start) for start, end in self.spelled)
 
 
 class StoppedText:
-    """A text that grows until a stop string, which is no part of it.
+    """A text that grows until a stop string, which is not part of it.
 
-    A stop string with a special token in it is looked for where special tokens are spelled out; any other in the text
-    as it is shown.
+    A stop string that contains a special token is searched in the text with special tokens spelled out; any other in
+    the text as shown.
 
     Args:
-        detokenizer: Of the text's tokenizer.
+        detokenizer: The detokenizer of the text's tokenizer.
         stops: The strings.
         context: The tokens before the text.
     """
@@ -97,7 +97,7 @@ class StoppedText:
         return self.stopped
 
     def shown_after(self, count: int) -> str:
-        """What can be shown behind the first characters: nothing that may turn out to begin a stop string."""
+        """The text after the first `count` characters that can be shown: nothing that may begin a stop string."""
         if self.stopped is not None:
             return self.stopped[count:]
         text, spelled = self._growing.text, self._with_specials
@@ -107,7 +107,7 @@ class StoppedText:
         return text[count:certain]
 
     def _spell(self, token_id: int, added: str, shown_stop: int | None) -> None:
-        """Look for the stop strings with special tokens in them; of all that are found, the first counts."""
+        """Search for stop strings with special tokens; of all stop strings found, the first counts."""
         spelled, token = self._with_specials, self._specials.get(token_id, "")
         searched = len(spelled.text)
         spelled.text += added
@@ -123,7 +123,7 @@ class StoppedText:
 
 
 def ids_before(detokenizer: Detokenizer, ids: Sequence[int], text: str, context: Sequence[int] = ()) -> list[int]:
-    """The fewest of the tokens whose text begins with `text`."""
+    """The fewest leading tokens whose text begins with `text`."""
     growing = GrowingText(detokenizer, context)
     for count, token_id in enumerate(ids):
         if (growing.text + growing.rest()).startswith(text):

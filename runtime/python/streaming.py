@@ -1,4 +1,4 @@
-"""Streams: a text that one thread writes while another reads it."""
+"""Streams: one thread writes a text while another reads it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _workers: set[threading.Thread] = set()
 
 @atexit.register
 def _end_calls() -> None:
-    """Python cannot be finalised while threads are in the core, or on their way out of it."""
+    """End all calls at exit: Python must not be finalised while threads are in the core or returning from it."""
     _core.end_calls()
     for worker in list(_workers):
         worker.join()
@@ -32,12 +32,12 @@ def _end_calls() -> None:
 def stream(
     text: RunningText, write: Write, rewind: Callable[[int], None] | None = None
 ) -> collections.abc.Generator[Chunk]:
-    """Write a text in a thread and hand its pieces over; closing the stream cancels it.
+    """Write a text in a thread and yield its pieces; closing the stream cancels it.
 
     Args:
         text: The text.
-        write: Writes it; is called in the thread.
-        rewind: Takes back tokens that were written and are not part of any chunk that was handed over.
+        write: Writes the text; called in the thread.
+        rewind: Drops tokens that were written but are not in any chunk that was yielded.
     """
     pieces: SimpleQueue[Any] = SimpleQueue()
     cancellation = _core.Cancellation()
@@ -57,7 +57,8 @@ def stream(
         yield Chunk(finished.text[shown:], [], finished)
     finally:
         cancellation.cancel()
-        # A callback may collect a stream whose thread waits for the round of that callback.
+        # Garbage collection may close a stream within a callback, and the stream's thread may wait for that callback's
+        # round.
         if not _core.is_inside_call():
             worker.join()
             if result is None:
@@ -75,7 +76,7 @@ def _start(
     def work() -> None:
         try:
             pieces.put(write(on_tokens, cancellation))
-        except BaseException as error:  # noqa: BLE001  # handed to whoever reads the stream
+        except BaseException as error:  # noqa: BLE001  # passed to the reader of the stream
             pieces.put(error)
         finally:
             _workers.discard(threading.current_thread())
@@ -93,12 +94,12 @@ def _start(
 def _take_back(rewind: Callable[[int], None] | None, num_tokens: int) -> None:
     if rewind is None or num_tokens <= 0:
         return
-    with suppress(UsageError):  # the session was closed meanwhile, or the process ends
+    with suppress(UsageError):  # the session was closed meanwhile, or the process is ending
         rewind(num_tokens)
 
 
 def _written(pieces: SimpleQueue[Any]) -> int:
-    """Tokens of a text that nobody has read to its end; none where it has failed."""
+    """Number of tokens of a text that was not read to its end; 0 if it failed."""
     while not pieces.empty():
         piece = pieces.get()
         if isinstance(piece, _core.Result):

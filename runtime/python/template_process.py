@@ -1,7 +1,7 @@
-"""The process in which chat templates run: they come with a checkpoint, and may loop for ever or take all memory.
+"""The process in which chat templates run, because a checkpoint's template may loop forever or take all memory.
 
-Started as a script with the import path as its argument, without the rest of the package. Requests come on stdin as
-pickles behind their size (from the caller, who is trusted), answers go to stdout as JSON behind theirs.
+It is started as a script with the import path as its argument, without the rest of the package. Requests come on stdin
+as pickles preceded by their size (the caller is trusted). Answers go to stdout as JSON preceded by its size.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from functools import lru_cache
 from typing import IO, Any, NoReturn
 
 MEMORY_BYTES = 1 << 30
-"""Address space of this process."""
+"""Largest address space of this process."""
 CPU_SECONDS = 2
-"""Processor time of one rendering."""
+"""Most processor time of one rendering."""
 MOST_CHARACTERS = 16 << 20
-"""Of a rendered conversation."""
+"""Most characters of a rendered conversation."""
 
 
 def main() -> None:
     """Answer requests until stdin ends."""
     sys.path[:] = json.loads(sys.argv[1])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's to answer, who closes stdin
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller handles Ctrl-C, and closes stdin
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr
     _limit("RLIMIT_AS", MEMORY_BYTES)
     _limit("RLIMIT_CORE", 0)
     while request := read_block(requests):
-        write_block(answers, json.dumps(_answer(pickle.loads(request))).encode())  # noqa: S301  # the caller's own
+        write_block(answers, json.dumps(_answer(pickle.loads(request))).encode())  # noqa: S301  # from our own caller
 
 
 def read_block(stream: IO[bytes]) -> bytes:
-    """The bytes that `write_block` wrote; none at the end of the stream."""
+    """The bytes that `write_block` wrote; empty at the end of the stream."""
     size = stream.read(8)
     return stream.read(int.from_bytes(size, "little")) if len(size) == 8 else b""
 
 
 def write_block(stream: IO[bytes], content: bytes) -> None:
-    """Some bytes behind their size."""
+    """Write bytes preceded by their size."""
     stream.write(len(content).to_bytes(8, "little") + content)
     stream.flush()
 
@@ -67,7 +67,7 @@ def _answer(request: dict[str, Any]) -> dict[str, str]:
 
 
 class _TooLongError(Exception):
-    """A conversation is rendered without end."""
+    """A rendered conversation is too long."""
 
 
 def _render(source: str, variables: dict[str, Any]) -> str:
@@ -82,7 +82,7 @@ def _render(source: str, variables: dict[str, Any]) -> str:
 
 @lru_cache(maxsize=8)
 def _template(source: str) -> Any:
-    """A template in a sandbox, with what transformers' chat templates may use."""
+    """A template in a sandbox, with the functions that transformers' chat templates may use."""
     from datetime import datetime
 
     from jinja2 import TemplateError, nodes
@@ -90,7 +90,7 @@ def _template(source: str) -> Any:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     class Generation(Extension):
-        """`{% generation %}` marks what the assistant says, for training; here it is only its content."""
+        """`{% generation %}` marks the assistant's text for training; here it only outputs its content."""
 
         tags = frozenset({"generation"})  # type: ignore[assignment]  # jinja2 only looks names up in it
 
@@ -120,13 +120,13 @@ def _template(source: str) -> Any:
 
 
 def _limit(name: str, value: int) -> None:
-    """Lower a limit of this process, as far as the system and its administrator allow."""
+    """Lower a limit of this process, as far as the system allows."""
     import resource
 
     kind = getattr(resource, name)
     _, most = resource.getrlimit(kind)
     value = value if most == resource.RLIM_INFINITY else min(value, most)
-    with suppress(OSError, ValueError):  # the caller's clock ends what goes on for too long
+    with suppress(OSError, ValueError):  # the caller's timer ends what takes too long
         resource.setrlimit(kind, (value, most))
 
 

@@ -1,4 +1,4 @@
-"""TemplateRunner: chat templates in a process of their own, with a budget of time, memory and text."""
+"""TemplateRunner: runs chat templates in a separate process, with a budget of time, memory and text."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ptgc.errors import BackendError, BundleError, UsageError
 from ptgc.runtime import template_process
 
 _SECONDS = 60.0
-"""Wall clock of one rendering. The process ends itself much earlier, by the processor time that it takes."""
-_MOST_BYTES = 12 * template_process.MOST_CHARACTERS  # in JSON a character has up to two escapes of six
+"""Wall clock limit of one rendering. The limit of processor time normally ends the process much earlier."""
+_MOST_BYTES = 12 * template_process.MOST_CHARACTERS  # JSON may write a character as two escapes of six bytes
 
 
 class TemplateRunner:
-    """Renders templates; starts its process with the first and keeps it."""
+    """Renders templates; starts its process with the first one and keeps it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -31,11 +31,11 @@ class TemplateRunner:
         self._end: weakref.finalize[Any, TemplateRunner] | None = None
 
     def render(self, template: str, variables: dict[str, Any]) -> str:
-        """The text that a template writes of its variables, which are plain data.
+        """The text that a template writes from its variables, which are plain data.
 
         Raises:
             UsageError: The template refuses them.
-            BundleError: The template is damaged, or takes more than its budget.
+            BundleError: The template is damaged, or exceeds its budget.
             BackendError: Its process cannot be started.
         """
         with self._lock:
@@ -67,7 +67,7 @@ class TemplateRunner:
             answer = json.loads(process.stdout.read(size)) if 0 < size <= _MOST_BYTES else None
         except (OSError, ValueError):
             answer = None
-        except BaseException:  # interrupted between question and answer
+        except BaseException:  # interrupted between request and answer
             self._stop()
             raise
         finally:
@@ -78,7 +78,7 @@ class TemplateRunner:
         return {"excess": f"it takes more than {template_process.CPU_SECONDS} s of processor time, or its process died"}
 
     def _running(self) -> subprocess.Popen[bytes]:
-        """The process; a new one where it has ended, or belongs to the parent that this process was forked from."""
+        """The process; a new one if it has ended, or if it belongs to the parent of this forked process."""
         if self._process is None or self._process.poll() is not None or self._owner != os.getpid():
             self._stop()
             self._process = _start()
@@ -116,7 +116,7 @@ def _close(process: subprocess.Popen[bytes], owner: int) -> None:
         process.kill()
         process.wait()
     process.stdout.close()
-    with suppress(OSError):  # it has ended with a request half read
+    with suppress(OSError):  # it ended before it read the whole request
         process.stdin.close()
 
 

@@ -1,4 +1,4 @@
-"""Text in and out: the tokenizer of a bundle and its chat templates."""
+"""TextCodec: converts between text and tokens with a bundle's tokenizer and chat templates."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class TextCodec:
     """A tokenizer and its chat templates.
 
     Args:
-        files: tokenizer.json, tokenizer_config.json and, for chat models, chat_template.jinja; or the folder that they
-            are in, where it belongs to no bundle.
+        files: tokenizer.json, tokenizer_config.json and, for chat models, chat_template.jinja; or the folder that holds
+            them, if it belongs to no bundle.
     """
 
     def __init__(self, files: TokenizerFiles | str | Path) -> None:
@@ -30,19 +30,19 @@ class TextCodec:
         return list(self.tokenizer.encode(readable(text), add_special_tokens=add_special_tokens).ids)
 
     def encode_behind(self, text: str) -> list[int]:
-        """Token ids of a text that others precede: without special tokens, and without the space that begins a text."""
+        """Token ids of a text that follows others: without special tokens, and without the space that begins a text."""
         line_break = self.encode("\n", add_special_tokens=False)
         behind = self.encode("\n" + text, add_special_tokens=False)
         if behind[: len(line_break)] == line_break:
             return behind[len(line_break) :]
-        return self.encode(text, add_special_tokens=False)  # the text begins with a part of a token of line breaks
+        return self.encode(text, add_special_tokens=False)  # the line break merged with the text's beginning
 
     def encode_messages(self, messages: Sequence[Message], options: ChatOptions | None = None) -> list[int]:
-        """Token ids of a conversation, ending where the assistant is to speak.
+        """Token ids of a conversation, ending where the assistant's turn begins.
 
         Raises:
             UsageError: The messages are malformed, or the bundle has no chat template.
-            BundleError: The chat template is damaged, or takes more than its budget.
+            BundleError: The chat template is damaged, or exceeds its budget.
         """
         return self.encode(self.render(messages, options), add_special_tokens=False)
 
@@ -51,19 +51,19 @@ class TextCodec:
         return self.chat_templates.render(messages, options or ChatOptions())
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of token ids, special tokens left out."""
+        """The text of token ids, without special tokens."""
         return self.detokenizer.decode(ids)
 
     def growing(self, context: Sequence[int] = ()) -> GrowingText:
-        """A text that starts behind other tokens."""
+        """A growing text that follows other tokens."""
         return GrowingText(self.detokenizer, context)
 
     @cached_property
     def detokenizer(self) -> Detokenizer:
-        """How its tokens become text."""
+        """The detokenizer of its tokenizer."""
         return Detokenizer(self.tokenizer)
 
     @cached_property
     def chat_templates(self) -> ChatTemplates:
-        """The chat templates; false where there are none."""
+        """The chat templates; false if there are none."""
         return ChatTemplates(self._files)

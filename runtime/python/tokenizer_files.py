@@ -1,4 +1,4 @@
-"""The files of a tokenizer: those of a bundle are listed, unchanged, and inside the bundle."""
+"""The files of a tokenizer; those of a bundle must be listed, unchanged and inside it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TOKENIZER = "tokenizer.json"
 
 
 class TokenizerFiles(ABC):
-    """What stands in a tokenizer's folder."""
+    """The files in a tokenizer's folder."""
 
     @property
     @abstractmethod
@@ -26,11 +26,11 @@ class TokenizerFiles(ABC):
 
     @abstractmethod
     def names(self, folder: str) -> list[str]:
-        """Names of the files in a folder of it, that folder's included."""
+        """Names of the files in one of its folders, including that folder's name."""
 
     @abstractmethod
     def read(self, name: str) -> bytes | None:
-        """The bytes of a file; None where there is none of that name.
+        """The bytes of a file; None if there is none of that name.
 
         Raises:
             BundleError: It was changed, or cannot be read.
@@ -40,7 +40,7 @@ class TokenizerFiles(ABC):
         """The same as UTF-8 text.
 
         Raises:
-            BundleError: It is none.
+            BundleError: It is not UTF-8.
         """
         content = self.read(name)
         try:
@@ -49,7 +49,7 @@ class TokenizerFiles(ABC):
             raise self.damage(name, error) from error
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """The object in a file; an empty one where there is no such file.
+        """The object in a file; an empty one if there is no such file.
 
         Raises:
             BundleError: It holds something else.
@@ -64,16 +64,16 @@ class TokenizerFiles(ABC):
         return document
 
     def damage(self, name: str, reason: object) -> BundleError:
-        """The error of a file that is of no use."""
+        """The error for a file that cannot be used."""
         return BundleError(f"{self.place / name} {reason}.", "Export the bundle again.")
 
 
 @dataclass(frozen=True)
 class BundledFiles(TokenizerFiles):
-    """Those of a bundle; every reading checks size and hash of the bytes that it gives."""
+    """The files of a bundle; every read checks the size and hash of the bytes."""
 
     bundle: Bundle
-    """Whose tokenizer."""
+    """The bundle of the tokenizer."""
     folder: str
     """Its folder in the bundle."""
 
@@ -83,13 +83,13 @@ class BundledFiles(TokenizerFiles):
         return self.bundle.path / self.folder
 
     def names(self, folder: str) -> list[str]:
-        """Names of the listed files in a folder of it, that folder's included."""
+        """Names of the listed files in one of its folders, including that folder's name."""
         start = f"{self.folder}/{folder}/"
         found = [entry.path for entry in self.bundle.manifest.files if entry.path.startswith(start)]
         return sorted(path.removeprefix(f"{self.folder}/") for path in found)
 
     def read(self, name: str) -> bytes | None:
-        """The bytes of a file; None where the bundle lists none of that name.
+        """The bytes of a file; None if the bundle lists none of that name.
 
         Raises:
             BundleError: It was changed, or cannot be read.
@@ -100,7 +100,7 @@ class BundledFiles(TokenizerFiles):
 
 @dataclass(frozen=True)
 class FolderFiles(TokenizerFiles):
-    """Those of a folder that belongs to no bundle, for which nothing vouches."""
+    """The files of a folder that belongs to no bundle; they are not verified."""
 
     folder: Path
     """Where they are."""
@@ -111,11 +111,11 @@ class FolderFiles(TokenizerFiles):
         return self.folder
 
     def names(self, folder: str) -> list[str]:
-        """Names of the files in a folder of it, that folder's included."""
+        """Names of the files in one of its folders, including that folder's name."""
         return sorted(f"{folder}/{path.name}" for path in (self.folder / folder).glob("*") if path.is_file())
 
     def read(self, name: str) -> bytes | None:
-        """The bytes of a file; None where there is none of that name.
+        """The bytes of a file; None if there is none of that name.
 
         Raises:
             BundleError: It cannot be read.
@@ -132,19 +132,19 @@ def read_tokenizer(files: TokenizerFiles) -> Tokenizer:
     """The tokenizer itself.
 
     Raises:
-        BundleError: It is missing, was changed, or is none.
+        BundleError: It is missing, was changed, or is not a tokenizer.
     """
     content = files.read(_TOKENIZER)
     if content is None:
         raise files.damage(_TOKENIZER, "is missing")
     try:
         return Tokenizer.from_buffer(content)
-    except BaseException as error:  # the library raises bare exceptions, and what Rust panics with is none
+    except BaseException as error:  # the library raises bare Exceptions, and Rust panics are BaseExceptions
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise
         raise files.damage(_TOKENIZER, f"is damaged: {error}") from error
 
 
 def tokenizer_files(bundle: Bundle, folder: str | None) -> TokenizerFiles | None:
-    """The files of a tokenizer; None where there is no folder."""
+    """The files of a tokenizer; None if there is no folder."""
     return None if folder is None else BundledFiles(bundle, folder)

@@ -1,4 +1,4 @@
-"""Tuning: how a build is best used on this device, as `ptgc tune` found it."""
+"""Tuning: the best settings of a build on this device, as found by `ptgc tune`."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ _NAME = "tuning"
 
 @dataclass(frozen=True)
 class Tuning:
-    """What a build is loaded with on this device, where nothing else is said."""
+    """Default settings for loading a build on this device."""
 
     num_threads: Annotated[int, Range(1, MAX_THREADS)]
     """Threads of the engine."""
     num_draft_tokens: Annotated[int, Range(0, MAX_TREE_NODES - 1)]
-    """Most draft tokens of a round; 0 decodes plainly."""
+    """Most draft tokens per round; 0 decodes plainly."""
     acceptance: Annotated[tuple[Annotated[float, Range(0, 1)], ...], Count(0, MAX_TREE_NODES)]
-    """Share of rounds with drafts that kept so many draft tokens or more, from one on."""
+    """The shares of rounds with drafts that accepted at least 1, 2, ... draft tokens."""
     prompts: dict[str, Sha256]
-    """sha256 of the files of prompts that it was found on, by name."""
+    """sha256 of the prompt files used for tuning, by name."""
 
     def most_draft_tokens(self, plan: DecodePlan) -> int:
-        """Draft tokens of a round at most: never more than the bundle's plan has."""
+        """Most draft tokens per round, never more than the bundle's plan has."""
         return min(self.num_draft_tokens, plan.drafter.num_draft_tokens)
 
 
 def write_tuning(build: Build, tuning: Tuning) -> None:
-    """Keep what was found."""
+    """Store the settings found by tuning."""
     write_measured(build, _NAME, asdict(tuning))
 
 
 def read_tuning(build: Build) -> Tuning | None:
-    """What was found for this build on this device, or None."""
+    """The settings found for this build on this device, or None."""
     return next(read_measured(build, _NAME, Tuning), None)

@@ -1,1 +1,1 @@
-"""One engine a file; a worker process holds one of them."""
+"""One file per engine; a worker process holds one engine."""

@@ -1,4 +1,4 @@
-"""Engine: what a worker asks of whatever it measures, and what it gets."""
+"""Engine: the interface between a worker and the engine that it measures."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Written:
-    """One text and what it took."""
+    """One text and its costs."""
 
     token_ids: list[int]
     """The new tokens."""
     prefill_seconds: float
-    """Until the first of them was known."""
+    """Time until the first of them was known."""
     decode_seconds: float
-    """From then until the last one was known."""
+    """Time from then until the last one was known."""
     decode_tokens: int
-    """Tokens written in that time: those that were known together with the first one do not count."""
+    """Tokens written in that time, without those that were known together with the first one."""
     rounds: int
     """Rounds of decoding in that time."""
     drafted_tokens: int = 0
     """Draft tokens verified."""
     accepted_tokens: int = 0
-    """Draft tokens kept."""
+    """Draft tokens accepted."""
     host_overhead: float | None = None
-    """Share of decoding outside the engine, where the engine tells."""
+    """Share of decoding time outside the engine; None if unknown."""
 
 
 class Engine(Protocol):
     """A loaded model that writes texts."""
 
     writes_on: bool
-    """Whether every text has as many tokens as asked for; loops that settle the length themselves do not."""
+    """Whether every text has exactly as many tokens as requested; false for loops that choose the length."""
 
     def generate(self, ids: Sequence[int], max_new_tokens: int, mode: str) -> Written:
         """Write one text greedily.

@@ -15,14 +15,14 @@ from ptgc.bench.engines.base import Written
 NGRAM = {"ngram_size": 3, "max_draft_tokens": 4, "ngram_chained_lookup": True}
 """Settings of its own n-gram speculation."""
 MAX_DRAFT_TOKENS = 16
-"""As many as it takes."""
+"""The most that it allows."""
 
 
 class GenaiEngine:
     """A folder written by onnxruntime-genai's model builder, or a pair of such folders.
 
     Args:
-        folder: With genai_config.json.
+        folder: The folder with genai_config.json.
         num_threads: Threads of each of its engines.
         num_draft_tokens: Draft tokens of a round in mode `draft`.
     """
@@ -42,7 +42,7 @@ class GenaiEngine:
         self._model = self._library.Model(config)
 
     def generate(self, ids: Sequence[int], max_new_tokens: int, mode: str) -> Written:
-        """Write one text: `plain`, `ngram`, or `draft` where the folder is a pair."""
+        """Write one text: `plain`, `ngram`, or `draft` if the folder is a pair."""
         start = time.perf_counter()
         parameters = self._library.GeneratorParams(self._model)
         parameters.set_search_options(max_length=len(ids) + max_new_tokens, do_sample=False)
@@ -52,7 +52,7 @@ class GenaiEngine:
         generator.append_tokens(list(ids))
         generator.generate_next_token()
         first = time.perf_counter()
-        before = generator.get_speculative_stats()  # a first round with drafts holds back what it wrote besides
+        before = generator.get_speculative_stats()  # a first round with drafts buffers its further tokens
         resumed = time.perf_counter()
         while not generator.is_done():
             generator.generate_next_token()
@@ -71,12 +71,12 @@ class GenaiEngine:
 
 
 def _steps(did: dict[str, Any]) -> int:
-    """Rounds of drafts, and steps that fell back to one token."""
+    """Rounds with drafts plus steps that fell back to one token."""
     return int(did["rounds"] + did["standard_fallback_steps"])
 
 
 def stand_in_eos(folder: Path) -> int:
-    """A token that no text has, to be named as the end of texts: the last special one without a role."""
+    """A token that no text contains, to be set as the end token: the last special token without a role."""
     model = json.loads((folder / "genai_config.json").read_text(encoding="utf-8"))["model"]
     roles: set[int] = set()
     for name in ("bos_token_id", "eos_token_id", "pad_token_id"):

@@ -12,7 +12,7 @@ from ptgc.runtime._core import Statistics as CoreStatistics
 from ptgc.spec.loop import Loop
 
 PLAIN = "plain"
-"""The mode that decodes without drafts; any other one is the bundle's strategy."""
+"""The mode that decodes without drafts; any other mode is the bundle's strategy."""
 
 
 class PtgcEngine:
@@ -58,7 +58,7 @@ class PtgcEngine:
         )
 
     def _write_whole(self, ids: Sequence[int], max_new_tokens: int) -> Written:
-        """A text whose tokens appear together: all of it is decoding."""
+        """Write a text whose tokens appear together, so that all of its time is decoding."""
         start = time.perf_counter()
         result = self._generator.generate(list(ids), max_new_tokens=max_new_tokens)
         end = time.perf_counter()

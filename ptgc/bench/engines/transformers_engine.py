@@ -1,4 +1,4 @@
-"""transformers as an engine of the benchmark: what people run before they deploy."""
+"""transformers as an engine of the benchmark."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class TransformersEngine:
 
     Args:
         model: A Hugging Face directory.
-        drafter: That of the assistant, or None.
+        drafter: The directory of the assistant, or None.
         dtype: `float32`, `float16` or `bfloat16`.
         num_threads: Threads of PyTorch.
         num_draft_tokens: Draft tokens of a round of assisted generation.
         lookup_tokens: Draft tokens of a round of prompt lookup.
-        lookup_ngram: Longest n-gram that prompt lookup looks for.
+        lookup_ngram: Longest n-gram that prompt lookup searches for.
     """
 
     writes_on = True
@@ -54,13 +54,13 @@ class TransformersEngine:
             settings.assistant_confidence_threshold = 0.0
 
     def generate(self, ids: Sequence[int], max_new_tokens: int, mode: str) -> Written:
-        """Write one text: `plain`, `prompt-lookup`, or `assisted` where there is a drafter."""
+        """Write one text: `plain`, `prompt-lookup`, or `assisted` if there is a drafter."""
         torch, rounds = self._torch, RoundStreamer()
         settings = {"max_new_tokens": max_new_tokens, "do_sample": False, "pad_token_id": 0, **self._settings[mode]}
         prompt = torch.tensor([list(ids)])
         start = time.perf_counter()
         with torch.inference_mode(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of settings that the checkpoint itself brings
+            warnings.simplefilter("ignore")  # about settings of the checkpoint itself
             found = self._model.generate(
                 prompt,
                 attention_mask=torch.ones_like(prompt),
@@ -80,7 +80,7 @@ class TransformersEngine:
 
 
 class RoundStreamer:
-    """Hears of every round: first of the prompt, then of the tokens of each round."""
+    """Records the rounds: receives first the prompt, then the tokens of each round."""
 
     def __init__(self) -> None:
         self._heard_prompt = False
@@ -97,21 +97,21 @@ class RoundStreamer:
         self.emitted.append(int(value.numel()))
 
     def end(self) -> None:
-        """Nothing more will come."""
+        """End of the text."""
 
 
 def _load(directory: str, dtype: str) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
-    # The attention that transformers itself chooses; the checkpoint is local, and its code is not run.
+    # Uses transformers' default attention. The checkpoint is local, and its code is not run.
     model: Any = AutoModelForCausalLM.from_pretrained(
         directory, dtype=getattr(torch, dtype), local_files_only=True, use_safetensors=True
     )
     model.eval()
     model.generation_config = (
         _generation_config()
-    )  # what ours leave open would be the checkpoint's, its end of texts too
+    )  # otherwise the checkpoint's settings would fill gaps, also its end token
     return model
 
 

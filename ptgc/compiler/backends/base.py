@@ -20,7 +20,7 @@ from ptgc.spec.role import Role
 from ptgc.spec.shapes import RoleShapes
 
 Progress = Callable[[str], None]
-"""Called with what is being done, for whoever watches."""
+"""Called with a line of text that says what is being done."""
 
 
 @dataclass(frozen=True)
@@ -28,36 +28,36 @@ class Preparation:
     """What a role's graph is prepared for."""
 
     plan: DecodePlan
-    """The loop that it serves."""
+    """The decode plan that it serves."""
     shapes: RoleShapes
-    """Sizes that it may run at."""
+    """The sizes that it may run at."""
     precision: str
-    """Of its weights."""
+    """Precision of its weights."""
     parts: Mapping[str, str] = field(default_factory=dict)
-    """Of its `embedding` and `head`, where they have another."""
+    """Precision of its `embedding` and `head`, where it differs."""
     calibration: Sequence[Sequence[int]] = ()
-    """Sequences of tokens to quantise with, where the role can read them alone."""
+    """Token sequences to quantise with; empty if the role cannot read text on its own."""
     lowering: Lowering = Lowering.NATIVE
-    """Which operators it may have."""
+    """Which operators the graph may use."""
     quantizer: Quantizer = Quantizer.AUTO
-    """How weights are rounded, as asked for."""
+    """How weights are to be rounded, as requested."""
     batch: int = 1
-    """Sequences that step together."""
+    """Sequences that are decoded together."""
 
     @property
     def rounding(self) -> Quantizer:
-        """How weights are rounded."""
+        """How weights are rounded, with `auto` resolved."""
         return self.quantizer.resolve(self.precision, has_text=bool(self.calibration))
 
 
 @dataclass(frozen=True)
 class PreparedRole:
-    """A role's graph as one backend runs it best."""
+    """A role's graph in the form that one backend runs best."""
 
     model: ir.Model
     """The lowered, quantised graph; weights may still be lazy."""
     role: Role
-    """Its ports and states; the file name is set when it is written."""
+    """Its ports and states; the graph's file name is set when it is written."""
     engine_options: dict[str, str] = field(default_factory=dict)
     """Settings that the engine is loaded with."""
 
@@ -68,25 +68,26 @@ class Backend(ABC):
     name: str
     """The name on the command line and in build.json."""
     devices: Sequence[str]
-    """Kinds of device that builds can be made for."""
+    """The kinds of device that builds can be made for."""
     precisions: Sequence[str]
     """Weight precisions, the default first."""
     lowerings: Sequence[Lowering] = (Lowering.NATIVE,)
     """Sets of operators that graphs can be prepared with."""
     candidates: Sequence[str] = ()
-    """What `auto` tries, as `--precision` spells it; none where it takes the default, because builds do not run."""
+    """What `auto` tries, in the spelling of `--precision`. Empty if builds do not run here: `auto` is then the
+    default."""
     has_parts = False
-    """Whether embedding and head may have a precision of their own."""
+    """Whether the embedding and the head may have precisions of their own."""
     min_onnxruntime: str | None = None
-    """The oldest ONNX Runtime that runs its builds; None where another library does."""
+    """The oldest ONNX Runtime that runs its builds; None if another library runs them."""
     compiles_ahead = False
-    """Whether engines are files that `compile` makes; otherwise the library compiles while it loads."""
+    """Whether `compile` writes engines to files; otherwise the library compiles a graph when it loads it."""
 
     def on(self, device: str) -> Backend:
-        """The backend as it is on a kind of device.
+        """The backend for one kind of device.
 
         Raises:
-            BuildError: It makes no builds for that; names what it has.
+            BuildError: It makes no builds for that device; the error lists the kinds that it has.
         """
         if device not in self.devices:
             raise BuildError(
@@ -105,19 +106,19 @@ class Backend(ABC):
 
     @abstractmethod
     def pays_for_capacity(self, roles: Iterable[Role], batch_size: int) -> bool:
-        """Whether a round costs more in a larger, emptier cache."""
+        """Whether a round costs more if the cache is larger than its content."""
 
     @abstractmethod
     def prepare(self, model: ir.Model, role: Role, task: Preparation) -> PreparedRole:
         """Lower and quantise a canonical graph; `model` is consumed."""
 
     def compile(self, build: Build, folder: Path, options: CompilerOptions, progress: Progress) -> tuple[Engine, ...]:
-        """Make the engines of a prepared build; only where `compiles_ahead`.
+        """Make the engines of a prepared build; only called if `compiles_ahead`.
 
         Args:
             build: The prepared build.
             folder: A copy of its files, into which the engines go.
-            options: What the compiler is told.
+            options: Options of the compiler.
             progress: Called with each step.
 
         Raises:
@@ -129,7 +130,7 @@ class Backend(ABC):
         """Refuse options that this backend's compiler does not have.
 
         Raises:
-            BuildError: Naming them, or those that it takes.
+            BuildError: The error lists the refused options, or the values allowed.
         """
         if options.given():
             raise BuildError(
@@ -141,14 +142,14 @@ class Backend(ABC):
         """Refuse an installed compiler that is too old for graphs of this lowering.
 
         Raises:
-            BuildError: With the command that prepares for it.
+            BuildError: The error gives the command that prepares graphs for that version.
         """
 
     def check(self, device: str, precision: str, lowering: Lowering) -> None:
-        """Refuse what this backend does not have.
+        """Refuse a device, precision or lowering that this backend does not support.
 
         Raises:
-            BuildError: Naming what it has.
+            BuildError: The error lists what is supported.
         """
         if lowering not in self.lowerings:
             raise BuildError(

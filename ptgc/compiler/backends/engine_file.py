@@ -1,7 +1,7 @@
-"""What an engine's file says of itself, without the library that made it.
+"""Reads the header of an engine file, without the library that made it.
 
-Source: trtexec's `--getPlanVersionOnly` (NVIDIA/TensorRT, samples/common/sampleEngines.cpp): a tag, and the version of
-the library in the bytes 24 to 27. TensorRT-RTX writes the same with a tag of its own (seen in 1.7.1.116).
+Source: trtexec's `--getPlanVersionOnly` (NVIDIA/TensorRT, samples/common/sampleEngines.cpp): a tag, and in bytes 24 to
+27 the version of the library. TensorRT-RTX writes the same with a tag of its own (seen in 1.7.1.116).
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ _HEADER = 28
 
 @dataclass(frozen=True)
 class EngineFile:
-    """The beginning of an engine."""
+    """The header of an engine file."""
 
     backend: str
     """Which library it is for."""
     version: str
-    """Version of the library that made it, as `11.4.0.106`."""
+    """Version of the library that made it, such as `11.4.0.106`."""
 
 
 def read_engine_file(path: Path) -> EngineFile:
-    """Read the beginning of an engine.
+    """Read the header of an engine file.
 
     Raises:
-        BuildError: It cannot be read, or is no engine.
+        BuildError: The file cannot be read, or is not an engine.
     """
     try:
         head = read_regular(path, most=None, first=_HEADER)
@@ -46,8 +46,8 @@ def read_engine_file(path: Path) -> EngineFile:
 def is_stale(made_by: str, installed: str) -> bool:
     """Whether an engine of one version cannot be run by another: only the last number may differ.
 
-    Engines run on the version that they were made with; numbers of a build are left out where a library does not tell
-    them.
+    An engine runs on the version that it was made with. The build number is ignored, because not every library reports
+    it.
     """
     return made_by.split(".")[:3] != installed.split(".")[:3]
 
@@ -55,17 +55,17 @@ def is_stale(made_by: str, installed: str) -> bool:
 def check_adopted(
     engines: Mapping[str, Path], roles: Collection[str], backend: str, version: str
 ) -> Mapping[str, Path]:
-    """Engines that were compiled elsewhere, once they may belong to this build.
+    """Check engines that were compiled elsewhere, and return them if this build can take them.
 
     Args:
-        engines: Files by role, as `--engine` names them.
-        roles: Of the build.
+        engines: Files by role, as given with `--engine`.
+        roles: The build's roles.
         backend: Which library they must be for.
-        version: Of the library that is installed.
+        version: Version of the installed library.
 
     Raises:
-        BuildError: A role that the build does not have, or a file that is no engine of this library.
-        EngineStaleError: One of another version.
+        BuildError: The build has no such role, or the file is not an engine of this library.
+        EngineStaleError: An engine was made by another version.
     """
     for role, path in engines.items():
         if role not in roles:

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: lowering to its own operators where they are measured faster."""
+"""ONNX Runtime on the CPU: lowering to its own operators where they were measured to be faster."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from ptgc.spec.role import Role
 
 
 class OnnxRuntimeBackend(Backend):
-    """The default backend; on a GPU it is another."""
+    """The default backend; `on` gives another class for a GPU."""
 
     name = "onnxruntime"
     devices: Sequence[str] = ("cpu", "cuda")
@@ -66,7 +66,7 @@ class OnnxRuntimeBackend(Backend):
             experts = round_experts(model, role, task.calibration, weight_format, task.rounding)
         LowerExpertsPass(experts)(model)
         PackProjectionsPass()(model)
-        # How wide rounds are, drafts decide, and in a batch what other rows read.
+        # The width of a round depends on the drafts and, in a batch, on what the other rows read.
         widths_vary = plan.tree.num_nodes > 1 or task.batch > 1
         pad_single_row = rounds and widths_vary and bool(role.states)
         if role.attention is not None and not role.cross_states and _ends_with_its_rounds(role, task.batch):
@@ -80,13 +80,13 @@ class OnnxRuntimeBackend(Backend):
         if pad_single_row:
             PadSingleRowProductsPass()(model)
         common.RemoveUnusedNodesPass()(model)
-        common.NameFixPass()(model)  # a module may attend twice
+        common.NameFixPass()(model)  # a module may have two attention nodes
         return PreparedRole(model, remaining_ports(model.graph, role))
 
 
 def _ends_with_its_rounds(role: Role, batch_size: int) -> bool:
-    """Whether a role attends to one cache, whose last slots in use are the round's, as GroupQueryAttention wants it.
+    """Whether the round's rows are the last slots in use of one cache, as GroupQueryAttention requires.
 
-    A block's mask may govern slots behind it.
+    A block's mask may cover slots behind the block.
     """
     return batch_size == 1 and not (role.attention is AttentionKind.BLOCK and role.mask_extra > 0)

@@ -1,4 +1,4 @@
-"""ONNX Runtime on an NVIDIA GPU: standard operators, in an order of memory and of runs that can be captured."""
+"""ONNX Runtime on an NVIDIA GPU: standard operators, arranged so that runs can be captured as CUDA graphs."""
 
 from __future__ import annotations
 
@@ -26,14 +26,16 @@ from ptgc.spec.onnxruntime_version import MIN_ONNXRUNTIME
 from ptgc.spec.ports import DType
 from ptgc.spec.role import Role
 
-# It makes a Slice of a Gather over a Range, and puts what Slice wants from the host onto the device (1.31.1).
+# This optimizer turns a Gather over a Range into a Slice, but leaves on the device what Slice reads from the host
+# (onnxruntime 1.31.1).
 _ENGINE_OPTIONS = {"optimization.disable_specified_optimizers": "GatherToSliceFusion"}
 
 
 class OnnxRuntimeCudaBackend(Backend):
-    """The CUDA provider, whose kernels take the canonical graph's operators.
+    """The CUDA provider, which has kernels for the canonical graph's operators.
 
-    GroupQueryAttention is left out: it reads the length of the cache from host memory, which a captured graph cannot.
+    GroupQueryAttention is left out: it reads the length of the cache from host memory, which a captured graph cannot
+    do.
     """
 
     name = "onnxruntime"
@@ -46,7 +48,7 @@ class OnnxRuntimeCudaBackend(Backend):
         """See Backend."""
         return onnxruntime_version("onnxruntime-gpu")
 
-    def pays_for_capacity(self, roles: Iterable[Role], batch_size: int) -> bool:  # noqa: ARG002  # the seam's
+    def pays_for_capacity(self, roles: Iterable[Role], batch_size: int) -> bool:  # noqa: ARG002  # set by Backend
         """The standard Attention reads every slot of the cache."""
         return True
 
@@ -71,7 +73,7 @@ class OnnxRuntimeCudaBackend(Backend):
 
     @staticmethod
     def _quantize(model: ir.Model, role: Role, task: Preparation) -> None:
-        """Packs matrices and rounds them; stacks of experts stay as they are."""
+        """Merge projections and round matrices; stacks of experts stay as they are."""
         role = remaining_ports(model.graph, role)
         weight_format = FORMATS.get(task.precision)
         if weight_format is not None:

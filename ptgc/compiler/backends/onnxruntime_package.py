@@ -1,4 +1,4 @@
-"""Which ONNX Runtime is installed: the package for the CPU, or the one that has the CUDA provider too."""
+"""Which ONNX Runtime is installed: the CPU package, or the one that also has the CUDA provider."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from ptgc.errors import BackendError
 from ptgc.spec.onnxruntime_version import MIN_ONNXRUNTIME, is_older
 
 PACKAGES = ("onnxruntime-gpu", "onnxruntime")
-"""The larger first: both write one folder, and its metadata is there where the other's files were replaced."""
+"""The larger package first: both install into the same folder, and the larger one's metadata remains if its files
+replaced those of the other."""
 
 
 def onnxruntime_version(package: str = "onnxruntime") -> str:
-    """Version of the installed package, which runs every graph that is prepared.
+    """Version of the installed package, which can run every prepared graph.
 
     Args:
-        package: The one to install where there is none.
+        package: The package to name in the error if none is installed.
 
     Raises:
-        BackendError: None is installed, or one that is too old; says how to install it.
+        BackendError: None is installed, or it is too old; the error says how to install it.
     """
     for name in PACKAGES:
         try:

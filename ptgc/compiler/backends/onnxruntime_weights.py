@@ -1,4 +1,4 @@
-"""Weights as ONNX Runtime's block-quantised operators read them, on every device."""
+"""Weights in the format of ONNX Runtime's block-quantised operators, on every device."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from ptgc.compiler.precision.quantization.vocabulary_matrices import vocabulary_
 from ptgc.compiler.precision.quantization.weight_format import WeightFormat
 from ptgc.spec.role import Role
 
-# int8 loses next to nothing in blocks of 64, and reads a sixteenth less of scales than in blocks of 32. Larger blocks
-# would make wide rounds cheaper, but the CPU's kernels for 128 (at 4 bits for 64) add up one row otherwise than
-# several, so that drafts would change the text (onnxruntime 1.31.1).
+# int8 loses next to nothing in blocks of 64, and reads a sixteenth less than in blocks of 32, because there are fewer
+# scales. Larger blocks would make wide rounds cheaper, but the CPU kernels for blocks of 128 (64 at 4 bits) sum a
+# single row in another order than several rows, so drafts would change the text (onnxruntime 1.31.1).
 FORMATS = {"int8": WeightFormat(8, (64, 32, 16)), "int4": WeightFormat(4, (32, 16))}
-"""Block formats by precision; others have none."""
+"""Block formats by precision; other precisions have none."""
 
 
 def rounds_weights(task: Preparation) -> bool:
-    """Whether any matrix of a role becomes integers."""
+    """Whether any matrix of the role is rounded to integers."""
     return any(precision in FORMATS for precision in (task.precision, *task.parts.values()))
 
 
 def quantize_weights(model: ir.Model, role: Role, task: Preparation) -> None:
-    """Round the matrices of a float32 graph to DequantizeLinear over blocks, those over the vocabulary as asked for."""
+    """Replace matrices of a float32 graph by DequantizeLinear over blocks, embedding and head as in `task.parts`."""
     parts = {part: FORMATS.get(precision) for part, precision in task.parts.items()}
     text = task.calibration if task.rounding.makes_up else ()
     moments = second_moments(model, remaining_ports(model.graph, role), text)

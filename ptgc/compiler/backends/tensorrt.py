@@ -1,4 +1,4 @@
-"""TensorRT and TensorRT-RTX, one interface: standard graphs in the precision asked for, engines ahead of time."""
+"""TensorRT and TensorRT-RTX, one interface: standard graphs in the requested precision, compiled ahead of time."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ from ptgc.spec.storage_errors import storage_errors
 if TYPE_CHECKING:
     from ptgc.compiler.backends.tensorrt_network import Compiler
 
-# int8: one positive scale a channel. Blocks of 64 made the engine of SmolLM2-135M 1.57 times its weights, because the
-# compiler widened the embedding; channels 1.13 times (docs/tensorrt.md).
+# int8 has one positive scale per channel. With blocks of 64, the engine of SmolLM2-135M was 1.57 times the size of its
+# weights, because the compiler widened the embedding; with a scale per channel it was 1.13 times (docs/tensorrt.md).
 _SCHEMES = {
     "int8": Scheme(WeightFormat(8, ())),
     "int4": Scheme(WeightFormat(4, (32,))),
@@ -70,11 +70,11 @@ class Library:
     backend: str
     """The backend's name."""
     module: str
-    """The module."""
+    """The module's import name."""
     install: str
-    """How to get it."""
+    """How to install it."""
     has_timing_cache: bool
-    """Whether it measures kernels while it compiles."""
+    """Whether it measures kernels while it compiles, and keeps the times."""
     native_since: tuple[int, int] = (0, 0)
     """The first version that takes graphs of the native lowering."""
 
@@ -114,7 +114,7 @@ class TensorRTBackend(Backend):
         return str(self._load().__version__)
 
     def pays_for_capacity(self, roles: Iterable[Role], batch_size: int) -> bool:  # noqa: ARG002  # the seam's
-        """It does, but every further capacity is a further engine, with all weights in it again."""
+        """False: it does, but each further capacity would be another engine with its own copy of the weights."""
         return False
 
     def check_compiler(self, options: CompilerOptions) -> None:
@@ -136,7 +136,7 @@ class TensorRTBackend(Backend):
             )
 
     def prepare(self, model: ir.Model, role: Role, task: Preparation) -> PreparedRole:
-        """See Backend: the graph is the same for every plan, and sizes are set when it is compiled."""
+        """See Backend. The graph is the same for every plan; sizes are fixed when it is compiled."""
         scheme = _SCHEMES.get(task.precision)
         dtype = DType.FLOAT16 if scheme is not None else DType(task.precision)
         if scheme is not None and scheme.needs_text and writes_alone(role) and not task.calibration:
@@ -151,8 +151,8 @@ class TensorRTBackend(Backend):
         if task.lowering is Lowering.NATIVE:
             StackQueryGroupsPass()(model)
         if scheme is not None and scheme.weights.numbers is Numbers.FLOAT and not task.calibration:
-            # The compiler merges such products itself, but of e4m3 weights alone it writes the merged matrix out as
-            # float16 in every round (tensorrt-rtx 1.7.1).
+            # The compiler merges such products itself. If only the weights are e4m3, however, it then writes the merged
+            # matrix out as float16 in every round (tensorrt-rtx 1.7.1).
             PackProjectionsPass()(model)
         if scheme is not None:
             quantize_role(model, in_float32(role), scheme, task.calibration, task.rounding)
@@ -217,24 +217,24 @@ class TensorRTBackend(Backend):
 
 @dataclass(frozen=True)
 class _EngineTask:
-    """One engine that a build wants."""
+    """One engine that a build needs."""
 
     role: str
-    """Its role."""
+    """The engine's role."""
     graph: Path
     """The prepared graph."""
     dimensions: Dimensions
-    """Its sizes."""
+    """The engine's sizes."""
     path: str
-    """Its file, beside the graph."""
+    """The engine's file, beside the graph."""
     precision: str
-    """Of the role."""
+    """Precision of the role."""
     states: tuple[LayerState, ...]
-    """Its caches."""
+    """The role's caches."""
 
 
 def _write_out(model: ir.Model) -> None:
-    """Operators that older versions lack, in those of an opset that they have; types come after."""
+    """Write operators that older versions lack in terms of an older opset; float types are set afterwards."""
     WriteOutAttentionPass(portable_reason)(model)
     WriteOutTensorScatterPass()(model)
     WriteOutRotaryEmbeddingPass()(model)
@@ -258,14 +258,14 @@ def _engine(task: _EngineTask, layers: dict[str, int], not_native: dict[str, str
 
 
 def _updates_in_place(graph: ir.Graph, states: Sequence[LayerState]) -> bool:
-    """Whether TensorRT gives every cache where it came in: KV_CACHE_UPDATE is what it makes of TensorScatter."""
+    """Whether TensorRT updates every cache in place, which it does for TensorScatter (as KV_CACHE_UPDATE)."""
     producers = {value.name: value.producer() for value in graph.outputs}
     caches = [producers[port.name] for layer, state in enumerate(states) for port in state.present_ports(layer)]
     return all(node is not None and node.op_type == "TensorScatter" for node in caches)
 
 
 def _adopt(task: _EngineTask, source: Path) -> Engine:
-    """An engine that was compiled elsewhere: a copy of it, because the original is the user's."""
+    """Take an engine that was compiled elsewhere. It is copied, because the original belongs to the user."""
     file = task.graph.with_name(task.path)
     with storage_errors(file):
         shutil.copyfile(source, file)
@@ -273,7 +273,7 @@ def _adopt(task: _EngineTask, source: Path) -> Engine:
 
 
 def _weight_bytes(graph: ir.Graph) -> int:
-    """Bytes of a graph's weights, those that lie in one place counted once."""
+    """Bytes of a graph's weights; weights that share storage count once."""
     found: dict[object, int] = {}
     for value in graph.initializers.values():
         tensor = value.const_value

@@ -1,4 +1,4 @@
-"""What TensorRT's builder is told: compute capabilities, and the options under trtexec's names."""
+"""Configures TensorRT's builder: compute capabilities, and options under trtexec's names."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _FLAGS = {
 
 
 def check_options(library: Any, options: CompilerOptions, backend: str, *, has_timing_cache: bool) -> None:
-    """Refuse options that this library does not have; every problem is named.
+    """Refuse options that this library does not support; the error names every problem.
 
     Raises:
-        BuildError: Naming what it takes.
+        BuildError: The error lists what it takes.
     """
     capabilities = options.compute_capabilities
     refuse_unknown(capabilities, known_capabilities(library) if capabilities else (), backend)
@@ -47,13 +47,13 @@ def check_native(backend: str, version: str, since: tuple[int, int], lowering: L
     """Refuse a version that lacks operators of the native lowering.
 
     Args:
-        backend: Its name, for the message.
-        version: As the library spells it, `10.3.0.26`.
+        backend: The backend's name, for the message.
+        version: As the library spells it, such as `10.3.0.26`.
         since: The first version that takes native graphs.
-        lowering: What the graphs were prepared with.
+        lowering: The lowering that the graphs were prepared with.
 
     Raises:
-        BuildError: With the command that prepares for this version.
+        BuildError: The error gives the command that prepares graphs for this version.
     """
     found = re.match(r"(\d+)\.(\d+)", version)
     if lowering is not Lowering.NATIVE or found is None or (int(found[1]), int(found[2])) >= since:
@@ -67,12 +67,12 @@ def check_native(backend: str, version: str, since: tuple[int, int], lowering: L
 
 
 def configure(library: Any, config: Any, options: CompilerOptions) -> None:
-    """Tell a builder what was asked for.
+    """Set a builder's configuration from the options.
 
     Args:
         library: The module `tensorrt` or `tensorrt_rtx`.
         config: The builder's configuration.
-        options: Checked ones.
+        options: Options that passed `check_options`.
     """
     if options.compute_capabilities:
         config.num_compute_capabilities = len(options.compute_capabilities)
@@ -97,17 +97,17 @@ def _enumerated(capability: str) -> str:
 
 
 def known_capabilities(library: Any) -> list[str]:
-    """The compute capabilities that this compiler takes, ascending; empty where it compiles for the GPU at hand."""
+    """The compute capabilities that this compiler takes, ascending; empty if it compiles for the local GPU only."""
     members = getattr(getattr(library, "ComputeCapability", None), "__members__", {})
     numbers = sorted(int(name[2:]) for name in members if name.startswith("SM"))
     return [f"{number // 10}.{number % 10}" for number in numbers]
 
 
 def refuse_unknown(capabilities: Sequence[str], known: Sequence[str], backend: str) -> None:
-    """Check what was asked for against what the compiler takes.
+    """Refuse compute capabilities that the compiler does not take.
 
     Raises:
-        BuildError: Naming what it takes.
+        BuildError: The error lists what it takes.
     """
     unknown = [capability for capability in capabilities if capability not in known]
     if not unknown:

@@ -1,4 +1,4 @@
-"""What TensorRT says, as what is in the way and what to do."""
+"""Turns TensorRT's error messages into a cause and a remedy."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ class Origin:
 
 @dataclass(frozen=True)
 class Message:
-    """One complaint of the parser or the builder."""
+    """One error message of the parser or the builder."""
 
     text: str
-    """What it says."""
+    """The message."""
     node: str = ""
-    """The node that it names, where it names one."""
+    """The node that it names; empty if it names none."""
 
 
 @dataclass(frozen=True)
 class _Obstacle:
-    """A message of TensorRT that is understood."""
+    """A TensorRT message whose cause is known."""
 
     pattern: str
-    """What is looked for in the message."""
+    """Regular expression to look for in the message."""
     meaning: str
-    """What is in the way."""
+    """The cause."""
     action: str
-    """What to do."""
+    """The remedy."""
 
 
 _ONNXRUNTIME = "Build this bundle with --backend onnxruntime."
@@ -152,12 +152,12 @@ _OBSTACLES = (
 
 
 def explain(role: str, backend: str, messages: Iterable[Message], origins: Mapping[str, Origin]) -> BuildError:
-    """The error of a role that TensorRT refuses.
+    """The error for a role that TensorRT refuses.
 
     Args:
         role: Which role.
         backend: Name of the backend.
-        messages: What the parser or the builder said, most telling first.
+        messages: What the parser or the builder said, the most informative first.
         origins: The nodes of the prepared graph by name.
     """
     messages = list(messages)

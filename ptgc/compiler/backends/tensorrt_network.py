@@ -1,4 +1,4 @@
-"""One prepared graph through TensorRT's parser and builder, with the network walked in between."""
+"""Takes one prepared graph through TensorRT's parser and builder, and examines the network in between."""
 
 from __future__ import annotations
 
@@ -28,42 +28,42 @@ _TYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}
 
 @dataclass(frozen=True)
 class Compiler:
-    """A library and what it is told."""
+    """A library and its options."""
 
     library: Any
     """The module `tensorrt` or `tensorrt_rtx`."""
     backend: str
     """The backend's name, for messages."""
     options: CompilerOptions
-    """Checked ones."""
+    """Options that passed `check_options`."""
     timing_cache: TimingCache | None
-    """Kernels that it has measured; None where it measures none."""
+    """Kernels that it has measured; None if the library measures none."""
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """What the compiler made of one graph."""
+    """The result of compiling one graph."""
 
     content: Any
     """The engine's bytes, as a buffer."""
     layers: dict[str, int]
     """Layers of the network by type."""
     not_native: dict[str, str]
-    """Attention and cache updates that are no layer of their own, by module, and why."""
+    """Attention and cache updates that did not become layers of their own: the reason by module."""
 
 
 def compile_graph(compiler: Compiler, graph: Path, dimensions: Dimensions, role: str, progress: Progress) -> Compiled:
     """Compile one prepared graph at one set of sizes.
 
     Args:
-        compiler: The library and what it is told.
-        graph: The ONNX file; its weights lie beside it.
+        compiler: The library and its options.
+        graph: The ONNX file; its weights are files beside it.
         dimensions: The sizes.
         role: The role, for messages.
-        progress: Called with what the user should know.
+        progress: Called with messages for the user.
 
     Raises:
-        BuildError: The parser or the builder refuses the graph, or a named timing cache is damaged.
+        BuildError: The parser or the builder refuses the graph, or the timing cache that the user named is damaged.
     """
     library, backend = compiler.library, compiler.backend
     model = ir.load(graph)
@@ -96,10 +96,10 @@ def compile_graph(compiler: Compiler, graph: Path, dimensions: Dimensions, role:
     return Compiled(memoryview(content), dict(sorted(layers.items())), not_native)
 
 
-@functools.cache  # the library keeps the first logger of a process, whatever a later builder is given
+@functools.cache  # the library keeps a process's first logger and ignores later ones
 def _logger(library: Any) -> Any:
     class Log(library.ILogger):  # type: ignore[misc]  # the library has no types
-        """Keeps errors, and drops everything else."""
+        """Keeps errors and drops everything else."""
 
         def __init__(self) -> None:
             library.ILogger.__init__(self)
@@ -113,7 +113,7 @@ def _logger(library: Any) -> Any:
 
 
 def _flags(library: Any) -> int:
-    """Precision lies in the graph; where the flag is gone it is always so."""
+    """The types in the graph decide the precision. Versions without this flag always work so."""
     flag = getattr(library.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     return 0 if flag is None else 1 << int(flag)
 
@@ -128,7 +128,7 @@ def _layers(network: Any) -> Iterator[Any]:
 
 
 def _add_profile(builder: Any, config: Any, graph: ir.Graph, dimensions: Dimensions) -> None:
-    """One range of sizes for every input that has any."""
+    """Add a profile with the range of sizes of every input, if any dimension varies."""
     if not dimensions.ranges:
         return
     profile = builder.create_optimization_profile()
@@ -147,7 +147,7 @@ def _add_profile(builder: Any, config: Any, graph: ir.Graph, dimensions: Dimensi
 
 
 def _decompose_attention(library: Any, network: Any) -> dict[str, str]:
-    """Allow the compiler to write attention out; gives the reason by the name of the node.
+    """Allow the compiler to decompose attention; returns the reason by node name.
 
     It is not allowed from the beginning, because a build that succeeds without it proves that every attention has a
     kernel of its own.
@@ -155,7 +155,7 @@ def _decompose_attention(library: Any, network: Any) -> dict[str, str]:
     reasons = {}
     for layer in _layers(network):
         if layer.type == library.LayerType.ATTENTION_INPUT:
-            layer.__class__ = library.IAttentionInputLayer  # how the binding casts
+            layer.__class__ = library.IAttentionInputLayer  # the Python binding's way of casting
             layer.attention.decomposable = True
             query = layer.get_input(0)
             what = f"{_TYPES.get(query.dtype.name, query.dtype.name)} attention with heads of {query.shape[-1]}"
@@ -164,7 +164,7 @@ def _decompose_attention(library: Any, network: Any) -> dict[str, str]:
 
 
 def _not_native(network: Any, graph: ir.Graph, decomposed: Mapping[str, str]) -> dict[str, str]:
-    """What is no KV_CACHE_UPDATE or ATTENTION layer although the model attends or writes a cache there."""
+    """The model's attention and cache updates that became no layers of those types: the reason by module."""
     wanted = ("KV_CACHE_UPDATE", "ATTENTION_OUTPUT")  # before 10.15 the library has no such types
     names = {layer.name.removesuffix("_AttentionOutput") for layer in _layers(network) if layer.type.name in wanted}
     reasons: dict[str, str] = {}

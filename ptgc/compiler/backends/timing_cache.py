@@ -1,4 +1,4 @@
-"""TimingCache: kernels that the compiler has measured on this device, kept so that it measures them once."""
+"""TimingCache: kernel timings of this device, kept so that the compiler measures each kernel once."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from ptgc.spec.staging import write_whole
 
 @dataclass(frozen=True)
 class TimingCache:
-    """A file of measured kernels.
+    """A file of kernel timings.
 
-    TensorRT checks that its device and version are those of the file; TensorRT-RTX measures nothing and has none.
+    TensorRT checks that the file is of its device and version. TensorRT-RTX measures nothing and has no such file.
     """
 
     path: Path
-    """The file; it need not be there."""
+    """The file; it need not exist."""
     is_named: bool
-    """Whether the user named it: then it is never thrown away."""
+    """Whether the user named it; such a file is never discarded."""
 
     @staticmethod
     def of(named: Path | None, backend: str, version: str) -> TimingCache:
-        """The file that was named, or the one of this library in the user's cache."""
+        """The named file, or the library's own file in the user's cache directory."""
         if named is not None:
             return TimingCache(named, is_named=True)
         return TimingCache(cache_directory() / "timing" / f"{backend}-{version}.cache", is_named=False)
 
     def attach(self, config: Any, progress: Progress) -> None:
-        """Have the compiler use and extend it.
+        """Make the compiler use the cache and add to it.
 
         Raises:
-            BuildError: The file was named, and is damaged or of another device or version.
+            BuildError: The user named the file, and it is damaged or of another device or version.
         """
         try:
             content = read_regular(self.path, most=None)
@@ -60,7 +60,7 @@ class TimingCache:
         return cache is not None and bool(config.set_timing_cache(cache, False))
 
     def keep(self, config: Any) -> None:
-        """Write what the compiler knows now."""
+        """Write the timings that the compiler has now."""
         cache = config.get_timing_cache()
         if cache is None:
             return

@@ -1,1 +1,1 @@
-"""Bundle to build: prepared graphs, and engines compiled of them."""
+"""Makes builds of bundles: prepared graphs, and engines compiled from them."""

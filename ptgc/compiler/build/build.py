@@ -1,4 +1,4 @@
-"""Bundle to build, in two stages: prepare anywhere, compile on the device."""
+"""Makes a build of a bundle in two stages: prepare on any machine, compile on the device."""
 
 from __future__ import annotations
 
@@ -46,34 +46,35 @@ class BuildOptions:
     backend: str = "onnxruntime"
     """Engine library."""
     device: str | None = None
-    """Kind of device; None takes the backend's first."""
+    """Kind of device; None takes the first that the backend lists."""
     precision: str = AUTO
-    """Weight precision, see `precision.read_precision`; auto takes the fastest within a loss, or where builds do not
-    run on the machine at hand, the backend's default."""
+    """Weight precision, see `precision.read_precision`. `auto` takes the fastest that loses no more than
+    `max_divergence`, or the backend's default if builds do not run on this machine."""
     max_divergence: float = MAX_DIVERGENCE
-    """Most that `auto` may lose: Kullback-Leibler divergence from the original, in nats a token."""
+    """The most that `auto` may lose: Kullback-Leibler divergence from the original, in nats per token."""
     text: Path | None = None
-    """What `auto` judges precisions on; None takes the bundle's reference texts."""
+    """The text on which `auto` compares precisions; None takes the bundle's reference texts."""
     lowering: Lowering = Lowering.NATIVE
-    """Which operators prepared graphs may have."""
+    """Which operators prepared graphs may use."""
     max_length: int | None = None
-    """Tokens of one sequence, prompt and text; None takes 1024 or the model's context."""
+    """Most tokens of one sequence, prompt and text together; None takes 1024 or the model's context, whichever is
+    less."""
     batch_size: int = 1
-    """Sequences that step together."""
+    """Sequences that are decoded together."""
     build_id: str | None = None
-    """Name of the build; None makes one of the options."""
+    """Name of the build; None derives one from the options."""
     replace: bool = False
-    """Replace a build of that name."""
+    """Whether to replace an existing build of that name."""
     stage: Stage = Stage.ALL
-    """How far to go."""
+    """Which stages to run."""
     num_threads: int | None = None
-    """Threads that rounds are measured with; None takes the processor's cores."""
+    """Threads that rounds are measured with; None takes the available processors."""
     compiler: CompilerOptions = field(default_factory=CompilerOptions)
-    """What a compiler that works ahead of time is told."""
+    """Options of a compiler that works ahead of time."""
     calibration: Path | None = None
-    """A text of the kind that the model is to write, to quantise with."""
+    """A text to quantise with, of the kind that the model will write."""
     quantizer: Quantizer = Quantizer.AUTO
-    """How weights are rounded to a precision."""
+    """How weights are rounded."""
 
 
 def build(path: str | Path, options: BuildOptions | None = None, progress: Progress = lambda _: None) -> Build:
@@ -85,9 +86,9 @@ def build(path: str | Path, options: BuildOptions | None = None, progress: Progr
         progress: Called with each step.
 
     Raises:
-        BuildError: Options that this backend or model does not have.
+        BuildError: The backend or the model does not support the options.
         BackendError: The backend is not installed.
-        StorageError: The build exists and may not be replaced, or cannot be written.
+        StorageError: The build exists and `replace` is not set, or it cannot be written.
     """
     options = options or BuildOptions()
     with locked(Path(path) / MANIFEST, progress):
@@ -114,7 +115,7 @@ def _build(bundle: Bundle, options: BuildOptions, progress: Progress) -> Build:
 
 
 def _check(options: BuildOptions, backend: Backend, precision: Precision) -> None:
-    """Refuse what does not depend on the bundle, before anything is done."""
+    """Refuse wrong options that can be recognised without the bundle, before any work is done."""
     assert options.device is not None
     for value in precision.values():
         backend.check(options.device, backend.precisions[0] if value == AUTO else value, options.lowering)
@@ -127,7 +128,7 @@ def _check(options: BuildOptions, backend: Backend, precision: Precision) -> Non
         backend.version()
         backend.check_compiler(options.compiler)
     if options.stage is Stage.ALL:
-        backend.check_version(options.lowering)  # of what is prepared already its build.json says the lowering
+        backend.check_version(options.lowering)  # the lowering of a prepared build is in its build.json
     if options.build_id is not None:
         _check_id(options.build_id)
     if not options.max_divergence > 0:
@@ -145,11 +146,11 @@ def _task(options: BuildOptions, bundle: Bundle, backend: Backend, precision: Pr
 def _calibration(
     options: BuildOptions, bundle: Bundle, backend: Backend, precision: Precision
 ) -> dict[str, SampleText]:
-    """The text to quantise with, for each role that reads texts alone: a drafter may have a tokenizer of its own.
+    """The text to quantise with, tokenized for each role that reads text on its own (a drafter may differ).
 
     Raises:
-        BuildError: No role would use it.
-        UsageError: It is no text, or too short, or the build is prepared already.
+        BuildError: No role would use the text.
+        UsageError: The file is not a text or is too short, or the build is prepared already.
     """
     path = options.calibration
     if path is None:
@@ -173,11 +174,11 @@ def _calibration(
 
 
 def _check_quantizer(options: BuildOptions, precision: Precision) -> None:
-    """Refuse a quantiser without what it needs, and a text that nothing would read.
+    """Refuse a quantiser that lacks the text it needs, and a text that nothing would read.
 
     Raises:
-        BuildError: There is nothing to quantise, or the precision has a way of its own.
-        UsageError: A text is missing, or one too many.
+        BuildError: There is nothing to quantise, or the precision already scales channels itself.
+        UsageError: A text is missing, or is given but not used.
     """
     quantizer, name = options.quantizer, f"--quantizer {options.quantizer.value}"
     if quantizer is Quantizer.AUTO:
@@ -198,10 +199,10 @@ def _check_quantizer(options: BuildOptions, precision: Precision) -> None:
 
 
 def _make(options: BuildOptions, task: PrepareTask, precision: Precision, progress: Progress) -> Build:
-    """Prepare a build, compile and measure it if that is wanted, and give it its name at the end."""
+    """Prepare a build, compile and measure it if requested, and give it its final name last."""
     progress("Checking the bundle's files")
     task.bundle.verify()
-    task.shapes()  # refuses sizes before anything is tried
+    task.shapes()  # refuses wrong sizes before any work is done
     if options.build_id is not None:
         _check_free(options, task.bundle, options.build_id)
     refusal: BuildError | None = None
@@ -221,10 +222,10 @@ def _make(options: BuildOptions, task: PrepareTask, precision: Precision, progre
 def _compile_staged(
     options: BuildOptions, task: PrepareTask, folder: Path, final: Path, progress: Progress
 ) -> BuildError | None:
-    """Compile a build that has no name yet.
+    """Compile a build that is not yet in its final place.
 
     Returns:
-        Why a compiler that works ahead of time refuses it, where what is prepared is worth keeping nevertheless.
+        The refusal of a compiler that works ahead of time, if the prepared build is to be kept nevertheless; else None.
     """
     compiling = CompileOptions(options.num_threads, options.compiler)
     try:
@@ -244,10 +245,10 @@ def _fill(task: PrepareTask, choice: Choice, build_id: str, folder: Path, progre
 
 
 def _judgement(options: BuildOptions, task: PrepareTask, precision: Precision) -> Judgement:
-    """What `auto` is decided by; of no role where rounds cannot be measured now.
+    """What `auto` decides by. It covers no role if rounds cannot be measured now.
 
     Raises:
-        UsageError: There is a text, and nothing to judge on it, or it says nothing.
+        UsageError: A text is given but there is nothing to judge on it, or the text is unusable.
     """
     roles = judged_roles(task, precision) if options.stage is Stage.ALL else []
     if options.text is not None and not roles:
@@ -263,7 +264,7 @@ def _judgement(options: BuildOptions, task: PrepareTask, precision: Precision) -
 
 
 def default_id(options: BuildOptions, precision: Precision, roles: list[str]) -> str:
-    """A name that says what the build is: `onnxruntime-cpu-int8`, with `-b3` for a batch of three."""
+    """A name that describes the build: `onnxruntime-cpu-int8`, with `-b3` appended for a batch of three."""
     parts = [options.backend, options.device or BACKENDS.create(options.backend).devices[0], spell(precision, roles)]
     if options.lowering is not Lowering.NATIVE:
         parts.append(options.lowering.value)
@@ -277,7 +278,7 @@ def default_id(options: BuildOptions, precision: Precision, roles: list[str]) ->
 
 
 def _quantizer_names(options: BuildOptions, precisions: set[str]) -> list[str]:
-    """How weights are rounded, where that is not to the nearest; else whether there was a text."""
+    """How weights are rounded, if not to nearest; otherwise whether a text was given."""
     has_text = options.calibration is not None
     found = {options.quantizer.resolve(one, has_text=has_text) for one in precisions & QUANTIZED}
     names = sorted(one.value for one in found - {Quantizer.RTN})
@@ -285,7 +286,7 @@ def _quantizer_names(options: BuildOptions, precisions: set[str]) -> list[str]:
 
 
 def _prepared_id(options: BuildOptions, task: PrepareTask, precision: Precision) -> str:
-    """The build that `--stage compile` means: of these options, or with `auto` the newest of the backend."""
+    """The build that `--stage compile` refers to: the one with these options, or with `auto` the backend's newest."""
     build_id = default_id(options, with_default(task.backend, precision), list(task.bundle.manifest.roles))
     builds = [
         build

@@ -1,4 +1,4 @@
-"""The second stage of a build: engines compiled ahead of time, or made while loading and measured on the device."""
+"""The second stage of a build: engines are compiled ahead of time, or loaded and measured on the device."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ class CompileOptions:
     """How to compile."""
 
     num_threads: int | None = None
-    """Threads that rounds are measured with; None takes the processors at hand."""
+    """Threads that rounds are measured with; None takes the available processors."""
     compiler: CompilerOptions = field(default_factory=CompilerOptions)
-    """What a compiler that works ahead of time is told."""
+    """Options of a compiler that works ahead of time."""
 
 
 def compile_build(bundle: Path, build: Build, backend: Backend, options: CompileOptions, progress: Progress) -> Build:
-    """Make every engine of a prepared build, which may have its final place or not.
+    """Make every engine of a prepared build, whether or not it is in its final place.
 
-    Where the library compiles while it loads (ONNX Runtime), every engine is loaded, which proves that the backend
-    takes it, and its rounds are measured, if the device is here. Where it compiles ahead of time, engines become files
-    of the build; nothing runs, because the device need not be here.
+    If the library compiles when it loads a graph (ONNX Runtime) and the device is present, every engine is loaded,
+    which proves that the backend accepts it, and its rounds are measured. If the library compiles ahead of time, the
+    engines are written into the build. Nothing runs then, because the device need not be present.
 
     Raises:
         BackendError: The backend refuses the engine.
@@ -52,7 +52,7 @@ def compile_build(bundle: Path, build: Build, backend: Backend, options: Compile
 
 
 def _compile_ahead(build: Build, backend: Backend, options: CompileOptions, progress: Progress) -> Build:
-    """The build with engines in it; it takes the prepared one's place when all are made."""
+    """Write the build with its engines; it replaces the prepared build once all engines are made."""
     old = {engine.path for engine in build.manifest.engines}
     prepared = tuple(entry for entry in build.manifest.files if entry.path not in old)
     with staged_directory(build.path, replace=True) as folder:
@@ -72,7 +72,7 @@ def _compile_ahead(build: Build, backend: Backend, options: CompileOptions, prog
 
 
 def _provenance(build: Build, backend: Backend, options: CompilerOptions) -> dict[str, Any]:
-    """What engines were made with, in place of what others were made with before."""
+    """The build's provenance, updated with what the new engines were made with."""
     kept = {key: value for key, value in build.manifest.provenance.items() if key not in ("compiler", "adopted")}
     added: dict[str, Any] = {"backend_version": backend.version()}
     if options.settings():

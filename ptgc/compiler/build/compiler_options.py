@@ -1,4 +1,4 @@
-"""CompilerOptions: how engines are compiled ahead of time, under trtexec's names."""
+"""CompilerOptions: options of compiling ahead of time, under trtexec's names."""
 
 from __future__ import annotations
 
@@ -10,41 +10,41 @@ from typing import Any
 
 
 class HardwareCompatibility(str, Enum):
-    """On which other GPUs an engine may run."""
+    """Which GPUs, other than those compiled for, an engine may run on."""
 
     NONE = "none"
-    """On those that it was compiled for."""
+    """None."""
     AMPERE_PLUS = "ampere+"
-    """On every one of compute capability 8.0 and newer."""
+    """All of compute capability 8.0 and newer."""
     SAME_COMPUTE_CAPABILITY = "same-compute-capability"
-    """On every one of the same compute capability."""
+    """All of the same compute capability."""
 
 
 @dataclass(frozen=True)
 class CompilerOptions:
-    """What the compiler is told; the defaults are its own."""
+    """Options of the compiler; the defaults are the compiler's own."""
 
     compute_capabilities: tuple[str, ...] = ()
-    """GPU generations (`8.6`) to compile for; none takes the compiler's own choice."""
+    """GPU generations (such as `8.6`) to compile for; empty leaves the choice to the compiler."""
     optimization_level: int | None = None
-    """How long it looks for faster kernels, 0 to 5; None takes its default."""
+    """How hard it searches for faster kernels, 0 to 5; None takes its default."""
     workspace: int | None = None
-    """Most scratch memory of a layer in MiB; None takes what the device has."""
+    """Most scratch memory of a layer in MiB; None allows what the device has."""
     hardware_compatibility: HardwareCompatibility = HardwareCompatibility.NONE
-    """On which other GPUs the engine may run."""
+    """Which other GPUs the engine may run on."""
     version_compatible: bool = False
     """Whether later versions of the library may run the engine."""
     refit: bool = False
     """Whether weights may be replaced in the engine."""
     strip_weights: bool = False
-    """Whether weights are left out, to be refitted on the device."""
+    """Whether weights are left out of the engine, to be refitted on the device."""
     timing_cache: Path | None = None
-    """File of measured kernels, read and written; None takes the user's cache."""
+    """File of kernel timings, read and written; None takes the one in the user's cache."""
     engines: Mapping[str, Path] = field(default_factory=dict)
-    """Engines by role that were compiled elsewhere, from this build's prepared graphs, and are adopted."""
+    """Engines to take over, by role: compiled elsewhere from this build's prepared graphs."""
 
     def settings(self) -> dict[str, str]:
-        """What the engine depends on and differs from the defaults, by option; for the build's provenance."""
+        """The options that shape the engine and differ from the defaults, for the build's provenance."""
         portable = self.hardware_compatibility is not HardwareCompatibility.NONE
         found: dict[str, Any] = {
             "--builder-optimization-level": self.optimization_level,

@@ -1,4 +1,4 @@
-"""Which sizes the named dimensions of a role's graph take in a build."""
+"""The sizes that the named dimensions of a role's graph take in a build."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Range:
     least: int
     """The smallest size."""
     best: int
-    """The size that matters most."""
+    """The size to optimise for."""
     most: int
     """The largest size."""
 
@@ -27,27 +27,27 @@ class Dimensions:
     """The sizes of one engine."""
 
     fixed: dict[str, int]
-    """Named dimensions of one size."""
+    """Named dimensions with one size."""
     ranges: dict[str, Range]
     """Named dimensions that vary."""
     kv_capacity: int = 0
-    """The build's capacity that it is for; 0 where it has no cache."""
+    """The cache capacity that the engine is for; 0 without a cache."""
 
 
 def engine_dimensions(names: Iterable[str], shapes: ShapePlan, role: str, mask_extra: int = 0) -> list[Dimensions]:
     """The sizes of every engine that a role needs, the smallest cache first.
 
-    A cache has one size in an engine, so that each capacity is an engine of its own. All other dimensions are one range
-    each: a profile for every shape would repeat the weights in the engine (measured in docs/tensorrt.md).
+    A cache has a fixed size in an engine, so each capacity is an engine of its own. Every other dimension is one range,
+    because a profile for each shape would repeat the weights in the engine (measured in docs/tensorrt.md).
 
     Args:
         names: The named dimensions of the role's inputs.
-        shapes: What the build may run.
+        shapes: The shapes that the build may run.
         role: The role.
-        mask_extra: Slots that its mask governs beside a round's own.
+        mask_extra: Slots that its mask covers in addition to the round's own.
 
     Raises:
-        BuildError: A dimension of which the shapes say nothing.
+        BuildError: A dimension has no size in the shapes.
     """
     names = list(names)
     own = shapes.roles[role]
@@ -79,7 +79,7 @@ def engine_dimensions(names: Iterable[str], shapes: ShapePlan, role: str, mask_e
 
 
 def _sizes(batch: int, shapes: RoleShapes, mask_extra: int) -> dict[str, tuple[int, ...]]:
-    """Every size of every named dimension but a cache's, ascending."""
+    """All sizes of every named dimension except the caches', ascending."""
     return {
         ports.BATCH: (batch,),
         ports.NUM_TOKENS: shapes.widths,
@@ -91,5 +91,5 @@ def _sizes(batch: int, shapes: RoleShapes, mask_extra: int) -> dict[str, tuple[i
 
 
 def _range(sizes: tuple[int, ...], best: int | None) -> Range:
-    """Rounds are mostly of the width that is verified; of everything else the largest size costs most."""
+    """The range of some sizes. The best size defaults to the largest, which costs most."""
     return Range(sizes[0], sizes[-1] if best is None else min(best, sizes[-1]), sizes[-1])

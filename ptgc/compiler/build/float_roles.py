@@ -1,4 +1,4 @@
-"""Roles in another floating-point type than they were exported in."""
+"""Roles in a floating-point type other than the exported one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def is_half(role: Role) -> bool:
 
 
 def in_type(role: Role, dtype: DType) -> Role:
-    """The role as SetHalfTypePass makes it: ports of less than three dimensions stay float32."""
+    """The role after SetHalfTypePass: ports of fewer than three dimensions stay float32."""
 
     def typed(port: Port) -> Port:
         return replace(port, dtype=dtype) if port.dtype in _FLOATS and len(port.shape) > 2 else port
@@ -34,7 +34,7 @@ def in_type(role: Role, dtype: DType) -> Role:
 
 
 def in_float32(role: Role) -> Role:
-    """The role as the CPU computes it: there are no half-precision matrix products."""
+    """The role as the CPU computes it, which has no half-precision matrix products."""
 
     def widen(port: Port) -> Port:
         return replace(port, dtype=DType.FLOAT32) if port.dtype in _HALF else port

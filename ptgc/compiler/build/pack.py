@@ -1,4 +1,4 @@
-"""Pack: a bundle with what the runtime reads, and nothing else."""
+"""Packs a bundle: keeps what the runtime reads, and nothing else."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def pack(
     force: bool = False,
     progress: Progress = lambda _: None,
 ) -> Bundle:
-    """Write a bundle with a manifest, tokenizers and some builds: no canonical graphs, no reference texts.
+    """Write a bundle of a manifest, tokenizers and some builds, without canonical graphs and reference texts.
 
     Args:
         path: The bundle.
-        output: Where the packed one will be; appears whole or not at all.
-        builds: Which builds; none takes the newest one of this export.
+        output: Where to write the packed bundle; it appears whole or not at all.
+        builds: Which builds; if empty, the newest of this export.
         keep_references: Keep the reference texts, so that `ptgc check` can compare the builds.
         force: Replace a bundle at `output`.
         progress: Called with each step.
@@ -51,11 +51,11 @@ def pack(
         The packed bundle.
 
     Raises:
-        BundleError: A build that is missing, damaged or of another export.
+        BundleError: A build is missing, damaged or of another export.
         StorageError: `output` exists and may not be replaced, or cannot be written.
     """
     final = check_bundle_output(output, force=force, sources=(Path(path),))
-    # What is read must not be replaced meanwhile, nor what is replaced be built in.
+    # The source must not be replaced meanwhile, nor the output be built in.
     with locked(Path(path) / MANIFEST, progress, shared=True), locked(final / MANIFEST, progress):
         return _pack(open_bundle(path), final, builds, progress, keep_references=keep_references, force=force)
 
@@ -77,7 +77,7 @@ def _pack(
 
 
 def choose_builds(bundle: Bundle, names: Sequence[str]) -> list[Build]:
-    """The builds that were named, or the newest one of this export.
+    """The named builds, or the newest of this export if none is named.
 
     Raises:
         BundleError: One is missing or of another export.
@@ -95,7 +95,7 @@ def choose_builds(bundle: Bundle, names: Sequence[str]) -> list[Build]:
 
 
 def _write_manifest(bundle: Bundle, folder: Path, *, keep_references: bool) -> str:
-    """Copy the files that are kept and write a manifest of them; gives its digest."""
+    """Copy the files that are kept and write their manifest; returns its digest."""
     manifest = bundle.manifest
     kept = [name for name in (manifest.tokenizer, manifest.drafter_tokenizer) if name]
     reference = manifest.reference if keep_references else None
@@ -117,7 +117,7 @@ def _write_manifest(bundle: Bundle, folder: Path, *, keep_references: bool) -> s
 
 
 def _copy_build(build: Build, folder: Path, bundle_sha256: str) -> None:
-    """Copy a build, with what was measured of it; it now belongs to the packed manifest."""
+    """Copy a build with its measurements, and tie it to the packed manifest."""
     for entry in build.manifest.files:
         target = folder / entry.path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -127,6 +127,6 @@ def _copy_build(build: Build, folder: Path, bundle_sha256: str) -> None:
             check_paths(build.path, [f"{MEASURED}/{path.name}"])
             content = read_regular(path)
         except (BundleError, UnreadableError):
-            continue  # what was measured can be measured again
+            continue  # measurements can be repeated
         write_whole(folder / MEASURED / path.name, content)
     write_build_manifest(folder, replace(build.manifest, bundle_sha256=bundle_sha256))

@@ -28,30 +28,30 @@ _NO_REASONS: Mapping[str, str] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class PrepareTask:
-    """What is prepared."""
+    """What to prepare, and how."""
 
     bundle: Bundle
-    """Of which bundle."""
+    """The bundle."""
     backend: Backend
-    """For which engine library."""
+    """The engine library to prepare for."""
     device: str
-    """For which kind of device."""
+    """The kind of device to prepare for."""
     max_length: int | None = None
-    """Tokens of one sequence, prompt and text; None takes 1024 or the model's context."""
+    """Most tokens of one sequence (prompt and text); None takes 1024 or the model's context."""
     batch_size: int = 1
-    """Sequences that step together."""
+    """Sequences that are decoded together."""
     samples: Mapping[str, SampleText] = field(default_factory=dict)
     """Text to quantise with, by role."""
     lowering: Lowering = Lowering.NATIVE
-    """Which operators prepared graphs may have."""
+    """Which operators prepared graphs may use."""
     quantizer: Quantizer = Quantizer.AUTO
-    """How weights are rounded, as asked for."""
+    """How weights are to be rounded, as requested."""
 
     def shapes(self) -> ShapePlan:
         """The shapes that the build may run.
 
         Raises:
-            BuildError: Numbers out of range.
+            BuildError: A number is out of range.
         """
         manifest = self.bundle.manifest
         shapes = shape_plan(
@@ -67,10 +67,10 @@ class PrepareTask:
 
 
 def _check_fits(task: PrepareTask, shapes: ShapePlan, roles: Mapping[str, Role], action: str) -> None:
-    """Refuse what no runtime would take.
+    """Refuse a build that no runtime would load.
 
     Raises:
-        BuildError: Shapes and roles do not fit.
+        BuildError: Shapes and roles do not fit together.
     """
     manifest = task.bundle.manifest
     problems = shape_problems(manifest.plan, manifest.model, shapes, roles, manifest.roles)
@@ -86,18 +86,18 @@ def prepare(
     progress: Progress,
     reasons: Mapping[str, str] = _NO_REASONS,
 ) -> None:
-    """Write the prepared graphs of every role, and their build.json.
+    """Write the prepared graph of every role, and the build.json.
 
     Args:
-        task: What is prepared.
-        precision: Of every role and of parts that differ.
+        task: What to prepare, and how.
+        precision: The precision of every role, and of parts that differ.
         build_id: Name of the build.
         folder: An empty folder.
         progress: Called with each step.
-        reasons: Why roles have their precision, for the build's provenance.
+        reasons: Why each role has its precision, for the build's provenance.
 
     Raises:
-        BuildError: Sizes or a precision that the model cannot have.
+        BuildError: The model cannot have these sizes or this precision.
     """
     bundle, backend, shapes = task.bundle, task.backend, task.shapes()
     roles, engine_options, saved = {}, {}, SavedWeights()
@@ -133,7 +133,7 @@ def prepare(
 
 
 def adopt(bundle: Bundle, prepared: Build, build_id: str, folder: Path, reasons: Mapping[str, str]) -> None:
-    """Take over a build that was prepared under another name and is not needed there any more."""
+    """Move a build that was prepared under another name, where it is no longer needed, into a folder."""
     for entry in prepared.manifest.files:
         (folder / entry.path).parent.mkdir(parents=True, exist_ok=True)
         (prepared.path / entry.path).rename(folder / entry.path)
@@ -152,7 +152,7 @@ def _next_sequence(bundle: Bundle) -> int:
 
 
 def _provenance(task: PrepareTask, precision: Precision) -> dict[str, str]:
-    """Engines that are compiled later are stamped with their compiler's version then."""
+    """What prepared the build. The version of an ahead-of-time compiler is added when it compiles."""
     made_by = {"ptgc": ptgc.__version__}
     for role in task.bundle.manifest.roles:
         if not QUANTIZED.isdisjoint(of_role(precision, role).values()):

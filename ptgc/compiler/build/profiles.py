@@ -1,4 +1,4 @@
-"""Which shapes a build may run."""
+"""The shapes that a build may run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DEFAULT_MAX_LENGTH = 1024
 PREFILL_WIDTHS = (32, 64, 128)
 _VERIFY_WIDTHS = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64)
 _BATCH_WIDTHS = (1, 2, 4, 8, 16, 32, 64)
-_DRAFTING_WIDTHS = (1, 2, 4, 8, 16, 32, 64, 128)  # a token, what the last round added, and chunks of prompts
+_DRAFTING_WIDTHS = (1, 2, 4, 8, 16, 32, 64, 128)  # one token, the tokens added by the last round, and chunks of prompts
 _FIRST_LENGTH = 512
 _FIRST_CANVAS = 32  # positions of the smallest canvas or source; each larger one has twice as many
 
@@ -35,13 +35,13 @@ def shape_plan(
     Args:
         plan: The loop; the size of its tree is the widest round that is verified.
         model: Its context length bounds every sequence.
-        max_length: Tokens of one sequence, prompt and text; None takes 1024 or the context, whichever is less.
-        batch_size: Sequences that step together.
+        max_length: Most tokens of one sequence (prompt and text); None takes 1024 or the context, whichever is less.
+        batch_size: Sequences that are decoded together.
         pays_for_capacity: Whether a round costs more in a larger cache; then there are several capacities.
         roles: The bundle's; each gets the sizes that its ports and states have.
 
     Raises:
-        BuildError: Numbers out of range.
+        BuildError: A number is out of range.
     """
     length = min(DEFAULT_MAX_LENGTH, model.context_length) if max_length is None else max_length
     if not 2 <= length <= model.context_length:
@@ -74,7 +74,7 @@ def shape_plan(
 
 
 def _widths(name: str, role: Role, plan: DecodePlan, batch_size: int) -> tuple[int, ...]:
-    """Rows of a role's rounds: those that are verified or drafted together, and chunks of prompts."""
+    """The widths (rows) of a role's rounds: rows that are verified or drafted together, and chunks of prompts."""
     if ports.NUM_TOKENS not in role.dimensions:
         return ()
     if plan.canvas is not None:
@@ -91,7 +91,7 @@ def _widths(name: str, role: Role, plan: DecodePlan, batch_size: int) -> tuple[i
 
 
 def _block_widths(length: int) -> tuple[int, ...]:
-    """Rows of rounds over a cache of blocks: one, one behind what the last round finished, and chunks of prompts."""
+    """Widths of block diffusion's rounds: one block, one after the block just finished, and chunks of prompts."""
     widths = [length, 2 * length]
     while 2 * widths[-1] <= PREFILL_WIDTHS[-1]:
         widths.append(2 * widths[-1])
@@ -99,19 +99,19 @@ def _block_widths(length: int) -> tuple[int, ...]:
 
 
 def _verify_width(name: str, plan: DecodePlan) -> int:
-    """Rows of which a role gives logits together: a target of all nodes, who drafts a chain of one."""
+    """Rows for which a role gives logits at once: all nodes for a target, one for a role that drafts a chain."""
     return plan.tree.num_nodes if name == "target" or not plan.tree.is_chain else 1
 
 
 def _window_capacities(roles: Sequence[Role], widest: int, largest: int) -> dict[int, int]:
-    """Slots of the caches that slide, by window.
+    """Slots of the sliding caches, by window.
 
-    Windows slide together, whenever a text has grown by as many tokens as the widest round has rows, so that each holds
-    what the widest of them sees, these tokens, and behind the last of them a round. Moving costs as much as reading the
-    cache once.
+    All windows slide together, each time a text has grown by as many tokens as the widest round has rows. A cache
+    therefore holds the widest window, these tokens, and one round behind the last of them. Sliding costs as much as
+    reading the cache once.
 
     Args:
-        roles: Those whose caches hang together.
+        roles: The roles whose caches slide together.
         widest: Rows of their widest round.
         largest: Slots of the caches that do not slide.
     """
@@ -132,7 +132,7 @@ def _source_lengths(length: int, model: ModelFacts, roles: Mapping[str, Role]) -
 
 
 def _canvas_lengths(plan: DecodePlan, length: int, sources: tuple[int, ...]) -> tuple[int, ...]:
-    """Sizes of a canvas: of a one-shot decoder, those that its sources have."""
+    """Sizes of a canvas; for a one-shot decoder they follow from the sizes of its sources."""
     if plan.one_shot is not None:
         return tuple(plan.one_shot.upsampling * size for size in sources)
     return _sizes(length)

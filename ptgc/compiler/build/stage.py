@@ -1,4 +1,4 @@
-"""Stage: how far a build goes."""
+"""Stage: which stages of a build run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class Stage(str, Enum):
-    """How far a build goes."""
+    """Which stages of a build run."""
 
     PREPARE = "prepare"
     """Lower and quantise; needs no device."""

@@ -1,4 +1,4 @@
-"""Is what was built what was trained? Stage by stage, against the texts that PyTorch wrote at export."""
+"""Checks every stage of a bundle against the texts that PyTorch wrote at export."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ _NEEDS_ONNX = f"not looked at, which needs ONNX's Python packages: {how_to_insta
 
 @dataclass(frozen=True)
 class Task:
-    """What there is to check with."""
+    """What to check, and against what."""
 
     bundle: Bundle
     """The bundle."""
     references: Mapping[str, References]
-    """Texts by role, of those roles that write alone."""
+    """Reference texts by role, for roles that are language models on their own."""
     main: References
-    """Texts of the bundle as a whole."""
+    """Reference texts of the whole bundle."""
     text: Path | None = None
-    """What fidelity is measured on; None takes the texts."""
+    """The file to measure fidelity on; None takes the reference texts."""
 
     @property
     def vocab_size(self) -> int:
-        """Token ids are below it."""
+        """The vocabulary size; token ids are smaller."""
         return self.bundle.manifest.model.vocab_size
 
 
@@ -59,17 +59,17 @@ def check_bundle(
 ) -> list[StageReport]:
     """Compare in order PyTorch, the canonical graphs, and every build's prepared graphs and engine.
 
-    The first stage that fails is where the error is: later ones inherit it. Weights that are no numbers end the check.
-    Where ONNX's Python packages are missing, what needs them is left out, and its report says so.
+    The error lies in the first stage that fails; later stages inherit it. Weights that are NaN or infinite end the
+    check. If ONNX's Python packages are missing, the stages that need them are skipped, and their reports say so.
 
     Args:
         path: The bundle.
         progress: Called with each step.
-        original: What PyTorch writes here and now, in the form of the bundle's reference file; None leaves that out.
+        original: What PyTorch writes now, in the format of the bundle's reference file; None skips this comparison.
         text: A file to measure the fidelity of quantised builds on; None takes the reference texts.
 
     Raises:
-        PtgcError: The bundle or a build is damaged or packed, a backend is missing, or the text says nothing.
+        PtgcError: The bundle or a build is damaged or packed, a backend is missing, or the text is unusable.
     """
     bundle = open_bundle(path)
     main = read_references(bundle)
@@ -113,10 +113,10 @@ def _check_engine_files(build: Build) -> StageReport:
 
 
 def _check_text(text: Path, bundle: Bundle) -> None:
-    """Refuse a text before anything else is done.
+    """Refuse an unusable text before any work is done.
 
     Raises:
-        UsageError: It says nothing, or nothing can be measured on it.
+        UsageError: The text is unusable, or nothing can be measured on it.
     """
     alone = [name for name, role in bundle.manifest.roles.items() if writes_alone(role)]
     if not alone or bundle.manifest.packed is not None:
@@ -138,7 +138,7 @@ def _role_references(bundle: Bundle, main: References) -> dict[str, References]:
 
 
 def _check_original(recorded: References, written: References) -> StageReport:
-    """PyTorch here and now against PyTorch at export."""
+    """Compare what PyTorch writes now with what it wrote at export."""
     report = StageReport("PyTorch", exact=recorded.dtype == "float32")
     if len(recorded.texts) != len(written.texts):
         report.divergences.append(f"{len(written.texts)} texts were written, not {len(recorded.texts)}")
@@ -203,7 +203,7 @@ def _check_build(task: Task, build: Build) -> list[StageReport]:
 
 
 def _check_prepared(task: Task, build: Build, name: str) -> StageReport:
-    """A prepared graph against the original's texts, or against the canonical graph where it cannot write alone."""
+    """Compare a prepared graph with the original's texts, or with the canonical graph if it cannot write on its own."""
     stage = _named(f"{build.manifest.id}: prepared graph", name)
     role, canonical = build.manifest.roles[name], task.bundle.manifest.roles[name]
     path, before = build.path / role.graph, task.bundle.path / canonical.graph
@@ -223,13 +223,13 @@ def _check_prepared(task: Task, build: Build, name: str) -> StageReport:
         explain(report, before, path, task.vocab_size)
         if not float32 and writes_alone(role):
             text = judged_text(task.bundle, name, task.text, build.manifest.shapes.max_length)
-            with suppress(ImportError):  # an original in half precision is computed in float32 by ONNX's packages
+            with suppress(ImportError):  # computing a half-precision original in float32 needs ONNX's packages
                 report.fidelity = role_fidelity(task.bundle, build, name, text)
     return report
 
 
 def _encoder(folder: Path, roles: Mapping[str, Role], role: Role) -> RoleCall | None:
-    """The encoder that a role attends to, loaded; None where it attends to none."""
+    """The loaded encoder that a role attends to; None if it attends to none."""
     return runner(folder / roles["encoder"].graph) if role.cross_states else None
 
 

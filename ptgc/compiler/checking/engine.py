@@ -1,4 +1,4 @@
-"""Engines: what the runtime writes, against the original and against plain decoding."""
+"""Compares what the runtime writes with the original and with plain decoding."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ SAMPLING = {"temperature": 0.8, "top_k": 40, "seed": _SEED}
 
 
 def check_engine(bundle: Bundle, build: Build, texts: Sequence[Reference], *, exact: bool) -> list[StageReport]:
-    """The runtime writes every text, plainly and with the bundle's strategy, and samples it.
+    """Let the runtime write every text: with plain decoding, with the bundle's strategy, and sampled.
 
     Args:
         bundle: The bundle.
-        build: Whose engine runs.
+        build: The build to run.
         texts: What PyTorch wrote.
-        exact: Whether plain decoding must write the original's texts.
+        exact: Whether plain decoding must reproduce the original's texts.
     """
     name = build.manifest.id
     report = StageReport(f"{name}: engine", exact)
@@ -54,12 +54,12 @@ def check_engine(bundle: Bundle, build: Build, texts: Sequence[Reference], *, ex
 
 def _write(generator: Generator, texts: Sequence[Reference], **options: Any) -> list[GenerationResult]:
     longest = max(len(text.token_ids) for text in texts)
-    # PyTorch's texts are the model's own: the checkpoint's generation settings had no part in them.
+    # PyTorch wrote its texts without the checkpoint's generation settings.
     return generator.generate([text.given for text in texts], max_new_tokens=longest, ignore_defaults=True, **options)
 
 
 def _check_whole_texts(report: StageReport, generator: Generator, texts: Sequence[Reference], plan: DecodePlan) -> None:
-    """Loops that write a text as a whole: all of it is compared."""
+    """Compare the whole texts of loops that do not write token by token."""
     results = generator.generate([text.given for text in texts])
     for number, (text, result) in enumerate(zip(texts, results, strict=True)):
         wanted = new_tokens(text, plan)
@@ -71,7 +71,7 @@ def _check_whole_texts(report: StageReport, generator: Generator, texts: Sequenc
 
 
 def new_tokens(text: Reference, plan: DecodePlan) -> list[int]:
-    """What the runtime gives of a text: of a canvas what stands from the first mask on."""
+    """The tokens that the runtime returns for a text; for a canvas, those from the first mask on."""
     if plan.canvas is not None:
         return text.token_ids[text.prompt_ids.index(plan.canvas.mask_token_id) :]
     return text.token_ids
@@ -92,7 +92,7 @@ def _check_drafted(
     texts: Sequence[Reference],
     results: tuple[Sequence[GenerationResult], Sequence[GenerationResult]],
 ) -> None:
-    """A lossless strategy writes what plain decoding writes, but where two tokens are equally likely."""
+    """A lossless strategy writes what plain decoding writes, except where two tokens are equally likely."""
     for number, (text, one, other) in enumerate(zip(texts, *results, strict=True)):
         if one.token_ids == other.token_ids:
             continue
@@ -110,15 +110,15 @@ def _check_drafted(
 
 
 def undecided(build: Build, context: Sequence[int]) -> tuple[float, float] | None:
-    """How firm plain decoding's choice is behind a text.
+    """How clear plain decoding's choice of the next token is.
 
     Args:
-        build: Whose prepared graph is asked; None comes back where it cannot be run row by row.
+        build: The build whose prepared graph is run.
         context: The text so far.
 
     Returns:
         The gap between the two largest logits, and the largest difference of that row's logits between a round of one
-        row and wider rounds.
+        row and wider rounds. None if the graph cannot be run here.
     """
     role = build.manifest.roles["target"]
     known = all(state.dtype.value in NUMPY_TYPES for state in role.states)
@@ -139,7 +139,7 @@ def _last_row(build: Build, context: Sequence[int], width: int) -> Any:
 
 
 def _check_sampled(stage: str, generator: Generator, texts: Sequence[Reference]) -> StageReport:
-    """With rule `match` a sampled text is that of plain decoding with the same seed, token for token."""
+    """With the rule `match`, a sampled text equals that of plain decoding with the same seed, token for token."""
     report = StageReport(stage)
     results = _write(generator, texts, plain=True, **SAMPLING), _write(generator, texts, **SAMPLING)
     for number, (plain, drafted) in enumerate(zip(*results, strict=True)):
@@ -153,7 +153,7 @@ def _check_sampled(stage: str, generator: Generator, texts: Sequence[Reference])
 
 
 def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
-    """How many tokens two texts have in common from the start."""
+    """The length of the common prefix of two texts."""
     for count, (one, other) in enumerate(zip(left, right, strict=False)):
         if one != other:
             return count

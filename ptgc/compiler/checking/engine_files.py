@@ -1,4 +1,4 @@
-"""Engines that were compiled ahead of time: are they those of the library that is here?"""
+"""Checks that engines compiled ahead of time were made by the installed version of their library."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ptgc.spec.bundle import Build
 
 
 def check_engine_files(build: Build) -> StageReport:
-    """Compare what every engine says of itself with the library that is installed; without one, only that it is one.
+    """Compare the version in every engine file with the installed library; without the library, only read the file.
 
     Args:
-        build: One that has engines.
+        build: A build with engines.
 
     Raises:
-        BuildError: A file is no engine.
+        BuildError: A file is not an engine.
     """
     report = StageReport(f"{build.manifest.id}: engines")
     installed = installed_version(build.manifest.backend)
@@ -31,7 +31,7 @@ def check_engine_files(build: Build) -> StageReport:
 
 
 def installed_version(backend: str) -> str | None:
-    """Version of a backend's library; None where it is not installed."""
+    """Version of a backend's library; None if it is not installed."""
     try:
         return BACKENDS.create(backend).version()
     except BackendError:
@@ -39,7 +39,7 @@ def installed_version(backend: str) -> str | None:
 
 
 def renewal(build: Build) -> str:
-    """The command that compiles a build's engines again, with the options that they were compiled with."""
+    """The command that compiles a build's engines again, with the same options."""
     made = build.manifest
     words = ["ptgc build", str(build.path.parent.parent), f"--backend {made.backend} --stage compile --id {made.id}"]
     if made.compute_capabilities:

@@ -22,18 +22,18 @@ _CHUNK = 128  # rows whose logits are in memory at once
 
 @dataclass(frozen=True)
 class Fidelity:
-    """A build's next-token distributions on a text, beside those of the canonical graph in float32."""
+    """A build's next-token distributions on a text, compared with those of the canonical graph in float32."""
 
     tokens: int
-    """Positions compared; both graphs read the same text up to each."""
+    """Positions compared; at each, both graphs have read the same text."""
     divergence: float
-    """Kullback-Leibler divergence of the build from the original, in nats a token: sum of p (ln p - ln q)."""
+    """Kullback-Leibler divergence of the build from the original, in nats per token: sum of p (ln p - ln q)."""
     kept: float
     """Share of positions whose likeliest token is the original's."""
     perplexity: float
-    """Of the text, to the build."""
+    """The build's perplexity on the text."""
     original_perplexity: float
-    """Of the text, to the original."""
+    """The original's perplexity on the text."""
 
     def to_json(self) -> dict[str, float]:
         """This as `ptgc check --json` prints it."""
@@ -42,7 +42,7 @@ class Fidelity:
 
 @contextmanager
 def float32_session(path: Path, role: Role, capacity: int) -> Iterator[GraphSession]:
-    """A canonical graph on the CPU, which has no products of half precision: in float32.
+    """A canonical graph in float32 on the CPU, which has no half-precision products.
 
     Args:
         path: The ONNX file.
@@ -63,13 +63,13 @@ def float32_session(path: Path, role: Role, capacity: int) -> Iterator[GraphSess
 
 
 def role_fidelity(bundle: Bundle, build: Build, name: str, text: Sequence[Sequence[int]]) -> Fidelity | None:
-    """What one role of a build has kept; None where there is no text.
+    """The fidelity of one role of a build; None if there is no text.
 
     Args:
-        bundle: Its canonical graph is there.
-        build: Made for one sequence.
-        name: A role that writes alone.
-        text: Sequences that the build holds, each of two tokens or more.
+        bundle: The bundle; its canonical graph must be present.
+        build: A build for one sequence.
+        name: A role that is a language model on its own.
+        text: Sequences within the build's length, each of two tokens or more.
     """
     if not text:
         return None
@@ -80,11 +80,11 @@ def role_fidelity(bundle: Bundle, build: Build, name: str, text: Sequence[Sequen
 
 
 def measure_fidelity(original: GraphSession, built: GraphSession, text: Sequence[Sequence[int]]) -> Fidelity:
-    """Two graphs of one model on the same text.
+    """Compare two graphs of one model on the same text.
 
     Args:
         original: The canonical graph.
-        built: What a build made of it.
+        built: The build's prepared graph.
         text: Sequences of tokens, none longer than the sessions' caches; each of two tokens or more.
     """
     divergence = kept = surprise = original_surprise = 0.0
@@ -110,7 +110,7 @@ def measure_fidelity(original: GraphSession, built: GraphSession, text: Sequence
 def _rows(
     original: GraphSession, built: GraphSession, sequence: Sequence[int]
 ) -> Iterator[tuple[Logits, Logits, NDArray[np.int64]]]:
-    """Logits of both, chunk by chunk, and the tokens that follow."""
+    """Logits of both graphs, chunk by chunk, and the token that follows each position."""
     original.reset()
     built.reset()
     for start in range(0, len(sequence) - 1, _CHUNK):

@@ -1,4 +1,4 @@
-"""Graphs against the original's texts, and prepared graphs against canonical ones."""
+"""Compares graphs with the original's texts, and prepared graphs with canonical ones."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def check_texts(
     exact: bool,
     encoder: RoleCall | None = None,
 ) -> StageReport:
-    """The original's text goes in; every next token is compared.
+    """Feed the original's texts to a graph and compare every next token.
 
     Args:
         stage: Name of the stage.
         path: The graph.
         role: Its ports.
         texts: What PyTorch wrote.
-        exact: Whether logits must be the original's.
-        encoder: What the role's encoder makes of a source, where it has one.
+        exact: Whether logits must equal the original's.
+        encoder: The role's encoder, if it has one.
     """
     report = StageReport(stage, exact)
     capacity = max(len(text.context) for text in texts) + 1
@@ -62,18 +62,18 @@ def _compare_logits(report: StageReport, number: int, text: Reference, logits: L
 def check_outputs(
     stage: str, before: tuple[Path, Role], after: tuple[Path, Role], vocab_size: int, *, exact: bool
 ) -> StageReport:
-    """Two forms of one graph on the same made-up inputs.
+    """Compare two forms of one graph on the same made-up inputs.
 
     Args:
         stage: Name of the stage.
         before: The canonical graph and its ports.
         after: The prepared one.
-        vocab_size: Token ids are below it.
-        exact: Whether both must give the same.
+        vocab_size: Token ids are smaller than this.
+        exact: Whether both must give the same outputs.
     """
     report = StageReport(stage, exact)
     first, second = load_graph(str(before[0])), load_graph(str(after[0]))
-    # An encoder may give nothing but what its decoder attends to, which ports leave to the states.
+    # An encoder may have no output ports: its decoder's cross states are outputs that the ports do not list.
     names = common_outputs(before[1], after[1]) or [value.name for value in second.get_outputs()]
     inputs = made_up_inputs(second, vocab_size)
     known = {value.name for value in first.get_inputs()}
@@ -100,7 +100,7 @@ def _compare_floats(report: StageReport, name: str, wanted: Logits, given: Logit
 
 
 def explain(report: StageReport, before: Path, after: Path, vocab_size: int) -> None:
-    """Say which module of a prepared graph that differs is the first to do so."""
+    """If a prepared graph differs, add to the report which module is the first that differs."""
     if not report.passed:
         try:
             from ptgc.compiler.checking.modules import first_difference

@@ -11,17 +11,17 @@ from ptgc.texts.sample_text import read_sample_text
 
 
 def judged_text(bundle: Bundle, role: str, file: Path | None, longest: int) -> list[Sequence[int]]:
-    """Sequences of two tokens or more, for a role that writes alone; none where there are none.
+    """Sequences of two tokens or more for a role that is a language model on its own; may be empty.
 
     Args:
-        bundle: Whose role.
-        role: Its name.
-        file: A text or prompts; None takes what PyTorch wrote at export; for a drafter with the target's vocabulary
-            what the target wrote.
-        longest: Tokens that a build holds.
+        bundle: The bundle.
+        role: Name of the role.
+        file: A text or prompts. None takes what PyTorch wrote at export; a drafter that has no texts of its own and
+            shares the target's vocabulary takes the target's.
+        longest: Most tokens of a sequence.
 
     Raises:
-        UsageError: The file says nothing.
+        UsageError: The file is unusable.
     """
     if file is not None:
         return list(read_sample_text(file, bundle, role, longest).sequences)

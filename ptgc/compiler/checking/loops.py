@@ -1,4 +1,4 @@
-"""The loops that do not write token by token, over a bundle's graphs."""
+"""Runs the loops that do not write token by token over a bundle's graphs."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from ptgc.spec.role import Role
 def check_loop(
     stage: str, folder: Path, roles: Mapping[str, Role], plan: DecodePlan, texts: Sequence[Reference], *, exact: bool
 ) -> StageReport:
-    """The plan's loop on the graphs writes every text that PyTorch wrote.
+    """Run the plan's loop on the graphs and compare with every text that PyTorch wrote.
 
     Args:
         stage: Name of the stage.
-        folder: Of the bundle or the build.
+        folder: The folder of the bundle or the build.
         roles: The graphs.
         plan: A loop other than the speculative one.
         texts: What PyTorch wrote.
-        exact: Whether texts must be the original's.
+        exact: Whether texts must equal the original's.
     """
     report = StageReport(stage, exact)
     longest = max(len(text.given) for text in texts)
@@ -48,11 +48,11 @@ def check_loop(
 
 
 def runner(path: Path, states: Sequence[LayerState] = (), capacity: int = 0) -> RoleCall:
-    """A graph as a function of its inputs by name; values that it has no input for are left out.
+    """A graph as a function of its inputs by name; it ignores values that it has no input for.
 
     Args:
         path: The ONNX file.
-        states: What it keeps from call to call.
+        states: The states that it keeps from call to call.
         capacity: Slots of its cache.
     """
     session: Any = load_graph(str(path))

@@ -1,4 +1,4 @@
-"""Where two forms of one graph part: module by module, by the paths that every node carries."""
+"""Finds the first module in which two forms of one graph differ, by the module paths that the nodes carry."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import onnx
 from ptgc.compiler.checking.role_inputs import Array, load_graph, made_up_inputs
 from ptgc.graphs.piece import MODULE_KEY
 
-_FACTOR = 10.0  # a module whose difference is so many times that of all before it
-_FLOOR = 1e-3  # relative difference that float32 does not reach
+_FACTOR = 10.0  # a module is named if it differs this many times as much as all before it
+_FLOOR = 1e-3  # relative difference that rounding in float32 does not reach
 
 
 def first_difference(before: Path, after: Path, vocab_size: int) -> str:
-    """The module at which two forms of a graph part, as a sentence; empty where none stands out.
+    """A sentence that names the first module in which two forms of a graph differ; empty if none stands out.
 
     Both run on the same made-up inputs; the last tensor of every module that has the same shape in both is compared.
     A module is named where its relative difference is ten times that of every module before it.

@@ -1,4 +1,4 @@
-"""The texts that a bundle is checked with: those of its main model, and of others that write alone."""
+"""The texts that a bundle is checked with: those of its main model, and of other language models in it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ptgc.spec.reference import References, read_reference_file
 
 
 def read_references(bundle: Bundle) -> References:
-    """The texts of the bundle as a whole.
+    """The reference texts of the whole bundle.
 
     Raises:
         BundleError: They were left out when the bundle was packed, or it never had any.
@@ -26,7 +26,7 @@ def read_references(bundle: Bundle) -> References:
 
 
 def read_role_references(bundle: Bundle, role: str) -> References | None:
-    """The texts of one role on its own, where the bundle has them: `reference/ROLE.json`."""
+    """The reference texts of one role on its own (`reference/ROLE.json`); None if the bundle has none."""
     main = bundle.manifest.reference
     own = str(PurePosixPath(main).with_name(f"{role}.json")) if main else None
     if own is None or not bundle.lists(own):

@@ -8,7 +8,7 @@ from typing import Any
 from ptgc.compiler.checking.fidelity import Fidelity
 
 EXACT = 5e-3
-"""Logit difference of two float32 computations that are the same model."""
+"""Largest logit difference at which two float32 computations count as the same model."""
 
 
 @dataclass
@@ -18,30 +18,30 @@ class StageReport:
     stage: str
     """Which stage."""
     exact: bool = True
-    """Whether it must give the original's tokens."""
+    """Whether the stage must give the original's tokens."""
     tokens: int = 0
     """New tokens compared."""
     kept: int = 0
-    """Of them, how many are the original's, each given the original's text before it."""
+    """How many of them are the original's, each predicted after the original's text."""
     largest_difference: float = 0.0
-    """Largest difference of the logits that are compared."""
+    """Largest difference of the compared logits."""
     divergences: list[str] = field(default_factory=list)
-    """What differs, where nothing may."""
+    """Differences that are errors."""
     undecided: list[str] = field(default_factory=list)
-    """Where texts part because two tokens are equally likely there, at this precision."""
+    """Places where texts differ because two tokens are equally likely at this precision."""
     hint: str = ""
     """Which part of the graph to look at."""
     fidelity: Fidelity | None = None
-    """What a build that rounds has kept of the original's distribution."""
+    """How closely a quantised build keeps the original's distribution."""
 
     @property
     def passed(self) -> bool:
-        """Whether nothing differs that may not."""
+        """Whether there are no divergences."""
         return not self.divergences
 
     @property
     def verdict(self) -> str:
-        """In a word."""
+        """The result in one word."""
         if not self.passed:
             return "differs"
         if not self.tokens and not self.largest_difference:

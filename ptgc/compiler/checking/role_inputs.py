@@ -1,4 +1,4 @@
-"""Inputs for any role, made up from its ports: to run two forms of one graph on the same."""
+"""Makes up inputs for any role from its ports, so that two forms of one graph can run on the same inputs."""
 
 from __future__ import annotations
 
@@ -37,25 +37,25 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class InputPort:
-    """An input as a loaded graph has it."""
+    """An input of a loaded graph."""
 
     name: str
-    """Its name."""
+    """The input's name."""
     dtype: type
-    """numpy's type."""
+    """The numpy type."""
     shape: tuple[int, ...]
-    """Sizes, named ones filled in."""
+    """The sizes, with numbers for named dimensions."""
 
 
 def load_graph(model: str | bytes, folder: Path | None = None) -> Any:
-    """A graph in ONNX Runtime on the CPU.
+    """Load a graph into ONNX Runtime on the CPU.
 
     Args:
-        model: Path of an ONNX file, or a serialised one.
-        folder: Where the external data of a serialised one lies.
+        model: Path of an ONNX file, or a serialised model.
+        folder: The folder of the external data of a serialised model.
 
     Raises:
-        BackendError: ONNX Runtime refuses it.
+        BackendError: ONNX Runtime refuses the graph.
     """
     options = session_options(model)
     import onnxruntime
@@ -78,7 +78,7 @@ def input_ports(session: Any) -> list[InputPort]:
 
 
 def made_up_inputs(session: Any, vocab_size: int) -> dict[str, Array]:
-    """Values for every input, the same for every form of a graph: tokens at random, masks open, empty caches."""
+    """Values for every input, the same for every form of a graph: random tokens, causal or open masks, empty caches."""
     return {port.name: _value(port, vocab_size) for port in input_ports(session)}
 
 
@@ -109,6 +109,6 @@ def _value(port: InputPort, vocab_size: int) -> Array:
 
 
 def common_outputs(role: Role, other: Role) -> list[str]:
-    """What both forms of a role give."""
+    """The outputs that both forms of a role have."""
     given = {port.name for port in other.outputs}
     return [port.name for port in role.outputs if port.name in given]

@@ -1,4 +1,4 @@
-"""Are all weights numbers?"""
+"""Checks that no weight is NaN or infinite."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ptgc.graphs.piece import MODULE_KEY
 from ptgc.graphs.storage import load
 from ptgc.spec.role import Role
 
-_SHOWN = 5  # tensors named of each graph
+_SHOWN = 5  # most tensors to name per graph
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
 
 
@@ -22,7 +22,7 @@ def check_weights(stage: str, folder: Path, roles: Mapping[str, Role]) -> StageR
 
     Args:
         stage: Name of the stage.
-        folder: Of the bundle or the build.
+        folder: The folder of the bundle or the build.
         roles: The graphs.
     """
     report = StageReport(stage)
@@ -40,13 +40,13 @@ def _problem(value: ir.Value) -> str:
     if tensor is None or tensor.dtype not in _FLOATS:
         return ""
     numbers = tensor.numpy()
-    if numbers.dtype.kind != "f":  # bfloat16 is none of numpy's own
+    if numbers.dtype.kind != "f":  # numpy has no bfloat16 of its own
         numbers = numbers.astype(np.float32)
     bad = int(numbers.size - np.isfinite(numbers).sum())
     return f"tensor {value.name}{_user(value)} holds {bad} values that are NaN or infinite" if bad else ""
 
 
 def _user(value: ir.Value) -> str:
-    """The module that a tensor belongs to; its own name may be a number that tracing gave it."""
+    """The module that a tensor belongs to, because the tensor's own name may be just a number from tracing."""
     modules = [use.node.metadata_props.get(MODULE_KEY, "") for use in value.uses()]
     return f" of {modules[0]}" if modules and modules[0] else ""

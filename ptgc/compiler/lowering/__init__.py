@@ -1,1 +1,1 @@
-"""From the standard graph to what one backend runs best; one pass a file."""
+"""Passes from the standard graph to the form that one backend runs best; one per file."""

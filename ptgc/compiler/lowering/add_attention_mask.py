@@ -1,4 +1,4 @@
-"""AddAttentionMaskPass: boolean masks of attention become numbers that are added to the scores."""
+"""AddAttentionMaskPass: boolean attention masks become numbers that are added to the scores."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _MASK = 3  # input of Attention
 
 
 class AddAttentionMaskPass(ir.passes.InPlacePass):
-    """Attention gets 0 where it may look and the least finite number where it may not.
+    """Masks become 0 where a row may attend, and the most negative finite number where it may not.
 
-    TensorRT-RTX 1.7.1 fails to compile a boolean mask over an updated cache where the number of rows varies between
-    bounds of which the upper one is 32 or less (`Error while verifying IR ... iota`); numbers compile at every size,
-    to a smaller engine.
+    TensorRT-RTX 1.7.1 fails to compile a boolean mask over an updated cache if the number of rows varies and its upper
+    bound is 32 or less (`Error while verifying IR ... iota`). Additive masks compile at every size, to a smaller
+    engine.
 
-    Requires: masks that are numbers know their types.
+    Requires: masks that are numbers have their types set.
     Ensures: no Attention reads a boolean mask.
 
     Args:
@@ -35,7 +35,7 @@ class AddAttentionMaskPass(ir.passes.InPlacePass):
         modified = False
         for node in list(model.graph):
             mask = node.inputs[_MASK] if node.op_type == "Attention" and len(node.inputs) > _MASK else None
-            if mask is None or mask.dtype not in (ir.DataType.BOOL, None):  # None: pieces of graph carry no types
+            if mask is None or mask.dtype not in (ir.DataType.BOOL, None):  # None: appended values have no type
                 continue
             if mask not in made:
                 made[mask] = self._added(mask, node)

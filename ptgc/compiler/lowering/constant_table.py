@@ -1,4 +1,4 @@
-"""What a graph computes from the position alone, tabulated for every position."""
+"""Tabulates what a graph computes from the position alone."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def table_over_positions(graph: ir.Graph, values: Sequence[ir.Value], positions:
         positions: How many rows to tabulate.
 
     Returns:
-        One array `[positions, n]` for each value; None where they are functions of more than `position_ids`.
+        One array `[positions, n]` for each value; None if the values depend on more than `position_ids`.
     """
-    import onnxruntime  # the standard graph's own meaning decides, whatever formula made it
+    import onnxruntime  # the graph itself is run, so any formula is supported
 
     source = next(value for value in graph.inputs if value.name == ports.POSITION_IDS.name)
     try:

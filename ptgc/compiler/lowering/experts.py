@@ -1,4 +1,4 @@
-"""LowerExpertsPass: experts that compute everything become ONNX Runtime's operators, which compute what was chosen."""
+"""LowerExpertsPass: experts that compute every row become ONNX Runtime's operators for the chosen experts only."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from ptgc.graphs.values import add_initializer, take_place
 
 
 class LowerExpertsPass(ir.passes.InPlacePass):
-    """Gated experts with SiLU become MoE, and where weights are quantised QMoE: each reads the chosen experts only.
+    """Gated experts with SiLU become MoE, or QMoE if weights are quantised; both read only the chosen experts.
 
-    The operators add up a row's experts in an order that depends on what other rows chose. They are therefore given
-    every row once for each of its experts, with one expert to choose, and the sum follows in the order of the
-    model's choice: so that no row's last bits depend on its neighbours.
+    The operators sum a row's experts in an order that depends on what other rows chose. Each row is therefore passed
+    once for each of its experts, with one expert to choose, and is summed afterwards in the order of the model's
+    choice. So no row's last bits depend on its neighbours.
 
     Args:
-        rounded: Integers in blocks, as `round_experts` gives them; what is not among them stays as it is.
+        rounded: Integers in blocks, from `round_experts`; other experts stay as they are.
     """
 
     def __init__(self, rounded: Mapping[ir.Value, Sequence[Rounded]]) -> None:
@@ -77,7 +77,7 @@ class LowerExpertsPass(ir.passes.InPlacePass):
             out = op("MoE", rows, router, stacked[0], None, stacked[1], domain="com.microsoft", **attributes)
         out = op("Reshape", out, constant([-1, count, hidden]))
         out = op("Mul", out, op("Unsqueeze", experts.weights, constant([-1])))
-        # ReduceSum adds up a single row in another order than several.
+        # ReduceSum would sum a single row in another order than several rows.
         parts = piece.op_outputs("Split", out, constant([1] * count), outputs=count, axis=1)
         out = op("Squeeze", op("Sum", *parts), constant([1]))
         piece.insert_before(experts.last)
@@ -86,7 +86,7 @@ class LowerExpertsPass(ir.passes.InPlacePass):
 
 
 def _float_stack(graph: ir.Graph, name: str, stack: Stack, build: Callable[[], np.ndarray]) -> ir.Value:
-    """A constant `[experts, out, in]` that exists only while it is written."""
+    """A constant `[experts, out, in]`, computed only when it is written."""
     shape = ir.Shape(stack.shape)
     tensor = ir.LazyTensor(lambda: ir.tensor(build(), name=name), ir.DataType.FLOAT, shape, name=name)
     value = ir.val(name, ir.DataType.FLOAT, shape, const_value=tensor)
@@ -95,7 +95,7 @@ def _float_stack(graph: ir.Graph, name: str, stack: Stack, build: Callable[[], n
 
 
 def _packed(graph: ir.Graph, name: str, rounded: Sequence[Rounded], *, interleaved: bool) -> tuple[ir.Value, ir.Value]:
-    """Integers around 8 or 128, packed, and scales by block, of each expert's matrix."""
+    """Each expert's matrix as packed integers with offset 8 or 128, and scales by block."""
     integers, scales = (np.stack([one[part] for one in rounded]) for part in (0, 1))
     if interleaved:
         integers, scales = _interleaved(integers), _interleaved(scales)
@@ -105,7 +105,7 @@ def _packed(graph: ir.Graph, name: str, rounded: Sequence[Rounded], *, interleav
 
 
 def _interleaved(arrays: np.ndarray) -> np.ndarray:
-    """`[experts, out, n]` of gates and what they gate: their rows in turns."""
+    """Interleave the rows of gates with the rows that they gate, `[experts, out, n]`."""
     experts, outputs, size = arrays.shape
     turns = arrays.reshape(experts, 2, outputs // 2, size).swapaxes(1, 2)
     return np.ascontiguousarray(turns.reshape(arrays.shape))

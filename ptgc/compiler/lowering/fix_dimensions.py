@@ -10,10 +10,11 @@ import onnx_ir as ir
 class FixDimensionsPass(ir.passes.InPlacePass):
     """Named dimensions of inputs, outputs and values become numbers.
 
-    Nothing else in a graph depends on a name: sizes are read with Shape, so that a compiler folds what follows.
+    Nothing else in a graph depends on the names. Sizes are read with Shape, so a compiler can fold what depends on
+    them.
 
     Args:
-        sizes: The number of each name; other names stay.
+        sizes: The number for each name; other names stay.
     """
 
     def __init__(self, sizes: Mapping[str, int]) -> None:

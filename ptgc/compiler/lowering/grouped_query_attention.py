@@ -1,6 +1,7 @@
 """LowerAttentionPass: attention of one sequence over its cache becomes ONNX Runtime's GroupQueryAttention.
 
-The standard Attention pays for the capacity of the cache, GroupQueryAttention for the tokens in it.
+The cost of the standard Attention grows with the capacity of the cache, that of GroupQueryAttention with the tokens in
+it.
 """
 
 from __future__ import annotations
@@ -23,25 +24,25 @@ from ptgc.spec.shapes import RoleShapes
 
 _HEADS_FIRST = (0, 2, 1, 3)
 _HIDDEN = np.array(np.finfo(np.float32).min, np.float32)
-"""What is added to the score of a slot that is not seen."""
+"""Added to the score of a slot that is hidden."""
 
 
 @dataclass(frozen=True)
 class _Lengths:
-    """What the operator reads of a round, besides its rows."""
+    """What the operator reads besides a round's rows."""
 
-    last: ir.Value  # int32 [batch]: slots in use after this round, less one
-    total: ir.Value  # int32 [1]: the same, the longest of the batch, not less one
-    positions: ir.Value | None  # int64 [batch, rows]: where slots are no positions
-    bias: ir.Value | None  # float32 [batch, 1, rows, total]: what is added to the scores; None for text in order
+    last: ir.Value  # int32 [batch]: slots in use after this round, minus one
+    total: ir.Value  # int32 [1]: slots in use, the most in the batch
+    positions: ir.Value | None  # int64 [batch, rows]: if slots are not positions
+    bias: ir.Value | None  # float32 [batch, 1, rows, total]: added to the scores; None for text in order
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """What pads a single row to two."""
+    """How a single row is padded to two."""
 
     count: ir.Value  # int64 [1]: rows of the round
-    padding: ir.Value  # int64 [6]: what Pad adds to [batch, rows, width] so that there are two rows
+    padding: ir.Value  # int64 [6]: the pads that extend [batch, rows, width] to two rows
 
 
 @dataclass(frozen=True)
@@ -55,23 +56,25 @@ class _Rotary:
 class LowerAttentionPass(ir.passes.InPlacePass):
     """TensorScatter and Attention, with the rotary embedding before them, become one operator per layer.
 
-    Valid for one sequence whose rounds are its last slots. For text in order the operator's own causal mask is the tree
-    mask, and a row's position is its cache slot, but for caches that slide: those are given the positions. Padded rows
-    come last, so that no valid row sees them.
+    This is valid for one sequence whose rounds occupy its last slots in use. For text in order, the operator's causal
+    mask equals the tree mask, and a row's position is its cache slot; only sliding caches are given positions. Padded
+    rows come last, so no valid row sees them.
 
-    Otherwise the operator is given the mask as a bias over the slots in use, windows included, and rows that are
-    rotated already: where the cache is empty, it takes rows for positions whatever it is told (onnxruntime 1.31.1).
+    Otherwise the operator is given the mask, windows included, as a bias over the slots in use, and rows that are
+    already rotated. If the cache is empty, the operator takes row numbers for positions, whatever positions it is given
+    (onnxruntime 1.31.1).
 
-    Where asked for, a single row is padded to two around the operator: its kernels add up one row in another order
-    than several, and where the products that follow round activations to integers, the last bit that differs grows
-    from layer to layer. With two rows, a token's logits are the same to the bit in a round of any width. It costs up
-    to a sixth of a plain round, so that it is for builds that speculate with rounded activations only. The row that is
-    added takes a slot of the cache behind the round's, as a padded one does.
+    With `pad_single_row`, a single row is padded to two around the operator. Its kernels sum a single row in another
+    order than several, and if later products round activations to integers, a difference in the last bit grows from
+    layer to layer. With two rows, a token's logits are bit-identical in rounds of any width. The padding costs up to a
+    sixth of a plain round, so only builds that speculate with rounded activations use it. Like any padded row, the
+    added row takes a cache slot behind the round's.
 
     Args:
         states: The cache by layer, in the order of the Attention nodes.
-        shapes: What the role may run: positions end with the largest cache, and smaller ones of windows slide.
-        attention: What the rows of a round may see of each other.
+        shapes: The shapes that the role may run. The largest cache bounds the positions; smaller caches of windows
+            slide.
+        attention: Which rows of a round may see each other.
         pad_single_row: Whether a single row is padded to two.
     """
 
@@ -79,7 +82,7 @@ class LowerAttentionPass(ir.passes.InPlacePass):
         self, states: tuple[LayerState, ...], shapes: RoleShapes, attention: AttentionKind, *, pad_single_row: bool
     ) -> None:
         super().__init__()
-        assert not pad_single_row or shapes.widths[-1] > 1  # caches have slots for the widest round
+        assert not pad_single_row or shapes.widths[-1] > 1  # caches have spare slots for the widest round
         self._pad_single_row = pad_single_row
         self._states = states
         self._attention = attention
@@ -94,7 +97,7 @@ class LowerAttentionPass(ir.passes.InPlacePass):
             return ir.passes.PassResult(model, modified=False)
         is_causal = self._attention is AttentionKind.CAUSAL
         prologue = _Prologue(model.graph, pad_single_row=self._pad_single_row)
-        # Layers of one window read the same; in order the operator itself knows windows.
+        # Layers with the same window share these inputs. For text in order, the operator handles windows itself.
         kinds = [(state.window in self._sliding, None if is_causal else state.window) for state in self._states]
         lengths = {kind: prologue.lengths(*kind, has_bias=not is_causal) for kind in dict.fromkeys(kinds)}
         prologue.insert()
@@ -157,7 +160,7 @@ class LowerAttentionPass(ir.passes.InPlacePass):
         _replace_output(attention, out, heads * state.head_dim)
 
     def _rotary(self, graph: ir.Graph, query: ir.Value, key: ir.Value) -> tuple[_Rotary | None, ir.Value, ir.Value]:
-        """The tables and what was rotated with them, where query and key are rotated whole."""
+        """The rotary tables with query and key before rotation; no tables if the operator cannot rotate them."""
         turned, turned_key = query.producer(), key.producer()
         if turned is None or turned_key is None or turned.op_type != "RotaryEmbedding":
             return None, query, key
@@ -171,7 +174,7 @@ class LowerAttentionPass(ir.passes.InPlacePass):
         if query_in.shape is None or not isinstance(query_in.shape[3], int):
             return None, query, key
         if (turned.attributes.get_int("rotary_embedding_dim", 0) or query_in.shape[3]) % 16:
-            return None, query, key  # the operator rotates multiples of 16 only, of the whole head or of its first part
+            return None, query, key  # the operator only rotates multiples of 16 (whole heads or their first part)
         table = self._table(graph, cos, sin)
         return (table, query_in, key_in) if table is not None else (None, query, key)
 
@@ -188,7 +191,7 @@ class LowerAttentionPass(ir.passes.InPlacePass):
 
 
 class _Prologue:
-    """What all layers read of a round, in nodes at the start of the graph."""
+    """Nodes at the start of the graph that compute what all layers read of a round."""
 
     def __init__(self, graph: ir.Graph, *, pad_single_row: bool) -> None:
         self._graph = graph
@@ -206,7 +209,7 @@ class _Prologue:
             self.rows = _Rows(rows, op("Concat", *[zero] * 4, self._missing, zero, axis=0))
 
     def lengths(self, slides: bool, window: int | None, *, has_bias: bool) -> _Lengths:  # part of a key
-        """Of caches whose slots are positions, or of those that slide; `window` is the mask's."""
+        """The lengths for caches that slide or do not slide; `window` applies to the mask."""
         op, constant = self._piece.op, self._piece.constant
         first = self._named[ports.WRITE_INDEX.name]
         if slides:
@@ -219,7 +222,7 @@ class _Prologue:
         return _Lengths(last, op("Cast", longest, to=ir.DataType.INT32), positions, bias)
 
     def _padded(self, port: ports.Port, *axes: int) -> ir.Value:
-        """A port with as many rows, and columns, as the operator has."""
+        """A port padded along `axes` to the number of rows that the operator computes."""
         value = self._named[port.name]
         if self._missing is None:
             return value
@@ -232,7 +235,7 @@ class _Prologue:
         return self._piece.op("Cast", self._piece.op("Pad", numbers, padding), to=ir.DataType.BOOL)
 
     def _bias(self, total: ir.Value, window: int | None, *, slides: bool) -> ir.Value:
-        """The mask of the first `total` slots as numbers, of the length that the operator insists on."""
+        """The mask as numbers over the first `total` slots, which is the length that the operator requires."""
         op, constant = self._piece.op, self._piece.constant
         if self._mask is None:
             start, write_index, count = (
@@ -247,12 +250,12 @@ class _Prologue:
         return op("Where", mask, constant(np.array(0, np.float32)), constant(_HIDDEN))
 
     def insert(self) -> None:
-        """Into the graph."""
+        """Insert the nodes into the graph."""
         self._piece.insert_at_start(self._graph)
 
 
 def _packed_rows(piece: Piece, *heads: ir.Value) -> list[ir.Value | None]:
-    """Query, key and value as rows `[batch, num_tokens, heads * head_dim]`, in one value where they are one already."""
+    """Query, key and value as rows `[batch, num_tokens, heads * head_dim]`, as one value if they already are one."""
     rows = [_rows(value) for value in heads]
     split = rows[0].producer() if rows[0] is not None else None
     if split is not None and split.op_type == "Split" and tuple(rows) == tuple(split.outputs):
@@ -261,7 +264,7 @@ def _packed_rows(piece: Piece, *heads: ir.Value) -> list[ir.Value | None]:
 
 
 def _rows(heads: ir.Value) -> ir.Value | None:
-    """The rows that were reshaped and transposed into heads."""
+    """The rows that were reshaped and transposed into these heads; None if they were not."""
     transpose = heads.producer()
     if transpose is None or transpose.op_type != "Transpose":
         return None
@@ -291,7 +294,7 @@ def _as_rows(piece: Piece, heads: ir.Value) -> ir.Value:
 
 
 def _replace_output(attention: ir.Node, rows: ir.Value, width: int) -> None:
-    """The operator gives rows; the standard one gave heads, which most models transpose and reshape into rows."""
+    """Replace the standard operator's heads, which most models transpose and reshape into rows, by the new rows."""
     heads = attention.outputs[0]
     transpose = only_user(heads, "Transpose")
     reshape = only_user(transpose.outputs[0], "Reshape") if transpose is not None else None
@@ -299,7 +302,7 @@ def _replace_output(attention: ir.Node, rows: ir.Value, width: int) -> None:
     if old is not None and old.shape is not None and len(old.shape) == 3 and old.shape[-1] == width:
         take_place(rows, old)
         return
-    # A model that gates, normalises or cuts its heads first has them as the standard operator gave them.
+    # A model that first gates, normalises or slices its heads still gets heads.
     assert heads.shape is not None
     count, size = heads.shape[1], heads.shape[3]
     assert isinstance(count, int) and isinstance(size, int)

@@ -1,4 +1,4 @@
-"""LowerOpsetPass: a graph of an older opset, every node as that opset has it."""
+"""LowerOpsetPass: turns a graph into one of an older opset."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from ptgc.graphs.values import add_initializer
 
 
 class LowerOpsetPass(ir.passes.InPlacePass):
-    """Says of a graph that it is of an older opset, once that is true.
+    """Declares an older opset, after checking that every node is valid in it.
 
-    An operator that only took more types since is what it was. QuantizeLinear named its type by a zero point before it
-    had `output_dtype` (opset 21).
+    Operators that only gained types since then need no change. Before opset 21, QuantizeLinear had no `output_dtype`
+    and took its type from a zero point.
 
-    Requires: a graph of the standard domain, without subgraphs; newer operators are written out.
+    Requires: a graph of the standard domain, without subgraphs, whose newer operators are written out.
     Ensures: every operator, attribute and number of inputs is known to the opset.
 
     Args:
-        opset: The version.
+        opset: The opset version.
 
     Raises:
-        BuildError: A node that the opset does not have; it is named.
+        BuildError: The opset does not support a node; the error names it.
     """
 
     def __init__(self, opset: int) -> None:
@@ -50,7 +50,7 @@ class LowerOpsetPass(ir.passes.InPlacePass):
         return ir.passes.PassResult(model, modified=True)
 
     def _problem(self, node: ir.Node) -> str | None:
-        """What the opset lacks of a node."""
+        """What the opset lacks to support a node; None if nothing."""
         try:
             schema = onnx.defs.get_schema(node.op_type, self._opset, node.domain)
         except onnx.defs.SchemaError:

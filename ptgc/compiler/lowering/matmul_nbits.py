@@ -13,12 +13,12 @@ _BITS = {ir.DataType.INT4: 4, ir.DataType.INT8: 8}
 
 
 class LowerQuantizedWeightsPass(ir.passes.InPlacePass):
-    """DequantizeLinear -> Transpose -> MatMul becomes MatMulNBits; DequantizeLinear -> Gather, GatherBlockQuantized.
+    """DequantizeLinear -> Transpose -> MatMul becomes MatMulNBits, DequantizeLinear -> Gather GatherBlockQuantized.
 
     Both operators read the same bytes, so a tied embedding is stored once. Activations are quantised per block of
     each row (accuracy_level 4): no row's result depends on another row.
 
-    Requires: symmetric weights `[out, in]` in blocks along `in`, as `quantize` makes them.
+    Requires: symmetric weights `[out, in]` in blocks along `in`, as QuantizeWeightsPass makes them.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
@@ -48,7 +48,7 @@ def _lower(graph: ir.Graph, dequantize: ir.Node) -> None:
 
 
 def with_offset(tensor: ir.TensorProtocol, bits: int) -> np.ndarray:
-    """The bytes as unsigned numbers around 8 or 128: two's complement with its sign bit turned."""
+    """The bytes as unsigned numbers with offset 8 or 128: two's complement with the sign bit flipped."""
     raw = np.frombuffer(tensor.tobytes(), dtype=np.uint8)
     turned: np.ndarray = np.bitwise_xor(raw, np.uint8(0x88 if bits == 4 else 0x80))
     return turned
@@ -98,7 +98,7 @@ def _lower_product(
 
 
 def _replace(graph: ir.Graph, first: ir.Node, last: ir.Node, piece: Piece, out: ir.Value) -> None:
-    """Put the piece where `last` stood and take both nodes out."""
+    """Replace both nodes by the piece, at the place of `last`."""
     piece.insert_before(last)
     take_place(out, last.outputs[0])
     graph.remove([last] if first is last else [last, first], safe=True)

@@ -1,4 +1,4 @@
-"""MoveSizesToDevicePass: sizes that enter a computation are written down by the device itself."""
+"""MoveSizesToDevicePass: scalars derived from shapes are materialised on the device."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ARITHMETIC = frozenset(
         "Unsqueeze",
     }
 )
-"""What the host computes where all of it comes from sizes and constants."""
+"""Operators that the host computes if all their inputs come from sizes and constants."""
 _READ_BY_HOST = {
     "ConstantOfShape": {0},
     "CumSum": {1},
@@ -47,19 +47,18 @@ _READ_BY_HOST = {
     "Trilu": {1},
     "Unsqueeze": {1},
 }
-"""Inputs that the kernels of a GPU want in host memory."""
+"""Inputs that GPU kernels read from host memory."""
 
 
 class MoveSizesToDevicePass(ir.passes.InPlacePass):
-    """A number made of sizes, where a kernel of the device reads it, becomes the only element of a Range.
+    """A scalar derived from sizes that a device kernel reads becomes the only element of a Range.
 
-    What Shape gives lies in host memory, and so does what is computed from it. Where it meets numbers of the device
-    ONNX Runtime copies it there in every run, from memory that is gone when a captured graph runs again. Range takes
-    its numbers from the host as arguments of its kernel, which a captured graph keeps, and sizes do not change within
-    a shape point.
+    The output of Shape is in host memory, and so is what is computed from it. If a device kernel reads it, ONNX Runtime
+    copies it to the device in every run, from memory that is gone when a captured graph is replayed. Range passes its
+    host inputs as kernel arguments, which a captured graph keeps, and sizes do not change within a shape point.
 
-    Requires: shapes of what is made of sizes (ShapeInferencePass): scalars, or one element.
-    Ensures: no kernel of the device reads such a number from host memory.
+    Requires: known shapes of values derived from sizes (ShapeInferencePass): scalars, or one element.
+    Ensures: no device kernel reads such a scalar from host memory.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
@@ -90,7 +89,7 @@ def _made_of_sizes(graph: ir.Graph) -> set[ir.Value]:
 
 
 def _is_arithmetic(node: ir.Node, found: set[ir.Value]) -> bool:
-    """Whether whole numbers are made of sizes and constants; a table that is cut to a size is none of them."""
+    """Whether a node computes integers from sizes and constants; slicing a table to a size does not count."""
     if node.op_type in ("Gather", "Slice") and node.inputs[0] not in found:
         return False
     has_size = any(value in found for value in node.inputs)
@@ -106,7 +105,7 @@ def _is_host(value: ir.Value | None, found: set[ir.Value]) -> bool:
 
 
 def _move(value: ir.Value) -> ir.Value:
-    """The same number, behind the node that gives it."""
+    """Materialise a scalar on the device, right behind the node that computes it."""
     producer = value.producer()
     assert producer is not None and producer.graph is not None
     assert value.shape is not None and value.shape.dims in ((), (1,)), f"{value.name} is {value.shape}"
@@ -117,7 +116,7 @@ def _move(value: ir.Value) -> ir.Value:
     if not value.shape.dims:
         made = piece.op("Squeeze", made, first)
     made.name = f"{value.name}.on_device"
-    for node in piece.nodes:  # so that a second look sees them as what they are
+    for node in piece.nodes:  # so that a second run of the pass recognises them
         node.outputs[0].type, node.outputs[0].shape = value.type, ir.Shape([] if node.op_type != "Range" else [1])
     made.shape = value.shape
     producer.graph.insert_after(producer, piece.nodes)

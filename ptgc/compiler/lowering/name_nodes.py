@@ -1,4 +1,4 @@
-"""NameNodesPass: every node named after the module that it came from."""
+"""NameNodesPass: names every node after the module that it came from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ptgc.graphs.piece import MODULE_KEY
 
 
 class NameNodesPass(ir.passes.InPlacePass):
-    """Nodes become `module.path/Operator_3`, so that a compiler's messages and layers say where they belong.
+    """Names become `module.path/Operator_3`, so that a compiler's messages and layers show their origin.
 
     Ensures: no two nodes have one name.
     """

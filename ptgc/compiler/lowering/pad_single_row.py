@@ -1,4 +1,4 @@
-"""One row computed as it is among several: in the standard attention, and in products of floats."""
+"""Computes a single row exactly as it is computed among several, in standard attention and float products."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ptgc.spec import ports
 class PadSingleRowPass(ir.passes.InPlacePass):
     """A round of one row attends as two rows, of which the second is dropped.
 
-    ONNX Runtime's kernels add up one row in another order than several; see LowerAttentionPass, which does the same
-    for its operator. Keys and values stay as they are: the padded query sees nothing.
+    ONNX Runtime's kernels sum a single row in another order than several; LowerAttentionPass does the same for its
+    operator. Keys and values stay as they are: the padded query sees nothing.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
@@ -26,7 +26,7 @@ class PadSingleRowPass(ir.passes.InPlacePass):
         rows = piece.op("Shape", named[ports.INPUT_IDS.name], start=1, end=2)
         missing = piece.op("Sub", piece.op("Max", rows, piece.constant([2])), rows)
         nothing = piece.constant([0] * 6)
-        padding = piece.op("Concat", nothing, missing, piece.constant([0]), axis=0)  # axis 2 of 4, at its end
+        padding = piece.op("Concat", nothing, missing, piece.constant([0]), axis=0)  # at the end of axis 2 of 4
         piece.insert_at_start(model.graph)
         masks: dict[ir.Value, ir.Value] = {}
         for node in nodes:
@@ -53,7 +53,7 @@ def _pad(attention: ir.Node, rows: ir.Value, padding: ir.Value, masks: dict[ir.V
 
 
 def _keep_rows(node: ir.Node, count: ir.Value, axis: int) -> None:
-    """Behind a node, drop the rows that were added."""
+    """Drop the added rows behind a node."""
     out = node.outputs[0]
     piece = Piece(node.metadata_props.get(MODULE_KEY, ""))
     kept = piece.op("Slice", out, piece.constant([0]), count, piece.constant([axis]))
@@ -66,9 +66,10 @@ def _keep_rows(node: ir.Node, count: ir.Value, axis: int) -> None:
 
 
 class PadSingleRowProductsPass(ir.passes.InPlacePass):
-    """Products of rows with constant matrices that are no integers: a single row is multiplied as one of two.
+    """Products of rows with constant float matrices: a single row is padded to two.
 
-    Routers of experts, and matrices that no block size divides. The kernels differ as those of attention do.
+    These are routers of experts, and matrices that no block size divides. As in attention, the kernels for one row and
+    for several differ.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
@@ -80,7 +81,7 @@ class PadSingleRowProductsPass(ir.passes.InPlacePass):
 
 
 def _multiplies_rows(node: ir.Node) -> bool:
-    """Whether a node multiplies rows with a constant, and they are not padded yet."""
+    """Whether a node multiplies rows that are not padded yet by a constant."""
     if node.op_type not in ("MatMul", "Gemm") or node.domain or node.attributes.get_int("transA", 0) == 1:
         return False
     rows, matrix = node.inputs[:2]

@@ -28,7 +28,7 @@ _HALF_OPERATORS = frozenset(
         "QuantizeLinear",
     }
 )
-"""Always in half precision; TensorRT's norms add up in float32 inside."""
+"""Always in half precision; TensorRT's norms sum in float32 internally."""
 _FLOAT_OPERATORS = frozenset(
     {
         "Pow",
@@ -66,30 +66,30 @@ _OTHER_RESULT = frozenset(
         "QuantizeLinear",
     }
 )
-"""Their results are integers, truth values or quantised numbers, whatever they read."""
+"""Operators whose results are integers, booleans or quantised numbers, whatever their inputs."""
 
 
 class _Kind(Enum):
     """The floating-point type of a value."""
 
     NONE = "none"
-    """It holds integers, truth values or quantised numbers."""
+    """It holds integers, booleans or quantised numbers."""
     HALF = "half"
     FLOAT = "float"
     EITHER = "either"
-    """A constant: it takes the type of what it meets."""
+    """A constant; adopts its consumer's type."""
 
 
 class SetHalfTypePass(ir.passes.InPlacePass):
     """A float32 graph computes in half precision where that is safe.
 
-    Matrix products, attention, norms and caches are half; powers, sums, exponentials and angles are float32, and so is
-    every sum or product that one of their results enters, up to the next matrix product. So a norm that is written
-    out, and a residual stream that such a norm feeds, stay float32, and overflow no more than in float32. A Cast to
-    float32 in the graph is such a beginning too.
+    Matrix products, attention, norms and caches are half precision. Powers, sums, exponentials and angles are float32,
+    and so is every sum or product that uses one of their results, up to the next matrix product. So a norm that is
+    written out, and a residual stream that such a norm feeds, stay float32 and do not overflow. A Cast to float32 in
+    the graph starts such a float32 region too.
 
     Requires: a graph whose every floating-point value is float32 (SetFloatTypePass), without subgraphs.
-    Ensures: every cache, activation and weight of a matrix product is of the half type; ports of less than three
+    Ensures: every cache, activation and weight of a matrix product is of the half type; ports of fewer than three
     dimensions, which carry policy parameters and confidences, stay float32.
 
     Args:
@@ -128,7 +128,7 @@ class SetHalfTypePass(ir.passes.InPlacePass):
 
     def _set(self, value: ir.Value, kind: _Kind) -> None:
         self._kinds[value] = kind
-        if kind is not _Kind.NONE:  # a type of its own: values and copies of a graph share type objects
+        if kind is not _Kind.NONE:  # a new type object, because values and copies of a graph share them
             value.type = ir.TensorType(self._half if kind is _Kind.HALF else ir.DataType.FLOAT)
 
     def _visit(self, graph: ir.Graph, node: ir.Node) -> None:
@@ -144,7 +144,7 @@ class SetHalfTypePass(ir.passes.InPlacePass):
             self._set(value, _Kind.NONE if whole else kind)
 
     def _kind_of(self, node: ir.Node, read: Sequence[_Kind]) -> _Kind:
-        """What a node computes in."""
+        """The type that a node computes in."""
         if node.op_type == "Constant":
             return _Kind.EITHER if _is_float_constant(node) else _Kind.NONE
         if node.op_type == "Cast":
@@ -165,9 +165,9 @@ class SetHalfTypePass(ir.passes.InPlacePass):
         return _Kind.EITHER if all(_is_small(value) for value in node.inputs) else _Kind.HALF
 
     def _cast(self, graph: ir.Graph, value: ir.Value, kind: _Kind, before: ir.Node | None) -> ir.Value:
-        """The value in the type of `kind`: another constant, or a Cast in front of its first reader."""
+        """The value in the type of `kind`: a converted constant, or a Cast in front of the first reader."""
         if self._kinds[value] is _Kind.EITHER and kind is _Kind.FLOAT:
-            return value  # constants are float32 as they come
+            return value  # constants are float32 originally
         if (value, kind) not in self._casts:
             tensor = _constant(value)
             if tensor is None:
@@ -222,7 +222,7 @@ def _is_float_constant(node: ir.Node) -> bool:
 
 
 def _constant(value: ir.Value) -> ir.TensorProtocol | None:
-    """What an initializer or a Constant node holds."""
+    """The tensor of an initializer or a Constant node; None for other values."""
     if value.const_value is not None:
         return value.const_value
     producer = value.producer()
@@ -232,14 +232,14 @@ def _constant(value: ir.Value) -> ir.TensorProtocol | None:
 
 
 def _is_small(value: ir.Value | None) -> bool:
-    """Whether a constant is no matrix: such a one may stay float32 until it is known what it meets."""
+    """Whether a value is not a constant matrix; small constants may stay float32 until their consumer is known."""
     if value is None or value.const_value is None:
         return True
     return sum(size > 1 for size in value.const_value.shape.numpy()) < 2
 
 
 def _saturated(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Half-precision numbers; finite ones stay finite (masks hold the least float32)."""
-    largest = float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]  # it has no types
+    """Convert to half precision; finite numbers stay finite (masks hold the most negative float32)."""
+    largest = float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]  # ml_dtypes has no types
     bounded = np.where(np.isfinite(array), np.clip(array, -largest, largest), array)
     return bounded.astype(dtype)

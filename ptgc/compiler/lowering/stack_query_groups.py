@@ -8,21 +8,21 @@ from ptgc.graphs.piece import MODULE_KEY, Piece
 from ptgc.graphs.values import take_place
 
 StackedMasks = dict[tuple[ir.Value, int], ir.Value]
-"""Masks that were repeated already, by what they repeat and how often."""
+"""Repeated masks, by the original mask and the number of repetitions."""
 
 
 class StackQueryGroupsPass(ir.passes.InPlacePass):
-    """Attention of grouped queries (GQA, Ainslie et al., arXiv 2305.13245) has as many heads as its keys.
+    """Grouped-query attention (Ainslie et al., arXiv 2305.13245) gets as many query heads as key heads.
 
-    `[batch, heads, rows, d]` is `[batch, kv_heads, group * rows, d]` in other words, so that nothing is moved, and the
-    mask repeats its rows for a group. TensorRT-RTX 1.7.1 repeats the caches instead, in every round.
+    `[batch, heads, rows, d]` is reshaped to `[batch, kv_heads, group * rows, d]`, which moves no data, and the mask
+    repeats its rows for a group. TensorRT-RTX 1.7.1 would repeat the caches instead, in every round.
 
-    Requires: known numbers of heads and head sizes of what `is_plain` names; masks of four dimensions, with a row for
-        each row of the query.
-    Ensures: it has one head of queries for each of keys and values, where there are `least_heads` of these.
+    Requires: for nodes that `is_plain` accepts, known numbers of heads and head sizes, and four-dimensional masks with
+    a row for each row of the query.
+    Ensures: such a node has one query head for each key head, if it has at least `least_heads` key heads.
 
     Args:
-        least_heads: TensorRT-RTX 1.7.1 has no kernel for attention of a single head.
+        least_heads: Fewest key heads; TensorRT-RTX 1.7.1 has no attention kernel for a single head.
     """
 
     def __init__(self, least_heads: int = 2) -> None:
@@ -41,7 +41,7 @@ class StackQueryGroupsPass(ir.passes.InPlacePass):
 
 
 def is_plain(node: ir.Node) -> bool:
-    """Whether a node is Attention of four-dimensional queries, with all that a row may see in the mask, if anywhere."""
+    """Whether a node is Attention of four-dimensional queries, in which nothing but the mask hides slots."""
     if node.op_type != "Attention" or node.attributes.get_int("is_causal", 0) != 0:
         return False
     query = node.inputs[0]
@@ -50,7 +50,7 @@ def is_plain(node: ir.Node) -> bool:
 
 
 def static_size(value: ir.Value | None, axis: int) -> int:
-    """A size that is known."""
+    """A size, which must be known."""
     assert value is not None and value.shape is not None
     size = value.shape[axis]
     assert isinstance(size, int)
@@ -58,12 +58,12 @@ def static_size(value: ir.Value | None, axis: int) -> int:
 
 
 def group_size(attention: ir.Node) -> int:
-    """Heads of queries for each of keys and values."""
+    """Query heads for each key head."""
     return static_size(attention.inputs[0], 1) // static_size(attention.inputs[1], 1)
 
 
 def stack_query_group(attention: ir.Node, masks: StackedMasks) -> ir.Node:
-    """Replace one plain Attention; the one that stands for it."""
+    """Stack the query groups of one plain Attention; returns the node that replaces it."""
     query, key, value, mask = (*attention.inputs, None)[:4]
     assert query is not None and query.shape is not None and attention.graph is not None
     group, heads, kv_heads = group_size(attention), static_size(query, 1), static_size(key, 1)

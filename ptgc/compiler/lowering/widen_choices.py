@@ -1,4 +1,4 @@
-"""WidenChoicesPass: what takes the likeliest of bfloat16 numbers reads them as float32."""
+"""WidenChoicesPass: ArgMax and TopK of bfloat16 numbers read float32."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class WidenChoicesPass(ir.passes.InPlacePass):
     ONNX Runtime's CUDA provider has no kernels of either for bfloat16 (1.31.1).
 
     Requires: types of values (SetHalfTypePass).
-    Ensures: no choice reads bfloat16, and what TopK gives is bfloat16 again.
+    Ensures: no ArgMax or TopK reads bfloat16; the values of TopK are cast back to bfloat16.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
@@ -37,7 +37,7 @@ class WidenChoicesPass(ir.passes.InPlacePass):
 
 
 def _narrow(node: ir.Node) -> None:
-    """Behind a TopK, its numbers as they were."""
+    """Cast the values of a TopK back to bfloat16."""
     chosen, graph = node.outputs[0], node.graph
     assert graph is not None
     piece = Piece(node.metadata_props.get(MODULE_KEY, ""))

@@ -1,4 +1,4 @@
-"""WriteOutAttentionPass: attention as matrix products and a softmax, where an engine cannot have it as one."""
+"""WriteOutAttentionPass: writes attention as matrix products and a softmax, for engines without that operator."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from ptgc.graphs.piece import MODULE_KEY, Piece
 from ptgc.graphs.values import take_place
 
 WRITTEN_OUT_KEY = "ptgc.written_out"
-"""Node metadata: why attention, or a cache update, is no single operator here."""
+"""Node metadata: why attention or a cache update is not a single operator here."""
 PORTABLE = "TensorRT before 10.15 has no attention and no cache update as operators; written out (--lowering portable)"
 """The reason of the portable lowering."""
-_LEAST = -1e30  # of a masked score: far below any other, and finite, so that a row without any slot is not NaN
+_LEAST = -1e30  # score of a masked slot: far below any other, but finite, so that a row that sees no slot is not NaN
 
 
 def softcap_reason(attention: ir.Node) -> str | None:
@@ -31,7 +31,7 @@ def softcap_reason(attention: ir.Node) -> str | None:
     return "soft capping of the scores is no attribute of its attention layer; written out"
 
 
-def portable_reason(attention: ir.Node) -> str | None:  # noqa: ARG001  # whatever it attends to
+def portable_reason(attention: ir.Node) -> str | None:  # noqa: ARG001  # the reason is the same for every node
     """Why an older TensorRT has no Attention at all."""
     return PORTABLE
 
@@ -39,15 +39,15 @@ def portable_reason(attention: ir.Node) -> str | None:  # noqa: ARG001  # whatev
 class WriteOutAttentionPass(ir.passes.InPlacePass):
     """`softmax(cap(scale * Q K^T) where mask) V` in single operators, with `cap(x) = softcap * tanh(x / softcap)`.
 
-    Keys and values of grouped queries are not repeated (`stack_query_groups`). The queries are scaled, which are
-    smaller than the scores, and half precision does not overflow in products that are not scaled yet.
+    Keys and values of grouped queries are not repeated (`stack_query_groups`). The queries are scaled rather than the
+    scores: they are fewer, and unscaled products could overflow in half precision.
 
-    Requires: known numbers of heads and head sizes of what `is_plain` names; no mask, or a boolean one of four
-        dimensions with a row for each row of the query.
-    Ensures: no node with a reason is left; the nodes that stand for it carry the reason as metadata.
+    Requires: for nodes that `is_plain` accepts, known numbers of heads and head sizes, and no mask or a boolean one of
+    four dimensions with a row for each row of the query.
+    Ensures: no node with a reason is left; the nodes that replace it carry the reason as metadata.
 
     Args:
-        reason: Why an Attention is written out; None where it stays.
+        reason: Why an Attention is written out; None if it stays.
     """
 
     def __init__(self, reason: Callable[[ir.Node], str | None] = softcap_reason) -> None:

@@ -1,4 +1,4 @@
-"""WriteOutRMSNormalizationPass: norms by the root mean square as single operators."""
+"""WriteOutRMSNormalizationPass: writes root mean square norms with basic operators."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from ptgc.graphs.values import take_place
 
 
 class WriteOutRMSNormalizationPass(ir.passes.InPlacePass):
-    """`x / sqrt(mean(x²) + epsilon) * scale` (Zhang and Sennrich, arXiv 1910.07467, equation 4) in single operators.
+    """`x / sqrt(mean(x²) + epsilon) * scale` (Zhang and Sennrich, arXiv 1910.07467, equation 4) in basic operators.
 
-    The square is a Pow, and not a product: SetHalfTypePass keeps powers, and what follows from them, in float32, where
-    the square of 256 is no infinity.
+    The square is a Pow rather than a product, because SetHalfTypePass keeps powers and what follows from them in
+    float32, where the square of 256 does not overflow.
 
-    Requires: a norm over axes that a negative axis names, or an input of known rank.
+    Requires: a norm whose axis is negative, or an input of known rank.
     Ensures: no RMSNormalization is left.
     """
 

@@ -1,4 +1,4 @@
-"""WriteOutRotaryEmbeddingPass: rotations by position as products and sums."""
+"""WriteOutRotaryEmbeddingPass: writes rotary embeddings as products and sums."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ from ptgc.graphs.values import take_place
 
 
 class WriteOutRotaryEmbeddingPass(ir.passes.InPlacePass):
-    """Pairs of a head's numbers turned by an angle (Su et al., arXiv 2104.09864, equation 34) in single operators.
+    """Rotates pairs of a head's numbers by an angle (Su et al., arXiv 2104.09864, equation 34) with basic operators.
 
     ```
-    halves        a = x[..., :n/2]    b = x[..., n/2:n]     the first n numbers of a head are turned,
-    interleaved   a = x[..., 0:n:2]   b = x[..., 1:n:2]     the others stay
-    out           a cos - b sin,      a sin + b cos         where a and b were
-    ```
+    halves        a = x[..., :n/2]    b = x[..., n/2:n]     the first n numbers of a head are rotated, interleaved   a =
+    x[..., 0:n:2]   b = x[..., 1:n:2]     the others stay out           a cos - b sin,      a sin + b cos         where
+    a and b were ```
 
     Requires: rows of known rank, with static heads and head sizes.
-    Ensures: no RotaryEmbedding is left; layers that share angles share what is made of them.
+    Ensures: no RotaryEmbedding is left; layers that share angles share the nodes computed from them.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
@@ -34,18 +33,18 @@ class WriteOutRotaryEmbeddingPass(ir.passes.InPlacePass):
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where the heads of an input lie."""
+    """How the heads of an input are laid out."""
 
     heads: int
-    """How many, where they lie behind each other (`[batch, num_tokens, heads * head_dim]`); 0 where on axis 1."""
+    """Number of heads if they are packed in rows (`[batch, num_tokens, heads * head_dim]`); 0 if they are axis 1."""
     head_dim: int
     """Numbers of a head."""
     turned: int
-    """How many of them are turned."""
+    """How many of them are rotated."""
 
     @property
     def heads_axis(self) -> int:
-        """Of the heads, once they have an axis."""
+        """The axis of the heads, once they have one."""
         return 2 if self.heads else 1
 
 

@@ -1,4 +1,4 @@
-"""WriteOutTensorScatterPass: new rows of a cache written by ScatterND."""
+"""WriteOutTensorScatterPass: writes new rows of a cache with ScatterND."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from ptgc.graphs.piece import MODULE_KEY, Piece
 from ptgc.graphs.values import take_place
 
 _Key = tuple[ir.Value | None, int, object, object]
-"""What slots depend on: the first of them, heads, capacity and rows."""
+"""What the indices depend on: the first slot, heads, capacity and rows."""
 
 
 class WriteOutTensorScatterPass(ir.passes.InPlacePass):
     """Row `t` of sequence `b` goes to slot `write_index[b] + t` of every head, whole heads at a time.
 
-    The result is another tensor than the cache: the engine reads and writes the whole of it, which a Where over all
-    slots would do too, with a gathered update of the cache's size besides. ScatterElements would read an index for
-    each number instead of three for each row.
+    The result is a new tensor, so the engine reads and writes the whole cache. A Where over all slots would do so too,
+    and would also need a gathered update of the cache's size. ScatterElements would read an index for each number,
+    instead of three for each row.
 
-    A slot behind the last one becomes the last one, so that nothing outside of the cache is ever written; the plan of
-    a build assures that this does not happen (docs/bundle.md).
+    A slot behind the last one is clamped to the last one, so that nothing outside the cache is ever written. The shapes
+    of a build ensure that this does not happen (docs/bundle.md).
 
     Requires: caches `[batch, heads, capacity, head_dim]` with static heads, of mode linear, written along axis -2.
-    Ensures: no such TensorScatter is left; the nodes that stand for it carry the reason as metadata, and layers that
+    Ensures: no such TensorScatter is left; the nodes that replace it carry the reason as metadata, and layers that
     write to the same slots share their indices.
     """
 
@@ -44,7 +44,7 @@ def _is_linear(node: ir.Node) -> bool:
 
 
 def _size(value: ir.Value, axis: int) -> object:
-    """A number or name that is equal where sizes are; of a size that has none, the value itself."""
+    """A number or name that is equal if the sizes are equal; for an unnamed size, the value itself."""
     assert value.shape is not None
     size = value.shape[axis]
     return size if isinstance(size, int) else size.value or value

@@ -1,1 +1,1 @@
-"""How weights are rounded, and what that costs."""
+"""Precisions of weights, how weights are rounded, and what is lost by it."""

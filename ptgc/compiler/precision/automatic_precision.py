@@ -1,4 +1,4 @@
-"""`--precision auto`: the fastest precision on this machine whose loss is within what was allowed."""
+"""`--precision auto`: the fastest precision on this machine within the allowed loss."""
 
 from __future__ import annotations
 
@@ -22,56 +22,56 @@ _LOSSLESS = "float32"
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a precision is judged by."""
+    """How precisions are judged."""
 
     texts: Mapping[str, Sequence[Sequence[int]]]
-    """Sequences of tokens by role, of roles that are judged."""
+    """Token sequences by role, for the roles that are judged."""
     max_divergence: float
-    """Most Kullback-Leibler divergence from the original, in nats a token."""
+    """The most Kullback-Leibler divergence from the original, in nats per token."""
     num_threads: int | None
-    """Threads that rounds are measured with; None takes the processors at hand."""
+    """Threads that rounds are measured with; None takes the available processors."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One candidate, prepared."""
+    """One candidate precision, prepared."""
 
     precision: dict[str, str]
-    """Of every role."""
+    """The precision of every role."""
     build: Build
-    """Its prepared graphs, which go when the choice is made."""
+    """Its prepared graphs, which are deleted after the choice."""
     fidelity: dict[str, Fidelity]
-    """Of the roles that were judged."""
+    """Fidelity of the roles that are judged."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen."""
+    """The precisions that were chosen."""
 
     precision: dict[str, str]
-    """Of every role and of parts that differ."""
+    """The precision of every role, and of parts that differ."""
     reasons: dict[str, str] = field(default_factory=dict)
-    """By role, for the build's provenance."""
+    """The reason by role, for the build's provenance."""
     prepared: Build | None = None
-    """A build of just this precision and these sizes, where one was tried."""
+    """A build of exactly this precision and these sizes, if one was tried."""
 
 
 @contextmanager
 def choose_precision(task: PrepareTask, asked: Precision, judgement: Judgement, progress: Progress) -> Iterator[Choice]:
     """Replace every `auto` of a build.
 
-    Every candidate of the backend is prepared and compared with the original in float32. Of those within the loss, the
-    one with the fewest seconds a token by its measured rounds is taken; where there is none, float32. Roles that cannot
-    be judged take the backend's default.
+    Every candidate of the backend is prepared and compared with the original in float32. Of those within the allowed
+    loss, the one whose measured rounds give the fewest seconds per token is taken; if there is none, float32. Roles
+    that cannot be judged take the backend's default.
 
     Args:
         task: The build.
         asked: Precision by role, some `auto`.
-        judgement: What decides.
+        judgement: How precisions are judged.
         progress: Called with each step.
 
     Yields:
-        The choice; what was tried is there until the block ends.
+        The choice; tried builds exist until the block ends.
     """
     judged = list(judgement.texts)
     precision = with_default(task.backend, asked)
@@ -92,7 +92,7 @@ def choose_precision(task: PrepareTask, asked: Precision, judgement: Judgement, 
 
 
 def judged_roles(task: PrepareTask, asked: Precision) -> list[str]:
-    """Roles whose precision is chosen by measurement: language models that read texts alone, where builds run."""
+    """Roles whose precision is chosen by measurement: language models on their own, if builds run here."""
     if not task.backend.candidates:
         return []
     roles = task.bundle.manifest.roles.items()
@@ -118,7 +118,7 @@ def _trials(
     done: list[Precision] = []
     for candidate in task.backend.candidates:
         tried = read_precision(candidate, judged) | asked
-        if tried in done:  # they differ in what was asked for
+        if tried in done:  # candidates that differ only in what was given
             continue
         done.append(tried)
         name = spell(tried, list(roles))
@@ -142,7 +142,7 @@ def _fastest(
     judgement: Judgement,
     progress: Progress,
 ) -> Trial | None:
-    """The trial within the loss that takes the fewest seconds a token; rounds are measured where there are several."""
+    """The trial within the loss with the fewest seconds per token; rounds are only measured if there are several."""
     within = [n for n, trial in enumerate(trials) if trial.fidelity[role].divergence <= judgement.max_divergence]
     if len(within) < 2:
         return trials[within[0]] if within else None
@@ -160,11 +160,11 @@ def _fastest(
 
 
 def _reason(role: str, chosen: Precision, trials: Sequence[Trial], max_divergence: float) -> str:
-    """For people and for the build's provenance: nothing in it that a second run would give otherwise."""
+    """The reason, for people and for the build's provenance; it contains nothing that varies from run to run."""
     tried = ", ".join(f"{spell(trial.precision, [role])} {trial.fidelity[role].divergence:.4f}" for trial in trials)
     return f"auto took {spell(chosen, [role])}: at most {max_divergence:g} nats a token; {tried}"
 
 
 def with_default(backend: Backend, asked: Precision) -> dict[str, str]:
-    """The backend's default for every `auto`, where nothing is measured."""
+    """Replace every `auto` by the backend's default."""
     return {key: backend.precisions[0] if value == AUTO else value for key, value in asked.items()}

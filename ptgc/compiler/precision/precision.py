@@ -1,4 +1,4 @@
-"""Precision of the roles of a build, as it is asked for: of a whole role, and of its embedding and head apart."""
+"""Precision of the roles of a build, and of their embedding and head where it differs."""
 
 from __future__ import annotations
 
@@ -9,32 +9,31 @@ from ptgc.errors import BuildError
 AUTO = "auto"
 """Asks for the fastest precision within a stated loss."""
 MAX_DIVERGENCE = 0.05
-"""Nats a token that `auto` may lose, where nothing else is said."""
+"""Nats per token that `auto` may lose by default."""
 QUANTIZED = frozenset({"int8", "int4", "fp8", "w8a8"})
 """Precisions that round weights."""
 ROUNDS_INPUTS = frozenset({"fp8", "w8a8"})
-"""Those that round what they are multiplied with too, where there is a text."""
+"""Precisions that also round the activations, if there is a text."""
 PARTS = ("embedding", "head")
-"""Matrices over the vocabulary, which may have a precision of their own; a tied one is both."""
+"""Matrices over the vocabulary, which may have their own precision; a tied matrix is both."""
 
 Precision = Mapping[str, str]
-"""By role (`target`), and for parts that differ from it by role and part (`target.head`)."""
+"""Precision by role (`target`), and by role and part (`target.head`) for parts that differ."""
 
 
 def read_precision(text: str, roles: Sequence[str]) -> dict[str, str]:
-    """What `--precision` says.
+    """Parse the value of `--precision`.
 
     Args:
-        text: Parts with commas between: `int4` for every role, `drafter=int8` for one, `head=int8` for the head of
-            every role, `target.head=int8` for that of one. What names more wins. Roles that nothing is said of are
-            `auto`.
-        roles: Of the bundle.
+        text: Comma-separated entries: `int4` for every role, `drafter=int8` for one, `head=int8` for the head of every
+            role, `target.head=int8` for that of one. The more specific entry wins. Roles without an entry are `auto`.
+        roles: The bundle's roles.
 
     Returns:
         A precision for every role, and for parts that differ from their role's.
 
     Raises:
-        BuildError: A role or part that there is not, or something said twice.
+        BuildError: A role or part does not exist, or an entry is given twice.
     """
     said: dict[str, str] = {}
     for entry in (part.strip() for part in text.split(",")):
@@ -71,7 +70,7 @@ def of_role(precision: Precision, role: str) -> dict[str, str]:
 
 
 def spell(precision: Precision, roles: Sequence[str]) -> str:
-    """As names of builds have it: `int8`, `int4-head-int8`, and `int4-int8` where roles differ."""
+    """The spelling in names of builds: `int8`, `int4-head-int8`, and `int4-int8` if roles differ."""
     named = sorted({precision[role] for role in roles})
     parts = sorted({f"{part}-{value}" for role in roles for part, value in parts_of(precision, role).items()})
     return "-".join([*named, *parts])

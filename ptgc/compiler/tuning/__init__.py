@@ -1,1 +1,1 @@
-"""What rounds cost on a device, and what pays there."""
+"""What rounds cost on a device, and which settings are fastest there."""

@@ -1,4 +1,4 @@
-"""What a round of N tokens costs on this device."""
+"""Measures what a round of N tokens costs on this device."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from ptgc.runtime.generator import default_num_threads, load_core
 from ptgc.spec.bundle import Build
 from ptgc.spec.shapes import ShapePlan
 
-_PAST = 256  # tokens in the cache while measuring, where the build holds as many
-_SECONDS = 4.0  # to spend on all verifying widths together, after one warm-up each
+_PAST = 256  # tokens in the cache while measuring, if the build holds as many
+_SECONDS = 4.0  # seconds to spend on all verifying widths together, after one warm-up each
 _MAX_REPEATS = 9
 _ATTEMPTS = 3  # on a busy machine
 _LONGEST_PAUSE = 2.0  # seconds between two of them
-_PREFILL_REPEATS = 3  # of wider rounds, from which nothing is chosen
+_PREFILL_REPEATS = 3  # for wider rounds, which no choice depends on
 
 
 def measure_costs(build: Build, num_threads: int | None, progress: Callable[[str], None]) -> CostCurve:
-    """Time bare engine runs of every width, interleaved so that drift of the machine spreads over all.
+    """Time bare engine runs of every width, interleaved so that drift of the machine affects all alike.
 
-    Verifying widths compute logits for every row, prefill widths for one. Where the machine is busy, this waits a
-    little and measures again; of several noisy curves the least noisy one is given.
+    Verifying widths compute logits for every row, prefill widths for one. If the machine is busy, this waits a little
+    and measures again; of several noisy curves the least noisy is returned.
     """
     shapes = build.manifest.shapes
     threads = num_threads or default_num_threads()
     core = load_core(build, num_threads=threads)
     past = min(_PAST, shapes.max_length // 2)
     roles = [name for name in ("target", "drafter") if name in shapes.roles]
-    if not roles:  # no choice of a loop over canvases depends on what its rounds cost
+    if not roles:  # canvas loops choose nothing by the cost of their rounds
         return CostCurve(num_threads=threads, past_length=0, rounds={})
     curves: list[CostCurve] = []
     while True:
@@ -51,7 +51,7 @@ def measure_costs(build: Build, num_threads: int | None, progress: Callable[[str
 
 
 def noise_warning(build: Build, curve: CostCurve) -> str:
-    """What there is to know of a noisy curve, and what to do about it."""
+    """A warning about a noisy curve, with the command that measures it again."""
     name, threads = build.manifest.id, curve.num_threads
     return (
         f"The rounds of build '{name}' with {threads} threads were measured on a busy machine (they differ by "
@@ -61,7 +61,7 @@ def noise_warning(build: Build, curve: CostCurve) -> str:
 
 
 def _measure_role(role: str, core: Generator, shapes: ShapePlan, past: int) -> dict[int, RoundCost]:
-    """Rounds as wide as those that verify are measured well: they are, or a drafter reads in them what was added."""
+    """Measure one role; widths up to the verifying width are measured more often than those that read prompts."""
     own, chosen = shapes.roles[role], shapes.roles["target"].verify_width
     logits = {width: width if width <= own.verify_width else 1 for width in own.widths}
     samples: dict[int, list[float]] = {}

@@ -1,4 +1,4 @@
-"""A picture of what rounds cost, and of what drafts gain by it."""
+"""Draws what rounds cost, and the speedups of drafting that follow from it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ptgc.runtime.costs import CostCurve
 from ptgc.spec.output import check_output_file, write_output
 
 RATES = (0.5, 0.7, 0.9)
-"""Acceptance of a draft token that speedups are predicted for."""
+"""Acceptance rates of a draft token for which speedups are predicted."""
 SUFFIXES = (".png", ".svg", ".pdf")
-"""What a picture can be."""
+"""File suffixes of the supported picture formats."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class MeasuredBuild:
     """A build with its costs on this device."""
 
     name: str
-    """The build."""
+    """Name of the build."""
     curve: CostCurve
     """What its rounds cost."""
     verify_width: int
@@ -33,15 +33,15 @@ class MeasuredBuild:
     num_draft_tokens: int
     """The most that a round drafts."""
     acceptance: tuple[float, ...] = ()
-    """As tuned: shares of rounds with drafts that keep so many or more, from one on."""
+    """From tuning: the shares of rounds with drafts that accept at least 1, 2, ... tokens."""
 
 
 def check_picture(path: Path) -> None:
-    """Refuse a file that cannot become a picture, before anything is measured.
+    """Refuse a file that cannot become a picture, before any measuring.
 
     Raises:
-        UsageError: An ending that is no picture's.
-        BackendError: The library that draws is not installed.
+        UsageError: The suffix is not that of a picture.
+        BackendError: The drawing library is not installed.
         StorageError: It cannot be written.
     """
     if path.suffix.lower() not in SUFFIXES:
@@ -54,10 +54,10 @@ def check_picture(path: Path) -> None:
 
 
 def draw_costs(builds: Sequence[MeasuredBuild], path: Path) -> None:
-    """Draw rounds by width of every build, and predicted speedups of the last one that drafts.
+    """Draw the cost of every build's rounds by width, and predicted speedups of the last build that drafts.
 
     Args:
-        builds: Measured ones, oldest first.
+        builds: Measured builds, oldest first.
         path: Ends in .png, .svg or .pdf.
 
     Raises:
@@ -77,7 +77,7 @@ def draw_costs(builds: Sequence[MeasuredBuild], path: Path) -> None:
 
 
 def _draw_rounds(axes: Any, builds: Sequence[MeasuredBuild]) -> None:
-    """Milliseconds by rows: the median as a line, from the fastest run to the slowest as a band."""
+    """Plot milliseconds by rows: the median as a line, the range of all runs as a band."""
     for build in builds:
         rounds = {width: cost for width, cost in build.curve.rounds.items() if width <= build.verify_width}
         widths = sorted(rounds)
@@ -92,7 +92,7 @@ def _draw_rounds(axes: Any, builds: Sequence[MeasuredBuild]) -> None:
 
 
 def _draw_speedups(axes: Any, build: MeasuredBuild) -> None:
-    """Speed over plain decoding by number of draft tokens."""
+    """Plot the speedup over plain decoding by number of draft tokens."""
     numbers = range(build.num_draft_tokens + 1)
     for rate in RATES:
         found = predicted_speedups(build.curve, build.num_draft_tokens, rate)

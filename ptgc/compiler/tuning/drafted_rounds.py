@@ -1,4 +1,4 @@
-"""Rounds of real texts: what was drafted, what was kept, and what they would have cost with fewer drafts."""
+"""Rounds of real texts: what was drafted and accepted, and what they would have cost with fewer drafts."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class DraftedRound:
     drafted: int
     """Draft tokens verified."""
     accepted: int
-    """How many were kept; the round wrote one token more."""
+    """Draft tokens accepted; the round wrote one token more."""
 
 
 def replayed_seconds(rounds: Sequence[DraftedRound], curve: CostCurve, most: int) -> float:
-    """Seconds of the same text if no round drafted more than `most` tokens.
+    """Seconds for the same text if no round drafted more than `most` tokens.
 
-    Where a round kept more than that, the drafts behind go on in the next one: what was accepted is what the text
-    says, whichever round drafts it.
+    If a round accepted more than that, the remaining drafts move to the next round: accepted tokens are part of the
+    text, whichever round drafts them.
     """
     cost = {drafts: round_seconds(curve, drafts) for drafts in range(most + 1)}
     total = 0.0
@@ -43,14 +43,14 @@ def replayed_seconds(rounds: Sequence[DraftedRound], curve: CostCurve, most: int
 
 
 def accepted_shares(rounds: Sequence[DraftedRound]) -> tuple[float, ...]:
-    """Share of the rounds with drafts that kept so many or more, from one on."""
+    """The shares of rounds with drafts that accepted at least 1, 2, ... tokens."""
     drafting = [one for one in rounds if one.drafted]
     longest = max((one.accepted for one in drafting), default=0)
     return tuple(sum(one.accepted >= kept for one in drafting) / len(drafting) for kept in range(1, longest + 1))
 
 
 def predicted_seconds(rounds: Sequence[DraftedRound], curve: CostCurve, most: int) -> list[float]:
-    """Seconds a token with no more than 0, 1, ... `most` draft tokens a round."""
+    """Seconds per token with at most 0, 1, ... `most` draft tokens per round."""
     tokens = sum(one.accepted + 1 for one in rounds)
     return [replayed_seconds(rounds, curve, drafts) / tokens for drafts in range(most + 1)]
 
@@ -62,14 +62,14 @@ def drafted_rounds(
     loading: LoadOptions,
     num_threads: int | None = None,
 ) -> Iterator[DraftedRound]:
-    """Rounds of the greedy text of every prompt.
+    """Write a greedy text for every prompt, and yield its rounds.
 
     Args:
-        build: What writes.
+        build: The build to run.
         sets: The prompts.
-        max_new_tokens: Of each text.
-        loading: How it drafts.
-        num_threads: Threads of the engine; None takes the generator's choice.
+        max_new_tokens: Most new tokens of each text.
+        loading: Load options, which say how it drafts.
+        num_threads: Threads of the engine; None leaves the number to the generator.
     """
     bundle = build.path.parent.parent
     options = asdict(loading)
@@ -78,5 +78,5 @@ def drafted_rounds(
             for prompt in one.prompts:
                 result = generator.generate(prompt.ids, max_new_tokens=max_new_tokens, trace=True)
                 written = [done for done in result.trace if done.emitted_ids]
-                # The first token comes with the end of the prompt, whatever is drafted behind it.
+                # The first token comes from the round that reads the end of the prompt, whatever is drafted there.
                 yield from (DraftedRound(len(done.drafted_ids), done.accepted) for done in written[1:])

@@ -1,4 +1,4 @@
-"""What a token costs: measured costs of rounds joined with how many draft tokens are accepted."""
+"""Predicts the cost of a token from measured costs of rounds and acceptance rates of draft tokens."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from ptgc.runtime.costs import CostCurve
 
 ASSUMED_ACCEPTANCE = 0.7
-"""Of a draft token, where nothing was measured: between what the runtime expects of short and of long matches."""
+"""Acceptance rate of a draft token if none was measured: between what the runtime expects of short and of long
+matches."""
 
 
 @dataclass(frozen=True)
@@ -16,13 +17,13 @@ class Pace:
     """The best number of draft tokens at one acceptance rate."""
 
     num_draft_tokens: int
-    """Of a round; 0 decodes plainly."""
+    """Draft tokens per round; 0 decodes plainly."""
     seconds: float
-    """A token."""
+    """Seconds per token."""
 
 
 def expected_tokens(num_draft_tokens: int, acceptance: float) -> float:
-    """New tokens of a round, each draft token accepted with one probability if those before it were.
+    """Expected new tokens of a round; each draft token is accepted with `acceptance` if those before it were.
 
     Source: Leviathan et al., arXiv 2211.17192, section 3.1, equation 1.
     """
@@ -30,20 +31,20 @@ def expected_tokens(num_draft_tokens: int, acceptance: float) -> float:
 
 
 def round_seconds(curve: CostCurve, num_draft_tokens: int) -> float:
-    """Drafting and verifying so many tokens: the narrowest round that holds them, and a drafter's round for each."""
+    """Seconds to draft and verify some tokens: the narrowest round that holds them, and a drafter's round for each."""
     drafter = curve.medians_by_role().get("drafter", {})
     each = next(iter(drafter.values()), 0.0)
     return _at_least(curve.medians(), num_draft_tokens + 1) + num_draft_tokens * each
 
 
 def predicted_speedups(curve: CostCurve, most: int, acceptance: float | Sequence[float]) -> list[float]:
-    """Speed over plain decoding of rounds that draft 0, 1, ... `most` tokens.
+    """Speedup over plain decoding of rounds that draft 0, 1, ... `most` tokens.
 
     Args:
         curve: What rounds cost.
-        most: Draft tokens.
-        acceptance: Of each draft token, if those before it were accepted; or shares of the rounds that accept one or
-            more, two or more, and so on.
+        most: Most draft tokens of a round.
+        acceptance: The probability that a draft token is accepted if those before it were; or the shares of rounds that
+            accept one or more tokens, two or more, and so on.
     """
     plain = round_seconds(curve, 0)
 
@@ -56,7 +57,7 @@ def predicted_speedups(curve: CostCurve, most: int, acceptance: float | Sequence
 
 
 def best_pace(curve: CostCurve, most: int, acceptance: float = ASSUMED_ACCEPTANCE) -> Pace:
-    """The number of draft tokens, up to `most`, with the fewest seconds a token."""
+    """The number of draft tokens, up to `most`, with the fewest seconds per token."""
     paces = [
         Pace(number, round_seconds(curve, number) / expected_tokens(number, acceptance)) for number in range(most + 1)
     ]
@@ -64,6 +65,6 @@ def best_pace(curve: CostCurve, most: int, acceptance: float = ASSUMED_ACCEPTANC
 
 
 def _at_least(seconds: Mapping[int, float], rows: int) -> float:
-    """Seconds of the narrowest width that holds so many rows; of the widest where none does."""
+    """Seconds of the narrowest width that holds `rows` rows, or of the widest if none does."""
     fitting = [width for width in seconds if width >= rows]
     return seconds[min(fitting) if fitting else max(seconds)]

@@ -1,4 +1,4 @@
-"""Tuning: measured costs of rounds joined with what real texts accept, and the fastest way to use a bundle here."""
+"""Tuning: finds the fastest settings of a bundle on this device, from measured rounds and real prompts."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ from ptgc.texts.prompt_set import Prompt, PromptSet, read_sets
 Progress = Callable[[str], None]
 
 _DEVICE = "cpu"
-_CONFIRMED = 6  # prompts that the choice is tried on
-_THE_SAME = 1.01  # of the least time
-_WORTH_A_BUILD = 0.97  # of the best time, below which precisions of several builds together are named
+_CONFIRMED = 6  # prompts that the choice is verified on
+_THE_SAME = 1.01  # times up to this factor of the least count as equal
+_WORTH_A_BUILD = 0.97  # a mix of builds' precisions is suggested if it takes less than this share of the best time
 
 
 @dataclass(frozen=True)
 class TuneOptions:
-    """What to tune on."""
+    """What to choose from, and the prompts to tune on."""
 
     builds: tuple[str, ...] = ()
-    """Builds to choose from; none takes all that fit the device."""
+    """Builds to choose from; empty takes all that fit the device."""
     prompts: tuple[str, ...] = ()
-    """Files of prompts, or sets that come with ptgc."""
+    """Prompt files, or names of prompt sets that come with ptgc."""
     num_prompts: int | None = 8
-    """The first so many of each set; None for all."""
+    """How many prompts of each set to use; None uses all."""
     max_new_tokens: int = 64
-    """Tokens of each text."""
+    """Most new tokens of each text."""
     threads: tuple[int, ...] = ()
-    """Numbers of threads to choose from; none takes the processors at hand, half and a quarter of them."""
+    """Numbers of threads to choose from; empty takes all available processors, half and a quarter of them."""
     max_divergence: float = MAX_DIVERGENCE
-    """Most that a build may have lost, in nats a token, to be chosen; a build that is alone may have lost more."""
+    """The most that a build may have lost, in nats per token, to be chosen. A single build may have lost more."""
     text: Path | None = None
-    """What that is measured on; None takes the bundle's reference texts."""
+    """The text that this loss is measured on; None takes the bundle's reference texts."""
 
 
 @dataclass(frozen=True)
@@ -57,48 +57,48 @@ class Way:
     num_threads: int
     """Threads of the engine."""
     num_draft_tokens: int
-    """Most draft tokens of a round."""
+    """The most draft tokens of a round."""
     seconds: float
-    """Predicted, a token."""
+    """Predicted seconds per token."""
     plain_seconds: float
     """The same without drafts."""
 
 
 @dataclass(frozen=True)
 class Observed:
-    """A build, and what is known of it."""
+    """A build and its measurements."""
 
     build: Build
     """Which build."""
     divergence: float | None
-    """Nats a token that it has lost; None where that cannot be measured."""
+    """Nats per token that it has lost; None if that cannot be measured."""
     rounds: tuple[DraftedRound, ...]
-    """Of all prompts, each round drafting as much as the plan allows."""
+    """The rounds of all prompts, each drafting as much as the plan allows."""
     curves: dict[int, CostCurve]
     """What its rounds cost, by number of threads."""
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """What came of it."""
+    """The result of tuning."""
 
     ways: tuple[Way, ...]
     """The best number of draft tokens for every build and number of threads, the same in every round."""
     observed: tuple[Observed, ...]
     """Every build."""
     chosen: Way
-    """The fastest of those that have not lost too much; its draft tokens are the most of a round, of which the runtime
-    takes what pays."""
+    """The fastest way of a build within the allowed loss. Its draft tokens are an upper limit; in each round the
+    runtime drafts as many as pay."""
     tuning: Tuning
-    """What is kept of it beside the build."""
+    """The choice as it is stored beside the build."""
     measured_speedup: float
-    """Of the choice over plain decoding of the same build and threads, on some of the prompts."""
+    """Speedup of the choice over plain decoding with the same build and threads, on some of the prompts."""
     suggestion: str | None
-    """The precisions by role of a build that is not there and would be faster."""
+    """Precisions by role of a build that does not exist yet and would be faster; None if there is none."""
 
 
 def tune(path: str | Path, options: TuneOptions, progress: Progress = lambda _: None) -> Tuned:
-    """Choose build, threads and draft tokens for real prompts on this device, and keep the choice.
+    """Choose build, threads and draft tokens for real prompts on this device, and store the choice.
 
     Args:
         path: The bundle.
@@ -106,8 +106,8 @@ def tune(path: str | Path, options: TuneOptions, progress: Progress = lambda _: 
         progress: Called with each step.
 
     Raises:
-        UsageError: No such prompts, or a strategy whose rounds draft nothing.
-        BundleError: A build that is not there.
+        UsageError: The prompts do not exist, or the strategy drafts nothing.
+        BundleError: A build does not exist.
         BuildError: No build can be tuned, or all have lost too much.
     """
     bundle = open_bundle(path)
@@ -134,7 +134,7 @@ def tune(path: str | Path, options: TuneOptions, progress: Progress = lambda _: 
 
 
 def _builds(bundle: Bundle, options: TuneOptions, sets: Sequence[PromptSet]) -> list[Build]:
-    """Those that were named, or all that fit: for one sequence, long enough, of this export, and runnable."""
+    """The named builds, or all that fit: for one sequence, long enough, of this export, and runnable here."""
     length = max(one.longest for one in sets) + options.max_new_tokens
     if options.builds:
         builds = [bundle.build(name, _DEVICE) for name in options.builds]
@@ -203,7 +203,7 @@ def _divergence(bundle: Bundle, build: Build, options: TuneOptions) -> float | N
     text = judged_text(bundle, "target", options.text, build.manifest.shapes.max_length)
     try:
         fidelity = role_fidelity(bundle, build, "target", text)
-    except ImportError:  # an original in half precision is computed in float32 by ONNX's packages
+    except ImportError:  # computing a half-precision original in float32 needs ONNX's packages
         return None
     return None if fidelity is None else fidelity.divergence
 
@@ -230,10 +230,10 @@ def _fastest(ways: Sequence[Way], observed: Sequence[Observed], max_divergence: 
 
 
 def _settled(bundle: Bundle, way: Way, own: Observed, options: TuneOptions, sets: Sequence[PromptSet]) -> Way:
-    """The most draft tokens that the runtime is to choose from, round by round: none, the best fixed number, or all.
+    """Choose the limit of draft tokens per round: none, the best fixed number, or all that the plan allows.
 
-    By the cost of the rounds that it takes, not by the clock. Of numbers that come to the same the largest: texts
-    may yet come that accept more.
+    The choice goes by the measured costs of the rounds taken, not by the clock. Of equally fast limits the largest is
+    taken, because later texts may accept more.
     """
     curve = own.curves[way.num_threads]
     found = {0: way.plain_seconds}
@@ -247,7 +247,7 @@ def _settled(bundle: Bundle, way: Way, own: Observed, options: TuneOptions, sets
 
 
 def _measured_speedup(bundle: Bundle, chosen: Way, prompts: Sequence[Prompt], options: TuneOptions) -> float:
-    """Decoding time of some texts without drafts over that with what was chosen, in turns."""
+    """Decoding time of some texts without drafts over that with the choice, measured in turns."""
     step = max(1, len(prompts) // _CONFIRMED)
     seconds = {True: 0.0, False: 0.0}
     with Generator(
@@ -266,7 +266,7 @@ def _measured_speedup(bundle: Bundle, chosen: Way, prompts: Sequence[Prompt], op
 
 
 def _suggestion(observed: Sequence[Observed], chosen: Way, bundle: Bundle) -> str | None:
-    """Precisions of target and drafter from different builds, where together they would be faster."""
+    """Precisions of target and drafter from different builds that would be faster together; None if there are none."""
     plan = bundle.manifest.plan
     if not plan.drafter.roles:
         return None

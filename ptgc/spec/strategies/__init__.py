@@ -1,4 +1,4 @@
-"""The table of strategies: our own, and those of other packages."""
+"""The table of strategies: built-in ones, and those of other packages."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ ENTRY_POINTS = "ptgc.strategies"
 """Entry points of other packages: `NAME = "module:STRATEGY"`."""
 
 BUILT_IN = ("autoregressive", "ngram", "draft-model", "layer-skip", "medusa", "masked-diffusion", "ctc", "levenshtein")
-"""Strategies of this package; the module of each has its name."""
+"""Strategies of this package; each one's module has its name."""
 
 
 def strategy_names() -> tuple[str, ...]:
-    """Every strategy that can be asked for."""
+    """Every available strategy."""
     return (*BUILT_IN, *_foreign())
 
 
@@ -26,7 +26,7 @@ def find_strategy(name: str) -> Strategy:
 
     Raises:
         UsageError: There is none of that name.
-        ExportError: The package that has it cannot be imported, or has something else there.
+        ExportError: Its package cannot be imported, or has something else under this name.
     """
     if name in BUILT_IN:
         found: Strategy = import_module(f"{__name__}.{name.replace('-', '_')}").STRATEGY
@@ -38,7 +38,7 @@ def find_strategy(name: str) -> Strategy:
 
 
 def _foreign() -> Mapping[str, EntryPoint]:
-    """What other packages have; a name that is taken already, by us or a package before, is left out."""
+    """Strategies of other packages; names already taken, by ptgc or an earlier package, are left out."""
     found: dict[str, EntryPoint] = {}
     for entry in sorted(entry_points(group=ENTRY_POINTS), key=lambda entry: (_package(entry), entry.value)):
         if entry.name not in BUILT_IN:

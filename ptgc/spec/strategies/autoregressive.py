@@ -1,4 +1,4 @@
-"""autoregressive: one token a round."""
+"""autoregressive: one token per round."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ptgc.spec.strategies.base import Strategy
 
 
 def autoregressive() -> DecodePlan:
-    """One token a round."""
+    """One token per round."""
     return DecodePlan(STRATEGY.name)
 
 
@@ -16,7 +16,7 @@ STRATEGY = Strategy(
     name="autoregressive",
     loop=Loop.SPECULATIVE,
     guarantee=Guarantee.LOSSLESS,
-    summary="One token a round, as the model was made to write.",
+    summary="One token per round: plain decoding.",
     plan=lambda _options, _facts: autoregressive(),
     exporter="ptgc.exporters.strategies.causal:EXPORTER",
 )

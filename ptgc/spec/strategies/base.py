@@ -12,15 +12,15 @@ from ptgc.spec.loop import Loop
 from ptgc.spec.plan import DecodePlan, Guarantee
 
 DraftTokens = Annotated[int, Range(1, 63)]
-"""Draft tokens of a round, as an export may ask for."""
+"""Draft tokens per round, in the range that an export may ask for."""
 
 
 @dataclass(frozen=True)
 class CheckpointFacts:
-    """What plans need to know of a checkpoint."""
+    """What plans need to know about a checkpoint."""
 
     mask_token_id: int | None = None
-    """What its tokenizer puts at a position that is still to be filled."""
+    """Its tokenizer's mask token, which marks a position still to be filled."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class NoOptions:
 
 @dataclass(frozen=True)
 class Strategy:
-    """What export needs to know of a strategy; a bundle's plan says everything that later stages need."""
+    """What export needs to know about a strategy; a bundle's plan has everything that later stages need."""
 
     name: str
-    """As `--strategy` and the manifest have it."""
+    """The name for `--strategy` and the manifest."""
     loop: Loop
     """The loop that runs it."""
     guarantee: Guarantee
@@ -43,10 +43,10 @@ class Strategy:
     options: type[Any] = NoOptions
     """What can be chosen at export: a frozen dataclass, see `ptgc.spec.options`."""
     plan: Callable[[Any, CheckpointFacts], DecodePlan] | None = None
-    """The loop and policies that options, once checked, describe; None without an exporter."""
+    """Makes the plan from checked options; None without an exporter."""
     drafter: type[DrafterPlan] = DrafterPlan
-    """What reads the drafter of its plans; only our own strategies bring new kinds, since the core must have them."""
+    """The class of its plans' drafter. Only built-in strategies have new kinds, because the core must support them."""
     source: str = ""
-    """Where it was published."""
+    """Where the method was published."""
     exporter: str = ""
-    """What reads its checkpoints, `module:StrategyExporter`; empty where modules are exported only."""
+    """What reads its checkpoints, `module:StrategyExporter`; empty if only modules are exported."""

@@ -1,4 +1,4 @@
-"""Choice: a strategy with its options, as far as a caller has named them."""
+"""Choice: a strategy with its options, as far as the caller has given them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ptgc.spec.strategies import find_strategy, strategy_names
 from ptgc.spec.strategies.base import Strategy
 
 DEFAULTS = ("ngram", "masked-diffusion")
-"""What an export chooses from where no strategy is named: the first that fits the checkpoint."""
+"""The strategies to choose from if none is named; the first that fits the checkpoint is taken."""
 
 
 @dataclass(frozen=True)
@@ -26,15 +26,15 @@ class Choice:
 
 
 def possible_choices(strategy: str | None, options: object | None) -> tuple[Choice, ...]:
-    """What a caller may mean; more than one where the checkpoint decides.
+    """The choices that a caller may mean; several if the checkpoint decides.
 
     Args:
         strategy: A name; None for that of `options`, or whatever fits the checkpoint.
         options: An object of a strategy's options, or a mapping of some of them by name.
 
     Raises:
-        UsageError: No such strategy, or options that it has not, or lacks, or out of range; all of them are named.
-        ExportError: The strategy is of a package that cannot be imported.
+        UsageError: There is no such strategy, or options are unknown, missing or out of range; all of them are named.
+        ExportError: The strategy's package cannot be imported.
     """
     if options is None or isinstance(options, Mapping):
         values: Mapping[str, Any] = options or {}

@@ -47,11 +47,11 @@ class DraftModelOptions:
     drafter: CheckpointName
     """The drafter: directory, GGUF file or hub id."""
     num_draft_tokens: DraftTokens = 5
-    """Most draft tokens of a round."""
+    """Most draft tokens per round."""
     acceptance: AcceptanceRule = AcceptanceRule.MATCH
-    """When sampling: match keeps plain decoding's text, speculative more drafts."""
+    """When sampling, match keeps the text of plain decoding, and speculative accepts more drafts."""
     drafter_vocabulary: DrafterVocabulary = DrafterVocabulary.SHARED
-    """Whether both models have the same token ids, or drafts go through text."""
+    """Whether both models have the same token ids, or drafts are decoded to text and encoded again."""
 
 
 def draft_model(
@@ -60,7 +60,7 @@ def draft_model(
     vocabulary: DrafterVocabulary = DrafterVocabulary.SHARED,
     tree: TreeSpec | None = None,
 ) -> DecodePlan:
-    """A smaller model drafts a chain, token by token; with a tree, as many tokens as that has, depth by depth."""
+    """A smaller model drafts a chain, token by token; or a tree, depth by depth."""
     tree = tree or TreeSpec.chain(num_draft_tokens)
     drafter = ModelDrafter(tree.num_nodes - 1, vocabulary)
     return DecodePlan(STRATEGY.name, drafter=drafter, acceptance=acceptance, tree=tree)

@@ -35,11 +35,11 @@ class LayerSkipOptions:
     """Which part of the model drafts."""
 
     num_layers: NumLayers
-    """First layers of the model that draft."""
+    """How many of the model's first layers draft."""
     num_draft_tokens: DraftTokens = 5
-    """Most draft tokens of a round."""
+    """Most draft tokens per round."""
     acceptance: AcceptanceRule = AcceptanceRule.MATCH
-    """When sampling: match keeps plain decoding's text, speculative more drafts."""
+    """When sampling, match keeps the text of plain decoding, and speculative accepts more drafts."""
 
 
 def layer_skip(
@@ -60,7 +60,7 @@ STRATEGY = Strategy(
     name="layer-skip",
     loop=Loop.SPECULATIVE,
     guarantee=Guarantee.LOSSLESS,
-    summary="The model's first layers draft over its own cache; it needs training for early exits to draft well.",
+    summary="The model's first layers draft over its own cache; drafts are only good if it was trained for early exit.",
     source="LayerSkip, arXiv 2404.16710, section 4.3; Draft & Verify, arXiv 2309.08168",
     options=LayerSkipOptions,
     plan=_plan,

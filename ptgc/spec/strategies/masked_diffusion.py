@@ -1,4 +1,4 @@
-"""masked-diffusion: the masked positions of a canvas are filled a few a round."""
+"""masked-diffusion: each round fills some of the masked positions of a canvas."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class MaskedDiffusionOptions:
     num_steps: Annotated[int, Range(1, MAX_ROUNDS)] = 16
     """Rounds that fill a canvas."""
     threshold: float | None = None
-    """A round fills every position of more confidence than this, between 0 and 1."""
+    """A round also fills every position with more confidence than this, between 0 and 1."""
     block_length: Annotated[int, Range(0, MAX_LENGTH)] = 0
-    """Positions filled before the next ones are begun; 0 for all at once."""
+    """Positions that are filled before the next ones are started; 0 for all at once."""
 
     def problems(self) -> list[str]:
-        """A confidence that every position has, or none."""
+        """A threshold that every confidence or none exceeds."""
         if self.threshold is None or 0 < self.threshold < 1:
             return []
         return [f"--threshold is {self.threshold}; it must be between 0 and 1."]
@@ -38,7 +38,7 @@ def masked_diffusion(
     threshold: float | None = None,
     block_length: int = MaskedDiffusionOptions.block_length,
 ) -> DecodePlan:
-    """Masked positions of a canvas are filled a few a round, the most confident first."""
+    """Each round fills some of the masked positions of a canvas, the most confident first."""
     policy = PolicyInputs() if threshold is None else PolicyInputs(threshold)
     canvas = CanvasPlan(mask_token_id, num_steps, block_length, policy)
     return DecodePlan(STRATEGY.name, STRATEGY.loop, STRATEGY.guarantee, canvas=canvas)
@@ -57,7 +57,7 @@ STRATEGY = Strategy(
     name="masked-diffusion",
     loop=Loop.CANVAS,
     guarantee=Guarantee.LOSSY,
-    summary="Masked positions of a canvas are filled a few a round, the most confident first.",
+    summary="Each round fills some of the masked positions of a canvas, the most confident first.",
     source="MaskGIT, arXiv 2202.04200, section 3.2; LLaDA, arXiv 2502.09992, appendix B; Fast-dLLM, arXiv 2505.22618",
     options=MaskedDiffusionOptions,
     plan=_plan,

@@ -1,4 +1,4 @@
-"""medusa: heads on the target's last hidden state draft, each one token further ahead."""
+"""medusa: heads on the target's last hidden state draft, each head one token further ahead."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ptgc.spec.tree import TreeSpec
 
 @dataclass(frozen=True)
 class HeadsDrafter(DrafterPlan):
-    """One run of all heads gives every draft of the tree: head d the tokens of depth d, the likeliest first."""
+    """One run of all heads gives every draft of the tree: head d gives the tokens of depth d, the likeliest first."""
 
     kind: ClassVar[str] = "heads"
     roles: ClassVar[tuple[str, ...]] = ("heads",)

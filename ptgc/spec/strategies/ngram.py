@@ -1,4 +1,4 @@
-"""ngram: the text is looked up in itself, and what followed is drafted."""
+"""ngram: drafts what followed an earlier occurrence of the text's last tokens."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ NgramSize = Annotated[int, Range(1, MAX_NGRAM_SIZE)]
 
 
 class NgramMatch(str, Enum):
-    """Which of equally long matches of an n-gram is continued."""
+    """Which of several matches of the same length is continued."""
 
     LATEST = "latest"
-    """The most recent one; where its continuation meets the end of the text, it goes on with its own beginning."""
+    """The most recent one; a continuation that reaches the end of the text repeats from its start."""
     FIRST = "first"
-    """The earliest one, up to the end of the text: as transformers' prompt lookup."""
+    """The earliest one, up to the end of the text, as in transformers' prompt lookup."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class NgramDrafter(DrafterPlan):
     min_ngram_size: NgramSize = 1
     """The shortest suffix that counts as a match."""
     ngram_match: NgramMatch = NgramMatch.LATEST
-    """Which of equally long matches is continued."""
+    """Which of several matches of the same length is continued."""
 
     def problems(self) -> list[str]:
         """Sizes out of order."""
@@ -53,11 +53,11 @@ class NgramOptions:
     """How far n-grams are looked up and continued."""
 
     num_draft_tokens: DraftTokens = 15
-    """Most draft tokens of a round."""
+    """Most draft tokens per round."""
     max_ngram_size: NgramSize = 8
-    """Longest suffix of the text that is looked up, in tokens."""
+    """Longest suffix of the text to look up, in tokens."""
     min_ngram_size: NgramSize = 1
-    """Shortest suffix that counts, in tokens."""
+    """Shortest suffix that counts as a match, in tokens."""
 
     def problems(self) -> list[str]:
         """Sizes out of order."""

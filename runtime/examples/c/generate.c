@@ -2,7 +2,7 @@
 //
 //   generate BUNDLE NUM_NEW_TOKENS TOKEN_ID...
 //
-// ONNX Runtime's library is found, or named by $PTGC_ONNXRUNTIME.
+// ONNX Runtime's library is searched, or given by $PTGC_ONNXRUNTIME.
 #include <ptgc.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,7 +29,7 @@ static int fail(void) {
   return 1;
 }
 
-// Writes one text in a session, whose cache a next call would continue from.
+// Writes one text in a session, whose cache the next call would continue from.
 static int generate(ptgc_generator* generator, const ptgc_request* request) {
   ptgc_session* session = NULL;
   ptgc_result* result = NULL;

@@ -1,9 +1,9 @@
-// A service in small: a process that has opened ONNX Runtime itself hands it to ptgc, reads a
-// prompt once, and continues two copies of the session at the same time:
+// A small service: a process that has opened ONNX Runtime itself passes it to ptgc, reads a prompt
+// once, and continues two copies of the session at the same time:
 //
 //   converse BUNDLE ONNXRUNTIME_LIBRARY NUM_NEW_TOKENS TOKEN_ID...
 //
-// It prints the most probable continuation, and one that is drawn with the seed 1.
+// It prints the most probable continuation, and one that is sampled with the seed 1.
 #include <dlfcn.h>
 
 #include <future>

@@ -43,7 +43,7 @@ constexpr std::string_view Name(ErrorCode code) {
   return "internal";
 }
 
-// Something went wrong that the caller must hear of.
+// A failure that the caller must know about.
 class Error : public std::runtime_error {
  public:
   Error(ErrorCode code, const std::string& message, std::string action = "")
@@ -54,7 +54,7 @@ class Error : public std::runtime_error {
   const std::string& action() const { return action_; }
 
  private:
-  ErrorCode code_;      // What kind of failure.
+  ErrorCode code_;      // The kind of failure.
   std::string action_;  // What to do about it; may be empty.
 };
 

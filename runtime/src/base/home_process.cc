@@ -19,7 +19,7 @@ void ExitAtOnce(int status, void*) {
   _exit(status);
 }
 
-// What is registered last runs first.
+// Handlers that are registered last run first.
 void RegisterInFork() { on_exit(&ExitAtOnce, nullptr); }
 
 }  // namespace

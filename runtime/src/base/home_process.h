@@ -1,4 +1,4 @@
-// HomeProcess: whether this is still the process that something was made in.
+// HomeProcess: whether this is still the process in which an object was created.
 #pragma once
 
 #if defined(_WIN32)
@@ -9,8 +9,8 @@
 
 namespace ptgc {
 
-// A process that was forked inherits objects without the threads that use them: their locks may be
-// held for good, and what those threads were to do is never done.
+// A forked process inherits objects without the threads that use them: their locks may be held
+// forever, and the work of those threads is never done.
 class HomeProcess {
  public:
   bool is_current() const { return id_ == Id(); }
@@ -22,11 +22,11 @@ class HomeProcess {
   static pid_t Id() { return getpid(); }
 #endif
 
-  decltype(Id()) id_ = Id();  // The process that made this.
+  decltype(Id()) id_ = Id();  // The process that created this.
 };
 
-// From now on, forked processes exit without what was registered before the fork to run at exit:
-// engine libraries would wait there for threads that only this process has.
+// From now on, forked processes exit without running exit handlers that were registered before the
+// fork: engine libraries would wait in them for threads that only this process has.
 void ExitForksAtOnce();
 
 }  // namespace ptgc

@@ -1,4 +1,4 @@
-// Memory: where the states of engines live, and how they are moved there.
+// Memory: where the states of engines live, and how they are moved within it.
 #pragma once
 
 #include <cstddef>
@@ -7,32 +7,32 @@
 
 namespace ptgc {
 
-// Equal pieces at equal distances, from one place to another.
+// A copy of equal pieces at equal distances from one place to another.
 struct Move {
-  void* to = nullptr;           // The first piece's new place.
-  std::size_t to_stride = 0;    // From one piece to the next.
-  const void* from = nullptr;   // Where the first piece is.
-  std::size_t from_stride = 0;  // From one piece to the next.
-  std::size_t bytes = 0;        // Of one piece; it may overlap its own new place, no other's.
-  std::size_t count = 1;        // Pieces.
+  void* to = nullptr;           // Destination of the first piece.
+  std::size_t to_stride = 0;    // Distance from one destination to the next.
+  const void* from = nullptr;   // Source of the first piece.
+  std::size_t from_stride = 0;  // Distance from one source to the next.
+  std::size_t bytes = 0;        // Bytes of a piece; may overlap its own destination only.
+  std::size_t count = 1;        // Number of pieces.
 };
 
-// What is asked of it happens before whatever an engine that lives there runs next.
+// Its operations take effect before the next run of an engine whose states are in it.
 class Memory {
  public:
   virtual ~Memory() = default;
-  // Zero, and aligned for any engine. Throws a capacity error where there is no more.
+  // Returns zeroed memory, aligned for any engine. Throws a capacity error if there is none left.
   virtual void* Take(std::size_t bytes) = 0;
   virtual void GiveBack(void* data, std::size_t bytes) noexcept = 0;
-  // The contents are zero again; where memory can be lent, it is given back until it is written.
+  // Zeroes the contents; where possible, the memory is returned to the system until it is written.
   virtual void Discard(void* data, std::size_t bytes) = 0;
   virtual void Copy(const Move& move) = 0;
 };
 
-// The process's own memory, in whole pages; what was never written takes none.
+// The process's own memory, in whole pages; pages that were never written take no memory.
 std::shared_ptr<Memory> HostMemory();
 
-// Owns a part of a memory, at a fixed address.
+// Owns a part of a memory at a fixed address.
 class Block {
  public:
   Block() = default;
@@ -55,14 +55,14 @@ class Block {
   Block& operator=(const Block&) = delete;
 
   std::size_t size() const { return size_; }
-  // An address of its memory: the host reads and writes it in host memory only.
+  // An address in its memory; the host may only access it if that is host memory.
   void* data() const { return data_; }
   char* At(std::size_t offset) const { return static_cast<char*>(data_) + offset; }
   void Discard() { memory_->Discard(data_, size_); }
 
  private:
-  std::shared_ptr<Memory> memory_;  // What it is a part of.
-  void* data_ = nullptr;            // Where it begins.
+  std::shared_ptr<Memory> memory_;  // The memory that it is part of.
+  void* data_ = nullptr;            // Its address.
   std::size_t size_ = 0;            // Bytes.
 };
 

@@ -1,4 +1,4 @@
-// The enums that manifests and results spell, and how they spell them (as ptgc.spec does).
+// The enums in manifests and results, with their spellings (the same as in ptgc.spec).
 #pragma once
 
 #include <array>

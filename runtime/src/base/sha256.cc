@@ -49,7 +49,7 @@ bool HasShaInstructions() {
          (b & 1U << 29U) != 0;
 }
 
-// The instructions keep the state as two registers, ABEF and CDGH, and do four rounds in two.
+// The instructions keep the state in two registers, ABEF and CDGH; two of them do four rounds.
 __attribute__((target("sha,sse4.1"))) void CompressWithInstructions(Sha256State& state,
                                                                     const unsigned char* blocks,
                                                                     std::size_t count) {
@@ -62,7 +62,7 @@ __attribute__((target("sha,sse4.1"))) void CompressWithInstructions(Sha256State&
   for (; count > 0; --count, blocks += 64) {
     const __m128i abef_before = abef;
     const __m128i cdgh_before = cdgh;
-    __m128i w[4];  // The 16 words of the schedule that come next.
+    __m128i w[4];  // The next 16 words of the schedule.
     for (std::size_t i = 0; i < 4; ++i) {
       const auto* bytes = reinterpret_cast<const __m128i*>(blocks) + i;
       w[i] = _mm_shuffle_epi8(_mm_loadu_si128(bytes), big_endian);

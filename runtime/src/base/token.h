@@ -5,11 +5,11 @@
 
 namespace ptgc {
 
-// As the graphs' id ports carry it.
+// The type of the graphs' id ports.
 using TokenId = std::int64_t;
 
-// Given where there is no choice, for instance of a row of logits that holds NaN or +infinity, or
-// nothing above -infinity.
+// Returned if there is no choice, for instance for a row of logits that contains NaN or +infinity,
+// or nothing above -infinity.
 constexpr TokenId kNoToken = -1;
 
 }  // namespace ptgc

@@ -34,7 +34,7 @@ class RegularFile {
   RegularFile& operator=(const RegularFile&) = delete;
 
   std::uint64_t size() const { return size_; }
-  // Reads on; gives how many bytes there were, 0 at the end.
+  // Continues reading; returns the number of bytes read, 0 at the end.
   std::size_t Read(std::span<char> bytes) const {
     for (;;) {
       const ssize_t count = read(file_, bytes.data(), bytes.size());
@@ -48,7 +48,7 @@ class RegularFile {
   }
 
  private:
-  // Opening a pipe must not wait for somebody who writes.
+  // O_NONBLOCK, because opening a pipe must not wait for a writer.
   static int Open(const std::filesystem::path& path) {
     return open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   }
@@ -61,10 +61,10 @@ class RegularFile {
     Refuse(reason);
   }
 
-  const std::filesystem::path& path_;  // Where it is.
-  const std::string& action_;          // What to do where it cannot be read.
-  int file_;                           // The descriptor; below 0 where there is none.
-  std::uint64_t size_ = 0;             // Bytes, when it was opened.
+  const std::filesystem::path& path_;  // Its path.
+  const std::string& action_;          // The action for errors.
+  int file_;                           // The descriptor; below 0 if not open.
+  std::uint64_t size_ = 0;             // Bytes when it was opened.
 };
 
 }  // namespace
@@ -80,7 +80,7 @@ std::string ReadWholeFile(const std::filesystem::path& path, std::uint64_t most,
   std::size_t filled = 0;
   while (filled < content.size()) {
     const std::size_t count = file.Read(std::span(content).subspan(filled));
-    if (count == 0) break;  // It has become shorter.
+    if (count == 0) break;  // The file became shorter.
     filled += count;
   }
   content.resize(filled);

@@ -1,4 +1,4 @@
-// Files that are read once and whole. Only regular ones are: a pipe would wait for its writer.
+// Reads whole files at once; only regular files, because a pipe would wait for its writer.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,7 @@
 
 namespace ptgc {
 
-// Whether a path stays inside the folder that it is relative to, as it is written.
+// Whether a relative path, as written, stays inside the folder that it is relative to.
 bool IsInside(const std::filesystem::path& path);
 
 // The content of a file of at most `most` bytes. Throws a bundle error with this action.

@@ -27,7 +27,7 @@ void CheckHash(const Bundle& bundle, const FileEntry& file, const std::string& s
               BuildAgain(bundle));
 }
 
-// Weights that a graph names must be files that were verified: the library would open any other.
+// Weights that a graph names must be listed, verified files; the library would open any file.
 void CheckExternalData(const Bundle& bundle, const EngineSource& source) {
   for (const std::string& name : ExternalFilesOf(source.content, source.path)) {
     std::error_code failure;

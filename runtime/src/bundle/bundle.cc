@@ -25,11 +25,11 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 constexpr std::int64_t kSchemaVersion = 1;
-// Features that this version reads; a bundle that names another is refused by that name.
+// Features that this version supports; a bundle that needs another is refused, naming it.
 constexpr std::array<std::string_view, 8> kFeatures = {
     "speculative-loop", "canvas-loop",          "one-shot-loop", "edit-loop",
     "kv-cache-full",    "sliding-window-cache", "encoder",       "block-cache"};
-constexpr std::string_view kDrafterFeature = "drafter-";  // And the kind.
+constexpr std::string_view kDrafterFeature = "drafter-";  // Followed by the drafter's kind.
 constexpr const char* kExportAgain = "Export the bundle again, or install a newer ptgc.";
 
 [[noreturn]] void Refuse(const std::string& message, const std::string& action) {
@@ -48,7 +48,7 @@ bool HasFeature(std::string_view name) {
   return std::find(kFeatures.begin(), kFeatures.end(), name) != kFeatures.end();
 }
 
-// The features that a document lists, and the drafter that its plan names.
+// The features that a document lists, and the feature of the drafter in its plan.
 json FeaturesOf(const json& document) {
   json features = document.value("features", json::array());
   static const json::json_pointer kKind("/plan/drafter/kind");
@@ -58,7 +58,7 @@ json FeaturesOf(const json& document) {
   return features;
 }
 
-// Throws for a document of a newer ptgc, or of another program.
+// Throws if the document is from a newer ptgc or another program.
 void CheckReadable(const json& document, const std::string& name) {
   const auto version = document.find("schema_version");
   if (version == document.end() || !version->is_number_integer()) {
@@ -85,12 +85,12 @@ void CheckReadable(const json& document, const std::string& name) {
   Refuse(name + " needs features that this ptgc does not have: " + unknown + ".", newer);
 }
 
-// Reads the names of files below a folder, which a hostile document has lead out of it.
+// Resolves names of files in a folder; the names in a hostile document may lead out of it.
 class Folder {
  public:
   explicit Folder(fs::path root) : root_(std::move(root)) {}
 
-  // The absolute path that a field names; the folder itself where that is a problem.
+  // The absolute path that a field names; the folder itself if there is a problem.
   fs::path Resolve(const Fields& data, const char* field) const {
     const std::string name = data.Text(field);
     if (name.find_first_of(std::string_view("\\\0", 2)) != std::string::npos || !IsInside(name)) {
@@ -123,7 +123,7 @@ std::vector<FileEntry> ReadFiles(const Fields& document, const Folder& folder) {
   return files;
 }
 
-// Whether each file is there and has its size.
+// Checks that each file exists and has its size.
 void CheckFiles(const std::vector<FileEntry>& files, const fs::path& root, Problems& problems) {
   for (const FileEntry& file : files) {
     const std::string name =
@@ -147,7 +147,7 @@ void CheckListed(const Fields& data, const char* field, const fs::path& path,
   if (!is_listed) data.Add(field, " names a file that is not listed in files.");
 }
 
-// A name of a folder, and a part of other names.
+// Must be a valid folder name; it also becomes part of other names.
 std::string ReadId(const Fields& build) {
   std::string id = build.Text("id");
   const bool is_plain =
@@ -158,7 +158,7 @@ std::string ReadId(const Fields& build) {
   return id;
 }
 
-// What build.json says, without its engines.
+// Reads build.json, except for its engines.
 void ReadBuild(const Fields& build, const Folder& folder, Bundle& bundle) {
   bundle.id = ReadId(build);
   bundle.sequence = build.OptionalInteger("sequence", limits::kSequence).value_or(0);
@@ -188,7 +188,7 @@ void ReadBuild(const Fields& build, const Folder& folder, Bundle& bundle) {
   CheckShapes(build, bundle);
 }
 
-// Engines that were compiled ahead of time take the place of graphs.
+// Replaces graphs by engines that were compiled ahead of time.
 void TakeEngines(const json& build, const Folder& folder, Bundle& bundle) {
   Problems problems;
   const Fields fields(build, "build.json: ", problems);
@@ -252,7 +252,7 @@ Bundle ReadBundle(const fs::path& build_directory) {
     return Read(directory);
   } catch (const Error&) {
     throw;
-  } catch (const std::exception& error) {  // Of the library that reads JSON, or of the file system.
+  } catch (const std::exception& error) {  // From the JSON library or the file system.
     Refuse("Cannot read the manifests of '" + directory.string() + "': " + error.what() + ".",
            kExportAgain);
   }

@@ -1,4 +1,4 @@
-// Bundle: what manifest.json and one build's build.json say, checked.
+// Bundle: the checked contents of manifest.json and of one build's build.json.
 #pragma once
 
 #include <cstdint>
@@ -14,35 +14,35 @@
 
 namespace ptgc {
 
-// What the loops must know of the model.
+// What the loops must know about the model.
 struct ModelFacts {
   std::string family;                             // The model type of its configuration.
   std::int64_t vocab_size = 0;                    // Entries of the logits.
   std::int64_t context_length = 0;                // Positions that the model was made for.
   std::vector<TokenId> eos_token_ids;             // Any of them ends a text.
   std::optional<TokenId> start_token_id;          // Starts every text of an encoder-decoder.
-  std::optional<std::int64_t> source_vocab_size;  // Of prompts, where an encoder has its own.
+  std::optional<std::int64_t> source_vocab_size;  // For prompts, if an encoder has its own.
 };
 
-// How tokens are chosen where a request does not say.
+// How tokens are chosen if a request does not say.
 struct GenerationDefaults {
   double repetition_penalty = 1;                // See SamplingOptions.
   std::vector<TokenId> suppressed_token_ids{};  // Never chosen.
 };
 
-// One input or output of a role's graph; shapes stay with the graph.
+// One input or output of a role's graph; its full shape is in the graph.
 struct Port {
   std::string name;               // The name in the graph.
   DType dtype = DType::kFloat32;  // Element type.
-  std::int64_t last_size = 0;     // Its last dimension, where that is fixed.
-  // The name of each dimension; empty where that is a number.
+  std::int64_t last_size = 0;     // Its last dimension if that is fixed.
+  // The name of each dimension; empty if the dimension is a number.
   std::vector<std::string> dimensions = {};
 };
 
-// A layer of another role, whose cache is used.
+// A layer of another role whose cache this layer uses.
 struct SharedLayer {
-  std::string role;  // Who owns the cache.
-  int layer = 0;     // Which of its states.
+  std::string role;  // The role that owns the cache.
+  int layer = 0;     // Index of the state in that role.
 };
 
 // The state of one layer: keys and values, [batch, kv_heads, kv_capacity, head_dim] each.
@@ -58,21 +58,21 @@ struct LayerState {
 // One model of a build and the engine that computes it.
 struct Role {
   std::filesystem::path graph;                 // The engine's file, absolute.
-  bool is_compiled = false;                    // Whether that is no graph any more.
-  std::vector<Port> inputs;                    // Ports that come in, states apart.
-  std::vector<Port> outputs;                   // Ports that go out, states apart.
+  bool is_compiled = false;                    // Whether that file is compiled.
+  std::vector<Port> inputs;                    // Input ports without states.
+  std::vector<Port> outputs;                   // Output ports without states.
   std::vector<LayerState> states;              // The KV cache, layer by layer.
-  std::vector<LayerState> cross_states;        // What each layer attends to of an encoder's output.
-  std::optional<std::int64_t> context_length;  // Where it differs from the bundle's.
-  std::optional<AttentionKind> attention{};    // What the rows of a round may see of each other.
-  int mask_extra = 0;                          // Slots that masks govern beside a round's own.
-  std::int64_t vocab_size = 0;                 // Entries of its logits; 0 where it has none.
+  std::vector<LayerState> cross_states;        // Per layer: keys and values of an encoder.
+  std::optional<std::int64_t> context_length;  // If it differs from the bundle's.
+  std::optional<AttentionKind> attention{};    // Which rows of a round see each other.
+  int mask_extra = 0;                          // Slots that masks cover besides the round's.
+  std::int64_t vocab_size = 0;                 // Entries of its logits; 0 if it has none.
 
   std::map<std::string, std::string> engine_options;  // Settings that its engine is loaded with.
-  bool updates_in_place = true;  // Whether its engine takes and gives caches at one address.
+  bool updates_in_place = true;  // Whether cache inputs and outputs share an address.
 };
 
-// A file of a build, and what it must be.
+// A file of a build, with its required size and hash.
 struct FileEntry {
   std::filesystem::path path;  // Absolute.
   std::uintmax_t size = 0;     // Bytes.
@@ -82,23 +82,23 @@ struct FileEntry {
 // One build of a bundle.
 struct Bundle {
   DecodePlan plan;                    // The loop and its policies.
-  ModelFacts model;                   // What the loop must know of the model.
-  GenerationDefaults generation;      // What holds where requests do not say.
+  ModelFacts model;                   // What the loop must know about the model.
+  GenerationDefaults generation;      // Used if requests do not say otherwise.
   std::filesystem::path directory;    // The build's folder, absolute.
   std::string id;                     // Its name under builds/.
   std::int64_t sequence = 0;          // The newest build has the largest.
-  std::string backend;                // Which engine library runs it ...
-  std::string device;                 // ... and on what: "cpu", "cuda".
+  std::string backend;                // The engine library that runs it ...
+  std::string device;                 // ... and the device: "cpu", "cuda".
   std::string min_onnxruntime;        // The oldest ONNX Runtime that runs it; empty for any.
   ShapePlan shapes;                   // The shapes that may occur.
   std::map<std::string, Role> roles;  // The models by role name.
-  std::vector<FileEntry> files;       // Every file of the build but build.json.
+  std::vector<FileEntry> files;       // All files of the build except build.json.
   std::string manifest_sha256;        // Digest of the manifest that was read ...
   std::string bundle_sha256;          // ... and of the one that the build was made from.
 };
 
-// Reads `build_directory` (BUNDLE/builds/ID) and the manifest of its bundle, and checks every field
-// that is used: ranges, what the loop needs, and that the build's files exist and have their size.
+// Reads `build_directory` (BUNDLE/builds/ID) and its bundle's manifest. Checks every field that is
+// used: its range, what the loop needs, and that the build's files exist and have their sizes.
 // Hashes are checked when the files are loaded. Throws bundle errors that name every problem found.
 Bundle ReadBundle(const std::filesystem::path& build_directory);
 

@@ -36,7 +36,7 @@ std::map<std::string, std::vector<int>> SizesOf(int batch, const RoleShapes& sha
   return sizes;
 }
 
-// The sizes that an engine takes, by the name of their dimension.
+// The sizes that an engine takes, by name of the dimension.
 std::map<std::string, Range> LimitsOf(const Fields& engine) {
   std::map<std::string, Range> taken;
   for (const auto& [name, size] : engine.Sizes("sizes", limits::kContextLength)) {
@@ -48,7 +48,7 @@ std::map<std::string, Range> LimitsOf(const Fields& engine) {
   return taken;
 }
 
-// A sentence for each size of its role that the engine does not take.
+// A sentence for each size of the role that the engine does not take.
 std::string Outside(const std::string& path, const std::map<std::string, Range>& taken, int batch,
                     const RoleShapes& shapes) {
   std::string problems;
@@ -90,7 +90,7 @@ std::map<std::string, EngineFile> ReadEngines(const json& build, const ShapePlan
                   "Build again with `ptgc build`, which makes one.");
     }
     const auto own = shapes.roles.find(role);
-    if (own == shapes.roles.end()) continue;  // No role of the build, which is said elsewhere.
+    if (own == shapes.roles.end()) continue;  // Not a role of the build; reported elsewhere.
     problems += Outside(path, LimitsOf(engine), shapes.batch, own->second);
   }
   if (!damage.empty()) {
@@ -102,7 +102,7 @@ std::map<std::string, EngineFile> ReadEngines(const json& build, const ShapePlan
   }
   if (std::find(kAheadOfTime.begin(), kAheadOfTime.end(), backend) == kAheadOfTime.end()) {
     if (files.empty()) return files;
-    // They would be loaded as graphs whose weights nobody has looked for.
+    // They would be loaded as graphs whose external data was never checked.
     throw Error(ErrorCode::kBundle,
                 "Build '" + id + "' has engines, and its backend '" + backend +
                     "' compiles its graphs while it loads.",

@@ -1,4 +1,4 @@
-// The engines that build.json lists: files that a vendor's compiler made of roles ahead of time.
+// The engines that build.json lists: files that a vendor's compiler made ahead of time.
 #pragma once
 
 #include <map>
@@ -9,17 +9,17 @@
 
 namespace ptgc {
 
-// One of them.
+// An engine that was compiled ahead of time.
 struct EngineFile {
-  std::string path;              // As build.json spells it.
-  bool updates_in_place = true;  // Whether caches may come in and go out at one address.
+  std::string path;              // As written in build.json.
+  bool updates_in_place = true;  // Whether cache inputs and outputs may share an address.
 
   bool operator==(const EngineFile&) const = default;
 };
 
-// The engine of each role; none where the library compiles while it loads. Throws bundle errors
-// where a role has several, where a build that needs engines was only prepared, and where a shape
-// of the plan is outside of what an engine takes.
+// The engine of each role; empty if the library compiles when it loads. Throws bundle errors if a
+// role has several engines, if a build that needs engines was only prepared, or if an engine does
+// not take a shape of the plan.
 std::map<std::string, EngineFile> ReadEngines(const nlohmann::json& build, const ShapePlan& shapes);
 
 }  // namespace ptgc

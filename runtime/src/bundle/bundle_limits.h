@@ -1,5 +1,5 @@
-// The ranges of what manifest.json and build.json may say. ptgc.spec has the same: what one reader
-// takes, the other takes as well.
+// The allowed ranges of values in manifest.json and build.json. ptgc.spec has the same ranges, so
+// that both readers accept the same documents.
 #pragma once
 
 #include <cstddef>
@@ -31,14 +31,14 @@ inline constexpr Range kLength{1, 1 << 24};  // Of a text, a source or a canvas.
 inline constexpr Range kCapacity{1, 1 << 25};
 inline constexpr Range kWindow{1, 1 << 24};
 inline constexpr Range kMaskExtra{0, 1 << 24};
-inline constexpr std::int64_t kEntries = 64;  // Of a list of sizes, and windows.
+inline constexpr std::int64_t kEntries = 64;  // Of a list of sizes; also windows.
 inline constexpr std::int64_t kBufferBytes = std::int64_t{1} << 46U;
 
 // Models.
 inline constexpr Range kVocabSize{1, 1 << 24};
 inline constexpr Range kContextLength{1, std::int64_t{1} << 40U};
-inline constexpr Range kHeads{1, 65536};       // And the size of one.
-inline constexpr std::int64_t kStates = 4096;  // And ports, and engines.
+inline constexpr Range kHeads{1, 65536};       // Also the size of a head.
+inline constexpr std::int64_t kStates = 4096;  // Also ports and engines.
 inline constexpr std::int64_t kRoles = 64;
 inline constexpr std::int64_t kFiles = 65536;
 inline constexpr std::int64_t kEndTokens = 4096;

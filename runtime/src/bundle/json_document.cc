@@ -14,9 +14,9 @@ namespace {
 using nlohmann::json;
 
 constexpr std::size_t kMostSentences = 64;
-constexpr std::size_t kMostShown = 80;  // Bytes of a value.
+constexpr std::size_t kMostShown = 80;  // Bytes of a value in a message.
 
-// How deep arrays and objects stand in each other. What is no JSON has some number as well.
+// How deep arrays and objects are nested. For text that is not JSON, the result is arbitrary.
 int DepthOf(std::string_view text) {
   int depth = 0;
   int deepest = 0;
@@ -50,7 +50,7 @@ std::string Shown(const json& value) {
   return value.dump();
 }
 
-// A name that the document chose, where problems name it.
+// A name from the document, as messages show it.
 std::string ShownName(const std::string& name) {
   return name.size() <= kMostShown ? name : "(a long name)";
 }
@@ -93,7 +93,7 @@ JsonDocument ReadJsonDocument(const fs::path& folder, const fs::path& name,
   return {std::move(document), Sha256Of(text)};
 }
 
-// Numbers beyond 64 bits are no integers to the parser.
+// The parser does not treat numbers beyond 64 bits as integers.
 std::optional<std::int64_t> IntegerIn(const json& value, Range range) {
   if (!value.is_number_integer()) return std::nullopt;
   const bool is_huge = value.is_number_unsigned() &&

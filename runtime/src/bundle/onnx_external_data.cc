@@ -9,7 +9,7 @@
 namespace ptgc {
 namespace {
 
-// The messages of onnx.proto on the way from a model to its tensors.
+// The messages of onnx.proto on the path from a model to its tensors.
 enum class Message { kModel, kTraining, kGraph, kFunction, kNode, kAttribute, kSparse, kTensor };
 
 // A field that holds a message.
@@ -31,22 +31,22 @@ constexpr Field kFields[] = {
     {Message::kAttribute, 23, Message::kSparse}, {Message::kSparse, 1, Message::kTensor},
     {Message::kSparse, 2, Message::kTensor},
 };
-constexpr std::uint64_t kExternalData = 13;  // Of a tensor: entries of a key and a value.
-constexpr int kMostLevels = 100;             // As many as protobuf reads.
+constexpr std::uint64_t kExternalData = 13;  // Field of a tensor: key-value entries.
+constexpr int kMostLevels = 100;             // The limit of protobuf.
 
 // Reads the fields of one message of protobuf's wire format.
 class Wire {
  public:
   explicit Wire(std::string_view bytes) : rest_(bytes) {}
 
-  // Goes on to the next field; false at the end, or where the bytes are no message.
+  // Advances to the next field; false at the end, or if the bytes are not a message.
   bool Next() {
     if (rest_.empty()) return false;
     const std::uint64_t tag = Varint();
     number_ = tag >> 3U;
     content_ = {};
     has_content_ = (tag & 7U) == 2;
-    // Readers that keep 32 bits of a tag would see another field than this one.
+    // Readers that keep only 32 bits of a tag would see a different field here.
     if (number_ == 0 || tag > std::numeric_limits<std::uint32_t>::max()) return is_whole_ = false;
     switch (tag & 7U) {
       case 0:
@@ -67,7 +67,7 @@ class Wire {
     return is_whole_;
   }
   std::uint64_t number() const { return number_; }
-  // Whether the field holds bytes, and those.
+  // Whether the field holds bytes, and the bytes.
   bool has_content() const { return has_content_; }
   std::string_view content() const { return content_; }
   // Whether everything so far was well formed.
@@ -93,14 +93,14 @@ class Wire {
     return taken;
   }
 
-  std::string_view rest_;     // What is still to be read.
-  std::uint64_t number_ = 0;  // Of the field.
-  std::string_view content_;  // Of the field.
-  bool has_content_ = false;  // Whether it holds bytes.
-  bool is_whole_ = true;      // Whether the bytes are a message.
+  std::string_view rest_;     // Bytes not read yet.
+  std::uint64_t number_ = 0;  // Number of the field.
+  std::string_view content_;  // Bytes of the field.
+  bool has_content_ = false;  // Whether the field holds bytes.
+  bool is_whole_ = true;      // Whether all was well formed so far.
 };
 
-// Collects locations; false where the bytes are no message.
+// Collects locations; false if the bytes are not a message.
 class Search {
  public:
   bool Visit(std::string_view bytes, Message message, int level) {

@@ -1,4 +1,4 @@
-// Which files an ONNX model takes weights from.
+// Finds the files that an ONNX model takes weights from.
 #pragma once
 
 #include <filesystem>
@@ -8,8 +8,9 @@
 
 namespace ptgc {
 
-// The locations that its tensors name, those of attributes, subgraphs and functions as well, each
-// once. `path` is where the model was read. Throws a bundle error for what is no ONNX model.
+// The distinct locations that its tensors name, including those in attributes, subgraphs and
+// functions. `path` is the file that the model was read from. Throws a bundle error if it is not an
+// ONNX model.
 std::vector<std::string> ExternalFilesOf(std::string_view model, const std::filesystem::path& path);
 
 }  // namespace ptgc

@@ -14,54 +14,54 @@
 
 namespace ptgc {
 
-// What a plan says of one kind of drafter; each kind has its own.
+// Parameters of one kind of drafter; each kind derives its own.
 struct DrafterParameters {
   virtual ~DrafterParameters() = default;
-  // How much of the text its drafts may continue, in tokens; the longer, the surer they are.
+  // Lengths, in tokens, of the text that drafts may continue; longer matches are more reliable.
   int shortest_match = 0;
   int longest_match = 0;
 };
 
 // Where draft tokens come from, and how many.
 struct DrafterPlan {
-  std::string kind = "none";  // A name of drafters/registry.h.
+  std::string kind = "none";  // A name from drafters/registry.h.
   int num_draft_tokens = 0;   // The most draft tokens in a round.
-  // What the kind has of its own.
+  // The kind's own parameters.
   std::shared_ptr<const DrafterParameters> parameters = std::make_shared<DrafterParameters>();
 
-  // The parameters of a kind that reads such ones.
+  // The parameters, for a kind whose reader makes this type.
   template <typename Parameters>
   const Parameters& Own() const {
     return static_cast<const Parameters&>(*parameters);
   }
 };
 
-// canvas: what every row brings to the unmasking policy in the graph, a port for each number.
+// canvas: inputs of the unmasking policy in the graph for every row, one port per number.
 struct PolicyInputs {
-  double threshold = 1;  // Positions of more confidence are filled, too.
+  double threshold = 1;  // Positions with more confidence are filled too.
 };
 
 // canvas: how masked positions are filled.
 struct CanvasPlan {
-  TokenId mask_token_id = 0;               // Stands at a position still to be filled.
-  int num_steps = 1;                       // Rounds of a whole canvas at most.
-  int block_length = 0;                    // Positions begun, and written out, together; 0 for all.
-  PolicyInputs policy = {};                // The inputs of the policy.
+  TokenId mask_token_id = 0;               // Marks a position still to be filled.
+  int num_steps = 1;                       // Most rounds for a whole canvas.
+  int block_length = 0;                    // Positions of a block, delivered together; 0: all.
+  PolicyInputs policy = {};                // Inputs of the policy.
   CanvasCache cache = CanvasCache::kNone;  // What is kept between rounds.
 };
 
-// one-shot: how the text is read off the one run.
+// one-shot: how the text is read from the single run.
 struct OneShotPlan {
   OneShotPath path = OneShotPath::kCtc;  // How rows become a text.
-  TokenId blank_token_id = 0;            // ctc: stands for nothing.
+  TokenId blank_token_id = 0;            // ctc: the token for nothing.
   int upsampling = 1;                    // Rows for each token of the source.
 };
 
 // edit: how a text is edited until nothing changes.
 struct EditPlan {
-  std::vector<std::string> operations;  // The roles of a round, in its order.
+  std::vector<std::string> operations;  // The roles of a round, in order.
   EditStart start = EditStart::kEmpty;  // What the first round edits.
-  int max_rounds = 1;                   // Rounds after which a text ends as it is.
+  int max_rounds = 1;                   // Rounds after which a text ends.
   TokenId bos_token_id = 0;             // The first token of every canvas.
   TokenId eos_token_id = 0;             // The last token of every canvas.
   TokenId pad_token_id = 0;             // Fills a canvas behind its end.
@@ -70,9 +70,9 @@ struct EditPlan {
 // One strategy as a composition: a loop and the policies plugged into it.
 struct DecodePlan {
   std::string strategy = "autoregressive";             // Name of the composition.
-  Guarantee guarantee = Guarantee::kLossless;          // What its texts are to plain decoding's.
+  Guarantee guarantee = Guarantee::kLossless;          // How texts relate to plain decoding.
   DrafterPlan drafter;                                 // Proposes tokens.
-  AcceptanceRule acceptance = AcceptanceRule::kMatch;  // Decides which of them are kept.
+  AcceptanceRule acceptance = AcceptanceRule::kMatch;  // Decides which of them are accepted.
   TreeSpec tree = TreeSpec::Chain(0);                  // Shape of a full proposal.
   LoopKind loop = LoopKind::kSpeculative;              // Which of the loops runs it.
   CanvasPlan canvas;                                   // Policies of the canvas loop.
@@ -80,25 +80,25 @@ struct DecodePlan {
   EditPlan edit;                                       // Policies of the edit loop.
 };
 
-// Every shape that one role may run; the runtime never leaves it.
+// Every shape that one role may run; the runtime uses no others.
 struct RoleShapes {
   std::vector<int> widths;               // Rows of a round, ascending.
   int verify_width = 0;                  // The widest round whose every row has logits.
   std::vector<int> kv_capacities;        // Cache sizes, ascending.
-  std::map<int, int> window_capacities;  // Cache sizes, by window, of layers that slide.
+  std::map<int, int> window_capacities;  // Cache sizes of sliding layers, by window.
   std::vector<int> source_lengths;       // Sizes of an encoder's input, ascending; may be none.
   std::vector<int> canvas_lengths;       // Sizes of a canvas, ascending; may be none.
 
   // The smallest width that holds `rows` rows.
   int WidthFor(int rows) const { return *std::lower_bound(widths.begin(), widths.end(), rows); }
-  // Logits rows of a round of this width when some sequence needs more than one.
+  // Rows of logits in a round of this width if some sequence needs more than one.
   int LogitsFor(int width) const { return std::min(width, verify_width); }
 };
 
 // Every shape that a build may run, role by role.
 struct ShapePlan {
-  int batch = 1;                            // Sequences that step together.
-  int max_length = 0;                       // Tokens of one sequence, prompt and text.
+  int batch = 1;                            // Sequences decoded together.
+  int max_length = 0;                       // Tokens of one sequence (prompt and text).
   std::map<std::string, RoleShapes> roles;  // By role name.
 };
 

@@ -14,7 +14,7 @@ namespace {
 
 constexpr std::size_t kStrategyLength = 64;
 
-// The name of a strategy, of which this ptgc need not know any.
+// The name of a strategy, which this ptgc need not know.
 std::string ReadStrategy(const Fields& manifest) {
   std::string name = manifest.Text("strategy");
   const auto is_plain = [](char byte) {
@@ -45,7 +45,7 @@ DrafterPlan ReadDrafter(const Fields& data) {
   return drafter;
 }
 
-// A chain where the parents are no tree, which is a problem.
+// The tree; a chain, with a problem added, if the parents do not form a tree.
 TreeSpec ReadTree(const Fields& data) {
   constexpr Range kParent{-1, limits::kTreeNodes - 1};
   const std::vector<std::int64_t> nodes = data.Integers("tree", kParent, limits::kTreeNodes);
@@ -115,7 +115,7 @@ EditPlan ReadEdit(const Fields& data, const ModelFacts& model) {
     data.Add("start", " is 'source', which has another vocabulary than the text.");
   }
   edit.max_rounds = static_cast<int>(data.Integer("max_rounds", limits::kRounds));
-  // Those of the graphs.
+  // These are used in the graphs only.
   for (const char* token : {"placeholder_token_id", "stop_token_id"}) {
     data.OptionalInteger(token, tokens);
   }
@@ -137,7 +137,7 @@ ModelFacts ReadModel(const Fields& manifest) {
   model.eos_token_ids = data.Integers("eos_token_ids", tokens, limits::kEndTokens);
   model.source_vocab_size = data.OptionalInteger("source_vocab_size", limits::kVocabSize);
   model.start_token_id = data.OptionalInteger("decoder_start_token_id", tokens);
-  // Begins a prompt, which an encoder with a vocabulary of its own may read.
+  // Begins a prompt, which may be in the encoder's own vocabulary.
   data.OptionalInteger("bos_token_id", {0, model.source_vocab_size.value_or(model.vocab_size) - 1});
   return model;
 }

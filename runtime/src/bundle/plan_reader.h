@@ -1,4 +1,4 @@
-// Reads what manifest.json says of the loop and of the model.
+// Reads the loop and the model from manifest.json.
 #pragma once
 
 #include "bundle/bundle.h"
@@ -8,9 +8,9 @@
 namespace ptgc {
 
 ModelFacts ReadModel(const Fields& manifest);
-// How tokens are chosen where requests do not say.
+// How tokens are chosen if requests do not say.
 GenerationDefaults ReadGeneration(const Fields& manifest, const ModelFacts& model);
-// The loop and its policies, over a model's vocabulary.
+// The loop and its policies; token ids must be in the model's vocabulary.
 DecodePlan ReadPlan(const Fields& manifest, const ModelFacts& model);
 
 }  // namespace ptgc

@@ -12,12 +12,12 @@ namespace {
 
 using nlohmann::json;
 
-// Settings of ONNX Runtime that builds have, and their values (ptgc.spec.engine_options). It has
-// others that make it write files, or load libraries.
+// The settings of ONNX Runtime that builds may have, with their values (ptgc.spec.engine_options).
+// Others could make it write files or load libraries.
 constexpr std::array<std::pair<std::string_view, std::string_view>, 1> kEngineOptions = {
     {{"optimization.disable_specified_optimizers", "GatherToSliceFusion"}}};
 
-// Reads the sizes of a port: names, or numbers.
+// Reads the dimensions of a port: names or numbers.
 void ReadShape(const Fields& data, Port& port) {
   constexpr Range kSize{1, limits::kContextLength.most};
   const json* shape = data.Find("shape");

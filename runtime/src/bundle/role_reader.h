@@ -9,10 +9,10 @@
 
 namespace ptgc {
 
-// One role, apart from its files.
+// One role, without its files.
 Role ReadRole(const Fields& data);
 
-// The settings of one role's engine among `options`; a build may set a few only.
+// The engine settings of one role in `options`; only a few are allowed.
 std::map<std::string, std::string> ReadEngineOptions(const Fields& options, const char* role);
 
 }  // namespace ptgc

@@ -12,18 +12,18 @@
 namespace ptgc {
 namespace {
 
-// A port that a loop binds.
+// What a port that a loop binds must be.
 struct PortRule {
-  std::string_view name;       // In the graph.
-  std::optional<DType> dtype;  // None for the floating-point types.
-  std::string_view sizes;      // Names of its dimensions; "#" for a number of the model's own.
-  bool is_needed;              // Whether there is no role without it.
+  std::string_view name;       // Its name in the graph.
+  std::optional<DType> dtype;  // None: any floating-point type.
+  std::string_view sizes;      // Names of its dimensions; "#" for a number.
+  bool is_needed;              // Whether every such role must have it.
 };
 
-// What a role is to its loop.
+// The ports and states that a loop expects of a role.
 struct RoleRule {
-  std::vector<PortRule> inputs;   // Those that the loop fills.
-  std::vector<PortRule> outputs;  // Those that it reads; others are left alone.
+  std::vector<PortRule> inputs;   // Inputs that the loop fills.
+  std::vector<PortRule> outputs;  // Outputs that it reads; others are ignored.
   bool has_states = false;        // Whether it keeps a cache.
 };
 
@@ -40,14 +40,14 @@ bool IsFloat(DType dtype) {
   return dtype == DType::kFloat32 || dtype == DType::kFloat16 || dtype == DType::kBFloat16;
 }
 
-// The port of this name; null where there is none.
+// The port of this name; null if there is none.
 const Port* Find(const std::vector<Port>& ports, std::string_view name) {
   const auto port =
       std::find_if(ports.begin(), ports.end(), [&](const Port& one) { return one.name == name; });
   return port == ports.end() ? nullptr : &*port;
 }
 
-// The names of its dimensions, as rules have them.
+// The names of a port's dimensions, in the notation of the rules.
 std::string SizesOf(const Port& port) {
   std::string sizes;
   for (const std::string& name : port.dimensions) {
@@ -57,7 +57,7 @@ std::string SizesOf(const Port& port) {
   return sizes;
 }
 
-// A build may lack inputs that its lowering made superfluous.
+// A build may lack inputs that its lowering made unnecessary.
 RoleRule CausalRule() {
   return {{{"input_ids", DType::kInt64, kRound, true},
            {"position_ids", DType::kInt64, kRound, false},
@@ -73,7 +73,7 @@ RoleRule CausalRule() {
           true};
 }
 
-// One row of what the target gives, at the end of each text.
+// Heads read one row of the target's output, at the end of each text.
 RoleRule HeadsRule() {
   return {{{kTapped, kAnyFloat, "batch # #", true}}, {{kDraftIds, DType::kInt64, "batch #", true}}};
 }
@@ -81,7 +81,7 @@ RoleRule HeadsRule() {
 constexpr PortRule kStep = {"step", DType::kInt64, kRow, false};
 constexpr PortRule kThreshold = {"threshold", DType::kFloat32, kRow, false};
 
-// The rows of a round as a target's; all of them are chosen.
+// A round's rows are those of a target; every row gets a token.
 RoleRule BlockDenoiserRule() {
   RoleRule rule = CausalRule();
   std::erase_if(rule.inputs, [](const PortRule& port) { return port.name == "logits_rows"; });
@@ -148,7 +148,7 @@ bool AreAlike(const LayerState& left, const LayerState& right) {
          left.dtype == right.dtype;
 }
 
-// What a role has, beside what its loop binds.
+// Checks one role against its rule and its plan.
 class RoleCheck {
  public:
   RoleCheck(const Fields& build, const std::string& name, const Bundle& bundle)
@@ -173,7 +173,7 @@ class RoleCheck {
     CheckKinds(role_.cross_states, /*is_cross=*/true);
   }
 
-  // Rows attend over a cache, and over nothing else.
+  // A role has attention exactly if it has a cache.
   void Attention() const {
     const bool keeps_blocks = bundle_.plan.canvas.cache == CanvasCache::kBlock;
     if (keeps_blocks && role_.attention != AttentionKind::kBlock) {
@@ -192,7 +192,7 @@ class RoleCheck {
     }
   }
 
-  // A shared layer names one of the same form, which another role owns.
+  // A shared layer must name a layer of the same form that another role owns.
   void Sharing() const {
     for (std::size_t layer = 0; layer < role_.states.size(); ++layer) {
       const LayerState& state = role_.states[layer];
@@ -245,7 +245,7 @@ class RoleCheck {
                    : " has states of another kind or type.");
   }
 
-  // What stands behind the owner's name; empty where nothing is wrong.
+  // What follows the owner's name in the message; empty if nothing is wrong.
   std::string ProblemOfSharing(const LayerState& state) const {
     const auto owner = bundle_.roles.find(state.shared_with->role);
     if (owner == bundle_.roles.end() || owner->first == name_) return "which is no other role";
@@ -258,13 +258,13 @@ class RoleCheck {
     return same ? "" : "whose cache has another kind, shape or type";
   }
 
-  const Fields& build_;      // Says where problems are.
-  const std::string& name_;  // The role's.
-  const Bundle& bundle_;     // Of which it is one.
-  const Role& role_;         // What is checked.
+  const Fields& build_;      // Collects problems.
+  const std::string& name_;  // The role's name.
+  const Bundle& bundle_;     // The bundle of the role.
+  const Role& role_;         // The role that is checked.
 };
 
-// Logits are read as they were written: as many as the vocabulary has.
+// Rows of logits must have as many entries as the vocabulary.
 void CheckVocabulary(const Fields& build, const Bundle& bundle) {
   const auto target = bundle.roles.find("target");
   if (target != bundle.roles.end() && target->second.vocab_size > 0 &&
@@ -280,7 +280,7 @@ void CheckVocabulary(const Fields& build, const Bundle& bundle) {
   }
 }
 
-// An encoder writes what the others read.
+// An encoder must write what the target reads.
 void CheckEncoder(const Fields& build, const Bundle& bundle) {
   const auto encoder = bundle.roles.find("encoder");
   if (encoder == bundle.roles.end()) return;
@@ -308,7 +308,7 @@ void CheckHiddenStates(const Fields& build, const Bundle& bundle) {
   }
 }
 
-// A drafter reads what the target gives, and gives a draft for every node.
+// Heads must read what the target gives, and give a draft for every node.
 void CheckTaps(const Fields& build, const Bundle& bundle) {
   const auto heads = bundle.roles.find("heads"), target = bundle.roles.find("target");
   if (heads == bundle.roles.end() || target == bundle.roles.end()) return;

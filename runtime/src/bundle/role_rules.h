@@ -1,4 +1,4 @@
-// What each loop needs of the roles of a build.
+// Checks that the roles of a build are what its loop needs.
 #pragma once
 
 #include "bundle/bundle.h"
@@ -6,8 +6,8 @@
 
 namespace ptgc {
 
-// Every role that the loop runs must be there and no other, each with the ports and states that the
-// loop binds. `build` says where problems are.
+// Every role that the loop runs must exist, and no other, with the ports and states that the loop
+// binds. Problems are added to `build`.
 void CheckRoles(const Fields& build, const Bundle& bundle);
 
 }  // namespace ptgc

@@ -9,7 +9,7 @@
 namespace ptgc {
 namespace {
 
-// Whether some port or state of a role has a dimension of this name.
+// Whether a port or state of a role has a dimension of this name.
 bool Has(const Role& role, std::string_view dimension) {
   const auto names = [&](const Port& port) {
     return std::find(port.dimensions.begin(), port.dimensions.end(), dimension) !=
@@ -22,7 +22,7 @@ bool Has(const Role& role, std::string_view dimension) {
 
 std::int64_t Longest(const std::vector<int>& sizes) { return sizes.empty() ? 1 : sizes.back(); }
 
-// The shapes of one role.
+// Checks the shapes of one role.
 class ShapeCheck {
  public:
   ShapeCheck(const Fields& build, const std::string& name, const Bundle& bundle)
@@ -32,7 +32,7 @@ class ShapeCheck {
         role_(bundle.roles.at(name)),
         shapes_(bundle.shapes.roles.at(name)) {}
 
-  // The sizes that its ports and states name, and no others.
+  // The sizes that its ports and states name must be given, and no others.
   void Sizes() const {
     Given("widths", "num_tokens", !shapes_.widths.empty());
     Given("verify_width", "num_logits", shapes_.verify_width > 0);
@@ -47,7 +47,7 @@ class ShapeCheck {
     }
   }
 
-  // Every buffer that is made for it.
+  // Every buffer that is allocated for the role must have a possible size.
   void Buffers() const {
     const std::int64_t batch = bundle_.shapes.batch, width = Longest(shapes_.widths);
     Fits({batch, width, role_.states.empty() ? 1 : width, sizeof(std::int64_t)}, "ports");
@@ -86,7 +86,7 @@ class ShapeCheck {
     } else if (capacities.front() < widest) {
       Add("kv_capacities", ": every kv_capacity must hold the largest width.");
     } else if (!shapes_.window_capacities.empty()) {
-      const int seen = shapes_.window_capacities.rbegin()->first - 1;  // By the widest window.
+      const int seen = shapes_.window_capacities.rbegin()->first - 1;  // Of the widest window.
       const int least = std::min(seen + widest, capacities.back());
       for (const auto& [window, capacity] : shapes_.window_capacities) {
         if (capacity >= least) continue;
@@ -96,7 +96,7 @@ class ShapeCheck {
     }
   }
 
-  // Bytes of a buffer; the most that there are where that is too large to count.
+  // Bytes of a buffer; just above the limit if it is larger than that.
   std::int64_t Bytes(std::initializer_list<std::int64_t> sizes) const {
     std::int64_t bytes = 1;
     for (const std::int64_t size : sizes) {
@@ -108,7 +108,7 @@ class ShapeCheck {
   void Fits(std::initializer_list<std::int64_t> sizes, const char* what) const {
     if (Bytes(sizes) > limits::kBufferBytes) TooLarge(what);
   }
-  // A shared layer is its owner's.
+  // A shared layer counts for its owner only.
   void FitAll(const std::vector<LayerState>& states, std::int64_t capacity) const {
     std::int64_t bytes = 0;
     for (const LayerState& state : states) {
@@ -123,14 +123,14 @@ class ShapeCheck {
                std::string(": its ") + what + " would take more memory than any machine has.");
   }
 
-  const Fields& build_;       // Says where problems are.
-  const std::string& name_;   // The role's.
-  const Bundle& bundle_;      // Of which it is one.
-  const Role& role_;          // What the shapes are for.
-  const RoleShapes& shapes_;  // What is checked.
+  const Fields& build_;       // Collects problems.
+  const std::string& name_;   // The role's name.
+  const Bundle& bundle_;      // The bundle of the role.
+  const Role& role_;          // The role.
+  const RoleShapes& shapes_;  // The shapes that are checked.
 };
 
-// Roles that hand each other sources or canvases have the same sizes of them.
+// Roles that pass each other sources or canvases must have the same sizes of them.
 void CheckAgreement(const Fields& build, const ShapePlan& shapes,
                     std::vector<int> RoleShapes::* lengths, const char* field) {
   const RoleShapes* first = nullptr;
@@ -142,7 +142,7 @@ void CheckAgreement(const Fields& build, const ShapePlan& shapes,
   }
 }
 
-// Roles that share caches have the same sizes of them.
+// Roles that share caches must have the same sizes of them.
 void CheckSharing(const Fields& build, const Bundle& bundle, const std::string& name) {
   const RoleShapes& own = bundle.shapes.roles.at(name);
   for (const LayerState& state : bundle.roles.at(name).states) {
@@ -165,7 +165,7 @@ void CheckCanvas(const Fields& build, const std::string& name, const RoleShapes&
             " must have one of at least " + std::to_string(least) + ", " + why);
 }
 
-// Canvases hold the texts of the loop.
+// Canvases must hold the texts of the loop.
 void CheckCanvases(const Fields& build, const Bundle& bundle) {
   const DecodePlan& plan = bundle.plan;
   const std::int64_t longest = bundle.shapes.max_length;
@@ -191,7 +191,7 @@ void CheckCanvases(const Fields& build, const Bundle& bundle) {
   }
 }
 
-// Every row of a round with drafts has logits.
+// Every row of a round with drafts must have logits.
 void CheckTree(const Fields& build, const Bundle& bundle) {
   const auto target = bundle.shapes.roles.find("target");
   const int nodes = bundle.plan.tree.num_nodes();

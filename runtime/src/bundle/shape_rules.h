@@ -1,4 +1,4 @@
-// What the roles of a build and its plan need of its shapes.
+// Checks that the shapes of a build suit its roles and its plan.
 #pragma once
 
 #include "bundle/bundle.h"
@@ -6,9 +6,9 @@
 
 namespace ptgc {
 
-// Every role has the sizes that its ports and states name and no others, in buffers that can be;
-// roles that hand each other something have the same sizes of it; and rounds hold what the plan
-// brings. `build` says where problems are.
+// Every role must have exactly the sizes that its ports and states name, with buffers of possible
+// size. Roles that pass each other data must have the same sizes of it, and rounds must hold what
+// the plan needs. Problems are added to `build`.
 void CheckShapes(const Fields& build, const Bundle& bundle);
 
 }  // namespace ptgc

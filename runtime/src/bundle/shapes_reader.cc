@@ -13,7 +13,7 @@ bool Ascends(const std::vector<int>& values) {
   return std::adjacent_find(values.begin(), values.end(), std::greater_equal<>()) == values.end();
 }
 
-// A list of sizes that ascends.
+// A list of ascending sizes.
 std::vector<int> ReadSizes(const Fields& data, const char* name, Range range, bool may_be_absent) {
   const std::vector<std::int64_t> read =
       data.Integers(name, range, limits::kEntries, may_be_absent);
@@ -22,7 +22,7 @@ std::vector<int> ReadSizes(const Fields& data, const char* name, Range range, bo
   return sizes;
 }
 
-// Its digits and nothing else; none where it is no number in range.
+// The window that a name of digits stands for; none if it is not a number in range.
 std::optional<int> WindowOf(const std::string& name) {
   int window = 0;
   const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), window);

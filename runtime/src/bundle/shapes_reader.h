@@ -6,7 +6,7 @@
 
 namespace ptgc {
 
-// The shapes that may occur. Whether they suit roles and plan is checked elsewhere.
+// The shapes that may occur; CheckShapes checks that they suit the roles and the plan.
 ShapePlan ReadShapes(const Fields& build);
 
 }  // namespace ptgc

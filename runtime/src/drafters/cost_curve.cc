@@ -6,12 +6,13 @@
 namespace ptgc {
 namespace {
 
-// A round is mostly reading weights; each further row adds a little arithmetic.
+// A round mostly reads weights; each further row adds a little arithmetic.
 constexpr double kAssumedCostPerRow = 0.06;
 
 double Assumed(int width) { return 1 + kAssumedCostPerRow * (width - 1); }
 
-// The straight line through the measured neighbours; beyond the ends, through the last two.
+// Linear interpolation between measured neighbours; beyond the ends, extrapolation from the last
+// two.
 double Interpolate(const std::map<int, double>& measured, int width) {
   if (measured.size() == 1) {
     return measured.begin()->second * Assumed(width) / Assumed(measured.begin()->first);

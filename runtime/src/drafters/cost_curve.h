@@ -7,8 +7,8 @@
 
 namespace ptgc {
 
-// Seconds per round at each width of a plan, or, where nothing was measured, in units of a round
-// of width 1.
+// Seconds per round at each width of a plan; if nothing was measured, in units of a round of width
+// 1.
 class CostCurve {
  public:
   // `measured` maps widths to seconds and may be empty; absent widths are interpolated.
@@ -17,18 +17,18 @@ class CostCurve {
   const std::vector<int>& widths() const { return widths_; }
   // Cost of a round at widths()[index].
   double At(std::size_t index) const { return costs_[index]; }
-  // Cost of a round that holds `rows` rows, or of the largest width.
+  // Cost of the smallest round that holds `rows` rows, or of the largest width.
   double AtLeast(int rows) const {
     const auto width = std::lower_bound(widths_.begin(), widths_.end(), rows);
     const auto index = static_cast<std::size_t>(width - widths_.begin());
     return costs_[std::min(index, costs_.size() - 1)];
   }
-  // The largest width at which a round costs at most so many rounds of width 1.
+  // The largest width at which a round costs at most `rounds` rounds of width 1.
   int WidestFor(double rounds) const;
 
  private:
   std::vector<int> widths_;    // The plan's widths, ascending.
-  std::vector<double> costs_;  // Cost of each.
+  std::vector<double> costs_;  // Cost of each width.
 };
 
 }  // namespace ptgc

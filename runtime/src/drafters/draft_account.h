@@ -1,4 +1,4 @@
-// DraftAccount: what a session's drafts have cost over plain decoding, so that they do no harm.
+// DraftAccount: limits what a session's drafts may cost compared with plain decoding.
 #pragma once
 
 #include <algorithm>
@@ -6,14 +6,14 @@
 
 namespace ptgc {
 
-// Sums up by the cost curve what rounds with drafts cost over plain ones, less what accepted drafts
-// saved. A session may fall behind by a few plain rounds and a small share of its tokens, so that
-// over a long text drafts cost at most that share, however bad they are. Of gains and of unused
-// allowance only a few rounds are kept, so that drafts that turn bad are noticed soon. A session
-// that has used up its allowance decodes plainly until its text has grown.
+// Sums up, by the cost curve, what rounds with drafts cost more than plain ones, minus what
+// accepted drafts saved. A session may fall behind by a few plain rounds and a small share of its
+// tokens, so that over a long text drafts cost at most that share, however bad they are. Gains and
+// unused allowance are capped at a few rounds, so that drafts that become bad are noticed soon. A
+// session that has used up its allowance decodes plainly until its text has grown.
 class DraftAccount {
  public:
-  // A round of the session: what its drafts cost, what those that were accepted saved, in seconds,
+  // Records a round of the session: what its drafts cost and what accepted ones saved, in seconds,
   // and the tokens that it added.
   void Add(double cost, double saved, int tokens) {
     lost_ += cost - saved;
@@ -28,11 +28,11 @@ class DraftAccount {
   }
 
  private:
-  static constexpr double kAtFirst = 3;    // Plain rounds that a session may be behind at first ...
+  static constexpr double kAtFirst = 3;    // Plain rounds that a session may be behind ...
   static constexpr double kShare = 0.015;  // ... and, in addition, per token.
-  static constexpr double kKept = 4;  // Plain rounds of gains and unused allowance that are kept.
+  static constexpr double kKept = 4;       // Cap of gains and unused allowance, in plain rounds.
 
-  double lost_ = 0;          // Seconds behind plain decoding; negative where drafts have paid.
+  double lost_ = 0;          // Seconds behind plain decoding; negative if drafts paid.
   std::int64_t tokens_ = 0;  // New tokens.
 };
 

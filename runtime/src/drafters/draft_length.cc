@@ -9,10 +9,10 @@ namespace {
 
 constexpr double kPriorOfShortest = 0.5;
 constexpr double kPriorOfLongest = 0.85;
-constexpr double kPriorTokens = 2;     // Draft tokens that the prior is worth.
-constexpr double kLaterSibling = 0.3;  // What each sibling takes of the one before it.
-constexpr double kKeepTried = 0.9;     // What a round leaves of the counts it adds to ...
-constexpr double kKeepIdle = 0.97;     // ... and of those it could have added to.
+constexpr double kPriorTokens = 2;     // Weight of the prior, in draft tokens.
+constexpr double kLaterSibling = 0.3;  // Each sibling's share of the gain of the one before.
+constexpr double kKeepTried = 0.9;     // Decay of the counts that a round adds to ...
+constexpr double kKeepIdle = 0.97;     // ... and of those that it could have added to.
 
 }  // namespace
 

@@ -1,4 +1,4 @@
-// DraftLength: how many draft tokens pay.
+// DraftLength: chooses how many draft tokens to verify.
 #pragma once
 
 #include <algorithm>
@@ -13,9 +13,10 @@
 
 namespace ptgc {
 
-// How likely one of a node's children is accepted if the node is, by match length: how much text
-// the drafter found again. Learnt within one session. Old rounds fade, and what is not tried
-// returns to the prior, so that drafting is tried again later.
+// The probability that one of a node's children is accepted if the node is, by match length: the
+// length of the text that the drafter found again. It is learnt within one session. Old rounds
+// fade, and estimates that are not tried return to the prior, so that drafting is tried again
+// later.
 class AcceptanceEstimate {
  public:
   // Match lengths run from `shortest` to `longest`.
@@ -25,21 +26,21 @@ class AcceptanceEstimate {
   // Writes the gain of every draft of a tree: the probability that it is accepted with all its
   // ancestors. Siblings share their parent's rate; earlier ones get more of it.
   void WriteGains(const TreeSpec& tree, int match_length, std::span<double> gains) const;
-  // A round tried the children of `tried` nodes, one below the other, and accepted a child of
-  // `accepted` of them.
+  // Records a round that tried the children of `tried` nodes, one below the other, and accepted a
+  // child of `accepted` of them.
   void Observe(int match_length, int tried, int accepted);
-  // In a round this match length was offered but not tried.
+  // Records a round in which this match length was offered but not tried.
   void Skip(int match_length);
 
  private:
-  // Decayed counts of one range of match lengths.
+  // Decayed counts for one range of match lengths.
   struct Bucket {
-    double tried = 0;  // Draft tokens verified, up to the first that was refused.
+    double tried = 0;  // Draft tokens verified, up to the first rejected one.
     double kept = 0;   // How many of them were accepted.
   };
   static constexpr int kBuckets = 8;
 
-  // Where a match length lies between the shortest (0) and the longest (1).
+  // The position of a match length between the shortest (0) and the longest (1).
   double Position(int match_length) const;
   std::size_t BucketOf(int match_length) const;
 
@@ -48,9 +49,9 @@ class AcceptanceEstimate {
   std::array<Bucket, kBuckets> buckets_{};  // Counts by match length.
 };
 
-// What one sequence's drafter offers this round.
+// What the drafter offers for one sequence this round.
 struct DraftOffer {
-  std::span<const double> gains;  // Of each draft: the probability that it is accepted.
+  std::span<const double> gains;  // Probability that each draft is accepted.
   int chunk = 1;                  // Text tokens that the row feeds before them.
   // Seconds that its drafts may cost if none is accepted.
   double budget = std::numeric_limits<double>::infinity();
@@ -63,13 +64,12 @@ class DraftLength {
  public:
   DraftLength(DraftLengthMode mode, CostCurve costs) : mode_(mode), costs_(std::move(costs)) {}
 
-  // The most draft tokens that any sequence should have verified this round, 0 for none; cuts every
-  // offer to its budget. `drafter_cost` gives the seconds that drafting a number of tokens takes, 0
-  // for free.
+  // The most draft tokens to verify for any sequence this round, 0 for none; cuts every offer to
+  // its budget. `drafter_cost` gives the seconds for drafting a number of tokens, 0 if free.
   //
-  // Drafts yield one token and the sum of their gains: with acceptance rate a, a chain of n drafts
-  // 1 + a + ... + a^n (Leviathan et al., arXiv 2211.17192, section 3.1). The number with the most
-  // expected tokens per second wins.
+  // A round yields one token plus the sum of the drafts' gains: with acceptance rate a, a chain of
+  // n drafts yields 1 + a + ... + a^n (Leviathan et al., arXiv 2211.17192, section 3.1). The number
+  // with the most expected tokens per second wins.
   template <typename DrafterCost>
   int Choose(std::span<DraftOffer> offers, DrafterCost drafter_cost) const {
     if (mode_ == DraftLengthMode::kMeasured) {
@@ -91,7 +91,7 @@ class DraftLength {
     for (int drafts = 0; drafts <= most; ++drafts) {
       if (drafts > 0) expected += Gain(offers, drafts);
       const double pace = expected / (costs_.AtLeast(Rows(offers, drafts)) + drafter_cost(drafts));
-      // Of equally fast numbers the largest: all of its drafts may be accepted.
+      // Of equally fast numbers the largest is taken, because all its drafts may be accepted.
       if (pace >= best_pace) {
         best_pace = pace;
         best = drafts;
@@ -100,7 +100,7 @@ class DraftLength {
     return best;
   }
 
-  // Seconds that a round of so many rows costs more than one in which nobody drafts.
+  // Extra seconds of a round of so many rows over one without drafts.
   double Extra(std::span<const DraftOffer> offers, int rows) const {
     const int without = Rows(offers, 0);
     return costs_.AtLeast(std::max(rows, without)) - costs_.AtLeast(without);
@@ -110,9 +110,9 @@ class DraftLength {
   const CostCurve& costs() const { return costs_; }
 
  private:
-  // The expected tokens that draft number `drafts` adds, of all rows together.
+  // The expected tokens that draft number `drafts` adds, over all rows.
   static double Gain(std::span<const DraftOffer> offers, int drafts);
-  // Rows of the round that verifies so many drafts.
+  // Rows of a round that verifies so many drafts.
   static int Rows(std::span<const DraftOffer> offers, int drafts);
 
   DraftLengthMode mode_;  // Whether costs are weighed.

@@ -1,4 +1,4 @@
-// The drafter kind "model": a smaller causal language model, with the target's vocabulary or its
+// The drafter kind "model": a smaller causal language model with the target's vocabulary or its
 // own.
 #pragma once
 
@@ -17,13 +17,13 @@ class Fields;
 
 inline constexpr std::array<std::string_view, 1> kDraftModelRoles = {"drafter"};
 
-// What the plan says of it.
+// The plan's parameters of it.
 struct DraftModelParameters : DrafterParameters {
-  DrafterVocabulary vocabulary = DrafterVocabulary::kShared;  // Whose token ids it has.
+  DrafterVocabulary vocabulary = DrafterVocabulary::kShared;  // Shared or its own.
 };
 
 void ReadDraftModel(const Fields& data, DrafterPlan& plan);
-// Of the target's own first layers: the kind "layer-skip".
+// Reads the kind "layer-skip": the target's own first layers.
 void ReadLayerSkip(const Fields& data, DrafterPlan& plan);
 // Throws a usage error if drafts must be encoded again and the caller has no tokenizers.
 std::unique_ptr<Drafter> MakeDraftModel(DrafterSeat& seat);

@@ -16,83 +16,84 @@ namespace ptgc {
 
 class RowSampling;
 
-// What one sequence wants drafted.
+// The request for drafts for one sequence.
 struct DraftRow {
-  int row = 0;                          // Its place in the batch.
-  std::span<const TokenId> text;        // Prompt and text, whose continuation is wanted.
-  int committed = 0;                    // First tokens of it that are in the target's cache.
-  int limit = 0;                        // Draft tokens at most.
-  Proposal* proposal = nullptr;         // Where they go.
+  int row = 0;                          // Index in the batch.
+  std::span<const TokenId> text;        // Prompt and text to continue.
+  int committed = 0;                    // Leading tokens in the target's cache.
+  int limit = 0;                        // Most draft tokens.
+  Proposal* proposal = nullptr;         // Receives the drafts.
   RowSampling* sampling = nullptr;      // How tokens are chosen.
-  std::exception_ptr* error = nullptr;  // Where a failure that concerns this row alone goes.
+  std::exception_ptr* error = nullptr;  // Receives failures of this row alone.
 };
 
-// Hidden states and the like that the target's last run wrote for one row.
+// Outputs of the target's last run for one row, such as hidden states.
 class Taps {
  public:
   virtual ~Taps() = default;
-  // Copies what a port has of one node of the proposal (0 for the root) to a place in the memory of
-  // the target's engine.
+  // Copies a port's value for one node of the proposal (0 for the root) to an address in the memory
+  // of the target's engine.
   virtual void Copy(std::string_view port, int node, void* to) const = 0;
 };
 
 // The outcome of a run of the target for one row.
 struct Observation {
-  const Taps* taps = nullptr;          // Of its last text token and of its drafts.
-  std::size_t committed = 0;           // Text tokens that were in the target's cache before it.
-  std::span<const TokenId> read = {};  // Text tokens of the run; drafts stood behind the last one.
+  const Taps* taps = nullptr;          // For its last text token and its drafts.
+  std::size_t committed = 0;           // Text tokens in the target's cache before the run.
+  std::span<const TokenId> read = {};  // Text tokens of the run; drafts follow the last one.
   const Proposal* proposal = nullptr;  // The drafts, if there were any.
-  // The target's likeliest token after the root and after each draft: [1 + drafts] or more. None
+  // The target's likeliest token after the root and after each draft: [1 + drafts] or more. Empty
   // while a prompt is being read.
   std::span<const TokenId> answers = {};
-  std::span<const int> path = {};  // Nodes that were accepted, from the root's child down.
+  std::span<const int> path = {};  // Accepted nodes, from the root's child down.
   TokenId bonus = kNoToken;  // The target's token after them; kNoToken while a prompt is read.
 };
 
-// Drafts for all sequences of a batch. In steady state it must not allocate. A round proposes,
-// drafts and observes.
+// Makes drafts for all sequences of a batch. In steady state it must not allocate. A round calls
+// Propose, Draft and Observe.
 class Drafter {
  public:
   virtual ~Drafter() = default;
-  // A new text starts in this row; what was kept of the last one is dropped.
+  // A new text starts in this row; state of the previous one is dropped.
   virtual void Begin(int row) = 0;
   // The row's text was cut to its first `length` tokens.
   virtual void Truncate(int row, int length) = 0;
-  // One row's text becomes another's.
+  // Copies one row's text to another row.
   virtual void CopyRow(int from, int to) = 0;
   // No row has any text: memory that grew may shrink.
   virtual void Clear() {}
 
-  // How many drafts there will be for this row, at most `limit`: the first nodes of the plan's
-  // tree. A drafter that costs nothing fills the proposal here, with a tree of its own if it
-  // likes; one that runs a model waits for Draft.
+  // How many drafts this row will get, at most `limit`: the first nodes of the plan's tree. A
+  // drafter that costs nothing fills the proposal here, optionally with its own tree; one that runs
+  // a model waits for Draft.
   virtual int Propose(const DraftRow& row) = 0;
   // Fills the proposals of these rows up to their limits, which may be lower than what Propose
   // offered. If is_pending is true afterwards, only their sizes are final until Collect.
   virtual void Draft(std::span<const DraftRow> rows) = 0;
-  // Whether the last drafts are still with the engine, and the host has not seen them.
+  // Whether the last drafts are still being computed, so that the host does not have them yet.
   virtual bool is_pending() const { return false; }
   // Waits for pending drafts, if there are any, and writes them into the proposals of the last
   // Draft.
   virtual void Collect(std::span<const DraftRow> /*rows*/) {}
-  // Where an engine may read pending drafts: a port of [batch, 1] for each.
+  // Pending drafts for an engine to read: a port of [batch, 1] for each.
   virtual std::vector<Tensor> PendingIds() const { return {}; }
   // Called with the outcome of every run of the target for a row, also while prompts are read.
   virtual void Observe(int /*row*/, const Observation& /*seen*/) {}
 
-  // Expected seconds of drafting `count` tokens; 0 where it costs nothing.
+  // Expected seconds of drafting `count` tokens; 0 if it costs nothing.
   virtual double Cost(int count) const = 0;
-  // Expected seconds of reading the tokens that the row's text has gained while there were no
-  // drafts, beyond what Cost includes. The first reading of a text is prefill and does not count.
+  // Expected seconds of reading tokens that the row's text gained without drafts, beyond what Cost
+  // includes. The first reading of a text is prefill and does not count.
   virtual double CatchUp(const DraftRow& /*row*/) const { return 0; }
-  // Expected seconds of the last Draft by the same costs, catching up included.
+  // Expected seconds of the last Draft by the same costs, including catching up.
   virtual double spent() const { return 0; }
   // Time inside engines during the last Draft and Collect.
   virtual double engine_seconds() const { return 0; }
   // Seconds of bare runs of one of its own roles; empty if it has no such role or shape.
   virtual std::vector<double> Measure(const EngineRuns& /*runs*/) { return {}; }
 
-  // What the last `count` drafts of a row were drawn from; empty if it is certain of them.
+  // The distributions that the last `count` drafts of a row were sampled from; empty if they are
+  // certain.
   virtual DraftProbabilities Probabilities(int /*row*/, int /*count*/) const { return {}; }
 };
 

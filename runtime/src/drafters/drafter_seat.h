@@ -1,4 +1,4 @@
-// DrafterSeat: everything in a loaded bundle that a drafter is made from.
+// DrafterSeat: the parts of a loaded bundle that a drafter is made from.
 #pragma once
 
 #include <map>
@@ -14,13 +14,13 @@ namespace ptgc {
 
 // What a drafter is made from.
 struct DrafterSeat {
-  const Bundle& bundle;        // What was loaded: roles, shapes, model.
-  const DecodePlan& plan;      // The bundle's, as the options change it.
-  const LoadOptions& options;  // How it is loaded.
-  Engines& engines;            // By role; the drafter takes those of its own roles.
-  const std::map<std::string, std::shared_ptr<KVCache>>& caches;  // Of every role that has one.
-  int max_drafts;          // Draft tokens of a round at most.
-  CostCurve target_costs;  // Of the rounds that verify.
+  const Bundle& bundle;        // The loaded bundle: roles, shapes, model.
+  const DecodePlan& plan;      // The bundle's plan, changed by the options.
+  const LoadOptions& options;  // How the bundle is loaded.
+  Engines& engines;            // By role; the drafter takes its own roles' engines.
+  const std::map<std::string, std::shared_ptr<KVCache>>& caches;  // By role, if it has one.
+  int max_drafts;                                                 // Most draft tokens per round.
+  CostCurve target_costs;                                         // Costs of the target's rounds.
 };
 
 }  // namespace ptgc

@@ -1,4 +1,4 @@
-// HeadsDrafter: heads on the target's last hidden state, all of which draft in one run.
+// HeadsDrafter: heads on the target's last hidden state, which all draft in one run.
 #pragma once
 
 #include <array>
@@ -17,12 +17,12 @@ namespace ptgc {
 
 inline constexpr std::array<std::string_view, 1> kHeadsRoles = {"heads"};
 
-// Source: Medusa, Cai et al., arXiv 2401.10774, section 2. What the heads are given is the hidden
-// state at the last accepted node; they draft what follows the bonus token. Which head drafts which
-// node of the plan's tree is in the graph.
+// Source: Medusa, Cai et al., arXiv 2401.10774, section 2. The heads read the hidden state at the
+// last accepted node, and draft what follows the bonus token. The graph defines which head drafts
+// which node of the plan's tree.
 class HeadsDrafter : public Drafter {
  public:
-  // `cost` is that of a run, in seconds.
+  // `cost` is the cost of a run in seconds.
   HeadsDrafter(std::unique_ptr<Engine> engine, const Port& hidden_states, int batch, TreeSpec tree,
                double cost);
 
@@ -42,16 +42,16 @@ class HeadsDrafter : public Drafter {
   }
 
   std::unique_ptr<Engine> engine_;  // Runs the graph.
-  std::shared_ptr<Memory> memory_;  // Where hidden states lie.
-  TreeSpec tree_;                   // Of a full proposal.
-  double cost_;                     // Of a run.
-  std::size_t row_bytes_;           // Of one hidden state.
+  std::shared_ptr<Memory> memory_;  // Memory of the hidden states.
+  TreeSpec tree_;                   // The tree of a full proposal.
+  double cost_;                     // Cost of a run.
+  std::size_t row_bytes_;           // Bytes of one hidden state.
   Block hidden_states_;             // [batch, 1, hidden_size], each row's last one.
   Buffer drafts_;                   // [batch, drafts]
-  std::unique_ptr<Call> call_;      // Bound once.
-  std::vector<bool> knows_;         // [batch], whether a row's state is that of its text.
-  double engine_seconds_ = 0;       // Inside the engine, last Draft.
-  double spent_ = 0;                // By the cost curve, last Draft.
+  std::unique_ptr<Call> call_;      // The engine's only call.
+  std::vector<bool> knows_;         // [batch], whether a row's state matches its text.
+  double engine_seconds_ = 0;       // Engine time of the last Draft.
+  double spent_ = 0;                // Cost of the last Draft by the cost curve.
 };
 
 std::unique_ptr<Drafter> MakeHeads(DrafterSeat& seat);

@@ -13,8 +13,8 @@ namespace {
 
 std::size_t Size(int value) { return static_cast<std::size_t>(value); }
 
-// The first node of each depth of a tree whose nodes come in the order of their depths, and the
-// number of nodes.
+// The first node of each depth of a tree with nodes ordered by depth, followed by the number of
+// nodes.
 std::vector<int> DepthsOf(const TreeSpec& tree) {
   std::vector<int> first;
   for (int node = 0; node < tree.num_nodes(); ++node) {
@@ -80,8 +80,8 @@ int ModelDrafter::Propose(const DraftRow& row) {
     return token >= 0 && token < model_->vocab_size();
   });
   if (!knows) return 0;
-  // A cache that slides while drafts are made would lack what the text still sees if they are
-  // rejected. A shared cache stays at the offset of what the target has committed.
+  // If a cache slid while drafts were made, it would lack tokens that the text still sees if they
+  // are rejected. A shared cache stays at the offset of the target's committed text.
   const int length = static_cast<int>(row.text.size());
   const KVCache& cache = model_->kv_cache();
   const int slots =
@@ -97,7 +97,7 @@ void ModelDrafter::Draft(std::span<const DraftRow> rows) {
   bool any = false;
   for (const DraftRow& row : rows) {
     RowAt(row.row).drafted = 0;
-    // Where the target failed after the last drafts, the text has not grown since.
+    // If the target failed after the last drafts, the text has not grown since.
     const int most = std::max(static_cast<int>(row.text.size()) - 1, 0);
     if (RowAt(row.row).length > most) HoldAtMost(row.row, most);
     RowAt(row.row).begins = !shares_cache_ && RowAt(row.row).length == 0;
@@ -107,8 +107,8 @@ void ModelDrafter::Draft(std::span<const DraftRow> rows) {
   ReadTexts(rows);
   const bool drawn =
       std::any_of(rows.begin(), rows.end(), [this](const DraftRow& row) { return Draws(row); });
-  // If the engine chooses every draft, and none can be an id that the target lacks, the next run
-  // can start before the host has seen the draft.
+  // If the engine chooses every draft, and no draft can be an id that the target lacks, the next
+  // run can start before the host has the draft.
   is_pending_ = !drawn && tree_.is_chain() && model_->vocab_size() <= target_vocab_size_;
   AddDrafts(rows, drawn);
 }
@@ -124,8 +124,8 @@ void ModelDrafter::Collect(std::span<const DraftRow> rows) {
   }
 }
 
-// Reads what the texts have gained since the last round, chunk by chunk, except the last chunk: its
-// logits give the first draft.
+// Reads the tokens that the texts gained since the last round, chunk by chunk, except the last
+// chunk, whose logits give the first draft.
 void ModelDrafter::ReadTexts(std::span<const DraftRow> rows) {
   const std::size_t largest = Size(model_->shapes().widths.back());
   while (true) {
@@ -150,18 +150,18 @@ void ModelDrafter::ReadTexts(std::span<const DraftRow> rows) {
   }
 }
 
-// Whether the row's drafts are drawn from the model's logits, and not just the likeliest.
+// Whether the row's drafts are sampled from the model's logits instead of being the likeliest.
 bool ModelDrafter::Draws(const DraftRow& row) const {
   return has_same_size() && row.limit > 0 && !row.sampling->options().is_argmax();
 }
 
-// Whether nodes below this depth are wanted, and there are nodes that they can hang on.
+// Whether nodes below this depth are wanted, and there are nodes to attach them to.
 bool ModelDrafter::Wants(const DraftRow& row, int depth) const {
   if (depths_[Size(depth) + 1] > row.limit) return false;
   return depth == 0 || RowAt(row.row).first < RowAt(row.row).end;
 }
 
-// A run adds the drafts below one depth to every row that wants any.
+// Each run adds the drafts below one depth to every row that wants any.
 void ModelDrafter::AddDrafts(std::span<const DraftRow> rows, bool drawn) {
   const bool ranks = !tree_.is_chain();
   for (int depth = 0; depth < tree_.height(); ++depth) {
@@ -175,7 +175,7 @@ void ModelDrafter::AddDrafts(std::span<const DraftRow> rows, bool drawn) {
       widest = std::max(widest, inputs_[Size(row.row)].count());
       if (depth > 0) most_nodes = std::max(most_nodes, RowAt(row.row).end - RowAt(row.row).first);
     }
-    if (widest == 0) return;  // No row wants more, or the last drafts were ids that it lacks.
+    if (widest == 0) return;  // No row wants more, or the drafter lacks the last drafts' ids.
     const int width = model_->shapes().WidthFor(widest);
     Wanted wanted{most_nodes == 1 ? 1 : model_->shapes().LogitsFor(width), drawn || ranks};
     if (is_pending_) wanted.link = depth;
@@ -187,7 +187,7 @@ void ModelDrafter::AddDrafts(std::span<const DraftRow> rows, bool drawn) {
   }
 }
 
-// At first the rest of the text, whose last token is the root; then the nodes of a depth.
+// First the rest of the text, whose last token is the root; then the nodes of each depth.
 void ModelDrafter::SetInput(const DraftRow& row, int depth) {
   const Row& held = RowAt(row.row);
   const Proposal& proposal = *row.proposal;
@@ -242,8 +242,9 @@ void ModelDrafter::AddDraft(const DraftRow& row) {
   row.proposal->Append(token);
 }
 
-// The children of a node, with the noise with which the target will choose: the first is what it
-// would choose if it were this model, the next what it would choose without the first.
+// Adds the children of a node, using the noise with which the target will choose: the first child
+// is what the target would choose if it were this model, the next what it would choose without the
+// first.
 void ModelDrafter::AddChildren(const DraftRow& row, int depth, int node) {
   Row& held = RowAt(row.row);
   RowSampling& sampling = *row.sampling;
@@ -262,13 +263,13 @@ void ModelDrafter::AddChildren(const DraftRow& row, int depth, int node) {
   for (int child = depths_[Size(depth) + 1]; child < end; ++child) {
     if (tree_.parent(child) != stands) continue;
     const TokenId token = sampler_.Choose(noise, siblings_);
-    if (token == kNoToken) return;  // The filters keep no more.
+    if (token == kNoToken) return;  // The filters leave no more tokens.
     siblings_.push_back(token);
     held.shape[Size(row.proposal->Add(node, token))] = child;
   }
 }
 
-// Keeps the accepted ones of the drafts that were read. A cache that is the target's holds what the
+// Keeps those of the read drafts that were accepted. A cache shared with the target holds what the
 // target has read.
 void ModelDrafter::Observe(int row, const Observation& seen) {
   Row& held = RowAt(row);
@@ -290,7 +291,7 @@ std::vector<double> ModelDrafter::Measure(const EngineRuns& runs) {
   return runs.role == "drafter" ? model_->Measure(runs) : std::vector<double>();
 }
 
-// The first run reads what the last round added, each of the others the nodes of one depth.
+// The first run reads what the last round added; each further run reads the nodes of one depth.
 double ModelDrafter::Cost(int count) const {
   if (count == 0) return 0;
   const std::size_t second = std::min<std::size_t>(1, costs_.widths().size() - 1);
@@ -327,11 +328,11 @@ std::span<float> ModelDrafter::Storage(int row, int draft) const {
   return {probabilities_.As<float>() + at, vocab};
 }
 
-// One run, and what it gives, unless that is pending.
+// Starts a run, and waits for its result unless the drafts are pending.
 void ModelDrafter::Start(int width, Wanted wanted) {
   for (std::size_t row = 0; row < inputs_.size(); ++row) {
-    // Nodes of a tree are written behind those of earlier depths; anything else is written behind
-    // all that the row holds.
+    // Nodes of a tree are written after those of earlier depths; anything else after all that the
+    // row holds.
     const bool has_nodes = inputs_[row].first_node > 1;
     inputs_[row].write_index = rows_[row].length + (has_nodes ? 0 : rows_[row].drafted);
   }

@@ -20,15 +20,15 @@ namespace ptgc {
 //   cache of a row    [ text that the target keeps ............ ][ drafts but the deepest ]
 //                     0                                  held    until the next round
 //
-// A run reads the nodes of one depth, each of which sees the text and its own ancestors, and gives
-// each its children: those of the plan's tree, the likeliest first.
+// A run reads the nodes of one depth, each of which sees the text and its ancestors, and gives each
+// node the children that the plan's tree has, the likeliest first.
 class ModelDrafter : public Drafter {
  public:
-  // `tree` is the plan's, with nodes in the order of their depths; `model` allows a chain of as
-  // many runs as there are depths. `context_length` is the model's: beyond it there are no drafts.
-  // Its logits may be padded to another size than the target's; then it drafts the likeliest
-  // tokens, and never an id that the target lacks. With `shares_cache` its layers are the target's:
-  // it does not read what the target has read, and the target keeps the cache in order.
+  // `tree` is the plan's, with nodes ordered by depth; `model` allows a chain of as many runs as
+  // there are depths. There are no drafts beyond the model's `context_length`. The model's logits
+  // may be padded to another size than the target's; it then drafts the likeliest tokens, and never
+  // an id that the target lacks. With `shares_cache` its layers are the target's: it does not read
+  // again what the target has read, and the target maintains the cache.
   ModelDrafter(std::unique_ptr<CausalModel> model, bool shares_cache, std::int64_t context_length,
                std::int64_t target_vocab_size, TreeSpec tree, AcceptanceRule rule, CostCurve costs);
 
@@ -43,7 +43,7 @@ class ModelDrafter : public Drafter {
   void Observe(int row, const Observation& seen) override;
   double Cost(int count) const override;
   double CatchUp(const DraftRow& row) const override;
-  // Expected seconds of reading so many tokens before the first draft, beyond what Cost includes.
+  // Expected seconds of reading this many tokens before the first draft, beyond what Cost includes.
   double Reading(int tokens) const;
   double spent() const override { return spent_; }
   double engine_seconds() const override { return engine_seconds_; }
@@ -54,14 +54,14 @@ class ModelDrafter : public Drafter {
   std::vector<double> Measure(const EngineRuns& runs) override;
 
  private:
-  // What a row's cache holds, and the drafts that it is given.
+  // What a row's cache holds, and the shape of its drafts.
   struct Row {
     int length = 0;          // Tokens of the text.
-    int drafted = 0;         // Nodes of the last round behind them.
+    int drafted = 0;         // Nodes of the last round after them.
     bool begins = false;     // Whether the text is being read for the first time.
-    int first = 0;           // First node of the depth that is being read ...
-    int end = 0;             // ... and the one behind the last.
-    std::vector<int> shape;  // Where in the plan's tree each node of the proposal stands.
+    int first = 0;           // First node of the depth being read ...
+    int end = 0;             // ... and the one after the last.
+    std::vector<int> shape;  // Node of the plan's tree for each node of the proposal.
   };
   Row& RowAt(int row) { return rows_[static_cast<std::size_t>(row)]; }
   const Row& RowAt(int row) const { return rows_[static_cast<std::size_t>(row)]; }
@@ -83,18 +83,18 @@ class ModelDrafter : public Drafter {
   bool shares_cache_;                   // Whether its layers are the target's.
   std::int64_t context_length_;         // Positions that the model was made for.
   std::int64_t target_vocab_size_;      // Ids that the target knows.
-  TreeSpec tree_;                       // Of a full proposal.
+  TreeSpec tree_;                       // The tree of a full proposal.
   std::vector<int> depths_;             // [height + 2], the first node of each depth.
   AcceptanceRule rule_;                 // How the target will judge the drafts.
-  CostCurve costs_;                     // Of the drafter's rounds.
+  CostCurve costs_;                     // Costs of the drafter's rounds.
   Sampler sampler_;                     // Chooses drafts.
   std::vector<TokenId> siblings_;       // Children of the current node.
   std::vector<Row> rows_;               // [batch]
   std::vector<RowInput> inputs_;        // [batch]
-  Buffer probabilities_;                // [batch, max_drafts, vocab_size], rule speculative.
+  Buffer probabilities_;                // [batch, max_drafts, vocab_size], for rule speculative.
   bool is_pending_ = false;             // Whether drafts are still to be collected.
-  double engine_seconds_ = 0;           // Inside the engine, last Draft and Collect.
-  double spent_ = 0;                    // By the cost curve, last Draft.
+  double engine_seconds_ = 0;           // Engine time of the last Draft and Collect.
+  double spent_ = 0;                    // Cost of the last Draft by the cost curve.
 };
 
 }  // namespace ptgc

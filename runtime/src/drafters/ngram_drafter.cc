@@ -56,7 +56,7 @@ NgramDrafter::Match NgramDrafter::Latest(std::span<const TokenId> text) const {
   Match best;
   std::size_t length = static_cast<std::size_t>(parameters_.shortest_match) - 1;  // Longest so far.
   for (std::size_t end = last; end-- > length && length < max_length;) {
-    // A longer match must agree `length` tokens back, which rules most places out at once.
+    // A longer match must also agree `length` tokens back, which quickly rules out most places.
     if (text[end] != text[last] || text[end - length] != text[last - length]) continue;
     std::size_t agreed = 1;
     while (agreed < max_length && agreed <= end && text[end - agreed] == text[last - agreed]) {

@@ -1,4 +1,4 @@
-// NgramDrafter: looks up the end of the text in the text itself.
+// NgramDrafter: searches for the end of the text earlier in the text.
 #pragma once
 
 #include <memory>
@@ -13,16 +13,16 @@ namespace ptgc {
 
 class Fields;
 
-// What the plan says of it; matches have the sizes of its n-grams.
+// The plan's parameters of it; the match lengths are the sizes of n-grams.
 struct NgramParameters : DrafterParameters {
-  NgramMatch match = NgramMatch::kLatest;  // Which of equally long matches is continued.
+  NgramMatch match = NgramMatch::kLatest;  // Which match of the same length to continue.
 };
 
 void ReadNgram(const Fields& data, DrafterPlan& plan);
 std::unique_ptr<Drafter> MakeNgram(DrafterSeat& seat);
 
 // Proposes what followed the longest suffix of the text that occurs earlier in it (prompt lookup,
-// Saxena 2023; LLMA, Yang et al., arXiv 2304.04487, section 3). Costs nothing worth counting.
+// Saxena 2023; LLMA, Yang et al., arXiv 2304.04487, section 3). Its cost is negligible.
 class NgramDrafter : public Drafter {
  public:
   explicit NgramDrafter(const NgramParameters& parameters) : parameters_(parameters) {}
@@ -37,7 +37,7 @@ class NgramDrafter : public Drafter {
  private:
   // A place in the text that agrees with its end.
   struct Match {
-    std::size_t next = 0;    // What followed it; 0 for no match.
+    std::size_t next = 0;    // Position of what followed it; 0 for no match.
     std::size_t length = 0;  // Tokens that agree.
   };
   Match Latest(std::span<const TokenId> text) const;

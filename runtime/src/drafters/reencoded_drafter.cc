@@ -8,8 +8,7 @@ namespace {
 
 std::size_t Size(int value) { return static_cast<std::size_t>(value); }
 
-// The result of the caller's function. If it throws, only this row has failed, and it drafts
-// nothing.
+// The result of the caller's function. If it throws, only this row fails, and drafts nothing.
 std::vector<TokenId> Reencoded(const DraftRow& row, const Reencode& reencode,
                                std::span<const TokenId> ids, std::size_t context) {
   try {
@@ -39,8 +38,8 @@ void ReencodedDrafter::Begin(int row) {
   drafter_->Begin(row);
 }
 
-// The next round finds out what the texts still have in common. Nothing is kept of an empty text:
-// caches without any text start anew.
+// The next round finds out what the texts still have in common. If the text is empty, nothing is
+// kept and the row starts anew.
 void ReencodedDrafter::Truncate(int row, int length) {
   if (length == 0) Begin(row);
 }
@@ -53,7 +52,7 @@ void ReencodedDrafter::CopyRow(int from, int to) {
 
 int ReencodedDrafter::Propose(const DraftRow& row) { return std::min(row.limit, max_drafts_); }
 
-// Assumes that the new text has as many tokens in either vocabulary.
+// Assumes that the new text has the same number of tokens in both vocabularies.
 double ReencodedDrafter::CatchUp(const DraftRow& row) const {
   const Row& own = rows_[Size(row.row)];
   if (own.text.empty() || row.text.size() < own.read) return 0;
@@ -81,8 +80,8 @@ void ReencodedDrafter::Draft(std::span<const DraftRow> rows) {
   }
 }
 
-// The row's text in the drafter's vocabulary; the part that the drafter has read already is not
-// read again.
+// Converts the row's text to the drafter's vocabulary, without the part that the drafter has read
+// already.
 void ReencodedDrafter::Read(const DraftRow& row) {
   Row& own = rows_[Size(row.row)];
   own.drafts.Clear();
@@ -94,13 +93,13 @@ void ReencodedDrafter::Read(const DraftRow& row) {
     drafter_->Truncate(row.row, static_cast<int>(differs - text.begin()));
     own.text = std::move(text);
     own.read = row.text.size();
-    // The text may be longer in this vocabulary, up to more than the drafter has room for.
+    // The text may be longer in this vocabulary, even longer than the drafter has room for.
     limit = own.text.empty() ? 0 : drafter_->Propose({row.row, own.text, 0, limit});
   }
   asked_.push_back({row.row, own.text, 0, limit, &own.drafts, &own.likeliest});
 }
 
-// Accepted drafts are read again with the next text, where they may have other tokens.
+// Accepted drafts are read again with the next text, because they may have different tokens in it.
 void ReencodedDrafter::Observe(int row, const Observation&) { drafter_->Observe(row, {}); }
 
 }  // namespace ptgc

@@ -14,9 +14,9 @@
 
 namespace ptgc {
 
-// The text is decoded with the target's tokenizer and encoded with the drafter's; the drafts go the
-// other way (as universal assisted generation of transformers does). The drafter always drafts what
-// it finds likeliest, so that acceptance treats its drafts as certain.
+// The text is decoded with the target's tokenizer and encoded with the drafter's, and drafts the
+// other way round (as in transformers' universal assisted generation). The drafter always drafts
+// its likeliest tokens, so acceptance treats its drafts as certain.
 class ReencodedDrafter : public Drafter {
  public:
   // Drafts end before the first id that the target lacks.
@@ -39,19 +39,19 @@ class ReencodedDrafter : public Drafter {
  private:
   // One row in the drafter's vocabulary.
   struct Row {
-    std::vector<TokenId> text;  // As of the last round with drafts.
-    std::size_t read = 0;       // The target's tokens that it stands for.
-    Proposal drafts;            // After it.
-    RowSampling likeliest;      // How the drafter chooses.
+    std::vector<TokenId> text;  // As in the last round with drafts.
+    std::size_t read = 0;       // Number of the target's tokens that it covers.
+    Proposal drafts;            // Drafts after the text.
+    RowSampling likeliest;      // How the drafter chooses tokens.
   };
   void Read(const DraftRow& row);
 
   std::unique_ptr<ModelDrafter> drafter_;  // Drafts in its own vocabulary.
-  int max_drafts_;                         // Drafts of a row at most.
+  int max_drafts_;                         // Most drafts of a row.
   std::int64_t target_vocab_size_;         // Ids that the target knows.
-  Reencoding reencoding_;                  // From one vocabulary to the other.
+  Reencoding reencoding_;                  // Converts between the vocabularies.
   std::vector<Row> rows_;                  // [batch]
-  std::vector<DraftRow> asked_;            // [batch], of the round.
+  std::vector<DraftRow> asked_;            // [batch], requests of the round.
 };
 
 }  // namespace ptgc

@@ -1,4 +1,4 @@
-// Reencoding: between the vocabularies of target and drafter.
+// Reencoding: converts tokens between the vocabularies of target and drafter.
 #pragma once
 
 #include <cstddef>
@@ -10,12 +10,12 @@
 
 namespace ptgc {
 
-// Returns what follows the first `context` ids of a text in another vocabulary's ids, by decoding
-// and encoding it. May throw; runs in the thread that steps.
+// Returns the text after the first `context` ids in another vocabulary's ids, by decoding and
+// encoding it. May throw; runs in the thread that runs the round.
 using Reencode =
     std::function<std::vector<TokenId>(std::span<const TokenId> ids, std::size_t context)>;
 
-// Between the vocabularies of target and drafter.
+// Conversions between the vocabularies of target and drafter.
 struct Reencoding {
   Reencode to_drafter;  // From the target's ids.
   Reencode to_target;   // From the drafter's.

@@ -15,18 +15,18 @@ struct DrafterSeat;
 
 // One kind of drafter.
 struct DrafterKind {
-  std::string_view name;  // In plan.drafter.kind; the feature of a bundle is "drafter-" and it.
+  std::string_view name;  // As in plan.drafter.kind and in the feature "drafter-NAME".
   // Reads the kind's own fields of plan.drafter.
   void (*read)(const Fields& data, DrafterPlan& plan);
   // Makes one for a loaded bundle; null for plain decoding.
   std::unique_ptr<Drafter> (*make)(DrafterSeat& seat);
-  // Roles that it runs beside the target: causal language models.
+  // Roles that it runs in addition to the target.
   std::span<const std::string_view> roles = {};
 };
 
-// All kinds, those of ptgc.spec.strategies.
+// All kinds, the same as in ptgc.spec.strategies.
 std::span<const DrafterKind> DrafterKinds();
-// The kind of this name; null where there is none.
+// The kind of this name; null if there is none.
 const DrafterKind* FindDrafterKind(std::string_view name);
 
 }  // namespace ptgc

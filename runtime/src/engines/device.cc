@@ -12,7 +12,7 @@
 namespace ptgc {
 namespace {
 
-// What follows the colon in the first line of /proc/cpuinfo that starts with `key`.
+// The text after the colon in the first line of /proc/cpuinfo that starts with `key`.
 std::string CpuInfo(const std::string& key) {
   std::ifstream file("/proc/cpuinfo");
   std::string line;
@@ -25,8 +25,8 @@ std::string CpuInfo(const std::string& key) {
   return "";
 }
 
-// The board's or the processor's name as the kernel gives it, or the architecture. Virtual machines
-// give several processors one name, which family and model tell apart.
+// The board's or the processor's name from the kernel, or the architecture. Virtual machines use
+// one name for several processors, so family and model are added to tell them apart.
 std::string ProcessorModel() {
   std::ifstream board("/proc/device-tree/model");
   std::string name;

@@ -1,4 +1,4 @@
-// The device that the runtime finds itself on.
+// Facts about the device that the runtime runs on.
 #pragma once
 
 #include <cstdint>
@@ -6,8 +6,8 @@
 
 namespace ptgc {
 
-// Names this kind of processor, and for "cuda" its GPU, safe as a file name: what was measured
-// elsewhere does not count.
+// Names this kind of processor, and for "cuda" its GPU, in a form that is safe as a file name; only
+// measurements from such a device are used.
 std::string DeviceFingerprint(const std::string& device = "cpu");
 
 // Largest resident memory of the process so far.

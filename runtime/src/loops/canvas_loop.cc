@@ -46,7 +46,7 @@ void CanvasLoop::Start(const Session& session, const Request& request) {
 
 RoundReport CanvasLoop::Round(std::span<Turn> turns) {
   const Clock::time_point start = Clock::now();
-  // Padding is written behind what an idle row's cache holds.
+  // The padding of an idle row is written after what its cache holds.
   for (const Session* session : sessions_) rows_[Size(session->row())] = {{}, session->committed()};
   for (const Turn& turn : turns) {
     rows_[Size(turn.session->row())] = RowOf(canvases_[Size(turn.session->row())]);
@@ -91,7 +91,8 @@ void CanvasLoop::NextBlock(Canvas& canvas) const {
   }
 }
 
-// The last round of a block fills every masked position, unless the graph does not fit the plan.
+// The last round of a block must fill every masked position; otherwise the graph does not fit the
+// plan.
 void CanvasLoop::CheckProgress(const Canvas& canvas) const {
   if (canvas.block >= canvas.end || canvas.rounds_left > 0) return;
   throw Error(ErrorCode::kBackend,
@@ -108,9 +109,9 @@ int CanvasLoop::Held(int row, int length) const {
   return held;
 }
 
-// Up to the end of the block that is being filled, which without a cache sees what is behind it,
-// or as many whole blocks before it as a run reads. The graph is to fill so many of the block's
-// positions that none is left after its last round.
+// The part of a canvas that a round reads: up to the end of the block being filled (without a
+// cache, everything behind it too), or as many whole earlier blocks as a run can read. The graph
+// must fill so many of the block's positions that none is left after the block's last round.
 CanvasRow CanvasLoop::RowOf(const Canvas& canvas) const {
   const std::span<const TokenId> text = std::span(canvas.ids).subspan(Size(canvas.held));
   const int block_end = canvas.block + BlockLength(canvas);
@@ -141,7 +142,7 @@ void CanvasLoop::Take(Canvas& canvas, const CanvasRow& row, const TokenId* ids) 
   CheckProgress(canvas);
 }
 
-// Positions before the block that is being filled are final.
+// Emits the positions before the block being filled, which are final.
 void CanvasLoop::Emit(Canvas& canvas, Turn& turn) const {
   turn.emitted = {};
   turn.ended = false;

@@ -13,14 +13,14 @@
 
 namespace ptgc {
 
-// Fills the masked positions of texts (MaskGIT, arXiv 2202.04200; LLaDA, arXiv 2502.09992). Behind
-// a prompt, a mask token is appended for every new token that is wanted; these are emitted block by
-// block. A prompt that contains mask tokens is filled in instead: the result begins at the first of
-// them and is emitted when it is whole. The graph chooses which positions a round fills.
+// Fills the masked positions of texts (MaskGIT, arXiv 2202.04200; LLaDA, arXiv 2502.09992). A mask
+// token is appended to a prompt for every new token that is wanted; these are emitted block by
+// block. A prompt that contains mask tokens is filled in instead: the result begins at the first
+// mask and is emitted when it is complete. The graph chooses which positions a round fills.
 //
-// With a cache of blocks (BD3-LM, arXiv 2503.09573) a round reads a text from the first block that
-// is not in the cache to the one that is being filled. A block that has been filled enters the
-// cache in the first round of the next one, and so do the last blocks of a prompt.
+// With a block cache (BD3-LM, arXiv 2503.09573) a round reads a text from the first block that is
+// not in the cache to the block being filled. A filled block enters the cache in the first round of
+// the next block, and so do the last blocks of a prompt.
 class CanvasLoop : public DecodeLoop {
  public:
   // `sessions` has one per row of the batch.
@@ -39,14 +39,14 @@ class CanvasLoop : public DecodeLoop {
  private:
   // The text of one row while it is being written.
   struct Canvas {
-    std::vector<TokenId> ids;  // All of it.
-    bool fills_in = false;     // Whether the prompt held the masks.
-    int first = 0;             // First position of the first block that has masks.
-    int end = 0;               // Behind the last one.
-    int written = 0;           // Positions that the session holds.
-    int block = 0;             // First position of the block that is being filled.
-    int rounds_left = 0;       // Of this block.
-    int held = 0;              // Positions that the cache holds, whole blocks.
+    std::vector<TokenId> ids;  // The whole text.
+    bool fills_in = false;     // Whether the prompt contained the masks.
+    int first = 0;             // First position of the first block with masks.
+    int end = 0;               // One after the last position.
+    int written = 0;           // Positions in the session's text.
+    int block = 0;             // First position of the block being filled.
+    int rounds_left = 0;       // Rounds left for this block.
+    int held = 0;              // Positions in the cache, in whole blocks.
   };
   int BlockLength(const Canvas& canvas) const;
   int RoundsOfBlock(const Canvas& canvas) const;
@@ -64,7 +64,7 @@ class CanvasLoop : public DecodeLoop {
   CanvasPlan plan_;                     // The policies.
   std::vector<Session*> sessions_;      // [batch]
   std::vector<Canvas> canvases_;        // [batch]
-  std::vector<CanvasRow> rows_;         // [batch], of a round.
+  std::vector<CanvasRow> rows_;         // [batch], inputs of a round.
 };
 
 }  // namespace ptgc

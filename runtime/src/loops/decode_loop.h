@@ -1,4 +1,4 @@
-// DecodeLoop: what steps the rows of a batch; one of the four loops.
+// DecodeLoop: advances the rows of a batch; the base of the four loops.
 #pragma once
 
 #include <exception>
@@ -13,58 +13,58 @@
 
 namespace ptgc {
 
-// One session's part in a round: what it may do, and what came of it.
+// One session's part in a round: what it may do, and the outcome.
 struct Turn {
-  Session* session = nullptr;              // Whose turn it is.
+  Session* session = nullptr;              // The session.
   std::span<const TokenId> eos_token_ids;  // Any of them ends the text.
   int max_new_tokens = 0;                  // Tokens that it may still add; at least 1.
   bool may_draft = false;                  // Whether drafts may be verified.
   bool beside_text = false;                // Whether another call's text waits for the round.
 
   int chunk = 0;                     // Text tokens fed this round.
-  int offered = 0;                   // Draft tokens that the drafter had.
+  int offered = 0;                   // Draft tokens that the drafter offered.
   std::span<const TokenId> drafted;  // Draft tokens verified; valid until the next round.
   int accepted = 0;                  // How many of them were accepted.
   std::span<const TokenId> emitted;  // New tokens; none while a prompt is being read.
-  bool ended = false;                // The last new token ends the text.
-  std::exception_ptr error;          // What a function of the caller threw for this text alone.
+  bool ended = false;                // Whether the last new token ends the text.
+  std::exception_ptr error;          // Thrown by a caller's function for this text only.
 };
 
 // What a round did as a whole.
 struct RoundReport {
   int width = 0;              // Rows that the engine ran.
-  double engine_seconds = 0;  // Inside engines.
-  double draft_seconds = 0;   // Drafting, part of it inside engines.
-  double round_seconds = 0;   // All of it.
-  DeviceCounters device;      // What it did on a device; set by the scheduler.
+  double engine_seconds = 0;  // Time inside engines.
+  double draft_seconds = 0;   // Time of drafting, partly inside engines.
+  double round_seconds = 0;   // Time of the whole round.
+  DeviceCounters device;      // Work on a device; set by the scheduler.
 };
 
-// Calls come from one thread at a time; in steady state a round allocates nothing.
+// Used by one thread at a time. In steady state a round allocates nothing.
 class DecodeLoop {
  public:
   virtual ~DecodeLoop() = default;
 
-  // Whether prompts are read before any text is written; else every round is a decode round.
+  // Whether prompts are read before any text is written; otherwise every round is a decode round.
   virtual bool has_prefill() const = 0;
-  // A request begins in a session that holds its prompt.
+  // Starts a request in a session that holds its prompt.
   virtual void Start(const Session& session, const Request& request) = 0;
-  // One round for the sessions of `turns`; the others keep what they have.
+  // Runs one round for the sessions of `turns`; other sessions are unchanged.
   virtual RoundReport Round(std::span<Turn> turns) = 0;
 
-  // The session was emptied.
+  // Called when the session was emptied.
   virtual void Begin(const Session& session) = 0;
-  // The session lost its end. May uncommit what is no longer held.
+  // Called when the session's text was shortened. May uncommit tokens that are no longer held.
   virtual void Rewind(Session& session) = 0;
-  // `to`, which was emptied, became a copy of `from`.
+  // Called when `to`, which was empty, became a copy of `from`.
   virtual void Fork(const Session& from, Session& to) = 0;
-  // No session holds any text: memory that grew may shrink.
+  // Called when no session holds any text: memory that grew may shrink.
   virtual void Clear() = 0;
 
   // Seconds of each run; all rows are empty. Throws a usage error for a shape outside the plan.
   virtual std::vector<double> Measure(const EngineRuns& runs) = 0;
 };
 
-// A loop that keeps nothing from one request to the next.
+// A loop that keeps nothing between requests.
 class WholeTextLoop : public DecodeLoop {
  public:
   bool has_prefill() const override { return false; }

@@ -41,7 +41,7 @@ void EditLoop::Start(const Session& session, const Request&) {
   draft.rounds = 0;
 }
 
-// Every row gets the longest canvas, because the model decides how much a text grows.
+// All rows get the longest canvas, because the model decides how much a text grows.
 RoundReport EditLoop::Round(std::span<Turn> turns) {
   const Clock::time_point start = Clock::now();
   StartEncoder(turns);

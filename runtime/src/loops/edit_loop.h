@@ -14,12 +14,12 @@
 
 namespace ptgc {
 
-// Edits a source, or an empty text about one: a Levenshtein transformer deletes, inserts and fills
-// (Gu et al., arXiv 1905.11006), an insertion transformer inserts (Stern et al., arXiv 1902.03249).
-// The text is emitted when it is finished.
+// Edits a source, or an empty text with a source: a Levenshtein transformer deletes, inserts and
+// fills (Gu et al., arXiv 1905.11006), an insertion transformer inserts (Stern et al., arXiv
+// 1902.03249). The text is emitted when it is finished.
 class EditLoop : public WholeTextLoop {
  public:
-  // `encoder` is null where the operations read nothing but the text.
+  // `encoder` is null if the operations read only the text.
   EditLoop(std::unique_ptr<Encoder> encoder, Engines engines, const EditPlan& plan,
            const ShapePlan& shapes);
 
@@ -31,7 +31,7 @@ class EditLoop : public WholeTextLoop {
   // The text of one row while it is being edited.
   struct Draft {
     std::vector<TokenId> ids;  // With its begin and end tokens.
-    int rounds = 0;            // Done so far.
+    int rounds = 0;            // Rounds done so far.
   };
   // The calls of a round at one canvas length.
   using Calls = std::vector<std::unique_ptr<Call>>;
@@ -48,11 +48,11 @@ class EditLoop : public WholeTextLoop {
   int batch_;                         // Sequences.
   std::vector<int> lengths_;          // Sizes of a canvas, ascending.
   std::vector<Draft> drafts_;         // [batch]
-  CanvasBuffers front_;               // What an operation reads ...
-  CanvasBuffers back_;                // ... and what it makes of it, by turns.
-  const CanvasBuffers& made_;         // Which of them holds the result of a round.
+  CanvasBuffers front_;               // Input and output of operations, ...
+  CanvasBuffers back_;                // ... in alternating roles.
+  const CanvasBuffers& made_;         // The one that holds a round's result.
   std::vector<Calls> calls_;          // [canvas length]
-  std::vector<Source> sources_;       // [batch], of the texts that begin.
+  std::vector<Source> sources_;       // [batch], of texts that begin.
 };
 
 }  // namespace ptgc

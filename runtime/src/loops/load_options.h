@@ -19,14 +19,14 @@ using Costs = std::map<int, double>;
 // How engines are loaded, and how the loop uses them.
 struct LoadOptions {
   int num_threads = 0;                 // Threads of an engine; 0: its default.
-  std::string library;                 // The engine library; empty: found.
-  const void* ort_api_base = nullptr;  // ONNX Runtime's, if the process has opened it already.
-  std::map<std::string, Costs> costs;  // By role; none where nothing was measured.
+  std::string library;                 // The engine library's file; empty: searched.
+  const void* ort_api_base = nullptr;  // ONNX Runtime's OrtApiBase, if already opened.
+  std::map<std::string, Costs> costs;  // By role; empty if nothing was measured.
   DraftLengthMode draft_length = DraftLengthMode::kMeasured;  // How many drafts are verified.
   int num_draft_tokens = -1;                                  // The most drafts; -1: the plan's.
   std::optional<AcceptanceRule> acceptance;                   // Another rule than the plan's.
   std::optional<NgramMatch> ngram_match;                      // Another match than the plan's.
-  Reencoding reencoding;  // For a drafter with a tokenizer of its own.
+  Reencoding reencoding;  // For a drafter with its own tokenizer.
 };
 
 }  // namespace ptgc

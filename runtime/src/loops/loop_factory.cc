@@ -28,7 +28,7 @@ int NumDraftTokens(const DecodePlan& plan, int wanted) {
               "Choose at most that, or export again with more.");
 }
 
-// The plan as the options change it.
+// The plan with the changes that the options make.
 DecodePlan ChangedPlan(const DecodePlan& plan, const LoadOptions& options) {
   DecodePlan changed = plan;
   if (options.acceptance.has_value()) changed.acceptance = *options.acceptance;
@@ -69,7 +69,7 @@ std::unique_ptr<DecodeLoop> MakeSpeculativeLoop(const Bundle& bundle, Engines en
   std::unique_ptr<Drafter> drafter = FindDrafterKind(plan.drafter.kind)->make(seat);
   CausalNeighbours neighbours;
   if (encoder != nullptr) neighbours.fixed_inputs = encoder->Ports();
-  // Outputs of the target besides logits and ids are taps that a drafter may read.
+  // Drafters may read the target's hidden states.
   for (const Port& port : target.outputs) {
     if (port.name == "hidden_states") neighbours.taps.push_back(port);
   }

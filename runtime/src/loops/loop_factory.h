@@ -1,4 +1,4 @@
-// Makes the loop of a build from its engines and the options that it is loaded with.
+// Makes the loop of a build from its engines and its load options.
 #pragma once
 
 #include <memory>
@@ -11,7 +11,7 @@
 
 namespace ptgc {
 
-// The loop of a build over `sessions`, one per row of the batch. Throws usage errors for options
+// The loop of a build for `sessions`, one per row of the batch. Throws usage errors for options
 // that contradict the plan.
 std::unique_ptr<DecodeLoop> MakeLoop(const Bundle& bundle, Engines engines,
                                      const LoadOptions& options,

@@ -26,10 +26,10 @@ class OneShotLoop : public WholeTextLoop {
  private:
   std::unique_ptr<Encoder> encoder_;  // Reads the sources.
   std::unique_ptr<Engine> decoder_;   // Writes the texts.
-  int source_length_;                 // Tokens of a source at most.
+  int source_length_;                 // Most tokens of a source.
   int canvas_length_;                 // Rows of a run.
-  CanvasBuffers texts_;               // What it writes.
-  std::unique_ptr<Call> call_;        // Bound once.
+  CanvasBuffers texts_;               // The texts that it writes.
+  std::unique_ptr<Call> call_;        // The decoder's only call.
   std::vector<Source> sources_;       // [batch], of the round.
 };
 

@@ -10,7 +10,7 @@ namespace ptgc {
 namespace {
 
 // The most that a round that reads a prompt may cost while another call's text waits for it, in
-// rounds of one token.
+// units of a round of one token.
 constexpr double kMostBesideText = 2;
 
 // The target's logits after the nodes of one row's proposal.
@@ -20,11 +20,11 @@ class TargetRows : public LogitsReader {
   LogitsRow Row(int node) override { return target_.Logits(row_, node); }
 
  private:
-  const CausalModel& target_;  // Whose logits.
-  int row_;                    // Which sequence.
+  const CausalModel& target_;  // The target.
+  int row_;                    // The row of the batch.
 };
 
-// What the target's other outputs hold after the nodes of one row's proposal.
+// The target's other outputs after the nodes of one row's proposal.
 class TargetTaps : public Taps {
  public:
   TargetTaps(const CausalModel& target, int row) : target_(target), row_(row) {}
@@ -33,12 +33,12 @@ class TargetTaps : public Taps {
   }
 
  private:
-  const CausalModel& target_;  // Whose outputs.
-  int row_;                    // Which sequence.
+  const CausalModel& target_;  // The target.
+  int row_;                    // The row of the batch.
 };
 
-// How many nodes had children to choose from: all above the end of the path, and the end itself if
-// it has any.
+// How many nodes had children to choose from: all before the end of the path, and the end itself if
+// it has children.
 int Tried(const Proposal& proposal, std::span<const int> path) {
   const int end = path.empty() ? 0 : path.back();
   return static_cast<int>(path.size()) + (proposal.tree().num_children(end) > 0 ? 1 : 0);
@@ -87,7 +87,7 @@ RoundReport SpeculativeLoop::Round(std::span<Turn> turns) {
   return {width, engine_seconds, draft_seconds, SecondsSince(start), {}};
 }
 
-// Decides what each row feeds: a chunk of its prompt, or the rest of its text with drafts after it.
+// Decides what each row feeds: a chunk of its prompt, or the rest of its text followed by drafts.
 double SpeculativeLoop::Draft(std::span<Turn> turns) {
   offers_.clear();
   draft_rows_.clear();
@@ -110,7 +110,7 @@ double SpeculativeLoop::Draft(std::span<Turn> turns) {
   return SecondsSince(start);
 }
 
-// Runs the target over all rows; an idle row is padding behind the text that it holds.
+// Runs the target over all rows; an idle row is padding after the text that it holds.
 int SpeculativeLoop::Verify(std::span<Turn> turns) {
   if (parts_.encoder != nullptr) Encode(turns);
   const bool is_pending = parts_.drafter != nullptr && parts_.drafter->is_pending();
@@ -142,13 +142,13 @@ int SpeculativeLoop::Verify(std::span<Turn> turns) {
   return width;
 }
 
-// Pending drafts are written behind the first token of every row, so no row may feed more text.
+// Pending drafts are written after the first token of every row, so no row may feed more text.
 bool SpeculativeLoop::TakesPending(std::span<const Turn> turns) const {
   return std::all_of(turns.begin(), turns.end(), [](const Turn& turn) { return turn.chunk == 1; });
 }
 
-// Chooses for all rows before anything changes: if logits are NaN, every row stays as it was and
-// its session can go on.
+// Chooses for all rows before anything changes: if logits are NaN, every row is unchanged and its
+// session can continue.
 void SpeculativeLoop::Accept(std::span<Turn> turns) {
   const auto is_reading = [](const Turn& turn) {
     return turn.chunk < static_cast<int>(turn.session->pending().size());
@@ -202,7 +202,7 @@ void SpeculativeLoop::Commit(std::span<Turn> turns) {
 }
 
 // Charges each row for the round's drafts by the cost curve: for the wider round and for drafting,
-// even if no draft came of it. Each accepted draft has saved a plain round.
+// even if no draft resulted. Each accepted draft saves a plain round.
 void SpeculativeLoop::Settle(std::span<const Turn> turns) {
   for (std::size_t i = 0; i < turns.size(); ++i) {
     const Turn& turn = turns[i];
@@ -223,14 +223,15 @@ void SpeculativeLoop::Encode(std::span<Turn> turns) {
   parts_.encoder->Encode(sources_);
 }
 
-// The most rows of a round of this session: every token is computed at the cache offset at which
-// plain decoding computes it.
+// The most rows of a round of this session, so that every token is computed at the same cache
+// offset as in plain decoding.
 int SpeculativeLoop::Room(const Session& session) const {
   return std::min(parts_.shapes.widths.back(), parts_.target->kv_cache().Room(session.committed()));
 }
 
-// The whole chunk where it fits; of a short rest only what fills the next smaller width, because a
-// round costs what its width costs. While other calls write texts, rounds are kept short.
+// As many pending tokens as fit, if they fill more than half of their width; otherwise only what
+// fills the next smaller width, because a round costs what its width costs. While other calls write
+// texts, rounds are kept short.
 int SpeculativeLoop::ChunkLength(const Turn& turn) const {
   const std::vector<int>& widths = parts_.shapes.widths;
   const Session& session = *turn.session;
@@ -242,7 +243,7 @@ int SpeculativeLoop::ChunkLength(const Turn& turn) const {
   return *std::prev(above);
 }
 
-// Drafts are offered only behind the whole text, and only where the round has room.
+// Drafts are only offered after the whole text, and only if the round has room.
 void SpeculativeLoop::OfferDrafts(Turn& turn) {
   Session& session = *turn.session;
   Row& row = RowOf(session);
@@ -270,7 +271,8 @@ void SpeculativeLoop::OfferDrafts(Turn& turn) {
   offers_.push_back(offer);
 }
 
-// Finds the target's answer after every node, and the part of the proposal that agrees with it.
+// Finds the target's answer after every node, and the part of the proposal that matches the
+// answers.
 void SpeculativeLoop::Choose(const Turn& turn) {
   const int index = turn.session->row();
   Row& row = RowOf(*turn.session);
@@ -295,7 +297,7 @@ void SpeculativeLoop::Choose(const Turn& turn) {
               "Find out with `ptgc check` which stage is damaged.");
 }
 
-// Adds the accepted path and the bonus token, up to the first that ends the text.
+// Adds the accepted path and the bonus token, up to the first token that ends the text.
 void SpeculativeLoop::Emit(Turn& turn) {
   Session& session = *turn.session;
   Row& row = RowOf(session);

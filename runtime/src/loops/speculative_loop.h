@@ -18,16 +18,16 @@
 
 namespace ptgc {
 
-// What the loop is made of.
+// The parts of the loop.
 struct SpeculativeParts {
-  std::unique_ptr<Encoder> encoder;     // Reads sources; null where there are none.
-  std::unique_ptr<Drafter> drafter;     // Proposes; null for plain decoding.
-  std::unique_ptr<CausalModel> target;  // Verifies; bound to buffers of the two above.
+  std::unique_ptr<Encoder> encoder;     // Reads sources; null if there are none.
+  std::unique_ptr<Drafter> drafter;     // Makes drafts; null for plain decoding.
+  std::unique_ptr<CausalModel> target;  // Verifies; bound to the buffers of the two above.
   DecodePlan plan;                      // The policies.
   RoleShapes shapes;                    // The shapes of the target's rounds.
   DraftLength draft_length;             // How many drafts pay.
   int num_draft_tokens = 0;             // The most drafts of a row.
-  int max_length = 0;                   // Tokens of a text.
+  int max_length = 0;                   // Most tokens of a text.
 };
 
 // Works with any drafter, rule and batch; without a drafter, a round adds one token.
@@ -46,15 +46,15 @@ class SpeculativeLoop : public DecodeLoop {
   std::vector<double> Measure(const EngineRuns& runs) override;
 
  private:
-  // What belongs to one row of the batch.
+  // The state of one row of the batch.
   struct Row {
     Session* session;             // Its text.
     Proposal proposal;            // Its drafts.
-    Acceptance acceptance;        // What became of them.
+    Acceptance acceptance;        // Their outcome.
     AcceptanceEstimate estimate;  // How often its drafts are accepted.
-    std::vector<double> gains;    // Of the drafts that it is offered.
+    std::vector<double> gains;    // Gains of the drafts that it is offered.
     RowSampling sampling;         // How its tokens are chosen.
-    DraftAccount account;         // What its drafts have cost.
+    DraftAccount account;         // What its drafts cost so far.
   };
   double Draft(std::span<Turn> turns);
   int Verify(std::span<Turn> turns);
@@ -73,11 +73,11 @@ class SpeculativeLoop : public DecodeLoop {
   void AddToken(Turn& turn, TokenId token);
   Row& RowOf(const Session& session) { return rows_[static_cast<std::size_t>(session.row())]; }
 
-  SpeculativeParts parts_;            // Its own.
+  SpeculativeParts parts_;            // The loop's parts.
   std::vector<Row> rows_;             // [batch]
-  TargetChoice choice_;               // Chooses tokens where logits are read.
-  std::vector<DraftOffer> offers_;    // [batch], of the rows that take turns.
-  std::vector<DraftRow> draft_rows_;  // [batch], the same.
+  TargetChoice choice_;               // Chooses tokens if logits are read.
+  std::vector<DraftOffer> offers_;    // [batch], of the rows with turns.
+  std::vector<DraftRow> draft_rows_;  // [batch], of the same rows.
   std::vector<RowInput> inputs_;      // [batch]
   std::vector<Source> sources_;       // [batch], of the rows whose texts begin.
 };

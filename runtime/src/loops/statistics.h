@@ -21,15 +21,15 @@ struct Statistics {
   std::int64_t drafted_tokens = 0;             // Draft tokens verified.
   std::int64_t accepted_tokens = 0;            // Draft tokens accepted.
   double mean_accept_length = 0;               // New tokens per decode round.
-  double load_seconds = 0;                     // Opening the build, once per generator.
-  double time_to_first_token = 0;              // From the call, waiting for a row included.
+  double load_seconds = 0;                     // Loading the build, once per generator.
+  double time_to_first_token = 0;              // From the call, including waiting for a row.
   double prefill_seconds = 0;                  // From the row's start to its first new token.
   double decode_seconds = 0;                   // From the first new token to the last.
   double engine_seconds = 0;                   // Inside engine calls, part of decode_seconds.
   double draft_seconds = 0;                    // Drafting, part of decode_seconds.
   double tokens_per_second = 0;                // New tokens of decode rounds / decode_seconds.
   std::int64_t peak_memory_bytes = 0;          // Largest resident size of the process so far.
-  // On a device, in decode rounds; of a round that several rows share, each counts all.
+  // On a device, in decode rounds; rows that share a round each count all of it.
   std::int64_t graph_launches = 0;    // Engine runs that were one captured graph.
   std::int64_t uncaptured_runs = 0;   // Engine runs queued piece by piece.
   std::int64_t synchronisations = 0;  // Waits of the host for the device.
@@ -42,7 +42,7 @@ struct TraceRound {
   int accepted = 0;                  // How many of them were accepted.
   std::vector<TokenId> emitted_ids;  // New tokens; none while a prompt is being read.
   double engine_seconds = 0;         // Inside engine calls.
-  double draft_seconds = 0;          // Drafting, engine calls included.
+  double draft_seconds = 0;          // Drafting, including engine calls.
   double round_seconds = 0;          // The whole round.
 };
 

@@ -1,4 +1,4 @@
-// CanvasBuffers: the texts of all rows as one round of a canvas or edit loop sees them.
+// CanvasBuffers: the texts of all rows, as inputs or outputs of a round of a canvas or edit loop.
 #pragma once
 
 #include <algorithm>
@@ -14,7 +14,7 @@
 
 namespace ptgc {
 
-// Room for the longest canvas of a plan, used at any of its lengths.
+// Has room for the longest canvas of a plan, and is used at any of its lengths.
 class CanvasBuffers {
  public:
   CanvasBuffers(int batch, int longest)
@@ -23,14 +23,14 @@ class CanvasBuffers {
         mask_(Offset(batch, longest)),
         lengths_(static_cast<std::size_t>(batch) * sizeof(std::int64_t)) {}
 
-  // Writes one row at a canvas length; `fill` stands behind the text.
+  // Writes one row at a canvas length, padded with `fill` behind the text.
   void Write(int row, int canvas_length, std::span<const TokenId> text, TokenId fill) {
     TokenId* written = ids(row, canvas_length);
     std::copy(text.begin(), text.end(), written);
     std::fill(written + text.size(), written + canvas_length, fill);
     lengths_.As<std::int64_t>()[row] = static_cast<std::int64_t>(text.size());
   }
-  // The text that an engine wrote of a row; throws where it has no such length.
+  // The text that an engine wrote for a row; throws if its length is out of range.
   std::span<const TokenId> Read(int row, int canvas_length, int shortest) const {
     if (length(row) < shortest || length(row) > canvas_length) {
       throw Error(ErrorCode::kBackend,

@@ -55,7 +55,7 @@ CausalModel::CausalModel(std::unique_ptr<Engine> engine, const Bundle& bundle,
 
 void CausalModel::Start(std::span<const RowInput> rows, int width, Wanted wanted) {
   if (wanted.link == 0) {
-    if (!started_.empty()) Wait();  // Of a round that failed before it was waited for.
+    if (!started_.empty()) Wait();  // For runs of a round that failed before its Wait.
     num_logits_ = wanted.num_logits;
     engine_seconds_ = 0;
   }
@@ -118,7 +118,7 @@ std::vector<double> CausalModel::Measure(const EngineRuns& runs) {
       std::binary_search(widths.begin(), widths.end(), runs.num_tokens) &&
       (runs.num_logits == 1 || runs.num_logits == shapes_.LogitsFor(runs.num_tokens));
   if (!known || runs.past_length < 0 || runs.past_length > max_length_) return {};
-  // Positions end with the longest text; what is wider is padding, and costs the same.
+  // There are no positions beyond the longest text; further rows are padding, which costs the same.
   const int count = std::min(runs.num_tokens, max_length_);
   const std::vector<TokenId> tokens(Size(count), 0);
   RowInput input;

@@ -7,7 +7,7 @@ namespace {
 
 std::size_t Size(int value) { return static_cast<std::size_t>(value); }
 
-// Where every vendor's engines take an address.
+// An alignment that every vendor's engines accept.
 constexpr std::size_t kAlignment = 256;
 
 }  // namespace
@@ -50,7 +50,7 @@ void CausalPorts::Fill(int row, const RowInput& input, int width, int num_logits
   std::copy(input.drafts.begin(), input.drafts.end(), ids + chunk);
   std::fill(ids + count, ids + width, 0);
 
-  // Padded rows repeat the last valid position, so that no table of positions is exceeded.
+  // Padded rows repeat the last valid position, so that they stay within tables of positions.
   std::int64_t* positions = Numbers(offsets_.position_ids) + row * width;
   for (std::size_t t = 0; t < chunk; ++t) positions[t] = input.write_index + static_cast<int>(t);
   const std::int64_t root = input.write_index + static_cast<std::int64_t>(chunk) - 1;
@@ -71,8 +71,8 @@ void CausalPorts::Fill(int row, const RowInput& input, int width, int num_logits
   if (has_tree_mask_) FillTreeMask(row, input, width);
 }
 
-// Text sees the text before it, and its own block where there are blocks; a draft sees its
-// ancestors, padding itself only.
+// Text sees the text before it, and with blocks also its own block. A draft sees its ancestors.
+// Padding sees only itself.
 //
 //            t0 t1 d1 d2  p        tokens t0 t1, drafts d1 and d2 both after t1, one padded row
 //        t0   x
@@ -81,8 +81,8 @@ void CausalPorts::Fill(int row, const RowInput& input, int width, int num_logits
 //        d2   x  x     x
 //        p                x
 //
-// Where earlier runs wrote nodes, the columns begin with theirs; the last ones, for which this
-// round has no rows, see nothing.
+// If earlier runs wrote nodes, the first columns are theirs. Rows see nothing of the last columns,
+// which this round does not write.
 void CausalPorts::FillTreeMask(int row, const RowInput& input, int num_tokens) {
   const std::size_t width = Size(num_tokens), slots = width + Size(mask_extra_);
   const std::size_t before = Size(input.first_node - 1);  // Nodes that earlier runs wrote.

@@ -1,4 +1,4 @@
-// CausalPorts: what a causal language model's engine reads and writes beside its states.
+// CausalPorts: what a causal language model's engine reads and writes, apart from its states.
 #pragma once
 
 #include <cstddef>
@@ -15,17 +15,17 @@
 
 namespace ptgc {
 
-// What one sequence brings to a round: committed text in a row, and drafts hanging off its end.
+// One sequence's input to a round: consecutive committed text, and drafts attached to its end.
 struct RowInput {
   std::span<const TokenId> tokens;  // Text whose states are not in the cache yet.
   std::span<const TokenId> drafts;  // Draft tokens after it.
-  const TreeSpec* tree = nullptr;   // Shape of the drafts; its root is the last of the text.
-  int write_index = 0;              // Slot of the first token: what is committed.
-  // Node of the first draft. A tree that is drafted depth by depth has those before it in the cache
-  // already, from `write_index` on; then there are no `tokens`. The role's mask_extra must hold
-  // them.
+  const TreeSpec* tree = nullptr;   // Shape of the drafts; its root is the last token.
+  int write_index = 0;              // Slot of the first token: the committed length.
+  // Node of the first draft. If a tree is drafted depth by depth, earlier nodes are already in the
+  // cache, from `write_index` on, and there are no `tokens`. The role's mask_extra must have room
+  // for these nodes.
   int first_node = 1;
-  // Tokens are blocks of so many, all of which see each other; 0 for text in order.
+  // Length of blocks of tokens that all see each other; 0 for text in order.
   int block_length = 0;
 
   int count() const { return static_cast<int>(tokens.size() + drafts.size()); }
@@ -33,24 +33,24 @@ struct RowInput {
   int first_slot() const { return write_index + first_node - 1; }
 };
 
-// One run's ports in host memory. All inputs lie in one buffer, so that a device takes them in one
-// copy.
+// One run's ports in host memory. All inputs are in one buffer, so that one copy brings them to a
+// device.
 class CausalPorts {
  public:
-  // Room for `batch` sequences of at most `width` rows, and as many rows of logits; the mask of a
-  // round governs `mask_extra` slots beside its own.
+  // Has room for `batch` sequences of at most `width` rows, and `num_logits` rows of logits. The
+  // mask of a round covers `mask_extra` slots in addition to the round's own.
   CausalPorts(int batch, int width, int num_logits, bool has_tree_mask, int mask_extra = 0);
 
-  // Writes one sequence's inputs of a run that is `width` wide; its sliding caches begin at
-  // position `window_offset`.
+  // Writes one sequence's inputs for a run of this width; its sliding caches begin at position
+  // `window_offset`.
   void Fill(int row, const RowInput& input, int width, int num_logits, int window_offset);
-  // The inputs at one shape. Where `handed_on` has ports of [batch, 1], every row's ids from column
-  // `first` on are what earlier runs wrote there.
+  // The inputs at one shape. If `handed_on` has ports of [batch, 1], the ids of every row from
+  // column `first` on are taken from these ports, which earlier runs wrote.
   std::vector<Tensor> Inputs(int width, int num_logits, std::span<const Tensor> handed_on = {},
                              int first = 0) const;
   // Port next_ids, [batch, num_logits].
   Tensor NextIds(int num_logits) const;
-  // The same of one sequence.
+  // The same for one sequence.
   std::span<const TokenId> NextIdsOf(int row, int num_logits) const;
 
  private:
@@ -64,7 +64,7 @@ class CausalPorts {
     std::size_t position_ids = 0;   // [batch, width]
     std::size_t input_ids = 0;      // [batch, width]
     std::size_t tree_mask = 0;      // [batch, width, width + mask_extra]
-    std::size_t end = 0;            // Bytes of all.
+    std::size_t end = 0;            // Total bytes.
   };
   static Offsets Layout(int batch, int width, int num_logits, int mask_slots);
 
@@ -75,9 +75,9 @@ class CausalPorts {
 
   int batch_;           // Sequences.
   bool has_tree_mask_;  // Whether the graph takes a tree mask.
-  int mask_extra_;      // Slots that it governs beside the round's own.
-  Offsets offsets_;     // By port.
-  Buffer inputs_;       // All of them.
+  int mask_extra_;      // Slots that it covers besides the round's own.
+  Offsets offsets_;     // Where each input begins.
+  Buffer inputs_;       // All inputs.
   Buffer next_ids_;     // [batch, num_logits]
 };
 

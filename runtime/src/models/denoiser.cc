@@ -54,7 +54,7 @@ Call& Denoiser::Prepare(std::span<const CanvasRow> rows, int size) {
 
 void Denoiser::Fill(int row, const CanvasRow& given) {
   const TokenId filler = plan_.mask_token_id;
-  // No text is empty, for there is no attention over nothing.
+  // An idle row gets one token, because attention over nothing is undefined.
   in_.Write(row, size_, given.ids.empty() ? std::span(&filler, 1) : given.ids, filler);
   bool* mask = in_.mask(row, size_);
   std::fill_n(mask, size_, false);
@@ -91,7 +91,7 @@ Call& Denoiser::BoundCall() {
 std::vector<double> Denoiser::Measure(const EngineRuns& runs) {
   const bool known = std::binary_search(sizes_.begin(), sizes_.end(), runs.num_tokens);
   if (!known || runs.past_length < 0 || runs.past_length > max_length_) return {};
-  // Positions end with the longest text; what is larger is padding, and costs the same.
+  // There are no positions beyond the longest text; further rows are padding, which costs the same.
   const std::vector<TokenId> text(Size(std::min(runs.num_tokens, max_length_)),
                                   plan_.mask_token_id);
   CanvasRow row;

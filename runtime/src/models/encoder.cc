@@ -20,7 +20,7 @@ std::size_t RowBytes(const EncoderOutput& output) {
   return bytes;
 }
 
-// Tokens of a source at most.
+// Most tokens of a source.
 int SourceLength(const ShapePlan& shapes) {
   return shapes.roles.at("encoder").source_lengths.back();
 }
@@ -71,7 +71,8 @@ Encoder::Encoder(std::unique_ptr<Engine> engine, std::vector<EncoderOutput> outp
     state.read = {output.read, output.dtype, state.read_block.data(), output.shape};
     bound.push_back({output.written, output.dtype, state.written_block.data(), output.shape});
   }
-  // A row without a source sees one token of padding: a fully masked row may be NaN elsewhere.
+  // A row without a source sees one token of padding, because attention over a fully masked row may
+  // give NaN.
   for (int row = 0; row < batch_; ++row) {
     mask_.As<bool>()[Size(row) * Size(source_length_)] = true;
     read_mask_.As<bool>()[Size(row) * Size(source_length_)] = true;
@@ -84,7 +85,7 @@ Encoder::Encoder(std::unique_ptr<Engine> engine, std::vector<EncoderOutput> outp
 }
 
 void Encoder::Encode(std::span<const Source> sources) {
-  Wait();  // Where the last round failed before it was waited for.
+  Wait();  // In case the last round failed before its Wait.
   engine_seconds_ = 0;
   if (sources.empty()) return;
   for (const Source& source : sources) Fill(source);

@@ -1,4 +1,4 @@
-// Encoder: reads the sources of rows, and keeps what other roles attend to of them.
+// Encoder: reads the sources of rows, and keeps what other roles attend to.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,7 @@ namespace ptgc {
 
 // One row and what its encoder reads.
 struct Source {
-  int row = 0;                      // Its place in the batch.
+  int row = 0;                      // Index in the batch.
   std::span<const TokenId> tokens;  // At most the plan's longest source.
 };
 
@@ -30,24 +30,24 @@ struct EncoderOutput {
   std::vector<std::int64_t> shape;  // [batch, ..., source_length, ...]
 };
 
-// Keys and values for every layer of a target, written once for each text.
+// Keys and values for every layer of a target, written once per text.
 std::vector<EncoderOutput> CrossStates(std::span<const LayerState> states, const ShapePlan& shapes);
-// The rows that a decoder reads as they are: port encoder_hidden_states.
+// The rows that a decoder reads directly: port encoder_hidden_states.
 std::vector<EncoderOutput> HiddenStates(const Role& encoder, const ShapePlan& shapes);
 
-// Rows that are read later must not disturb the others: the engine writes into buffers of its own,
-// from which a row's part is copied.
+// Sources that are encoded later must not disturb other rows. The engine therefore writes into
+// separate buffers, from which each row's part is copied.
 class Encoder {
  public:
   Encoder(std::unique_ptr<Engine> engine, std::vector<EncoderOutput> outputs,
           const ShapePlan& shapes);
 
-  // Starts to read these rows' sources in one run; the states of the others stay. Runs of other
-  // engines that start from then on see them.
+  // Starts to encode these rows' sources in one run; the states of other rows stay. Runs of other
+  // engines that start afterwards see the new states.
   void Encode(std::span<const Source> sources);
-  // For what Encode started.
+  // Waits for what Encode started.
   void Wait();
-  // Makes one row's source another's.
+  // Copies one row's source to another row.
   void CopyRow(int from, int to);
   // The ports through which a role sees the sources.
   std::vector<Tensor> Ports() const;
@@ -57,10 +57,10 @@ class Encoder {
  private:
   // One output: as the engine writes it, and as it is read.
   struct State {
-    Tensor read;                // What other roles are bound to.
-    Block written_block;        // Of the engine's last run.
-    Block read_block;           // Of the texts.
-    std::size_t row_bytes = 0;  // Of one sequence.
+    Tensor read;                // The tensor that other roles bind.
+    Block written_block;        // Written by the engine's last run.
+    Block read_block;           // Read by other roles.
+    std::size_t row_bytes = 0;  // Bytes of one sequence.
   };
   void Fill(const Source& source);
   void KeepRow(int row);
@@ -68,16 +68,16 @@ class Encoder {
   void Copy(const State& state, const Block& from, int from_row, int to_row);
 
   std::unique_ptr<Engine> engine_;  // Runs the graph.
-  std::shared_ptr<Memory> memory_;  // Where what it writes lies.
+  std::shared_ptr<Memory> memory_;  // Memory of its outputs.
   int batch_;                       // Sequences.
-  int source_length_;               // Tokens of a source at most.
+  int source_length_;               // Most tokens of a source.
   Buffer input_ids_;                // [batch, source_length]
-  Buffer mask_;                     // [batch, source_length], of the run.
-  Buffer read_mask_;                // [batch, source_length], of the texts.
+  Buffer mask_;                     // [batch, source_length], for the run.
+  Buffer read_mask_;                // [batch, source_length], of all texts.
   std::vector<State> states_;       // All outputs.
-  std::unique_ptr<Call> call_;      // Bound once.
-  bool is_started_ = false;         // Whether nobody has waited for the last run.
-  double engine_seconds_ = 0;       // Inside it.
+  std::unique_ptr<Call> call_;      // The engine's only call.
+  bool is_started_ = false;         // Whether a run was started and not waited for.
+  double engine_seconds_ = 0;       // Time inside the engine.
 };
 
 }  // namespace ptgc

@@ -32,7 +32,7 @@ KVCache::KVCache(const std::map<std::string, std::vector<LayerState>>& roles,
     std::vector<std::size_t>& layers = layers_[name];
     widest = std::max(widest, own.widths.back());
     for (const LayerState& state : states) {
-      layers.push_back(states_.size());  // Another's, where it is shared.
+      layers.push_back(states_.size());  // Replaced below if it is shared.
       if (!state.shared_with.has_value()) AddLayer(state, own);
     }
   }
@@ -47,8 +47,8 @@ KVCache::KVCache(const std::map<std::string, std::vector<LayerState>>& roles,
   for (int capacity : window_capacities_) {
     if (capacity > 0) fewest = std::min(fewest, capacity);
   }
-  // The last position before the next offset leaves slots for the widest round; strides of that
-  // width split no chunk of a prompt.
+  // Behind the last position before the next offset there must be slots for the widest round. A
+  // stride of the widest round's width splits no chunk of a prompt.
   if (fewest < capacities_.back()) stride_ = std::min(fewest - seen_ - widest + 1, widest);
   buffers_.reserve(capacities_.size() * states_.size() * 2);
   for (std::size_t set = 0; set < capacities_.size(); ++set) {
@@ -134,7 +134,7 @@ void KVCache::Slide(int row, int length) {
   if (kept_from <= offset) return;
   for (std::size_t layer = 0; layer < states_.size(); ++layer) {
     if (!Slides(layer)) continue;
-    // Measuring begins behind a text that was never written.
+    // When measuring, `length` may exceed what was ever written.
     const int end = std::min(length, offset + CapacityOf(layer, active_));
     if (end > kept_from) MoveSlots(layer, {row, 0}, {row, kept_from - offset}, end - kept_from);
   }

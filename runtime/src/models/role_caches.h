@@ -1,4 +1,4 @@
-// The caches of a build's roles; those that share layers have one together.
+// The caches of a build's roles; roles that share layers have one common cache.
 #pragma once
 
 #include <map>
@@ -11,7 +11,7 @@
 
 namespace ptgc {
 
-// By role, of those whose rounds write one, in the memory of their engines.
+// Caches by role, for roles that have rounds, in the memory of their engines.
 std::map<std::string, std::shared_ptr<KVCache>> MakeCaches(
     const Bundle& bundle, const std::map<std::string, std::unique_ptr<Engine>>& engines);
 

@@ -28,8 +28,8 @@ class Acceptance {
   TokenId bonus() const { return bonus_; }
 
  private:
-  std::vector<int> path_;              // Accepted nodes, the root apart.
-  std::vector<unsigned char> agreed_;  // Scratch: whether all of the way to a node was accepted.
+  std::vector<int> path_;              // Accepted nodes, without the root.
+  std::vector<unsigned char> agreed_;  // Scratch: whether the whole path to a node was accepted.
   TokenId bonus_ = 0;                  // The target's token after the last accepted node.
 };
 

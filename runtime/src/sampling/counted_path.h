@@ -1,4 +1,4 @@
-// CountedPath: the drafts on the way to a node, counted as part of the text.
+// CountedPath: counts the drafts on the path to a node as part of the text.
 #pragma once
 
 #include "sampling/proposal.h"
@@ -7,7 +7,7 @@
 namespace ptgc {
 
 // While this lives, the drafts from the root's child down to `node` are in the counts, in that
-// order. Null where nothing is counted.
+// order. `counts` may be null.
 class CountedPath {
  public:
   CountedPath(TokenCounts* counts, const Proposal& proposal, int node)
@@ -30,7 +30,7 @@ class CountedPath {
     counts_->Push(proposal_.token(node));
   }
 
-  TokenCounts* counts_;       // Whose counts, or null.
+  TokenCounts* counts_;       // The counts, or null.
   const Proposal& proposal_;  // The drafts.
   int node_;                  // The last of them.
 };

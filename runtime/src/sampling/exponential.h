@@ -6,19 +6,19 @@
 
 namespace ptgc {
 
-// Below this, Exp gives 0.
+// Below this, Exp returns 0.
 constexpr float kLowestExponent = -87.0F;
 
-// e^x for x <= 0, to a relative error of 1e-7; 0 below kLowestExponent; NaN of NaN. Only additions,
-// multiplications and integer operations, each rounded by itself (compiled without contraction), so
-// that every machine gives the same bits.
+// e^x for x <= 0, to a relative error of 1e-7; 0 below kLowestExponent; NaN for NaN. Uses only
+// additions, multiplications and integer operations, each rounded separately (compiled without
+// contraction), so that every machine gives the same bits.
 //
-// x = n ln 2 + r with |r| <= ln 2 / 2, and e^r = 1 + r + r^2 P(r), where P is the polynomial of
-// least relative error (3e-9).
+// x = n ln 2 + r with |r| <= ln 2 / 2, and e^r = 1 + r + r^2 P(r), where P is the polynomial with
+// the least relative error (3e-9).
 inline float Exp(float x) {
   constexpr float kRound = 0x1.8p23F;  // Adding it leaves the nearest integer in the low bits.
   constexpr float kLog2e = 0x1.715476p0F;
-  constexpr float kLn2High = 0x1.62e4p-1F;  // Few bits, so that n times it is exact.
+  constexpr float kLn2High = 0x1.62e4p-1F;  // Has few bits, so that n times it is exact.
   constexpr float kLn2Low = 0x1.7f7d1cp-20F;
   const float rounded = x * kLog2e + kRound;
   const float n = rounded - kRound;

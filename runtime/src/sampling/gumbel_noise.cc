@@ -14,14 +14,14 @@ namespace {
 
 constexpr std::uint32_t kPrime = GumbelNoise::kPrime;
 
-// value mod p; 2^31 is 1 mod p, so that the parts above and below bit 31 may be added.
+// value mod p; because 2^31 is 1 mod p, the parts above and below bit 31 may be added.
 std::uint32_t Modulo(std::uint64_t value) {
   value = (value >> 31) + (value & kPrime);
   value = (value >> 31) + (value & kPrime);
   return static_cast<std::uint32_t>(value >= kPrime ? value - kPrime : value);
 }
 
-// A lower bound of log2 y that is at most 0.09 below it: exponent and mantissa read as one number.
+// A lower bound of log2 y, at most 0.09 below it: exponent and mantissa are read as one number.
 float Log2Below(float y) {
   return static_cast<float>(std::bit_cast<std::int32_t>(y)) * 0x1p-23F - 127.001F;
 }
@@ -29,7 +29,7 @@ float Log2Below(float y) {
 #ifdef __SSE2__
 using Four = __m128i;  // Numbers of four tokens, 32 bits each.
 
-// The same modulo p, at most p, of numbers up to 2^32 - 3.
+// Reduces numbers up to 2^32 - 3 modulo p; the results are at most p.
 Four Folded(Four value) {
   return _mm_add_epi32(_mm_srli_epi32(value, 31), _mm_and_si128(value, _mm_set1_epi32(kPrime)));
 }
@@ -74,7 +74,7 @@ std::uint32_t GumbelNoise::Number(TokenId token_id) const {
   return Modulo(b * b + a + third_);
 }
 
-// Where u is near 1, -ln u is 2 artanh(y / (2 - y)) of y = 1 - u, which is known exactly.
+// If u is near 1, -ln u is 2 artanh(y / (2 - y)) with y = 1 - u, which is known exactly.
 double GumbelNoise::At(TokenId token_id) const {
   const double x = Number(token_id);
   const double y = (kPrime - x - 0.5) / kPrime;
@@ -92,8 +92,8 @@ float GumbelNoise::BlockBound(std::int64_t block) const {
   return -kLn2 * Log2Below(y);
 }
 
-// The largest x >> 16 of a block that begins where a is `start`; x may lack the 1 that the bit
-// above its 31 stands for.
+// The largest x >> 16 of a block whose first a is `start`; x may be too small by 1, because bit 31,
+// which is 1 modulo p, is dropped.
 #ifdef __SSE2__
 std::uint32_t GumbelNoise::LargestHighBits(std::uint32_t start) const {
   const Four first = _mm_set1_epi32(static_cast<std::int32_t>(start));
@@ -107,7 +107,7 @@ std::uint32_t GumbelNoise::LargestHighBits(std::uint32_t start) const {
     const Four b = Folded(SquarePlus(a, second, second));
     const Four addend = _mm_shuffle_epi32(_mm_add_epi32(a, third), 0xD8);  // In the order of b.
     const Four x = SquarePlus(b, _mm_and_si128(addend, low), _mm_srli_epi64(addend, 32));
-    // The lower halves are compared too, for nothing.
+    // The lower halves are compared too, but ignored.
     largest = _mm_max_epi16(largest, _mm_and_si128(x, _mm_set1_epi32(kPrime)));
   }
   alignas(16) std::uint16_t halves[8];

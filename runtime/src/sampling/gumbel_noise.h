@@ -1,4 +1,4 @@
-// GumbelNoise: what is added to the logit of every token before the largest is taken.
+// GumbelNoise: the noise that is added to every token's logit before the largest is taken.
 #pragma once
 
 #include <array>
@@ -9,11 +9,11 @@
 
 namespace ptgc {
 
-// The token with the largest logit / temperature + g, where g is Gumbel noise of its own for every
-// token, is a draw from the softmax (Gumbel-max; Maddison et al., arXiv 1411.0030, section 2). The
-// noise depends on seed, position, stream and token alone, so that two models that share it mostly
-// agree where their distributions are near: with probability (1 - TV) / (1 + TV) at least (Daliri,
-// Musco, Suresh, arXiv 2408.07978).
+// The token with the largest logit / temperature + g, where g is independent Gumbel noise for every
+// token, is a sample from the softmax (Gumbel-max; Maddison et al., arXiv 1411.0030, section 2).
+// The noise depends only on seed, position, stream and token, so two models that share it mostly
+// agree if their distributions are close: with a probability of at least (1 - TV) / (1 + TV)
+// (Daliri, Musco, Suresh, arXiv 2408.07978).
 //
 // With p = 2^31 - 1 and w the words of Philox at the position, the noise of token t is
 //
@@ -21,13 +21,13 @@ namespace ptgc {
 //   a = (k0 + m t) mod p    b = (a^2 + k2) mod p    x = (b^2 + a + k3) mod p
 //   u = (x + 1/2) / p    g = -ln(-ln u)
 //
-// which any engine with multiplication, addition and remainders of 64-bit integers computes. Over
-// the keys x is uniform because of k3, and the x of two tokens are independent (up to 1 / p)
-// because of k2; the addition of a keeps x from being the same for a and -a.
+// which any engine with multiplication, addition and remainders of 64-bit integers can compute.
+// Over random keys, x is uniform because of k3, and the x of two tokens are independent (up to 1 /
+// p) because of k2. Adding a prevents x from being the same for a and -a.
 class GumbelNoise {
  public:
   static constexpr std::uint32_t kPrime = 0x7FFFFFFF;
-  static constexpr std::int64_t kBlock = 64;  // Tokens that have one bound.
+  static constexpr std::int64_t kBlock = 64;  // Tokens that share a bound.
   static constexpr double kMost = 22.19;      // No g is larger.
 
   // The noise at index `position` of a text.
@@ -37,8 +37,8 @@ class GumbelNoise {
   std::uint32_t Number(TokenId token_id) const;
   // g of a token, to a relative error of 1e-14 or an absolute one of 1e-15.
   double At(TokenId token_id) const;
-  // No g of the kBlock tokens from kBlock * block on is larger. Within 0.3 of their largest where
-  // that is below 8.
+  // An upper bound of g for the kBlock tokens from kBlock * block on; within 0.3 of their largest g
+  // if that is below 8.
   float BlockBound(std::int64_t block) const;
 
  private:

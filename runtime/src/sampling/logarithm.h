@@ -1,4 +1,4 @@
-// The natural logarithm, the same to the bit on every machine.
+// The natural logarithm, bit-identical on every machine.
 #pragma once
 
 #include <bit>
@@ -6,8 +6,8 @@
 
 namespace ptgc {
 
-// 2 artanh(s) for |s| <= 0.172, to a relative error of 1e-15: the odd series up to s^19. Additions
-// and multiplications, each rounded by itself (compiled without contraction).
+// 2 artanh(s) for |s| <= 0.172, to a relative error of 1e-15: the odd series up to s^19. Uses
+// additions and multiplications, each rounded separately (compiled without contraction).
 inline double TwiceArtanh(double s) {
   const double z = s * s;
   double sum = 1.0 / 19;

@@ -1,4 +1,4 @@
-// Logits as engines give them.
+// Logits as engines output them.
 #pragma once
 
 #include <cstdint>
@@ -19,11 +19,11 @@ struct LogitsRow {
   void Copy(std::span<float> values) const;
 };
 
-// Where the logits after the nodes of a proposal are read; node 0 is the root.
+// Reads the logits after the nodes of a proposal; node 0 is the root.
 class LogitsReader {
  public:
   virtual ~LogitsReader() = default;
-  // All after a node. Valid until the next call.
+  // The logits after a node. Valid until the next call.
   virtual LogitsRow Row(int node) = 0;
 };
 

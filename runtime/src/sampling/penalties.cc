@@ -16,7 +16,7 @@ void AdjustLogits(const SamplingOptions& options, const TokenCounts* counts,
   }
 }
 
-// In float32, operation by operation as transformers and vLLM do, so that ties are theirs too.
+// In float32, with the same operations as transformers and vLLM, so that ties are the same too.
 float Penalized(float logit, TokenId token_id, const SamplingOptions& options,
                 const TokenCounts& counts) {
   if (!counts.contains(token_id)) return logit;

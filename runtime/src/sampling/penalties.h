@@ -1,4 +1,4 @@
-// Bias and penalties: what changes logits before anything is chosen from them.
+// Bias and penalties: change logits before anything is chosen from them.
 #pragma once
 
 #include <span>
@@ -10,7 +10,7 @@
 namespace ptgc {
 
 // Adds the bias and applies the penalties (steps 1 and 2 of SamplingOptions) to a whole row,
-// [vocab_size]. `counts` may be null where the options have no penalties.
+// [vocab_size]. `counts` may be null if the options have no penalties.
 void AdjustLogits(const SamplingOptions& options, const TokenCounts* counts,
                   std::span<float> logits);
 

@@ -1,4 +1,4 @@
-// Proposal: draft tokens and the tree that they stand in.
+// Proposal: draft tokens and their tree.
 #pragma once
 
 #include <cstddef>
@@ -10,8 +10,8 @@
 
 namespace ptgc {
 
-// Grows node by node; the storage is taken once and used again every round. Node i of the tree
-// (i > 0) carries draft token i - 1.
+// Grows node by node; the storage is allocated once and reused every round. Node i of the tree (i >
+// 0) carries draft token i - 1.
 class Proposal {
  public:
   // Room for `capacity` draft tokens.
@@ -23,7 +23,7 @@ class Proposal {
   int capacity() const { return tree_.room(); }
   int size() const { return static_cast<int>(tokens_.size()); }
   std::span<const TokenId> tokens() const { return tokens_; }
-  // The draft of a node behind the root.
+  // The draft token of a node other than the root.
   TokenId token(int node) const { return tokens_[static_cast<std::size_t>(node) - 1]; }
   int match_length() const { return match_length_; }
 
@@ -32,8 +32,8 @@ class Proposal {
     tokens_.clear();
     match_length_ = 0;
   }
-  // The child of a node with this token: the one that exists, so that several drafters may propose
-  // the same, or a new one, for which there must be room.
+  // The child of a node with this token: an existing one, so that several drafters may propose the
+  // same, or a new one, for which there must be room.
   int Add(int parent, TokenId token) {
     for (int node = parent + 1; node < tree_.num_nodes(); ++node) {
       if (tree_.parent(node) == parent && this->token(node) == token) return node;
@@ -41,7 +41,7 @@ class Proposal {
     tokens_.push_back(token);
     return tree_.Add(parent);
   }
-  // Adds a draft behind the last one.
+  // Adds a draft as the child of the last one.
   void Append(TokenId token) { Add(size(), token); }
   // Changes the token of a draft.
   void Set(int node, TokenId token) { tokens_[static_cast<std::size_t>(node) - 1] = token; }
@@ -53,9 +53,9 @@ class Proposal {
   void set_match_length(int length) { match_length_ = length; }
 
  private:
-  TreeSpec tree_;                // Where the drafts stand.
-  std::vector<TokenId> tokens_;  // Draft tokens in topological order, the root apart.
-  int match_length_ = 0;         // How much text the drafter found again; larger is surer.
+  TreeSpec tree_;                // The tree of the drafts.
+  std::vector<TokenId> tokens_;  // Draft tokens in topological order, without the root.
+  int match_length_ = 0;         // Length of text found again; larger is more reliable.
 };
 
 }  // namespace ptgc

@@ -1,4 +1,4 @@
-// Randomness as a pure function: one number per seed, position and purpose.
+// Random numbers as a pure function of seed, position and purpose.
 #pragma once
 
 #include <array>
@@ -24,16 +24,16 @@ constexpr std::array<std::uint32_t, 4> Philox4x32(std::array<std::uint32_t, 4> c
   return counter;
 }
 
-// What a number is drawn for; every purpose has numbers of its own.
+// The purpose of a random number; every purpose has its own numbers.
 enum class RandomStream : std::uint32_t {
   kChoose,    // The token of plain decoding, and a drafter's token (rule `match`).
-  kAccept,    // Whether a draft stays (rule `speculative`).
-  kResidual,  // The token in place of a refused draft.
+  kAccept,    // Whether a draft is accepted (rule `speculative`).
+  kResidual,  // The token that replaces a rejected draft.
   kDraft,     // A drafter's token (rule `speculative`).
 };
 
-// The words for the token at index `position` of a text. They depend on nothing else, so that a
-// text is the same at every width, batch and backend.
+// The words for the token at index `position` of a text. They depend on nothing else, so a text is
+// the same at every width, batch and backend.
 constexpr std::array<std::uint32_t, 4> PhiloxAt(std::uint64_t seed, std::int64_t position,
                                                 RandomStream stream) {
   const std::uint64_t index = static_cast<std::uint64_t>(position);
@@ -42,7 +42,7 @@ constexpr std::array<std::uint32_t, 4> PhiloxAt(std::uint64_t seed, std::int64_t
                     {static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)});
 }
 
-// A number of [0, 1) with 53 bits, from the first two words.
+// A number in [0, 1) with 53 bits, from the first two words.
 constexpr double Uniform(std::uint64_t seed, std::int64_t position, RandomStream stream) {
   const std::array<std::uint32_t, 4> words = PhiloxAt(seed, position, stream);
   const std::uint64_t bits = (std::uint64_t{words[0]} << 21) ^ (words[1] >> 11);

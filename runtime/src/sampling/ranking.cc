@@ -11,7 +11,7 @@ constexpr std::size_t kLanes = 16;   // Independent sums and maxima, for vector 
 constexpr std::size_t kChunk = 256;  // Logits handled at once in scratch on the stack.
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-// The largest of `kSize` values, by halves; of NaN and a number either.
+// The largest of `kSize` values, by halving; of NaN and a number it may return either.
 template <std::size_t kSize>
 float LargestOf(const float* values) {
   if constexpr (kSize == 1) {
@@ -26,8 +26,8 @@ float LargestOf(const float* values) {
   }
 }
 
-// Whether a block holds NaN; half of it is compared with the other half, because one comparison
-// tells whether either is.
+// Whether a block contains NaN. One half is compared with the other, because one comparison detects
+// NaN on either side.
 bool HasNan(std::span<const float> block) {
   const std::size_t half = block.size() / 2;
   const float* second = block.data() + block.size() - half;
@@ -36,7 +36,7 @@ bool HasNan(std::span<const float> block) {
   return found != 0;
 }
 
-// The smallest of a row, nothing below `floor`.
+// The smallest value of a row that is not below `floor`.
 float LowestFrom(float floor, std::span<const float> values) {
   float minima[kLanes];
   std::fill(minima, minima + kLanes, kInfinity);
@@ -53,7 +53,7 @@ float LowestFrom(float floor, std::span<const float> values) {
 }
 
 void SortInOrder(std::vector<Candidate>& candidates) {
-  // Tokens of equal logits, collected by id, are in order already.
+  // Tokens with equal logits were collected by id and are already in order.
   if (std::is_sorted(candidates.begin(), candidates.end(), Precedes)) return;
   std::sort(candidates.begin(), candidates.end(), Precedes);
 }
@@ -85,7 +85,7 @@ bool Ranking::Read(std::span<const float> logits, double temperature) {
   return true;
 }
 
-// False where the row holds NaN, which may hide behind the numbers of a block.
+// False if the row contains NaN, which a block's maximum may not show.
 bool Ranking::FindMaxima() {
   maxima_.clear();
   bool has_nan = false;
@@ -118,8 +118,8 @@ void Ranking::FindTotal() {
   for (double sum : sums) total_ += sum;
 }
 
-// Sorts all tokens that are at least as large as the kHead-th of the largest of the blocks: about
-// kHead, and certainly a beginning of the order.
+// Sorts all tokens that are at least as large as the kHead-th largest block maximum: about kHead
+// tokens, and certainly a prefix of the order.
 void Ranking::SortHead() {
   const std::size_t rank = std::min(kHead, maxima_.size() / 2);
   float lowest = -kInfinity;
@@ -155,8 +155,8 @@ std::size_t Ranking::BucketOf(float value) const {
   return static_cast<std::size_t>(bucket < kLast ? bucket : kLast);
 }
 
-// Divides the range of all logits that have mass evenly. A larger logit is never in a later bucket,
-// because subtraction and multiplication keep the order when they round.
+// Divides the range of all logits with mass evenly into buckets. A larger logit is never in a later
+// bucket, because rounded subtraction and multiplication preserve order.
 void Ranking::FillBuckets() {
   const float floor = largest_.value + kLowestExponent / inverse_temperature_;
   const float range = largest_.value - LowestFrom(floor, logits_);
@@ -211,8 +211,8 @@ Place Ranking::AtMass(double mass) {
     return HeadPlace(std::min(index, head_.size() - 1));
   }
   if (!has_buckets_) FillBuckets();
-  // Empty buckets have the mass of the one before them and are never the first to reach it. What
-  // is beyond all masses, by rounding, is the last token.
+  // Empty buckets have the mass of the one before them, so they are never the first to reach it. A
+  // mass beyond all of them, because of rounding, gives the last token.
   const double reachable = std::min(mass, buckets_.back().mass);
   const auto at =
       std::partition_point(buckets_.begin(), buckets_.end(),
@@ -252,8 +252,8 @@ Place Ranking::AtValue(double value) {
     return HeadPlace(static_cast<std::size_t>(at - head_.begin()) - 1);
   }
   if (!has_buckets_) FillBuckets();
-  // The bucket that a logit of this value, rounded up to what a logit can be, would be in; where
-  // all of its tokens are below, the last of an earlier one.
+  // The bucket for a logit of this value, rounded up to float32; if all its tokens are below the
+  // value, the last token of an earlier bucket.
   float bound = static_cast<float>(value);
   if (bound < value) bound = std::nextafter(bound, kInfinity);
   for (std::size_t bucket = BucketOf(bound);; --bucket) {

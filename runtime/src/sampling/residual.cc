@@ -54,7 +54,7 @@ double Residual::Sum() {
 }
 
 TokenId Residual::Choose(double uniform) const {
-  // Below the total even where the product rounds up to it, so that a block is found.
+  // Kept below the total even if the product rounds up to it, so that a block is found.
   const double mass = std::min(uniform * total_, std::nextafter(total_, 0.0));
   double before = 0;
   std::size_t block = 0;

@@ -1,4 +1,4 @@
-// Residual: what a target's distribution has beyond a drafter's.
+// Residual: the excess of a target's distribution over a drafter's.
 #pragma once
 
 #include <cstdint>
@@ -9,21 +9,21 @@
 
 namespace ptgc {
 
-// norm(max(0, p - q)) of a row. All storage is taken at construction.
+// Computes norm(max(0, p - q)) of a row. All storage is allocated at construction.
 class Residual {
  public:
   // For distributions over at most `vocab_size` tokens.
   explicit Residual(std::int64_t vocab_size);
 
-  // Where p is to be written: [vocab_size].
+  // The place to write p to: [vocab_size].
   std::span<float> probabilities() { return masses_; }
-  // Takes q away from p; tokens that q does not have keep their p.
+  // Subtracts q from p; tokens that q does not have keep their p.
   void Subtract(std::span<const float> q);
-  // Takes away all of one token: q of a drafter that is certain of it.
+  // Removes all of one token, for a drafter that is certain of it.
   void Exclude(TokenId token_id);
-  // Sums up what is left: 0 where q is at least p everywhere.
+  // Sums up what is left: 0 if q is at least p everywhere.
   double Sum();
-  // After Sum: the token that `uniform` of [0, 1) falls on, in order of ids; there must be one.
+  // After Sum: the token that `uniform` in [0, 1) falls on, in order of ids; the sum must not be 0.
   TokenId Choose(double uniform) const;
 
  private:

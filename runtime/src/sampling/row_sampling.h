@@ -1,4 +1,4 @@
-// RowSampling: how the text of one row is chosen from logits.
+// RowSampling: how the tokens of one row are chosen from logits.
 #pragma once
 
 #include <memory>
@@ -13,8 +13,8 @@ namespace ptgc {
 // The options of a row's request, and the counts that its penalties need.
 class RowSampling {
  public:
-  // A request begins behind `text`, which counts as its prompt. Takes storage where penalties need
-  // it for the first time.
+  // Starts a request after `text`, which counts as its prompt. Allocates storage when penalties
+  // need it for the first time.
   void Begin(const SamplingOptions& options, std::span<const TokenId> text, std::int64_t vocab_size,
              int max_length) {
     options_ = options;
@@ -23,18 +23,18 @@ class RowSampling {
     counts_->Clear();
     counts_->AppendPrompt(text);
   }
-  // A token was added to the text.
+  // Records a token that was added to the text.
   void Push(TokenId token) {
     if (TokenCounts* counted = counts()) counted->Push(token);
   }
 
   const SamplingOptions& options() const { return options_; }
-  // Null where the options have no penalties.
+  // Null if the options have no penalties.
   TokenCounts* counts() { return options_.has_penalties() ? counts_.get() : nullptr; }
 
  private:
-  SamplingOptions options_;              // As the request has them.
-  std::unique_ptr<TokenCounts> counts_;  // Of the row's text; kept for the next request.
+  SamplingOptions options_;              // The request's options.
+  std::unique_ptr<TokenCounts> counts_;  // Counts of the row's text; reused by the next request.
 };
 
 }  // namespace ptgc

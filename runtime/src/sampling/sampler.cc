@@ -12,9 +12,9 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-// The smallest logit that min_p, which must be above 0, keeps beside the largest of a row.
+// The smallest logit of a row that min_p, which must be above 0, keeps.
 double LowestKept(float largest, const SamplingOptions& options) {
-  // Below the smallest normal number, to which Log is exact, no token has any mass.
+  // Log is exact down to the smallest normal number; below it, no token has any mass.
   return largest + options.temperature * Log(std::max(options.min_p, 0x1p-1022));
 }
 
@@ -44,7 +44,7 @@ bool Sampler::Read(const LogitsRow& row, const SamplingOptions& options,
   return true;
 }
 
-// Every filter keeps a beginning of the order, so that all of them together keep the shortest.
+// Every filter keeps a prefix of the order, so together they keep the shortest prefix.
 void Sampler::Filter(const SamplingOptions& options) {
   last_ = {{-kInfinity, std::numeric_limits<std::int32_t>::max()}, 0};
   has_filters_ = options.top_k > 0 || options.top_p < 1 || options.min_p > 0;
@@ -60,11 +60,11 @@ void Sampler::Filter(const SamplingOptions& options) {
 
 // The first token so far.
 struct Sampler::Leader {
-  std::span<const TokenId> others;  // Tokens that may not lead.
+  std::span<const TokenId> others;  // Tokens that are excluded.
   double score = -std::numeric_limits<double>::infinity();
   TokenId id = std::numeric_limits<TokenId>::max();
 
-  // Whether a token whose score is at most `bound`, up to rounding, may come before it.
+  // Whether a token with a score of at most `bound`, up to rounding, may beat it.
   bool IsReachedBy(double bound) const {
     return bound + 1e-6 + std::fabs(score) * 0x1p-48 >= score;
   }
@@ -76,7 +76,7 @@ struct Sampler::Leader {
   }
 };
 
-// The block of the largest logit comes first: few other blocks can reach its best score, so that of
+// The block with the largest logit comes first: few other blocks can reach its best score, so for
 // most only a bound of the noise is computed.
 TokenId Sampler::Choose(const GumbelNoise& noise, std::span<const TokenId> others) const {
   if (temperature_ == 0) return others.empty() ? last_.token.id : LargestBut(others);

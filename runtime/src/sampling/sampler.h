@@ -1,4 +1,4 @@
-// Sampler: chooses tokens from logits, exactly as SamplingOptions say.
+// Sampler: chooses tokens from logits, exactly as SamplingOptions define.
 #pragma once
 
 #include <cstdint>
@@ -14,28 +14,28 @@
 
 namespace ptgc {
 
-// What the tokens of a row compete with: logit / temperature + g, in float64.
+// The score by which the tokens of a row compete: logit / temperature + g, in float64.
 inline double Score(float logit, double temperature, double noise) {
   return static_cast<double>(logit) / temperature + noise;
 }
 
-// Works on one row at a time. All storage is taken at construction; not for two threads at once.
+// Works on one row at a time. All storage is allocated at construction. Not thread-safe.
 class Sampler {
  public:
   // For rows of at most `vocab_size` logits.
   explicit Sampler(std::int64_t vocab_size);
 
   // Takes a row through steps 1 to 6 of SamplingOptions; the methods below ask about this row, and
-  // may be called only afterwards. The row's memory must stay as it is until they are done.
-  // `counts`, of the text before the token to choose, may be null where the options have no
-  // penalties. False where the row has no choice.
+  // may be called only afterwards. The row's memory must not change until they are done. `counts`,
+  // of the text before the token to choose, may be null if the options have no penalties. False if
+  // nothing can be chosen from the row.
   bool Read(const LogitsRow& row, const SamplingOptions& options, const TokenCounts* counts);
 
-  // The kept token with the largest Score, the lower id of equals; at
-  // temperature 0 the largest logit. With `others`, the first that is none of them (of several
-  // drafts of one row, the next), at temperature 0 of all tokens; kNoToken where none is left.
+  // The kept token with the largest Score, or the lower id of equals; at temperature 0 the one with
+  // the largest logit. With `others`, the best token that is not among them (the next of several
+  // drafts), at temperature 0 among all tokens; kNoToken if none is left.
   TokenId Choose(const GumbelNoise& noise, std::span<const TokenId> others = {}) const;
-  // The probability of a token; 0 where the filters drop it or the row does not have it.
+  // The probability of a token; 0 if the filters drop it or the row does not have it.
   float Probability(TokenId token_id);
   // All probabilities; entries beyond the row become 0.
   void WriteProbabilities(std::span<float> probabilities);
@@ -48,12 +48,12 @@ class Sampler {
   void RaceBlock(const GumbelNoise& noise, std::size_t block, Leader& leader) const;
   double KeptMass() { return has_filters_ ? last_.mass : ranking_.Total(); }
 
-  std::vector<float> values_;      // [vocab_size], for rows that cannot be used as they lie.
+  std::vector<float> values_;      // [vocab_size], for rows that cannot be used in place.
   std::span<const float> logits_;  // The row after bias and penalties.
   Ranking ranking_;                // Its order and masses.
   Place last_;                     // The last token that the filters keep.
-  bool has_filters_ = false;       // Whether there are any, so that its mass is known.
-  double temperature_ = 0;         // 0: the choice is the largest whatever the noise.
+  bool has_filters_ = false;       // Whether there are filters, so that its mass is known.
+  double temperature_ = 0;         // 0: the largest logit is chosen, without noise.
 };
 
 }  // namespace ptgc

@@ -52,7 +52,7 @@ void CheckBias(const std::vector<LogitBias>& logit_bias, std::int64_t vocab_size
 
 void SamplingOptions::Check(std::int64_t vocab_size) const {
   const auto within = [](double value, double low, double high) {
-    return value >= low && value <= high;  // False of NaN.
+    return value >= low && value <= high;  // False for NaN.
   };
   Problems problems;
   problems.Require(temperature == 0 || within(temperature, kMinTemperature, kMaxTemperature),

@@ -37,7 +37,7 @@ std::span<const TokenId> TargetChoice::NextIds(const ProposedText& text) {
   return std::span<const TokenId>(next_ids_).first(count);
 }
 
-// Only nodes whose every ancestor was accepted are asked; the answers of others do not matter.
+// Only nodes whose ancestors were all accepted are evaluated; the answers of others do not matter.
 void TargetChoice::Match(const ProposedText& text) {
   is_agreed_[0] = 1;
   next_ids_[0] = Choose(text, 0);
@@ -65,7 +65,7 @@ TokenId TargetChoice::Choose(const ProposedText& text, int node) {
   return sampler_.Choose(noise);
 }
 
-// The draft after a node of a chain, or what takes its place.
+// The draft after a node of a chain, or the token that replaces it.
 TokenId TargetChoice::Judge(const ProposedText& text, int node) {
   const CountedPath path(CountsOf(text), *text.proposal, node);
   if (!sampler_.Read(text.logits->Row(node), *text.options, text.counts)) return kNoToken;
@@ -85,7 +85,7 @@ TokenId TargetChoice::Judge(const ProposedText& text, int node) {
   } else {
     residual_.Subtract(q);
   }
-  // p and q are equal but for rounding: the draft is as good as any.
+  // p and q are equal except for rounding, so the draft is as good as any token.
   if (!(residual_.Sum() > 0)) return draft;
   return residual_.Choose(Uniform(text.options->seed, position, RandomStream::kResidual));
 }

@@ -1,4 +1,4 @@
-// TargetChoice: the tokens with which the target answers a proposal.
+// TargetChoice: the target's answers to a proposal.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,7 @@
 
 namespace ptgc {
 
-// One row's proposal, and all that the answer depends on.
+// One row's proposal, and everything that the answers depend on.
 struct ProposedText {
   const Proposal* proposal = nullptr;        // May be empty; a chain under rule `speculative`.
   LogitsReader* logits = nullptr;            // The target's logits after every node.
@@ -30,8 +30,8 @@ struct ProposedText {
                                                  // `speculative` reads it.
 };
 
-// Both rules answer with one token per node, and Acceptance keeps what agrees: the path from the
-// root whose tokens are the answers, and the answer after it as the bonus.
+// Both rules answer with one token per node. Acceptance keeps the path from the root whose tokens
+// equal the answers, and takes the answer after it as the bonus.
 //
 //   match        The answer at a node is what plain decoding chooses there. Trees and chains.
 //   speculative  With p the target's distribution, q the drafter's and d the draft: the answer is d
@@ -39,15 +39,15 @@ struct ProposedText {
 //                the last draft a token of p (Leviathan et al., arXiv 2211.17192, section 2.3).
 //                At temperature 0 this is `match`.
 //
-// Drafts that were drawn but stand after a refused one have no influence on the text. So the next
-// round may draw at their positions with the same numbers again, and the distribution is kept.
+// Sampled drafts after a rejected one have no influence on the text. The next round may therefore
+// use the same random numbers at their positions again without changing the distribution.
 class TargetChoice {
  public:
   // `max_drafts` is the capacity of the proposals.
   TargetChoice(std::int64_t vocab_size, int max_drafts);
 
-  // The answer at every node that an accepted path reaches, kNoToken at the others:
-  // [1 + proposal size]. Where a bonus is kNoToken, the logits there hold no choice (NaN).
+  // The answer at every node that an accepted path reaches, kNoToken at the others: [1 + proposal
+  // size]. If a bonus is kNoToken, nothing can be chosen from the logits there (NaN).
   std::span<const TokenId> NextIds(const ProposedText& text);
 
  private:
@@ -57,17 +57,17 @@ class TargetChoice {
   TokenId Judge(const ProposedText& text, int node);
 
   Sampler sampler_;                       // Reads the target's rows.
-  Residual residual_;                     // What replaces a refused draft.
+  Residual residual_;                     // Replaces a rejected draft.
   std::vector<TokenId> next_ids_;         // [1 + max_drafts]
   std::vector<unsigned char> is_agreed_;  // [1 + max_drafts], the way to a node is accepted.
 };
 
-// A drafter's token at index `position` of the text, from its own logits and by the text's options.
-// Under rule `match` it is chosen with the noise with which the target will choose, so that near
-// distributions mostly give equal tokens; under `speculative` with noise of its own, and
-// `probabilities` ([row size]) takes what it was drawn from. kNoToken where the row holds
-// no choice. Any token of the row may be chosen: whoever drafts for a smaller vocabulary passes a
-// row of that size.
+// A drafter's token at index `position` of the text, chosen from its own logits by the text's
+// options. Under rule `match` it is chosen with the noise that the target will use, so that similar
+// distributions mostly give equal tokens. Under `speculative` it has its own noise, and
+// `probabilities` ([row size]) receives the distribution that it was sampled from. kNoToken if
+// nothing can be chosen from the row. Any token of the row may be chosen: callers that draft for a
+// smaller vocabulary pass a row of that size.
 TokenId ChooseDraft(Sampler& sampler, const LogitsRow& row, const SamplingOptions& options,
                     const TokenCounts* counts, std::int64_t position, AcceptanceRule rule,
                     std::span<float> probabilities);

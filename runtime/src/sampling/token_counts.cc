@@ -30,7 +30,7 @@ void TokenCounts::Pop(TokenId token_id) {
     --prompt_length_;
   }
   --length_;
-  // The first occurrence goes last of all, so that its token is on top.
+  // When the first occurrence of a token is removed, the token is on top of the stack.
   if (!contains(token_id)) token_ids_.pop_back();
 }
 

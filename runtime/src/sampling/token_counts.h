@@ -10,25 +10,25 @@
 
 namespace ptgc {
 
-// A text is its prompt and then what was generated after it. Tokens are added and removed at the
-// end only: drafted ancestors of a verified row are pushed, the row is read, and they are popped.
+// A text is its prompt and then what was generated after it. Tokens are only added and removed at
+// the end: drafted ancestors of a verified row are pushed, the row is read, and they are popped.
 class TokenCounts {
  public:
-  // Takes all the storage that a text of `max_length` tokens needs.
+  // Allocates all storage that a text of `max_length` tokens needs.
   TokenCounts(std::int64_t vocab_size, int max_length);
 
-  // Adds prompt tokens at the end. What was generated before is prompt from now on, as it is for
-  // a service that sends the whole conversation as the prompt of the next answer.
+  // Adds prompt tokens at the end. Earlier generated tokens count as prompt from now on, as in
+  // services that send the whole conversation as the prompt of the next answer.
   void AppendPrompt(std::span<const TokenId> token_ids);
   // Adds one generated or drafted token.
   void Push(TokenId token_id);
-  // Takes off the last token of the text, which is `token_id`, prompt or not.
+  // Removes the last token of the text, which is `token_id`, whether prompt or generated.
   void Pop(TokenId token_id);
-  // Forgets the text.
+  // Clears the text.
   void Clear();
 
   int length() const { return length_; }
-  // Different tokens of the text, in the order of their first occurrence.
+  // The distinct tokens of the text, in the order of their first occurrence.
   std::span<const TokenId> token_ids() const { return token_ids_; }
   // Occurrences among the generated tokens.
   int generated(TokenId token_id) const { return counts_[Index(token_id)].generated; }
@@ -47,9 +47,9 @@ class TokenCounts {
   void Add(TokenId token_id, int Count::* part);
 
   std::vector<Count> counts_;       // [vocab_size]
-  std::vector<TokenId> token_ids_;  // Different tokens; a stack, because the text is one.
+  std::vector<TokenId> token_ids_;  // Distinct tokens; a stack, like the text.
   int length_ = 0;                  // Tokens of the text.
-  int prompt_length_ = 0;           // How many of them are prompt.
+  int prompt_length_ = 0;           // How many of them are the prompt.
 };
 
 }  // namespace ptgc

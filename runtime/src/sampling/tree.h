@@ -1,4 +1,4 @@
-// TreeSpec: the shape of a proposal. A chain is a tree whose every node has one child.
+// TreeSpec: the shape of a proposal. A chain is a tree in which every node has one child.
 #pragma once
 
 #include <cstddef>
@@ -17,17 +17,17 @@ namespace ptgc {
 // The first n nodes of a tree are a tree again, so a short proposal is a prefix.
 class TreeSpec {
  public:
-  // Throws a bundle error where a parent does not come before its child.
+  // Throws a bundle error if a parent does not come before its child.
   explicit TreeSpec(const std::vector<int>& parents);
 
   // The root followed by `num_draft_tokens` nodes in a row.
   static TreeSpec Chain(int num_draft_tokens);
-  // The root alone, with room for `num_draft_tokens` more nodes: growing allocates nothing.
+  // Only the root, with room for `num_draft_tokens` more nodes, so that growing allocates nothing.
   static TreeSpec Root(int num_draft_tokens);
 
-  // Adds a child of a node and gives its number; there must be room.
+  // Adds a child of a node and returns its number; there must be room.
   int Add(int parent);
-  // Removes all nodes from number `num_nodes` on, which is not the root.
+  // Removes all nodes from number `num_nodes` on, which must not be the root.
   void Truncate(int num_nodes);
 
   int num_nodes() const { return static_cast<int>(parents_.size()); }
@@ -36,7 +36,7 @@ class TreeSpec {
   bool is_chain() const { return chain_nodes_ == num_nodes(); }
   int parent(int node) const { return parents_[static_cast<std::size_t>(node)]; }
   int depth(int node) const { return depths_[static_cast<std::size_t>(node)]; }
-  // Nodes of the longest path, the root apart.
+  // Nodes of the longest path, without the root.
   int height() const;
   // Whether the nodes come in the order of their depths.
   bool is_by_depth() const;
@@ -45,7 +45,7 @@ class TreeSpec {
   // Children of a node.
   int num_children(int node) const;
 
-  // Whether `ancestor` is `node` or lies on its way to the root.
+  // Whether `ancestor` is `node` or on its path to the root.
   bool Sees(int node, int ancestor) const {
     return ancestors_[static_cast<std::size_t>(node) * stride_ +
                       static_cast<std::size_t>(ancestor)] != 0;
@@ -58,7 +58,7 @@ class TreeSpec {
   std::vector<int> parents_;              // Parent of each node; -1 for the root.
   std::vector<int> depths_;               // Distance of each node from the root.
   std::vector<unsigned char> ancestors_;  // [stride, stride], the tree mask.
-  int chain_nodes_ = 1;                   // First nodes that each are the only child so far.
+  int chain_nodes_ = 1;                   // Length of the leading chain of nodes.
 };
 
 }  // namespace ptgc

@@ -61,7 +61,7 @@ void Generation::Record(const Turn& turn, const RoundReport& report) {
   }
 }
 
-// The round that reads the last of the prompt: prefill, though it may have verified drafts.
+// The round that reads the end of the prompt counts as prefill, even if it verified drafts.
 void Generation::RecordFirstTokens(const Turn& turn) {
   first_token_ = Clock::now();
   first_tokens_ = static_cast<std::int64_t>(turn.emitted.size());

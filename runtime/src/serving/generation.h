@@ -1,4 +1,4 @@
-// Generation: one request on its way through the rounds.
+// Generation: the progress of one request through the rounds.
 #pragma once
 
 #include <atomic>
@@ -11,29 +11,29 @@
 
 namespace ptgc {
 
-// Keeps the accounts of one request: what it may still do, what it did, when it ends.
+// Keeps track of one request: what it may still do, what it did, and when it ends.
 class Generation {
  public:
-  // `request` must outlive this; `called` is when the caller asked. `cancelled`, where there is
-  // one, ends it, whether or not it has a row.
+  // `request` must outlive this; `called` is the time of the call. `cancelled`, which may be null,
+  // ends it whether or not it has a row.
   Generation(const Request& request, Clock::time_point called,
              const std::atomic<bool>* cancelled = nullptr)
       : request_(&request), called_(called), cancelled_(cancelled) {}
 
-  // Takes its place: adds the prompt to the session. Throws what Session::Append throws.
+  // Takes a row: adds the prompt to its session. Throws what Session::Append throws.
   void Start(Session& session, DecodeLoop& loop);
 
-  // Ends it where its deadline has passed or it was cancelled; it may still wait for a row.
+  // Ends it if its deadline has passed or it was cancelled, even if it still waits for a row.
   void CheckTime();
   // What it may do in the next round.
   Turn NextTurn() const;
-  // Accounts for a round that it took part in; ends it at an end token or at its length.
+  // Records a round that it took part in; ends it at an end token or at its length limit.
   void Record(const Turn& turn, const RoundReport& report);
 
-  // Ends it with the tokens that it has; the row may be used for something else then.
+  // Ends it with the tokens that it has; the row may then be reused.
   void Finish(FinishReason reason);
   bool finished() const { return reason_.has_value(); }
-  // Whether its prompt has been read, and its text comes round by round.
+  // Whether its prompt has been read, and its text is being written round by round.
   bool is_writing() const {
     return has_prefill_ && result_.statistics.new_tokens > 0 && !finished();
   }
@@ -47,13 +47,13 @@ class Generation {
   void RecordDecodeRound(const Turn& turn, const RoundReport& report);
   void RecordTrace(const Turn& turn, const RoundReport& report);
 
-  const Request* request_;              // What was asked.
-  Clock::time_point called_;            // When it was asked.
+  const Request* request_;              // The request.
+  Clock::time_point called_;            // Time of the call.
   const std::atomic<bool>* cancelled_;  // Set from any thread; may be null.
-  Clock::time_point started_;           // When it got a row.
-  Clock::time_point first_token_;       // When its first new token came.
+  Clock::time_point started_;           // Time when it got a row.
+  Clock::time_point first_token_;       // Time of its first new token.
   Session* session_ = nullptr;          // Its row, once it has one.
-  bool has_prefill_ = true;             // Whether prompts are read before any text is written.
+  bool has_prefill_ = true;             // Whether prompts are read before text is written.
   std::int64_t first_tokens_ = 0;       // New tokens of the round that ended the prefill.
   std::int64_t declined_rounds_ = 0;    // Rounds whose offered drafts did not pay.
   Result result_;                       // Grows round by round.

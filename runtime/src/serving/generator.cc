@@ -29,7 +29,7 @@ SessionLimits LimitsOf(const Bundle& bundle) {
     limits.max_source_length = encoder->second.source_lengths.back();
   }
   if (bundle.plan.loop == LoopKind::kEdit && bundle.plan.edit.start == EditStart::kSource) {
-    // What is edited stands on a canvas, between its begin and its end.
+    // The edited text is on a canvas, between a begin and an end token.
     const RoleShapes& shapes = bundle.shapes.roles.at(bundle.plan.edit.operations.front());
     const int room = std::min(shapes.canvas_lengths.back() - 2, limits.length());
     const int read = limits.max_source_length;
@@ -106,8 +106,8 @@ Generator::Generator(Bundle bundle, Engines engines, const GeneratorOptions& opt
   scheduler_ = std::make_unique<Scheduler>(*loop_, rows, options.waiting, std::move(counters));
 }
 
-// In a process that was forked, the engines' threads and whoever waits are gone: ending them would
-// never return.
+// A forked process has neither the engines' threads nor the waiting threads; destroying the engines
+// there would never return.
 Generator::~Generator() {
   if (scheduler_->is_home()) return;
   static_cast<void>(scheduler_.release());

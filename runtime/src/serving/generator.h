@@ -1,4 +1,4 @@
-// Generator: a loaded build that steps up to a batch of sessions in a round.
+// Generator: a loaded build that advances up to a batch of sessions in a round.
 #pragma once
 
 #include <filesystem>
@@ -19,40 +19,40 @@ namespace ptgc {
 
 // How a build is loaded.
 struct GeneratorOptions {
-  LoadOptions load;     // Engines, and how they are used.
+  LoadOptions load;     // How engines are loaded and used.
   Waiting waiting;      // How long calls wait for a row.
   bool verify = false;  // Check every file's hash before anything parses it.
 };
 
-// The most threads of an engine: more than any machine of this size has use for, and few enough to
-// be started at all.
+// The most threads that an engine may have: more than this machine can use, and few enough that
+// they can be started.
 int MostThreads();
 
-// Many threads may use one.
+// Safe to use from many threads.
 class Generator {
  public:
   // Reads the build, opens its backend and engines. Throws bundle, backend and usage errors, and
-  // capacity errors where it does not fit into memory.
+  // capacity errors if it does not fit into memory.
   static std::unique_ptr<Generator> Open(const std::filesystem::path& build_directory,
                                          const GeneratorOptions& options);
-  // The same of a build that was read.
+  // The same for a build that was read already.
   static std::unique_ptr<Generator> Open(Bundle bundle, const GeneratorOptions& options);
-  // Takes engines that are loaded already, by role.
+  // Uses engines that are already loaded, by role.
   Generator(Bundle bundle, Engines engines, const GeneratorOptions& options);
   ~Generator();
   Generator(const Generator&) = delete;
   Generator& operator=(const Generator&) = delete;
 
-  // Writes any number of texts through the free rows; they come back in the order of `requests`.
-  // Every request is checked before any runs.
+  // Writes any number of texts in the free rows and returns them in the order of `requests`. All
+  // requests are checked before any runs.
   std::vector<Result> Generate(std::span<const Request> requests, const Hooks& hooks);
 
   // Seconds of each bare engine run. Needs every row to be free.
   std::vector<double> Measure(const EngineRuns& runs);
 
-  // Gives the engines' memory back; whatever follows is a usage error.
+  // Releases the engines' memory; any later call is a usage error.
   void Close();
-  // The same without waiting for what is under way, and without giving memory back.
+  // The same without waiting for running calls, and without releasing memory.
   void Stop();
 
   int free_rows() const { return scheduler_->free_rows(); }
@@ -67,16 +67,16 @@ class Generator {
   static std::unique_ptr<Generator> Load(Bundle bundle, const GeneratorOptions& options);
 
   void CheckRequests(std::span<const Request> requests) const;
-  // Throws for options out of range, or that the loop does not have.
+  // Throws for options that are out of range or that the loop does not have.
   void CheckSampling(const SamplingOptions& sampling) const;
 
   Bundle bundle_;                                   // What was loaded.
   SessionLimits limits_;                            // What a session may hold.
   std::vector<std::unique_ptr<Session>> sessions_;  // One per row.
   std::unique_ptr<DecodeLoop> loop_;                // Steps the sessions; null once closed.
-  std::unique_ptr<Scheduler> scheduler_;            // Shares its rounds.
+  std::unique_ptr<Scheduler> scheduler_;            // Shares the loop's rounds.
   double load_seconds_ = 0;                         // Time that Open took.
-  std::string library_version_;                     // Of the engine library.
+  std::string library_version_;                     // Version of the engine library.
 };
 
 }  // namespace ptgc

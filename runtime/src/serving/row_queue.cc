@@ -59,7 +59,7 @@ void RowQueue::Remove(Job& job) {
   if (lane.given_back) lane.kept = lane.given_back = false;
 }
 
-// A job that has had a row gets the others too: no session takes the last one that it can have.
+// A job that has had a row never fails here: sessions leave at least one row for its other texts.
 void RowQueue::CheckWaiting(Job& job) const {
   if (job.may_end_waiting) {
     for (Generation& generation : job.generations.subspan(job.next)) generation.CheckTime();
@@ -120,8 +120,8 @@ Job* RowQueue::NextForRow() const {
   return next;
 }
 
-// Whether the session may keep a row: those who have begun to write still get the others that they
-// were promised.
+// Whether the session may keep a row: calls that have started must still get rows for their
+// remaining texts.
 bool RowQueue::LeavesRow(const Job& opening) const {
   const auto not_kept =
       std::count_if(lanes_.begin(), lanes_.end(), [](const Lane& lane) { return !lane.kept; });
@@ -131,7 +131,7 @@ bool RowQueue::LeavesRow(const Job& opening) const {
   return not_kept > 1 || std::none_of(jobs_.begin(), jobs_.end(), needs_row);
 }
 
-// Passes over texts that ended while they waited.
+// Skips texts that ended while they waited.
 void RowQueue::SkipFinished(Job& job) {
   while (!job.opens && job.wants_row() && job.generations[job.next].finished()) ++job.next;
 }

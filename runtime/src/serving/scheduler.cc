@@ -12,9 +12,9 @@ namespace {
 
 using Seconds = std::chrono::duration<double>;
 
-// How often a waiting thread looks around, for deadlines, Ctrl-C and the like.
+// How often a waiting thread checks for deadlines, Ctrl-C and the like.
 constexpr Seconds kLook(0.05);
-// The share of a round that the next one waits for callbacks, and the most.
+// How long the next round waits for callbacks: a share of the last round's time, and the maximum.
 constexpr double kLingerShare = 0.25;
 constexpr double kMostLinger = 0.002;
 
@@ -28,8 +28,8 @@ DeviceCounters Since(const DeviceCounters& now, const DeviceCounters& before) {
           now.fallbacks - before.fallbacks};
 }
 
-// The same failure for another thread that shared the round. An exception of another language is
-// for the thread that throws it; elsewhere it is told in words.
+// A copy of a failure for another thread that shared the round. An exception of another language
+// belongs to the thread that throws it; other threads get an error with its message.
 std::exception_ptr CopyForOtherThread(const std::exception_ptr& error) {
   constexpr const char* kFailed = "A round that this text shared has failed in another thread";
   try {
@@ -53,7 +53,8 @@ Scheduler::Scheduler(DecodeLoop& loop, std::span<Session* const> sessions, Waiti
   stepping_lanes_.reserve(sessions.size());
 }
 
-// What a job ends with is dropped without the mutex: it may need locks of another language.
+// A job's exceptions are destroyed without the mutex held, because that may need locks of another
+// language.
 void Scheduler::Write(std::span<Generation> generations, const Hooks& hooks) {
   Job job(generations, hooks, rows_.lanes().size());
   std::unique_lock<std::mutex> lock = Lock();
@@ -86,15 +87,15 @@ Session& Scheduler::Keep(const Hooks& hooks) {
   try {
     Work(job, lock);
   } catch (...) {
-    // The poll may throw when the row is there already.
+    // The poll may throw after the row was assigned.
     if (job.opened != nullptr) GiveBack(*job.opened->session);
     throw;
   }
   return *job.opened->session;
 }
 
-// Every thread runs rounds for all until its own call is done. It sleeps only where another thread
-// runs one, or is bound to: a thread that stops running rounds wakes another.
+// Every thread runs rounds for all until its own call is done. It sleeps only if another thread
+// runs a round or is certain to: a thread that stops running rounds wakes another.
 void Scheduler::Work(Job& job, std::unique_lock<std::mutex>& lock) {
   try {
     while (true) {
@@ -143,7 +144,7 @@ void Scheduler::CheckCaller() const {
   throw Error(ErrorCode::kUsage, "This generator is closed.", "Load the build again.");
 }
 
-// Whatever is ready here must get on by a step: who may step does not sleep.
+// True only if a step makes progress, because a thread that may step does not sleep.
 bool Scheduler::MayStep() const {
   if (stepping_ || pauses_ > 0) return false;
   bool ready = rows_.num_free() > 0 && rows_.NextForRow() != nullptr;
@@ -159,7 +160,7 @@ bool Scheduler::MayStep() const {
 void Scheduler::Step(Job& job, std::unique_lock<std::mutex>& lock) {
   rows_.Tidy();
   rows_.AssignRows();
-  if (job.is_done()) return;  // A session was opened: others run the round.
+  if (job.is_done()) return;  // A session was opened; other threads run the round.
   CollectTurns();
   if (turns_.empty()) return;
   stepping_ = true;
@@ -184,7 +185,7 @@ void Scheduler::Step(Job& job, std::unique_lock<std::mutex>& lock) {
   round_ended_.notify_all();
 }
 
-// Without the mutex.
+// Called without the mutex.
 RoundReport Scheduler::Round() {
   const DeviceCounters before = counters_ == nullptr ? DeviceCounters() : *counters_;
   RoundReport report = loop_.Round(turns_);
@@ -209,7 +210,7 @@ void Scheduler::CollectTurns() {
   MarkTurnsBesideTexts();
 }
 
-// Texts whose callbacks are running wait for the round, too.
+// Texts whose callbacks are running count too, because they also wait for the round.
 void Scheduler::MarkTurnsBesideTexts() {
   const Job* writes = nullptr;
   bool several_write = false;
@@ -243,8 +244,8 @@ void Scheduler::RecordRound(const RoundReport& report) {
   }
 }
 
-// Calls some of whose texts have failed by themselves end. The exceptions are moved: they are for
-// their own thread only.
+// Ends calls with a text that failed on its own. The exceptions are moved, because only their own
+// thread may have them.
 void Scheduler::TakeErrors() {
   for (std::size_t i = 0; i < turns_.size(); ++i) {
     if (turns_[i].error == nullptr) continue;
@@ -254,19 +255,19 @@ void Scheduler::TakeErrors() {
   }
 }
 
-// All calls with a text in the round end, each with an error of its own.
+// Ends all calls with a text in the round, each with its own error.
 void Scheduler::FailRound(Job& stepper, std::exception_ptr error) {
   for (Lane* lane : stepping_lanes_) {
     Job* job = lane->job;
-    if (job == nullptr || !job->errors.empty()) continue;  // Finished, or failed, before it.
+    if (job == nullptr || !job->errors.empty()) continue;  // Finished or failed before.
     if (job != &stepper) job->errors.push_back(CopyForOtherThread(error));
     job->wake.notify_one();
   }
   if (IsInRound(stepper)) stepper.errors.push_back(std::move(error));
 }
 
-// Runs the caller's hooks without the mutex. Its rows are not in a round meanwhile, or, where it
-// only polls, nobody waits for it.
+// Runs the caller's hooks without the mutex. If tokens are delivered, its rows are in no round
+// meanwhile; if it only polls, nobody waits for it.
 void Scheduler::Deliver(Job& job, std::unique_lock<std::mutex>& lock) {
   job.polled = true;
   job.delivering = !job.heard.empty();
@@ -275,7 +276,7 @@ void Scheduler::Deliver(Job& job, std::unique_lock<std::mutex>& lock) {
   std::exception_ptr error;
   std::size_t num_delivered = 0;
   try {
-    // While only the poll runs, rounds may add to what is to be heard: that is for the next time.
+    // While only the poll runs, rounds may add new tokens; those are delivered next time.
     for (std::size_t i = 0; job.delivering && i < job.heard.size(); ++i, ++num_delivered) {
       Turn& turn = job.turns[i];
       turn.ended = !job.hooks->on_tokens(job.heard[i]->index, turn.emitted);
@@ -307,8 +308,8 @@ void Scheduler::Wait(Job& job, std::unique_lock<std::mutex>& lock) {
   if (job.hooks->poll && Clock::now() >= until) job.polled = false;
 }
 
-// Lets some thread run the next round whose own cannot go on with it. Those whose hooks are running
-// need no waking.
+// Wakes a thread to run the next round, because the calling thread will not. Threads whose hooks
+// are running need no waking.
 void Scheduler::WakeOne(const Job* except) {
   for (Job* job : rows_.jobs()) {
     if (job == except || job->delivering) continue;
@@ -318,7 +319,7 @@ void Scheduler::WakeOne(const Job* except) {
 }
 
 void Scheduler::Leave(Job& job, std::unique_lock<std::mutex>& lock) {
-  job.delivering = true;  // No new round takes its rows in, and the one under way is waited for.
+  job.delivering = true;  // Keeps its rows out of new rounds; the current one is waited for.
   round_ended_.wait(lock, [&] { return !IsStepping(job); });
   rows_.Remove(job);
   if (rows_.jobs().empty()) {

@@ -1,4 +1,4 @@
-// Scheduler: lets all threads step their texts in shared rounds.
+// Scheduler: advances the texts of all threads in shared rounds.
 #pragma once
 
 #include <condition_variable>
@@ -17,17 +17,18 @@
 
 namespace ptgc {
 
-// A round takes in all texts that are ready for it. It is run by one of the threads that wait for
-// their texts; callbacks run in the thread of their call, and a text whose callback is running is
-// not ready. The next round waits for those a moment, so that threads do not take turns.
+// A round includes all texts that are ready for it. One of the threads that wait for their texts
+// runs it. Callbacks run in the thread of their call, and a text whose callback is running is not
+// ready. The next round waits a moment for such texts, because otherwise threads would take turns
+// instead of sharing rounds.
 class Scheduler {
  public:
-  // `sessions` has one per row of the batch. `counters` are the engines', where they have any.
+  // `sessions` has one per row of the batch. `counters` are the engines' counters, or null.
   Scheduler(DecodeLoop& loop, std::span<Session* const> sessions, Waiting waiting,
             std::shared_ptr<const DeviceCounters> counters = nullptr);
 
-  // Holds rounds off while it lives, so that sessions may be touched. Throws a usage error where
-  // the caller is in one of its own callbacks, or all is closed.
+  // Blocks rounds while it lives, so that sessions may be changed. Throws a usage error if the
+  // caller is in one of its own callbacks, or the scheduler is closed.
   class Pause {
    public:
     explicit Pause(Scheduler& scheduler);
@@ -37,42 +38,43 @@ class Scheduler {
 
    private:
     friend class Scheduler;
-    // Lets rounds begin again, once the lock is given up.
+    // Allows rounds again, once the lock is released.
     void End();
 
-    Scheduler& scheduler_;               // Whose rounds.
+    Scheduler& scheduler_;               // The scheduler that is paused.
     std::unique_lock<std::mutex> lock_;  // Held while this lives.
-    bool holds_ = true;                  // Until End.
+    bool holds_ = true;                  // Whether End is still to be called.
   };
 
-  // Writes the texts, in order, through whatever rows there are. Throws busy errors, what hooks
-  // throw, and what the engine throws.
+  // Writes the texts, in order, in whatever rows are free. Throws busy errors, what hooks throw,
+  // and what the engine throws.
   void Write(std::span<Generation> generations, const Hooks& hooks);
-  // Writes a text in a kept row. What the caller has found out in the pause holds until the text
-  // has its place; the pause ends with that.
+  // Writes a text in a kept row. Ends the pause once the text is queued, so that what the caller
+  // checked during the pause still holds.
   void Continue(Pause& pause, Session& session, Generation& generation, const Hooks& hooks);
 
-  // An empty row for a session, until it is given back. Throws a busy error, and what the poll
-  // throws, which takes no row then.
+  // Reserves an empty row for a session until GiveBack. Throws a busy error, and what the poll
+  // throws; then no row is taken.
   Session& Keep(const Hooks& hooks);
   int free_rows();
 
   // While it is held, no row changes owner, though a round may run. Throws a usage error in a
-  // process that was forked: the lock may be held for good there.
+  // forked process, where the lock may be held forever.
   [[nodiscard]] std::unique_lock<std::mutex> Lock();
-  // Whether this is the process that made it.
+  // Whether this is the process that created it.
   bool is_home() const { return home_.is_current(); }
-  // Locked: throws a usage error where the caller is in one of its own callbacks, or all is closed.
+  // Needs the lock: throws a usage error if the caller is in one of its own callbacks, or the
+  // scheduler is closed.
   void CheckCaller() const;
-  // Locked: throws a usage error where somebody's text is being written in this kept row.
+  // Needs the lock: throws a usage error if a text is being written in this kept row.
   void CheckIdle(const Session& session) const;
-  // Locked: the session that kept this row is closed. A text that it writes is cancelled; the row
-  // is free when that has ended.
+  // Needs the lock: called when the session that kept this row is closed. A text that it is writing
+  // is cancelled; the row is free once that has ended.
   void GiveBack(Session& session);
-  // Inside a pause: empties rows that nobody uses. Whether no row is in use at all.
+  // Inside a pause: clears rows that nobody uses, and returns whether all rows are free.
   bool AllFree();
 
-  // Ends what is under way with a usage error, waits for it, and refuses everything from then on.
+  // Ends running calls with a usage error, waits for them, and refuses all later calls.
   void Close();
   // The same without waiting.
   void Stop();
@@ -96,18 +98,18 @@ class Scheduler {
   void CheckHome() const;
   void RefuseAll();
 
-  HomeProcess home_;                                // Where its threads are.
-  DecodeLoop& loop_;                                // Steps the rows.
-  std::shared_ptr<const DeviceCounters> counters_;  // What the engines count; null on the host.
-  std::mutex mutex_;                                // Guards all that follows.
-  RowQueue rows_;                                   // Who has them.
-  std::vector<Turn> turns_;                         // The round under way ...
-  std::vector<Lane*> stepping_lanes_;               // ... and whose turns those are.
-  bool stepping_ = false;                           // A thread is in a round, without the mutex.
-  int pauses_ = 0;                                  // Threads that want rounds to hold off.
-  std::condition_variable round_ended_;  // For those, for who leaves early, and for Close.
-  Clock::time_point linger_until_;       // Until when the next round waits for callbacks.
-  bool closed_ = false;                  // Refuses everything.
+  HomeProcess home_;                                // The process of its threads.
+  DecodeLoop& loop_;                                // Advances the rows.
+  std::shared_ptr<const DeviceCounters> counters_;  // The engines' counters; null on the host.
+  std::mutex mutex_;                                // Guards all members below.
+  RowQueue rows_;                                   // Which calls own which rows.
+  std::vector<Turn> turns_;                         // The turns of the current round ...
+  std::vector<Lane*> stepping_lanes_;               // ... and their rows.
+  bool stepping_ = false;                           // Whether a thread runs a round, unlocked.
+  int pauses_ = 0;                                  // Threads that block rounds.
+  std::condition_variable round_ended_;             // For pauses, Leave and Close.
+  Clock::time_point linger_until_;                  // How long the next round waits for callbacks.
+  bool closed_ = false;                             // Whether all calls are refused.
 };
 
 }  // namespace ptgc

@@ -21,7 +21,7 @@ Result SessionHandle::Generate(const Request& request, const Hooks& hooks) {
   {
     const auto lock = generator_.scheduler_->Lock();
     CheckOpen();
-    session_.ClearCancel();  // Before waiting for a round to end: a cancel meanwhile counts.
+    session_.ClearCancel();  // Before the pause, so that a Cancel during it counts.
   }
   Generation generation(request, called, hooks.cancelled);
   Scheduler::Pause pause(*generator_.scheduler_);
@@ -65,7 +65,7 @@ void SessionHandle::Cancel() {
 }
 
 void SessionHandle::Close() {
-  if (!generator_.scheduler_->is_home()) return;  // A copy of a row that another process has.
+  if (!generator_.scheduler_->is_home()) return;  // The row belongs to the parent process.
   const auto lock = generator_.scheduler_->Lock();
   if (open_) generator_.scheduler_->GiveBack(session_);
   open_ = false;

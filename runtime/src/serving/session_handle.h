@@ -1,4 +1,4 @@
-// SessionHandle: a caller's hold on one row of a generator.
+// SessionHandle: a caller's handle on one row of a generator.
 #pragma once
 
 #include <memory>
@@ -14,40 +14,40 @@ namespace ptgc {
 // Text that stays in the cache between calls. Must not outlive its generator.
 class SessionHandle {
  public:
-  // Takes a free row, as the generator waits for one, while the hooks' poll runs. Throws a busy
-  // error, and what the poll throws.
+  // Takes a free row, waiting for one as the generator's options say; the hooks' poll runs
+  // meanwhile. Throws a busy error, and what the poll throws.
   explicit SessionHandle(Generator& generator, const Hooks& hooks = {});
   ~SessionHandle();
   SessionHandle(const SessionHandle&) = delete;
   SessionHandle& operator=(const SessionHandle&) = delete;
 
-  // Adds a prompt or a part of one; it is read with the next Generate.
+  // Adds a prompt or a part of one; it is read by the next Generate.
   void Append(std::span<const TokenId> token_ids);
   // Continues the text; the request's prompt, if any, is added first.
   Result Generate(const Request& request, const Hooks& hooks);
   // Drops the last `count` tokens.
   void Rewind(int count);
-  // Another session with the same text; nothing of it is read again. Takes a row as the
-  // constructor does.
+  // Another session with the same text, which is not read again. Takes a row as the constructor
+  // does.
   std::unique_ptr<SessionHandle> Fork(const Hooks& hooks = {});
   // Drops everything.
   void Reset();
-  // From any thread: ends the generation that is under way.
+  // From any thread: ends a running generation.
   void Cancel();
-  // From any thread: gives the row back; whatever follows is a usage error. A generation that is
-  // under way is cancelled, and keeps the row until it has ended.
+  // From any thread: gives the row back; any later call is a usage error. A running generation is
+  // cancelled, and keeps the row until it has ended.
   void Close();
 
-  // Whose row it has.
+  // The generator of its row.
   Generator& generator() const { return generator_; }
   std::vector<TokenId> Tokens();
   int Length();
 
  private:
-  // With the scheduler locked: throws where the session is closed or writing.
+  // With the scheduler locked: throws if the session is closed or writing.
   void CheckOpen() const;
 
-  Generator& generator_;  // Whose row.
+  Generator& generator_;  // The generator of the row.
   Session& session_;      // The row; changed only in a pause, read with the scheduler locked.
   bool open_ = true;      // Guarded by the scheduler's lock.
 };

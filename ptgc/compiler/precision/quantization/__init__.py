@@ -1,1 +1,1 @@
-"""Weight-only quantisation: formats, how matrices are rounded to them, and what text tells about a matrix."""
+"""Quantisation: formats, how matrices are rounded to them, and statistics of a text that guide it."""

@@ -1,4 +1,4 @@
-"""How large the numbers are that the linear layers of a role read, over a text."""
+"""Ranges of the inputs of a role's linear layers, over a text."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def activation_ranges(model: ir.Model, role: Role, text: Sequence[Sequence[int]]
         text: Sequences of tokens.
 
     Returns:
-        `[in]` by the name of the input; nothing where there is no text.
+        `[in]` by the name of the input; empty without a text.
     """
     return observe_all(model, role, text, _RANGES)
 
 
-def _write(piece: Piece, rows: ir.Value, input_name: str) -> ir.Value:  # noqa: ARG001  # one of every input
+def _write(piece: Piece, rows: ir.Value, input_name: str) -> ir.Value:  # noqa: ARG001  # the same for every input
     return piece.op("ReduceMax", piece.op("Abs", rows), piece.constant([0]), keepdims=0)
 
 

@@ -1,10 +1,11 @@
-"""AWQ: channels that matter are scaled up before weights are rounded, so that they lose less.
+"""AWQ: important channels are scaled up before weights are rounded, so that they lose less.
 
 Source: Lin et al., AWQ: Activation-aware Weight Quantization (arXiv 2306.00978), section 3.2: minimise over α in [0, 1]
 ‖Q(W diag(s)) diag(s)⁻¹ X - W X‖ with s = s_X^α, s_X the magnitude of each channel of X.
 
-`H`, the second moments of the inputs, stands for X: the norm of Δᵀ X is that of Δᵀ H Δ, and the root of H's diagonal is
-the magnitude of a channel. The paper takes the mean of |x|; the root of the mean of x² needs no text of its own.
+Here `H`, the second moments of the inputs, replaces X: the squared norm of Δᵀ X is the trace of Δᵀ H Δ, and the root of
+H's diagonal is the magnitude of a channel. The paper takes the mean of |x|; the root of the mean of x² needs no further
+pass over the text.
 """
 
 from __future__ import annotations
@@ -25,21 +26,21 @@ from ptgc.graphs.linear import Linear
 from ptgc.spec.role import Role
 
 _ALPHAS = tuple(step / 20 for step in range(1, 20))  # 20 steps, as in the paper; at 0 nothing is scaled
-_SAMPLE = 512  # columns of a layer that the error is measured on: the search would take longer than GPTQ
-_LEAST = 1e-4  # of a channel's magnitude: one that is always 0 is not to be divided by
+_SAMPLE = 512  # columns of a layer that the error is measured on; with all, the search would take longer than GPTQ
+_LEAST = 1e-4  # least magnitude of a channel, so that nothing is divided by 0
 
 
 def scale_channels(
     model: ir.Model, role: Role, text: Sequence[Sequence[int]], wanted: WeightFormat, quantizer: Quantizer
 ) -> None:
-    """Scale channels of weights up, where the division of what they are multiplied with costs nothing.
+    """Scale channels of weights up, where dividing their inputs costs nothing.
 
     Args:
-        model: The graph in float32, its matrix products normalised, in place; it computes the same afterwards.
+        model: The float32 graph with normalised matrix products, changed in place; it still computes the same.
         role: Its ports.
         text: Sequences of tokens; none leaves the graph as it is.
-        wanted: What weights are going to become.
-        quantizer: Leaves the graph as it is where it scales no channels.
+        wanted: The format that weights will have.
+        quantizer: The quantiser; if it scales no channels, the graph stays as it is.
     """
     if not quantizer.scales_channels:
         return
@@ -55,12 +56,12 @@ def scale_channels(
 
 
 def _factors(matrices: Sequence[np.ndarray], moments: np.ndarray, wanted: WeightFormat) -> np.ndarray | None:
-    """What the channels of an input are divided by; None where nothing is better than that.
+    """The factors to divide an input's channels by; None if not scaling is best.
 
     Args:
         matrices: `[in, out]` each, of the layers that read the input.
         moments: `[in, in]`.
-        wanted: What they become.
+        wanted: The format that they will have.
     """
     block_size = wanted.block_size(len(moments))
     if block_size is None or any(_on_grid(matrix, wanted, block_size) for matrix in matrices):
@@ -81,7 +82,7 @@ def _factors(matrices: Sequence[np.ndarray], moments: np.ndarray, wanted: Weight
 def _error(
     matrix: np.ndarray, factors: np.ndarray, moments: np.ndarray, wanted: WeightFormat, block_size: int
 ) -> float:
-    """The sum of Δᵀ H Δ over columns, Δ what the matrix loses where its channels are scaled before it is rounded."""
+    """The sum of Δᵀ H Δ over columns, Δ being the rounding error if the channels are scaled first."""
     grid = grid_of(wanted)
     scaled = matrix * factors[:, None]
     for start in range(0, len(matrix), block_size):
@@ -93,14 +94,14 @@ def _error(
 
 
 def _on_grid(matrix: np.ndarray, wanted: WeightFormat, block_size: int) -> bool:
-    """Whether rounding loses nothing, and scaling would."""
+    """Whether rounding loses nothing as it is, so that scaling would only harm."""
     if wanted.numbers is Numbers.FLOAT:
         return False
     return take_from_grid(matrix, wanted.bits, block_size, positive=wanted.per_channel) is not None
 
 
 def _sample(matrix: np.ndarray) -> np.ndarray:
-    """Some columns from all over a matrix."""
+    """Columns spread evenly over a matrix."""
     columns = matrix.shape[1]
     return matrix[:, np.unique(np.linspace(0, columns - 1, _SAMPLE).astype(int))]
 

@@ -15,8 +15,8 @@ from ptgc.compiler.precision.quantization.number_grid import NumberGrid
 LARGEST = 448.0
 """The largest e4m3 number."""
 _LEAST_SCALE = np.float32(2.0**-14)
-"""The least normal number of half precision, which scales become. e4m3 keeps its precision down to a 28672th of its
-largest number, so that channels of small weights lose nothing by it."""
+"""The smallest normal number of half precision, in which scales are stored. e4m3 keeps its precision down to 1/28672 of
+its largest number, so channels of small weights lose nothing by this limit."""
 
 
 class Float8Grid(NumberGrid):
@@ -40,7 +40,7 @@ class Float8Grid(NumberGrid):
 
 
 def quantize_float8(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers to the nearest, with one positive scale for each output channel.
+    """Round to the nearest e4m3 numbers, with one positive scale for each output channel.
 
     Args:
         matrix: float32 `[in, out]`.

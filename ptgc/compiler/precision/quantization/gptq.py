@@ -1,8 +1,9 @@
-"""GPTQ: rounding a matrix so that its products change least on the inputs that it sees.
+"""GPTQ: rounds a matrix so that its products with the inputs it sees change least.
 
-Source: Frantar et al., GPTQ (2023), algorithm 1. `H` is the second moment of the inputs; rows of the matrix are rounded
-one after the other, and what each loses is made up for by those behind it. Scales are searched where a block begins,
-with every weight's error weighed as GPTQ weighs it: without that, blocks of 4 bits come out worse than plain rounding.
+Source: Frantar et al., GPTQ (2023), algorithm 1. `H` is the second moment of the inputs. Rows of the matrix are rounded
+one after the other, and the rows that follow compensate for the error of each. At the start of a block its scales are
+searched, with every weight's error weighted as GPTQ weights it; without that, 4-bit blocks come out worse than with
+plain rounding.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ _BATCH = 128  # rows whose errors are passed on together, as in the paper
 def quantize_gptq(
     matrix: np.ndarray, moments: np.ndarray, grid: NumberGrid, block_size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers and scales that keep a matrix's products.
+    """Round a matrix to numbers and scales that preserve its products.
 
     Args:
         matrix: float32 `[in, out]`.
         moments: `[in, in]`: the sum of x xᵀ over inputs x.
-        grid: What is rounded to.
+        grid: The numbers to round to.
         block_size: Rows that share a scale; divides `in`.
 
     Returns:
@@ -47,12 +48,12 @@ def quantize_gptq(
 
 
 def best_scales(block: np.ndarray, weights: np.ndarray, grid: NumberGrid) -> np.ndarray:
-    """A scale for each column of `[block, out]`, of those that the grid would have tried.
+    """The best scale for each column of `[block, out]`, among those that the grid proposes.
 
     Args:
-        block: What is to be rounded.
-        weights: `[block]`, what the square of a row's error counts.
-        grid: What is rounded to.
+        block: The weights to be rounded.
+        weights: `[block]`, the weight of each row's squared error.
+        grid: The numbers to round to.
     """
     widest = best = grid.scales(block)
     least = np.full(widest.shape, np.inf, np.float32)
@@ -65,10 +66,10 @@ def best_scales(block: np.ndarray, weights: np.ndarray, grid: NumberGrid) -> np.
 
 
 def _inverse_factor(moments: np.ndarray) -> np.ndarray:
-    """U with UᵀU = H⁻¹, upper triangular; damping alone stands for inputs that are always zero."""
+    """The upper triangular U with UᵀU = H⁻¹; for inputs that are always zero only the damping counts."""
     hessian = np.array(moments, dtype=np.float64)
     hessian[np.diag_indices_from(hessian)] += _DAMPING * (hessian.diagonal().mean() or 1.0)
-    hessian = np.linalg.inv(hessian).astype(np.float64, copy=False)  # the old one goes: of wide layers each is 1 GB
+    hessian = np.linalg.inv(hessian).astype(np.float64, copy=False)  # frees the old array: 1 GB each for wide layers
     factor: np.ndarray = np.linalg.cholesky(hessian).T.astype(np.float32)
     return factor
 
@@ -76,7 +77,7 @@ def _inverse_factor(moments: np.ndarray) -> np.ndarray:
 def _round_rows(
     work: np.ndarray, numbers: np.ndarray, scales: np.ndarray, upper: np.ndarray, grid: NumberGrid
 ) -> np.ndarray:
-    """Rounds rows into `numbers`, and spends `work`; gives their errors over U's diagonal, for the rows behind."""
+    """Round rows into `numbers`, destroying `work`; returns their errors over U's diagonal, for later rows."""
     errors = np.empty_like(work)
     for row in range(len(work)):
         rounded = grid.round(work[row] / scales)

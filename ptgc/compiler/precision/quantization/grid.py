@@ -1,7 +1,8 @@
-"""Grids that the weights of a matrix already lie on: checkpoints that were quantised once.
+"""Recovers the grids of weights that were quantised before, such as those of dequantised checkpoints.
 
-A block that is `scale * integers`, the integers in the range of the bits, is lost on rounding that puts its largest
-weight on the most negative integer, unless it was there before. Here that scale is found again.
+A block may be exactly `scale * integers`, the integers within the range of the bits. Rounding that puts the block's
+largest weight on the most negative integer then loses precision, unless that weight was there before. Here the original
+scale is found.
 """
 
 from __future__ import annotations
@@ -10,29 +11,29 @@ from collections.abc import Iterator
 
 import numpy as np
 
-# Of a weight. Checkpoints hold products of a scale and an integer that were rounded to float16, so up to 2^-11 off; a
-# scale that is taken from such a product is off by as much, together 2^-10 = 0.00098. A block whose every weight is as
-# near to a grid by chance would lose less on it than by rounding to the nearest.
+# Relative to a weight. Checkpoints hold products of a scale and an integer that were rounded to float16, so they are up
+# to 2^-11 off. A scale derived from such a product is off by as much again; together 2^-10 = 0.00098. If every weight
+# of a block is this near to a grid by chance, the block loses less on that grid than by rounding to the nearest.
 _TOLERANCE = 1e-3
-_PROBE = 8  # weights of a block that are looked at before all of them
-_SAMPLE = 16  # columns, and blocks of each, that tell whether a matrix has grids at all
-_CHUNK = 1 << 22  # weights that are looked at together; beside the matrix some 100 MB are needed
+_PROBE = 8  # weights of a block that are tested before all of them
+_SAMPLE = 16  # columns, and blocks of each, that are sampled to see whether a matrix has grids at all
+_CHUNK = 1 << 22  # weights that are processed together, which takes some 100 MB besides the matrix
 
 
 def round_to_grids(
     matrix: np.ndarray, bits: int, block_size: int, *, positive: bool = False
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Integers and scales of the blocks that lie on a grid, without loss.
+    """Lossless integers and scales of the blocks that lie on a grid.
 
     Args:
         matrix: float32 `[in, out]`.
         bits: 4 or 8.
         block_size: Rows that share a scale; divides `in`.
-        positive: Whether scales must be positive; else a block's largest weight may be the most negative integer.
+        positive: Whether scales must be positive; otherwise a block's largest weight may be the most negative integer.
 
     Returns:
-        int8 `[out, in]` and float32 scales `[out, in / block_size]`, both 0 where a block lies on no grid; None where a
-        sample of the blocks shows none.
+        int8 `[out, in]` and float32 scales `[out, in / block_size]`, both 0 for blocks that lie on no grid; None if no
+        block of a sample lies on one.
     """
     if not _has_grids(matrix, bits, block_size, positive=positive):
         return None
@@ -47,7 +48,7 @@ def round_to_grids(
 
 
 def _has_grids(matrix: np.ndarray, bits: int, block_size: int, *, positive: bool) -> bool:
-    """Whether any of some blocks from all over the matrix lies on a grid."""
+    """Whether any block of a sample from the whole matrix lies on a grid."""
     rows, columns = matrix.shape
     which = np.unique(np.linspace(0, columns - 1, _SAMPLE).astype(int))
     starts = np.unique(np.linspace(0, rows // block_size - 1, _SAMPLE).astype(int)) * block_size
@@ -59,7 +60,8 @@ def _has_grids(matrix: np.ndarray, bits: int, block_size: int, *, positive: bool
 def _take(blocks: np.ndarray, bits: int, *, positive: bool) -> tuple[np.ndarray, np.ndarray]:
     """Integers and scales of the blocks `[blocks, size]` that lie on a grid, 0 for the others.
 
-    Every integer is tried for a block's largest weight. The greatest is first: it is there, or a multiple of what is.
+    Every integer is tried for a block's largest weight, from the largest down: a found integer is the true one or a
+    multiple of it.
     """
     limit = 1 << (bits - 1)
     largest = blocks[np.arange(len(blocks)), np.abs(blocks).argmax(axis=1)]
@@ -69,7 +71,7 @@ def _take(blocks: np.ndarray, bits: int, *, positive: bool) -> tuple[np.ndarray,
     probe = np.ascontiguousarray(blocks[:, :: max(1, blocks.shape[1] // _PROBE)])
     for integer in range(limit, 0, -1):
         tried = np.abs(largest[left]) / np.float32(integer)
-        if integer == limit:  # of both ends only the negative one goes so far
+        if integer == limit:  # only the negative end of the range has this magnitude
             tried = np.where(largest[left] > 0, -tried, tried)
         allowed = _rounded(probe[left], tried, limit)[1]
         if positive:
@@ -85,7 +87,7 @@ def _take(blocks: np.ndarray, bits: int, *, positive: bool) -> tuple[np.ndarray,
 
 
 def _rounded(blocks: np.ndarray, scales: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
-    """The integers next to weights over their block's scale, and whether all weights of a block are on them."""
+    """The nearest integers to the weights over their block's scale, and whether all weights of a block match them."""
     ratio = blocks / scales[:, None]
     integers = np.rint(ratio)
     inside = integers.max(axis=1, initial=0) < limit
@@ -97,19 +99,19 @@ def _rounded(blocks: np.ndarray, scales: np.ndarray, limit: int) -> tuple[np.nda
 
 
 def _least_squares(blocks: np.ndarray, integers: np.ndarray) -> np.ndarray:
-    """The scales nearest to all weights of their blocks; in float64, so that exact weights give exact scales."""
+    """The least-squares scales of the blocks, in float64 so that exact weights give exact scales."""
     products = np.einsum("bs,bs->b", blocks, integers, dtype=np.float64)
     better: np.ndarray = (products / np.einsum("bs,bs->b", integers, integers, dtype=np.float64)).astype(np.float32)
     return better
 
 
 def _blocks(matrix: np.ndarray, block_size: int) -> np.ndarray:
-    """`[in, out]` as `[out * in / block_size, block_size]`."""
+    """`[in, out]` rearranged to `[out * in / block_size, block_size]`."""
     return np.ascontiguousarray(matrix.T).reshape(-1, block_size)
 
 
 def _parts(matrix: np.ndarray) -> Iterator[slice]:
-    """Columns, as many at a time as are looked at together."""
+    """Slices of the columns that are processed together."""
     rows, columns = matrix.shape
     step = max(1, _CHUNK // rows)
     for start in range(0, columns, step):

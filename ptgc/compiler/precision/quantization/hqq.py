@@ -1,10 +1,11 @@
-"""HQQ: scales that make most errors of rounding small, and let a few be large. It needs no text.
+"""HQQ: scales that keep most rounding errors small and allow a few large ones. It needs no text.
 
 Source: Badri and Shaji, Half-Quadratic Quantization of Large Machine Learning Models (2023), section "Half-Quadratic
-Solver": minimise φ(W - s Q(W / s)), φ the sum of |x|^p with p < 1, by turns over an auxiliary error W_e and the scale.
-The paper keeps the scale and moves the zero point. Our numbers have none, so that here the scale moves: with numbers Q
-fixed, the least squares of W - W_e = s Q have one solution. onnxruntime's HQQ is not used: it needs PyTorch, and gives
-floating-point zero points, for which neither TensorRT's DequantizeLinear nor GatherBlockQuantized has a place.
+Solver": minimise φ(W - s Q(W / s)), φ the sum of |x|^p with p < 1, alternating between an auxiliary error W_e and the
+scale. The paper keeps the scale and moves the zero point. Our formats have no zero point, so here the scale moves: with
+numbers Q fixed, the least-squares problem W - W_e = s Q has one solution. onnxruntime's HQQ is not used: it needs
+PyTorch, and gives floating-point zero points, which neither TensorRT's DequantizeLinear nor GatherBlockQuantized
+supports.
 """
 
 from __future__ import annotations
@@ -13,19 +14,19 @@ import numpy as np
 
 from ptgc.compiler.precision.quantization.number_grid import NumberGrid
 
-_P = 0.7  # p, β, κ and the number of turns are the paper's
+_P = 0.7  # p, β, κ and the number of iterations are the paper's
 _BETA = 10.0
 _KAPPA = 1.01
 _TURNS = 20
-_CHUNK = 1 << 22  # weights that are looked at together; some 100 MB are needed for them
+_CHUNK = 1 << 22  # weights that are processed together, which takes some 100 MB
 
 
 def quantize_hqq(matrix: np.ndarray, grid: NumberGrid, block_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers to the nearest, with scales that minimise the p-norm of what is lost.
+    """Round to the nearest, with scales that minimise the p-norm of the errors.
 
     Args:
         matrix: float32 `[in, out]`.
-        grid: What is rounded to.
+        grid: The numbers to round to.
         block_size: Rows that share a scale; divides `in`.
 
     Returns:
@@ -46,10 +47,10 @@ def quantize_hqq(matrix: np.ndarray, grid: NumberGrid, block_size: int) -> tuple
 
 
 def _half_quadratic_scales(blocks: np.ndarray, grid: NumberGrid) -> np.ndarray:
-    """The scale of each column of `[block, columns]` that lost least in any turn.
+    """The scale of each column of `[block, columns]` with the least loss in any iteration.
 
-    Errors are measured in units of the widest scale: the shrinkage below depends on how large numbers are, and weights
-    of one model have all sizes.
+    Errors are measured in units of the widest scale, because the shrinkage below depends on the magnitude of the
+    numbers, and the weights of one model have all magnitudes.
     """
     unit = best = scales = grid.scales(blocks)
     least = np.full(unit.shape, np.inf, np.float32)

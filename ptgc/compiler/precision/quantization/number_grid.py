@@ -1,4 +1,4 @@
-"""NumberGrid: the numbers that a weight over its scale may become, and the scales that fit weights to them."""
+"""NumberGrid: the numbers that a scaled weight can become, and the scales that fit weights to them."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ _SHRINKING = tuple(np.linspace(0.7, 1.05, 15, dtype=np.float32))
 
 
 class NumberGrid(ABC):
-    """What a quantiser rounds to; which number a weight becomes is the quantiser's business."""
+    """The numbers that a quantiser rounds to; the quantiser decides which number a weight becomes."""
 
     @property
     @abstractmethod
     def dtype(self) -> Any:
-        """Numpy's type that holds the numbers."""
+        """The numpy type that holds the numbers."""
 
     @property
     def shrinking(self) -> Sequence[np.float32]:
-        """Factors of the widest scale among which a search pays; none where it does not."""
+        """Factors of the widest scale that are worth searching; empty if none are."""
         return ()
 
     @abstractmethod
     def scales(self, block: np.ndarray) -> np.ndarray:
-        """The least scale for each column of `[block, out]` that cuts no weight off; never 0."""
+        """The smallest scale for each column of `[block, out]` that clips no weight; never 0."""
 
     @abstractmethod
     def round(self, ratios: np.ndarray) -> np.ndarray:
-        """The numbers nearest to weights over their scale, as float32."""
+        """The numbers nearest to `ratios` (weights over their scale), as float32."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class IntegerGrid(NumberGrid):
     bits: int
     """4 or 8."""
     positive: bool
-    """Whether scales must be positive, so that a largest weight is at most the largest integer. Else it is the most
-    negative integer, whose magnitude is greater by one, whatever its own sign."""
+    """Whether scales must be positive, so that the largest weight becomes at most the largest integer. Otherwise it
+    becomes the most negative integer, whose magnitude is greater by one, whatever its own sign."""
 
     @property
     def dtype(self) -> Any:
@@ -51,7 +51,7 @@ class IntegerGrid(NumberGrid):
 
     @property
     def shrinking(self) -> Sequence[np.float32]:
-        """Only blocks of 4 bits gain by cutting weights off."""
+        """Only 4-bit blocks gain from clipping weights."""
         return _SHRINKING if self.bits <= 4 and not self.positive else ()
 
     def scales(self, block: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What the matrices of a role are multiplied with on a text, kept as one statistic for each point of the graph."""
+"""Collects statistics of the inputs of a role's matrices over a text, one for each point of the graph."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ _PORTION_BYTES = 1 << 30
 
 @dataclass(frozen=True)
 class Statistic:
-    """What is kept of rows."""
+    """A statistic of rows."""
 
     name: str
-    """Names the outputs that observe it."""
+    """Its name, used in the names of the outputs."""
     write: Callable[[Piece, ir.Value, str], ir.Value]
-    """The nodes that compute it from rows `[rows, features]` of the point of that name."""
+    """Writes the nodes that compute it from rows `[rows, features]`; the last argument is the point's name."""
     shape: Callable[[int], tuple[int, ...]]
-    """Its shape for so many features."""
+    """Its shape for a number of features."""
     join: np.ufunc
-    """What makes one of those of two sequences."""
+    """Combines the statistics of two sequences."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """Rows of a graph that are observed."""
+    """A place in a graph whose rows are observed."""
 
     name: str
-    """Its own."""
+    """The point's name."""
     features: int
-    """Numbers of a row."""
+    """Length of a row."""
     write: Callable[[Piece], ir.Value]
-    """The nodes that give the rows, `[rows, features]`."""
+    """Writes the nodes that compute the rows, `[rows, features]`."""
 
 
 def linear_points(model: ir.Model) -> list[Point]:
-    """The input of every linear layer, each once, by its name; every value gets a name of its own before."""
+    """The distinct inputs of all linear layers; every value is first given a unique name."""
     common.NameFixPass()(model)
     return list({layer.input_name: _linear_point(layer) for layer in linears(model.graph)}.values())
 
@@ -69,22 +69,22 @@ def observe(
     statistic: Statistic,
     portion_bytes: int = _PORTION_BYTES,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """One statistic of each point, over a text, a portion of the points at a time.
+    """Compute a statistic of each point over a text, a portion of the points at a time.
 
     The graph runs in ONNX Runtime on the CPU, once for each portion and as far as its last point. It is saved when the
-    first portion is asked for, and read no more: who asks may change it from then on.
+    first portion is requested; the caller may change it from then on.
 
     Args:
-        model: The graph in float32; it stays as it is.
-        role: Its ports; `graph_session.writes_alone` holds for it.
-        text: Sequences of tokens, each within the model's context; none gives nothing.
-        points: What is observed.
-        statistic: What is kept.
-        portion_bytes: Bytes of statistics that one portion has.
+        model: The graph in float32; it is not changed.
+        role: A role for which `graph_session.writes_alone` holds.
+        text: Sequences of tokens, each within the model's context; without any, nothing is yielded.
+        points: The points to observe.
+        statistic: The statistic to compute.
+        portion_bytes: Bytes of statistics in one portion.
 
     Yields:
-        Statistics by the point's name, in the order of the points. Each is emptied when the next is asked for, so that
-        no two are in memory.
+        Statistics by the point's name, in the order of the points. A portion is cleared when the next is requested, so
+        that only one is in memory.
     """
     if not text or not points:
         return
@@ -122,12 +122,12 @@ def _joined(
         else:
             for total, one in zip(joined, found, strict=True):
                 statistic.join(total, one, out=total)
-        del found  # before the next sequence gives as much again
+        del found  # frees it before the next sequence allocates as much
     return joined
 
 
 def _portions(sizes: Mapping[str, int], most: int) -> Iterator[list[str]]:
-    """Names of points, as many at a time as there is memory for."""
+    """Split the names of points into portions of at most `most` bytes."""
     portion: list[str] = []
     taken = 0
     for name, size in sizes.items():
@@ -142,7 +142,7 @@ def _portions(sizes: Mapping[str, int], most: int) -> Iterator[list[str]]:
 
 @contextmanager
 def _observed(graph: ir.Graph, points: Sequence[Point], statistic: Statistic) -> Iterator[None]:
-    """The graph with the statistic of every point as an output."""
+    """Temporarily add the statistic of every point as an output of the graph."""
     nodes: list[ir.Node] = []
     outputs = len(graph.outputs)
     try:

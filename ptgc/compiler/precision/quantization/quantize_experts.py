@@ -17,12 +17,13 @@ from ptgc.graphs.values import add_initializer
 class QuantizeExpertsPass(ir.passes.InPlacePass):
     """Products with a matrix for each expert read DequantizeLinear over blocks of the input axis.
 
-    A channel that has one scale is a block of all its weights: DequantizeLinear knows one axis of channels, and experts
-    have channels of their own. Numbers lie as `[experts, in, out]`, because of what TensorRT-RTX 1.7.1 was tried with
-    for int8 (also `[experts, out, in]` and a Transpose, and two axes and a Reshape) its engine holds bytes only then.
+    A channel with one scale is written as one block of all its weights, because DequantizeLinear has only one axis of
+    channels, and each expert has its own channels. Numbers are stored as `[experts, in, out]`: of the layouts tried for
+    int8 (also `[experts, out, in]` with a Transpose, and two axes with a Reshape), only this keeps the weights as bytes
+    in an engine of TensorRT-RTX 1.7.1.
 
     Args:
-        rounded: Numbers and scales of every expert, by stack, as `round_experts` gives them.
+        rounded: Numbers and scales of every expert, by stack, from `round_experts`.
     """
 
     def __init__(self, rounded: Mapping[ir.Value, Sequence[Rounded]]) -> None:

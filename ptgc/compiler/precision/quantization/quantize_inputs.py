@@ -1,4 +1,4 @@
-"""QuantizeInputsPass: what quantised matrices read is rounded too, as standard QuantizeLinear and DequantizeLinear."""
+"""QuantizeInputsPass: rounds the inputs of quantised matrices, as standard QuantizeLinear and DequantizeLinear."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ptgc.graphs.values import add_initializer, copy_type
 class QuantizeInputsPass(ir.passes.InPlacePass):
     """Inputs of matrix products with dequantised weights go through QuantizeLinear and DequantizeLinear.
 
-    A scale is one constant for a whole input, so that no row's result depends on another row. Layers that read the
-    same input share both nodes.
+    A scale is one constant for a whole input, so no row's result depends on another row. Layers that read the same
+    input share both nodes.
 
-    Requires: QuantizeWeightsPass ran; other matrices keep their inputs.
+    Requires: QuantizeWeightsPass has run; inputs of other matrices stay as they are.
 
     Args:
-        scales: Positive, by the input's name; inputs without one stay as they are.
+        scales: Positive scales by the input's name; inputs without a scale stay as they are.
         dtype: INT8 or FLOAT8E4M3FN.
     """
 
@@ -55,7 +55,7 @@ class QuantizeInputsPass(ir.passes.InPlacePass):
 
 
 def _is_quantized_product(node: ir.Node) -> bool:
-    """Whether a MatMul multiplies with a dequantised constant."""
+    """Whether a node is a MatMul by a dequantised constant."""
     if node.op_type != "MatMul" or node.inputs[1] is None:
         return False
     turned = node.inputs[1].producer()

@@ -1,8 +1,8 @@
-"""Quantising a role's float32 graph: weights alone, or weights and what they are multiplied with.
+"""Quantises a role's float32 graph: weights alone, or weights and activations.
 
 Blocks are rounded to the nearest by onnxruntime's own kernel. The other quantisers are a few lines of numpy over
-constants: those of other projects want PyTorch, or the graph in protocol buffers and a calibration of their own
-(docs/precision.md says what was looked at).
+constants, because those of other projects need PyTorch, or take the graph as protocol buffers and calibrate in their
+own way (docs/precision.md lists those considered).
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from ptgc.compiler.precision.quantization.vocabulary_matrices import head_layers
 from ptgc.compiler.precision.quantization.weight_format import WeightFormat
 from ptgc.spec.role import Role
 
-# Share of an input's energy that rounding may take (rounding_losses). In SmolLM2-135M-Instruct at int8, what loses more
-# are 17 of the 30 smoothed inputs of `down_proj`; with 0.05, 6 of them, the divergence was half as large again.
+# The largest share of an input's energy that rounding may lose (rounding_losses). In SmolLM2-135M-Instruct at int8, 17
+# of the 30 smoothed inputs of `down_proj` lose more than this. With a limit of 0.05, which 6 of them exceed, the
+# divergence was half as large again.
 _MOST_LOST = 0.01
 _LARGEST = {ir.DataType.INT8: 127.0, ir.DataType.FLOAT8E4M3FN: 448.0}
 
@@ -38,13 +39,14 @@ class Scheme:
     """How a role is quantised."""
 
     weights: WeightFormat
-    """Its matrices."""
+    """The format of its matrices."""
     inputs: ir.DataType | None = None
-    """What matrices are multiplied with, where a text gives scales: INT8 or FLOAT8E4M3FN. None: as it is."""
+    """The type that inputs of matrices are rounded to, if a text gives scales: INT8 or FLOAT8E4M3FN. None: not
+    rounded."""
     smoothing: bool = False
-    """Whether weights take over the channels in which inputs are large."""
+    """Whether large input channels are scaled down and their weights up."""
     needs_text: bool = False
-    """Whether it is worth nothing without a text, for roles that could read one."""
+    """Whether it requires a text, for roles that can read one."""
 
 
 def quantize_role(
@@ -57,11 +59,11 @@ def quantize_role(
     """Quantise a graph in place.
 
     Args:
-        model: The graph in float32, its matrix products normalised.
+        model: The float32 graph, with normalised matrix products.
         role: Its ports, in float32.
-        scheme: What it becomes.
-        text: Sequences of tokens to calibrate with; none leaves inputs alone.
-        quantizer: How weights are rounded; no longer AUTO.
+        scheme: How to quantise it.
+        text: Sequences of tokens to calibrate with; without any, inputs are not rounded.
+        quantizer: How weights are rounded; must not be AUTO.
     """
     scale_channels(model, role, text, scheme.weights, quantizer)
     scales = {} if scheme.inputs is None else _input_scales(model, role, scheme, scheme.inputs, text)
@@ -76,7 +78,7 @@ def quantize_role(
 def _input_scales(
     model: ir.Model, role: Role, scheme: Scheme, dtype: ir.DataType, text: Sequence[Sequence[int]]
 ) -> dict[str, float]:
-    """A scale for every input that is worth rounding, smoothed before where the scheme says so."""
+    """A scale for every input that is worth rounding, after smoothing if the scheme asks for it."""
     ranges = activation_ranges(model, role, text)
     if scheme.smoothing:
         ranges = _smoothed(model, ranges)
@@ -87,12 +89,12 @@ def _input_scales(
 
 
 def _head_inputs(graph: ir.Graph, role: Role) -> set[str]:
-    """What is multiplied into logits: half of what rounding inputs costs a small model is lost there."""
+    """Inputs of the head: rounding them causes half of a small model's loss from rounding inputs."""
     return {layer.input_name for layer in head_layers(graph, role)}
 
 
 def _smoothed(model: ir.Model, ranges: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Smooths a graph; gives the ranges that its inputs have then."""
+    """Smooth a graph; returns the ranges of its inputs afterwards."""
     factors = smoothing_factors(model.graph, ranges)
     SmoothInputsPass(factors)(model)
     return {name: one / factors.get(name, np.float32(1)) for name, one in ranges.items()}

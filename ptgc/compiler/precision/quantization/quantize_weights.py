@@ -23,15 +23,15 @@ _NO_OTHERS: Mapping[ir.Value, WeightFormat | None] = MappingProxyType({})
 class QuantizeWeightsPass(ir.passes.InPlacePass):
     """Constant matrices of linear layers, and embeddings, become DequantizeLinear over blocks of the input axis.
 
-    A matrix that serves as embedding and head is quantised once. Matrices that no block size divides stay as they
+    A matrix that serves as both embedding and head is quantised once. Matrices that no block size divides stay as they
     are.
 
     Args:
-        weight_format: What they become; None leaves them as they are.
+        weight_format: The format that they get; None leaves them as they are.
         quantizer: How they are rounded.
-        moments: Second moments of the inputs of linear layers, by the input's name, a portion at a time. A matrix of
-            several layers serves the inputs of all.
-        others: Matrices of the graph with another format, or None.
+        moments: Second moments of the inputs of linear layers, by the input's name, a portion at a time. For a matrix
+            that several layers share, the moments of all their inputs are added.
+        others: Matrices that get another format; None leaves a matrix as it is.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class QuantizeWeightsPass(ir.passes.InPlacePass):
         """Runs on the main graph."""
         tied: dict[ir.Value, ir.Value] = {}
         modified = False
-        # First the numbers, then the graph: moments come in portions, and the order of constants is to be the graph's.
+        # Rounding comes before changing the graph: moments arrive in portions, but constants shall be in graph order.
         rounded = self._round_with_moments(model.graph)
         for linear in linears(model.graph):
             modified = self._quantize_linear(model.graph, linear, tied, rounded) or modified
@@ -62,7 +62,7 @@ class QuantizeWeightsPass(ir.passes.InPlacePass):
         return ir.passes.PassResult(model, modified)
 
     def _round_with_moments(self, graph: ir.Graph) -> dict[ir.Value, Rounded]:
-        """Matrices of which it is known what they are multiplied with."""
+        """Round the matrices whose inputs' moments are known."""
         layers = linears(graph)
         inputs: dict[ir.Value, set[str]] = {}
         for linear in layers:
@@ -84,7 +84,7 @@ class QuantizeWeightsPass(ir.passes.InPlacePass):
         return rounded
 
     def _round(self, weight: ir.Value, matrix: np.ndarray, moments: np.ndarray | None) -> Rounded | None:
-        """A matrix `[in, out]` in the format that it is to have; None where it stays as it is."""
+        """A matrix `[in, out]` rounded to its format; None if it stays as it is."""
         wanted = self._others.get(weight, self._format)
         block_size = wanted.block_size(len(matrix)) if wanted is not None else None
         if wanted is None or block_size is None:
@@ -123,11 +123,11 @@ class QuantizeWeightsPass(ir.passes.InPlacePass):
 
 
 def _dequantized(graph: ir.Graph, weight: ir.Value, rounded: Rounded, before: ir.Node) -> ir.Value:
-    """A DequantizeLinear over `[out, in]` in front of a node.
+    """Insert a DequantizeLinear over `[out, in]` in front of a node.
 
     Args:
-        graph: Takes it.
-        weight: The constant that it stands for.
+        graph: The graph to insert into.
+        weight: The constant that it replaces.
         rounded: Its numbers and scales.
         before: The node that reads it.
     """
@@ -148,7 +148,7 @@ def _dequantized(graph: ir.Graph, weight: ir.Value, rounded: Rounded, before: ir
 
 
 def _matrix(linear: Linear) -> np.ndarray:
-    """float32 `[in, out]`."""
+    """The weight as float32 `[in, out]`."""
     matrix = _float32(linear.weight)
     return matrix.T if linear.transposed else matrix
 

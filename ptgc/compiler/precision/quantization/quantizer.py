@@ -9,21 +9,21 @@ class Quantizer(str, Enum):
     """How the weights of a matrix are rounded to a format."""
 
     AUTO = "auto"
-    """The best for a precision, see `resolve`."""
+    """The best for the precision, see `resolve`."""
     RTN = "rtn"
-    """Each to the nearest (round to nearest)."""
+    """Each weight to the nearest (round to nearest)."""
     HQQ = "hqq"
-    """To the nearest, with scales that make most errors small rather than all (half-quadratic quantisation)."""
+    """To the nearest, with scales that keep most errors small rather than all (half-quadratic quantisation)."""
     AWQ = "awq"
-    """To the nearest, channels of large activations scaled up before (activation-aware weight quantisation)."""
+    """To the nearest, after scaling up channels of large activations (activation-aware weight quantisation)."""
     AWQ_GPTQ = "awq-gptq"
-    """As AWQ scales, and then as GPTQ rounds."""
+    """Scaled as in AWQ, then rounded as in GPTQ."""
     GPTQ = "gptq"
-    """One after the other, those behind making up for what is lost."""
+    """One weight after the other; later weights compensate for the errors of earlier ones."""
 
     @property
     def reads_text(self) -> bool:
-        """Whether it is nothing without a text."""
+        """Whether it needs a text."""
         return self.scales_channels or self.makes_up
 
     @property
@@ -33,15 +33,15 @@ class Quantizer(str, Enum):
 
     @property
     def makes_up(self) -> bool:
-        """Whether weights make up for what others lose, where it is known what they are multiplied with."""
+        """Whether weights compensate for the errors of others, which needs second moments of the inputs."""
         return self in (Quantizer.GPTQ, Quantizer.AWQ_GPTQ)
 
     def resolve(self, precision: str, *, has_text: bool) -> Quantizer:
-        """How a role's weights are rounded: AUTO takes the best that was measured (docs/precision.md).
+        """How a role's weights are rounded: AUTO takes the best according to measurements (docs/precision.md).
 
         Args:
-            precision: Of the role.
-            has_text: Whether there is a text that the role reads; what needs one is RTN without.
+            precision: The role's precision.
+            has_text: Whether there is a text that the role reads; without one, quantisers that need it become RTN.
         """
         wanted = self
         if self is Quantizer.AUTO:

@@ -1,4 +1,4 @@
-"""The matrices of a mixture's experts, each rounded for the rows that were sent to it."""
+"""Rounds the matrices of a mixture's experts, each for the rows that were routed to it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from ptgc.graphs.experts import Experts, Stack, mixtures, stacks
 from ptgc.graphs.piece import Piece
 from ptgc.spec.role import Role
 
-# An expert that saw fewer rows than this share of its inputs is rounded to the nearest. Of 512 inputs that vary in all
-# directions alike, GPTQ on 64 rows loses 1.2 times what rounding to the nearest loses, on 128 1.1 times, on 256 0.7; in
-# 128 directions 0.4, 0.14 and 0.1.
+# An expert that saw fewer rows than this share of its number of inputs is rounded to the nearest. With 512 inputs that
+# vary equally in all directions, GPTQ on 64, 128 and 256 rows loses 1.2, 1.1 and 0.7 times what rounding to the nearest
+# loses; if they vary in only 128 directions, 0.4, 0.14 and 0.1 times.
 _LEAST_ROWS = 0.25
 
 
@@ -31,21 +31,22 @@ def round_experts(
     wanted: WeightFormat,
     quantizer: Quantizer,
 ) -> dict[ir.Value, list[Rounded]]:
-    """Every expert's matrices in a format; the graph stays as it is.
+    """Round every expert's matrices to a format; the graph is not changed.
 
-    Moments are those of the rows that chose an expert, each times the weight that it gave the expert: so much does a
-    row's error count in the sum over experts. Experts that a text sends few rows to are rounded to the nearest.
+    Moments are those of the rows that chose an expert, each multiplied by the weight that it gave the expert, because
+    that is how much a row's error counts in the sum over experts. Experts that receive few rows are rounded to the
+    nearest.
 
     Args:
-        model: The graph in float32, its experts as they were exported.
+        model: The float32 graph, with its experts as exported.
         role: Its ports.
         text: Sequences of tokens, if the quantiser reads any.
-        wanted: What matrices become.
+        wanted: The format to round to.
         quantizer: How they are rounded.
 
     Returns:
-        By stack, its experts in order; none of those that no block size divides. Where a format has blocks, both
-        stacks of a mixture have the same.
+        The experts in order, by stack; stacks that no block size divides are left out. If the format has blocks, both
+        stacks of a mixture get the same block size.
     """
     found = mixtures(model.graph)
     sizes = _block_sizes(model.graph, found, wanted)
@@ -65,7 +66,7 @@ def round_experts(
 
 
 def _block_sizes(graph: ir.Graph, found: Sequence[Experts], wanted: WeightFormat) -> dict[Stack, int]:
-    """Weights that share a scale, of every stack that has such a number."""
+    """The block size of every stack that has one."""
     common_size: dict[ir.Value, int] = {}
     for experts in found:
         pair = experts.gate_up, experts.down
@@ -84,7 +85,7 @@ def _block_sizes(graph: ir.Graph, found: Sequence[Experts], wanted: WeightFormat
 def _routed_moments(
     model: ir.Model, role: Role, text: Sequence[Sequence[int]], found: Sequence[Experts]
 ) -> Iterator[tuple[Stack, int, np.ndarray]]:
-    """Moments of every expert that saw enough rows, with its stack and number."""
+    """The moments of every expert that saw enough rows, with its stack and index."""
     points: list[Point] = []
     which: dict[str, tuple[Stack, int]] = {}
     for experts in found:
@@ -98,7 +99,7 @@ def _routed_moments(
     of_mixture = {_choices(experts).name: experts for experts in found}
     for portion in second_moments(model, role, text, points):
         for name, moments in portion.items():
-            if name in of_mixture:  # before its experts, whose rows it counts
+            if name in of_mixture:  # comes before its experts; counts their rows
                 for stack in (of_mixture[name].gate_up, of_mixture[name].down):
                     counts[stack.value] = moments.diagonal().copy()
                 continue
@@ -108,7 +109,7 @@ def _routed_moments(
 
 
 def _choices(experts: Experts) -> Point:
-    """Rows of 0 and 1 for each expert; the diagonal of their second moments counts an expert's rows."""
+    """Rows of 0 and 1, one column per expert; the diagonal of their second moments counts each expert's rows."""
 
     def write(piece: Piece) -> ir.Value:
         chosen = piece.op("Not", piece.op("Equal", experts.table, piece.constant(np.array(0, np.float32))))
@@ -119,7 +120,7 @@ def _choices(experts: Experts) -> Point:
 
 
 def _routed(experts: Experts, stack: Stack, rows: ir.Value, expert: int) -> Point:
-    """Rows times what they gave one expert: 0 of those that did not choose it."""
+    """Rows times the weight that they gave one expert; 0 for rows that did not choose it."""
 
     def write(piece: Piece) -> ir.Value:
         def of_expert(value: ir.Value, index: int) -> ir.Value:

@@ -1,4 +1,4 @@
-"""One matrix, rounded to a format by a quantiser."""
+"""Rounds one matrix to a format with a quantiser."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ptgc.compiler.precision.quantization.quantizer import Quantizer
 from ptgc.compiler.precision.quantization.rounding import keep_grids, quantize_blocks, quantize_channels, take_from_grid
 from ptgc.compiler.precision.quantization.weight_format import Numbers, WeightFormat
 
-_LEAST_SCALE = np.float32(2.0**-24)  # the least positive number in half precision, in which no scale may become 0
+_LEAST_SCALE = np.float32(2.0**-24)  # the smallest positive number in half precision, in which scales must not become 0
 
 Rounded = tuple[np.ndarray, np.ndarray]
-"""Numbers `[out, in]`, and float32 scales `[out, in / block_size]`, or `[out]` where a channel has one."""
+"""Numbers `[out, in]`, and float32 scales `[out, in / block_size]`, or `[out]` if a channel has one scale."""
 
 
 def round_matrix(
@@ -29,10 +29,10 @@ def round_matrix(
 
     Args:
         matrix: float32 `[in, out]`.
-        wanted: What it becomes.
+        wanted: The format to round to.
         block_size: Rows that share a scale: all, or one of the format's sizes that divides them.
-        quantizer: How. What is made up for needs moments; without them each weight goes to the nearest.
-        moments: `[in, in]`, of what it is multiplied with.
+        quantizer: How to round. GPTQ needs moments; without them each weight is rounded to the nearest.
+        moments: `[in, in]`, second moments of its inputs.
     """
     if moments is not None and quantizer.makes_up:
         numbers, scales = _on_grid(matrix, wanted, block_size) or quantize_gptq(
@@ -57,7 +57,7 @@ def grid_of(wanted: WeightFormat) -> NumberGrid:
 
 
 def _on_grid(matrix: np.ndarray, wanted: WeightFormat, block_size: int) -> Rounded | None:
-    """The matrix without loss, where it lies on grids: there is nothing to be made up for."""
+    """The matrix without loss, if it lies on grids and there are no errors to compensate; else None."""
     if wanted.numbers is Numbers.FLOAT:
         return None
     return take_from_grid(matrix, wanted.bits, block_size, positive=wanted.per_channel)

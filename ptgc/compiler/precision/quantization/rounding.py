@@ -1,6 +1,6 @@
-"""Rounding a matrix to integers, each weight to the nearest; blocks that lie on a grid keep it.
+"""Rounds a matrix to integers, each weight to the nearest; blocks that already lie on a grid keep it.
 
-Source of the arithmetic in blocks: onnxruntime's own block quantiser (symmetric, the largest magnitude of a block on
+Source of the block arithmetic: onnxruntime's own block quantiser (symmetric, the largest magnitude of a block becomes
 the most negative integer).
 """
 
@@ -68,12 +68,12 @@ def quantize_channels(matrix: np.ndarray, bits: int) -> tuple[np.ndarray, np.nda
 
 
 def keep_grids(matrix: np.ndarray, integers: np.ndarray, scales: np.ndarray, bits: int, *, positive: bool) -> None:
-    """Put the grids that blocks lie on already in the place of what they were rounded to.
+    """Overwrite the integers and scales of blocks that already lie on a grid with that grid.
 
     Args:
         matrix: float32 `[in, out]`.
-        integers: `[out, in]`, changed.
-        scales: `[out, in / block_size]`, changed.
+        integers: `[out, in]`, changed in place.
+        scales: `[out, in / block_size]`, changed in place.
         bits: 4 or 8.
         positive: Whether scales must be positive.
     """
@@ -88,7 +88,7 @@ def keep_grids(matrix: np.ndarray, integers: np.ndarray, scales: np.ndarray, bit
 def take_from_grid(
     matrix: np.ndarray, bits: int, block_size: int, *, positive: bool = False
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Integers and scales of a matrix that lies on grids with every block, without loss.
+    """Lossless integers and scales of a matrix whose blocks all lie on grids.
 
     Args:
         matrix: float32 `[in, out]`.
@@ -97,7 +97,7 @@ def take_from_grid(
         positive: Whether scales must be positive.
 
     Returns:
-        int8 `[out, in]`, and float32 scales `[out, in / block_size]`; None where a block lies on no grid.
+        int8 `[out, in]`, and float32 scales `[out, in / block_size]`; None if a block lies on no grid.
     """
     found = round_to_grids(matrix, bits, block_size, positive=positive)
     return None if found is None or not found[1].all() else found

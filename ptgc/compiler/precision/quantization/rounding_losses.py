@@ -1,4 +1,4 @@
-"""What the inputs of the linear layers of a role lose by being rounded, over a text."""
+"""What the inputs of a role's linear layers lose by rounding, over a text."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ def rounding_losses(
 ) -> dict[str, float]:
     """`mean over rows of ‖x - round(x)‖² / ‖x‖²` of every input of a linear layer.
 
-    The mean is over rows, not over energy: where one token has numbers a thousand times as large as others (Sun et al.,
-    Massive Activations, arXiv 2402.17762), the others are what a scale for all of them rounds away.
+    The mean is over rows, not over energy. If one token has numbers a thousand times as large as the others (Sun et
+    al., Massive Activations, arXiv 2402.17762), a common scale rounds the others away, and this must show.
 
     Args:
         model: The graph in float32; see `observation.observe`.
         role: Its ports.
         text: Sequences of tokens.
-        scales: Of the rounding, by the input's name; all inputs have one.
-        dtype: What is rounded to: INT8 or FLOAT8E4M3FN.
+        scales: The scale of every input, by its name.
+        dtype: The type to round to: INT8 or FLOAT8E4M3FN.
 
     Returns:
-        From 0 to 1, by the name of the input; nothing where there is no text.
+        Losses from 0 to 1, by the name of the input; empty without a text.
     """
 
     def write(piece: Piece, rows: ir.Value, input_name: str) -> ir.Value:

@@ -1,4 +1,4 @@
-"""Second moments of what the matrices of a role are multiplied with, over a text."""
+"""Second moments of the inputs of a role's matrices, over a text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ptgc.graphs.piece import Piece
 from ptgc.spec.role import Role
 
 Moments = Iterator[dict[str, np.ndarray]]
-"""`[in, in]` by the name of the input, as many at a time as there is memory for; see `observation.observe`."""
+"""`[in, in]` by the name of the input, in portions that fit in memory; see `observation.observe`."""
 
 
 def second_moments(
@@ -23,13 +23,13 @@ def second_moments(
     Args:
         model: The graph in float32.
         role: Its ports.
-        text: Sequences of tokens; none gives nothing.
-        points: What is observed instead of inputs of linear layers.
+        text: Sequences of tokens; without any, nothing is yielded.
+        points: Points to observe instead of the inputs of linear layers.
     """
     return observe(model, role, text, linear_points(model) if points is None else points, _MOMENTS)
 
 
-def _write(piece: Piece, rows: ir.Value, name: str) -> ir.Value:  # noqa: ARG001  # one of every point
+def _write(piece: Piece, rows: ir.Value, name: str) -> ir.Value:  # noqa: ARG001  # the same for every point
     return piece.op("Gemm", rows, rows, transA=1)
 
 

@@ -1,4 +1,4 @@
-"""SmoothInputsPass: channels of large activations become smaller, and the weights that read them larger.
+"""SmoothInputsPass: scales channels of large activations down, and the weights that read them up.
 
 Source: Xiao et al., SmoothQuant (arXiv 2211.10438), section 4: `Y = (X diag(s)⁻¹) (diag(s) W)`.
 """
@@ -13,26 +13,26 @@ import onnx_ir as ir
 
 from ptgc.graphs.linear import Linear, linear_of, linears, only_user
 
-_ALPHA = 0.5  # of the paper: what weights and activations each bear of the difference
+_ALPHA = 0.5  # the paper's value: divides the difficulty between weights and activations
 _NORMS = ("RMSNormalization", "LayerNormalization")
 _SMOOTHED_KEY = "ptgc.smoothed"
 
 
 @dataclass(frozen=True)
 class _Constant:
-    """A constant whose numbers scale the channels of a value."""
+    """A constant that scales the channels of a value."""
 
     node: ir.Node
-    """Reads it."""
+    """The node that reads it."""
     index: int
-    """As which input."""
+    """The index of that input."""
 
 
 def smoothing_factors(graph: ir.Graph, ranges: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What the channels of inputs are divided by: `s_j = max|X_j|^α / max|W_j|^(1-α)`.
+    """The factors to divide the channels of inputs by: `s_j = max|X_j|^α / max|W_j|^(1-α)`.
 
-    Only where that costs nothing at run time: where the input is a norm, a product with a constant or a gated product
-    that only linear layers read, so that its own constants take the division.
+    Only for inputs whose division costs nothing at run time: results of a norm, of a product with a constant or of a
+    gated product that only linear layers read, so that the division can be folded into its constants.
 
     Args:
         graph: The float32 graph.
@@ -53,17 +53,17 @@ def smoothing_factors(graph: ir.Graph, ranges: Mapping[str, np.ndarray]) -> dict
 
 
 def dividable_inputs(graph: ir.Graph) -> dict[str, list[Linear]]:
-    """Inputs whose channels can be divided for nothing, by name, with the layers that read them."""
+    """Inputs whose channels can be divided at no cost, by name, with the layers that read them."""
     return {value.name or "": layers for value, layers in _readers(graph) if _dividable(value, layers)}
 
 
 class SmoothInputsPass(ir.passes.InPlacePass):
     """Divides channels of inputs by factors, and multiplies the weights that read them.
 
-    Ensures: the model computes the same, but for rounding; constants that others read too stay as they are.
+    Ensures: the model computes the same, except for rounding; constants that other nodes also read are not changed.
 
     Args:
-        factors: `[in]` by the input's name, of `dividable_inputs`; others are left alone.
+        factors: `[in]` by the input's name, for some of `dividable_inputs`; other inputs are left alone.
     """
 
     def __init__(self, factors: Mapping[str, np.ndarray]) -> None:
@@ -88,7 +88,7 @@ class SmoothInputsPass(ir.passes.InPlacePass):
 
 
 def _readers(graph: ir.Graph) -> Iterator[tuple[ir.Value, list[Linear]]]:
-    """Inputs of linear layers, each with all of those that read it."""
+    """Inputs of linear layers, each with all layers that read it."""
     found: dict[ir.Value, list[Linear]] = {}
     for layer in linears(graph):
         value = layer.node.inputs[0]
@@ -98,12 +98,12 @@ def _readers(graph: ir.Graph) -> Iterator[tuple[ir.Value, list[Linear]]]:
 
 
 def _dividable(value: ir.Value, layers: Sequence[Linear]) -> list[_Constant]:
-    """Constants whose division divides the channels of a value; none where there are none, or others read it."""
+    """Constants whose division divides a value's channels; empty if there are none, or if other nodes read it."""
     producer = value.producer()
     read = {use.node for use in value.uses()}
     if producer is None or value.is_graph_output() or read != {layer.node for layer in layers}:
         return []
-    if any(len(layer.weight.uses()) != 1 for layer in layers):  # a tied head: an embedding reads its weight too
+    if any(len(layer.weight.uses()) != 1 for layer in layers):  # a tied head: the embedding reads its weight too
         return []
     size = layers[0].in_features
     if producer.op_type in _NORMS:
@@ -118,7 +118,7 @@ def _dividable(value: ir.Value, layers: Sequence[Linear]) -> list[_Constant]:
 
 
 def _of_layer(product: ir.Node) -> list[_Constant]:
-    """The weight of a linear layer without bias that a gate is multiplied with: its columns scale the product."""
+    """The weight of a linear layer without bias that is a factor of a gated product; its columns scale it."""
     for factor in reversed(product.inputs):
         layer = linear_of(factor.producer()) if factor is not None else None
         if factor is not None and layer is not None and only_user(factor, "Mul") and len(layer.weight.uses()) == 1:
@@ -131,7 +131,7 @@ def _is_vector(value: ir.Value | None, size: int) -> bool:
 
 
 def _place(layer: Linear) -> tuple[ir.Node, int]:
-    """The node that reads a layer's weight, and as which input."""
+    """The node that reads a layer's weight, and the index of that input."""
     (use,) = layer.weight.uses()
     return use.node, use.idx
 
@@ -144,7 +144,7 @@ def _magnitudes(layer: Linear) -> np.ndarray:
 
 
 def _scale(graph: ir.Graph, constant: _Constant, factors: np.ndarray) -> None:
-    """Puts the product of a constant in its place; computed when it is asked for, as weights are large."""
+    """Replace a constant by its product with factors, computed lazily because weights are large."""
     old = constant.node.inputs[constant.index]
     assert old is not None and old.const_value is not None
     tensor, name = old.const_value, f"{old.name}.smoothed"

@@ -17,7 +17,7 @@ _LOGITS = ports.logits(0, DType.FLOAT32).name
 
 
 def is_embedding(node: ir.Node) -> bool:
-    """Whether the node looks up tokens; positions and other small tables keep their precision."""
+    """Whether the node looks up token embeddings; tables of positions and the like keep their precision."""
     if node.op_type != "Gather" or node.attributes.get_int("axis", 0) != 0 or not is_matrix(node.inputs[0]):
         return False
     ids = node.inputs[1]
@@ -25,7 +25,7 @@ def is_embedding(node: ir.Node) -> bool:
 
 
 def head_layers(graph: ir.Graph, role: Role) -> list[Linear]:
-    """What gives logits."""
+    """The linear layers that compute logits."""
     sizes = {port.shape[-1] for port in role.outputs if port.name == _LOGITS}
     return [layer for layer in linears(graph) if layer.out_features in sizes]
 
@@ -33,12 +33,12 @@ def head_layers(graph: ir.Graph, role: Role) -> list[Linear]:
 def vocabulary_formats(
     graph: ir.Graph, role: Role, parts: Mapping[str, WeightFormat | None]
 ) -> dict[ir.Value, WeightFormat | None]:
-    """The formats of matrices that have one of their own.
+    """The formats of matrices that have their own format.
 
     Args:
-        graph: Of a role, its matrix products normalised.
+        graph: A role's graph, with normalised matrix products.
         role: Its ports.
-        parts: By `embedding` and `head`, where they differ from the role's; None leaves a matrix as it is.
+        parts: Formats of `embedding` and `head`, where they differ from the role's; None leaves a matrix as it is.
 
     Raises:
         BuildError: One matrix is both and cannot have two formats, or the role has no such part.

@@ -11,12 +11,12 @@ import numpy as np
 
 
 class Numbers(Enum):
-    """What a quantised number is."""
+    """The kind of a quantised number."""
 
     INTEGER = "integer"
     """A signed integer."""
     FLOAT = "float"
-    """A floating-point number: of 8 bits, 4 for its exponent and 3 for its fraction (e4m3, largest 448)."""
+    """An 8-bit floating-point number with 4 bits of exponent and 3 of fraction (e4m3, largest 448)."""
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,14 @@ class WeightFormat:
     bits: int
     """4 or 8; 8 for floating-point numbers."""
     block_sizes: tuple[int, ...]
-    """Weights that share a scale, in order of preference; the first that divides a matrix is taken. None: one scale
-    for all weights of an output channel. Floating-point numbers have no blocks."""
+    """Numbers of weights that share a scale, in order of preference; the first that divides a matrix is taken. Empty:
+    one scale for each output channel. Floating-point numbers have no blocks."""
     numbers: Numbers = Numbers.INTEGER
-    """What they are."""
+    """The kind of the numbers."""
 
     @property
     def per_channel(self) -> bool:
-        """Whether a scale serves a whole output channel."""
+        """Whether each output channel has a single scale."""
         return not self.block_sizes
 
     @property
@@ -44,7 +44,7 @@ class WeightFormat:
         return ml_dtypes.int4 if self.bits == 4 else np.int8
 
     def block_size(self, in_features: int) -> int | None:
-        """The block for a matrix of that many rows, or None where none divides it."""
+        """The block size for a matrix of that many rows; None if none divides it."""
         if self.per_channel:
             return in_features
         return next((size for size in self.block_sizes if in_features % size == 0), None)

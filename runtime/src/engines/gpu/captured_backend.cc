@@ -22,8 +22,8 @@ std::unique_ptr<Engine> CapturedBackend::Load(const EngineSource& source,
       share_, std::move(program), source.path.filename().string(), options.updates_in_place);
 }
 
-// The file has the hash of the one that was built, so that what the library dislikes about it is
-// where it was built, unless the device is full.
+// The file's hash was verified, so it is not damaged. Unless the device's memory is full, the
+// library refuses it because it was built for another library or device.
 void CapturedBackend::Refuse(const std::filesystem::path& path) const {
   const std::string words = share_->library().error();
   const std::string engine = "The engine '" + path.filename().string() + "'";

@@ -1,5 +1,5 @@
-// CapturedBackend: loads engine files onto a GPU. Experimental: substitutes run it in the tests,
-// and no GPU has yet.
+// CapturedBackend: loads engine files onto a GPU. Experimental: only tested with substitutes, on no
+// GPU yet.
 #pragma once
 
 #include <filesystem>
@@ -13,10 +13,10 @@
 
 namespace ptgc {
 
-// Its engines share one stream and one working block, and outlive it.
+// Its engines share one stream and one working block. They may outlive the backend.
 class CapturedBackend : public Backend {
  public:
-  // `name` is the backend's, as builds spell it.
+  // `name` is the backend's name in builds.
   CapturedBackend(std::string name, std::unique_ptr<GpuDevice> device,
                   std::unique_ptr<GpuLibrary> library)
       : name_(std::move(name)),
@@ -29,11 +29,11 @@ class CapturedBackend : public Backend {
  private:
   [[noreturn]] void Refuse(const std::filesystem::path& path) const;
 
-  std::string name_;                 // The backend's.
-  std::shared_ptr<GpuShare> share_;  // Of the device.
+  std::string name_;                 // The backend's name.
+  std::shared_ptr<GpuShare> share_;  // Shared by all engines on the device.
 };
 
-// Throws a backend error where there are options: what a vendor's compiler made has none.
+// Throws a backend error if there are options, because compiled engine files have none.
 void RefuseOptions(const EngineOptions& options);
 
 }  // namespace ptgc

@@ -43,7 +43,7 @@ bool CapturedCall::Queue() {
   return true;
 }
 
-// A copy that needs the host's help would be recorded with what the buffer held then.
+// A copy that needs the host's help would be captured with the buffer's content at that time.
 void CapturedCall::Capture() {
   is_settled_ = true;
   const auto is_pinned = [](const CopiedPart& part) { return part.mirror->is_pinned(); };

@@ -12,33 +12,33 @@
 
 namespace ptgc {
 
-// What a call needs of a buffer in host memory.
+// The part of a host buffer that a call uses.
 struct CopiedPart {
   std::shared_ptr<HostMirror> mirror;  // The buffer.
   std::size_t begin = 0;               // The first byte ...
-  std::size_t end = 0;                 // ... and the one behind the last.
+  std::size_t end = 0;                 // ... and the one after the last.
 
   void* host() const { return mirror->host(begin); }
   void* device() const { return mirror->device(begin); }
   std::size_t bytes() const { return end - begin; }
 };
 
-// What a call is made of.
+// The parts of a call.
 struct CapturedParts {
-  std::shared_ptr<GpuShare> share;             // Outlives everything below.
-  std::vector<std::shared_ptr<Block>> blocks;  // Working memory, and outputs that nobody reads.
-  std::vector<CopiedPart> inputs;              // Copied in before the engine runs ...
-  std::vector<std::shared_ptr<HostMirror>> sources;  // ... then, out of these, ...
-  std::vector<Move> pieces;                          // ... what earlier runs wrote.
-  std::vector<Move> updates;            // What it wrote aside, copied to where it belongs ...
-  std::vector<CopiedPart> outputs;      // ... and what the host reads, copied out.
-  std::unique_ptr<GpuContext> context;  // The engine at this shape, with addresses.
-  const GpuProgram* program = nullptr;  // For its words; outlives the call.
+  std::shared_ptr<GpuShare> share;                   // Outlives everything below.
+  std::vector<std::shared_ptr<Block>> blocks;        // Working memory, and unused outputs.
+  std::vector<CopiedPart> inputs;                    // Copied in before the engine runs.
+  std::vector<std::shared_ptr<HostMirror>> sources;  // Then, from these buffers, ...
+  std::vector<Move> pieces;                          // ... copies of what earlier runs wrote.
+  std::vector<Move> updates;            // Copies of outputs from temporary to final places.
+  std::vector<CopiedPart> outputs;      // Copied out for the host.
+  std::unique_ptr<GpuContext> context;  // The engine at this shape, with its addresses.
+  const GpuProgram* program = nullptr;  // For its error messages; outlives the call.
 };
 
-// The first run is queued as it is, which also lets the library finish what it puts off until then;
-// recording the graph behind it runs nothing, so that every round runs once. From the second on, a
-// run is one launch; the first wait behind several of them waits for all.
+// The first run is queued directly, which also lets the library finish its lazy initialisation.
+// Capturing the graph afterwards runs nothing, so every round runs once. From the second run on, a
+// run is one graph launch. The first Wait after several runs waits for all of them.
 class CapturedCall : public Call {
  public:
   explicit CapturedCall(CapturedParts parts) : parts_(std::move(parts)) {}
@@ -49,8 +49,8 @@ class CapturedCall : public Call {
   bool Queue();
   void Capture();
 
-  CapturedParts parts_;              // What it is made of.
-  std::unique_ptr<GpuGraph> graph_;  // The round; null before it is captured, or for good.
+  CapturedParts parts_;              // Its parts.
+  std::unique_ptr<GpuGraph> graph_;  // The captured run; null if not captured (yet).
   bool is_settled_ = false;          // Whether capturing was tried.
 };
 

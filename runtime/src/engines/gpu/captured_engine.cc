@@ -93,7 +93,8 @@ void CapturedEngine::BindInput(const GpuPort& port, const Tensor& tensor,
   for (const Piece& piece : tensor.pieces) TakePiece(piece, tensor, parts);
 }
 
-// Ports that share a buffer are copied as one, with what is between them. Where they lie then.
+// Ports that share a buffer are copied at once, including the bytes between them. Returns the
+// port's address on the device.
 void* CapturedEngine::CopyIn(const Tensor& tensor, CapturedParts& parts) const {
   const CopiedPart part = PartOf(share_->mirrors().Of(tensor), tensor);
   void* device = part.device();
@@ -126,7 +127,8 @@ void CapturedEngine::BindOutput(const GpuPort& port, const Tensor& tensor,
   SetAddress(tensor, parts.outputs.back().device(), parts);
 }
 
-// A state that comes in as well, of an engine that may still read it while it writes.
+// Whether an output is a state that is also an input, of an engine that may still read it while
+// writing.
 bool CapturedEngine::IsUpdate(const Tensor& tensor, std::span<const Tensor> inputs) const {
   return !updates_in_place_ && share_->memory()->Holds(tensor.data) &&
          std::any_of(inputs.begin(), inputs.end(),
@@ -138,7 +140,8 @@ void CapturedEngine::BindUpdate(const GpuPort& port, const Tensor& tensor, Captu
   parts.updates.push_back({tensor.data, 0, WriteAside(port, parts), 0, tensor.bytes(), 1});
 }
 
-// Each has a place of its own: what comes out of one may go into another within the engine.
+// Each such output gets its own block, because the engine may read one output while it writes
+// another.
 void* CapturedEngine::WriteAside(const GpuPort& port, CapturedParts& parts) {
   const Tensor output{port.name, port.dtype, nullptr, parts.context->Shape(port.name)};
   std::shared_ptr<Block>& block = aside_[port.name];

@@ -1,5 +1,5 @@
-// CapturedEngine: an engine on a GPU whose rounds are captured graphs. Experimental: substitutes
-// run it in the tests, and no GPU has yet.
+// CapturedEngine: an engine on a GPU whose rounds are captured graphs. Experimental: only tested
+// with substitutes, on no GPU yet.
 #pragma once
 
 #include <map>
@@ -15,14 +15,14 @@
 
 namespace ptgc {
 
-// States lie in the device's memory and are bound where they are; every other port is copied in or
-// out, within the graph. Outputs that nobody reads are written aside, because the library wants an
-// address for each; so is a state that an engine does not update in place, and copied to where it
-// was, within the graph too.
+// States are in the device's memory and are bound where they are; every other port is copied in or
+// out within the graph. Unused outputs are written to blocks of their own, because the library
+// needs an address for each. States that an engine does not update in place are also written to
+// blocks of their own, and copied back within the graph.
 class CapturedEngine : public Engine {
  public:
-  // `name` is the file's, for messages. Without `updates_in_place` the program may read an input
-  // after it wrote outputs, so that they never share memory.
+  // `name` is the file's name, for messages. Without `updates_in_place` the program may read an
+  // input after it wrote outputs, so they never share memory.
   CapturedEngine(std::shared_ptr<GpuShare> share, std::unique_ptr<GpuProgram> program,
                  std::string name, bool updates_in_place = true);
 
@@ -47,11 +47,11 @@ class CapturedEngine : public Engine {
   void CheckOutput(const GpuPort& port, const Tensor& tensor, const CapturedParts& parts) const;
   [[noreturn]] void Refuse(const std::string& what) const;
 
-  std::shared_ptr<GpuShare> share_;                      // With all engines of the generator.
+  std::shared_ptr<GpuShare> share_;                      // Shared by all engines of the generator.
   std::unique_ptr<GpuProgram> program_;                  // The deserialised engine.
-  std::string name_;                                     // Its file.
-  bool updates_in_place_;                                // Whether a state may be in and out.
-  std::map<std::string, std::shared_ptr<Block>> aside_;  // Outputs with no place to go to, by port.
+  std::string name_;                                     // Name of its file.
+  bool updates_in_place_;                                // Whether states may be updated in place.
+  std::map<std::string, std::shared_ptr<Block>> aside_;  // Blocks of unused outputs, by port.
 };
 
 }  // namespace ptgc

@@ -12,13 +12,13 @@
 namespace ptgc {
 namespace {
 
-// What is used of the CUDA runtime, declared here: it is the same in CUDA 12 and 13, so that one
-// binary opens either and none is needed to compile.
+// Declarations of the parts of the CUDA runtime that are used. They are the same in CUDA 12 and 13,
+// so one binary can open either, and CUDA is not needed to compile.
 using Status = int;  // cudaError_t
 enum CopyKind : int { kHostToDevice = 1, kDeviceToHost = 2, kDeviceToDevice = 3 };
 constexpr int kAttributeMajor = 75, kAttributeMinor = 76;  // cudaDevAttrComputeCapability*
-constexpr int kCaptureRelaxed = 2;  // A library may take memory that it keeps, and so may others.
-constexpr unsigned kStreamNonBlocking = 1;  // Does not wait for the default stream.
+constexpr int kCaptureRelaxed = 2;                         // Allows allocations during capture.
+constexpr unsigned kStreamNonBlocking = 1;                 // Does not wait for the default stream.
 
 struct CudaApi {
   const char* (*GetErrorString)(Status);
@@ -51,7 +51,7 @@ struct CudaApi {
   throw Error(ErrorCode::kBackend, message, action);
 }
 
-// Opened for the life of the process.
+// Opens the library for the life of the process.
 void* OpenRuntime() {
   std::vector<std::string> names = {"libcudart.so.13", "libcudart.so.12"};
   const char* given = std::getenv("PTGC_CUDA_RUNTIME");
@@ -104,8 +104,8 @@ CudaApi ReadApi(void* handle) {
   return api;
 }
 
-// The driver's word for a device; the runtime's comes in a struct that CUDA 13 changed. Empty where
-// there is none.
+// The driver's name of a device, because the runtime's is in a struct that CUDA 13 changed. Empty
+// if there is none.
 std::string NameOf(int device) {
   void* driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
   if (driver == nullptr) return "";
@@ -188,7 +188,7 @@ class CudaDevice : public GpuDevice {
   }
   void Unregister(void* host) noexcept override {
     Use();
-    Synchronise();  // A round that failed may have left copies behind.
+    Synchronise();  // A failed round may have left copies queued.
     Check(api_.HostUnregister(host));
   }
   bool Zero(void* data, std::size_t bytes) override {
@@ -226,9 +226,9 @@ class CudaDevice : public GpuDevice {
   void Destroy(void* graph) { api_.GraphExecDestroy(graph); }
 
  private:
-  // A thread has a device of its own, which the process around this may have changed.
+  // The current device is set per thread, and the rest of the process may have changed it.
   bool Use() { return Check(api_.SetDevice(device_)); }
-  // Remembers what failed, and takes it off the runtime's own record.
+  // Remembers a failure, and clears the runtime's own record of it.
   bool Check(Status status) {
     if (status == 0) return true;
     failed_ = status;
@@ -237,8 +237,8 @@ class CudaDevice : public GpuDevice {
   }
 
   CudaApi api_;             // The library's functions.
-  int device_ = 0;          // Its number.
-  void* stream_ = nullptr;  // Everything is queued there.
+  int device_ = 0;          // Number of the device.
+  void* stream_ = nullptr;  // The stream for everything.
   Status failed_ = 0;       // The last failure.
 };
 

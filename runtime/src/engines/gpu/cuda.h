@@ -1,4 +1,4 @@
-// The GPU through NVIDIA's CUDA runtime. Experimental: it has run on no GPU yet.
+// A GPU through NVIDIA's CUDA runtime. Experimental: it has not run on a GPU yet.
 #pragma once
 
 #include <memory>
@@ -8,11 +8,11 @@
 
 namespace ptgc {
 
-// The calling thread's device, with a stream of its own. Opens $PTGC_CUDA_RUNTIME, or libcudart of
-// CUDA 13 or 12. Throws a backend error where library, driver or device are absent.
+// The calling thread's device, with its own stream. Opens $PTGC_CUDA_RUNTIME, or libcudart of CUDA
+// 13 or 12. Throws a backend error if the library, the driver or the device is absent.
 std::unique_ptr<GpuDevice> OpenCuda();
 
-// "NVIDIA H200", of the first GPU; empty where there is none, or no driver.
+// Name of the first GPU, such as "NVIDIA H200"; empty if there is no GPU or no driver.
 std::string CudaDeviceName();
 
 }  // namespace ptgc

@@ -39,7 +39,7 @@ void* DeviceMemory::Take(std::size_t bytes) {
   }
   blocks_[static_cast<const char*>(data)] = bytes;
   largest_ = std::max(largest_, bytes);
-  // What others left behind may be no numbers, which no mask takes out of a product.
+  // Old contents may be NaN, which no mask removes from a product.
   Discard(data, bytes);
   return data;
 }
@@ -62,7 +62,7 @@ void DeviceMemory::Copy(const Move& move) {
   }
 }
 
-// The detour is as large as any block, so that it is taken once and never moves.
+// The detour is as large as the largest block, so that it is taken once and never moves.
 void DeviceMemory::CopyOverlapping(const Move& move) {
   if (detour_bytes_ < move.bytes * move.count) {
     if (detour_ != nullptr) device_->Free(detour_);

@@ -1,5 +1,5 @@
-// The vendor's GPU as the engines of this runtime need it: thin interfaces, so that everything
-// above them is tested with substitutes. What fails is told by the result; error() says why.
+// Thin interfaces to a vendor's GPU, so that everything above them can be tested with substitutes.
+// Results tell whether a function failed; error() says why.
 #pragma once
 
 #include <cstddef>
@@ -17,14 +17,15 @@
 
 namespace ptgc {
 
-// What was captured on the stream, to be launched as one.
+// Work that was captured on the stream, to be launched at once.
 class GpuGraph {
  public:
   virtual ~GpuGraph() = default;
   virtual bool Launch() = 0;
 };
 
-// One device and one stream on it. What is not marked otherwise is queued on the stream.
+// One device and one stream on it. Functions queue their work on the stream unless they say
+// otherwise.
 class GpuDevice {
  public:
   virtual ~GpuDevice() = default;
@@ -37,16 +38,16 @@ class GpuDevice {
   virtual std::string compute_capability() const = 0;
   // Bytes that could be allocated now.
   virtual std::size_t free_memory() const = 0;
-  // Of what failed last, in the vendor's words.
+  // The vendor's message about the last failure.
   virtual std::string error() const = 0;
-  // The stream as the vendor's libraries take it.
+  // The stream handle for the vendor's libraries.
   virtual void* stream() const = 0;
 
-  // At once. Null where there is no more; what is in it is not defined.
+  // At once. Null if there is no memory left; the contents are undefined.
   virtual void* Allocate(std::size_t bytes) = 0;
-  // When the stream is idle.
+  // Frees when the stream is idle.
   virtual void Free(void* data) noexcept = 0;
-  // At once: whole pages of host memory that are copied from and to without the host's help.
+  // At once: pins whole pages of host memory, so that copies need no help from the host.
   virtual bool Register(void* host, std::size_t bytes) = 0;
   virtual void Unregister(void* host) noexcept = 0;
 
@@ -56,8 +57,8 @@ class GpuDevice {
   // Within the device; pieces must not overlap their new places.
   virtual bool CopyWithin(const Move& move) = 0;
 
-  // From here on the stream records what is queued on it and runs none of it. Ending always ends
-  // that; null where something cannot be recorded.
+  // From BeginCapture on, the stream records what is queued on it and runs none of it. EndCapture
+  // always ends that; it returns null if something cannot be recorded.
   virtual bool BeginCapture() = 0;
   virtual std::unique_ptr<GpuGraph> EndCapture() = 0;
   // Waits until everything has run.
@@ -66,11 +67,11 @@ class GpuDevice {
 
 // One input or output of a program.
 struct GpuPort {
-  std::string name;                 // As the graph names it.
+  std::string name;                 // The name in the graph.
   DType dtype = DType::kFloat32;    // Element type.
-  bool is_input = false;            // Whether it comes in.
-  std::vector<std::int64_t> shape;  // Sizes; -1 where they vary.
-  std::vector<std::int64_t> least;  // Of an input: the smallest shape ...
+  bool is_input = false;            // Whether it is an input.
+  std::vector<std::int64_t> shape;  // Sizes; -1 if they vary.
+  std::vector<std::int64_t> least;  // For an input: the smallest shape ...
   std::vector<std::int64_t> most;   // ... and the largest.
 };
 
@@ -79,7 +80,7 @@ class GpuContext {
  public:
   virtual ~GpuContext() = default;
   virtual bool SetShape(const std::string& port, std::span<const std::int64_t> shape) = 0;
-  // What an output has once all inputs have a shape; -1 where that is not known beforehand.
+  // The shape of an output once all inputs have shapes; -1 for sizes that are not known beforehand.
   virtual std::vector<std::int64_t> Shape(const std::string& port) const = 0;
   virtual bool SetAddress(const std::string& port, std::span<const std::int64_t> shape,
                           void* data) = 0;
@@ -92,24 +93,24 @@ class GpuProgram {
  public:
   virtual ~GpuProgram() = default;
   virtual const std::vector<GpuPort>& ports() const = 0;
-  // Working memory of any shape point.
+  // Bytes of working memory, enough for any shape point.
   virtual std::size_t context_bytes() const = 0;
-  // Whether outputs that nobody reads want an address too.
+  // Whether unused outputs need an address too.
   virtual bool needs_every_output() const { return true; }
-  // Null where it cannot be made. `memory` outlives it and the program, it.
+  // Null if it cannot be made. `memory` and the program outlive the context.
   virtual std::unique_ptr<GpuContext> MakeContext(void* memory, std::size_t bytes) = 0;
-  // Of what failed last in it and its contexts.
+  // The message about the last failure in it and its contexts.
   virtual std::string error() const = 0;
 };
 
-// The library that makes programs of engine files.
+// The library that makes programs from engine files.
 class GpuLibrary {
  public:
   virtual ~GpuLibrary() = default;
   // "TensorRT 10.15".
   virtual std::string Version() const = 0;
-  // Null where it was made for another library or device; throws for options that the library does
-  // not know.
+  // Null if the file was made for another library or device; throws for options that the library
+  // does not know.
   virtual std::unique_ptr<GpuProgram> Load(const EngineSource& source,
                                            const EngineOptions& options) = 0;
   virtual std::string error() const = 0;

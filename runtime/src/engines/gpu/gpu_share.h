@@ -1,4 +1,4 @@
-// GpuShare: what the engines of one generator have in common on a device.
+// GpuShare: what the engines of one generator share on a device.
 #pragma once
 
 #include <algorithm>
@@ -14,7 +14,7 @@
 
 namespace ptgc {
 
-// Engines run one after another on one stream, so that one working block serves them all.
+// Engines run one after another on one stream, so they can share one working block.
 class GpuShare {
  public:
   GpuShare(std::unique_ptr<GpuDevice> device, std::unique_ptr<GpuLibrary> library)
@@ -24,16 +24,16 @@ class GpuShare {
 
   GpuDevice& device() { return memory_->device(); }
   GpuLibrary& library() { return *library_; }
-  // Where states live.
+  // The memory of states.
   const std::shared_ptr<DeviceMemory>& memory() const { return memory_; }
-  // Of all calls; they outlive it.
+  // Counters of all calls; they may outlive this.
   const std::shared_ptr<DeviceCounters>& counters() const { return counters_; }
-  // Of all other ports.
+  // Mirrors of all other ports.
   HostMirrors& mirrors() { return mirrors_; }
 
-  // Something is being queued.
+  // Called when something is queued.
   void set_busy() { is_busy_ = true; }
-  // Until everything that was queued is done.
+  // Waits until everything that was queued is finished.
   void Wait() {
     if (!is_busy_) return;
     ++counters_->synchronisations;
@@ -41,9 +41,9 @@ class GpuShare {
     is_busy_ = false;
   }
 
-  // An engine will need so many bytes to work in. Engines are loaded before any is bound, so that
-  // the block is taken once; a later one that needs more has a new block, and the others keep
-  // theirs.
+  // Announces the working memory that an engine needs. Engines are loaded before any is bound, so
+  // that the block is taken once. A later engine that needs more gets a new block, and the others
+  // keep theirs.
   void NeedWorkingBytes(std::size_t bytes) { working_bytes_ = std::max(working_bytes_, bytes); }
   std::shared_ptr<Block> WorkingBlock() {
     if (working_block_ == nullptr || working_block_->size() < working_bytes_) {
@@ -53,13 +53,13 @@ class GpuShare {
   }
 
  private:
-  std::shared_ptr<DeviceMemory> memory_;  // The device's.
+  std::shared_ptr<DeviceMemory> memory_;  // The device's memory.
   HostMirrors mirrors_;                   // By host buffer.
   std::unique_ptr<GpuLibrary> library_;   // Outlives its programs.
-  std::shared_ptr<DeviceCounters> counters_ = std::make_shared<DeviceCounters>();  // Calls count.
+  std::shared_ptr<DeviceCounters> counters_ = std::make_shared<DeviceCounters>();  // Of all calls.
   bool is_busy_ = false;                  // Whether runs were queued since the last wait.
-  std::size_t working_bytes_ = 1;         // Of the engine that needs most.
-  std::shared_ptr<Block> working_block_;  // The newest.
+  std::size_t working_bytes_ = 1;         // The most that an engine needs.
+  std::shared_ptr<Block> working_block_;  // The newest block.
 };
 
 }  // namespace ptgc

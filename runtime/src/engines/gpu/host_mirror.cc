@@ -8,7 +8,7 @@
 namespace ptgc {
 namespace {
 
-// Buffers are whole pages, whatever they were asked for.
+// Buffers consist of whole pages, whatever size was requested.
 std::size_t WholePages(std::size_t bytes) {
   const std::size_t page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
   return (bytes + page - 1) / page * page;

@@ -1,4 +1,4 @@
-// HostMirror: a host buffer, pinned, and the device memory through which engines see it.
+// HostMirror: a pinned host buffer, and the device memory through which engines use it.
 #pragma once
 
 #include <cstddef>
@@ -12,7 +12,7 @@
 
 namespace ptgc {
 
-// Lives as long as a call that is bound to the buffer; the buffer lives longer.
+// Lives as long as a call that is bound to the buffer; the buffer must outlive it.
 class HostMirror {
  public:
   HostMirror(std::shared_ptr<DeviceMemory> memory, void* host, std::size_t bytes);
@@ -23,21 +23,21 @@ class HostMirror {
   char* host(std::size_t offset) const { return static_cast<char*>(host_) + offset; }
   char* device(std::size_t offset) const { return block_.At(offset); }
   std::size_t bytes() const { return block_.size(); }
-  // From the beginning to an address in the host's part.
+  // Offset of an address in the host buffer.
   std::size_t OffsetOf(const void* host) const {
     return static_cast<std::size_t>(static_cast<const char*>(host) - this->host(0));
   }
-  // Whether copies need no help of the host; others are not recorded.
+  // Whether copies need no help from the host; only such copies can be captured.
   bool is_pinned() const { return is_pinned_; }
 
  private:
-  std::shared_ptr<DeviceMemory> memory_;  // Of the device.
+  std::shared_ptr<DeviceMemory> memory_;  // The device's memory.
   void* host_;                            // Not owned.
-  Block block_;                           // The same on the device.
-  bool is_pinned_;                        // Whether the device registered the host's part.
+  Block block_;                           // The copy on the device.
+  bool is_pinned_;                        // Whether the host buffer could be pinned.
 };
 
-// One mirror for each buffer, however many engines and shape points are bound to it.
+// Keeps one mirror per buffer, however many engines and shape points are bound to it.
 class HostMirrors {
  public:
   explicit HostMirrors(std::shared_ptr<DeviceMemory> memory) : memory_(std::move(memory)) {}
@@ -45,8 +45,8 @@ class HostMirrors {
   std::shared_ptr<HostMirror> Of(void* buffer, std::size_t bytes);
 
  private:
-  std::shared_ptr<DeviceMemory> memory_;                      // Of the device.
-  std::map<const void*, std::weak_ptr<HostMirror>> mirrors_;  // By the host's address.
+  std::shared_ptr<DeviceMemory> memory_;                      // The device's memory.
+  std::map<const void*, std::weak_ptr<HostMirror>> mirrors_;  // By host address.
 };
 
 }  // namespace ptgc

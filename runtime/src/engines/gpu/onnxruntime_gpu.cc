@@ -17,22 +17,22 @@ namespace {
 
 constexpr std::int64_t kAnySize = std::numeric_limits<std::int64_t>::max();
 
-// An input or output of a graph, with the names of its sizes.
+// An input or output of a graph, with the names of its dimensions.
 struct OnnxPort {
-  GpuPort port;                         // As the runtime sees it.
-  std::vector<std::string> dimensions;  // A name for each size; empty where it is fixed or unnamed.
+  GpuPort port;                         // The port.
+  std::vector<std::string> dimensions;  // A name for each dimension; empty if fixed or unnamed.
 };
 
 // What the contexts of a program share.
 struct OnnxRuntimeProgramParts {
   Ort::Session session{nullptr};  // The loaded graph.
-  Ort::RunOptions run_options;    // Of every run.
-  Ort::MemoryInfo memory;         // Where ports lie.
-  std::vector<OnnxPort> ports;    // Of the graph.
-  std::string error;              // Of what failed last.
+  Ort::RunOptions run_options;    // Options of every run.
+  Ort::MemoryInfo memory;         // Memory of the ports.
+  std::vector<OnnxPort> ports;    // Ports of the graph.
+  std::string error;              // Message about the last failure.
 };
 
-// Whether `body` ran; else what the library said is kept.
+// Whether `body` succeeded; otherwise the library's message is stored.
 template <typename Body>
 bool Tried(OnnxRuntimeProgramParts& parts, Body body) {
   try {
@@ -96,10 +96,10 @@ class OnnxRuntimeContext : public GpuContext {
                          [&](const OnnxPort& known) { return known.port.name == name; });
   }
 
-  OnnxRuntimeProgramParts& parts_;             // The program's; outlives it.
-  std::map<std::string, std::int64_t> sizes_;  // By name.
-  OnnxRuntimeValues values_;                   // Of the device's memory.
-  Ort::IoBinding binding_;                     // What goes in and out.
+  OnnxRuntimeProgramParts& parts_;             // Shared parts of the program; outlive this.
+  std::map<std::string, std::int64_t> sizes_;  // Sizes by name.
+  OnnxRuntimeValues values_;                   // Values in the device's memory.
+  Ort::IoBinding binding_;                     // Bound inputs and outputs.
 };
 
 class OnnxRuntimeProgram : public GpuProgram {
@@ -108,7 +108,7 @@ class OnnxRuntimeProgram : public GpuProgram {
     for (const OnnxPort& port : parts_.ports) ports_.push_back(port.port);
   }
   const std::vector<GpuPort>& ports() const override { return ports_; }
-  // The library has an arena of its own, which the sessions of a stream do not share.
+  // The library has its own arena, which the sessions of a stream do not share.
   std::size_t context_bytes() const override { return 0; }
   bool needs_every_output() const override { return false; }
   std::unique_ptr<GpuContext> MakeContext(void*, std::size_t) override {
@@ -119,8 +119,8 @@ class OnnxRuntimeProgram : public GpuProgram {
   std::string error() const override { return parts_.error; }
 
  private:
-  OnnxRuntimeProgramParts parts_;  // What its contexts share.
-  std::vector<GpuPort> ports_;     // Without names.
+  OnnxRuntimeProgramParts parts_;  // Shared with its contexts.
+  std::vector<GpuPort> ports_;     // The ports without names of dimensions.
 };
 
 OnnxPort PortOf(const std::string& name, const Ort::TypeInfo& info, bool is_input) {
@@ -165,9 +165,10 @@ class OnnxRuntimeGpuLibrary : public GpuLibrary {
                                    const EngineOptions& options) override {
     return Translated("ONNX Runtime refused '" + source.path.filename().string() + "'", [&] {
       Ort::SessionOptions session_options;
-      session_options.SetIntraOpNumThreads(1);  // The host computes sizes only.
+      session_options.SetIntraOpNumThreads(1);  // The host only computes sizes.
       session_options.SetGraphOptimizationLevel(GraphOptimizationLevel::ORT_ENABLE_ALL);
-      // Else the second run of a shape takes its memory as one new block, while it is recorded.
+      // Otherwise the second run of a shape would allocate its memory as one new block during
+      // capture.
       session_options.DisableMemPattern();
       Configure(session_options, source, options);
       place_.add_provider(session_options);
@@ -178,7 +179,7 @@ class OnnxRuntimeGpuLibrary : public GpuLibrary {
           Ort::MemoryInfo(place_.memory, OrtDeviceAllocator, place_.device, OrtMemTypeDefault),
           {},
           ""};
-      // Whoever queues a run waits for it, once a round.
+      // The caller waits for queued runs itself, once per round.
       parts.run_options.AddConfigEntry("disable_synchronize_execution_providers", "1");
       parts.ports = PortsOf(parts.session);
       return std::make_unique<OnnxRuntimeProgram>(std::move(parts));
@@ -187,7 +188,7 @@ class OnnxRuntimeGpuLibrary : public GpuLibrary {
   std::string error() const override { return ""; }
 
  private:
-  const OnnxRuntimeLibrary& library_;  // The process's.
+  const OnnxRuntimeLibrary& library_;  // The library of the process.
   OnnxRuntimePlace place_;             // Where sessions run.
 };
 

@@ -1,4 +1,4 @@
-// ONNX Runtime's sessions as programs of a GPU, so that its rounds are captured as others' are.
+// ONNX Runtime's sessions as programs of a GPU, so that their rounds can be captured like others.
 #pragma once
 
 #include <onnxruntime_cxx_api.h>
@@ -13,14 +13,14 @@ namespace ptgc {
 
 // Where sessions run.
 struct OnnxRuntimePlace {
-  const char* memory = "Cpu";  // Where their ports lie, as the library names it: "Cuda".
-  int device = 0;              // Which of those.
-  // Lets a session run there, on the stream of the GPU that everything is queued on.
+  const char* memory = "Cpu";  // The library's name of their memory, such as "Cuda".
+  int device = 0;              // Number of the device.
+  // Makes a session run there, on the GPU stream that everything is queued on.
   std::function<void(Ort::SessionOptions&)> add_provider;
 };
 
-// Programs are ONNX files. Only outputs that have an address are given, and sizes that vary are
-// known by their names.
+// Programs are ONNX files. Only outputs with an address are computed, and varying sizes are
+// identified by their names.
 std::unique_ptr<GpuLibrary> MakeOnnxRuntimeGpuLibrary(const OnnxRuntimeLibrary& library,
                                                       OnnxRuntimePlace place);
 

@@ -19,7 +19,7 @@ namespace {
 
 constexpr const char* kRtx = "tensorrt-rtx";
 
-// Keeps what the library complains of until somebody asks; it may do so from any thread.
+// Collects the library's error messages, which may come from any thread.
 class Complaints : public nvinfer1::ILogger {
  public:
   void log(Severity severity, const char* message) noexcept override {
@@ -37,9 +37,9 @@ class Complaints : public nvinfer1::ILogger {
   }
 
  private:
-  static constexpr std::size_t kEnough = 2000;  // The first complaints say why.
-  mutable std::mutex mutex_;                    // Over the words.
-  std::string words_;                           // One after the other.
+  static constexpr std::size_t kEnough = 2000;  // Characters; the first messages matter.
+  mutable std::mutex mutex_;                    // Guards the messages.
+  std::string words_;                           // All messages.
 };
 
 constexpr std::pair<nvinfer1::DataType, DType> kTypes[] = {
@@ -72,8 +72,8 @@ class TensorRtContext : public GpuContext {
   bool Enqueue() override { return context_->enqueueV3(stream_); }
 
  private:
-  std::unique_ptr<nvinfer1::IExecutionContext> context_;  // At one shape point.
-  cudaStream_t stream_;                                   // Where it is queued.
+  std::unique_ptr<nvinfer1::IExecutionContext> context_;  // The context for one shape point.
+  cudaStream_t stream_;                                   // The stream to queue runs on.
 };
 
 class TensorRtProgram : public GpuProgram {
@@ -115,13 +115,13 @@ class TensorRtProgram : public GpuProgram {
     if (is_input) {
       port.least = Sizes(engine_->getProfileShape(name, 0, nvinfer1::OptProfileSelector::kMIN));
       port.most = Sizes(engine_->getProfileShape(name, 0, nvinfer1::OptProfileSelector::kMAX));
-      if (port.most.empty()) port.least = port.most = port.shape;  // Of one size.
+      if (port.most.empty()) port.least = port.most = port.shape;  // A fixed size.
     }
     ports_.push_back(std::move(port));
   }
 
   std::unique_ptr<nvinfer1::ICudaEngine> engine_;  // The deserialised file.
-  Complaints& complaints_;                         // The library's.
+  Complaints& complaints_;                         // The library's messages.
   cudaStream_t stream_;                            // The device's.
   std::vector<GpuPort> ports_;                     // What goes in and out.
 };
@@ -138,7 +138,7 @@ class TensorRtLibrary : public GpuLibrary {
     const auto minor = reinterpret_cast<Number>(dlsym(handle, "getInferLibMinorVersion"));
     if (create == nullptr || major == nullptr || minor == nullptr) Refuse("It is another library");
     version_ = std::to_string(major()) + "." + std::to_string(minor());
-    // The classes behind these headers are laid out by major version.
+    // The layout of the classes in these headers depends on the major version.
     if (name_ != kRtx && major() != NV_TENSORRT_MAJOR) {
       Refuse("It is version " + version_ + "; this ptgc was compiled for " +
              std::to_string(NV_TENSORRT_MAJOR));
@@ -171,7 +171,7 @@ class TensorRtLibrary : public GpuLibrary {
 
   std::string name_;                             // The backend's.
   cudaStream_t stream_;                          // The device's.
-  std::string version_;                          // The library's.
+  std::string version_;                          // The library's messages.
   Complaints complaints_;                        // Outlives what complains.
   std::unique_ptr<nvinfer1::IRuntime> runtime_;  // Deserialises.
 };

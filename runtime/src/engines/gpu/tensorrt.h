@@ -1,4 +1,4 @@
-// Engines of TensorRT and TensorRT-RTX on a GPU. Experimental: none has run yet.
+// Engines of TensorRT and TensorRT-RTX on a GPU. Experimental: none has run on a GPU yet.
 #pragma once
 
 #include <memory>

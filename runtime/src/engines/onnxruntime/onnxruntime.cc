@@ -18,7 +18,7 @@ struct GraphPort {
   ONNXTensorElementDataType type;  // Its element type.
 };
 
-// A binding whose values stay where they are.
+// A binding whose values keep their addresses.
 class OnnxRuntimeCall : public Call {
  public:
   explicit OnnxRuntimeCall(Ort::Session& session) : session_(session), binding_(session) {}
@@ -40,11 +40,11 @@ class OnnxRuntimeCall : public Call {
 
  private:
   Ort::Session& session_;    // Not owned; outlives this.
-  Ort::RunOptions options_;  // Defaults, made once.
+  Ort::RunOptions options_;  // Default options, made once.
   Ort::MemoryInfo memory_ = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
-  std::vector<Piece> pieces_;          // Of inputs: what other engines write.
-  OnnxRuntimeValues values_{memory_};  // Of the caller's buffers.
-  Ort::IoBinding binding_;             // What goes in and out.
+  std::vector<Piece> pieces_;          // Pieces of inputs that other engines write.
+  OnnxRuntimeValues values_{memory_};  // Values in the caller's buffers.
+  Ort::IoBinding binding_;             // Bound inputs and outputs.
 };
 
 class OnnxRuntimeEngine : public Engine {
@@ -113,8 +113,8 @@ class OnnxRuntimeEngine : public Engine {
   }
 
   Ort::Session session_;            // The loaded graph.
-  std::vector<GraphPort> inputs_;   // What it takes.
-  std::vector<GraphPort> outputs_;  // What it gives.
+  std::vector<GraphPort> inputs_;   // Inputs of the graph.
+  std::vector<GraphPort> outputs_;  // Outputs of the graph.
 };
 
 class OnnxRuntimeBackend : public Backend {
@@ -130,8 +130,8 @@ class OnnxRuntimeBackend : public Backend {
       session_options.SetGraphOptimizationLevel(GraphOptimizationLevel::ORT_ENABLE_ALL);
       session_options.AddConfigEntry("session.use_env_allocators", "1");
       if (options.takes_turns) {
-        // Threads that wait for more work of their engine would hold up the next engine: with a
-        // small drafter, a round of drafts and target took twice as long.
+        // Threads that spin while waiting for more work would delay the next engine: with a small
+        // drafter, a round of drafts and target took twice as long.
         session_options.AddConfigEntry("session.force_spinning_stop", "1");
       }
       Configure(session_options, source, options);
@@ -143,7 +143,7 @@ class OnnxRuntimeBackend : public Backend {
   }
 
  private:
-  const OnnxRuntimeLibrary& library_;  // The process's.
+  const OnnxRuntimeLibrary& library_;  // The library of the process.
 };
 
 }  // namespace

@@ -19,7 +19,7 @@ struct ReleaseCudaOptions {
   }
 };
 
-// Exact products of float32, sums of squares in float32, and no more memory than is asked for.
+// Options: exact float32 products, sums of squares in float32, and no more memory than requested.
 void AddCuda(Ort::SessionOptions& session_options, const GpuDevice& device) {
   const OrtApi& api = Ort::GetApi();
   OrtCUDAProviderOptionsV2* made = nullptr;
@@ -41,7 +41,7 @@ std::unique_ptr<Backend> MakeOnnxRuntimeCudaBackend(const std::string& library, 
                                                     const std::string& minimum) {
   const OnnxRuntimeLibrary& opened = OpenOnnxRuntime(library, api, minimum);
   std::unique_ptr<GpuDevice> device = OpenCuda();
-  const GpuDevice& gpu = *device;  // Outlives what is loaded there.
+  const GpuDevice& gpu = *device;  // Outlives the sessions on it.
   OnnxRuntimePlace place{"Cuda", gpu.number(),
                          [&gpu](Ort::SessionOptions& options) { AddCuda(options, gpu); }};
   return std::make_unique<CapturedBackend>("onnxruntime", std::move(device),

@@ -52,8 +52,8 @@ void* OpenFile(const std::string& path, const std::string& minimum) {
               Install(minimum));
 }
 
-// Engines share one memory. Where a host has registered another allocator with its environment,
-// which is the process's, theirs is that one.
+// Makes engines share one allocator. If the host program has already registered another one with
+// the environment, which is shared by the process, that one is used.
 void ShareMemory(const OnnxRuntimeLibrary& library) {
   if (OrtStatus* refused = Ort::GetApi().RegisterAllocator(*library.env, library.memory)) {
     Ort::GetApi().ReleaseStatus(refused);
@@ -64,7 +64,7 @@ struct CloseFile {
   void operator()(void* handle) const { dlclose(handle); }
 };
 
-// The numbers of a version; what follows them is no part of it.
+// The numbers of a version; anything after them is ignored.
 std::vector<int> Numbers(const std::string& version) {
   std::vector<int> numbers;
   const char* at = version.c_str();
@@ -74,8 +74,8 @@ std::vector<int> Numbers(const std::string& version) {
   return numbers;
 }
 
-// Before anything of the library is used: its own words about an operator that it lacks name no
-// version.
+// Checks the version before anything else is used, because the library's own error about a missing
+// operator does not name a version.
 void CheckVersion(const OrtApiBase* base, const std::string& minimum) {
   const std::string version = base->GetVersionString();
   const bool has_api = base->GetApi(ORT_API_VERSION) != nullptr;
@@ -112,7 +112,7 @@ const OnnxRuntimeLibrary& OpenOnnxRuntime(const std::string& file, const void* a
   CheckVersion(base, minimum);
   if (library.base == nullptr) {
     library = InitLibrary(base);
-    handle.release();  // It stays open for good.
+    handle.release();  // It stays open.
   }
   if (base == library.base) return library;
   throw Error(ErrorCode::kBackend,

@@ -49,7 +49,7 @@ void* OnnxRuntimeMemory::Take(std::size_t size) {
   const std::size_t alignment = large ? kHugePage : kAlignment;
   auto* header = static_cast<Header*>(std::aligned_alloc(alignment, RoundUp(whole, alignment)));
   if (header == nullptr) return nullptr;  // ONNX Runtime reports it.
-  // Whole huge pages only: the end of the block would waste most of one.
+  // Only whole huge pages, because the end of the block would waste most of one.
   if (large) madvise(header, whole / kHugePage * kHugePage, MADV_HUGEPAGE);
   header->size = rounded;
   return reinterpret_cast<char*>(header) + kAlignment;

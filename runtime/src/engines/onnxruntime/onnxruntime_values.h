@@ -1,4 +1,4 @@
-// OnnxRuntimeValues: buffers as ONNX Runtime sees them.
+// OnnxRuntimeValues: buffers as ONNX Runtime's values.
 #pragma once
 
 #include <onnxruntime_cxx_api.h>
@@ -11,11 +11,11 @@
 
 namespace ptgc {
 
-// One value for each address, so that an output that shares an input's is written in place. Views:
-// the memory is somebody else's, and outlives them.
+// One value per address, so that an output with an input's address is written in place. The values
+// are views of memory that others own and that outlives them.
 class OnnxRuntimeValues {
  public:
-  // Outlived by `memory`, which says where the addresses are.
+  // `memory`, which says where the addresses are, must outlive this.
   explicit OnnxRuntimeValues(const Ort::MemoryInfo& memory) : memory_(memory) {}
 
   const Ort::Value& Of(const Tensor& tensor) {
@@ -28,7 +28,7 @@ class OnnxRuntimeValues {
   }
 
  private:
-  const Ort::MemoryInfo& memory_;             // Where they lie.
+  const Ort::MemoryInfo& memory_;             // The memory of the addresses.
   std::map<const void*, Ort::Value> values_;  // By address.
 };
 
