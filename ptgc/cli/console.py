@@ -14,6 +14,7 @@ from typing import Any
 import typer
 from rich.console import Console
 
+from ptgc.cli.ending import repeat_interruption
 from ptgc.errors import BackendError, PtgcError, StorageError, UsageError
 from ptgc.extras import how_to_install
 from ptgc.spec.bundle import Bundle
@@ -31,10 +32,12 @@ def command_errors(as_json: bool = False) -> Iterator[None]:
     try:
         yield
     except PtgcError as error:
+        repeat_interruption()
         raise _exit(error, as_json) from error
     except (typer.Exit, typer.Abort, BrokenPipeError):
         raise
     except Exception as error:  # a full disk without a known path, or our own bug, shown with its traceback
+        repeat_interruption()
         named = getattr(error, "filename", None)
         meant = storage_error(Path(named or "."), error)
         if isinstance(meant, StorageError):

@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from types import FrameType
 from typing import NoReturn
@@ -19,6 +20,9 @@ from ptgc.spec.interruption import SIGNALS, Interrupted
 FAILED = 1
 """Exit status of an error that the user can fix."""
 
+_received: list[int] = []
+"""Signals that have asked this process to end."""
+
 
 @contextlib.contextmanager
 def ends_cleanly() -> Iterator[None]:
@@ -27,6 +31,7 @@ def ends_cleanly() -> Iterator[None]:
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
             signal.signal(number, _interrupt)
+    sys.unraisablehook = _repeat_later
     try:
         try:
             yield
@@ -45,8 +50,23 @@ def ends_cleanly() -> Iterator[None]:
         _end(FAILED)
 
 
+def repeat_interruption() -> None:
+    """Raise `Interrupted` again if a library has turned it into an error of its own, as C extensions do at import."""
+    if _received:
+        raise Interrupted(_received[0])
+
+
 def _interrupt(number: int, _: FrameType | None) -> NoReturn:
+    _received.append(number)
     raise Interrupted(number)
+
+
+def _repeat_later(ignored: sys.UnraisableHookArgs) -> None:
+    """Send a signal again whose exception Python ignored, since it was raised in a finaliser or a callback."""
+    if isinstance(ignored.exc_value, Interrupted):
+        threading.Timer(0.01, os.kill, (os.getpid(), ignored.exc_value.number)).start()
+    else:
+        sys.__unraisablehook__(ignored)
 
 
 def _ignore_signals() -> None:
