@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from importlib.machinery import ExtensionFileLoader
 from types import FrameType
 from typing import NoReturn
 
@@ -31,7 +32,7 @@ def ends_cleanly() -> Iterator[None]:
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
             signal.signal(number, _interrupt)
-    sys.unraisablehook = _repeat_later
+    sys.unraisablehook = _repeat_ignored
     try:
         try:
             yield
@@ -51,20 +52,36 @@ def ends_cleanly() -> Iterator[None]:
 
 
 def repeat_interruption() -> None:
-    """Raise `Interrupted` again if a library has turned it into an error of its own, as C extensions do at import."""
+    """Raise `Interrupted` again if a library has turned it into an error of its own."""
     if _received:
         raise Interrupted(_received[0])
 
 
-def _interrupt(number: int, _: FrameType | None) -> NoReturn:
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    if _loads_extension(frame):
+        _send_again(number)
+        return
     _received.append(number)
     raise Interrupted(number)
 
 
-def _repeat_later(ignored: sys.UnraisableHookArgs) -> None:
+def _loads_extension(frame: FrameType | None) -> bool:
+    """Whether a C extension is being initialised, which may not survive an exception."""
+    while frame is not None:
+        if isinstance(frame.f_locals.get("self"), ExtensionFileLoader):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _send_again(number: int) -> None:
+    threading.Timer(0.01, os.kill, (os.getpid(), number)).start()
+
+
+def _repeat_ignored(ignored: sys.UnraisableHookArgs) -> None:
     """Send a signal again whose exception Python ignored, since it was raised in a finaliser or a callback."""
     if isinstance(ignored.exc_value, Interrupted):
-        threading.Timer(0.01, os.kill, (os.getpid(), ignored.exc_value.number)).start()
+        _send_again(ignored.exc_value.number)
     else:
         sys.__unraisablehook__(ignored)
 

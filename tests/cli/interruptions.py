@@ -111,7 +111,7 @@ def check_whole(place: Path) -> None:
 
 def faults(place: Path, name: str, number: signal.Signals, ended: Ended) -> list[str]:
     """The problems found after a command was ended."""
-    if "init_import_site" in ended.errors:
+    if "init_import_site" in ended.errors or "Could not import runpy" in ended.errors:
         return []  # Python itself was still starting
     found = []
     if "Traceback" in ended.errors and ended.status != -number:

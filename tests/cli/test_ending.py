@@ -9,6 +9,7 @@ import pytest
 
 _CODE = """
 import signal, sys, time
+from importlib.machinery import ExtensionFileLoader
 from ptgc.cli.console import command_errors
 from ptgc.cli.ending import ends_cleanly
 from ptgc.errors import BackendError
@@ -16,6 +17,11 @@ from ptgc.errors import BackendError
 class Dying:
     def __del__(self):
         signal.raise_signal(signal.SIGTERM)
+
+class Loader(ExtensionFileLoader):
+    def load(self):
+        signal.raise_signal(signal.SIGINT)
+        print("loaded")
 
 with ends_cleanly(), command_errors():
 {body}
@@ -38,3 +44,7 @@ def test_an_error_that_a_library_makes_of_an_interruption_is_one(error: str) -> 
 
 def test_an_interruption_that_python_ignores_comes_again() -> None:
     assert ended("    Dying()\n    time.sleep(20)") == (143, "", "Terminated.\n")
+
+
+def test_an_interruption_waits_for_an_extension_that_is_being_loaded() -> None:
+    assert ended("    Loader('x', 'y').load()\n    time.sleep(20)") == (130, "loaded\n", "Interrupted.\n")
