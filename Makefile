@@ -84,6 +84,7 @@ check: $(INSTALLED)
 	$(BIN)/clang-format --dry-run -Werror $(CPP)
 
 fix: $(INSTALLED)
+	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CPP)

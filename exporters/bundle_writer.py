@@ -128,8 +128,8 @@ def _check_readable(reading: Callable[[], object]) -> None:
 def _check_drafter(
     roles: Mapping[str, nn.Module], plan: DecodePlan, tokenizer: Any | None, drafter_tokenizer: Any | None
 ) -> list[str]:
-    if "drafter" not in roles or plan.drafter.is_part_of_target:
-        return []
+    if "drafter" not in roles or plan.drafter.is_part_of_target or plan.drafter.taps:
+        return []  # or it has the target's vocabulary by its making
     target, drafter = (pretrained(roles, name) for name in ("target", "drafter"))
     return check_pair(target, drafter, (tokenizer, drafter_tokenizer), reencodes=plan.drafter.reencodes)
 
@@ -157,7 +157,7 @@ def _write_roles(
     saved, traced = SavedWeights(), dict[str, TracedRole]()
     for name, module in roles.items():
         progress(f"Tracing the {name}")
-        made = trace_role(RoleSource(name, module, plan, traced))
+        made = trace_role(RoleSource(name, module, plan, roles, traced))
         progress(f"Writing graph and weights of the {name}")
         save(made.model, graphs, name, saved)
         traced[name] = made

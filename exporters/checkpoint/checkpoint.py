@@ -190,7 +190,7 @@ def open_checkpoint(model: str | Path, *, revision: str | None = None, trust_rem
     """
     source = str(model)
     try:
-        path, commit = _locate(model, revision, trust_remote_code)
+        path, commit = locate(model, revision, trust_remote_code)
         if path.is_dir():
             return _open_directory(source, path, commit, trust_remote_code)
         return _open_file(source, path)
@@ -199,7 +199,7 @@ def open_checkpoint(model: str | Path, *, revision: str | None = None, trust_rem
         raise CheckpointError(message, "Check its permissions.") from error
 
 
-def _locate(model: str | Path, revision: str | None, trust_remote_code: bool) -> tuple[Path, str | None]:
+def locate(model: str | Path, revision: str | None, trust_remote_code: bool) -> tuple[Path, str | None]:
     """Return the directory of the files, downloaded if necessary, and the commit if they come from the hub."""
     try:
         path = Path(model).expanduser()

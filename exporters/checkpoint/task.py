@@ -21,6 +21,7 @@ class Task(Enum):
     CAUSAL_LM = "causal language model"
     SEQ2SEQ_LM = "encoder-decoder"
     MASKED_LM = "masked language model"
+    DRAFTER = "learned drafter, which is part of no model"
 
     @property
     def auto_class(self) -> Any:
@@ -53,7 +54,7 @@ def task_of(source: str, settings: dict[str, Any], *, trust_remote_code: bool = 
     """
     auto_map = settings.get("auto_map")
     if trust_remote_code and isinstance(auto_map, dict):
-        own = [task for task in Task if task.auto_class.__name__ in auto_map]
+        own = [task for task in _AUTO_CLASSES if task.auto_class.__name__ in auto_map]
         if own:
             return own[0]
     architectures, model_type = settings.get("architectures"), settings.get("model_type")
@@ -63,7 +64,7 @@ def task_of(source: str, settings: dict[str, Any], *, trust_remote_code: bool = 
             return task
         if not names and model_type in known:
             return task
-    kinds = [task.value for task in Task]
+    kinds = [task.value for task in _AUTO_CLASSES]
     raise CheckpointError(
         f"Cannot open the checkpoint '{source}': its architecture, {', '.join(names) or repr(model_type)}, "
         f"is not a {', '.join(kinds[:-1])} or {kinds[-1]}.",

@@ -74,6 +74,8 @@ class RoleSource:
     """The PyTorch module, in eval mode."""
     plan: DecodePlan
     """The plan that the role is for."""
+    modules: Mapping[str, nn.Module] = field(default_factory=dict)
+    """Those of all roles: a target's graph has what a drafter makes of its states."""
     traced: Mapping[str, TracedRole] = field(default_factory=dict)
     """The roles traced before it; an encoder comes before the roles that read its output."""
 

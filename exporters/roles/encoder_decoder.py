@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ptgc.errors import ExportError
+from ptgc.exporters.modules.tap import tap_of
 from ptgc.exporters.roles.base import RoleSource, TracedRole
 from ptgc.exporters.roles.target import DTYPES, trace_target
 from ptgc.exporters.tracing.cross_attention import (
@@ -53,7 +54,8 @@ def export_target(source: RoleSource) -> TracedRole | None:
                 'Give the model for both: export(roles={"target": model, "encoder": model}, ...).',
             )
         return trace_decoder(model, source.attention)
-    return trace_target(model, source.attention, taps=source.plan.drafter.taps)
+    taps = [tap_of(source.modules[name]) for name in source.plan.drafter.roles if source.plan.drafter.taps]
+    return trace_target(model, source.attention, tap=taps[0] if taps else None)
 
 
 def export_encoder(source: RoleSource) -> TracedRole | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -12,7 +13,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ptgc.errors import ExportError
+from ptgc.exporters.modules.tap import StateReader, Tap, stand_in_states
 from ptgc.exporters.roles.base import TracedRole
+from ptgc.exporters.tracing.layer_facts import decoder_layers
 from ptgc.exporters.tracing.operators import gather_rows
 from ptgc.exporters.tracing.probe import REFUSED, LayerCall, probe_layers, windows_of
 from ptgc.exporters.tracing.rehearsal import rehearse
@@ -27,12 +30,18 @@ DTYPES = {torch.float32: DType.FLOAT32, torch.float16: DType.FLOAT16, torch.bflo
 
 
 class Verify(nn.Module):
-    """A causal LM over explicit caches and masks, with logits for chosen rows."""
+    """A causal LM over explicit caches and masks, with logits for chosen rows.
 
-    def __init__(self, model: PreTrainedModel, layers: Sequence[LayerCall]) -> None:
+    Args:
+        model: The model.
+        layers: How its layers attend.
+        tap: What it gives of every row besides logits and caches, if anything.
+    """
+
+    def __init__(self, model: PreTrainedModel, layers: Sequence[LayerCall], tap: Tap | None = None) -> None:
         super().__init__()
         self.model = model
-        self.gives_hidden_states = False  # in addition to logits and caches
+        self.tap = tap
         windows = windows_of(layers)
         self.window_of_layer = [windows.index(layer.window) for layer in layers]
 
@@ -45,34 +54,63 @@ class Verify(nn.Module):
         masks: list[Tensor],  # by window, [batch, 1, num_tokens, its capacity]
         keys: list[Tensor],  # by layer, [batch, kv_heads, its window's capacity, head_dim]
         values: list[Tensor],  # by layer, as keys
+        hidden_states: Tensor | None = None,  # [batch, num_tokens, states_size], of a model that reads states
     ) -> tuple[Any, ...]:
-        """Logits `[batch, num_logits, vocab]`, the caches with this round written; hidden states if requested."""
+        """Logits `[batch, num_logits, vocab]`, the caches with this round written, and states.
+
+        States are what the tap makes of every row, or what a model that reads states gives of the chosen ones.
+        """
         first_slots = [write_index[index] for index in self.window_of_layer]
         trace = Trace(keys, values, first_slots, [masks[index] for index in self.window_of_layer])
-        chosen = list[Tensor]()
+        given = {} if hidden_states is None else {"hidden_states": hidden_states}
+        with tracing(trace), self._watched(logits_rows) as seen:
+            logits = self.model(
+                input_ids=input_ids,
+                position_ids=position_ids,
+                past_key_values=PassThroughCache(),
+                use_cache=True,
+                **given,
+            ).logits
+        logits = logits if seen.chosen is not None else gather_rows(logits, logits_rows)
+        made = (logits, trace.new_keys, trace.new_values)
+        if self.tap is not None and seen.complete(self.tap):
+            return (*made, self.tap(seen.states))
+        return (*made, seen.chosen) if hidden_states is not None else made
+
+    @contextmanager
+    def _watched(self, logits_rows: Tensor) -> Iterator[_Seen]:
+        """While open, the body's last states are those of the chosen rows, and what a tap reads is kept."""
+        seen, body = _Seen(), self.model.base_model
+        assert isinstance(body, nn.Module)
 
         def choose_rows(_module: nn.Module, _inputs: Any, output: Any) -> Any:
             if isinstance(getattr(output, "last_hidden_state", None), Tensor):
-                output.last_hidden_state = gather_rows(output.last_hidden_state, logits_rows)
-                chosen.append(output.last_hidden_state)
+                if self.tap is not None and not self.tap.layers:
+                    seen.states.append(output.last_hidden_state)
+                seen.chosen = output.last_hidden_state = gather_rows(output.last_hidden_state, logits_rows)
             return output
 
-        body = self.model.base_model
-        assert isinstance(body, nn.Module)
-        hook = body.register_forward_hook(choose_rows)
-        try:
-            with tracing(trace):
-                logits = self.model(
-                    input_ids=input_ids,
-                    position_ids=position_ids,
-                    past_key_values=PassThroughCache(),
-                    use_cache=True,
-                ).logits
-        finally:
-            hook.remove()
-        logits = logits if chosen else gather_rows(logits, logits_rows)
-        made = (logits, trace.new_keys, trace.new_values)
-        return (*made, chosen[0]) if self.gives_hidden_states and chosen else made
+        def keep(_module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+            seen.states.append(given[0] if given else named["hidden_states"])
+
+        with ExitStack() as hooks:
+            hooks.callback(body.register_forward_hook(choose_rows).remove)
+            for index in self.tap.layers if self.tap is not None else ():
+                layer = decoder_layers(self.model)[index]
+                hooks.callback(layer.register_forward_pre_hook(keep, with_kwargs=True).remove)
+            yield seen
+
+
+class _Seen:
+    """What hooks kept of one run."""
+
+    def __init__(self) -> None:
+        self.states: list[Tensor] = []
+        self.chosen: Tensor | None = None
+
+    def complete(self, tap: Tap) -> bool:
+        """Whether everything that a tap reads is there."""
+        return len(self.states) == max(len(tap.layers), 1)
 
 
 def layer_states(layers: Sequence[LayerCall], dtype: DType) -> tuple[LayerState, ...]:
@@ -93,15 +131,15 @@ def trace_target(
     model: PreTrainedModel,
     attention: AttentionKind = AttentionKind.CAUSAL,
     mask_extra: int = 0,
-    taps: Sequence[str] = (),
+    tap: Tap | None = None,
 ) -> TracedRole:
     """Trace a causal LM into the canonical graph.
 
     Args:
         model: A transformers causal LM in eval mode; it is left as it was.
         attention: What the rows of a round may see of each other.
-        mask_extra: Slots that the mask covers besides the round's own.
-        taps: Outputs in addition to logits and caches: `hidden_states`.
+        mask_extra: Mask slots in addition to the round's own.
+        tap: What it gives besides logits and caches, for a drafter to read.
 
     Raises:
         ExportError: Part of the model cannot become a standard graph, or gives another text when read in rounds; the
@@ -112,16 +150,15 @@ def trace_target(
     verify = Verify(model, layers).eval()
     _check_windows(model, layers, mask_extra)
     rehearse(verify, model, layers, attention, mask_extra)
-    verify.gives_hidden_states = ports.HIDDEN_STATES in taps
+    verify.tap = tap
     states = layer_states(layers, dtype)
     with standard_operators(model):
         program = _export(verify, layers, next(model.parameters()).dtype)
     traced = program.model
     program.exported_program = None
     inputs, outputs = finish_graph(traced, states, dtype)
-    missing = sorted(set(taps) - {port.name for port in outputs})
-    if missing:
-        raise ExportError(f"{type(model).__name__} gives no {', '.join(missing)}, which the drafter reads.", REFUSED)
+    if tap is not None and outputs[-1].name != ports.HIDDEN_STATES:
+        raise ExportError(f"{type(model).__name__} gives no hidden states, which the drafter reads.", REFUSED)
     return TracedRole(traced, inputs, outputs, states, attention=attention, mask_extra=mask_extra)
 
 
@@ -157,6 +194,7 @@ def _export(module: Verify, layers: Sequence[LayerCall], dtype: torch.dtype) -> 
         [torch.ones(batch, 1, tokens, size, dtype=torch.bool) for size in capacity.values()],
         caches,
         [cache.clone() for cache in caches],
+        *stand_in_states(module.model, ids).values(),
     )
     dim = torch.export.Dim
     b, t = dim(ports.BATCH, min=2, max=1024), dim(ports.NUM_TOKENS, min=2, max=4096)
@@ -168,7 +206,16 @@ def _export(module: Verify, layers: Sequence[LayerCall], dtype: torch.dtype) -> 
     cache_dims = [{0: b, 2: slots[layer.window]} for layer in layers]
     mask_dims = [{0: b, 2: t, 3: size} for size in slots.values()]
     first_slots = [{0: b} for _ in windows]
-    dims = ({0: b, 1: t}, {0: b, 1: t}, first_slots, {0: b, 1: r}, mask_dims, cache_dims, list(cache_dims))
+    dims: tuple[Any, ...] = (
+        {0: b, 1: t},
+        {0: b, 1: t},
+        first_slots,
+        {0: b, 1: r},
+        mask_dims,
+        cache_dims,
+        list(cache_dims),
+        *([{0: b, 1: t}] if isinstance(module.model, StateReader) else ()),
+    )
     quiet = logging.getLogger("torch.onnx")
     level = quiet.level
     quiet.setLevel(logging.ERROR)

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from ptgc.errors import ExportError
 from ptgc.exporters.strategies.base import Note, Sources
 from ptgc.exporters.strategies.causal import CausalExporter
+from ptgc.exporters.tracing.layer_facts import decoder_layers
 
 
 def first_layers(model: PreTrainedModel, count: int) -> PreTrainedModel:
@@ -22,16 +23,13 @@ def first_layers(model: PreTrainedModel, count: int) -> PreTrainedModel:
     kept = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     short = copy.deepcopy(model, kept)
     config = short.config.get_text_config(decoder=True)
-    total = config.num_hidden_layers
-    lists = [child for child in short.base_model.modules() if isinstance(child, nn.ModuleList) and len(child) == total]
-    if not lists:
-        raise ExportError(f"{type(model).__name__} has no list of its {total} layers, of which the first could draft.")
+    layers, total = decoder_layers(short), config.num_hidden_layers
     if not 0 < count < total:
         raise ExportError(
             f"--num-layers is {count}; {type(model).__name__} has {total} layers, of which some must be left out.",
             f"Choose a number from 1 to {total - 1}.",
         )
-    del lists[0][count:]
+    del layers[count:]
     config.num_hidden_layers = count
     if getattr(config, "layer_types", None):
         config.layer_types = config.layer_types[:count]

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from optimum.utils import NormalizedConfigManager
-from transformers import PreTrainedConfig
+from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from ptgc.errors import ExportError
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,19 @@ def layer_facts(config: PreTrainedConfig) -> LayerFacts:
         kv_heads=_number(normalized, "num_key_value_heads") or heads,
         head_dim=head_dim,
     )
+
+
+def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
+    """The list of a causal language model's layers.
+
+    Raises:
+        ExportError: It has none.
+    """
+    total, body = model.config.get_text_config(decoder=True).num_hidden_layers, model.base_model
+    for child in body.modules() if isinstance(body, nn.Module) else ():
+        if isinstance(child, nn.ModuleList) and len(child) == total:
+            return child
+    raise ExportError(f"{type(model).__name__} has no list of its {total} layers.")
 
 
 def _number(source: Any, name: str) -> int | None:

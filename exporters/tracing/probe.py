@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import AttentionMaskInterface, PreTrainedModel
 
 from ptgc.errors import ExportError
+from ptgc.exporters.modules.tap import stand_in_states
 from ptgc.exporters.tracing.layer_facts import layer_facts
 from ptgc.exporters.tracing.trace import (
     ATTENTION,
@@ -158,7 +159,13 @@ def probe_layers(model: PreTrainedModel) -> list[LayerCall]:
     ids = torch.zeros(1, 2, dtype=torch.long)
     with own_attention(model), _own_masks(probe), tracing(probe), torch.no_grad():
         try:
-            model(input_ids=ids, position_ids=torch.arange(2)[None], past_key_values=PassThroughCache(), use_cache=True)
+            model(
+                input_ids=ids,
+                position_ids=torch.arange(2)[None],
+                past_key_values=PassThroughCache(),
+                use_cache=True,
+                **stand_in_states(model, ids),
+            )
         except ExportError:
             raise
         except OwnStateError as error:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ptgc.errors import ExportError
+from ptgc.exporters.modules.tap import stand_in_states
 from ptgc.exporters.tracing.probe import REFUSED, LayerCall, windows_of
 from ptgc.exporters.tracing.trace import standard_operators
 from ptgc.graphs.reference import full_mask, window_mask
@@ -77,7 +78,7 @@ def rounds_of(attention: AttentionKind, mask_extra: int = 0) -> list[Round]:
     return [prefix, *(_tree_round(start, _TREE, _PATH, first, end) for first, end in parts)]
 
 
-Verify = Callable[..., tuple[Tensor, list[Tensor], list[Tensor]]]
+Verify = Callable[..., tuple[Any, ...]]
 """See `ptgc.exporters.roles.target.Verify.forward`."""
 
 
@@ -107,6 +108,7 @@ def rehearse(
     ids = [token_ids(model, one.count, seed) for seed, one in enumerate(rounds)]
     text = kept_tokens(ids, rounds)
     whole = {"input_ids": torch.tensor([text]), "use_cache": False}
+    whole |= stand_in_states(model, torch.tensor([text]))
     if attention is AttentionKind.BLOCK:
         whole["attention_mask"] = _block_masks(model, layers, rounds)
     with torch.no_grad():
@@ -161,7 +163,9 @@ def _in_rounds(
             rows = torch.arange(given.count)[None]
             slots = [torch.tensor([given.write_index])] * len(masks)
             positions = torch.tensor([given.positions])
-            out, keys, values = verify(torch.tensor([tokens]), positions, slots, rows, masks, keys, values)
+            read = torch.tensor([tokens])
+            states = stand_in_states(model, read).values()
+            out, keys, values, *_ = verify(read, positions, slots, rows, masks, keys, values, *states)
             logits.append(out[0])
     return logits
 

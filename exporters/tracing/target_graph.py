@@ -34,11 +34,13 @@ def finish_graph(
     assert logits.shape is not None
     vocab_size = logits.shape[-1]
     assert isinstance(vocab_size, int)
-    tapped = traced.graph.outputs[1 + 2 * len(states) :]
-    outputs = (ports.logits(vocab_size, dtype), ports.NEXT_IDS, *(_hidden_states(value, dtype) for value in tapped))
-    inputs: tuple[Port, ...] = ports.CAUSAL_INPUTS
     groups = _slot_groups(states)
-    _name_ports(traced.graph, groups, states, (outputs[0], *outputs[2:]))
+    tapped = traced.graph.outputs[1 + 2 * len(states) :]
+    read = traced.graph.inputs[3 + 2 * len(groups) + 2 * len(states) :]
+    given = ports.carried_states if read else ports.hidden_states
+    outputs = (ports.logits(vocab_size, dtype), ports.NEXT_IDS, *(given(_last_size(one), dtype) for one in tapped))
+    inputs = (*ports.CAUSAL_INPUTS, *(ports.hidden_states(_last_size(one), dtype) for one in read))
+    _name_ports(traced.graph, groups, states, inputs[len(ports.CAUSAL_INPUTS) :], (outputs[0], *outputs[2:]))
     _expand_masks(traced.graph, groups)
     _append_selection(traced.graph)
     if any(group.window is not None for group in groups):
@@ -48,11 +50,11 @@ def finish_graph(
     return inputs, outputs
 
 
-def _hidden_states(value: ir.Value, dtype: DType) -> Port:
+def _last_size(value: ir.Value) -> int:
     assert value.shape is not None
-    hidden_size = value.shape[-1]
-    assert isinstance(hidden_size, int)
-    return ports.hidden_states(hidden_size, dtype)
+    size = value.shape[-1]
+    assert isinstance(size, int)
+    return size
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,11 @@ def _slot_groups(states: Sequence[LayerState]) -> list[_SlotGroup]:
 
 
 def _name_ports(
-    graph: ir.Graph, groups: Sequence[_SlotGroup], states: Sequence[LayerState], given: Sequence[Port]
+    graph: ir.Graph,
+    groups: Sequence[_SlotGroup],
+    states: Sequence[LayerState],
+    read: Sequence[Port],
+    given: Sequence[Port],
 ) -> None:
     """Give the exporter's inputs and outputs the names and shapes of their ports."""
     past = [state.past_ports(layer) for layer, state in enumerate(states)]
@@ -104,6 +110,7 @@ def _name_ports(
         *(group.mask for group in groups),
         *(key for key, _ in past),
         *(value for _, value in past),
+        *read,
     ]
     outgoing = [given[0], *(key for key, _ in present), *(value for _, value in present), *given[1:]]
     for values, named in ((graph.inputs, incoming), (graph.outputs, outgoing)):

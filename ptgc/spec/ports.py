@@ -131,8 +131,16 @@ def logits(vocab_size: int, dtype: DType) -> Port:
 
 
 def hidden_states(hidden_size: int, dtype: DType) -> Port:
-    """The inputs of a target's head, `[batch, num_logits, hidden_size]`."""
-    return Port(HIDDEN_STATES, dtype, (BATCH, NUM_LOGITS, hidden_size))
+    """States of every row of a round, `[batch, num_tokens, hidden_size]`: a target gives them, a drafter reads them."""
+    return Port(HIDDEN_STATES, dtype, (BATCH, NUM_TOKENS, hidden_size))
+
+
+def carried_states(hidden_size: int, dtype: DType) -> Port:
+    """A drafter's own states of the chosen rows, `[batch, num_logits, hidden_size]`.
+
+    The next run reads them as `hidden_states` of the drafts, for which the target's are not known yet.
+    """
+    return Port("carried_states", dtype, (BATCH, NUM_LOGITS, hidden_size))
 
 
 def tapped(port: Port) -> Port:

@@ -41,7 +41,9 @@ _CAUSAL = RolePorts(
     (ports.NEXT_IDS,),
     has_states=True,
 )
-_TAPPED = ports.tapped(ports.hidden_states(1, DType.FLOAT32))
+_STATES = ports.hidden_states(1, DType.FLOAT32)
+_TAPPED = ports.tapped(_STATES)
+_CARRIED = ports.carried_states(1, DType.FLOAT32)
 _READER = RolePorts((ports.SOURCE_IDS, ports.ENCODER_ATTENTION_MASK), (_HIDDEN_STATES,), (_HIDDEN_STATES,))
 _WRITTEN = (ports.OUTPUT_IDS, ports.OUTPUT_LENGTHS)
 _FILLED = (ports.OUTPUT_IDS, ports.OUTPUT_MASK)
@@ -54,8 +56,16 @@ _BLOCK_DENOISER = RolePorts(
     (ports.BLOCK_IDS,),
     has_states=True,
 )
-_DRAFTING = {"heads": RolePorts((_TAPPED,), (ports.draft_ids(1),), (ports.draft_ids(1),))}
-"""Roles of drafters that are not causal language models."""
+_STATE_READERS = {
+    "heads": RolePorts((_TAPPED,), (ports.draft_ids(1),), (ports.draft_ids(1),)),
+    "drafter": RolePorts(
+        (*ports.CAUSAL_INPUTS, _STATES, ports.WINDOW_OFFSET),
+        (_LOGITS, ports.NEXT_IDS, _CARRIED),
+        (ports.NEXT_IDS, _CARRIED),
+        has_states=True,
+    ),
+}
+"""Roles of drafters that read the target's hidden states."""
 _ROLES: Mapping[Loop, Mapping[str, RolePorts]] = {
     Loop.SPECULATIVE: {
         "encoder": RolePorts(_READER.inputs, (), (), has_states=True),
@@ -88,7 +98,8 @@ def roles_of(plan: DecodePlan, *, has_encoder: bool) -> dict[str, RolePorts]:
     if reads_prompt and not has_encoder:
         del known["encoder"]
     if plan.loop is Loop.SPECULATIVE:
-        known |= {role: _DRAFTING.get(role, _CAUSAL) for role in plan.drafter.roles}
+        drafting = _STATE_READERS if plan.drafter.taps else {}
+        known |= {role: drafting.get(role, _CAUSAL) for role in plan.drafter.roles}
     if plan.canvas is not None and plan.canvas.cache is CanvasCache.BLOCK:
         known["denoiser"] = _BLOCK_DENOISER
     if plan.edit is not None:
@@ -175,19 +186,21 @@ def _attention_problems(name: str, role: Role) -> list[str]:
 
 
 def _tap_problems(plan: DecodePlan, roles: Mapping[str, Role]) -> list[str]:
-    """A drafter must read what the target gives, and give a draft for every node."""
+    """A drafter must read what the target gives, carry on rows of the same size, and give a draft for every node."""
     given = {port.name: port for port in roles["target"].outputs}
     found = []
     for name in plan.drafter.roles:
         role = roles.get(name)
-        for port in role.inputs if role else ():
-            if port.name not in plan.drafter.taps:
-                continue
-            if port.name not in given:
-                found.append(f"roles.{name} reads {port.name}, which roles.target does not give")
-            elif port != ports.tapped(given[port.name]):
-                found.append(f"roles.{name} reads {port.name} of another type or size than roles.target gives")
-        sizes = [port.shape[-1] for port in role.outputs if port.name == "draft_ids"] if role else []
+        if role is None:
+            continue
+        for tap in plan.drafter.taps:
+            read = (port for port in (*role.inputs, *role.outputs) if port.name in (tap, _CARRIED.name))
+            kinds = {(port.dtype, port.shape[-1]) for port in read}
+            if tap not in given:
+                found.append(f"roles.{name} reads {tap}, which roles.target does not give")
+            elif kinds != {(given[tap].dtype, given[tap].shape[-1])}:
+                found.append(f"roles.{name} reads {tap} of another type or size than roles.target gives")
+        sizes = [port.shape[-1] for port in role.outputs if port.name == "draft_ids"]
         found += [
             f"roles.{name} gives {size} drafts; plan.tree has {plan.tree.num_nodes - 1}"
             for size in sizes

@@ -14,13 +14,13 @@ using Tokens = std::vector<TokenId>;
 constexpr int kHidden = 4;
 const std::vector<int> kParents = {-1, 0, 0, 1};
 
-// Hidden states whose first number says which row and node they are of.
+// Hidden states whose first number says which row and which token of its last run they are of.
 class NumberedTaps : public Taps {
  public:
   explicit NumberedTaps(int row) : row_(row) {}
-  void Copy(std::string_view port, int node, void* to) const override {
-    EXPECT_EQ(port, "hidden_states");
-    static_cast<float*>(to)[0] = static_cast<float>(10 * row_ + node);
+  void Copy(int first, int count, void* to) const override {
+    EXPECT_EQ(count, 1);
+    static_cast<float*>(to)[0] = static_cast<float>(10 * row_ + first);
   }
 
  private:
@@ -48,6 +48,7 @@ struct Fixture {
     const NumberedTaps taps(row);
     Observation seen;
     seen.taps = &taps;
+    seen.read = std::span(text).first(2);
     seen.path = path;
     seen.bonus = bonus;
     drafter.Observe(row, seen);
@@ -69,9 +70,9 @@ TEST(HeadsDrafter, DraftsTheTreeFromTheLastAcceptedNode) {
   fixture.Observe(0, {1, 3}, 7);
   fixture.Observe(1, {}, 8);
   EXPECT_EQ(fixture.Propose(0), 3);
-  EXPECT_EQ(fixture.Draft(0, 3), (Tokens{300, 301, 302}));
+  EXPECT_EQ(fixture.Draft(0, 3), (Tokens{400, 401, 402}));
   EXPECT_EQ(fixture.proposals[0].tree().parent(3), 1);
-  EXPECT_EQ(fixture.Draft(1, 2), (Tokens{1000, 1001}));
+  EXPECT_EQ(fixture.Draft(1, 2), (Tokens{1100, 1101}));
   EXPECT_EQ(fixture.drafter.Cost(2), 0.5);
 }
 
@@ -82,7 +83,7 @@ TEST(HeadsDrafter, ForgetsATextThatWasCutAndFollowsACopy) {
   fixture.drafter.Truncate(0, 2);
   EXPECT_EQ(fixture.Propose(0), 0);
   EXPECT_EQ(fixture.Propose(1), 3);
-  EXPECT_EQ(fixture.Draft(1, 1), (Tokens{200}));
+  EXPECT_EQ(fixture.Draft(1, 1), (Tokens{300}));
 }
 
 }  // namespace

@@ -23,7 +23,7 @@ def trace_all(modules: Mapping[str, nn.Module], plan: DecodePlan) -> dict[str, T
     """The roles of a plan, traced."""
     traced: dict[str, TracedRole] = {}
     for name in check_roles(plan, tuple(modules)):
-        traced[name] = trace_role(RoleSource(name, modules[name], plan, traced))
+        traced[name] = trace_role(RoleSource(name, modules[name], plan, modules, traced))
     return traced
 
 

@@ -16,18 +16,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from ptgc.compiler.build.build import BuildOptions, build
 from ptgc.compiler.build.stage import Stage
 from ptgc.exporters import export
+from ptgc.exporters.modules.eagle3 import Eagle3Drafter
 from ptgc.exporters.modules.medusa import MedusaHeads
+from ptgc.exporters.modules.tap import Tap
 from ptgc.exporters.strategies.layer_skip import first_layers
 from ptgc.runtime import Generator
 from ptgc.runtime.costs import CostCurve, RoundCost, write_costs
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.strategies.autoregressive import autoregressive
 from ptgc.spec.strategies.draft_model import draft_model
+from ptgc.spec.strategies.eagle3 import eagle3
 from ptgc.spec.strategies.layer_skip import layer_skip
 from ptgc.spec.strategies.medusa import medusa
 from ptgc.spec.strategies.ngram import ngram
@@ -60,7 +64,7 @@ def all_settings() -> Iterator[Setting]:
     temperatures, batches = (0.7, 1.0, 1.3), (1, 8)
     for temperature, batch in itertools.product(temperatures, batches):
         yield Setting("autoregressive", temperature=temperature, batch=batch)
-    drafted = [*itertools.product(("ngram", "draft-model", "layer-skip", "medusa"), ("match", "speculative"))]
+    drafted = [*itertools.product(("ngram", "draft-model", "layer-skip", "medusa", "eagle3"), ("match", "speculative"))]
     for strategy, rule in [*drafted, ("tree", "match")]:
         for temperature, length, batch in itertools.product(temperatures, ("measured", "fixed"), batches):
             yield Setting(strategy, rule, temperature, length, batch)
@@ -91,6 +95,17 @@ def _random_model(seed: int) -> Any:
     return model.eval()
 
 
+def state_reader() -> Any:
+    """An EAGLE-3 drafter that knows nothing, and drafts most of the tokens."""
+    torch.manual_seed(6)
+    shape: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    config = LlamaConfig(vocab_size=VOCAB_SIZE, num_attention_heads=2, max_position_embeddings=64, **shape)
+    made = Eagle3Drafter(config, Tap((0, 1), nn.Linear(32, 16, bias=False)), [0, 1, 2, 4, 5, 7])
+    with torch.no_grad():
+        made.lm_head.weight.mul_(30)  # none of them certain or hopeless anywhere
+    return made.eval()
+
+
 def plan(strategy: str) -> DecodePlan:
     """The plan of a strategy, as its exporter makes it."""
     plans = {
@@ -100,6 +115,7 @@ def plan(strategy: str) -> DecodePlan:
         "tree": lambda: draft_model(tree=TREE),
         "layer-skip": lambda: layer_skip(1, DRAFTS),
         "medusa": lambda: medusa(TreeSpec.chain(DRAFTS)),
+        "eagle3": lambda: eagle3(DRAFTS),
     }
     made: DecodePlan = plans[strategy]()
     return made
@@ -115,6 +131,8 @@ def roles_of(strategy: str) -> dict[str, Any]:
     if strategy == "medusa":
         torch.manual_seed(5)
         made["heads"] = MedusaHeads(16, VOCAB_SIZE, DRAFTS).eval()
+    if strategy == "eagle3":
+        made["drafter"] = state_reader()
     return made
 
 

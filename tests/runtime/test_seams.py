@@ -21,9 +21,11 @@ from ptgc.graphs.reference import drafts_of_heads
 from ptgc.runtime import Generator
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.strategies.draft_model import draft_model
+from ptgc.spec.strategies.eagle3 import eagle3
 from ptgc.spec.strategies.layer_skip import layer_skip
 from ptgc.spec.strategies.medusa import medusa
 from ptgc.spec.tree import TreeSpec
+from tests.eagle import eagle3_drafter
 from tests.models import VOCAB_SIZE, greedy, prompt, tiny_model
 from tests.runtime.test_draft_model import drafter
 
@@ -51,10 +53,16 @@ def heads() -> tuple[dict[str, Any], DecodePlan]:
     return {"target": target, "heads": made}, medusa(TREE)
 
 
+def states() -> tuple[dict[str, Any], DecodePlan]:
+    """A layer on the target's hidden states drafts a tree with its own."""
+    return {"target": tiny_model("llama"), "drafter": eagle3_drafter()}, eagle3(tree=TREE)
+
+
 PROBES: dict[str, Callable[[], tuple[dict[str, Any], DecodePlan]]] = {
     "tree": drafted_tree,
     "layer-skip": early_layers,
     "medusa": heads,
+    "eagle3": states,
 }
 
 

@@ -118,8 +118,8 @@ def test_an_unknown_feature_is_refused_by_name(bundle: Path) -> None:
 
 
 def test_an_unknown_drafter_is_refused_as_an_unknown_feature_is(bundle: Path) -> None:
-    edit(bundle / "manifest.json", lambda d: d["plan"]["drafter"].update(kind="eagle"))
-    with pytest.raises(BundleError, match="needs features that this ptgc does not have: drafter-eagle"):
+    edit(bundle / "manifest.json", lambda d: d["plan"]["drafter"].update(kind="clairvoyant"))
+    with pytest.raises(BundleError, match="needs features that this ptgc does not have: drafter-clairvoyant"):
         open_bundle(bundle)
 
 

@@ -12,7 +12,17 @@ from ptgc.spec.strategies.base import Strategy
 ENTRY_POINTS = "ptgc.strategies"
 """Entry points of other packages: `NAME = "module:STRATEGY"`."""
 
-BUILT_IN = ("autoregressive", "ngram", "draft-model", "layer-skip", "medusa", "masked-diffusion", "ctc", "levenshtein")
+BUILT_IN = (
+    "autoregressive",
+    "ngram",
+    "draft-model",
+    "layer-skip",
+    "medusa",
+    "eagle3",
+    "masked-diffusion",
+    "ctc",
+    "levenshtein",
+)
 """Strategies of this package; each one's module has its name."""
 
 

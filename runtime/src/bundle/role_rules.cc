@@ -29,7 +29,8 @@ struct RoleRule {
 
 constexpr std::optional<DType> kAnyFloat = std::nullopt;
 constexpr const char* kRow = "batch";
-constexpr const char* kTapped = "hidden_states";
+constexpr const char* kStates = "hidden_states";
+constexpr const char* kCarried = "carried_states";
 constexpr const char* kDraftIds = "draft_ids";
 constexpr const char* kRound = "batch num_tokens";
 constexpr const char* kChoice = "batch num_logits";
@@ -69,13 +70,21 @@ RoleRule CausalRule() {
            {"window_offset", DType::kInt64, kRow, false}},
           {{"next_ids", DType::kInt64, kChoice, true},
            {"logits", kAnyFloat, "batch num_logits #", false},
-           {kTapped, kAnyFloat, "batch num_logits #", false}},
+           {kStates, kAnyFloat, "batch num_tokens #", false}},
           true};
+}
+
+// A drafter that reads tokens together with hidden states: the target's, and its own for drafts.
+RoleRule StateReaderRule() {
+  RoleRule rule = CausalRule();
+  rule.inputs.push_back({kStates, kAnyFloat, "batch num_tokens #", true});
+  rule.outputs.back() = {kCarried, kAnyFloat, "batch num_logits #", true};
+  return rule;
 }
 
 // Heads read one row of the target's output, at the end of each text.
 RoleRule HeadsRule() {
-  return {{{kTapped, kAnyFloat, "batch # #", true}}, {{kDraftIds, DType::kInt64, "batch #", true}}};
+  return {{{kStates, kAnyFloat, "batch # #", true}}, {{kDraftIds, DType::kInt64, "batch #", true}}};
 }
 
 constexpr PortRule kStep = {"step", DType::kInt64, kRow, false};
@@ -112,8 +121,10 @@ std::map<std::string, RoleRule> RulesOf(const Bundle& bundle) {
         rules["target"].inputs.push_back(kSourceMask);
         rules["encoder"] = {{kSourceIds, kSourceMask}, {}};
       }
-      for (const std::string_view role : FindDrafterKind(bundle.plan.drafter.kind)->roles) {
-        rules[std::string(role)] = role == "heads" ? HeadsRule() : CausalRule();
+      const DrafterKind* kind = FindDrafterKind(bundle.plan.drafter.kind);
+      for (const std::string_view role : kind->roles) {
+        const RoleRule reader = role == "heads" ? HeadsRule() : StateReaderRule();
+        rules[std::string(role)] = kind->reads_states ? reader : CausalRule();
       }
       break;
     }
@@ -308,23 +319,35 @@ void CheckHiddenStates(const Fields& build, const Bundle& bundle) {
   }
 }
 
-// Heads must read what the target gives, and give a draft for every node.
+// A drafter must read what the target gives, carry on rows of the same size, and give a draft for
+// every node.
 void CheckTaps(const Fields& build, const Bundle& bundle) {
-  const auto heads = bundle.roles.find("heads"), target = bundle.roles.find("target");
-  if (heads == bundle.roles.end() || target == bundle.roles.end()) return;
-  const Port* read = Find(heads->second.inputs, kTapped);
-  const Port* given = Find(target->second.outputs, kTapped);
-  if (given == nullptr) {
-    build.Add("roles.heads", " reads hidden_states, which the target does not give.");
-  } else if (read != nullptr &&
-             (read->dtype != given->dtype || read->last_size != given->last_size)) {
-    build.Add("roles.heads", " reads other hidden_states than the target gives.");
+  const DrafterKind* kind = FindDrafterKind(bundle.plan.drafter.kind);
+  const auto target = bundle.roles.find("target");
+  if (bundle.plan.loop != LoopKind::kSpeculative || !kind->reads_states ||
+      target == bundle.roles.end()) {
+    return;
   }
-  const Port* drafts = Find(heads->second.outputs, kDraftIds);
-  if (drafts != nullptr && drafts->last_size != bundle.plan.tree.num_nodes() - 1) {
-    build.Add("roles.heads", " gives " + std::to_string(drafts->last_size) +
-                                 " drafts; plan.tree has " +
-                                 std::to_string(bundle.plan.tree.num_nodes() - 1) + ".");
+  const Port* given = Find(target->second.outputs, kStates);
+  for (const std::string_view name : kind->roles) {
+    const auto role = bundle.roles.find(std::string(name));
+    if (role == bundle.roles.end()) continue;
+    const std::string where = "roles." + role->first;
+    if (given == nullptr) {
+      build.Add(where, " reads hidden_states, which the target does not give.");
+      continue;
+    }
+    for (const Port* port :
+         {Find(role->second.inputs, kStates), Find(role->second.outputs, kCarried)}) {
+      if (port == nullptr) continue;
+      if (port->dtype == given->dtype && port->last_size == given->last_size) continue;
+      build.Add(where, " reads other hidden_states than the target gives.");
+    }
+    const Port* drafts = Find(role->second.outputs, kDraftIds);
+    if (drafts != nullptr && drafts->last_size != bundle.plan.tree.num_nodes() - 1) {
+      build.Add(where, " gives " + std::to_string(drafts->last_size) + " drafts; plan.tree has " +
+                           std::to_string(bundle.plan.tree.num_nodes() - 1) + ".");
+    }
   }
 }
 

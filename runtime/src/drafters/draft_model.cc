@@ -37,6 +37,10 @@ void ReadLayerSkip(const Fields& data, DrafterPlan& plan) {
   plan.parameters = std::make_shared<DraftModelParameters>();
 }
 
+void ReadEagle(const Fields& /*data*/, DrafterPlan& plan) {
+  plan.parameters = std::make_shared<DraftModelParameters>();
+}
+
 std::unique_ptr<Drafter> MakeDraftModel(DrafterSeat& seat) {
   const Bundle& bundle = seat.bundle;
   const Role& role = bundle.roles.at("drafter");

@@ -25,6 +25,8 @@ struct DraftModelParameters : DrafterParameters {
 void ReadDraftModel(const Fields& data, DrafterPlan& plan);
 // Reads the kind "layer-skip": the target's own first layers.
 void ReadLayerSkip(const Fields& data, DrafterPlan& plan);
+// A drafter that reads hidden states of the target has no fields of its own.
+void ReadEagle(const Fields& data, DrafterPlan& plan);
 // Throws a usage error if drafts must be encoded again and the caller has no tokenizers.
 std::unique_ptr<Drafter> MakeDraftModel(DrafterSeat& seat);
 

@@ -3,7 +3,6 @@
 
 #include <exception>
 #include <span>
-#include <string_view>
 #include <vector>
 
 #include "base/token.h"
@@ -27,18 +26,19 @@ struct DraftRow {
   std::exception_ptr* error = nullptr;  // Receives failures of this row alone.
 };
 
-// Outputs of the target's last run for one row, such as hidden states.
+// Hidden states of the target's last run for one sequence: of the text tokens that it read,
+// followed by those of the drafts.
 class Taps {
  public:
   virtual ~Taps() = default;
-  // Copies a port's value for one node of the proposal (0 for the root) to an address in the memory
-  // of the target's engine.
-  virtual void Copy(std::string_view port, int node, void* to) const = 0;
+  // Copies the states of `count` of these tokens to an address in the memory of the target's
+  // engine.
+  virtual void Copy(int first, int count, void* to) const = 0;
 };
 
 // The outcome of a run of the target for one row.
 struct Observation {
-  const Taps* taps = nullptr;          // For its last text token and its drafts.
+  const Taps* taps = nullptr;          // Hidden states of all tokens of the run.
   std::size_t committed = 0;           // Text tokens in the target's cache before the run.
   std::span<const TokenId> read = {};  // Text tokens of the run; drafts follow the last one.
   const Proposal* proposal = nullptr;  // The drafts, if there were any.
@@ -47,6 +47,9 @@ struct Observation {
   std::span<const TokenId> answers = {};
   std::span<const int> path = {};  // Accepted nodes, from the root's child down.
   TokenId bonus = kNoToken;  // The target's token after them; kNoToken while a prompt is read.
+
+  // The index of a node among the tokens of the run; the root is the last text token.
+  int Place(int node) const { return static_cast<int>(read.size()) - 1 + node; }
 };
 
 // Makes drafts for all sequences of a batch. In steady state it must not allocate. A round calls

@@ -64,7 +64,7 @@ void HeadsDrafter::Draft(std::span<const DraftRow> rows) {
 void HeadsDrafter::Observe(int row, const Observation& seen) {
   knows_[Size(row)] = seen.bonus != kNoToken;
   const int node = seen.path.empty() ? 0 : seen.path.back();
-  if (knows_[Size(row)]) seen.taps->Copy(kHiddenStates, node, StateOf(row));
+  if (knows_[Size(row)]) seen.taps->Copy(seen.Place(node), 1, StateOf(row));
 }
 
 std::unique_ptr<Drafter> MakeHeads(DrafterSeat& seat) {

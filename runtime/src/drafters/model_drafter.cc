@@ -47,14 +47,23 @@ ModelDrafter::ModelDrafter(std::unique_ptr<CausalModel> model, bool shares_cache
       inputs_(Size(model_->batch())),
       probabilities_(Size(model_->batch()) * Size(max_drafts()) *
                      static_cast<std::size_t>(model_->vocab_size()) * sizeof(float)) {
+  if (const Port* port = model_->states_read(); port != nullptr) {
+    states_ = std::make_unique<TextStates>(model_->memory(), *port, model_->batch(),
+                                           model_->max_length());
+  }
   siblings_.reserve(Size(max_drafts()));
-  for (Row& row : rows_) row.shape.resize(Size(tree_.num_nodes()));
+  for (Row& row : rows_) {
+    row.shape.resize(Size(tree_.num_nodes()));
+    row.above.reserve(Size(tree_.num_nodes()));
+  }
 }
 
 void ModelDrafter::Begin(int row) { HoldAtMost(row, 0); }
 
 // The last token is always read again, because the first draft needs the logits after it.
-void ModelDrafter::Truncate(int row, int length) { HoldAtMost(row, std::max(length - 1, 0)); }
+void ModelDrafter::Truncate(int row, int length) {
+  HoldAtMost(row, std::max(length - (states_ == nullptr ? 1 : 2), 0));
+}
 
 void ModelDrafter::HoldAtMost(int row, int length) {
   Row& held = RowAt(row);
@@ -69,20 +78,26 @@ void ModelDrafter::CopyRow(int from, int to) {
   RowAt(to).length = RowAt(from).length;
   RowAt(to).drafted = 0;
   if (!shares_cache_) model_->kv_cache().CopyRow(from, to, RowAt(to).length);
+  if (states_ != nullptr) states_->CopyRow(from, to, model_->max_length());
 }
 
 int ModelDrafter::Propose(const DraftRow& row) {
   if (shares_cache_) RowAt(row.row).length = row.committed;
+  // There are no states of tokens that the target has not read yet.
+  if (states_ != nullptr && (row.committed == 0 || Size(row.committed) + 1 < row.text.size())) {
+    return 0;
+  }
+  const std::span<const TokenId> text = TextOf(row);
   const std::int64_t room = std::min<std::int64_t>(context_length_, model_->max_length()) -
-                            static_cast<std::int64_t>(row.text.size());
-  const std::span<const TokenId> unread = row.text.subspan(Size(RowAt(row.row).length));
+                            static_cast<std::int64_t>(text.size());
+  const std::span<const TokenId> unread = text.subspan(Size(RowAt(row.row).length));
   const bool knows = std::all_of(unread.begin(), unread.end(), [this](TokenId token) {
     return token >= 0 && token < model_->vocab_size();
   });
   if (!knows) return 0;
   // If a cache slid while drafts were made, it would lack tokens that the text still sees if they
   // are rejected. A shared cache stays at the offset of the target's committed text.
-  const int length = static_cast<int>(row.text.size());
+  const int length = static_cast<int>(text.size());
   const KVCache& cache = model_->kv_cache();
   const int slots =
       shares_cache_ ? cache.Room(row.committed) - (length - row.committed) : cache.Room(length);
@@ -98,7 +113,7 @@ void ModelDrafter::Draft(std::span<const DraftRow> rows) {
   for (const DraftRow& row : rows) {
     RowAt(row.row).drafted = 0;
     // If the target failed after the last drafts, the text has not grown since.
-    const int most = std::max(static_cast<int>(row.text.size()) - 1, 0);
+    const int most = std::max(static_cast<int>(TextOf(row).size()) - 1, 0);
     if (RowAt(row.row).length > most) HoldAtMost(row.row, most);
     RowAt(row.row).begins = !shares_cache_ && RowAt(row.row).length == 0;
     any = any || row.limit > 0;
@@ -135,10 +150,10 @@ void ModelDrafter::ReadTexts(std::span<const DraftRow> rows) {
     for (const DraftRow& row : rows) {
       if (row.limit == 0) continue;
       const std::size_t held = Size(RowAt(row.row).length);
-      const std::size_t pending = row.text.size() - held;
+      const std::size_t pending = TextOf(row).size() - held;
       longest = std::max(longest, pending);
       if (pending <= largest) continue;
-      inputs_[Size(row.row)].tokens = row.text.subspan(held, largest);
+      SetText(row, largest);
       begins = begins || RowAt(row.row).begins;
     }
     if (longest <= largest) return;
@@ -187,14 +202,29 @@ void ModelDrafter::AddDrafts(std::span<const DraftRow> rows, bool drawn) {
   }
 }
 
+// The next tokens of the text.
+void ModelDrafter::SetText(const DraftRow& row, std::size_t count) {
+  const std::size_t held = Size(RowAt(row.row).length);
+  RowInput& input = inputs_[Size(row.row)];
+  input.tokens = TextOf(row).subspan(held, count);
+  if (states_ != nullptr) input.states = states_->At(row.row, held);
+}
+
 // First the rest of the text, whose last token is the root; then the nodes of each depth.
 void ModelDrafter::SetInput(const DraftRow& row, int depth) {
-  const Row& held = RowAt(row.row);
+  Row& held = RowAt(row.row);
   const Proposal& proposal = *row.proposal;
   RowInput& input = inputs_[Size(row.row)];
   if (depth == 0) {
-    input.tokens = row.text.subspan(Size(held.length));
-  } else if (tree_.is_chain()) {
+    SetText(row, TextOf(row).size() - Size(held.length));
+    return;
+  }
+  held.above.clear();
+  for (int node = held.first; node < held.end; ++node) {
+    held.above.push_back(proposal.tree().parent(node) - held.first_above);
+  }
+  input.carried = held.above;
+  if (tree_.is_chain()) {
     input.tokens = proposal.tokens().last(1);
   } else {
     input.drafts = proposal.tokens().subspan(Size(held.first) - 1, Size(held.end - held.first));
@@ -206,7 +236,7 @@ void ModelDrafter::SetInput(const DraftRow& row, int depth) {
 void ModelDrafter::AddDepth(const DraftRow& row, int depth) {
   Row& held = RowAt(row.row);
   if (depth == 0) {
-    held.length = static_cast<int>(row.text.size());
+    held.length = static_cast<int>(TextOf(row).size());
     held.first = 0;
     held.end = 1;
   } else {
@@ -218,6 +248,7 @@ void ModelDrafter::AddDepth(const DraftRow& row, int depth) {
   } else {
     for (int node = held.first; node < held.end; ++node) AddChildren(row, depth, node);
   }
+  held.first_above = held.first;
   held.first = first;
   held.end = row.proposal->size() + 1;
 }
@@ -278,6 +309,11 @@ void ModelDrafter::Observe(int row, const Observation& seen) {
     held.drafted = 0;
     return;
   }
+  if (states_ != nullptr) {
+    states_->Keep(row, seen);
+    held.drafted = 0;
+    return;
+  }
   const auto is_read = [&](int node) { return node <= held.drafted; };
   const auto end = std::find_if_not(seen.path.begin(), seen.path.end(), is_read);
   const std::span<const int> kept =
@@ -304,7 +340,7 @@ double ModelDrafter::Cost(int count) const {
 
 double ModelDrafter::CatchUp(const DraftRow& row) const {
   const int held = RowAt(row.row).length;
-  return held == 0 ? 0 : Reading(static_cast<int>(row.text.size()) - held);
+  return held == 0 ? 0 : Reading(static_cast<int>(TextOf(row).size()) - held);
 }
 
 double ModelDrafter::Reading(int tokens) const {

@@ -9,6 +9,7 @@
 #include "base/names.h"
 #include "drafters/cost_curve.h"
 #include "drafters/drafter.h"
+#include "drafters/text_states.h"
 #include "models/causal_model.h"
 #include "sampling/sampler.h"
 
@@ -22,6 +23,11 @@ namespace ptgc {
 //
 // A run reads the nodes of one depth, each of which sees the text and its ancestors, and gives each
 // node the children that the plan's tree has, the likeliest first.
+//
+// Some models read hidden states together with tokens (EAGLE: Li et al., arXiv 2401.15077, section
+// 4.1): a token of the text with the target's state of the token before it, so that the first token
+// is not read at all, and a draft with the model's own state of its parent. Accepted drafts are
+// read again in the next round, now with the target's states.
 class ModelDrafter : public Drafter {
  public:
   // `tree` is the plan's, with nodes ordered by depth; `model` allows a chain of as many runs as
@@ -61,10 +67,16 @@ class ModelDrafter : public Drafter {
     bool begins = false;     // Whether the text is being read for the first time.
     int first = 0;           // First node of the depth being read ...
     int end = 0;             // ... and the one after the last.
+    int first_above = 0;     // First node of the depth above.
     std::vector<int> shape;  // Node of the plan's tree for each node of the proposal.
+    std::vector<int> above;  // For each node being read: index of its parent in the last run.
   };
   Row& RowAt(int row) { return rows_[static_cast<std::size_t>(row)]; }
   const Row& RowAt(int row) const { return rows_[static_cast<std::size_t>(row)]; }
+  // The part of a text that the model reads.
+  std::span<const TokenId> TextOf(const DraftRow& row) const {
+    return row.text.subspan(states_ == nullptr || row.text.empty() ? 0 : 1);
+  }
   int max_drafts() const { return tree_.num_nodes() - 1; }
   bool has_same_size() const { return model_->vocab_size() == target_vocab_size_; }
   bool Draws(const DraftRow& row) const;
@@ -72,6 +84,7 @@ class ModelDrafter : public Drafter {
   void HoldAtMost(int row, int length);
   void ReadTexts(std::span<const DraftRow> rows);
   void AddDrafts(std::span<const DraftRow> rows, bool drawn);
+  void SetText(const DraftRow& row, std::size_t count);
   void SetInput(const DraftRow& row, int depth);
   void AddDepth(const DraftRow& row, int depth);
   void AddDraft(const DraftRow& row);
@@ -80,6 +93,7 @@ class ModelDrafter : public Drafter {
   std::span<float> Storage(int row, int draft) const;
 
   std::unique_ptr<CausalModel> model_;  // Runs the engine.
+  std::unique_ptr<TextStates> states_;  // Of the target; null where it reads tokens alone.
   bool shares_cache_;                   // Whether its layers are the target's.
   std::int64_t context_length_;         // Positions that the model was made for.
   std::int64_t target_vocab_size_;      // Ids that the target knows.

@@ -12,14 +12,15 @@
 namespace ptgc {
 namespace {
 
-constexpr std::array<DrafterKind, 5> kKinds = {{
+constexpr auto kKinds = std::to_array<DrafterKind>({
     {"none", [](const Fields&, DrafterPlan&) {},
      [](DrafterSeat&) -> std::unique_ptr<Drafter> { return nullptr; }},
     {"ngram", &ReadNgram, &MakeNgram},
     {"model", &ReadDraftModel, &MakeDraftModel, kDraftModelRoles},
     {"layer-skip", &ReadLayerSkip, &MakeDraftModel, kDraftModelRoles},
-    {"heads", [](const Fields&, DrafterPlan&) {}, &MakeHeads, kHeadsRoles},
-}};
+    {"heads", [](const Fields&, DrafterPlan&) {}, &MakeHeads, kHeadsRoles, true},
+    {"eagle", &ReadEagle, &MakeDraftModel, kDraftModelRoles, true},
+});
 
 }  // namespace
 

@@ -22,6 +22,8 @@ struct DrafterKind {
   std::unique_ptr<Drafter> (*make)(DrafterSeat& seat);
   // Roles that it runs in addition to the target.
   std::span<const std::string_view> roles = {};
+  // Whether they read the target's hidden states.
+  bool reads_states = false;
 };
 
 // All kinds, the same as in ptgc.spec.strategies.

@@ -69,10 +69,6 @@ std::unique_ptr<DecodeLoop> MakeSpeculativeLoop(const Bundle& bundle, Engines en
   std::unique_ptr<Drafter> drafter = FindDrafterKind(plan.drafter.kind)->make(seat);
   CausalNeighbours neighbours;
   if (encoder != nullptr) neighbours.fixed_inputs = encoder->Ports();
-  // Drafters may read the target's hidden states.
-  for (const Port& port : target.outputs) {
-    if (port.name == "hidden_states") neighbours.taps.push_back(port);
-  }
   if (drafter != nullptr) neighbours.draft_ids = drafter->PendingIds();
   auto model = std::make_unique<CausalModel>(std::move(engines.at("target")), bundle, "target",
                                              bundle.model.vocab_size, std::move(neighbours),

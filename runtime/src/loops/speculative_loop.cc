@@ -24,12 +24,12 @@ class TargetRows : public LogitsReader {
   int row_;                    // The row of the batch.
 };
 
-// The target's other outputs after the nodes of one row's proposal.
+// The target's hidden states of one row's tokens in the last run.
 class TargetTaps : public Taps {
  public:
   TargetTaps(const CausalModel& target, int row) : target_(target), row_(row) {}
-  void Copy(std::string_view port, int node, void* to) const override {
-    target_.CopyTap(port, row_, node, to);
+  void Copy(int first, int count, void* to) const override {
+    target_.CopyStates(row_, first, count, to);
   }
 
  private:

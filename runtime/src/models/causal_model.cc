@@ -1,6 +1,7 @@
 #include "models/causal_model.h"
 
 #include <algorithm>
+#include <string_view>
 #include <utility>
 
 #include "base/clock.h"
@@ -11,10 +12,21 @@ namespace {
 
 std::size_t Size(int value) { return static_cast<std::size_t>(value); }
 
-DType LogitsType(const Role& role) {
-  const auto port = std::find_if(role.outputs.begin(), role.outputs.end(),
-                                 [](const Port& output) { return output.name == "logits"; });
-  return port == role.outputs.end() ? DType::kFloat32 : port->dtype;
+// Of all rows; and of the chosen ones, for the next run to read.
+constexpr const char* kHiddenStates = "hidden_states";
+constexpr const char* kCarriedStates = "carried_states";
+
+// The port of this name; none where there is none.
+std::optional<Port> Find(const std::vector<Port>& ports, std::string_view name) {
+  const auto port =
+      std::find_if(ports.begin(), ports.end(), [&](const Port& one) { return one.name == name; });
+  return port == ports.end() ? std::nullopt : std::optional(*port);
+}
+
+DType LogitsType(const Role& role) { return Find(role.outputs, "logits").value_or(Port{}).dtype; }
+
+std::size_t RowBytes(const Port& port) {
+  return static_cast<std::size_t>(port.last_size) * ItemSize(port.dtype);
 }
 
 }  // namespace
@@ -30,7 +42,8 @@ CausalModel::CausalModel(std::unique_ptr<Engine> engine, const Bundle& bundle,
       vocab_size_(vocab_size),
       logits_dtype_(LogitsType(bundle.roles.at(name))),
       kv_cache_(std::move(cache)),
-      neighbours_(std::move(neighbours)) {
+      neighbours_(std::move(neighbours)),
+      states_read_(Find(bundle.roles.at(name).inputs, kHiddenStates)) {
   if (kv_cache_ == nullptr) {
     const std::map<std::string, std::vector<LayerState>> own = {
         {name, bundle.roles.at(name).states}};
@@ -45,10 +58,19 @@ CausalModel::CausalModel(std::unique_ptr<Engine> engine, const Bundle& bundle,
   }
   logits_ = Buffer(Size(batch_) * Size(most) * static_cast<std::size_t>(vocab_size_) *
                    ItemSize(logits_dtype_));
-  for (const Port& port : neighbours_.taps) {
-    Tap tap{port, {}};
-    tap.block = Block(engine_->memory(), Size(batch_) * Size(most) * tap.row_bytes());
-    taps_.push_back(std::move(tap));
+  if (states_read_.has_value()) {
+    states_in_ = Block(engine_->memory(), Size(batch_) * Size(widest) * RowBytes(*states_read_));
+  }
+  const std::vector<Port>& outputs = bundle.roles.at(name).outputs;
+  for (const char* kind : {kHiddenStates, kCarriedStates}) {
+    const std::optional<Port> port = Find(outputs, kind);
+    if (!port.has_value()) continue;
+    const bool of_all = kind == kHiddenStates;
+    states_ = States{*port, of_all, {}};
+    for (int link = 0; link < neighbours_.chain_length; ++link) {
+      const int rows = link > 0 ? 1 : of_all ? widest : most;
+      states_->blocks.emplace_back(engine_->memory(), Size(batch_) * Size(rows) * RowBytes(*port));
+    }
   }
   started_.reserve(ports_.size());
 }
@@ -56,7 +78,11 @@ CausalModel::CausalModel(std::unique_ptr<Engine> engine, const Bundle& bundle,
 void CausalModel::Start(std::span<const RowInput> rows, int width, Wanted wanted) {
   if (wanted.link == 0) {
     if (!started_.empty()) Wait();  // For runs of a round that failed before its Wait.
+    for (std::size_t row = 0; states_read_.has_value() && row < rows.size(); ++row) {
+      FillStates(static_cast<int>(row), rows[row], width);
+    }
     num_logits_ = wanted.num_logits;
+    width_ = width;
     engine_seconds_ = 0;
   }
   int length = 0;
@@ -101,15 +127,26 @@ std::vector<Tensor> CausalModel::ChainIds() const {
   return ids;
 }
 
-void CausalModel::CopyTap(std::string_view port, int row, int index, void* to) const {
-  for (const Tap& tap : taps_) {
-    if (tap.port.name != port) continue;
-    const std::size_t at = Size(row) * Size(num_logits_) + Size(index);
-    engine_->memory()->Copy(
-        {to, 0, tap.block.At(at * tap.row_bytes()), 0, tap.row_bytes(), /*count=*/1});
+void CausalModel::CopyStates(int row, int first, int count, void* to) const {
+  if (!states_.has_value()) {
+    throw Error(ErrorCode::kInternal, "A drafter reads hidden states, which the role lacks.");
+  }
+  const std::size_t bytes = RowBytes(states_->port);
+  const std::size_t at = Size(row) * Size(states_->of_all ? width_ : num_logits_) + Size(first);
+  engine_->memory()->Copy({to, 0, states_->blocks[0].At(at * bytes), 0, Size(count) * bytes});
+}
+
+// Called before the next run replaces the carried states.
+void CausalModel::FillStates(int row, const RowInput& input, int width) {
+  const std::size_t bytes = RowBytes(*states_read_);
+  char* to = states_in_.At(Size(row) * Size(width) * bytes);
+  if (input.states != nullptr) {
+    engine_->memory()->Copy({to, 0, input.states, 0, input.tokens.size() * bytes});
     return;
   }
-  throw Error(ErrorCode::kInternal, "A drafter reads a port that is not tapped.");
+  for (std::size_t i = 0; i < input.carried.size(); ++i) {
+    CopyStates(row, input.carried[i], 1, to + i * bytes);
+  }
 }
 
 std::vector<double> CausalModel::Measure(const EngineRuns& runs) {
@@ -138,6 +175,7 @@ Call& CausalModel::BoundCall(int width, Wanted wanted) {
   std::unique_ptr<Call>& call = calls_[{kv_cache_->active(), width, wanted}];
   if (call != nullptr) return *call;
   std::vector<Tensor> inputs = Inputs(width, wanted);
+  if (states_read_.has_value()) inputs.push_back(StatesIn(width, wanted.link));
   inputs.insert(inputs.end(), neighbours_.fixed_inputs.begin(), neighbours_.fixed_inputs.end());
   kv_cache_->AppendPast(name_, inputs);
   std::vector<Tensor> outputs = {PortsOf(wanted.link).NextIds(wanted.num_logits)};
@@ -145,12 +183,7 @@ Call& CausalModel::BoundCall(int width, Wanted wanted) {
     outputs.push_back(
         PortOf(logits_, "logits", logits_dtype_, {batch_, wanted.num_logits, vocab_size_}));
   }
-  for (const Tap& tap : taps_) {
-    outputs.push_back({tap.port.name,
-                       tap.port.dtype,
-                       tap.block.data(),
-                       {batch_, wanted.num_logits, tap.port.last_size}});
-  }
+  if (states_.has_value()) outputs.push_back(StatesOut(width, wanted));
   kv_cache_->AppendPresent(name_, outputs);
   call = engine_->Bind(inputs, outputs);
   return *call;
@@ -164,6 +197,23 @@ std::vector<Tensor> CausalModel::Inputs(int width, Wanted wanted) const {
   }
   if (!wanted.pending_drafts) return ports.Inputs(width, wanted.num_logits);
   return ports.Inputs(width, wanted.num_logits, neighbours_.draft_ids, 1);
+}
+
+// Later runs of a chain read the states from which the run before chose its draft.
+Tensor CausalModel::StatesIn(int width, int link) const {
+  const Block& block = link == 0 ? states_in_ : states_->blocks[Size(link) - 1];
+  const int rows = link == 0 ? width : 1;
+  return {
+      kHiddenStates, states_read_->dtype, block.data(), {batch_, rows, states_read_->last_size}};
+}
+
+Tensor CausalModel::StatesOut(int width, Wanted wanted) const {
+  const Port& port = states_->port;
+  const int rows = states_->of_all ? width : wanted.num_logits;
+  return {port.name,
+          port.dtype,
+          states_->blocks[Size(wanted.link)].data(),
+          {batch_, rows, port.last_size}};
 }
 
 }  // namespace ptgc

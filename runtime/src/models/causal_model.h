@@ -5,12 +5,13 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "base/buffer.h"
+#include "base/memory.h"
 #include "base/token.h"
 #include "bundle/bundle.h"
 #include "bundle/plan.h"
@@ -40,7 +41,6 @@ struct CausalNeighbours {
   std::vector<Tensor> fixed_inputs = {};  // Ports filled by others, the same at every point.
   std::vector<Tensor> draft_ids = {};     // From a drafter's runs, [batch, 1] each.
   int chain_length = 1;                   // Most runs that may be started before Wait.
-  std::vector<Port> taps = {};  // Outputs that other roles read, [batch, num_logits, size].
 };
 
 // Runs its engine at any shape point of the plan, and binds each point once.
@@ -67,8 +67,13 @@ class CausalModel {
   std::span<const TokenId> NextIds(int row, int link = 0) const;
   // Logits of one of those rows, if the last Start asked for them: [vocab_size].
   LogitsRow Logits(int row, int index) const;
-  // Copies one of those rows of a tap to an address in the engine's memory.
-  void CopyTap(std::string_view port, int row, int index, void* to) const;
+  // Copies `count` rows of hidden states, from `first` on, to an address in the engine's memory.
+  // The rows are all those of the last run with link 0, or the rows that it chose if the states are
+  // carried.
+  void CopyStates(int row, int first, int count, void* to) const;
+  // The input port of hidden states; null if the model reads tokens only.
+  const Port* states_read() const { return states_read_.has_value() ? &*states_read_ : nullptr; }
+  std::shared_ptr<Memory> memory() const { return engine_->memory(); }
   // The ids chosen by each run of a chain, as ports: [batch, 1].
   std::vector<Tensor> ChainIds() const;
 
@@ -92,17 +97,19 @@ class CausalModel {
     Wanted wanted;         // Outputs, and the source of ids.
     friend auto operator<=>(const Point&, const Point&) = default;
   };
-  // An output that other roles read.
-  struct Tap {
-    Port port;    // The port in the manifest.
-    Block block;  // [batch, num_logits, size]
-    std::size_t row_bytes() const {
-      return static_cast<std::size_t>(port.last_size) * ItemSize(port.dtype);
-    }
+  // The output of hidden states.
+  struct States {
+    Port port;                  // The port in the manifest.
+    bool of_all = false;        // Whether it covers all rows, instead of the chosen ones.
+    std::vector<Block> blocks;  // [link], [batch, rows, size]
   };
   const CausalPorts& PortsOf(int link) const { return ports_[static_cast<std::size_t>(link)]; }
   Call& BoundCall(int width, Wanted wanted);
   std::vector<Tensor> Inputs(int width, Wanted wanted) const;
+  // The ports of a run's states.
+  Tensor StatesIn(int width, int link) const;
+  Tensor StatesOut(int width, Wanted wanted) const;
+  void FillStates(int row, const RowInput& input, int width);
 
   std::unique_ptr<Engine> engine_;                // Runs the graph.
   std::string name_;                              // Name of the role.
@@ -114,12 +121,15 @@ class CausalModel {
   std::shared_ptr<KVCache> kv_cache_;             // States of all sequences.
   CausalNeighbours neighbours_;                   // Connections to other roles.
   std::vector<CausalPorts> ports_;                // [link]
-  std::vector<Tap> taps_;                         // What other roles read.
+  std::optional<Port> states_read_;               // Hidden states that come in.
+  Block states_in_;                               // [batch, width, size], of runs of link 0.
+  std::optional<States> states_;                  // Hidden states that come out.
   Buffer logits_;                                 // [batch, num_logits, vocab_size]
   std::map<Point, std::unique_ptr<Call>> calls_;  // Calls that were bound so far.
   std::vector<Call*> started_;                    // Calls started since the last Wait.
   int num_logits_ = 1;                            // Logits rows of the last run of link 0.
-  double engine_seconds_ = 0;                     // Time inside the engine since that run.
+  int width_ = 1;                                 // Its width.
+  double engine_seconds_ = 0;                     // Time inside the engine since then.
 };
 
 }  // namespace ptgc

@@ -27,6 +27,10 @@ struct RowInput {
   int first_node = 1;
   // Length of blocks of tokens that all see each other; 0 for text in order.
   int block_length = 0;
+  // Of a model that reads hidden states: where those of `tokens` lie, one after the other. Without
+  // them each row has the states of a row that the last run chose.
+  const void* states = nullptr;
+  std::span<const int> carried = {};  // Which.
 
   int count() const { return static_cast<int>(tokens.size() + drafts.size()); }
   // Slot of the first row.

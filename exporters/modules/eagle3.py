@@ -1,0 +1,84 @@
+"""EAGLE-3's drafter: one layer that reads tokens beside the target's states, and its own where there are none yet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import LlamaConfig
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaModel, LlamaPreTrainedModel, LlamaRMSNorm
+
+from ptgc.exporters.modules.tap import StateReader, Tap
+
+_NEVER = -30000.0  # logit of tokens that cannot be drafted, which half precision holds
+
+
+class Eagle3Layer(LlamaDecoderLayer):  # type: ignore[no-untyped-call]  # transformers registers subclasses
+    """A Llama layer over pairs of an embedding and a state, normalised apart; only the state is a residual."""
+
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__(config, 0)
+        size, attention = config.hidden_size, self.self_attn
+        self.hidden_norm = LlamaRMSNorm(size, eps=config.rms_norm_eps)
+        for name in ("q_proj", "k_proj", "v_proj"):
+            rows = getattr(attention, name).out_features
+            setattr(attention, name, nn.Linear(2 * size, rows, bias=config.attention_bias))
+
+    def forward(self, hidden_states: Tensor, *_: Any, **attention: Any) -> Tensor:
+        """States `[batch, num_tokens, hidden]` of pairs `[batch, num_tokens, 2 * hidden]`."""
+        embedded, states = hidden_states.chunk(2, dim=-1)
+        pairs = torch.cat([self.input_layernorm(embedded), self.hidden_norm(states)], dim=-1)
+        states = states + self.self_attn(hidden_states=pairs, **attention)[0]
+        made: Tensor = states + self.mlp(self.post_attention_layernorm(states))
+        return made
+
+
+class _Body(LlamaModel):  # type: ignore[no-untyped-call]  # transformers registers subclasses
+    """The layer, with the embedding and the positions of a Llama."""
+
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__(config)
+        self.layers = nn.ModuleList([Eagle3Layer(config)])
+        self.norm: nn.Module = nn.Identity()  # type: ignore[assignment]  # the next draft reads states without a norm
+
+    def forward(self, input_ids: Tensor, hidden_states: Tensor, **others: Any) -> BaseModelOutputWithPast:
+        """States behind tokens `[batch, num_tokens]` with the state before each, `[batch, num_tokens, hidden]`."""
+        pairs = torch.cat([self.embed_tokens(input_ids), hidden_states], dim=-1)
+        made: BaseModelOutputWithPast = super().forward(inputs_embeds=pairs, **others)
+        return made
+
+
+class Eagle3Drafter(StateReader, LlamaPreTrainedModel):  # type: ignore[no-untyped-call]  # transformers registers subclasses
+    """Drafts token t + 2 from token t + 1 and the state of token t (Li et al., arXiv 2503.01840, section 3).
+
+    Args:
+        config: Of the layer: `vocab_size` is the target's, `hidden_size` is its own.
+        tap: What of the target it reads, projected to `hidden_size`.
+        drafted_ids: The target's ids of the tokens that it can draft, `[draft_vocab]`.
+    """
+
+    base_model_prefix = "model"
+
+    def __init__(self, config: LlamaConfig, tap: Tap, drafted_ids: Sequence[int]) -> None:
+        super().__init__(config)
+        self.model = _Body(config)
+        self.norm = LlamaRMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.lm_head = nn.Linear(config.hidden_size, len(drafted_ids), bias=False)
+        self.tap = tap
+        self.states_size = config.hidden_size
+        places = torch.full((config.vocab_size,), len(drafted_ids))
+        places[torch.tensor(drafted_ids)] = torch.arange(len(drafted_ids))
+        self.places: Tensor  # of each of the target's tokens among the logits
+        self.register_buffer("places", places, persistent=False)
+        self.post_init()  # type: ignore[no-untyped-call]  # not annotated
+
+    def forward(self, input_ids: Tensor, hidden_states: Tensor, **others: Any) -> CausalLMOutputWithPast:
+        """Logits of all of the target's tokens, `[batch, num_tokens, vocab]`, and the states that made them."""
+        made = self.model(input_ids, hidden_states, **others)
+        logits = self.lm_head(self.norm(made.last_hidden_state))
+        never = torch.full_like(logits[..., :1], _NEVER)
+        logits = torch.cat([logits, never], dim=-1).index_select(-1, self.places)
+        return CausalLMOutputWithPast(logits=logits, hidden_states=made.last_hidden_state)

@@ -1,0 +1,63 @@
+"""eagle3: one layer drafts from tokens and from states of three of the target's layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ptgc.spec.acceptance import AcceptanceRule
+from ptgc.spec.drafter import DrafterPlan
+from ptgc.spec.loop import Loop
+from ptgc.spec.options import CheckpointName
+from ptgc.spec.plan import DecodePlan, Guarantee
+from ptgc.spec.ports import HIDDEN_STATES
+from ptgc.spec.strategies.base import CheckpointFacts, DraftTokens, Strategy
+from ptgc.spec.tree import TreeSpec
+
+
+@dataclass(frozen=True)
+class EagleDrafter(DrafterPlan):
+    """Reads each token beside the target's state of the one before, and behind drafts its own instead."""
+
+    kind: ClassVar[str] = "eagle"
+    roles: ClassVar[tuple[str, ...]] = ("drafter",)
+    taps: ClassVar[tuple[str, ...]] = (HIDDEN_STATES,)
+
+
+@dataclass(frozen=True)
+class Eagle3Options:
+    """Which drafter, and how its drafts are taken."""
+
+    drafter: CheckpointName
+    """The EAGLE-3 drafter that was trained for this model: directory or hub id."""
+    num_draft_tokens: DraftTokens = 5
+    """Most draft tokens per round."""
+    acceptance: AcceptanceRule = AcceptanceRule.MATCH
+    """When sampling: match keeps plain decoding's text, speculative more drafts."""
+
+
+def eagle3(
+    num_draft_tokens: int = Eagle3Options.num_draft_tokens,
+    acceptance: AcceptanceRule = AcceptanceRule.MATCH,
+    tree: TreeSpec | None = None,
+) -> DecodePlan:
+    """The drafter writes a chain, token by token; with a tree, as many tokens as that has, depth by depth."""
+    tree = tree or TreeSpec.chain(num_draft_tokens)
+    return DecodePlan(STRATEGY.name, drafter=EagleDrafter(tree.num_nodes - 1), acceptance=acceptance, tree=tree)
+
+
+def _plan(options: Eagle3Options, _facts: CheckpointFacts) -> DecodePlan:
+    return eagle3(options.num_draft_tokens, options.acceptance)
+
+
+STRATEGY = Strategy(
+    name="eagle3",
+    loop=Loop.SPECULATIVE,
+    guarantee=Guarantee.LOSSLESS,
+    summary="One layer on states of three of the model's layers drafts a chain.",
+    source="EAGLE-3, arXiv 2503.01840, section 3",
+    options=Eagle3Options,
+    plan=_plan,
+    drafter=EagleDrafter,
+    exporter="ptgc.exporters.strategies.eagle3:EXPORTER",
+)

@@ -1,0 +1,32 @@
+// TextStates: the target's hidden states of whole texts, until a drafter has read them.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+
+#include "base/memory.h"
+#include "bundle/bundle.h"
+#include "drafters/drafter.h"
+
+namespace ptgc {
+
+class TextStates {
+ public:
+  // Of texts of at most `max_length` tokens, as a port has them, in the memory of an engine.
+  TextStates(std::shared_ptr<Memory> memory, const Port& port, int batch, int max_length);
+
+  // Keeps those of the tokens that a run of the target added to a row's text.
+  void Keep(int row, const Observation& seen);
+  // Those of a token of the text, and behind it those of the following ones.
+  void* At(int row, std::size_t position) const;
+  // The first tokens of one row's text become another's.
+  void CopyRow(int from, int to, int length);
+
+ private:
+  std::shared_ptr<Memory> memory_;  // Where they lie.
+  std::size_t row_bytes_;           // Of one token.
+  std::size_t max_length_;          // Tokens of a text.
+  Block states_;                    // [batch, max_length, size]
+};
+
+}  // namespace ptgc

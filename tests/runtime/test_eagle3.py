@@ -1,0 +1,163 @@
+"""Checkpoints of EAGLE-3 drafters: exported by the command, and round by round as the paper's loop drafts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ptgc.compiler.build.build import BuildOptions, build
+from ptgc.compiler.build.stage import Stage
+from ptgc.errors import CheckpointError, ExportError
+from ptgc.exporters.from_checkpoint import export_checkpoint
+from ptgc.runtime import Generator
+from ptgc.spec.bundle import open_bundle
+from ptgc.spec.strategies.eagle3 import Eagle3Options
+from tests.eagle import DRAFTED_IDS, TAP_LAYERS, drafts, eagle3_drafter
+from tests.models import VOCAB_SIZE, prompt, save, tiny_model
+
+NEW_TOKENS = 40
+Tensors = dict[str, Tensor]
+
+
+def weights(layer: str = "midlayer") -> Tensors:
+    """The drafter as SafeAILab/EAGLE names its tensors, or with `layers.0` as vllm-project/speculators does."""
+    drafter = eagle3_drafter()
+    ids = torch.tensor(DRAFTED_IDS)
+    body = drafter.model.layers[0].state_dict()
+    return {
+        "fc.weight": drafter.tap.project.state_dict()["weight"],
+        **{f"{layer}.{name}": tensor for name, tensor in body.items()},
+        "norm.weight": drafter.norm.weight,
+        "lm_head.weight": drafter.lm_head.weight,
+        "d2t": ids - torch.arange(len(ids)),
+        "t2d": torch.isin(torch.arange(VOCAB_SIZE), ids),
+    }
+
+
+def settings() -> dict[str, Any]:
+    """Its config.json."""
+    made: dict[str, Any] = eagle3_drafter().config.to_diff_dict()
+    layers = {"eagle_aux_hidden_state_layer_ids": list(TAP_LAYERS)}
+    return made | {"architectures": ["LlamaForCausalLMEagle3"], "draft_vocab_size": len(DRAFTED_IDS)} | layers
+
+
+def write(folder: Path, tensors: Tensors, config: dict[str, Any], *, pickled: bool = False) -> Path:
+    """A checkpoint folder."""
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    if pickled:
+        torch.save(tensors, folder / "pytorch_model.bin")
+    else:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "model.safetensors")
+    return folder
+
+
+@cache
+def target_folder(place: Path) -> Path:
+    folder = place / "eagle3-target"
+    folder.mkdir()
+    return save(tiny_model("llama"), folder)
+
+
+@cache
+def exported(place: Path) -> Path:
+    drafter = write(place / "eagle3-drafter", weights(), settings())
+    path = export_checkpoint(target_folder(place), place / "eagle3", Eagle3Options(str(drafter), 4))
+    build(path, BuildOptions(precision="float32", max_length=512, stage=Stage.PREPARE))
+    return path
+
+
+@pytest.mark.parametrize("length", [1, 5, 40])
+def test_every_round_drafts_what_the_paper_says(place: Path, length: int) -> None:
+    ids = prompt(length)
+    with Generator(exported(place), draft_length="fixed") as generator:
+        result = generator.generate(ids, max_new_tokens=NEW_TOKENS, trace=True)
+    rounds = accepted = 0
+    for one in result.trace:
+        if len(one.drafted_ids) == 4:
+            assert one.drafted_ids == drafts(tiny_model("llama"), eagle3_drafter(), ids, 4)
+            rounds, accepted = rounds + 1, accepted + len(one.emitted_ids) - 1
+        ids = [*ids, *one.emitted_ids]
+    assert rounds > 4
+    assert 0.2 < accepted / (4 * rounds) < 0.9
+
+
+def test_other_layouts_are_the_same_drafter(place: Path, tmp_path: Path) -> None:
+    folders = (
+        write(tmp_path / "layers", weights("layers.0"), settings()),
+        write(tmp_path / "nested", weights(), {"transformer_layer_config": settings()}),
+        write(tmp_path / "pickled", weights(), settings(), pickled=True),
+    )
+    for folder in folders:
+        path = export_checkpoint(target_folder(place), tmp_path / f"{folder.name}-b", Eagle3Options(str(folder), 4))
+        assert open_bundle(path).manifest.files == open_bundle(exported(place)).manifest.files
+
+
+def test_the_embedding_is_stored_once(place: Path) -> None:
+    drafter = sum(file.stat().st_size for file in (exported(place) / "graphs").glob("drafter*"))
+    embedding = tiny_model("llama").get_input_embeddings().weight
+    assert drafter < sum(one.numel() * 4 for one in weights().values()) + embedding.numel() * 4
+
+
+def _without(*names: str) -> Callable[[Tensors], Tensors]:
+    return lambda tensors: {name: tensor for name, tensor in tensors.items() if name not in names}
+
+
+def _with(**changed: Tensor) -> Callable[[Tensors], Tensors]:
+    return lambda tensors: tensors | changed
+
+
+@pytest.mark.parametrize(
+    ("change", "config", "error", "said"),
+    [
+        (_without("fc.weight"), {}, CheckpointError, "lack fc.weight"),
+        (
+            _without("midlayer.hidden_norm.weight", "norm.weight"),
+            {},
+            CheckpointError,
+            r"lack 2 tensors, missing: model\.layers\.0\.hidden_norm\.weight, norm\.weight",
+        ),
+        (_with(**{"midlayer.extra": torch.ones(2)}), {}, CheckpointError, "unexpected: model.layers.0.extra"),
+        (_with(**{"norm.weight": torch.ones(3)}), {}, CheckpointError, r"norm\.weight is \[3\]"),
+        (_with(**{"fc.weight": torch.ones(64, 100)}), {}, ExportError, "reads 100 numbers of the target's layers"),
+        (_with(d2t=torch.full((len(DRAFTED_IDS),), VOCAB_SIZE)), {}, ExportError, "d2t names tokens from 512 to"),
+        (_with(d2t=-torch.arange(len(DRAFTED_IDS))), {}, ExportError, "d2t names a token twice"),
+        (_with(d2t=torch.zeros(3)), {}, ExportError, r"its d2t, \[3\], says which"),
+        (_without("d2t"), {}, ExportError, "drafts 480 of 512 tokens, and has no d2t"),
+        (_without(), {"hidden_size": 32}, ExportError, "hidden size is 32, the target's 64"),
+        (_without(), {"eagle_aux_hidden_state_layer_ids": [0, 1, 9]}, ExportError, r"reads layers \[0, 1, 9\]"),
+    ],
+)
+def test_drafters_of_other_targets_and_damaged_ones_are_refused(
+    place: Path,
+    tmp_path: Path,
+    change: Callable[[Tensors], Tensors],
+    config: dict[str, Any],
+    error: type[Exception],
+    said: str,
+) -> None:
+    folder = write(tmp_path / "drafter", change(weights()), settings() | config)
+    with pytest.raises(error, match=said):
+        export_checkpoint(target_folder(place), tmp_path / "b", Eagle3Options(str(folder)))
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_pickle_of_more_than_tensors_is_refused(place: Path, tmp_path: Path) -> None:
+    folder = write(tmp_path / "drafter", {"code": Path("x")}, settings(), pickled=True)  # type: ignore[dict-item]
+    with pytest.raises(CheckpointError, match="holds more than tensors"):
+        export_checkpoint(target_folder(place), tmp_path / "b", Eagle3Options(str(folder)))
+
+
+@pytest.mark.parametrize("name", ["nothing", "file"])
+def test_what_is_no_drafter_is_refused(place: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match="Cannot open"):
+        export_checkpoint(target_folder(place), tmp_path / "b", Eagle3Options(str(tmp_path / name)))
