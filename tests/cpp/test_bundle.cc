@@ -87,7 +87,8 @@ TEST_F(BundleOnDisk, RefusesOtherSchemasAndFeaturesByName) {
   ExpectRefusalOfManifest([](json& m) { m["plan"]["acceptance"] = "typical"; }, "typical");
   ExpectRefusalOfManifest([](json& m) { m["plan"]["drafter"]["kind"] = "clairvoyant"; },
                           "features that this ptgc does not have: drafter-clairvoyant");
-  ExpectRefusalOfManifest([](json& m) { m["features"] = {"drafter-clairvoyant"}; }, "drafter-clairvoyant");
+  ExpectRefusalOfManifest([](json& m) { m["features"] = {"drafter-clairvoyant"}; },
+                          "drafter-clairvoyant");
   ExpectRefusalOfManifest([](json& m) { m["plan"]["tree"] = {-1, 0, 1, 0}; },
                           "order of their depths");
   ExpectRefusalOfBuild([](json& b) { b["features"] = {"kv-cache-paged"}; }, "kv-cache-paged");
