@@ -19,6 +19,7 @@ from ptgc.spec.options import checkpoints_of, values_of
 from ptgc.spec.output import TakenError, check_bundle_output
 from ptgc.spec.strategies import find_strategy, strategy_names
 from ptgc.spec.strategies.choice import DEFAULTS, possible_choices
+from ptgc.spec.tree import TreeSpec
 
 
 def open_sources(
@@ -144,12 +145,19 @@ def _is_export_of(bundle: Path, provenance: dict[str, Any]) -> bool:
 
 def _provenance(sources: Sources) -> dict[str, Any]:
     """Where the weights came from, without any path of the exporting machine."""
-    values = {k: v.value if isinstance(v, Enum) else v for k, v in values_of(sources.options).items() if v is not None}
+    values = {name: _json(value) for name, value in values_of(sources.options).items() if value is not None}
     origins = {name: _origin(checkpoint) for name, checkpoint in sources.others.items()}
     named = {name: origin["source"] for name, origin in origins.items()}
     paths = {name: str(value) for name, value in values.items() if isinstance(value, Path)}
     arguments = {"strategy": sources.strategy.name} | values | paths | named
     return _origin(sources.model) | origins | {"arguments": arguments}
+
+
+def _json(value: Any) -> Any:
+    """An option's value as the manifest writes it."""
+    if isinstance(value, Enum):
+        return value.value
+    return value.to_json() if isinstance(value, TreeSpec) else value
 
 
 def _origin(checkpoint: Checkpoint) -> dict[str, Any]:

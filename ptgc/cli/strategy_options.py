@@ -84,7 +84,7 @@ def _parameter(option: Option, strategy: Strategy) -> inspect.Parameter:
     metavar = "MODEL" if option.names_checkpoint else None
     panel = f"Options of {strategy.name}"
     shown: Any = typer.Option(help=option.described, metavar=metavar, rich_help_panel=panel)
-    kind: Any = option.kind
+    kind: Any = str if hasattr(option.kind, "parse") else option.kind
     annotation = Annotated[kind | None, shown]
     return inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 

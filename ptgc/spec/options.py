@@ -3,8 +3,9 @@
     num_steps: Annotated[int, Range(1, MAX_ROUNDS)] = 16
     '''Rounds that fill a canvas.'''
 
-becomes `--num-steps`, an integer in that range, with that help text. Fields are of type int, float, str, bool, Path or
-an enum, or one of these or None. A class whose fields must fit each other has `problems()`, which returns sentences.
+becomes `--num-steps`, an integer in that range, with that help text. Fields are of type int, float, str, bool, Path, an
+enum, or a class that makes itself of a text (`parse`), or one of these or None. A class whose fields must fit each
+other has `problems()`, which returns sentences.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Option:
     name: str
     """The field."""
     kind: type[Any]
-    """int, float, str, bool, Path or an enum."""
+    """int, float, str, bool, Path, an enum, or a class with `parse`."""
     default: Any
     """The value if it is not given; MISSING if it must be given."""
     help: str
@@ -76,9 +77,12 @@ class Option:
         """
         if value is None and self.default is None:
             return None
-        made = self._converted(value)
+        try:
+            made = self._converted(value)
+        except ValueError as error:
+            raise ValueError(f"{self.flag} is {value!r}: {error}.") from error
         if made is None:
-            wanted = f"one of {', '.join(self.choices)}" if self.choices else _WORDS[self.kind]
+            wanted = f"one of {', '.join(self.choices)}" if self.choices else _WORDS.get(self.kind, "a text")
             raise ValueError(f"{self.flag} is {value!r}; it must be {wanted}.")
         for rule in self.rules:
             problem = rule.problem(made)
@@ -94,6 +98,8 @@ class Option:
             return self.kind(value)
         if self.kind is float and type(value) is int:
             return float(value)
+        if isinstance(value, str) and hasattr(self.kind, "parse"):
+            return self.kind.parse(value)
         return Path(value) if self.kind is Path and isinstance(value, str) else None
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 from ptgc.spec.fields import Count, Range
 from ptgc.spec.limits import MAX_TREE_NODES
+
+_TOO_LARGE = f"it has more than the {MAX_TREE_NODES - 1} draft tokens that a tree may have"
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,42 @@ class TreeSpec:
     def chain(num_draft_tokens: int) -> TreeSpec:
         """The root followed by `num_draft_tokens` nodes in a row."""
         return TreeSpec(tuple(range(-1, num_draft_tokens)))
+
+    @staticmethod
+    def branching(*children: int) -> TreeSpec:
+        """Every node of depth d has `children[d]` children; nodes are ordered by depth.
+
+        Raises:
+            ValueError: A number of children is below 1, or the tree has too many nodes.
+        """
+        if min(children, default=1) < 1:
+            raise ValueError("every number of children must be at least 1")
+        parents, above = [-1], range(1)
+        for count in children:
+            if len(parents) + count * len(above) > MAX_TREE_NODES:
+                raise ValueError(_TOO_LARGE)
+            parents += [parent for parent in above for _ in range(count)]
+            above = range(above.stop, len(parents))
+        return TreeSpec(tuple(parents))
+
+    @staticmethod
+    def parse(text: str) -> TreeSpec:
+        """A tree as users write it: the number of children by depth (`4,2,1`), or a file with `parents` in JSON.
+
+        Raises:
+            ValueError: It is neither, or no tree; the message is the rest of a sentence about it.
+        """
+        if all(part.strip().isdecimal() for part in text.split(",")):
+            return TreeSpec.branching(*map(int, text.split(",")))
+        try:
+            parents = json.loads(Path(text).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise ValueError("it must be the number of children by depth, such as 4,2,1, or a JSON file") from error
+        if not isinstance(parents, list) or not all(type(parent) is int for parent in parents):
+            raise ValueError("the file must hold a list of integers: the parent of each node, -1 for the root")
+        if len(parents) > MAX_TREE_NODES:
+            raise ValueError(_TOO_LARGE)
+        return TreeSpec(tuple(parents))
 
     @property
     def num_nodes(self) -> int:

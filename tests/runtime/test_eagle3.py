@@ -20,8 +20,9 @@ from ptgc.exporters.from_checkpoint import export_checkpoint
 from ptgc.runtime import Generator
 from ptgc.spec.bundle import open_bundle
 from ptgc.spec.strategies.eagle3 import Eagle3Options
+from ptgc.spec.tree import TreeSpec
 from tests.eagle import DRAFTED_IDS, TAP_LAYERS, drafts, eagle3_drafter
-from tests.models import VOCAB_SIZE, prompt, save, tiny_model
+from tests.models import VOCAB_SIZE, greedy, prompt, save, tiny_model
 
 NEW_TOKENS = 40
 Tensors = dict[str, Tensor]
@@ -99,6 +100,24 @@ def test_other_layouts_are_the_same_drafter(place: Path, tmp_path: Path) -> None
     for folder in folders:
         path = export_checkpoint(target_folder(place), tmp_path / f"{folder.name}-b", Eagle3Options(str(folder), 4))
         assert open_bundle(path).manifest.files == open_bundle(exported(place)).manifest.files
+
+
+def test_a_tree_is_drafted_where_one_is_asked_for(place: Path, tmp_path: Path) -> None:
+    drafter = write(tmp_path / "drafter", weights(), settings())
+    tree = TreeSpec.branching(2, 2, 1)
+    path = export_checkpoint(
+        target_folder(place), tmp_path / "b", {"drafter": str(drafter), "tree": "2,2,1"}, strategy="eagle3"
+    )
+    manifest = open_bundle(path).manifest
+    assert manifest.plan.tree == tree
+    assert manifest.provenance["arguments"]["tree"] == list(tree.parents)
+    build(path, BuildOptions(precision="float32", max_length=512, stage=Stage.PREPARE))
+    ids = prompt(5)
+    with Generator(path, draft_length="fixed") as generator:
+        result = generator.generate(ids, max_new_tokens=NEW_TOKENS, trace=True)
+    assert result.token_ids == greedy(tiny_model("llama"), ids, NEW_TOKENS)
+    best = drafts(tiny_model("llama"), eagle3_drafter(), ids + result.trace[0].emitted_ids, 1)
+    assert result.trace[1].drafted_ids[0] == best[0] and len(result.trace[1].drafted_ids) == 10
 
 
 def test_the_embedding_is_stored_once(place: Path) -> None:

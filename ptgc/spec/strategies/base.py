@@ -6,13 +6,27 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from ptgc.spec.acceptance import AcceptanceRule
 from ptgc.spec.drafter import DrafterPlan
 from ptgc.spec.fields import Range
 from ptgc.spec.loop import Loop
 from ptgc.spec.plan import DecodePlan, Guarantee
+from ptgc.spec.tree import TreeSpec
 
 DraftTokens = Annotated[int, Range(1, 63)]
 """Draft tokens per round, in the range that an export may ask for."""
+
+
+def tree_problems(tree: TreeSpec | None, acceptance: AcceptanceRule) -> list[str]:
+    """What is wrong with a token tree that a user gave, in whole sentences."""
+    if tree is None or tree.is_chain:
+        return []
+    found = []
+    if acceptance is AcceptanceRule.SPECULATIVE:
+        found.append("--acceptance is speculative, which takes chains; --tree is none.")
+    if list(tree.depths) != sorted(tree.depths):
+        found.append("--tree must have its nodes in the order of their depths: it is drafted depth by depth.")
+    return found
 
 
 @dataclass(frozen=True)

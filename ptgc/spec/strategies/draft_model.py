@@ -11,7 +11,7 @@ from ptgc.spec.drafter import DrafterPlan
 from ptgc.spec.loop import Loop
 from ptgc.spec.options import CheckpointName
 from ptgc.spec.plan import DecodePlan, Guarantee
-from ptgc.spec.strategies.base import CheckpointFacts, DraftTokens, Strategy
+from ptgc.spec.strategies.base import CheckpointFacts, DraftTokens, Strategy, tree_problems
 from ptgc.spec.tree import TreeSpec
 
 
@@ -47,11 +47,19 @@ class DraftModelOptions:
     drafter: CheckpointName
     """The drafter: directory, GGUF file or hub id."""
     num_draft_tokens: DraftTokens = 5
-    """Most draft tokens per round."""
+    """Most draft tokens per round, of a chain."""
     acceptance: AcceptanceRule = AcceptanceRule.MATCH
     """When sampling, match keeps the text of plain decoding, and speculative accepts more drafts."""
     drafter_vocabulary: DrafterVocabulary = DrafterVocabulary.SHARED
     """Whether both models have the same token ids, or drafts are decoded to text and encoded again."""
+    tree: TreeSpec | None = None
+    """A token tree in place of the chain: children by depth (4,2,1), or a JSON file with the parent of each node."""
+
+    def problems(self) -> list[str]:
+        """Trees that other options rule out."""
+        if self.tree is not None and self.drafter_vocabulary is DrafterVocabulary.REENCODED:
+            return ["--tree needs drafts of the target's vocabulary, not --drafter-vocabulary re-encoded."]
+        return tree_problems(self.tree, self.acceptance)
 
 
 def draft_model(
@@ -67,7 +75,7 @@ def draft_model(
 
 
 def _plan(options: DraftModelOptions, _facts: CheckpointFacts) -> DecodePlan:
-    return draft_model(options.num_draft_tokens, options.acceptance, options.drafter_vocabulary)
+    return draft_model(options.num_draft_tokens, options.acceptance, options.drafter_vocabulary, options.tree)
 
 
 STRATEGY = Strategy(

@@ -11,7 +11,7 @@ from ptgc.spec.loop import Loop
 from ptgc.spec.options import CheckpointName
 from ptgc.spec.plan import DecodePlan, Guarantee
 from ptgc.spec.ports import HIDDEN_STATES
-from ptgc.spec.strategies.base import CheckpointFacts, DraftTokens, Strategy
+from ptgc.spec.strategies.base import CheckpointFacts, DraftTokens, Strategy, tree_problems
 from ptgc.spec.tree import TreeSpec
 
 
@@ -31,9 +31,15 @@ class Eagle3Options:
     drafter: CheckpointName
     """The EAGLE-3 drafter that was trained for this model: directory or hub id."""
     num_draft_tokens: DraftTokens = 5
-    """Most draft tokens per round."""
+    """Most draft tokens per round, of a chain."""
     acceptance: AcceptanceRule = AcceptanceRule.MATCH
-    """When sampling: match keeps plain decoding's text, speculative more drafts."""
+    """When sampling, match keeps the text of plain decoding, and speculative accepts more drafts."""
+    tree: TreeSpec | None = None
+    """A token tree in place of the chain: children by depth (4,2,1), or a JSON file with the parent of each node."""
+
+    def problems(self) -> list[str]:
+        """Trees that other options rule out."""
+        return tree_problems(self.tree, self.acceptance)
 
 
 def eagle3(
@@ -47,7 +53,7 @@ def eagle3(
 
 
 def _plan(options: Eagle3Options, _facts: CheckpointFacts) -> DecodePlan:
-    return eagle3(options.num_draft_tokens, options.acceptance)
+    return eagle3(options.num_draft_tokens, options.acceptance, options.tree)
 
 
 STRATEGY = Strategy(
