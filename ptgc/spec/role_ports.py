@@ -196,7 +196,9 @@ def _tap_problems(plan: DecodePlan, roles: Mapping[str, Role]) -> list[str]:
         for tap in plan.drafter.taps:
             read = (port for port in (*role.inputs, *role.outputs) if port.name in (tap, _CARRIED.name))
             kinds = {(port.dtype, port.shape[-1]) for port in read}
-            if tap not in given:
+            if all(port.name != tap for port in role.inputs):
+                found.append(f"roles.{name} does not read {tap}")
+            elif tap not in given:
                 found.append(f"roles.{name} reads {tap}, which roles.target does not give")
             elif kinds != {(given[tap].dtype, given[tap].shape[-1])}:
                 found.append(f"roles.{name} reads {tap} of another type or size than roles.target gives")

@@ -87,6 +87,20 @@ BundleDocuments DraftModel() {
   return documents;
 }
 
+// One that reads the target's hidden states, and its own.
+BundleDocuments StateReader() {
+  BundleDocuments documents = DraftModel();
+  documents.manifest["strategy"] = "eagle3";
+  documents.manifest["plan"]["drafter"]["kind"] = "eagle";
+  const json states = MakePort("hidden_states", "float32", {"batch", "num_tokens", 16});
+  json& roles = documents.build["roles"];
+  roles["target"]["ports"]["outputs"].push_back(states);
+  roles["drafter"]["ports"]["inputs"].push_back(states);
+  roles["drafter"]["ports"]["outputs"].push_back(
+      MakePort("carried_states", "float32", {"batch", "num_logits", 16}));
+  return documents;
+}
+
 const json kSourceMask = MakePort("encoder_attention_mask", "bool", {"batch", "source_length"});
 const json kHiddenStates =
     MakePort("encoder_hidden_states", "float32", {"batch", "source_length", 16});
@@ -187,7 +201,8 @@ BundleDocuments NgramDocuments() {
 }
 
 std::vector<BundleDocuments> DocumentsOfEveryLoop() {
-  return {NgramDocuments(), DraftModel(), EncoderDecoder(), Canvas(), OneShot(), Edit()};
+  return {NgramDocuments(), DraftModel(), EncoderDecoder(), Canvas(),
+          OneShot(),        Edit(),       StateReader()};
 }
 
 BundleFolder::BundleFolder() {

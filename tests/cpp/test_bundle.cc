@@ -375,6 +375,16 @@ TEST_F(BundleOnDisk, RefusesWhatTheLoopCannotRun) {
       5,
       [](BundleDocuments& d) { d.build["roles"]["filler"]["ports"]["inputs"][2]["shape"][2] = 17; },
       "reads other encoder_hidden_states");
+  const auto ports = [](const char* role, const char* way, std::size_t number, const char* field,
+                        json value) {
+    return [=](BundleDocuments& d) { d.build["roles"][role]["ports"][way][number][field] = value; };
+  };
+  expect(6, ports("target", "outputs", 2, "name", "other"), "which the target does not give");
+  expect(6, ports("drafter", "inputs", 2, "dtype", "float16"), "reads other hidden_states");
+  expect(6, ports("drafter", "inputs", 2, "shape", {"batch", "num_logits", 16}), "the sizes");
+  expect(6, ports("drafter", "outputs", 2, "shape", {"batch", "num_logits", 8}),
+         "reads other hidden_states");
+  expect(6, ports("drafter", "outputs", 2, "name", "other"), "lacks the output 'carried_states'");
 }
 
 TEST_F(BundleOnDisk, EveryRoleHasShapesOfItsOwn) {

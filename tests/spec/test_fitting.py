@@ -19,6 +19,7 @@ from ptgc.spec.role import Role
 from ptgc.spec.shapes import RoleShapes, ShapePlan
 from ptgc.spec.strategies.ctc import ctc
 from ptgc.spec.strategies.draft_model import draft_model
+from ptgc.spec.strategies.eagle3 import eagle3
 from ptgc.spec.strategies.levenshtein import levenshtein
 from ptgc.spec.strategies.masked_diffusion import masked_diffusion
 from ptgc.spec.strategies.medusa import medusa
@@ -305,6 +306,32 @@ def test_a_drafter_reads_what_its_target_gives(target: tuple[Port, ...], heads: 
     assert [one for one in found if said in one] == found
     good = replace(tree, outputs=(*TARGET.outputs, TAPPED))
     assert plan_problems(plan, MODEL, {"target": good, "heads": HEADS}) == []
+
+
+CARRIED = ports.carried_states(16, DType.FLOAT32)
+STATE_READER = replace(TARGET, inputs=(*TARGET.inputs, TAPPED), outputs=(*TARGET.outputs, CARRIED))
+
+
+@pytest.mark.parametrize(
+    ("drafter", "said"),
+    [
+        (replace(STATE_READER, inputs=TARGET.inputs), "roles.drafter does not read hidden_states"),
+        (replace(STATE_READER, outputs=TARGET.outputs), "lacks 'carried_states'"),
+        (
+            replace(STATE_READER, outputs=(*TARGET.outputs, ports.carried_states(8, DType.FLOAT32))),
+            "reads hidden_states of another type or size",
+        ),
+        (
+            replace(STATE_READER, inputs=(*TARGET.inputs, ports.hidden_states(16, DType.FLOAT16))),
+            "reads hidden_states of another type or size",
+        ),
+    ],
+)
+def test_a_drafter_carries_on_what_it_reads(drafter: Role, said: str) -> None:
+    target = replace(TARGET, outputs=(*TARGET.outputs, TAPPED))
+    assert plan_problems(eagle3(3), MODEL, {"target": target, "drafter": STATE_READER}) == []
+    found = plan_problems(eagle3(3), MODEL, {"target": target, "drafter": drafter})
+    assert found and all(said in one for one in found)
 
 
 def test_a_tree_comes_in_the_order_of_its_depths() -> None:
