@@ -98,8 +98,9 @@ class Option:
             return self.kind(value)
         if self.kind is float and type(value) is int:
             return float(value)
-        if isinstance(value, str) and hasattr(self.kind, "parse"):
-            return self.kind.parse(value)
+        parse = getattr(self.kind, "parse", None)
+        if parse is not None and isinstance(value, str):
+            return parse(value)
         return Path(value) if self.kind is Path and isinstance(value, str) else None
 
 
