@@ -20,6 +20,8 @@ SETTINGS = [
     Setting("layer-skip", "match", 1.3),
     Setting("layer-skip", "speculative", 1.0, batch=8),
     Setting("medusa", "speculative", 0.7),
+    Setting("eagle3", "match", 1.3, "measured"),
+    Setting("eagle3", "speculative", 1.0, batch=8),
 ]
 """A few of `all_settings`; the full comparison of 50,000 texts each is run by hand."""
 

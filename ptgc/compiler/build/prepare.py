@@ -111,7 +111,7 @@ def prepare(
         save(prepared.model, folder, name, saved)
         roles[name] = replace(prepared.role, graph=f"{name}.onnx")
         engine_options[name] = prepared.engine_options
-    _check_fits(task, shapes, roles, "Choose one precision for roles that share a cache.")
+    _check_fits(task, shapes, roles, "Choose one precision for roles that share a cache or hidden states.")
     files = list_files(folder)
     manifest = BuildManifest(
         id=build_id,
