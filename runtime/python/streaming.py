@@ -19,13 +19,17 @@ OnTokens = Callable[[int, Sequence[int]], bool]
 Write = Callable[[OnTokens, _core.Cancellation], _core.Result]
 
 _workers: set[threading.Thread] = set()
+_starting = threading.Lock()
+"""Held while a worker is added and started: a thread that has not started cannot be joined."""
 
 
 @atexit.register
 def _end_calls() -> None:
     """End all calls at exit: Python must not be finalised while threads are in the core or returning from it."""
     _core.end_calls()
-    for worker in list(_workers):
+    with _starting:
+        workers = list(_workers)
+    for worker in workers:
         worker.join()
 
 
@@ -82,12 +86,13 @@ def _start(
             _workers.discard(threading.current_thread())
 
     worker = threading.Thread(target=work, name="ptgc-stream", daemon=True)
-    _workers.add(worker)
-    try:
-        worker.start()
-    except BaseException:
-        _workers.discard(worker)
-        raise
+    with _starting:
+        _workers.add(worker)
+        try:
+            worker.start()
+        except BaseException:
+            _workers.discard(worker)
+            raise
     return worker
 
 

@@ -23,6 +23,7 @@ class Loader(ExtensionFileLoader):
         signal.raise_signal(signal.SIGINT)
         print("loaded")
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore it
 with ends_cleanly(), command_errors():
 {body}
 print("went on")
