@@ -241,6 +241,12 @@ Bundle Read(const fs::path& directory) {
 
 }  // namespace
 
+const Port* FindPort(const std::vector<Port>& ports, std::string_view name) {
+  const auto port =
+      std::find_if(ports.begin(), ports.end(), [&](const Port& one) { return one.name == name; });
+  return port == ports.end() ? nullptr : &*port;
+}
+
 Bundle ReadBundle(const fs::path& build_directory) {
   std::error_code failure;
   const fs::path directory = fs::canonical(build_directory, failure);

@@ -6,6 +6,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/names.h"
@@ -71,6 +72,9 @@ struct Role {
   std::map<std::string, std::string> engine_options;  // Settings that its engine is loaded with.
   bool updates_in_place = true;  // Whether cache inputs and outputs share an address.
 };
+
+// The port of this name; null if there is none.
+const Port* FindPort(const std::vector<Port>& ports, std::string_view name);
 
 // A file of a build, with its required size and hash.
 struct FileEntry {

@@ -41,13 +41,6 @@ bool IsFloat(DType dtype) {
   return dtype == DType::kFloat32 || dtype == DType::kFloat16 || dtype == DType::kBFloat16;
 }
 
-// The port of this name; null if there is none.
-const Port* Find(const std::vector<Port>& ports, std::string_view name) {
-  const auto port =
-      std::find_if(ports.begin(), ports.end(), [&](const Port& one) { return one.name == name; });
-  return port == ports.end() ? nullptr : &*port;
-}
-
 // The names of a port's dimensions, in the notation of the rules.
 std::string SizesOf(const Port& port) {
   std::string sizes;
@@ -226,7 +219,7 @@ class RoleCheck {
   void Compare(const std::vector<Port>& ports, const std::vector<PortRule>& rules,
                const std::string& kind) const {
     for (const PortRule& rule : rules) {
-      const Port* port = Find(ports, rule.name);
+      const Port* port = FindPort(ports, rule.name);
       const std::string what = " " + kind + " '" + std::string(rule.name) + "'";
       if (port == nullptr) {
         if (rule.is_needed) Add(" lacks the" + what + ".");
@@ -309,10 +302,10 @@ void CheckEncoder(const Fields& build, const Bundle& bundle) {
 void CheckHiddenStates(const Fields& build, const Bundle& bundle) {
   const auto encoder = bundle.roles.find("encoder");
   if (encoder == bundle.roles.end()) return;
-  const Port* written = Find(encoder->second.outputs, kHiddenStates.name);
+  const Port* written = FindPort(encoder->second.outputs, kHiddenStates.name);
   if (written == nullptr) return;
   for (const auto& [name, role] : bundle.roles) {
-    const Port* read = Find(role.inputs, kHiddenStates.name);
+    const Port* read = FindPort(role.inputs, kHiddenStates.name);
     if (read == nullptr) continue;
     if (read->dtype == written->dtype && read->last_size == written->last_size) continue;
     build.Add("roles." + name, " reads other encoder_hidden_states than the encoder writes.");
@@ -328,7 +321,7 @@ void CheckTaps(const Fields& build, const Bundle& bundle) {
       target == bundle.roles.end()) {
     return;
   }
-  const Port* given = Find(target->second.outputs, kStates);
+  const Port* given = FindPort(target->second.outputs, kStates);
   for (const std::string_view name : kind->roles) {
     const auto role = bundle.roles.find(std::string(name));
     if (role == bundle.roles.end()) continue;
@@ -338,12 +331,12 @@ void CheckTaps(const Fields& build, const Bundle& bundle) {
       continue;
     }
     for (const Port* port :
-         {Find(role->second.inputs, kStates), Find(role->second.outputs, kCarried)}) {
+         {FindPort(role->second.inputs, kStates), FindPort(role->second.outputs, kCarried)}) {
       if (port == nullptr) continue;
       if (port->dtype == given->dtype && port->last_size == given->last_size) continue;
       build.Add(where, " reads other hidden_states than the target gives.");
     }
-    const Port* drafts = Find(role->second.outputs, kDraftIds);
+    const Port* drafts = FindPort(role->second.outputs, kDraftIds);
     if (drafts != nullptr && drafts->last_size != bundle.plan.tree.num_nodes() - 1) {
       build.Add(where, " gives " + std::to_string(drafts->last_size) + " drafts; plan.tree has " +
                            std::to_string(bundle.plan.tree.num_nodes() - 1) + ".");

@@ -219,11 +219,13 @@ void ModelDrafter::SetInput(const DraftRow& row, int depth) {
     SetText(row, TextOf(row).size() - Size(held.length));
     return;
   }
-  held.above.clear();
-  for (int node = held.first; node < held.end; ++node) {
-    held.above.push_back(proposal.tree().parent(node) - held.first_above);
+  if (states_ != nullptr) {
+    held.above.clear();
+    for (int node = held.first; node < held.end; ++node) {
+      held.above.push_back(proposal.tree().parent(node) - held.first_above);
+    }
+    input.carried = held.above;
   }
-  input.carried = held.above;
   if (tree_.is_chain()) {
     input.tokens = proposal.tokens().last(1);
   } else {

@@ -1,7 +1,6 @@
 #include "models/causal_model.h"
 
 #include <algorithm>
-#include <string_view>
 #include <utility>
 
 #include "base/clock.h"
@@ -16,14 +15,10 @@ std::size_t Size(int value) { return static_cast<std::size_t>(value); }
 constexpr const char* kHiddenStates = "hidden_states";
 constexpr const char* kCarriedStates = "carried_states";
 
-// The port of this name; none where there is none.
-std::optional<Port> Find(const std::vector<Port>& ports, std::string_view name) {
-  const auto port =
-      std::find_if(ports.begin(), ports.end(), [&](const Port& one) { return one.name == name; });
-  return port == ports.end() ? std::nullopt : std::optional(*port);
+DType LogitsType(const Role& role) {
+  const Port* port = FindPort(role.outputs, "logits");
+  return port == nullptr ? DType::kFloat32 : port->dtype;
 }
-
-DType LogitsType(const Role& role) { return Find(role.outputs, "logits").value_or(Port{}).dtype; }
 
 std::size_t RowBytes(const Port& port) {
   return static_cast<std::size_t>(port.last_size) * ItemSize(port.dtype);
@@ -42,8 +37,7 @@ CausalModel::CausalModel(std::unique_ptr<Engine> engine, const Bundle& bundle,
       vocab_size_(vocab_size),
       logits_dtype_(LogitsType(bundle.roles.at(name))),
       kv_cache_(std::move(cache)),
-      neighbours_(std::move(neighbours)),
-      states_read_(Find(bundle.roles.at(name).inputs, kHiddenStates)) {
+      neighbours_(std::move(neighbours)) {
   if (kv_cache_ == nullptr) {
     const std::map<std::string, std::vector<LayerState>> own = {
         {name, bundle.roles.at(name).states}};
@@ -58,14 +52,15 @@ CausalModel::CausalModel(std::unique_ptr<Engine> engine, const Bundle& bundle,
   }
   logits_ = Buffer(Size(batch_) * Size(most) * static_cast<std::size_t>(vocab_size_) *
                    ItemSize(logits_dtype_));
-  if (states_read_.has_value()) {
-    states_in_ = Block(engine_->memory(), Size(batch_) * Size(widest) * RowBytes(*states_read_));
+  const Role& role = bundle.roles.at(name);
+  if (const Port* port = FindPort(role.inputs, kHiddenStates); port != nullptr) {
+    states_read_ = *port;
+    states_in_ = Block(engine_->memory(), Size(batch_) * Size(widest) * RowBytes(*port));
   }
-  const std::vector<Port>& outputs = bundle.roles.at(name).outputs;
-  for (const char* kind : {kHiddenStates, kCarriedStates}) {
-    const std::optional<Port> port = Find(outputs, kind);
-    if (!port.has_value()) continue;
-    const bool of_all = kind == kHiddenStates;
+  const Port* port = FindPort(role.outputs, kHiddenStates);
+  const bool of_all = port != nullptr;
+  if (!of_all) port = FindPort(role.outputs, kCarriedStates);
+  if (port != nullptr) {
     states_ = States{*port, of_all, {}};
     for (int link = 0; link < neighbours_.chain_length; ++link) {
       const int rows = link > 0 ? 1 : of_all ? widest : most;

@@ -45,9 +45,9 @@ std::vector<EncoderOutput> CrossStates(std::span<const LayerState> states,
 
 std::vector<EncoderOutput> HiddenStates(const Role& encoder, const ShapePlan& shapes) {
   constexpr const char* kName = "encoder_hidden_states";
-  for (const Port& port : encoder.outputs) {
-    if (port.name != kName || port.last_size < 1) continue;
-    return {{kName, kName, port.dtype, {shapes.batch, SourceLength(shapes), port.last_size}}};
+  const Port* port = FindPort(encoder.outputs, kName);
+  if (port != nullptr && port->last_size > 0) {
+    return {{kName, kName, port->dtype, {shapes.batch, SourceLength(shapes), port->last_size}}};
   }
   throw Error(ErrorCode::kBundle, "The role 'encoder' gives no encoder_hidden_states.",
               "Export the bundle again.");
