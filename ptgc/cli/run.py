@@ -13,6 +13,7 @@ import typer
 from ptgc.cli.console import command_errors, note_refused, notes, print_json
 from ptgc.cli.options import AsJson, BuildId, BundlePath, Device, DraftLength, NumThreads
 from ptgc.cli.prompt import read_ids, read_object, read_prompt
+from ptgc.cli.round_report import check_has_rounds, write_report
 from ptgc.spec.output import check_output_file, write_output
 
 if TYPE_CHECKING:
@@ -79,6 +80,9 @@ def command(
     trace: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write what every round did, one JSON line per round.")
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Write a page that shows the rounds on the text.")
+    ] = None,
     num_threads: NumThreads = None,
     as_json: AsJson = False,
 ) -> None:
@@ -86,6 +90,7 @@ def command(
     with command_errors(as_json):
         given, chat = read_prompt(prompt, prompt_ids, messages)
         check_output_file(trace)
+        check_output_file(report)
         from ptgc.runtime import Generator
 
         if template_arguments is not None:
@@ -99,7 +104,7 @@ def command(
             "stop_token_ids": None if stop_token_ids is None else read_ids(stop_token_ids, "--stop-token-ids"),
             "deadline": deadline,
             "plain": plain,
-            "trace": trace is not None,
+            "trace": trace is not None or report is not None,
             "temperature": temperature,
             "top_k": top_k,
             "top_p": top_p,
@@ -118,11 +123,15 @@ def command(
             num_draft_tokens=num_draft_tokens,
             draft_length=draft_length,
         ) as generator:
+            if report is not None:
+                check_has_rounds(generator)
             if not as_json:
                 experimental = " (experimental: no GPU has run such builds yet)" if device == "cuda" else ""
                 notes.print(f"Build {generator.build.manifest.id}{experimental}", style="dim", markup=False)
                 note_refused(generator.bundle)
             result = _write(generator, given, options, show=not as_json)
+            if report is not None:
+                write_report(report, generator, result, given)
         if trace is not None:
             _write_trace(trace, result)
         if as_json:

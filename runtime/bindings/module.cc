@@ -164,6 +164,11 @@ void BindRequest(nb::module_& module) {
 }
 
 void BindStatistics(nb::module_& module) {
+  nb::class_<DraftCount>(module, "DraftCount", "How drafts of one place in their trees fared.")
+      .def_ro("depth", &DraftCount::depth, "1 for a child of the root.")
+      .def_ro("rank", &DraftCount::rank, "Among its siblings, from 0.")
+      .def_ro("tried", &DraftCount::tried, "Drafts there whose parent was accepted.")
+      .def_ro("accepted", &DraftCount::accepted, "How many of them were accepted.");
   nb::class_<Statistics>(module, "Statistics", "What was done for one text and what it cost.")
       .def_ro("prompt_tokens", &Statistics::prompt_tokens, "Tokens before the first new one.")
       .def_ro("new_tokens", &Statistics::new_tokens, "Tokens written.")
@@ -173,6 +178,7 @@ void BindStatistics(nb::module_& module) {
               "Why drafts were mostly declined, if they were.")
       .def_ro("drafted_tokens", &Statistics::drafted_tokens, "Draft tokens verified.")
       .def_ro("accepted_tokens", &Statistics::accepted_tokens, "Draft tokens accepted.")
+      .def_ro("draft_counts", &Statistics::draft_counts, "The same by depth and rank.")
       .def_ro("mean_accept_length", &Statistics::mean_accept_length, "New tokens per round.")
       .def_ro("load_seconds", &Statistics::load_seconds, "Opening the build.")
       .def_ro("time_to_first_token", &Statistics::time_to_first_token,
@@ -184,6 +190,10 @@ void BindStatistics(nb::module_& module) {
       .def_ro("engine_seconds", &Statistics::engine_seconds,
               "Inside engine calls, part of decode_seconds.")
       .def_ro("draft_seconds", &Statistics::draft_seconds, "Drafting, part of decode_seconds.")
+      .def_ro("accept_seconds", &Statistics::accept_seconds,
+              "Choosing tokens and accepting drafts, part of decode_seconds.")
+      .def_ro("commit_seconds", &Statistics::commit_seconds,
+              "Moving what was accepted, part of decode_seconds.")
       .def_ro("tokens_per_second", &Statistics::tokens_per_second,
               "New tokens of decode rounds / decode_seconds.")
       .def_ro("peak_memory_bytes", &Statistics::peak_memory_bytes,
@@ -200,11 +210,16 @@ void BindResult(nb::module_& module) {
   nb::class_<TraceRound>(module, "TraceRound", "One round of one text.")
       .def_ro("width", &TraceRound::width, "Rows that the engine ran.")
       .def_ro("drafted_ids", &TraceRound::drafted_ids, "Draft tokens verified.")
-      .def_ro("accepted", &TraceRound::accepted, "How many of them were accepted.")
+      .def_ro("parents", &TraceRound::parents, "The node that each of them follows; 0 is the root.")
+      .def_ro("path", &TraceRound::path, "The nodes that were accepted.")
+      .def_ro("accepted", &TraceRound::accepted, "How many of them became text.")
       .def_ro("emitted_ids", &TraceRound::emitted_ids,
               "New tokens; none while a prompt is being read.")
       .def_ro("engine_seconds", &TraceRound::engine_seconds, "Inside engine calls.")
       .def_ro("draft_seconds", &TraceRound::draft_seconds, "Drafting, engine calls included.")
+      .def_ro("accept_seconds", &TraceRound::accept_seconds,
+              "Choosing tokens and accepting drafts.")
+      .def_ro("commit_seconds", &TraceRound::commit_seconds, "Moving what was accepted.")
       .def_ro("round_seconds", &TraceRound::round_seconds, "The whole round.");
   nb::class_<Result>(module, "Result", "One text, written.")
       .def_ro("token_ids", &Result::token_ids, "The new tokens.")

@@ -50,10 +50,15 @@ struct SessionState {
 // Behind a ptgc_result.
 struct ResultState {
   ResultState(Result written, std::uint64_t drawn_with)
-      : result(std::move(written)), seed(drawn_with) {}
+      : result(std::move(written)), seed(drawn_with) {
+    for (const DraftCount& one : result.statistics.draft_counts) {
+      draft_counts.push_back({one.depth, one.rank, one.tried, one.accepted});
+    }
+  }
 
-  Result result;       // The text.
-  std::uint64_t seed;  // The seed; 0 if nothing was sampled.
+  Result result;                               // The text.
+  std::uint64_t seed;                          // The seed; 0 if nothing was sampled.
+  std::vector<ptgc_draft_count> draft_counts;  // How drafts fared.
 };
 
 // A number that no handle of this process has had.

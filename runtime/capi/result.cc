@@ -43,6 +43,8 @@ ptgc_statistics Describe(const Statistics& from) {
   to.graph_launches = from.graph_launches;
   to.uncaptured_runs = from.uncaptured_runs;
   to.synchronisations = from.synchronisations;
+  to.accept_seconds = from.accept_seconds;
+  to.commit_seconds = from.commit_seconds;
   return to;
 }
 
@@ -81,6 +83,17 @@ ptgc_status ptgc_result_get_statistics(const ptgc_result* result, ptgc_statistic
   return Guarded([&] {
     const std::shared_ptr<ResultState> state = Results().Find(result);
     WriteSized(statistics, Describe(state->result.statistics), kStatisticsSize, "ptgc_statistics");
+  });
+}
+
+ptgc_status ptgc_result_get_draft_counts(const ptgc_result* result, const ptgc_draft_count** counts,
+                                         size_t* count) {
+  return Guarded([&] {
+    RequirePointer(counts, "counts");
+    RequirePointer(count, "count");
+    const std::shared_ptr<ResultState> state = Results().Find(result);
+    *counts = state->draft_counts.data();
+    *count = state->draft_counts.size();
   });
 }
 

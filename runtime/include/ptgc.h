@@ -262,6 +262,8 @@ typedef struct ptgc_statistics {
   int64_t graph_launches;    // Engine runs that were one captured graph.
   int64_t uncaptured_runs;   // Engine runs queued piece by piece.
   int64_t synchronisations;  // Waits of the host for the device.
+  double accept_seconds;     // Choosing tokens and accepting drafts, part of decode_seconds.
+  double commit_seconds;     // Moving what was accepted, part of decode_seconds.
 } ptgc_statistics;
 #define PTGC_STATISTICS_INIT \
   {sizeof(ptgc_statistics),  \
@@ -283,7 +285,17 @@ typedef struct ptgc_statistics {
    0,                        \
    0,                        \
    0,                        \
-   0}
+   0,                        \
+   0.0,                      \
+   0.0}
+
+// How drafts of one place in their trees fared.
+typedef struct ptgc_draft_count {
+  int32_t depth;     // 1 for the tokens right after the text.
+  int32_t rank;      // Among its siblings, from 0; a chain has rank 0 alone.
+  int64_t tried;     // Drafts there whose parent was accepted.
+  int64_t accepted;  // How many of them were accepted.
+} ptgc_draft_count;
 
 // Pointers from a result are valid until it is freed.
 PTGC_API ptgc_status ptgc_result_get_token_ids(const ptgc_result* result,
@@ -292,6 +304,9 @@ PTGC_API ptgc_status ptgc_result_get_finish_reason(const ptgc_result* result,
                                                    ptgc_finish_reason* reason);
 PTGC_API ptgc_status ptgc_result_get_statistics(const ptgc_result* result,
                                                 ptgc_statistics* statistics);
+// By depth and rank; none where nothing was drafted.
+PTGC_API ptgc_status ptgc_result_get_draft_counts(const ptgc_result* result,
+                                                  const ptgc_draft_count** counts, size_t* count);
 // The seed of this text; 0 if nothing was sampled.
 PTGC_API ptgc_status ptgc_result_get_seed(const ptgc_result* result, uint64_t* seed);
 PTGC_API ptgc_status ptgc_result_free(ptgc_result* result);

@@ -195,6 +195,13 @@ class Result {
     internal::Check(ptgc_result_get_statistics(handle_.get(), &statistics));
     return statistics;
   }
+  // How drafts fared, by depth and rank.
+  std::vector<ptgc_draft_count> draft_counts() const {
+    const ptgc_draft_count* counts = nullptr;
+    std::size_t count = 0;
+    internal::Check(ptgc_result_get_draft_counts(handle_.get(), &counts, &count));
+    return {counts, counts + count};
+  }
   std::uint64_t seed() const {
     std::uint64_t seed = 0;
     internal::Check(ptgc_result_get_seed(handle_.get(), &seed));

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ptgc.runtime.generator import Generator
-    from ptgc.runtime.results import Chunk, GenerationResult, RoundTrace, Statistics
+    from ptgc.runtime.results import Chunk, DraftCount, GenerationResult, RoundTrace, Statistics
     from ptgc.runtime.session import Session
 
-__all__ = ["Chunk", "GenerationResult", "Generator", "RoundTrace", "Session", "Statistics"]
+__all__ = ["Chunk", "DraftCount", "GenerationResult", "Generator", "RoundTrace", "Session", "Statistics"]
 
 _HOMES = {
     "Chunk": "results",
+    "DraftCount": "results",
     "GenerationResult": "results",
     "Generator": "generator",
     "RoundTrace": "results",

@@ -50,6 +50,25 @@ class Request:
     def sampling(self) -> SamplingOptions:
         """How tokens are chosen."""
 
+class DraftCount:
+    """How drafts of one place in their trees fared."""
+
+    @property
+    def depth(self) -> int:
+        """1 for a child of the root."""
+
+    @property
+    def rank(self) -> int:
+        """Among its siblings, from 0."""
+
+    @property
+    def tried(self) -> int:
+        """Drafts there whose parent was accepted."""
+
+    @property
+    def accepted(self) -> int:
+        """How many of them were accepted."""
+
 class Statistics:
     """What was done for one text and what it cost."""
 
@@ -82,6 +101,10 @@ class Statistics:
         """Draft tokens accepted."""
 
     @property
+    def draft_counts(self) -> list[DraftCount]:
+        """The same by depth and rank."""
+
+    @property
     def mean_accept_length(self) -> float:
         """New tokens per round."""
 
@@ -108,6 +131,14 @@ class Statistics:
     @property
     def draft_seconds(self) -> float:
         """Drafting, part of decode_seconds."""
+
+    @property
+    def accept_seconds(self) -> float:
+        """Choosing tokens and accepting drafts, part of decode_seconds."""
+
+    @property
+    def commit_seconds(self) -> float:
+        """Moving what was accepted, part of decode_seconds."""
 
     @property
     def tokens_per_second(self) -> float:
@@ -143,8 +174,16 @@ class TraceRound:
         """Draft tokens verified."""
 
     @property
+    def parents(self) -> list[int]:
+        """The node that each of them follows; 0 is the root."""
+
+    @property
+    def path(self) -> list[int]:
+        """The nodes that were accepted."""
+
+    @property
     def accepted(self) -> int:
-        """How many of them were accepted."""
+        """How many of them became text."""
 
     @property
     def emitted_ids(self) -> list[int]:
@@ -157,6 +196,14 @@ class TraceRound:
     @property
     def draft_seconds(self) -> float:
         """Drafting, engine calls included."""
+
+    @property
+    def accept_seconds(self) -> float:
+        """Choosing tokens and accepting drafts."""
+
+    @property
+    def commit_seconds(self) -> float:
+        """Moving what was accepted."""
 
     @property
     def round_seconds(self) -> float:

@@ -13,7 +13,7 @@ from ptgc.runtime import _core
 from ptgc.runtime.chat_template import ChatOptions
 from ptgc.runtime.loaded import Loaded
 from ptgc.runtime.option_values import is_integer, option_types, read_options
-from ptgc.runtime.results import GenerationResult, RoundTrace, Statistics
+from ptgc.runtime.results import DraftCount, GenerationResult, RoundTrace, Statistics
 from ptgc.runtime.stop_matcher import StoppedText, ids_before
 from ptgc.runtime.text import TextCodec
 from ptgc.spec.generation import GenerationDefaults
@@ -218,6 +218,11 @@ def make_request(loaded: Loaded, ids: Sequence[int], options: GenerateOptions, h
     )
 
 
+def _fields(kind: type, core: object) -> dict[str, Any]:
+    """The fields of a dataclass, from the core's object with the same ones."""
+    return {one.name: getattr(core, one.name) for one in fields(kind)}
+
+
 def _check_stop_tokens(options: GenerateOptions, vocab_size: int) -> None:
     wrong = [token for token in options.stop_token_ids if token >= vocab_size]
     if wrong:
@@ -294,8 +299,11 @@ class RunningText:
             lossless=plain or plan.lossless,
             build=self._loaded.build.manifest.id,
             seed=self.request.sampling.seed if self._options.temperature > 0 else None,
-            statistics=Statistics(**{f.name: getattr(result.statistics, f.name) for f in fields(Statistics)}),
-            trace=[RoundTrace(**{f.name: getattr(r, f.name) for f in fields(RoundTrace)}) for r in result.trace],
+            statistics=replace(
+                Statistics(**_fields(Statistics, result.statistics)),
+                draft_counts=[DraftCount(**_fields(DraftCount, one)) for one in result.statistics.draft_counts],
+            ),
+            trace=[RoundTrace(**_fields(RoundTrace, one)) for one in result.trace],
         )
 
     def _new_text(self) -> StoppedText | None:

@@ -7,6 +7,20 @@ from typing import Any
 
 
 @dataclass(frozen=True)
+class DraftCount:
+    """How drafts of one place in their trees fared."""
+
+    depth: int
+    """1 for the tokens right after the text."""
+    rank: int
+    """Among its siblings, from 0; a chain has rank 0 alone."""
+    tried: int
+    """Drafts there whose parent was accepted."""
+    accepted: int
+    """How many of them were accepted."""
+
+
+@dataclass(frozen=True)
 class Statistics:
     """What happened while one text was written. Times are seconds of wall clock."""
 
@@ -24,6 +38,8 @@ class Statistics:
     """Draft tokens that the target verified."""
     accepted_tokens: int
     """Draft tokens that it accepted."""
+    draft_counts: list[DraftCount]
+    """The same by depth and rank."""
     mean_accept_length: float
     """New tokens per decoding round."""
     load_seconds: float
@@ -38,6 +54,10 @@ class Statistics:
     """Time inside engine calls, part of decode_seconds."""
     draft_seconds: float
     """Time of drafting, part of decode_seconds; only of starting it if it is not waited for."""
+    accept_seconds: float
+    """Time of choosing tokens and accepting drafts, part of decode_seconds."""
+    commit_seconds: float
+    """Time of moving what was accepted, part of decode_seconds."""
     tokens_per_second: float
     """New tokens per second of decoding."""
     peak_memory_bytes: int
@@ -57,15 +77,23 @@ class RoundTrace:
     width: int
     """Rows of the round."""
     drafted_ids: list[int]
-    """Draft tokens verified."""
+    """Draft tokens verified; node i of their tree is number i - 1."""
+    parents: list[int]
+    """The node that each of them follows; 0 is the end of the text."""
+    path: list[int]
+    """The nodes that were accepted."""
     accepted: int
-    """How many of them were accepted."""
+    """How many of them became text: fewer where the text ended."""
     emitted_ids: list[int]
     """Tokens written."""
     engine_seconds: float
     """Time inside engines."""
     draft_seconds: float
     """Time of drafting, including engine calls."""
+    accept_seconds: float
+    """Time of choosing tokens and accepting drafts."""
+    commit_seconds: float
+    """Time of moving what was accepted."""
     round_seconds: float
     """Time of the whole round."""
 

@@ -86,6 +86,16 @@ def test_run_takes_the_newest_build_and_says_which(bundle: Path) -> None:
     assert len(result.stdout.strip().split(",")) == 2
 
 
+def test_a_report_shows_the_rounds_on_the_text(bundle: Path, tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    written = run("run", bundle, "--prompt-ids", ids(4), "--max-new-tokens", 5, "--report", file, "--json")
+    html = file.read_text()
+    assert html.startswith("<!doctype html>")
+    for token in json.loads(written.stdout)["token_ids"]:
+        assert f">{token} </a>" in html
+    assert error(run("run", bundle, "--prompt-ids", ids(4), "--report", tmp_path, "--json"))
+
+
 def test_a_trace_has_a_line_for_every_round(bundle: Path, tmp_path: Path) -> None:
     file = tmp_path / "trace.jsonl"
     run("run", bundle, "--prompt-ids", ids(4), "--max-new-tokens", 5, "--trace", file)

@@ -115,6 +115,14 @@ TEST(CApi, StatisticsAreTheCores) {
   EXPECT_EQ(statistics.new_tokens, 60);
   EXPECT_EQ(statistics.new_tokens - 1, statistics.rounds + statistics.accepted_tokens);
   EXPECT_EQ(statistics.fallback_reason, nullptr);
+  EXPECT_GT(statistics.accept_seconds, 0);
+  EXPECT_LE(statistics.accept_seconds + statistics.commit_seconds, statistics.decode_seconds);
+  const ptgc_draft_count* counts = nullptr;
+  std::size_t count = 0;
+  ASSERT_EQ(ptgc_result_get_draft_counts(result, &counts, &count), PTGC_OK);
+  std::int64_t accepted = 0;
+  for (std::size_t i = 0; i < count; ++i) accepted += counts[i].accepted;
+  EXPECT_EQ(accepted, statistics.accepted_tokens);
   std::uint64_t seed = 1;
   EXPECT_EQ(ptgc_result_get_seed(result, &seed), PTGC_OK);
   EXPECT_EQ(seed, 0U);

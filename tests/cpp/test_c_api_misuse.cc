@@ -21,6 +21,7 @@ ptgc_status Open(const char* path, const ptgc_load_options* options) {
 TEST(CApiMisuse, NullHandlesAreNamed) {
   size_t size = 0;
   const ptgc_token_id* ids = nullptr;
+  const ptgc_draft_count* counts = nullptr;
   ptgc_session* session = nullptr;
   ptgc_result* result = nullptr;
   ptgc_finish_reason reason = 0;
@@ -44,6 +45,7 @@ TEST(CApiMisuse, NullHandlesAreNamed) {
            ptgc_result_get_token_ids(nullptr, &ids, &size),
            ptgc_result_get_finish_reason(nullptr, &reason),
            ptgc_result_get_statistics(nullptr, &statistics),
+           ptgc_result_get_draft_counts(nullptr, &counts, &size),
            ptgc_result_get_seed(nullptr, &seed),
        }) {
     ExpectRefusal(status, PTGC_ERROR_USAGE, "is NULL");

@@ -72,6 +72,8 @@ TEST(Generator, StatisticsAddUp) {
       static_cast<double>(60 - first->emitted_ids.size()) / static_cast<double>(statistics.rounds));
   EXPECT_GT(statistics.drafted_tokens, statistics.accepted_tokens);
   EXPECT_LE(statistics.engine_seconds, statistics.decode_seconds);
+  EXPECT_LE(statistics.draft_seconds + statistics.accept_seconds + statistics.commit_seconds,
+            statistics.decode_seconds);
   EXPECT_FALSE(statistics.fallback_reason.has_value());
   Tokens emitted;
   for (const TraceRound& round : result.trace) {
@@ -79,6 +81,32 @@ TEST(Generator, StatisticsAddUp) {
   }
   EXPECT_EQ(emitted, result.token_ids);
   EXPECT_EQ(static_cast<std::int64_t>(result.trace.size()), statistics.rounds + 3);
+}
+
+// A chain tries a depth as often as it has accepted the one before.
+TEST(Generator, DraftsAreCountedByDepth) {
+  Fixture fixture(1);
+  Request request = MakeRequest(MakePrompt(40, 1), 60);
+  request.trace = true;
+  const Result result = fixture.generator.Generate({&request, 1}, {})[0];
+  std::vector<std::int64_t> tried(8), accepted(8);
+  for (const TraceRound& round : result.trace) {
+    ASSERT_EQ(round.parents.size(), round.drafted_ids.size());
+    for (std::size_t node = 1; node <= round.drafted_ids.size(); ++node) {
+      EXPECT_EQ(round.parents[node - 1], static_cast<int>(node) - 1);
+      tried[node] += node <= static_cast<std::size_t>(round.accepted) + 1 ? 1 : 0;
+      accepted[node] += node <= static_cast<std::size_t>(round.accepted) ? 1 : 0;
+    }
+  }
+  ASSERT_FALSE(result.statistics.draft_counts.empty());
+  std::int64_t all = 0;
+  for (const DraftCount& count : result.statistics.draft_counts) {
+    EXPECT_EQ(count.rank, 0);
+    EXPECT_EQ(count.tried, tried[static_cast<std::size_t>(count.depth)]);
+    EXPECT_EQ(count.accepted, accepted[static_cast<std::size_t>(count.depth)]);
+    all += count.accepted;
+  }
+  EXPECT_EQ(all, result.statistics.accepted_tokens);
 }
 
 TEST(Generator, PlainRequestDraftsNothing) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -93,6 +94,28 @@ def test_drafts_change_nothing(place: Path, name: str, batch: int) -> None:
         options = {"max_new_tokens": NEW_TOKENS, "temperature": 0.8, "seed": 3}
         sampled, plain = (generator.generate(PROMPTS, plain=kind, **options) for kind in (False, True))
     assert [one.token_ids for one in sampled] == [one.token_ids for one in plain]
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_drafts_are_counted_by_their_place(place: Path, name: str) -> None:
+    with Generator(probe(place, name), build=build_of(1), draft_length="fixed") as generator:
+        result = generator.generate(PROMPTS[2], max_new_tokens=NEW_TOKENS, trace=True)
+    tried: Counter[tuple[int, int]] = Counter()
+    accepted: Counter[tuple[int, int]] = Counter()
+    for one in result.trace:
+        tree, path = TreeSpec((-1, *one.parents)), one.path[: one.accepted]
+        assert one.emitted_ids[: one.accepted] == [one.drafted_ids[node - 1] for node in path]
+        assert [tree.parents[node] for node in path] == [0, *path][: len(path)]
+        for node in range(1, tree.num_nodes):
+            if tree.parents[node] in {0, *path}:
+                place_of = (tree.depths[node], tree.ranks[node])
+                tried[place_of] += 1
+                accepted[place_of] += node in path
+    counts = {(one.depth, one.rank): (one.tried, one.accepted) for one in result.statistics.draft_counts}
+    assert counts == {one: (tried[one], accepted[one]) for one in tried}
+    assert list(counts) == sorted(counts)
+    stats = result.statistics
+    assert 0 < stats.accept_seconds + stats.commit_seconds < stats.decode_seconds
 
 
 # In a batch a tree's accepted tokens may have stood in other slots than plain decoding's, so that sums over them round

@@ -59,7 +59,7 @@ RoundReport CanvasLoop::Round(std::span<Turn> turns) {
     Emit(canvas, turn);
     turn.session->Uncommit(canvas.held);
   }
-  return {denoiser_->size(), denoiser_->engine_seconds(), 0, SecondsSince(start), {}};
+  return RoundReport::Of(denoiser_->size(), denoiser_->engine_seconds(), SecondsSince(start));
 }
 
 int CanvasLoop::BlockLength(const Canvas& canvas) const {

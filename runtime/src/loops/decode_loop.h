@@ -10,6 +10,7 @@
 #include "engines/engine.h"
 #include "loops/request.h"
 #include "loops/session.h"
+#include "sampling/tree.h"
 
 namespace ptgc {
 
@@ -24,7 +25,9 @@ struct Turn {
   int chunk = 0;                     // Text tokens fed this round.
   int offered = 0;                   // Draft tokens that the drafter offered.
   std::span<const TokenId> drafted;  // Draft tokens verified; valid until the next round.
-  int accepted = 0;                  // How many of them were accepted.
+  const TreeSpec* tree = nullptr;    // Their tree, if there are any.
+  std::span<const int> path;         // The nodes of the tree that were accepted.
+  int accepted = 0;                  // How many of them became text.
   std::span<const TokenId> emitted;  // New tokens; none while a prompt is being read.
   bool ended = false;                // Whether the last new token ends the text.
   std::exception_ptr error;          // Thrown by a caller's function for this text only.
@@ -35,8 +38,19 @@ struct RoundReport {
   int width = 0;              // Rows that the engine ran.
   double engine_seconds = 0;  // Time inside engines.
   double draft_seconds = 0;   // Time of drafting, partly inside engines.
+  double accept_seconds = 0;  // Time of choosing tokens and accepting drafts.
+  double commit_seconds = 0;  // Time of moving what was accepted.
   double round_seconds = 0;   // Time of the whole round.
   DeviceCounters device;      // Work on a device; set by the scheduler.
+
+  // A round without drafts.
+  static RoundReport Of(int width, double engine_seconds, double round_seconds) {
+    RoundReport report;
+    report.width = width;
+    report.engine_seconds = engine_seconds;
+    report.round_seconds = round_seconds;
+    return report;
+  }
 };
 
 // Used by one thread at a time. In steady state a round allocates nothing.

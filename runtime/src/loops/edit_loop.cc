@@ -66,7 +66,7 @@ RoundReport EditLoop::Round(std::span<Turn> turns) {
     turn.ended = false;
     if (same || draft.rounds >= plan_.max_rounds) Finish(draft, turn);
   }
-  return {length, engine_seconds, 0, SecondsSince(start), {}};
+  return RoundReport::Of(length, engine_seconds, SecondsSince(start));
 }
 
 void EditLoop::StartEncoder(std::span<const Turn> turns) {

@@ -41,7 +41,7 @@ RoundReport OneShotLoop::Round(std::span<Turn> turns) {
     turn.emitted = session.tokens().subspan(begin);
     turn.ended = count == text.size();
   }
-  return {canvas_length_, engine_seconds, 0, SecondsSince(start), {}};
+  return RoundReport::Of(canvas_length_, engine_seconds, SecondsSince(start));
 }
 
 std::vector<double> OneShotLoop::Measure(const EngineRuns& runs) {

@@ -77,14 +77,20 @@ void SpeculativeLoop::Start(const Session& session, const Request& request) {
 
 RoundReport SpeculativeLoop::Round(std::span<Turn> turns) {
   const Clock::time_point start = Clock::now();
-  const double draft_seconds = Draft(turns);
-  const int width = Verify(turns);
+  RoundReport report;
+  report.draft_seconds = Draft(turns);
+  report.width = Verify(turns);
+  const Clock::time_point verified = Clock::now();
   Accept(turns);
+  report.accept_seconds = SecondsSince(verified);
+  const Clock::time_point accepted = Clock::now();
   Commit(turns);
   Settle(turns);
-  double engine_seconds = parts_.target->engine_seconds();
-  if (draft_seconds > 0) engine_seconds += parts_.drafter->engine_seconds();
-  return {width, engine_seconds, draft_seconds, SecondsSince(start), {}};
+  report.commit_seconds = SecondsSince(accepted);
+  report.engine_seconds = parts_.target->engine_seconds();
+  if (report.draft_seconds > 0) report.engine_seconds += parts_.drafter->engine_seconds();
+  report.round_seconds = SecondsSince(start);
+  return report;
 }
 
 // Decides what each row feeds: a chunk of its prompt, or the rest of its text followed by drafts.
@@ -95,6 +101,7 @@ double SpeculativeLoop::Draft(std::span<Turn> turns) {
   for (Turn& turn : turns) {
     turn.chunk = ChunkLength(turn);
     turn.drafted = {};
+    turn.path = {};
     OfferDrafts(turn);
     offered = offered || turn.offered > 0;
   }
@@ -106,7 +113,11 @@ double SpeculativeLoop::Draft(std::span<Turn> turns) {
     draft_rows_[i].limit = std::min(offers_[i].tokens(), most);
   }
   parts_.drafter->Draft(draft_rows_);
-  for (Turn& turn : turns) turn.drafted = RowOf(*turn.session).proposal.tokens();
+  for (Turn& turn : turns) {
+    const Proposal& proposal = RowOf(*turn.session).proposal;
+    turn.drafted = proposal.tokens();
+    turn.tree = &proposal.tree();
+  }
   return SecondsSince(start);
 }
 
@@ -160,9 +171,10 @@ void SpeculativeLoop::Accept(std::span<Turn> turns) {
   for (Turn& turn : turns) {
     Row& row = RowOf(*turn.session);
     if (!is_reading(turn)) {
-      turn.accepted = static_cast<int>(row.acceptance.path().size());
+      turn.path = row.acceptance.path();
+      turn.accepted = static_cast<int>(turn.path.size());
       if (row.proposal.size() > 0) {
-        const int tried = Tried(row.proposal, row.acceptance.path());
+        const int tried = Tried(row.proposal, turn.path);
         row.estimate.Observe(row.proposal.match_length(), tried, turn.accepted);
       } else if (turn.offered > 0) {
         row.estimate.Skip(row.proposal.match_length());

@@ -11,6 +11,30 @@ namespace {
 
 constexpr const char* kDoesNotPay = "speculation does not pay here";
 
+// The count of a place, added where it is missing; they are in the order of depth and rank.
+DraftCount& CountOf(std::vector<DraftCount>& counts, int depth, int rank) {
+  const auto before = [&](const DraftCount& one) {
+    return one.depth < depth || (one.depth == depth && one.rank < rank);
+  };
+  const auto found = std::partition_point(counts.begin(), counts.end(), before);
+  if (found != counts.end() && found->depth == depth && found->rank == rank) return *found;
+  return *counts.insert(found, DraftCount{depth, rank, 0, 0});
+}
+
+// Drafts whose parent was accepted were tried, and those on the path accepted.
+void CountDrafts(const Turn& turn, std::vector<DraftCount>& counts) {
+  const auto end = turn.path.begin() + turn.accepted;
+  const auto is_accepted = [&](int node) {
+    return node == 0 || std::find(turn.path.begin(), end, node) != end;
+  };
+  for (int node = 1; node < turn.tree->num_nodes(); ++node) {
+    if (!is_accepted(turn.tree->parent(node))) continue;
+    DraftCount& count = CountOf(counts, turn.tree->depth(node), turn.tree->rank(node));
+    count.tried += 1;
+    count.accepted += is_accepted(node) ? 1 : 0;
+  }
+}
+
 }  // namespace
 
 void Generation::Start(Session& session, DecodeLoop& loop) {
@@ -66,8 +90,7 @@ void Generation::RecordFirstTokens(const Turn& turn) {
   first_token_ = Clock::now();
   first_tokens_ = static_cast<std::int64_t>(turn.emitted.size());
   Statistics& statistics = result_.statistics;
-  statistics.drafted_tokens += static_cast<std::int64_t>(turn.drafted.size());
-  statistics.accepted_tokens += turn.accepted;
+  RecordDrafts(turn);
   statistics.prefill_seconds = std::chrono::duration<double>(first_token_ - started_).count();
   statistics.time_to_first_token = std::chrono::duration<double>(first_token_ - called_).count();
 }
@@ -76,10 +99,11 @@ void Generation::RecordDecodeRound(const Turn& turn, const RoundReport& report) 
   Statistics& statistics = result_.statistics;
   statistics.rounds += 1;
   statistics.plain_rounds += turn.drafted.empty() ? 1 : 0;
-  statistics.drafted_tokens += static_cast<std::int64_t>(turn.drafted.size());
-  statistics.accepted_tokens += turn.accepted;
+  RecordDrafts(turn);
   statistics.engine_seconds += report.engine_seconds;
   statistics.draft_seconds += report.draft_seconds;
+  statistics.accept_seconds += report.accept_seconds;
+  statistics.commit_seconds += report.commit_seconds;
   statistics.decode_seconds = SecondsSince(first_token_);
   statistics.graph_launches += report.device.graph_launches;
   statistics.uncaptured_runs += report.device.uncaptured_runs;
@@ -87,14 +111,28 @@ void Generation::RecordDecodeRound(const Turn& turn, const RoundReport& report) 
   declined_rounds_ += turn.offered > 0 && turn.drafted.empty() ? 1 : 0;
 }
 
+void Generation::RecordDrafts(const Turn& turn) {
+  if (turn.drafted.empty()) return;
+  Statistics& statistics = result_.statistics;
+  statistics.drafted_tokens += static_cast<std::int64_t>(turn.drafted.size());
+  statistics.accepted_tokens += turn.accepted;
+  CountDrafts(turn, statistics.draft_counts);
+}
+
 void Generation::RecordTrace(const Turn& turn, const RoundReport& report) {
   TraceRound round;
   round.width = report.width;
   round.drafted_ids.assign(turn.drafted.begin(), turn.drafted.end());
+  for (int node = 1; node <= static_cast<int>(turn.drafted.size()); ++node) {
+    round.parents.push_back(turn.tree->parent(node));
+  }
+  round.path.assign(turn.path.begin(), turn.path.end());
   round.accepted = turn.accepted;
   round.emitted_ids.assign(turn.emitted.begin(), turn.emitted.end());
   round.engine_seconds = report.engine_seconds;
   round.draft_seconds = report.draft_seconds;
+  round.accept_seconds = report.accept_seconds;
+  round.commit_seconds = report.commit_seconds;
   round.round_seconds = report.round_seconds;
   result_.trace.push_back(std::move(round));
 }

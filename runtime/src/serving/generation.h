@@ -45,6 +45,7 @@ class Generation {
  private:
   void RecordFirstTokens(const Turn& turn);
   void RecordDecodeRound(const Turn& turn, const RoundReport& report);
+  void RecordDrafts(const Turn& turn);
   void RecordTrace(const Turn& turn, const RoundReport& report);
 
   const Request* request_;              // The request.

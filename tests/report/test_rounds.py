@@ -1,0 +1,83 @@
+"""The page about a text's rounds: everything that was drafted is on it, and it needs nothing else."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from ptgc.report.rounds import rounds_page
+from ptgc.runtime.results import DraftCount, GenerationResult, RoundTrace, Statistics
+
+WORDS = {1: "<a>", 2: " b", 3: "\n", 4: " d", 5: " e"}
+VOID = {"meta"}
+
+
+class Tags(HTMLParser):
+    """Checks that tags close in the order in which they opened, and keeps the text by class."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[tuple[str, str]] = []
+        self.texts: list[tuple[str, str]] = []
+        self.feed(html)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in VOID:
+            self.open.append((tag, dict(attrs).get("class") or ""))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop()[0] == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and data.strip(" "):
+            self.texts.append((self.open[-1][1], data))
+
+    def of(self, kind: str) -> list[str]:
+        return [text for found, text in self.texts if found == kind]
+
+
+def traced(*rounds: tuple[list[int], list[int], list[int], list[int]]) -> GenerationResult:
+    """A text by its rounds: drafts, their parents, the accepted nodes, the tokens written."""
+    trace = [
+        RoundTrace(len(drafts) + 1, drafts, parents, path, len(path), ids, 0.002, 0.0005, 0.0001, 0.0001, 0.003)
+        for drafts, parents, path, ids in rounds
+    ]
+    ids = [token for one in trace for token in one.emitted_ids]
+    counts = [DraftCount(1, 0, 2, 1), DraftCount(1, 1, 1, 1), DraftCount(2, 0, 2, 0)]
+    statistics = Statistics(
+        3, len(ids), len(trace), 0, None, 5, 2, counts, 2.0, 0.1, 0.1, 0.05, 0.006, 0.004, 0.001, 0.0002, 0.0002, 300, 1
+    )
+    return GenerationResult("", ids, "length", "eagle3", True, "b", None, statistics, trace)
+
+
+def shown(result: GenerationResult) -> tuple[str, Tags]:
+    html = rounds_page(result, [WORDS[token] for token in result.token_ids], WORDS.__getitem__, "<prompt>")
+    return html, Tags(html)
+
+
+def test_a_chain_shows_what_was_accepted_rejected_and_put_in_its_place() -> None:
+    html, tags = shown(traced(([1, 2, 4], [0, 1, 2], [1, 2], [1, 2, 3])))
+    assert tags.of("yes") == ["<a>", " b"]
+    assert tags.of("no") == [" d"]
+    assert tags.of("own") == ["\n", "\N{RETURN SYMBOL}"]  # in the text, and in the round
+    assert tags.of("draft") == ["<a>", " b"]
+    assert tags.of("prompt") == ["<prompt>"]
+    assert not re.search(r"""(src|href)=["'](?!#)|@import|url\(""", html)
+
+
+def test_a_tree_shows_every_branch() -> None:
+    _, tags = shown(traced(([1, 2, 4, 5], [0, 0, 1, 2], [2, 4], [2, 5, 3]), ([], [], [], [1])))
+    assert tags.of("yes") == [" b", " e"]
+    assert tags.of("no") == ["<a>", " d"]
+    assert tags.of("draft") == [" b", " e"]
+
+
+@pytest.mark.parametrize("link", ["round-1", "round-2"])
+def test_a_token_leads_to_its_round(link: str) -> None:
+    html, _ = shown(traced(([1], [0], [1], [1, 2]), ([4], [0], [], [3])))
+    assert f'href="#{link}"' in html
+    assert f'id="{link}"' in html
+    assert html.index("50% of 2") < html.index("100% of 1")
