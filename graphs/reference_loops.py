@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptgc.spec import ports
+from ptgc.spec.acceptance import AcceptanceRule, RelaxedAcceptance, TypicalAcceptance
 from ptgc.spec.canvas import CanvasCache, CanvasPlan
 from ptgc.spec.edit import EditPlan
 from ptgc.spec.plan import DecodePlan
@@ -75,6 +76,31 @@ def write_greedily(
         unread = [int(found[-1].argmax())]
         text += unread
     return text, np.stack(found)
+
+
+def accepts(plan: DecodePlan, logits: NDArray[Any], token: int, slack: float = 0.0) -> bool:
+    """Whether a greedy text of a lossy rule may have a token: the likeliest one, or one that is accepted as a draft.
+
+    Args:
+        plan: The rule and its parameters.
+        logits: The target's logits after the text before the token, `[vocab]`.
+        token: The token.
+        slack: Difference of log-probabilities that counts as rounding.
+    """
+    shifted = logits.astype(np.float64) - logits.max()
+    log_p = shifted - np.log(np.exp(shifted).sum())
+    given, best = log_p[token] + slack, log_p.max()
+    if given >= best:
+        return True
+    if plan.acceptance is AcceptanceRule.TYPICAL:
+        typical = plan.typical or TypicalAcceptance()
+        p = np.exp(log_p)
+        entropy = -float((p * np.where(p > 0, log_p, 0)).sum())
+        return bool(np.exp(given) > min(typical.epsilon, typical.delta * np.exp(-entropy)))
+    if plan.acceptance is AcceptanceRule.RELAXED:
+        relaxed = plan.relaxed or RelaxedAcceptance()
+        return bool((log_p > given).sum() < relaxed.top_k and best - given <= relaxed.margin)
+    return False
 
 
 def encode(encoder: RoleCall, source: Sequence[int]) -> Values:

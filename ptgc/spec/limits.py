@@ -35,6 +35,10 @@ MAX_TREE_NODES = 4096
 """Nodes of a proposal, its root included."""
 MAX_NGRAM_SIZE = 64
 """Tokens of a suffix that is looked up."""
+MAX_CANDIDATES = 1024
+"""Tokens of which a lossy rule may accept any."""
+MAX_MARGIN = 100.0
+"""Difference of log-probabilities."""
 MAX_ROUNDS = 1 << 16
 """Rounds of one canvas or one edited text."""
 MAX_OPERATIONS = 64

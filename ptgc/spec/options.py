@@ -15,7 +15,7 @@ import inspect
 import textwrap
 import types
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, Field, dataclass, fields
 from enum import Enum
 from itertools import pairwise
 from pathlib import Path
@@ -113,10 +113,10 @@ def flag(name: str) -> str:
 
 
 def options_of(kind: type[Any]) -> tuple[Option, ...]:
-    """The options that a dataclass describes."""
-    hints, docs = get_type_hints(kind, include_extras=True), _field_docs(kind)
+    """The options that a dataclass describes, in the order of its constructor."""
+    hints, docs = get_type_hints(kind, include_extras=True), _docs(kind)
     found = []
-    for field in fields(kind):
+    for field in _fields(kind):
         hint, rules = _without_none(hints[field.name]), tuple[Any, ...]()
         if get_origin(hint) is Annotated:
             hint, *annotations = get_args(hint)
@@ -160,13 +160,18 @@ def make_options(kind: type[Any], values: Mapping[str, Any], strategy: str) -> A
 
 def values_of(options: Any) -> dict[str, Any]:
     """An object of options as a mapping by field name."""
-    return {field.name: getattr(options, field.name) for field in fields(options)}
+    return {field.name: getattr(options, field.name) for field in _fields(type(options))}
 
 
 def checkpoints_of(options: Any) -> dict[str, str]:
     """The checkpoints that options name, by field."""
     named = [option.name for option in options_of(type(options)) if option.names_checkpoint]
     return {name: value for name in named if (value := getattr(options, name)) is not None}
+
+
+def _fields(kind: type[Any]) -> list[Field[Any]]:
+    """The fields of a class in the order of its constructor, which takes those by keyword last."""
+    return sorted(fields(kind), key=lambda one: one.kw_only is True)
 
 
 def _without_none(hint: Any) -> Any:
@@ -176,8 +181,13 @@ def _without_none(hint: Any) -> Any:
     return hint
 
 
+def _docs(kind: type[Any]) -> dict[str, str]:
+    """The docstrings below the fields of a class and of those that it derives from."""
+    return {name: text for one in reversed(kind.__mro__[:-1]) for name, text in _field_docs(one).items()}
+
+
 def _field_docs(kind: type[Any]) -> dict[str, str]:
-    """The docstrings below the fields of a class; empty if its source is not available."""
+    """The docstrings below the fields of a class itself; empty if its source is not available."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
     except (OSError, TypeError, SyntaxError):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Annotated, Any
 
-from ptgc.spec.acceptance import AcceptanceRule
+from ptgc.spec.acceptance import AcceptanceRule, RelaxedAcceptance, TypicalAcceptance
 from ptgc.spec.canvas import CanvasPlan
 from ptgc.spec.drafter import DrafterPlan
 from ptgc.spec.edit import EditPlan
@@ -25,6 +25,8 @@ _POLICIES: Mapping[str, tuple[str, ...]] = {
     Loop.EDIT: ("edit",),
 }
 """The policies that a plan must have for each loop."""
+_PARAMETERS: Mapping[str, tuple[str, ...]] = {Loop.SPECULATIVE: ("typical", "relaxed")}
+"""Parameters of policies, which it may have."""
 
 
 class Guarantee(str, Enum):
@@ -52,6 +54,10 @@ class DecodePlan:
     """speculative: proposes tokens."""
     acceptance: AcceptanceRule = AcceptanceRule.MATCH
     """speculative: decides which of them are accepted."""
+    typical: TypicalAcceptance | None = None
+    """speculative: parameters of the rule `typical`; None for its defaults."""
+    relaxed: RelaxedAcceptance | None = None
+    """speculative: parameters of the rule `relaxed`; None for its defaults."""
     tree: TreeSpec = field(default_factory=lambda: TreeSpec.chain(0))
     """speculative: the shape of a full proposal; its root is the last committed token."""
     canvas: CanvasPlan | None = None
@@ -71,6 +77,19 @@ class DecodePlan:
         """Whether rounds may have draft tokens, so that plain decoding differs from the strategy."""
         return self.drafter.num_draft_tokens > 0
 
+    def accepting(
+        self,
+        rule: AcceptanceRule,
+        typical: TypicalAcceptance | None = None,
+        relaxed: RelaxedAcceptance | None = None,
+    ) -> DecodePlan:
+        """This plan with another rule, which may change the guarantee; rules of other loops are ignored."""
+        if self.loop is not Loop.SPECULATIVE:
+            return self
+        guarantee = Guarantee.LOSSLESS if self.acceptance.is_lossy else self.guarantee
+        guarantee = Guarantee.LOSSY if rule.is_lossy else guarantee
+        return replace(self, acceptance=rule, guarantee=guarantee, typical=typical, relaxed=relaxed)
+
     def to_json(self) -> dict[str, Any]:
         """This plan as the manifest writes it: the loop and that loop's policies."""
         data: dict[str, Any] = {"loop": self.loop.value}
@@ -78,7 +97,8 @@ class DecodePlan:
             data["drafter"] = self.drafter.to_json()
             data["acceptance"] = self.acceptance.value
             data["tree"] = self.tree.to_json()
-        for name, policies in (("canvas", self.canvas), ("one_shot", self.one_shot), ("edit", self.edit)):
+        for name in ("typical", "relaxed", "canvas", "one_shot", "edit"):
+            policies = getattr(self, name)
             if policies is not None:
                 data[name] = policies.to_json()
         return data
@@ -89,7 +109,7 @@ class DecodePlan:
         if not isinstance(data, dict):
             return data
         loop = data.get("loop")
-        policies = _POLICIES.get(loop, ()) if isinstance(loop, str) else ()
+        policies = (*_POLICIES.get(loop, ()), *_PARAMETERS.get(loop, ())) if isinstance(loop, str) else ()
         return {name: data.get(name) for name in ("strategy", "loop", "guarantee", *policies)}
 
     def problems(self) -> list[str]:
@@ -102,6 +122,8 @@ class DecodePlan:
             found.append(f"drafter.num_draft_tokens is {self.drafter.num_draft_tokens}; tree has room for {most}")
         if list(self.tree.depths) != sorted(self.tree.depths):
             found.append("tree must have its nodes in the order of their depths: it is drafted depth by depth")
-        if self.acceptance is AcceptanceRule.SPECULATIVE and not self.tree.is_chain:
-            found.append("acceptance is speculative, which takes chains; tree is none")
+        if self.acceptance is AcceptanceRule.BLOCK and not self.tree.is_chain:
+            found.append("acceptance is block, which takes chains; tree is none")
+        if self.acceptance.is_lossy and self.guarantee is not Guarantee.LOSSY:
+            found.append(f"acceptance is {self.acceptance.value}, with which the guarantee must be lossy")
         return found

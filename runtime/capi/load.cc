@@ -22,7 +22,10 @@ constexpr std::size_t kOptionsSize =
 static_assert(static_cast<int>(DraftLengthMode::kFixed) == PTGC_DRAFT_LENGTH_FIXED &&
               static_cast<int>(DraftLengthMode::kMeasured) == PTGC_DRAFT_LENGTH_MEASURED);
 static_assert(static_cast<int>(AcceptanceRule::kMatch) == PTGC_ACCEPTANCE_MATCH &&
-              static_cast<int>(AcceptanceRule::kSpeculative) == PTGC_ACCEPTANCE_SPECULATIVE);
+              static_cast<int>(AcceptanceRule::kSpeculative) == PTGC_ACCEPTANCE_SPECULATIVE &&
+              static_cast<int>(AcceptanceRule::kBlock) == PTGC_ACCEPTANCE_BLOCK &&
+              static_cast<int>(AcceptanceRule::kTypical) == PTGC_ACCEPTANCE_TYPICAL &&
+              static_cast<int>(AcceptanceRule::kRelaxed) == PTGC_ACCEPTANCE_RELAXED);
 static_assert(static_cast<int>(NgramMatch::kLatest) == PTGC_NGRAM_MATCH_LATEST &&
               static_cast<int>(NgramMatch::kFirst) == PTGC_NGRAM_MATCH_FIRST);
 
@@ -70,8 +73,8 @@ void CheckRanges(const ptgc_load_options& options) {
                  "0 or more, or -1 for what was tuned, or the plan's");
   problems.Check(is_from(options.draft_length, 0, 1), "draft_length", options.draft_length,
                  "PTGC_DRAFT_LENGTH_FIXED or _MEASURED");
-  problems.Check(is_from(options.acceptance, -1, 1), "acceptance", options.acceptance,
-                 "PTGC_ACCEPTANCE_PLANNED, _MATCH or _SPECULATIVE");
+  problems.Check(is_from(options.acceptance, -1, 4), "acceptance", options.acceptance,
+                 "PTGC_ACCEPTANCE_PLANNED, _MATCH, _SPECULATIVE, _BLOCK, _TYPICAL or _RELAXED");
   problems.Check(is_from(options.ngram_match, -1, 1), "ngram_match", options.ngram_match,
                  "PTGC_NGRAM_MATCH_PLANNED, _LATEST or _FIRST");
   problems.Check(is_from(options.skip_verification, 0, 1), "skip_verification",

@@ -79,11 +79,15 @@ enum {
   PTGC_DRAFT_LENGTH_FIXED = 0,    // As many as planned.
   PTGC_DRAFT_LENGTH_MEASURED = 1  // As many as pay by the measured costs of rounds.
 };
-// Which drafts are accepted; the rules differ when sampling.
+// Which drafts are accepted. The first three rules are lossless and differ when sampling; the
+// parameters of the other two are the bundle's.
 enum {
-  PTGC_ACCEPTANCE_PLANNED = -1,    // As the bundle was exported.
-  PTGC_ACCEPTANCE_MATCH = 0,       // Drafts that equal the target's choice.
-  PTGC_ACCEPTANCE_SPECULATIVE = 1  // As many as keep the target's distribution.
+  PTGC_ACCEPTANCE_PLANNED = -1,     // As the bundle was exported.
+  PTGC_ACCEPTANCE_MATCH = 0,        // Drafts that equal the target's choice.
+  PTGC_ACCEPTANCE_SPECULATIVE = 1,  // One by one, as many as keep the target's distribution.
+  PTGC_ACCEPTANCE_BLOCK = 2,        // The same for a whole chain at once, which accepts more.
+  PTGC_ACCEPTANCE_TYPICAL = 3,      // Lossy: drafts that are likely enough for their entropy.
+  PTGC_ACCEPTANCE_RELAXED = 4       // Lossy: drafts that are nearly as likely as the likeliest.
 };
 // Which of equal matches an n-gram drafter continues.
 enum { PTGC_NGRAM_MATCH_PLANNED = -1, PTGC_NGRAM_MATCH_LATEST = 0, PTGC_NGRAM_MATCH_FIRST = 1 };

@@ -24,6 +24,7 @@ from ptgc.runtime.streaming import stream
 from ptgc.runtime.text import TextCodec
 from ptgc.runtime.tokenizer_files import tokenizer_files
 from ptgc.runtime.tuning import read_tuning
+from ptgc.spec.acceptance import AcceptanceRule
 from ptgc.spec.bundle import Build, Bundle, open_build, open_bundle
 from ptgc.spec.replacement import read_unreplaced
 from ptgc.spec.threads import check_num_threads
@@ -139,7 +140,10 @@ class Generator:
         )
         if open_build(chosen.path).manifest != chosen.manifest:
             raise BundleError(f"Build '{chosen.manifest.id}' was replaced while it was loaded.", "Load it again.")
-        return Loaded(opened, chosen, core, codec)
+        plan = opened.manifest.plan
+        if chosen_options.acceptance is not None:
+            plan = plan.accepting(AcceptanceRule(chosen_options.acceptance))
+        return Loaded(opened, chosen, core, codec, plan)
 
     @property
     def bundle(self) -> Bundle:

@@ -20,7 +20,8 @@ class LoadOptions:
     draft_length: str = "measured"
     """`measured` drafts as many tokens as pay by the measured costs, `fixed` always as many as possible."""
     acceptance: str | None = None
-    """`match` or `speculative`, which differ when sampling; None takes the plan's."""
+    """How drafts are judged, a value of `AcceptanceRule`; None takes the plan's. The parameters of lossy rules are
+    the plan's."""
     ngram_match: str | None = None
     """ngram: whether the `latest` or the `first` of equal matches is continued; None takes the plan's."""
     wait: float | None = None

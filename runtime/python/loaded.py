@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ptgc.runtime import _core
 from ptgc.runtime.text import TextCodec
 from ptgc.spec.bundle import Build, Bundle
+from ptgc.spec.plan import DecodePlan
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class Loaded:
     """The C++ generator."""
     codec: TextCodec | None
     """The tokenizer; None if the bundle has none."""
+    plan: DecodePlan
+    """The bundle's plan, changed by the options of loading."""
 
     @property
     def has_source(self) -> bool:

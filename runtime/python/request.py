@@ -289,8 +289,7 @@ class RunningText:
             assert self._loaded.codec is not None
             ids = ids_before(self._loaded.codec.detokenizer, ids, text, self._context)
             reason = "stop"
-        manifest = self._loaded.bundle.manifest
-        plain, plan = self._options.plain, manifest.plan
+        plain, plan = self._options.plain, self._loaded.plan
         return GenerationResult(
             text=text,
             token_ids=ids,

@@ -1,9 +1,11 @@
 #include "table_models.h"
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 
 #include "reference_distribution.h"
+#include "sampling/counted_path.h"
 
 namespace ptgc {
 namespace {
@@ -37,6 +39,15 @@ std::span<const float> After(const Table& table, std::span<const TokenId> text) 
   return table[static_cast<std::size_t>(text[text.size() - 1] * kVocab + text[text.size() - 2])];
 }
 
+// A text with the drafts down to a node.
+Tokens TextAt(Tokens text, const Proposal& proposal, int node) {
+  const std::ptrdiff_t root = static_cast<std::ptrdiff_t>(text.size());
+  for (int at = node; at > 0; at = proposal.tree().parent(at)) {
+    text.insert(text.begin() + root, proposal.token(at));
+  }
+  return text;
+}
+
 }  // namespace
 
 std::span<const float> TargetLogits(std::span<const TokenId> text) { return After(kTarget, text); }
@@ -46,29 +57,45 @@ std::span<const float> StrangeLogits(std::span<const TokenId> text) {
 std::span<const float> NearLogits(std::span<const TokenId> text) { return After(kNear, text); }
 
 LogitsRow TableReader::Row(int node) {
-  Tokens text = *text_;
-  const std::ptrdiff_t root = static_cast<std::ptrdiff_t>(text.size());
-  for (int at = node; at > 0; at = proposal_->tree().parent(at)) {
-    text.insert(text.begin() + root, proposal_->tokens()[static_cast<std::size_t>(at) - 1]);
-  }
   ++rows_read_;
-  return {TargetLogits(text).data(), DType::kFloat32, kVocab};
+  return {TargetLogits(TextAt(*text_, *proposal_, node)).data(), DType::kFloat32, kVocab};
+}
+
+void DraftedText::Clear() {
+  proposal.Clear();
+  std::fill(indices.begin(), indices.end(), DraftProbabilities::kCertain);
 }
 
 void DraftedText::Draft(Model model, const SamplingOptions& options, AcceptanceRule rule,
                         Sampler& sampler) {
-  proposal.Clear();
-  const std::size_t root = text.size();
-  std::span<float> q = probabilities;
-  for (int i = 0; i < proposal.capacity(); ++i, q = q.subspan(kVocab)) {
-    const TokenId token = ChooseDraft(sampler, {model(text).data(), DType::kFloat32, kVocab},
-                                      options, &counts, static_cast<std::int64_t>(text.size()),
-                                      rule, q.first(static_cast<std::size_t>(kVocab)));
-    proposal.Append(token);
-    counts.Push(token);
-    text.push_back(token);
+  std::vector<int> nodes(static_cast<std::size_t>(shape.num_nodes()), -1);  // Of the proposal.
+  nodes[0] = 0;
+  for (int stands = 0; stands < shape.num_nodes(); ++stands) {
+    const int node = nodes[static_cast<std::size_t>(stands)];
+    if (node < 0 || shape.num_children(stands) == 0) continue;
+    const CountedPath path(options.has_penalties() ? &counts : nullptr, proposal, node);
+    const LogitsRow row = {model(TextAt(text, proposal, node)).data(), DType::kFloat32, kVocab};
+    sampler.Read(row, options, &counts);
+    const std::size_t at = static_cast<std::size_t>(stands * kVocab);
+    if (NeedsProbabilities(rule)) {
+      sampler.WriteProbabilities(std::span(probabilities).subspan(at, kVocab));
+    }
+    const int depth = shape.depth(stands);
+    const GumbelNoise noise =
+        DraftNoise(options, static_cast<std::int64_t>(text.size()) + depth, rule, depth);
+    Tokens siblings;
+    for (int child = stands + 1; child < shape.num_nodes(); ++child) {
+      if (shape.parent(child) != stands) continue;
+      const TokenId token = sampler.Choose(noise, siblings);
+      if (token == kNoToken) break;
+      siblings.push_back(token);
+      const int before = proposal.size();
+      const int added = proposal.Add(node, token);
+      nodes[static_cast<std::size_t>(child)] = added;
+      const bool is_new = proposal.size() > before && NeedsProbabilities(rule);
+      if (is_new) indices[static_cast<std::size_t>(added)] = stands;
+    }
   }
-  for (; text.size() > root; text.pop_back()) counts.Pop(text.back());
 }
 
 ProposedText DraftedText::Question(TableReader& reader, const SamplingOptions& options,
@@ -79,18 +106,16 @@ ProposedText DraftedText::Question(TableReader& reader, const SamplingOptions& o
           .counts = &counts,
           .position = static_cast<std::int64_t>(text.size()),
           .rule = rule,
-          .draft_probabilities = {probabilities, kVocab}};
+          .draft_probabilities = {probabilities, indices, kVocab}};
 }
 
-void DraftedText::Accept(std::span<const TokenId> next_ids) {
-  acceptance.Keep(proposal, next_ids);
+void DraftedText::Accept(Verdict verdict) {
+  acceptance.Take(proposal, verdict.last, verdict.bonus);
   const auto emit = [this](TokenId token) {
     text.push_back(token);
     counts.Push(token);
   };
-  for (int node : acceptance.path()) {
-    emit(proposal.tokens()[static_cast<std::size_t>(node) - 1]);
-  }
+  for (int node : acceptance.path()) emit(proposal.token(node));
   emit(acceptance.bonus());
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "sampling/acceptance.h"
@@ -39,22 +40,29 @@ class TableReader : public LogitsReader {
 
 // One text and all that its rounds keep.
 struct DraftedText {
-  explicit DraftedText(const TreeSpec& tree) : proposal(tree.num_nodes() - 1) {
+  // `num_others` is room for drafts that no model makes.
+  explicit DraftedText(TreeSpec tree, int num_others = 0)
+      : shape(std::move(tree)), proposal(shape.num_nodes() - 1 + num_others) {
     counts.AppendPrompt(kPrompt);
-    probabilities.resize(static_cast<std::size_t>(proposal.capacity() * kVocab));
+    indices.resize(static_cast<std::size_t>(proposal.capacity()) + 1);
+    probabilities.resize(static_cast<std::size_t>(shape.num_nodes() * kVocab));
   }
 
-  // Makes a full proposal as a model does for this rule, token by token.
+  // Starts a new proposal.
+  void Clear();
+  // Adds the tree's nodes to the proposal as a model does for this rule.
   void Draft(Model model, const SamplingOptions& options, AcceptanceRule rule, Sampler& sampler);
   // What the target is asked.
   ProposedText Question(TableReader& reader, const SamplingOptions& options, AcceptanceRule rule);
-  // Keeps what the answers accept, and the bonus.
-  void Accept(std::span<const TokenId> next_ids);
+  // Keeps what is accepted, and the bonus.
+  void Accept(Verdict verdict);
 
   Tokens text = kPrompt;             // The text.
   TokenCounts counts{kVocab, 200};   // Of it.
+  TreeSpec shape;                    // Of what a model drafts.
   Proposal proposal;                 // What may follow.
-  std::vector<float> probabilities;  // [drafts, kVocab], what drafts were drawn from.
+  std::vector<int> indices;          // [1 + drafts], for DraftProbabilities.
+  std::vector<float> probabilities;  // [nodes of the shape, kVocab], what children were drawn from.
   Acceptance acceptance{8};          // Of the last round.
 };
 

@@ -84,7 +84,7 @@ TEST_F(BundleOnDisk, RefusesOtherSchemasAndFeaturesByName) {
   ExpectRefusalOfManifest([](json& m) { m["plan"]["loop"] = "canvas"; }, "plan.canvas is missing");
   ExpectRefusalOfManifest([](json& m) { m["plan"]["loop"] = "spiral"; }, "spiral");
   ExpectRefusalOfManifest([](json& m) { m["guarantee"] = "mostly"; }, "mostly");
-  ExpectRefusalOfManifest([](json& m) { m["plan"]["acceptance"] = "typical"; }, "typical");
+  ExpectRefusalOfManifest([](json& m) { m["plan"]["acceptance"] = "lenient"; }, "lenient");
   ExpectRefusalOfManifest([](json& m) { m["plan"]["drafter"]["kind"] = "clairvoyant"; },
                           "features that this ptgc does not have: drafter-clairvoyant");
   ExpectRefusalOfManifest([](json& m) { m["features"] = {"drafter-clairvoyant"}; },
@@ -107,6 +107,46 @@ TEST_F(BundleOnDisk, OfAStrategyThatNobodyKnowsHereIsRead) {
   for (const char* name : {"", "-x", "Ngram", "a b", "a\nb"}) {
     ExpectRefusalOfManifest([&](json& m) { m["strategy"] = name; }, "strategy");
   }
+}
+
+TEST_F(BundleOnDisk, LossyRulesHaveParametersAndSaySo) {
+  json& plan = manifest_["plan"];
+  plan["acceptance"] = "typical";
+  Write();
+  ExpectRefusal("plan.acceptance is 'typical', with which the guarantee must be 'lossy'");
+  manifest_["guarantee"] = "lossy";
+  Write();
+  EXPECT_EQ(ReadBundle(build_).plan.typical.epsilon, 0.09);
+  plan["typical"] = {{"epsilon", 0.25}, {"delta", 0.5}};
+  plan["relaxed"] = {{"top_k", 3}, {"margin", 2}};
+  Write();
+  const DecodePlan read = ReadBundle(build_).plan;
+  EXPECT_EQ(read.acceptance, AcceptanceRule::kTypical);
+  EXPECT_EQ(read.typical.epsilon, 0.25);
+  EXPECT_EQ(read.typical.delta, 0.5);
+  EXPECT_EQ(read.relaxed.top_k, 3);
+  EXPECT_EQ(read.relaxed.margin, 2);
+  plan["typical"] = {{"epsilon", 0.25}};
+  plan["relaxed"] = json::object();
+  Write();
+  EXPECT_EQ(ReadBundle(build_).plan.typical.delta, 0.3);
+  EXPECT_EQ(ReadBundle(build_).plan.relaxed.top_k, 10);
+  plan["typical"] = {{"epsilon", 1.5}, {"delta", "x"}};
+  plan["relaxed"] = {{"top_k", 0}, {"margin", -1}};
+  Write();
+  for (const char* text : {"typical.epsilon is 1.5", "typical.delta is \"x\"", "relaxed.top_k is 0",
+                           "relaxed.margin is -1"}) {
+    ExpectRefusal(text);
+  }
+}
+
+TEST_F(BundleOnDisk, BlockVerificationTakesChains) {
+  ExpectRefusalOfManifest(
+      [](json& m) {
+        m["plan"]["acceptance"] = "block";
+        m["plan"]["tree"] = {-1, 0, 0, 1};
+      },
+      "acceptance is 'block', which takes chains");
 }
 
 TEST_F(BundleOnDisk, OnlyTheSpeculativeLoopIsLossless) {

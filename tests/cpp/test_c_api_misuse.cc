@@ -308,7 +308,7 @@ TEST(CApiMisuse, LoadOptionsOutOfRangeAreRefusedWithEveryProblem) {
   ptgc_load_options options = PTGC_LOAD_OPTIONS_INIT;
   int stream = 0;
   options.num_threads = -1;
-  options.acceptance = 2;
+  options.acceptance = 5;
   options.ngram_match = -2;
   options.max_waiting_texts = -7;
   options.reserved = 1;
@@ -323,7 +323,7 @@ TEST(CApiMisuse, LoadOptionsOutOfRangeAreRefusedWithEveryProblem) {
   for (const char* part :
        {"num_threads is -1", "num_draft_tokens is -2", "draft_length is 9",
         "skip_verification is 2", "wait_seconds is nan", "both set", "cuda_stream is reserved",
-        "acceptance is 2", "ngram_match is -2", "max_waiting_texts is -7", "reserved is 1"}) {
+        "acceptance is 5", "ngram_match is -2", "max_waiting_texts is -7", "reserved is 1"}) {
     ExpectRefusal(status, PTGC_ERROR_USAGE, part);
   }
   EXPECT_STRNE(ptgc_last_error_action(), "");

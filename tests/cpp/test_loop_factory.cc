@@ -65,13 +65,15 @@ TEST(LoopFactory, RefusesMoreDraftsThanThePlanHas) {
   EXPECT_EQ(fixture.Refusal(SubstituteBundle(1, ModelPlan(5)), options), ErrorCode::kUsage);
 }
 
-TEST(LoopFactory, RefusesTheSpeculativeRuleForTrees) {
+TEST(LoopFactory, RefusesBlockVerificationForTrees) {
   Fixture fixture;
   Bundle bundle = SubstituteBundle(1, NgramPlan());
   bundle.plan.tree = TreeSpec({-1, 0, 0});
   LoadOptions options;
-  options.acceptance = AcceptanceRule::kSpeculative;
+  options.acceptance = AcceptanceRule::kBlock;
   EXPECT_EQ(fixture.Refusal(bundle, options), ErrorCode::kUsage);
+  options.acceptance = AcceptanceRule::kSpeculative;
+  EXPECT_NO_THROW(fixture.Make(bundle, SubstituteEngines(fixture.seen), options));
 }
 
 TEST(LoopFactory, RefusesReencodedDraftsWithoutTokenizers) {

@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <string>
 #include <vector>
@@ -14,6 +15,10 @@
 
 namespace ptgc {
 namespace {
+
+constexpr AcceptanceRule kRules[] = {AcceptanceRule::kMatch, AcceptanceRule::kSpeculative,
+                                     AcceptanceRule::kBlock, AcceptanceRule::kTypical,
+                                     AcceptanceRule::kRelaxed};
 
 // The tokens that plain decoding writes.
 Tokens PlainText(const SamplingOptions& options, int count) {
@@ -48,7 +53,7 @@ TEST_P(MatchedTree, WritesTheTextOfPlainDecoding) {
     DraftedText drafted(tree);
     int kept = 0;
     for (int i = 0; drafted.text.size() < 60; ++i) {
-      drafted.proposal.Clear();
+      drafted.Clear();
       std::vector<int> nodes = {0};
       for (int node = 1; node < tree.num_nodes(); ++node) {
         // Mostly what comes, now and then not; siblings differ.
@@ -57,7 +62,7 @@ TEST_P(MatchedTree, WritesTheTextOfPlainDecoding) {
         nodes.push_back(drafted.proposal.Add(parent, (expected[at] + (node * 7 + i) % 3) % kVocab));
       }
       TableReader reader(drafted.text, drafted.proposal);
-      drafted.Accept(choice.NextIds(drafted.Question(reader, options, AcceptanceRule::kMatch)));
+      drafted.Accept(choice.Judge(drafted.Question(reader, options, AcceptanceRule::kMatch)));
       EXPECT_EQ(reader.rows_read(), static_cast<int>(drafted.acceptance.path().size()) + 1);
       kept += static_cast<int>(drafted.acceptance.path().size());
     }
@@ -85,18 +90,17 @@ TEST(TargetChoice, RowWithoutAChoiceEndsInNoToken) {
   TargetChoice choice(kVocab, 2);
   Proposal proposal(2);
   proposal.Append(1);
-  Acceptance acceptance(2);
+  proposal.Append(2);
   const SamplingOptions options = {.temperature = 1};
-  for (const AcceptanceRule rule : {AcceptanceRule::kMatch, AcceptanceRule::kSpeculative}) {
-    acceptance.Keep(proposal, choice.NextIds({.proposal = &proposal,
-                                              .logits = &reader,
-                                              .options = &options,
-                                              .counts = nullptr,
-                                              .position = 3,
-                                              .rule = rule,
-                                              .draft_probabilities = {}}));
-    EXPECT_TRUE(acceptance.path().empty());
-    EXPECT_EQ(acceptance.bonus(), kNoToken);
+  for (const AcceptanceRule rule : kRules) {
+    const Verdict verdict = choice.Judge({.proposal = &proposal,
+                                          .logits = &reader,
+                                          .options = &options,
+                                          .counts = nullptr,
+                                          .position = 3,
+                                          .rule = rule});
+    EXPECT_EQ(verdict.last, 0);
+    EXPECT_EQ(verdict.bonus, kNoToken);
   }
 }
 
@@ -110,36 +114,136 @@ TEST(TargetChoice, AllocatesNothingOnceMade) {
   };
   FixedReader reader;
   TargetChoice choice(3000, 4);
-  Sampler sampler(3000);
   TokenCounts counts(3000, 100);
   Proposal proposal(4);
-  std::vector<float> q(4 * 3000);
+  // Other probabilities than the drafts are drawn from, so that some are rejected.
+  const std::vector<float> q(4 * 3000, 0.5F);
+  const std::vector<int> indices = {DraftProbabilities::kCertain, 0, 1, 2, 3};
   SamplingOptions options = {.temperature = 1.5, .top_p = 0.99, .presence_penalty = 0.1};
-  const auto play = [&](AcceptanceRule rule, std::uint64_t seed) {
+  const auto play = [&](AcceptanceRule rule, std::uint64_t seed, const TreeSpec& tree) {
     options.seed = seed;
     proposal.Clear();
-    for (std::size_t i = 0; i < 4; ++i) {
-      proposal.Append(ChooseDraft(sampler, reader.Row(0), options, &counts,
-                                  static_cast<std::int64_t>(i), rule,
-                                  std::span<float>(q).subspan(i * 3000, 3000)));
+    for (int node = 1; node < tree.num_nodes(); ++node) {
+      const std::uint64_t token = (seed * 97 + static_cast<std::uint64_t>(node) * 31) % 3000;
+      proposal.Add(tree.parent(node), static_cast<TokenId>(token));
     }
-    // Other probabilities than the drafts were drawn from, so that some are refused.
-    std::fill(q.begin(), q.end(), 0.5F);
-    choice.NextIds({.proposal = &proposal,
-                    .logits = &reader,
-                    .options = &options,
-                    .counts = &counts,
-                    .position = 0,
-                    .rule = rule,
-                    .draft_probabilities =
-                        seed % 2 == 0 ? DraftProbabilities{q, 3000} : DraftProbabilities()});
+    ProposedText text = {.proposal = &proposal,
+                         .logits = &reader,
+                         .options = &options,
+                         .counts = &counts,
+                         .position = 0,
+                         .rule = rule,
+                         .typical = {.epsilon = 1e-4}};
+    if (seed % 2 == 0) text.draft_probabilities = {q, indices, 3000};
+    choice.Judge(text);
   };
+  const TreeSpec chain = TreeSpec::Chain(4), tree({-1, 0, 0, 1, 1});
   const long before = NumAllocations();
   for (std::uint64_t seed = 0; seed < 20; ++seed) {
-    play(AcceptanceRule::kMatch, seed);
-    play(AcceptanceRule::kSpeculative, seed);
+    for (const AcceptanceRule rule : kRules) {
+      play(rule, seed, chain);
+      play(rule, seed, tree);
+    }
   }
   EXPECT_EQ(NumAllocations(), before);
+}
+
+// Drafts of a tree whose tokens are these, [node - 1].
+Proposal Propose(const TreeSpec& tree, const Tokens& tokens) {
+  Proposal proposal(tree.num_nodes() - 1);
+  for (int node = 1; node < tree.num_nodes(); ++node) {
+    proposal.Add(tree.parent(node), tokens[static_cast<std::size_t>(node) - 1]);
+  }
+  return proposal;
+}
+
+// Gives every node one of two rows of probabilities.
+class RowsReader : public LogitsReader {
+ public:
+  RowsReader(const std::vector<double>& even, const std::vector<double>& odd) {
+    for (double p : even) rows_[0].push_back(static_cast<float>(std::log(p)));
+    for (double p : odd) rows_[1].push_back(static_cast<float>(std::log(p)));
+  }
+  LogitsRow Row(int node) override {
+    const std::vector<float>& row = rows_[node % 2];
+    return {row.data(), DType::kFloat32, static_cast<std::int64_t>(row.size())};
+  }
+
+ private:
+  std::vector<float> rows_[2];  // Of nodes with even and with odd numbers.
+};
+
+struct LossyCase {
+  const char* name;           // What is special.
+  AcceptanceRule rule;        // typical or relaxed.
+  TypicalAcceptance typical;  // Its parameters ...
+  RelaxedAcceptance relaxed;  // ... or these.
+  double temperature;         // 0 judges as 1 does.
+  std::vector<int> parents;   // The tree.
+  Tokens drafts;              // Its tokens.
+  int last;                   // The node that must be accepted.
+};
+
+class LossyRule : public testing::TestWithParam<LossyCase> {};
+
+// exp(-H) is 0.284 for the even row and 0.648 for the odd one.
+TEST_P(LossyRule, AcceptsWhatIsLikelyEnough) {
+  const LossyCase& given = GetParam();
+  RowsReader reader({0.5, 0.25, 0.15, 0.08, 0.02}, {0.9, 0.06, 0.02, 0.01, 0.01});
+  const Proposal proposal = Propose(TreeSpec(given.parents), given.drafts);
+  TargetChoice choice(kVocab, 8);
+  const SamplingOptions options = {.temperature = given.temperature, .seed = 4};
+  const Verdict verdict = choice.Judge({.proposal = &proposal,
+                                        .logits = &reader,
+                                        .options = &options,
+                                        .counts = nullptr,
+                                        .position = 3,
+                                        .rule = given.rule,
+                                        .typical = given.typical,
+                                        .relaxed = given.relaxed});
+  EXPECT_EQ(verdict.last, given.last);
+  if (given.temperature == 0) {
+    EXPECT_EQ(verdict.bonus, 0);
+  } else {
+    EXPECT_NE(verdict.bonus, kNoToken);
+  }
+}
+
+constexpr AcceptanceRule kTypical = AcceptanceRule::kTypical;
+constexpr AcceptanceRule kRelaxed = AcceptanceRule::kRelaxed;
+
+INSTANTIATE_TEST_SUITE_P(
+    Rows, LossyRule,
+    testing::Values(
+        LossyCase{"Epsilon", kTypical, {0.09, 0.3}, {}, 0, {-1, 0}, {2}, 1},
+        LossyCase{"BelowEpsilon", kTypical, {0.16, 0.9}, {}, 0, {-1, 0}, {2}, 0},
+        LossyCase{"Delta", kTypical, {0.16, 0.45}, {}, 0, {-1, 0}, {2}, 1},
+        LossyCase{"BelowDelta", kTypical, {0.16, 0.55}, {}, 0, {-1, 0}, {2}, 0},
+        LossyCase{"LowerEntropyAsksForMore", kTypical, {0.9, 0.1}, {}, 0, {-1, 0, 1}, {3, 1}, 1},
+        LossyCase{"Sampled", kTypical, {0.09, 0.3}, {}, 1, {-1, 0, 1, 2}, {2, 0, 1}, 3},
+        LossyCase{"ColdRowsAreSharper", kTypical, {0.09, 0.3}, {}, 0.5, {-1, 0}, {2}, 0},
+        LossyCase{"LongestPath", kTypical, {0.09, 0.3}, {}, 0, {-1, 0, 0, 2}, {0, 1, 1}, 3},
+        LossyCase{"LikelierOfEquals", kTypical, {0.09, 0.3}, {}, 0, {-1, 0, 0}, {1, 0}, 2},
+        LossyCase{"AmongTheFirst", kRelaxed, {}, {2, 1}, 0, {-1, 0, 1}, {1, 0}, 2},
+        LossyCase{"NotAmongTheFirst", kRelaxed, {}, {1, 1}, 0, {-1, 0}, {1}, 0},
+        LossyCase{"WithinTheMargin", kRelaxed, {}, {5, 0.7}, 0, {-1, 0}, {1}, 1},
+        LossyCase{"BeyondTheMargin", kRelaxed, {}, {5, 0.69}, 0, {-1, 0}, {1}, 0},
+        LossyCase{"MarginOfCoolRows", kRelaxed, {}, {5, 1}, 0.5, {-1, 0}, {1}, 0},
+        LossyCase{"MarginOfHotRows", kRelaxed, {}, {5, 0.4}, 2, {-1, 0}, {1}, 1}),
+    [](const testing::TestParamInfo<LossyCase>& info) { return std::string(info.param.name); });
+
+TEST(LossyRule, WithoutDraftsChoosesAsPlainDecoding) {
+  for (const double temperature : {0.0, 1.0}) {
+    const SamplingOptions options = {.temperature = temperature, .seed = 7};
+    DraftedText drafted(TreeSpec::Chain(0));
+    TargetChoice choice(kVocab, 1);
+    for (int i = 0; i < 20; ++i) {
+      drafted.Clear();
+      TableReader reader(drafted.text, drafted.proposal);
+      drafted.Accept(choice.Judge(drafted.Question(reader, options, kTypical)));
+    }
+    EXPECT_EQ(drafted.text, PlainText(options, 20));
+  }
 }
 
 }  // namespace

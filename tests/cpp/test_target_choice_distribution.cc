@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <numeric>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -9,40 +10,56 @@
 #include "chi_square.h"
 #include "reference_distribution.h"
 #include "sampling/random.h"
-#include "sampling/residual.h"
 #include "sampling/target_choice.h"
 #include "table_models.h"
 
 namespace ptgc {
 namespace {
 
-constexpr int kTexts = 50000;
+constexpr int kTexts = 20000;
 
-// What is asked of a way of decoding: its answers to a proposal.
-using Answer = std::function<std::span<const TokenId>(const ProposedText&)>;
+// A way to judge proposals.
+using Judge = std::function<Verdict(const ProposedText&)>;
+
+// Where a draft that no model makes is added: a certain one, among those that are drawn.
+enum class Certain { kNone, kAll, kBefore, kAfter };
 
 struct Setting {
-  const char* name;         // What is special.
-  SamplingOptions options;  // How tokens are chosen.
-  int num_drafts = 2;       // Of a round.
-  bool is_certain = false;  // The drafter's distributions are not known.
+  const char* name;                  // What is special.
+  SamplingOptions options;           // How tokens are chosen.
+  std::vector<int> parents;          // The tree of a round's drafts.
+  Certain certain = Certain::kNone;  // Drafts without a distribution.
 };
 
+// Adds a child of the root that only depends on the text, if the text has it at this place.
+void AddCertain(DraftedText& drafted, const Setting& setting, Certain place) {
+  if (setting.certain == place) drafted.proposal.Add(0, (drafted.text.back() + 1) % kVocab);
+}
+
+void Propose(DraftedText& drafted, const Setting& setting, const SamplingOptions& options,
+             AcceptanceRule rule, Sampler& sampler) {
+  drafted.Clear();
+  AddCertain(drafted, setting, Certain::kBefore);
+  if (setting.certain == Certain::kAll) {
+    drafted.Draft(StrangeLogits, {}, AcceptanceRule::kMatch, sampler);
+  } else {
+    drafted.Draft(StrangeLogits, options, rule, sampler);
+  }
+  AddCertain(drafted, setting, Certain::kAfter);
+}
+
 // Writes texts with rounds until two tokens are there; counts the pairs, [kVocab * kVocab].
-std::vector<long> CountPairs(const Setting& setting, AcceptanceRule rule, const Answer& answer) {
+std::vector<long> CountPairs(const Setting& setting, AcceptanceRule rule, const Judge& judge) {
   std::vector<long> pairs(kVocab * kVocab);
   Sampler sampler(kVocab);
   for (int i = 0; i < kTexts; ++i) {
     SamplingOptions options = setting.options;
     options.seed = static_cast<std::uint64_t>(i);
-    DraftedText drafted(TreeSpec::Chain(setting.num_drafts));
+    DraftedText drafted(TreeSpec(setting.parents), /*num_others=*/1);
     while (drafted.text.size() < kPrompt.size() + 2) {
-      const AcceptanceRule drafting = setting.is_certain ? AcceptanceRule::kMatch : rule;
-      drafted.Draft(StrangeLogits, options, drafting, sampler);
+      Propose(drafted, setting, options, rule, sampler);
       TableReader reader(drafted.text, drafted.proposal);
-      ProposedText question = drafted.Question(reader, options, rule);
-      if (setting.is_certain) question.draft_probabilities = {};
-      drafted.Accept(answer(question));
+      drafted.Accept(judge(drafted.Question(reader, options, rule)));
     }
     ++pairs[static_cast<std::size_t>(drafted.text[3] * kVocab + drafted.text[4])];
   }
@@ -67,108 +84,285 @@ std::vector<double> PairProbabilities(const SamplingOptions& options) {
   return pairs;
 }
 
-double PairTest(const Setting& setting, AcceptanceRule rule, const Answer& answer) {
-  return ChiSquareProbability(CountPairs(setting, rule, answer),
-                              PairProbabilities(setting.options));
+double PairTest(const Setting& setting, AcceptanceRule rule, const Judge& judge) {
+  return ChiSquareProbability(CountPairs(setting, rule, judge), PairProbabilities(setting.options));
 }
 
-std::vector<Setting> Settings() {
-  return {{"Plain", {.temperature = 1}, 2},
-          {"OneDraft", {.temperature = 0.7}, 1},
-          {"ManyDrafts", {.temperature = 1.3}, 4},
-          {"Filters", {.temperature = 1.2, .top_k = 4, .top_p = 0.9, .min_p = 0.05}, 2},
-          {"Penalties",
-           {.temperature = 1,
-            .repetition_penalty = 1.5,
-            .presence_penalty = 0.7,
-            .frequency_penalty = 0.4,
-            .logit_bias = {{0, 0.5F}}},
-           3},
-          {"CertainDrafts", {.temperature = 1}, 2, true}};
+const std::vector<int> kOneDraft = {-1, 0};
+const std::vector<int> kChain = {-1, 0, 1};
+const std::vector<int> kLongChain = {-1, 0, 1, 2, 3};
+const std::vector<int> kTree = {-1, 0, 0, 0, 1, 1, 2};
+const SamplingOptions kPenalties = {.temperature = 1,
+                                    .repetition_penalty = 1.5,
+                                    .presence_penalty = 0.7,
+                                    .frequency_penalty = 0.4,
+                                    .logit_bias = {{0, 0.5F}}};
+const SamplingOptions kFilters = {.temperature = 1.2, .top_k = 4, .top_p = 0.9, .min_p = 0.05};
+
+const std::vector<Setting>& Settings() {
+  static const std::vector<Setting> settings = {
+      {"Plain", {.temperature = 1}, kChain},
+      {"OneDraft", {.temperature = 0.7}, kOneDraft},
+      {"ManyDrafts", {.temperature = 1.3}, kLongChain},
+      {"Filters", kFilters, kChain},
+      {"Penalties", kPenalties, {-1, 0, 1, 2}},
+      {"CertainDrafts", {.temperature = 1}, kLongChain, Certain::kAll},
+      {"Tree", {.temperature = 1}, kTree},
+      {"ColdTree", {.temperature = 0.7}, {-1, 0, 0, 1, 2, 3, 3}},
+      {"AllTokens", {.temperature = 1.3}, {-1, 0, 0, 0, 0, 0}},
+      {"TreeWithFilters", kFilters, kTree},
+      {"TreeWithPenalties", kPenalties, kTree},
+      {"CertainTree", {.temperature = 1}, kTree, Certain::kAll},
+      {"CertainBefore", {.temperature = 1}, kTree, Certain::kBefore},
+      {"CertainAfter", {.temperature = 1}, kTree, Certain::kAfter}};
+  return settings;
 }
 
 class EmittedPairs : public testing::TestWithParam<std::tuple<std::size_t, AcceptanceRule>> {};
 
 TEST_P(EmittedPairs, FollowTheTargetsDistribution) {
   const auto [index, rule] = GetParam();
-  const Setting setting = Settings()[index];
   TargetChoice choice(kVocab, 8);
-  const auto answer = [&](const ProposedText& text) { return choice.NextIds(text); };
-  EXPECT_GT(PairTest(setting, rule, answer), 1e-3);
+  const auto judge = [&](const ProposedText& text) { return choice.Judge(text); };
+  const double probability = PairTest(Settings()[index], rule, judge);
+  RecordProperty("p", std::to_string(probability));
+  EXPECT_GT(probability, 1e-3);
 }
 
-INSTANTIATE_TEST_SUITE_P(Settings, EmittedPairs,
-                         testing::Combine(testing::Range(std::size_t{0}, Settings().size()),
-                                          testing::Values(AcceptanceRule::kMatch,
-                                                          AcceptanceRule::kSpeculative)),
-                         [](const auto& info) {
-                           return Settings()[std::get<0>(info.param)].name + std::string("_") +
-                                  std::string(Name(std::get<1>(info.param)));
-                         });
+std::string NameOf(const testing::TestParamInfo<EmittedPairs::ParamType>& info) {
+  return Settings()[std::get<0>(info.param)].name;
+}
 
-// Rules that are nearly right, for a chain without penalties.
+// Whatever the tree, `match` writes the text of plain decoding, and `block` judges trees as
+// `speculative` does.
+INSTANTIATE_TEST_SUITE_P(Match, EmittedPairs,
+                         testing::Combine(testing::Range(std::size_t{0}, std::size_t{7}),
+                                          testing::Values(AcceptanceRule::kMatch)),
+                         NameOf);
+INSTANTIATE_TEST_SUITE_P(Speculative, EmittedPairs,
+                         testing::Combine(testing::Range(std::size_t{0}, Settings().size()),
+                                          testing::Values(AcceptanceRule::kSpeculative)),
+                         NameOf);
+INSTANTIATE_TEST_SUITE_P(Block, EmittedPairs,
+                         testing::Combine(testing::Range(std::size_t{0}, std::size_t{7}),
+                                          testing::Values(AcceptanceRule::kBlock)),
+                         NameOf);
+
+// Rules that are nearly right, in plain float64, for texts without penalties.
 class WrongRule {
  public:
-  enum class Mistake { kResidualIsTarget, kAllAreKept, kNumbersAreShared, kResidualIsDrafter };
+  enum class Mistake {
+    kNone,                // Is a second opinion.
+    kResidualIsTarget,    // Rejected drafts are replaced by tokens of p.
+    kAllAreKept,          // Nothing is rejected.
+    kNumbersAreShared,    // One number rejects and chooses the replacement.
+    kResidualIsDrafter,   // Rejected drafts are replaced by tokens of q.
+    kOtherNodesResidual,  // The residual is made with what another node's children were drawn from.
+    kNotRenormalised,     // q keeps its scale after a rejected child.
+    kFirstChildAgain,     // q keeps rejected children.
+  };
   explicit WrongRule(Mistake mistake) : mistake_(mistake) {}
 
-  std::span<const TokenId> operator()(const ProposedText& text) {
-    next_ids_.assign(static_cast<std::size_t>(text.proposal->size()) + 1, kNoToken);
-    for (int node = 0; node <= text.proposal->size(); ++node) {
-      sampler_.Read(text.logits->Row(node), *text.options, text.counts);
-      TokenId& next = next_ids_[static_cast<std::size_t>(node)];
-      next = node < text.proposal->size()
-                 ? Judge(text, node)
-                 : sampler_.Choose(Noise(text, node, RandomStream::kChoose));
-      if (node < text.proposal->size() && next != Draft(text, node)) break;
+  Verdict operator()(const ProposedText& text) {
+    int node = 0;
+    while (true) {
+      const Verdict verdict = Try(text, node);
+      if (verdict.last == node) return verdict;
+      node = verdict.last;
     }
-    return next_ids_;
   }
 
  private:
-  static TokenId Draft(const ProposedText& text, int node) {
-    return text.proposal->tokens()[static_cast<std::size_t>(node)];
+  std::vector<double> Q(const ProposedText& text, int child) const {
+    const std::span<const float> q = text.draft_probabilities.Of(child);
+    return {q.begin(), q.end()};
   }
-  static double Number(const ProposedText& text, int node, RandomStream stream) {
-    return Uniform(text.options->seed, text.position + node, stream);
+  static double Sum(const std::vector<double>& masses) {
+    return std::accumulate(masses.begin(), masses.end(), 0.0);
   }
-  static GumbelNoise Noise(const ProposedText& text, int node, RandomStream stream) {
-    return {text.options->seed, text.position + node, stream};
+  static void Normalise(std::vector<double>& masses) {
+    const double sum = Sum(masses);
+    for (double& mass : masses) mass /= sum;
   }
-  TokenId Judge(const ProposedText& text, int node) {
-    const TokenId draft = Draft(text, node);
-    const std::span<const float> q = text.draft_probabilities.Of(node);
-    const double accept = Number(text, node, RandomStream::kAccept);
-    const bool keeps = mistake_ == Mistake::kAllAreKept ||
-                       accept * q[static_cast<std::size_t>(draft)] < sampler_.Probability(draft);
-    if (keeps) return draft;
-    if (mistake_ == Mistake::kResidualIsTarget) {
-      return sampler_.Choose(Noise(text, node, RandomStream::kResidual));
+  static TokenId Draw(const std::vector<double>& masses, double uniform) {
+    double left = uniform * Sum(masses);
+    TokenId token = 0;
+    while (token + 1 < kVocab && left >= masses[static_cast<std::size_t>(token)]) {
+      left -= masses[static_cast<std::size_t>(token++)];
     }
-    sampler_.WriteProbabilities(residual_.probabilities());
-    if (mistake_ == Mistake::kResidualIsDrafter) {
-      std::copy(q.begin(), q.end(), residual_.probabilities().begin());
-    } else {
-      residual_.Subtract(q);
-    }
-    residual_.Sum();
-    return residual_.Choose(accept);
+    return token;
   }
 
-  Mistake mistake_;                // What is wrong with it.
-  Sampler sampler_{kVocab};        // Reads the target's rows.
-  Residual residual_{kVocab};      // As in the right rule.
-  std::vector<TokenId> next_ids_;  // The answers.
+  Verdict Try(const ProposedText& text, int node) {
+    const TreeSpec& tree = text.proposal->tree();
+    const std::int64_t position = text.position + tree.depth(node);
+    const std::uint64_t seed = text.options->seed;
+    sampler_.Read(text.logits->Row(node), *text.options, text.counts);
+    std::vector<float> row(kVocab);
+    sampler_.WriteProbabilities(row);
+    std::vector<double> p(row.begin(), row.end()), q;
+    double uniform = 0;
+    for (int child = node + 1; child <= text.proposal->size(); ++child) {
+      if (tree.parent(child) != node) continue;
+      const std::size_t draft = static_cast<std::size_t>(text.proposal->token(child));
+      if (q.empty()) q = Q(text, child);
+      const int depth = tree.depth(node), rank = tree.rank(child);
+      uniform = Uniform(seed, position, RandomStream::kAccept, DrawOf(text.rule, depth, rank));
+      if (mistake_ == Mistake::kAllAreKept || uniform * q[draft] < p[draft]) return {child, 0};
+      std::vector<double> subtracted = q;
+      if (mistake_ == Mistake::kOtherNodesResidual) subtracted = Q(text, text.proposal->size());
+      if (mistake_ == Mistake::kResidualIsDrafter) p = q;
+      const bool keeps_p =
+          mistake_ == Mistake::kResidualIsDrafter || mistake_ == Mistake::kResidualIsTarget;
+      for (std::size_t i = 0; i < p.size() && !keeps_p; ++i)
+        p[i] = std::max(p[i] - subtracted[i], 0.0);
+      Normalise(p);
+      if (mistake_ == Mistake::kFirstChildAgain) continue;
+      q[draft] = 0;
+      if (mistake_ != Mistake::kNotRenormalised) Normalise(q);
+    }
+    if (q.empty()) return {node, sampler_.Choose({seed, position, RandomStream::kChoose})};
+    const bool shares = mistake_ == Mistake::kNumbersAreShared;
+    return {node, Draw(p, shares ? uniform : Uniform(seed, position, RandomStream::kResidual))};
+  }
+
+  Mistake mistake_;          // What is wrong with it.
+  Sampler sampler_{kVocab};  // Reads the target's rows.
 };
 
 TEST(EmittedPairs, WrongRulesFail) {
   using Mistake = WrongRule::Mistake;
-  const Setting setting = {"Plain", {.temperature = 1}, 2};
+  constexpr AcceptanceRule kRule = AcceptanceRule::kSpeculative;
+  const Setting chain = {"Plain", {.temperature = 1}, kChain};
+  const Setting tree = {"Tree", {.temperature = 1}, kTree};
+  EXPECT_GT(PairTest(chain, kRule, WrongRule(Mistake::kNone)), 1e-3);
+  EXPECT_GT(PairTest(tree, kRule, WrongRule(Mistake::kNone)), 1e-3);
   for (const Mistake mistake : {Mistake::kResidualIsTarget, Mistake::kAllAreKept,
                                 Mistake::kNumbersAreShared, Mistake::kResidualIsDrafter}) {
-    EXPECT_LT(PairTest(setting, AcceptanceRule::kSpeculative, WrongRule(mistake)), 1e-6)
-        << static_cast<int>(mistake);
+    EXPECT_LT(PairTest(chain, kRule, WrongRule(mistake)), 1e-6) << static_cast<int>(mistake);
   }
+  for (const Mistake mistake :
+       {Mistake::kOtherNodesResidual, Mistake::kNotRenormalised, Mistake::kFirstChildAgain}) {
+    EXPECT_LT(PairTest(tree, kRule, WrongRule(mistake)), 1e-6) << static_cast<int>(mistake);
+  }
+}
+
+// Block verification that is nearly right, for chains without penalties.
+class WrongBlock {
+ public:
+  enum class Mistake {
+    kNone,              // Is a second opinion.
+    kFirstFailureEnds,  // As when drafts are judged one by one.
+    kResidualOfOne,     // The replacement ignores how likely the accepted drafts were.
+    kRoundsShare,       // Rounds have the same numbers at the same positions.
+  };
+  explicit WrongBlock(Mistake mistake) : mistake_(mistake) {}
+
+  Verdict operator()(const ProposedText& text) {
+    const int size = text.proposal->size();
+    std::vector<std::vector<double>> p;
+    for (int node = 0; node <= size; ++node) p.push_back(P(text, node));
+    std::vector<double> joint = {1};
+    int last = 0;
+    for (int node = 1; node <= size; ++node) {
+      const std::size_t draft = static_cast<std::size_t>(text.proposal->token(node));
+      const double q = static_cast<double>(text.draft_probabilities.Of(node)[draft]);
+      joint.push_back(
+          std::min(1.0, joint.back() * p[static_cast<std::size_t>(node - 1)][draft] / q));
+      double chance = joint.back();
+      if (node < size) {
+        const std::vector<double> excess = Excess(text, node, p, joint.back());
+        const double sum = std::accumulate(excess.begin(), excess.end(), 0.0);
+        chance = sum / (sum + 1 - joint.back());
+      }
+      const std::uint32_t draw =
+          mistake_ == Mistake::kRoundsShare ? 0 : DrawOf(text.rule, node - 1);
+      const double uniform =
+          Uniform(text.options->seed, text.position + node - 1, RandomStream::kAccept, draw);
+      if (uniform < chance) {
+        last = node;
+      } else if (mistake_ == Mistake::kFirstFailureEnds) {
+        break;
+      }
+    }
+    const std::size_t at = static_cast<std::size_t>(last);
+    const bool scales = mistake_ != Mistake::kResidualOfOne;
+    const std::vector<double> masses =
+        last == size ? p[at] : Excess(text, last, p, scales ? joint[at] : 1);
+    return {last, Draw(text, last, masses)};
+  }
+
+ private:
+  std::vector<double> P(const ProposedText& text, int node) {
+    sampler_.Read(text.logits->Row(node), *text.options, text.counts);
+    std::vector<float> row(kVocab);
+    sampler_.WriteProbabilities(row);
+    return {row.begin(), row.end()};
+  }
+  static std::vector<double> Excess(const ProposedText& text, int node,
+                                    const std::vector<std::vector<double>>& p, double joint) {
+    const std::span<const float> q = text.draft_probabilities.Of(node + 1);
+    std::vector<double> excess = p[static_cast<std::size_t>(node)];
+    for (std::size_t i = 0; i < excess.size(); ++i) {
+      excess[i] = std::max(joint * excess[i] - static_cast<double>(q[i]), 0.0);
+    }
+    return excess;
+  }
+  static TokenId Draw(const ProposedText& text, int node, const std::vector<double>& masses) {
+    double left = Uniform(text.options->seed, text.position + node, RandomStream::kResidual) *
+                  std::accumulate(masses.begin(), masses.end(), 0.0);
+    TokenId token = 0;
+    while (token + 1 < kVocab && left >= masses[static_cast<std::size_t>(token)]) {
+      left -= masses[static_cast<std::size_t>(token++)];
+    }
+    return token;
+  }
+
+  Mistake mistake_;          // What is wrong with it.
+  Sampler sampler_{kVocab};  // Reads the target's rows.
+};
+
+TEST(EmittedPairs, WrongBlocksFail) {
+  using Mistake = WrongBlock::Mistake;
+  constexpr AcceptanceRule kRule = AcceptanceRule::kBlock;
+  const Setting setting = {"Plain", {.temperature = 1}, kLongChain};
+  EXPECT_GT(PairTest(setting, kRule, WrongBlock(Mistake::kNone)), 1e-3);
+  for (const Mistake mistake : {Mistake::kFirstFailureEnds, Mistake::kResidualOfOne}) {
+    EXPECT_LT(PairTest(setting, kRule, WrongBlock(mistake)), 1e-6) << static_cast<int>(mistake);
+  }
+}
+
+// Accepted drafts of a round, on average.
+double AcceptedPerRound(AcceptanceRule rule, const std::vector<int>& parents) {
+  TargetChoice choice(kVocab, 8);
+  Sampler sampler(kVocab);
+  int accepted = 0;
+  constexpr int kRounds = 20000;
+  for (int i = 0; i < kRounds; ++i) {
+    const SamplingOptions options = {.temperature = 1, .seed = static_cast<std::uint64_t>(i)};
+    DraftedText drafted{TreeSpec(parents)};
+    drafted.Clear();
+    drafted.Draft(StrangeLogits, options, rule, sampler);
+    TableReader reader(drafted.text, drafted.proposal);
+    drafted.Accept(choice.Judge(drafted.Question(reader, options, rule)));
+    accepted += static_cast<int>(drafted.acceptance.path().size());
+  }
+  return static_cast<double>(accepted) / kRounds;
+}
+
+// Standard deviations are below 0.01.
+TEST(AcceptedDrafts, AreMoreOfTreesAndOfBlocks) {
+  constexpr AcceptanceRule kSpeculative = AcceptanceRule::kSpeculative;
+  const double one = AcceptedPerRound(kSpeculative, kOneDraft);
+  const double chain = AcceptedPerRound(kSpeculative, kLongChain);
+  const double block = AcceptedPerRound(AcceptanceRule::kBlock, kLongChain);
+  const double tree = AcceptedPerRound(kSpeculative, {-1, 0, 0, 1, 2, 3, 4, 5, 6});
+  EXPECT_NEAR(AcceptedPerRound(AcceptanceRule::kBlock, kOneDraft), one, 0.015);
+  EXPECT_GT(block, chain + 0.02);
+  EXPECT_GT(tree, chain + 0.1);
+  RecordProperty("chain", std::to_string(chain));
+  RecordProperty("block", std::to_string(block));
+  RecordProperty("tree", std::to_string(tree));
 }
 
 // Share of the drafts of near models that are kept, where drafts are drawn as for one rule and
@@ -181,9 +375,10 @@ double KeptShare(AcceptanceRule drafting, AcceptanceRule judging) {
   for (int i = 0; i < kRounds; ++i) {
     const SamplingOptions options = {.temperature = 1, .seed = static_cast<std::uint64_t>(i)};
     DraftedText drafted(TreeSpec::Chain(1));
+    drafted.Clear();
     drafted.Draft(NearLogits, options, drafting, sampler);
     TableReader reader(drafted.text, drafted.proposal);
-    drafted.Accept(choice.NextIds(drafted.Question(reader, options, judging)));
+    drafted.Accept(choice.Judge(drafted.Question(reader, options, judging)));
     kept += static_cast<int>(drafted.acceptance.path().size());
   }
   return static_cast<double>(kept) / kRounds;
@@ -252,9 +447,9 @@ TEST_P(CoupledDrafts, AreKeptNearlyAsOftenAsIsPossible) {
     coupled += overlap.coupled() / kRows;
     for (int i = 0; i < kPositions; ++i) {
       const auto choose = [&](const std::vector<float>& logits) {
-        return ChooseDraft(sampler, {logits.data(), DType::kFloat32, kSize}, options, nullptr,
-                           static_cast<std::int64_t>(row) * kPositions + i, AcceptanceRule::kMatch,
-                           {});
+        const std::int64_t position = static_cast<std::int64_t>(row) * kPositions + i;
+        sampler.Read({logits.data(), DType::kFloat32, kSize}, options, nullptr);
+        return sampler.Choose(DraftNoise(options, position, AcceptanceRule::kMatch, 0));
       };
       kept += choose(target) == choose(drafter) ? 1 : 0;
     }

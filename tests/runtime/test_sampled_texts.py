@@ -9,19 +9,22 @@ import pytest
 from tests.runtime.sampled_texts import Setting, chi_square, count_texts, probabilities
 
 SETTINGS = [
-    Setting("autoregressive", batch=8),
+    Setting("autoregressive", batch=4),
     Setting("ngram", "match", 1.3),
-    Setting("ngram", "speculative", 0.7, batch=8),
-    Setting("draft-model", "match", 0.7, batch=8),
+    Setting("ngram", "speculative", 0.7, batch=4),
+    Setting("ngram", "block", 1.0),
+    Setting("draft-model", "match", 0.7, batch=4),
     Setting("draft-model", "speculative", 0.7, "measured"),
-    Setting("draft-model", "speculative", 1.0),
-    Setting("draft-model", "speculative", 1.3, batch=8),
-    Setting("tree", "match", 1.0, batch=8),
+    Setting("draft-model", "speculative", 1.3, batch=4),
+    Setting("draft-model", "block", 1.3, batch=4),
+    Setting("tree", "match", 1.0, batch=4),
+    Setting("tree", "speculative", 0.7, "measured"),
+    Setting("tree", "speculative", 1.3, batch=4),
     Setting("layer-skip", "match", 1.3),
-    Setting("layer-skip", "speculative", 1.0, batch=8),
-    Setting("medusa", "speculative", 0.7),
+    Setting("layer-skip", "block", 1.0, batch=4),
+    Setting("medusa-tree", "speculative", 0.7),
     Setting("eagle3", "match", 1.3, "measured"),
-    Setting("eagle3", "speculative", 1.0, batch=8),
+    Setting("eagle3-tree", "speculative", 1.0, batch=4),
 ]
 """A few of `all_settings`; the full comparison of 50,000 texts each is run by hand."""
 
@@ -29,11 +32,11 @@ SETTINGS = [
 @pytest.mark.parametrize("setting", SETTINGS, ids=str)
 def test_texts_have_the_distribution_of_the_target(setting: Setting, place: Path) -> None:
     counts, drafts = count_texts(place, setting, 6000)
-    assert chi_square(counts, probabilities(setting.temperature)) > 1e-4
+    assert chi_square(counts, probabilities(setting.temperature, setting.plain_tokens)) > 1e-4
     if setting.strategy != "autoregressive":
         assert 0 < drafts.kept < drafts.verified
 
 
 def test_another_distribution_is_told_apart(place: Path) -> None:
-    counts, _ = count_texts(place, Setting("autoregressive", batch=8), 6000)
+    counts, _ = count_texts(place, Setting("autoregressive", batch=4), 6000)
     assert chi_square(counts, probabilities(1.2)) < 1e-6

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from ptgc.spec.acceptance import AcceptanceRule, RelaxedAcceptance, TypicalAcceptance
 from ptgc.spec.fields import read
 from ptgc.spec.json_file import UnreadableError
 from ptgc.spec.kv_cache import LayerState, SharedLayer, StateKind
@@ -36,6 +37,9 @@ def test_what_is_written_is_read() -> None:
     for plan in (
         ngram(),
         draft_model(),
+        draft_model(acceptance=AcceptanceRule.BLOCK),
+        draft_model().accepting(AcceptanceRule.TYPICAL, typical=TypicalAcceptance(0.2, 0.5)),
+        draft_model().accepting(AcceptanceRule.RELAXED, relaxed=RelaxedAcceptance(3, 1.5)),
         masked_diffusion(3, threshold=0.5),
         levenshtein(3, 1, 2, 0),
         INSERTION,

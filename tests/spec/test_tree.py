@@ -67,7 +67,7 @@ def test_files_without_a_tree_are_refused(tmp_path: Path, content: str, said: st
         make_options(DraftModelOptions, {"drafter": "x", "tree": str(tmp_path / "tree.json")}, "draft-model")
 
 
-@pytest.mark.parametrize("other", [{"acceptance": "speculative"}, {"drafter_vocabulary": "re-encoded"}])
+@pytest.mark.parametrize("other", [{"acceptance": "block"}, {"drafter_vocabulary": "re-encoded"}])
 def test_a_tree_does_not_go_with_everything(other: dict[str, str]) -> None:
     with pytest.raises(UsageError, match="--tree"):
         make_options(DraftModelOptions, {"drafter": "x", "tree": "2,2"} | other, "draft-model")

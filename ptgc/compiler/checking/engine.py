@@ -9,6 +9,7 @@ import numpy as np
 
 from ptgc.compiler.checking.report import EXACT, StageReport
 from ptgc.compiler.graph_session import NUMPY_TYPES, GraphSession, writes_alone
+from ptgc.graphs.reference_loops import accepts
 from ptgc.runtime import Generator
 from ptgc.runtime.results import GenerationResult
 from ptgc.spec.acceptance import AcceptanceRule
@@ -45,6 +46,8 @@ def check_engine(bundle: Bundle, build: Build, texts: Sequence[Reference], *, ex
         if not plan.drafts:
             return [report]
         drafted = _write(generator, texts)
+        if plan.acceptance.is_lossy:
+            return [report, _check_accepted(f"{name}: engine, acceptance", build, plan, texts, drafted)]
         _check_drafted(report, build, texts, (plain, drafted))
         reports = [report]
         if plan.acceptance is AcceptanceRule.MATCH:
@@ -109,6 +112,24 @@ def _check_drafted(
         report.divergences.append(f"{len(report.undecided)} texts part at undecided tokens; 1 % of the tokens may")
 
 
+def _check_accepted(
+    stage: str, build: Build, plan: DecodePlan, texts: Sequence[Reference], results: Sequence[GenerationResult]
+) -> StageReport:
+    """Every token of a lossy strategy's text is the likeliest one, or one that its rule accepts."""
+    report = StageReport(stage, exact=False)
+    if not _runs_alone(build):
+        return report
+    for number, (text, result) in enumerate(zip(texts, results, strict=True)):
+        rows = _rows(build, [*text.prompt_ids, *result.token_ids[:-1]], len(result.token_ids))
+        for at, (logits, token) in enumerate(zip(rows, result.token_ids, strict=True)):
+            report.tokens += 1
+            report.kept += int(logits.argmax()) == token
+            if not accepts(plan, logits, token, slack=2 * EXACT):
+                what = f"token {at} of {result.strategy} is none that rule {plan.acceptance.value} accepts"
+                report.divergences.append(f"text {number}: {what}")
+    return report
+
+
 def undecided(build: Build, context: Sequence[int]) -> tuple[float, float] | None:
     """How clear plain decoding's choice of the next token is.
 
@@ -120,22 +141,28 @@ def undecided(build: Build, context: Sequence[int]) -> tuple[float, float] | Non
         The gap between the two largest logits, and the largest difference of that row's logits between a round of one
         row and wider rounds. None if the graph cannot be run here.
     """
-    role = build.manifest.roles["target"]
-    known = all(state.dtype.value in NUMPY_TYPES for state in role.states)
-    if build.manifest.shapes.batch != 1 or not writes_alone(role) or not known:
+    if not _runs_alone(build):
         return None
-    rows = [_last_row(build, context, width) for width in (1, *_WIDTHS) if width <= len(context)]
+    rows = [_rows(build, context, width)[-1] for width in (1, *_WIDTHS) if width <= len(context)]
     second, first = np.sort(rows[0])[-2:]
     return float(first - second), max((float(np.abs(row - rows[0]).max()) for row in rows[1:]), default=0.0)
 
 
-def _last_row(build: Build, context: Sequence[int], width: int) -> Any:
+def _runs_alone(build: Build) -> bool:
+    """Whether the prepared target can be run from Python."""
+    role = build.manifest.roles["target"]
+    known = all(state.dtype.value in NUMPY_TYPES for state in role.states)
+    return build.manifest.shapes.batch == 1 and writes_alone(role) and known
+
+
+def _rows(build: Build, context: Sequence[int], width: int) -> Any:
+    """The logits after each of the last `width` tokens, read in one round."""
     role = build.manifest.roles["target"]
     capacity = len(context) + max(_WIDTHS)
     session = GraphSession(build.path / role.graph, role, capacity, device=build.manifest.device)
     if len(context) > width:
         session.prefill(context[:-width])
-    return session.forward(context[-width:])[-1]
+    return session.forward(context[-width:])
 
 
 def _check_sampled(stage: str, generator: Generator, texts: Sequence[Reference]) -> StageReport:

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from ptgc.spec.acceptance import AcceptanceRule
+from ptgc.spec.acceptance import AcceptanceRule, Candidates, Margin, RelaxedAcceptance, Share, TypicalAcceptance
 from ptgc.spec.drafter import DrafterPlan
 from ptgc.spec.fields import Range
 from ptgc.spec.loop import Loop
+from ptgc.spec.options import flag
 from ptgc.spec.plan import DecodePlan, Guarantee
 from ptgc.spec.tree import TreeSpec
 
@@ -17,16 +18,59 @@ DraftTokens = Annotated[int, Range(1, 63)]
 """Draft tokens per round, in the range that an export may ask for."""
 
 
-def tree_problems(tree: TreeSpec | None, acceptance: AcceptanceRule) -> list[str]:
-    """What is wrong with a token tree that a user gave, in whole sentences."""
-    if tree is None or tree.is_chain:
-        return []
-    found = []
-    if acceptance is AcceptanceRule.SPECULATIVE:
-        found.append("--acceptance is speculative, which takes chains; --tree is none.")
-    if list(tree.depths) != sorted(tree.depths):
-        found.append("--tree must have its nodes in the order of their depths: it is drafted depth by depth.")
-    return found
+@dataclass(frozen=True, kw_only=True)
+class AcceptanceOptions:
+    """How drafts are judged.
+
+    The options of every strategy whose drafts may be judged by any rule derive from this class, so that all have the
+    same ones.
+    """
+
+    acceptance: AcceptanceRule = AcceptanceRule.MATCH
+    """Which drafts are accepted. When sampling, match keeps the text of plain decoding; speculative and, for chains,
+    block accept more drafts, and keep its distribution. typical and relaxed are lossy: they accept whatever is likely
+    enough, also in greedy texts."""
+    typical_epsilon: Share = TypicalAcceptance.epsilon
+    """typical: a draft of more than this probability is accepted."""
+    typical_delta: Share = TypicalAcceptance.delta
+    """typical: so is one of more than this share of exp(-entropy)."""
+    relaxed_top_k: Candidates = RelaxedAcceptance.top_k
+    """relaxed: how many of the likeliest tokens are accepted as drafts."""
+    relaxed_margin: Margin = RelaxedAcceptance.margin
+    """relaxed: how far the log-probability of a draft may be below that of the likeliest token."""
+
+    def judging(self, plan: DecodePlan) -> DecodePlan:
+        """A plan with this rule, its parameters and its guarantee."""
+        typical = TypicalAcceptance(self.typical_epsilon, self.typical_delta)
+        relaxed = RelaxedAcceptance(self.relaxed_top_k, self.relaxed_margin)
+        return plan.accepting(
+            self.acceptance,
+            typical if self.acceptance is AcceptanceRule.TYPICAL else None,
+            relaxed if self.acceptance is AcceptanceRule.RELAXED else None,
+        )
+
+    def acceptance_problems(self, tree: TreeSpec | None = None) -> list[str]:
+        """What is wrong with the parameters, or with a token tree that a user gave, in whole sentences."""
+        found = []
+        for rule in (AcceptanceRule.TYPICAL, AcceptanceRule.RELAXED):
+            given = [name for name in _PARAMETERS[rule] if getattr(self, name) != getattr(AcceptanceOptions, name)]
+            if given and self.acceptance is not rule:
+                flags = ", ".join(map(flag, given))
+                found.append(f"{flags}: only --acceptance {rule.value} has this, not {self.acceptance.value}.")
+        if tree is None or tree.is_chain:
+            return found
+        if self.acceptance is AcceptanceRule.BLOCK:
+            found.append("--acceptance is block, which takes chains; --tree is none. For trees there is speculative.")
+        if list(tree.depths) != sorted(tree.depths):
+            found.append("--tree must have its nodes in the order of their depths: it is drafted depth by depth.")
+        return found
+
+
+_PARAMETERS = {
+    AcceptanceRule.TYPICAL: ("typical_epsilon", "typical_delta"),
+    AcceptanceRule.RELAXED: ("relaxed_top_k", "relaxed_margin"),
+}
+"""The options that a rule alone has."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from ptgc.spec.drafter import DrafterPlan
 from ptgc.spec.loop import Loop
 from ptgc.spec.options import CheckpointName
 from ptgc.spec.plan import DecodePlan, Guarantee
-from ptgc.spec.strategies.base import CheckpointFacts, DraftTokens, Strategy, tree_problems
+from ptgc.spec.strategies.base import AcceptanceOptions, CheckpointFacts, DraftTokens, Strategy
 from ptgc.spec.tree import TreeSpec
 
 
@@ -41,25 +41,23 @@ class ModelDrafter(DrafterPlan):
 
 
 @dataclass(frozen=True)
-class DraftModelOptions:
+class DraftModelOptions(AcceptanceOptions):
     """Which model drafts, and how its drafts are taken."""
 
     drafter: CheckpointName
     """The drafter: directory, GGUF file or hub id."""
     num_draft_tokens: DraftTokens = 5
     """Most draft tokens per round, of a chain."""
-    acceptance: AcceptanceRule = AcceptanceRule.MATCH
-    """When sampling, match keeps the text of plain decoding, and speculative accepts more drafts."""
     drafter_vocabulary: DrafterVocabulary = DrafterVocabulary.SHARED
     """Whether both models have the same token ids, or drafts are decoded to text and encoded again."""
     tree: TreeSpec | None = None
     """A token tree in place of the chain: children by depth (4,2,1), or a JSON file with the parent of each node."""
 
     def problems(self) -> list[str]:
-        """Trees that other options rule out."""
+        """Options that rule each other out."""
         if self.tree is not None and self.drafter_vocabulary is DrafterVocabulary.REENCODED:
             return ["--tree needs drafts of the target's vocabulary, not --drafter-vocabulary re-encoded."]
-        return tree_problems(self.tree, self.acceptance)
+        return self.acceptance_problems(self.tree)
 
 
 def draft_model(
@@ -71,11 +69,12 @@ def draft_model(
     """A smaller model drafts a chain, token by token; or a tree, depth by depth."""
     tree = tree or TreeSpec.chain(num_draft_tokens)
     drafter = ModelDrafter(tree.num_nodes - 1, vocabulary)
-    return DecodePlan(STRATEGY.name, drafter=drafter, acceptance=acceptance, tree=tree)
+    return DecodePlan(STRATEGY.name, drafter=drafter, tree=tree).accepting(acceptance)
 
 
 def _plan(options: DraftModelOptions, _facts: CheckpointFacts) -> DecodePlan:
-    return draft_model(options.num_draft_tokens, options.acceptance, options.drafter_vocabulary, options.tree)
+    plan = draft_model(options.num_draft_tokens, vocabulary=options.drafter_vocabulary, tree=options.tree)
+    return options.judging(plan)
 
 
 STRATEGY = Strategy(

@@ -11,7 +11,7 @@ from ptgc.spec.loop import Loop
 from ptgc.spec.options import CheckpointName
 from ptgc.spec.plan import DecodePlan, Guarantee
 from ptgc.spec.ports import HIDDEN_STATES
-from ptgc.spec.strategies.base import CheckpointFacts, DraftTokens, Strategy, tree_problems
+from ptgc.spec.strategies.base import AcceptanceOptions, CheckpointFacts, DraftTokens, Strategy
 from ptgc.spec.tree import TreeSpec
 
 
@@ -25,21 +25,19 @@ class EagleDrafter(DrafterPlan):
 
 
 @dataclass(frozen=True)
-class Eagle3Options:
+class Eagle3Options(AcceptanceOptions):
     """Which drafter, and how its drafts are taken."""
 
     drafter: CheckpointName
     """The EAGLE-3 drafter that was trained for this model: directory or hub id."""
     num_draft_tokens: DraftTokens = 5
     """Most draft tokens per round, of a chain."""
-    acceptance: AcceptanceRule = AcceptanceRule.MATCH
-    """When sampling, match keeps the text of plain decoding, and speculative accepts more drafts."""
     tree: TreeSpec | None = None
     """A token tree in place of the chain: children by depth (4,2,1), or a JSON file with the parent of each node."""
 
     def problems(self) -> list[str]:
-        """Trees that other options rule out."""
-        return tree_problems(self.tree, self.acceptance)
+        """Options that rule each other out."""
+        return self.acceptance_problems(self.tree)
 
 
 def eagle3(
@@ -49,11 +47,12 @@ def eagle3(
 ) -> DecodePlan:
     """The drafter writes a chain, token by token; with a tree, as many tokens as that has, depth by depth."""
     tree = tree or TreeSpec.chain(num_draft_tokens)
-    return DecodePlan(STRATEGY.name, drafter=EagleDrafter(tree.num_nodes - 1), acceptance=acceptance, tree=tree)
+    plan = DecodePlan(STRATEGY.name, drafter=EagleDrafter(tree.num_nodes - 1), tree=tree)
+    return plan.accepting(acceptance)
 
 
 def _plan(options: Eagle3Options, _facts: CheckpointFacts) -> DecodePlan:
-    return eagle3(options.num_draft_tokens, options.acceptance, options.tree)
+    return options.judging(eagle3(options.num_draft_tokens, tree=options.tree))
 
 
 STRATEGY = Strategy(

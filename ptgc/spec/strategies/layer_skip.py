@@ -11,7 +11,7 @@ from ptgc.spec.fields import Range
 from ptgc.spec.limits import MAX_STATES
 from ptgc.spec.loop import Loop
 from ptgc.spec.plan import DecodePlan, Guarantee
-from ptgc.spec.strategies.base import CheckpointFacts, DraftTokens, Strategy
+from ptgc.spec.strategies.base import AcceptanceOptions, CheckpointFacts, DraftTokens, Strategy
 from ptgc.spec.tree import TreeSpec
 
 NumLayers = Annotated[int, Range(1, MAX_STATES)]
@@ -31,15 +31,17 @@ class LayerSkipDrafter(DrafterPlan):
 
 
 @dataclass(frozen=True)
-class LayerSkipOptions:
+class LayerSkipOptions(AcceptanceOptions):
     """Which part of the model drafts."""
 
     num_layers: NumLayers
     """How many of the model's first layers draft."""
     num_draft_tokens: DraftTokens = 5
     """Most draft tokens per round."""
-    acceptance: AcceptanceRule = AcceptanceRule.MATCH
-    """When sampling, match keeps the text of plain decoding, and speculative accepts more drafts."""
+
+    def problems(self) -> list[str]:
+        """Options that rule each other out."""
+        return self.acceptance_problems()
 
 
 def layer_skip(
@@ -49,11 +51,12 @@ def layer_skip(
 ) -> DecodePlan:
     """The first layers of the target draft a chain."""
     drafter = LayerSkipDrafter(num_draft_tokens, num_layers)
-    return DecodePlan(STRATEGY.name, drafter=drafter, acceptance=acceptance, tree=TreeSpec.chain(num_draft_tokens))
+    plan = DecodePlan(STRATEGY.name, drafter=drafter, tree=TreeSpec.chain(num_draft_tokens))
+    return plan.accepting(acceptance)
 
 
 def _plan(options: LayerSkipOptions, _facts: CheckpointFacts) -> DecodePlan:
-    return layer_skip(options.num_layers, options.num_draft_tokens, options.acceptance)
+    return options.judging(layer_skip(options.num_layers, options.num_draft_tokens))
 
 
 STRATEGY = Strategy(

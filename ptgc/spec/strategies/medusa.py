@@ -25,7 +25,8 @@ class HeadsDrafter(DrafterPlan):
 
 def medusa(tree: TreeSpec, acceptance: AcceptanceRule = AcceptanceRule.MATCH) -> DecodePlan:
     """Heads draft a static tree, at most as deep as there are heads."""
-    return DecodePlan(STRATEGY.name, drafter=HeadsDrafter(tree.num_nodes - 1), acceptance=acceptance, tree=tree)
+    plan = DecodePlan(STRATEGY.name, drafter=HeadsDrafter(tree.num_nodes - 1), tree=tree)
+    return plan.accepting(acceptance)
 
 
 STRATEGY = Strategy(

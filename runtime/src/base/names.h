@@ -37,10 +37,11 @@ struct Names<DrafterVocabulary> {
   static constexpr std::array<std::string_view, 2> kAll = {"shared", "re-encoded"};
 };
 
-enum class AcceptanceRule { kMatch, kSpeculative };
+enum class AcceptanceRule { kMatch, kSpeculative, kBlock, kTypical, kRelaxed };
 template <>
 struct Names<AcceptanceRule> {
-  static constexpr std::array<std::string_view, 2> kAll = {"match", "speculative"};
+  static constexpr std::array<std::string_view, 5> kAll = {"match", "speculative", "block",
+                                                           "typical", "relaxed"};
 };
 
 enum class EditStart { kEmpty, kSource };

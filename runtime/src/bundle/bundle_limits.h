@@ -48,6 +48,8 @@ inline constexpr std::int64_t kRank = 8;  // Of a port.
 inline constexpr std::int64_t kTreeNodes = 4096;
 inline constexpr Range kDraftTokens{0, kTreeNodes - 1};
 inline constexpr Range kNgramSize{1, 64};
+inline constexpr Range kCandidates{1, 1024};  // Of rule `relaxed`.
+inline constexpr double kMargin = 100;        // Of log-probabilities.
 inline constexpr Range kSteps{1, 65536};
 inline constexpr Range kRounds{1, 65536};
 inline constexpr std::int64_t kOperations = 64;

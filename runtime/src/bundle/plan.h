@@ -10,6 +10,7 @@
 
 #include "base/names.h"
 #include "base/token.h"
+#include "sampling/acceptance_rule.h"
 #include "sampling/tree.h"
 
 namespace ptgc {
@@ -73,11 +74,24 @@ struct DecodePlan {
   Guarantee guarantee = Guarantee::kLossless;          // How texts relate to plain decoding.
   DrafterPlan drafter;                                 // Proposes tokens.
   AcceptanceRule acceptance = AcceptanceRule::kMatch;  // Decides which of them are accepted.
+  TypicalAcceptance typical;                           // Parameters of rule `typical`.
+  RelaxedAcceptance relaxed;                           // Parameters of rule `relaxed`.
   TreeSpec tree = TreeSpec::Chain(0);                  // Shape of a full proposal.
   LoopKind loop = LoopKind::kSpeculative;              // Which of the loops runs it.
   CanvasPlan canvas;                                   // Policies of the canvas loop.
   OneShotPlan one_shot;                                // Policies of the one-shot loop.
   EditPlan edit;                                       // Policies of the edit loop.
+
+  // Judges drafts by another rule, which may change the guarantee.
+  void SetAcceptance(AcceptanceRule rule) {
+    if (loop != LoopKind::kSpeculative) return;
+    if (IsLossy(rule)) {
+      guarantee = Guarantee::kLossy;
+    } else if (IsLossy(acceptance)) {
+      guarantee = Guarantee::kLossless;
+    }
+    acceptance = rule;
+  }
 };
 
 // Every shape that one role may run; the runtime uses no others.

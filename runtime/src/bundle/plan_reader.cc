@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -58,6 +59,26 @@ TreeSpec ReadTree(const Fields& data) {
   }
 }
 
+// A number from 0 to `most` in place of the default.
+void ReadIfThere(const Fields& data, const char* name, double most, double& value) {
+  if (data.Find(name) != nullptr) value = data.Number(name, 0, most);
+}
+
+// The parameters of lossy rules, each of which may be absent.
+void ReadThresholds(const Fields& data, DecodePlan& plan) {
+  if (data.Find("typical") != nullptr) {
+    const Fields typical = data.Object("typical");
+    ReadIfThere(typical, "epsilon", 1, plan.typical.epsilon);
+    ReadIfThere(typical, "delta", 1, plan.typical.delta);
+  }
+  if (data.Find("relaxed") != nullptr) {
+    const Fields relaxed = data.Object("relaxed");
+    const std::optional<std::int64_t> top_k = relaxed.OptionalInteger("top_k", limits::kCandidates);
+    plan.relaxed.top_k = top_k.value_or(plan.relaxed.top_k);
+    ReadIfThere(relaxed, "margin", limits::kMargin, plan.relaxed.margin);
+  }
+}
+
 void ReadSpeculative(const Fields& data, DecodePlan& plan) {
   plan.acceptance = data.Choice<AcceptanceRule>("acceptance");
   plan.tree = ReadTree(data);
@@ -69,9 +90,14 @@ void ReadSpeculative(const Fields& data, DecodePlan& plan) {
     data.Add("tree",
              " must have its nodes in the order of their depths: it is drafted depth by depth.");
   }
-  if (plan.acceptance == AcceptanceRule::kSpeculative && !plan.tree.is_chain()) {
-    data.Add("acceptance", " is 'speculative', which takes chains, and plan.tree is none.");
+  if (plan.acceptance == AcceptanceRule::kBlock && !plan.tree.is_chain()) {
+    data.Add("acceptance", " is 'block', which takes chains, and plan.tree is none.");
   }
+  if (IsLossy(plan.acceptance) && plan.guarantee != Guarantee::kLossy) {
+    data.Add("acceptance", " is '" + std::string(Name(plan.acceptance)) +
+                               "', with which the guarantee must be 'lossy'.");
+  }
+  ReadThresholds(data, plan);
 }
 
 CanvasPlan ReadCanvas(const Fields& data, const ModelFacts& model) {

@@ -95,7 +95,7 @@ class Drafter {
   // Seconds of bare runs of one of its own roles; empty if it has no such role or shape.
   virtual std::vector<double> Measure(const EngineRuns& /*runs*/) { return {}; }
 
-  // The distributions that the last `count` drafts of a row were sampled from; empty if they are
+  // The distributions that the last `count` drafts of a row were drawn from; empty if they are all
   // certain.
   virtual DraftProbabilities Probabilities(int /*row*/, int /*count*/) const { return {}; }
 };

@@ -45,8 +45,14 @@ ModelDrafter::ModelDrafter(std::unique_ptr<CausalModel> model, bool shares_cache
       sampler_(model_->vocab_size()),
       rows_(Size(model_->batch())),
       inputs_(Size(model_->batch())),
-      probabilities_(Size(model_->batch()) * Size(max_drafts()) *
-                     static_cast<std::size_t>(model_->vocab_size()) * sizeof(float)) {
+      families_(Size(tree_.num_nodes()), -1) {
+  for (int node = 0; node < tree_.num_nodes(); ++node) {
+    if (tree_.num_children(node) > 0) families_[Size(node)] = num_families_++;
+  }
+  if (NeedsProbabilities(rule_)) {
+    probabilities_ = Buffer(Size(model_->batch()) * Size(num_families_) *
+                            static_cast<std::size_t>(num_drawn_ids()) * sizeof(float));
+  }
   if (const Port* port = model_->states_read(); port != nullptr) {
     states_ = std::make_unique<TextStates>(model_->memory(), *port, model_->batch(),
                                            model_->max_length());
@@ -55,6 +61,7 @@ ModelDrafter::ModelDrafter(std::unique_ptr<CausalModel> model, bool shares_cache
   for (Row& row : rows_) {
     row.shape.resize(Size(tree_.num_nodes()));
     row.above.reserve(Size(tree_.num_nodes()));
+    row.drawn.resize(Size(tree_.num_nodes()), DraftProbabilities::kCertain);
   }
 }
 
@@ -246,7 +253,7 @@ void ModelDrafter::AddDepth(const DraftRow& row, int depth) {
   }
   const int first = row.proposal->size() + 1;
   if (tree_.is_chain()) {
-    AddDraft(row);
+    AddDraft(row, depth);
   } else {
     for (int node = held.first; node < held.end; ++node) AddChildren(row, depth, node);
   }
@@ -256,41 +263,30 @@ void ModelDrafter::AddDepth(const DraftRow& row, int depth) {
 }
 
 // The next draft of a chain.
-void ModelDrafter::AddDraft(const DraftRow& row) {
+void ModelDrafter::AddDraft(const DraftRow& row, int depth) {
   if (is_pending_) return row.proposal->Append(0);
-  RowSampling& sampling = *row.sampling;
-  if (!Draws(row)) {
-    const TokenId likeliest = model_->NextIds(row.row)[0];
-    if (likeliest < target_vocab_size_) row.proposal->Append(likeliest);
-    return;
-  }
-  const int draft = row.proposal->size();
-  const CountedPath path(sampling.counts(), *row.proposal, draft);
-  const std::int64_t position = static_cast<std::int64_t>(row.text.size()) + draft;
-  const bool keeps = rule_ == AcceptanceRule::kSpeculative;
-  const TokenId token =
-      ChooseDraft(sampler_, model_->Logits(row.row, 0), sampling.options(), sampling.counts(),
-                  position, rule_, keeps ? Storage(row.row, draft) : std::span<float>());
-  if (token == kNoToken) RefuseLogits();
-  row.proposal->Append(token);
+  if (Draws(row)) return AddChildren(row, depth, depth);
+  const TokenId likeliest = model_->NextIds(row.row)[0];
+  if (likeliest < target_vocab_size_) row.proposal->Append(likeliest);
 }
 
-// Adds the children of a node, using the noise with which the target will choose: the first child
-// is what the target would choose if it were this model, the next what it would choose without the
-// first.
+// Adds the children of a node. Unless the rule needs probabilities, the noise is the target's: the
+// first child is what the target would choose if it were this model, the next what it would choose
+// without the first.
 void ModelDrafter::AddChildren(const DraftRow& row, int depth, int node) {
   Row& held = RowAt(row.row);
-  RowSampling& sampling = *row.sampling;
+  const SamplingOptions& options = row.sampling->options();
   const int stands = node == 0 ? 0 : held.shape[Size(node)];
   LogitsRow values = model_->Logits(row.row, node - held.first);
   values.size = std::min(values.size, target_vocab_size_);
   {
-    const CountedPath path(sampling.counts(), *row.proposal, node);
-    if (!sampler_.Read(values, sampling.options(), sampling.counts())) RefuseLogits();
+    const CountedPath path(row.sampling->counts(), *row.proposal, node);
+    if (!sampler_.Read(values, options, row.sampling->counts())) RefuseLogits();
   }
-  const GumbelNoise noise(sampling.options().seed,
-                          static_cast<std::int64_t>(row.text.size()) + depth,
-                          RandomStream::kChoose);
+  const int family = Records(options) ? families_[Size(stands)] : DraftProbabilities::kCertain;
+  if (family >= 0) sampler_.WriteProbabilities(Storage(row.row, family, 1));
+  const GumbelNoise noise =
+      DraftNoise(options, static_cast<std::int64_t>(row.text.size()) + depth, rule_, depth);
   siblings_.clear();
   const int end = std::min(depths_[Size(depth) + 2], row.limit + 1);
   for (int child = depths_[Size(depth) + 1]; child < end; ++child) {
@@ -298,7 +294,9 @@ void ModelDrafter::AddChildren(const DraftRow& row, int depth, int node) {
     const TokenId token = sampler_.Choose(noise, siblings_);
     if (token == kNoToken) return;  // The filters leave no more tokens.
     siblings_.push_back(token);
-    held.shape[Size(row.proposal->Add(node, token))] = child;
+    const int added = row.proposal->Add(node, token);
+    held.shape[Size(added)] = child;
+    held.drawn[Size(added)] = family;
   }
 }
 
@@ -354,16 +352,24 @@ double ModelDrafter::Reading(int tokens) const {
   return std::max(reading - Cost(1), 0.0);
 }
 
-DraftProbabilities ModelDrafter::Probabilities(int row, int count) const {
-  if (rule_ != AcceptanceRule::kSpeculative || !has_same_size()) return {};
-  const std::size_t vocab = static_cast<std::size_t>(model_->vocab_size());
-  return {{Storage(row, 0).data(), Size(count) * vocab}, model_->vocab_size()};
+// Whether the target needs to know what drafts are drawn from. The likeliest of a model whose
+// logits have another size are certain.
+bool ModelDrafter::Records(const SamplingOptions& options) const {
+  return NeedsProbabilities(rule_) && !options.is_greedy() &&
+         (has_same_size() || !tree_.is_chain());
 }
 
-std::span<float> ModelDrafter::Storage(int row, int draft) const {
-  const std::size_t vocab = static_cast<std::size_t>(model_->vocab_size());
-  const std::size_t at = (Size(row) * Size(max_drafts()) + Size(draft)) * vocab;
-  return {probabilities_.As<float>() + at, vocab};
+DraftProbabilities ModelDrafter::Probabilities(int row, int count) const {
+  if (!NeedsProbabilities(rule_)) return {};
+  return {Storage(row, 0, num_families_), std::span(RowAt(row).drawn).first(Size(count) + 1),
+          num_drawn_ids()};
+}
+
+// The distributions of some nodes with children.
+std::span<float> ModelDrafter::Storage(int row, int first, int count) const {
+  const std::size_t size = static_cast<std::size_t>(num_drawn_ids());
+  const std::size_t at = (Size(row) * Size(num_families_) + Size(first)) * size;
+  return {probabilities_.As<float>() + at, Size(count) * size};
 }
 
 // Starts a run, and waits for its result unless the drafts are pending.

@@ -31,11 +31,11 @@ int NumDraftTokens(const DecodePlan& plan, int wanted) {
 // The plan with the changes that the options make.
 DecodePlan ChangedPlan(const DecodePlan& plan, const LoadOptions& options) {
   DecodePlan changed = plan;
-  if (options.acceptance.has_value()) changed.acceptance = *options.acceptance;
-  if (changed.acceptance == AcceptanceRule::kSpeculative && !plan.tree.is_chain()) {
+  if (options.acceptance.has_value()) changed.SetAcceptance(*options.acceptance);
+  if (changed.acceptance == AcceptanceRule::kBlock && !plan.tree.is_chain()) {
     throw Error(ErrorCode::kUsage,
-                "The acceptance rule 'speculative' takes chains; this bundle drafts trees.",
-                "Leave the rule as it was exported.");
+                "The acceptance rule 'block' takes chains; this bundle drafts trees.",
+                "Choose 'speculative', or leave the rule as it was exported.");
   }
   return changed;
 }

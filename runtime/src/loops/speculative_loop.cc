@@ -142,7 +142,7 @@ int SpeculativeLoop::Verify(std::span<Turn> turns) {
     input.tree = &row.proposal.tree();
     width = std::max(width, input.count());
     drafted = drafted || !input.drafts.empty();
-    wanted.logits = wanted.logits || !row.sampling.options().is_argmax();
+    wanted.logits = wanted.logits || ReadsLogits(row);
   }
   width = parts_.shapes.WidthFor(width);
   wanted.num_logits = drafted ? parts_.shapes.LogitsFor(width) : 1;
@@ -283,12 +283,17 @@ void SpeculativeLoop::OfferDrafts(Turn& turn) {
   offers_.push_back(offer);
 }
 
-// Finds the target's answer after every node, and the part of the proposal that matches the
-// answers.
+// Whether the engine's own choice after every node is not enough.
+bool SpeculativeLoop::ReadsLogits(const Row& row) const {
+  if (!row.sampling.options().is_argmax()) return true;
+  return IsLossy(parts_.plan.acceptance) && row.proposal.size() > 0;
+}
+
+// Finds the part of the proposal that the target accepts, and the token after it.
 void SpeculativeLoop::Choose(const Turn& turn) {
   const int index = turn.session->row();
   Row& row = RowOf(*turn.session);
-  if (row.sampling.options().is_argmax()) {
+  if (!ReadsLogits(row)) {
     row.acceptance.Keep(row.proposal, parts_.target->NextIds(index));
     return;
   }
@@ -300,11 +305,14 @@ void SpeculativeLoop::Choose(const Turn& turn) {
   text.counts = row.sampling.counts();
   text.position = turn.session->length();
   text.rule = parts_.plan.acceptance;
+  text.typical = parts_.plan.typical;
+  text.relaxed = parts_.plan.relaxed;
   if (row.proposal.size() > 0) {
     text.draft_probabilities = parts_.drafter->Probabilities(index, row.proposal.size());
   }
-  row.acceptance.Keep(row.proposal, choice_.NextIds(text));
-  if (row.acceptance.bonus() != kNoToken) return;
+  const Verdict verdict = choice_.Judge(text);
+  row.acceptance.Take(row.proposal, verdict.last, verdict.bonus);
+  if (verdict.bonus != kNoToken) return;
   throw Error(ErrorCode::kBackend, "The target's logits are not numbers.",
               "Find out with `ptgc check` which stage is damaged.");
 }

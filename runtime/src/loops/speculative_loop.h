@@ -67,6 +67,7 @@ class SpeculativeLoop : public DecodeLoop {
   int Room(const Session& session) const;
   int ChunkLength(const Turn& turn) const;
   void OfferDrafts(Turn& turn);
+  bool ReadsLogits(const Row& row) const;
   void Choose(const Turn& turn);
   void ShowDrafter(const Turn& turn, bool is_reading);
   void Emit(Turn& turn);

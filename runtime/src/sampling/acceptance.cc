@@ -13,9 +13,14 @@ void Acceptance::Keep(const Proposal& proposal, std::span<const TokenId> next_id
     agreed_[index] = agreed_[parent] != 0 && tokens[index - 1] == next_ids[parent];
     if (agreed_[index] != 0 && tree.depth(node) > tree.depth(deepest)) deepest = node;
   }
-  bonus_ = next_ids[static_cast<std::size_t>(deepest)];
-  path_.resize(static_cast<std::size_t>(tree.depth(deepest)));
-  for (int node = deepest; node > 0; node = tree.parent(node)) {
+  Take(proposal, deepest, next_ids[static_cast<std::size_t>(deepest)]);
+}
+
+void Acceptance::Take(const Proposal& proposal, int last, TokenId bonus) {
+  const TreeSpec& tree = proposal.tree();
+  bonus_ = bonus;
+  path_.resize(static_cast<std::size_t>(tree.depth(last)));
+  for (int node = last; node > 0; node = tree.parent(node)) {
     path_[static_cast<std::size_t>(tree.depth(node)) - 1] = node;
   }
 }

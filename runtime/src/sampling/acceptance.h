@@ -21,6 +21,8 @@ class Acceptance {
   // Keeps the longest path from the root whose every token is the target's answer after its
   // parent. `next_ids[i]` is the answer at node i: [1 + proposal.size()].
   void Keep(const Proposal& proposal, std::span<const TokenId> next_ids);
+  // Takes the path to a node, which TargetChoice accepted, and the token after it.
+  void Take(const Proposal& proposal, int last, TokenId bonus);
 
   // Accepted nodes from the root's child down; node i carries draft token i - 1.
   std::span<const int> path() const { return path_; }

@@ -54,8 +54,9 @@ Four SquarePlus(Four x, Four even_addend, Four odd_addend) {
 
 }  // namespace
 
-GumbelNoise::GumbelNoise(std::uint64_t seed, std::int64_t position, RandomStream stream) {
-  const std::array<std::uint32_t, 4> words = PhiloxAt(seed, position, stream);
+GumbelNoise::GumbelNoise(std::uint64_t seed, std::int64_t position, RandomStream stream,
+                         std::uint32_t draw) {
+  const std::array<std::uint32_t, 4> words = PhiloxAt(seed, position, stream, draw);
   start_ = words[0] % kPrime;
   multiplier_ = 1 + words[1] % (kPrime - 1);
   second_ = words[2] % kPrime;

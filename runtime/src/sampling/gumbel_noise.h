@@ -11,8 +11,8 @@ namespace ptgc {
 
 // The token with the largest logit / temperature + g, where g is independent Gumbel noise for every
 // token, is a sample from the softmax (Gumbel-max; Maddison et al., arXiv 1411.0030, section 2).
-// The noise depends only on seed, position, stream and token, so two models that share it mostly
-// agree if their distributions are close: with a probability of at least (1 - TV) / (1 + TV)
+// The noise depends only on seed, position, stream, draw and token, so two models that share it
+// mostly agree if their distributions are close: with a probability of at least (1 - TV) / (1 + TV)
 // (Daliri, Musco, Suresh, arXiv 2408.07978).
 //
 // With p = 2^31 - 1 and w the words of Philox at the position, the noise of token t is
@@ -31,7 +31,8 @@ class GumbelNoise {
   static constexpr double kMost = 22.19;      // No g is larger.
 
   // The noise at index `position` of a text.
-  GumbelNoise(std::uint64_t seed, std::int64_t position, RandomStream stream);
+  GumbelNoise(std::uint64_t seed, std::int64_t position, RandomStream stream,
+              std::uint32_t draw = 0);
 
   // x of a token.
   std::uint32_t Number(TokenId token_id) const;

@@ -32,12 +32,17 @@ class Proposal {
     tokens_.clear();
     match_length_ = 0;
   }
-  // The child of a node with this token: an existing one, so that several drafters may propose the
-  // same, or a new one, for which there must be room.
-  int Add(int parent, TokenId token) {
+  // The child of a node with this token; 0 if there is none.
+  int Find(int parent, TokenId token) const {
     for (int node = parent + 1; node < tree_.num_nodes(); ++node) {
       if (tree_.parent(node) == parent && this->token(node) == token) return node;
     }
+    return 0;
+  }
+  // The child of a node with this token: an existing one, so that several drafters may propose the
+  // same, or a new one, for which there must be room.
+  int Add(int parent, TokenId token) {
+    if (const int found = Find(parent, token); found != 0) return found;
     tokens_.push_back(token);
     return tree_.Add(parent);
   }

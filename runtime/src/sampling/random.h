@@ -27,24 +27,26 @@ constexpr std::array<std::uint32_t, 4> Philox4x32(std::array<std::uint32_t, 4> c
 // The purpose of a random number; every purpose has its own numbers.
 enum class RandomStream : std::uint32_t {
   kChoose,    // The token of plain decoding, and a drafter's token (rule `match`).
-  kAccept,    // Whether a draft is accepted (rule `speculative`).
-  kResidual,  // The token that replaces a rejected draft.
-  kDraft,     // A drafter's token (rule `speculative`).
+  kAccept,    // Whether a draft is accepted (rules `speculative` and `block`).
+  kResidual,  // The token that replaces rejected drafts.
+  kDraft,     // A drafter's tokens (rules `speculative` and `block`).
 };
 
-// The words for the token at index `position` of a text. They depend on nothing else, so a text is
-// the same at every width, batch and backend.
+// The words for the token at index `position` of a text, of which there may be several for one
+// purpose, numbered by `draw`. They depend on nothing else, so a text is the same at every width,
+// batch and backend.
 constexpr std::array<std::uint32_t, 4> PhiloxAt(std::uint64_t seed, std::int64_t position,
-                                                RandomStream stream) {
+                                                RandomStream stream, std::uint32_t draw = 0) {
   const std::uint64_t index = static_cast<std::uint64_t>(position);
   return Philox4x32({static_cast<std::uint32_t>(index), static_cast<std::uint32_t>(index >> 32),
-                     static_cast<std::uint32_t>(stream), 0},
+                     static_cast<std::uint32_t>(stream), draw},
                     {static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)});
 }
 
 // A number in [0, 1) with 53 bits, from the first two words.
-constexpr double Uniform(std::uint64_t seed, std::int64_t position, RandomStream stream) {
-  const std::array<std::uint32_t, 4> words = PhiloxAt(seed, position, stream);
+constexpr double Uniform(std::uint64_t seed, std::int64_t position, RandomStream stream,
+                         std::uint32_t draw = 0) {
+  const std::array<std::uint32_t, 4> words = PhiloxAt(seed, position, stream, draw);
   const std::uint64_t bits = (std::uint64_t{words[0]} << 21) ^ (words[1] >> 11);
   return static_cast<double>(bits) * 0x1p-53;
 }

@@ -9,6 +9,8 @@ namespace {
 
 constexpr std::size_t kLanes = 8;  // Independent sums, for vector instructions.
 
+}  // namespace
+
 double SumOf(std::span<const float> masses) {
   double sums[kLanes] = {};
   const std::size_t whole = masses.size() / kLanes * kLanes;
@@ -21,17 +23,22 @@ double SumOf(std::span<const float> masses) {
   return total;
 }
 
-}  // namespace
-
 Residual::Residual(std::int64_t vocab_size) : masses_(static_cast<std::size_t>(vocab_size)) {
   sums_.reserve(masses_.size() / kBlock + 1);
 }
 
-void Residual::Subtract(std::span<const float> q) {
+float Residual::Mass(TokenId token_id) const {
+  return token_id < static_cast<TokenId>(masses_.size())
+             ? masses_[static_cast<std::size_t>(token_id)]
+             : 0;
+}
+
+void Residual::Subtract(std::span<const float> q, double factor) {
   const std::size_t size = std::min(q.size(), masses_.size());
+  const float scale = static_cast<float>(factor);
   float* masses = masses_.data();
   for (std::size_t i = 0; i < size; ++i) {
-    const float more = masses[i] - q[i];
+    const float more = masses[i] - scale * q[i];
     masses[i] = more > 0 ? more : 0;
   }
 }

@@ -9,7 +9,11 @@
 
 namespace ptgc {
 
-// Computes norm(max(0, p - q)) of a row. All storage is allocated at construction.
+// The sum of masses, in float64.
+double SumOf(std::span<const float> masses);
+
+// Computes norm(max(0, p - q)) of a row, for one q after the other. All storage is allocated at
+// construction.
 class Residual {
  public:
   // For distributions over at most `vocab_size` tokens.
@@ -17,9 +21,11 @@ class Residual {
 
   // The place to write p to: [vocab_size].
   std::span<float> probabilities() { return masses_; }
-  // Subtracts q from p; tokens that q does not have keep their p.
-  void Subtract(std::span<const float> q);
-  // Removes all of one token, for a drafter that is certain of it.
+  // The mass that is left of a token; 0 if there is no such token.
+  float Mass(TokenId token_id) const;
+  // Subtracts `factor` times q; tokens that q does not have keep their mass.
+  void Subtract(std::span<const float> q, double factor = 1);
+  // Removes all of one token.
   void Exclude(TokenId token_id);
   // Sums up what is left: 0 if q is at least p everywhere.
   double Sum();

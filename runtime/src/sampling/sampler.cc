@@ -25,6 +25,16 @@ Sampler::Sampler(std::int64_t vocab_size)
 
 bool Sampler::Read(const LogitsRow& row, const SamplingOptions& options,
                    const TokenCounts* counts) {
+  return ReadAt(options.temperature, row, options, counts);
+}
+
+bool Sampler::ReadDistribution(const LogitsRow& row, const SamplingOptions& options,
+                               const TokenCounts* counts) {
+  return ReadAt(options.is_greedy() ? 1 : options.temperature, row, options, counts);
+}
+
+bool Sampler::ReadAt(double temperature, const LogitsRow& row, const SamplingOptions& options,
+                     const TokenCounts* counts) {
   const std::size_t size = static_cast<std::size_t>(row.size);
   if (row.dtype == DType::kFloat32 && !options.has_penalties() && options.logit_bias.empty()) {
     logits_ = {static_cast<const float*>(row.data), size};
@@ -34,19 +44,24 @@ bool Sampler::Read(const LogitsRow& row, const SamplingOptions& options,
     AdjustLogits(options, counts, values);
     logits_ = values;
   }
-  temperature_ = options.temperature;
-  if (!ranking_.Read(logits_, options.is_greedy() ? 1 : temperature_)) return false;
-  if (options.is_greedy()) {
+  temperature_ = temperature;
+  if (!ranking_.Read(logits_, temperature == 0 ? 1 : temperature)) return false;
+  KeepAll();
+  if (temperature == 0) {
     last_ = {ranking_.largest(), 1};
-  } else {
+  } else if (!options.is_greedy()) {
     Filter(options);
   }
   return true;
 }
 
+void Sampler::KeepAll() {
+  last_ = {{-kInfinity, std::numeric_limits<std::int32_t>::max()}, 0};
+  has_filters_ = false;
+}
+
 // Every filter keeps a prefix of the order, so together they keep the shortest prefix.
 void Sampler::Filter(const SamplingOptions& options) {
-  last_ = {{-kInfinity, std::numeric_limits<std::int32_t>::max()}, 0};
   has_filters_ = options.top_k > 0 || options.top_p < 1 || options.min_p > 0;
   if (options.top_k > 0) last_ = ranking_.AtRank(options.top_k);
   if (options.top_p < 1) {
@@ -144,6 +159,31 @@ void Sampler::WriteProbabilities(std::span<float> probabilities) {
   for (std::size_t i = static_cast<std::size_t>(last.id) + 1; i < size; ++i) {
     if (logits[i] == last.value) out[i] = 0;
   }
+}
+
+// With m the masses and K their sum, -ln p = ln K - ln m, and -ln m is the distance from the
+// largest logit.
+double Sampler::Entropy() {
+  if (temperature_ == 0) return 0;
+  const double kept = KeptMass();
+  const double inverse_temperature = 1 / temperature_;
+  double sum = 0;
+  for (std::size_t i = 0; i < logits_.size(); ++i) {
+    const Candidate token = {logits_[i], static_cast<std::int32_t>(i)};
+    const double mass = static_cast<double>(ranking_.Mass(token.value));
+    if (mass == 0 || Precedes(last_.token, token)) continue;
+    const double distance = static_cast<double>(ranking_.largest().value) - token.value;
+    sum += mass * distance * inverse_temperature;
+  }
+  return Log(kept) + sum / kept;
+}
+
+bool Sampler::IsNearBest(TokenId token_id, std::int64_t top_k, double margin) {
+  if (!(Probability(token_id) > 0)) return false;
+  const Candidate token = {logits_[static_cast<std::size_t>(token_id)],
+                           static_cast<std::int32_t>(token_id)};
+  const double distance = static_cast<double>(ranking_.largest().value) - token.value;
+  return distance <= margin * temperature_ && !Precedes(ranking_.AtRank(top_k).token, token);
 }
 
 }  // namespace ptgc

@@ -30,6 +30,9 @@ class Sampler {
   // of the text before the token to choose, may be null if the options have no penalties. False if
   // nothing can be chosen from the row.
   bool Read(const LogitsRow& row, const SamplingOptions& options, const TokenCounts* counts);
+  // The same, but greedy options ask about the distribution at temperature 1 without filters.
+  bool ReadDistribution(const LogitsRow& row, const SamplingOptions& options,
+                        const TokenCounts* counts);
 
   // The kept token with the largest Score, or the lower id of equals; at temperature 0 the one with
   // the largest logit. With `others`, the best token that is not among them (the next of several
@@ -39,10 +42,18 @@ class Sampler {
   float Probability(TokenId token_id);
   // All probabilities; entries beyond the row become 0.
   void WriteProbabilities(std::span<float> probabilities);
+  // The entropy of the distribution, in nats.
+  double Entropy();
+  // Whether a token is kept, one of the `top_k` likeliest, and its log-probability is at most
+  // `margin` below that of the likeliest.
+  bool IsNearBest(TokenId token_id, std::int64_t top_k, double margin);
 
  private:
   struct Leader;
 
+  bool ReadAt(double temperature, const LogitsRow& row, const SamplingOptions& options,
+              const TokenCounts* counts);
+  void KeepAll();
   void Filter(const SamplingOptions& options);
   TokenId LargestBut(std::span<const TokenId> others) const;
   void RaceBlock(const GumbelNoise& noise, std::size_t block, Leader& leader) const;

@@ -95,6 +95,7 @@ std::unique_ptr<Generator> Generator::Load(Bundle bundle, const GeneratorOptions
 
 Generator::Generator(Bundle bundle, Engines engines, const GeneratorOptions& options)
     : bundle_(std::move(bundle)), limits_(LimitsOf(bundle_)) {
+  if (options.load.acceptance) bundle_.plan.SetAcceptance(*options.load.acceptance);
   std::vector<Session*> rows;
   for (int row = 0; row < bundle_.shapes.batch; ++row) {
     sessions_.push_back(std::make_unique<Session>(row, limits_));

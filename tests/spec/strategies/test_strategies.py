@@ -63,7 +63,9 @@ def test_an_object_of_options_names_its_strategy() -> None:
     assert choice.strategy.name == "draft-model"
     with pytest.raises(UsageError, match="--num-draft-tokens is 64; it must be from 1 to 63"):
         possible_choices(None, NgramOptions(64))
-    with pytest.raises(UsageError, match="Strategy 'ngram' takes no --drafter, --acceptance, --drafter-vocabulary"):
+    with pytest.raises(
+        UsageError, match="Strategy 'ngram' takes no --drafter, --drafter-vocabulary, --tree, --acceptance"
+    ):
         possible_choices("ngram", DraftModelOptions("somewhere"))
     with pytest.raises(UsageError, match="Path is no strategy's options"):
         possible_choices(None, type("Path", (), {"__dataclass_fields__": {}})())
