@@ -63,6 +63,7 @@ class Checkpoint:
         trust_remote_code: Whether code that comes with the checkpoint may run.
         task: What the model is for.
         packed: How the weights of a safetensors checkpoint are quantised; None if they are not.
+        read_apart: Beginnings of names of tensors that are not the model's, but another role's.
     """
 
     source: str
@@ -75,6 +76,7 @@ class Checkpoint:
     trust_remote_code: bool = False
     task: Task = Task.CAUSAL_LM
     packed: PackedFormat | None = None
+    read_apart: tuple[str, ...] = ()
 
     @property
     def dtype(self) -> torch.dtype:
@@ -113,7 +115,8 @@ class Checkpoint:
             # transformers keeps some modules of some architectures in float32; graphs have one type.
             model, report = self._load_directory(torch.float32)
         check_fit(f"the checkpoint '{self.source}'", type(model).__name__, report, allow_unexpected=True)
-        unused = unused_tensors(report)
+        own = [name for name in report["unexpected_keys"] if not str(name).startswith(self.read_apart)]
+        unused = unused_tensors({"unexpected_keys": own})
         if unused:
             note(unused)
         return frozen(model)

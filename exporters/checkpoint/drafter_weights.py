@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -49,8 +50,12 @@ def open_drafter(source: str) -> Checkpoint:
     return Checkpoint(source, directory, config, files, size, commit, task=Task.DRAFTER)
 
 
-def read_tensors(drafter: Checkpoint) -> dict[str, Tensor]:
-    """Every tensor of a learned drafter, by name.
+def read_tensors(drafter: Checkpoint, names: Collection[str] | None = None) -> dict[str, Tensor]:
+    """The tensors of a learned drafter, by name.
+
+    Args:
+        drafter: Its checkpoint.
+        names: Those that are read, of a checkpoint that holds more; by default all.
 
     Raises:
         CheckpointError: A file holds something else.
@@ -61,7 +66,8 @@ def read_tensors(drafter: Checkpoint) -> dict[str, Tensor]:
             found |= _unpickled(file)
             continue
         with safe_open(file, framework="pt") as content:
-            found |= {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118  # it is no mapping
+            wanted = [name for name in content.keys() if names is None or name in names]  # noqa: SIM118  # it is no mapping
+            found |= {name: content.get_tensor(name) for name in wanted}
     return found
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import LlamaConfig
-from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
-from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaModel, LlamaPreTrainedModel, LlamaRMSNorm
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaPreTrainedModel, LlamaRMSNorm
 
+from ptgc.exporters.modules.eagle import EagleBody
 from ptgc.exporters.modules.tap import StateReader, Tap
 
 _NEVER = -30000.0  # logit of tokens that cannot be drafted, which half precision holds
@@ -36,21 +36,6 @@ class Eagle3Layer(LlamaDecoderLayer):  # type: ignore[no-untyped-call]  # transf
         return made
 
 
-class _Body(LlamaModel):  # type: ignore[no-untyped-call]  # transformers registers subclasses
-    """The layer, with the embedding and the positions of a Llama."""
-
-    def __init__(self, config: LlamaConfig) -> None:
-        super().__init__(config)
-        self.layers = nn.ModuleList([Eagle3Layer(config)])
-        self.norm: nn.Module = nn.Identity()  # type: ignore[assignment]  # the next draft reads states without a norm
-
-    def forward(self, input_ids: Tensor, hidden_states: Tensor, **others: Any) -> BaseModelOutputWithPast:
-        """States behind tokens `[batch, num_tokens]` with the state before each, `[batch, num_tokens, hidden]`."""
-        pairs = torch.cat([self.embed_tokens(input_ids), hidden_states], dim=-1)
-        made: BaseModelOutputWithPast = super().forward(inputs_embeds=pairs, **others)
-        return made
-
-
 class Eagle3Drafter(StateReader, LlamaPreTrainedModel):  # type: ignore[no-untyped-call]  # transformers registers subclasses
     """Drafts token t + 2 from token t + 1 and the state of token t (Li et al., arXiv 2503.01840, section 3).
 
@@ -64,7 +49,8 @@ class Eagle3Drafter(StateReader, LlamaPreTrainedModel):  # type: ignore[no-untyp
 
     def __init__(self, config: LlamaConfig, tap: Tap, drafted_ids: Sequence[int]) -> None:
         super().__init__(config)
-        self.model = _Body(config)
+        self.model = EagleBody(config)
+        self.model.layers = nn.ModuleList([Eagle3Layer(config)])
         self.norm = LlamaRMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.lm_head = nn.Linear(config.hidden_size, len(drafted_ids), bias=False)
         self.tap = tap
@@ -75,10 +61,12 @@ class Eagle3Drafter(StateReader, LlamaPreTrainedModel):  # type: ignore[no-untyp
         self.register_buffer("places", places, persistent=False)
         self.post_init()  # type: ignore[no-untyped-call]  # not annotated
 
-    def forward(self, input_ids: Tensor, hidden_states: Tensor, **others: Any) -> CausalLMOutputWithPast:
-        """Logits of all of the target's tokens, `[batch, num_tokens, vocab]`, and the states that made them."""
-        made = self.model(input_ids, hidden_states, **others)
-        logits = self.lm_head(self.norm(made.last_hidden_state))
+    def join(self, embedded: Tensor, states: Tensor) -> Tensor:
+        """Pairs `[batch, num_tokens, 2 * hidden]`, which the layer normalises."""
+        return torch.cat([embedded, states], dim=-1)
+
+    def score(self, states: Tensor) -> Tensor:
+        """Logits; those of tokens that cannot be drafted are far below all others."""
+        logits = self.lm_head(self.norm(states))
         never = torch.full_like(logits[..., :1], _NEVER)
-        logits = torch.cat([logits, never], dim=-1).index_select(-1, self.places)
-        return CausalLMOutputWithPast(logits=logits, hidden_states=made.last_hidden_state)
+        return torch.cat([logits, never], dim=-1).index_select(-1, self.places)

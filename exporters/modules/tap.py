@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 
 class Tap(nn.Module):
@@ -30,15 +32,31 @@ class Tap(nn.Module):
 
 
 class StateReader:
-    """A causal language model whose `forward` takes `hidden_states [batch, num_tokens, states_size]` too.
+    """A causal language model over pairs: a token, and a state of the token before it.
 
-    They are what the tap gives of the token before each; behind drafts, what the model itself gives.
+    The state is what the tap gives; behind drafts, what the model itself made of the token before.
     """
 
     tap: Tap
     """What it reads of the target."""
     states_size: int
     """Size of one row of it."""
+    model: Any
+    """The body, a `PreTrainedModel`: layers over rows of any size, whose last states the next draft reads."""
+
+    def join(self, embedded: Tensor, states: Tensor) -> Tensor:
+        """What the body reads of embeddings and states, each `[batch, num_tokens, size]`."""
+        raise NotImplementedError
+
+    def score(self, states: Tensor) -> Tensor:
+        """Logits of all of the target's tokens, `[batch, num_tokens, vocab]`, from the body's states."""
+        raise NotImplementedError
+
+    def forward(self, input_ids: Tensor, hidden_states: Tensor, **others: Any) -> CausalLMOutputWithPast:
+        """Logits behind tokens `[batch, num_tokens]` with the state before each, and the states that made them."""
+        rows = self.join(self.model.get_input_embeddings()(input_ids), hidden_states)
+        made = self.model(inputs_embeds=rows, **others).last_hidden_state
+        return CausalLMOutputWithPast(logits=self.score(made), hidden_states=made)
 
 
 def tap_of(drafter: nn.Module) -> Tap:

@@ -10,36 +10,21 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, PreTrainedModel
 
 from ptgc.errors import CheckpointError, ExportError
-from ptgc.exporters.checkpoint.checkpoint import Checkpoint
-from ptgc.exporters.checkpoint.drafter_weights import open_drafter, read_tensors
-from ptgc.exporters.checkpoint.huggingface_directory import frozen
-from ptgc.exporters.checkpoint.tensor_fit import check_fit
 from ptgc.exporters.modules.eagle3 import Eagle3Drafter
 from ptgc.exporters.modules.tap import Tap
-from ptgc.exporters.strategies.base import Note, Sources
-from ptgc.exporters.strategies.causal import CausalExporter
+from ptgc.exporters.strategies.eagle import CHOOSE, EMBEDDING, StateReaderExporter, load_drafter
 
-_CHOOSE = "Choose a drafter that was trained for this model."
 _LAYER_PREFIXES = ("midlayer.", "layers.0.")
 _IGNORED = ("t2d", "d2t")
 _TAP_LAYERS = "eagle_aux_hidden_state_layer_ids"
 
 
-class Eagle3Exporter(CausalExporter):
+class Eagle3Exporter(StateReaderExporter):
     """A target, and an EAGLE-3 drafter that was trained for it."""
 
-    def open_others(self, options: Any, *, trust_remote_code: bool) -> dict[str, Checkpoint]:  # noqa: ARG002
-        """The drafter."""
-        return {"drafter": open_drafter(options.drafter)}
-
-    def modules(self, sources: Sources, note: Note) -> dict[str, nn.Module]:
-        """The target, and its drafter."""
-        found = super().modules(sources, note)
-        target = found["target"]
-        assert isinstance(target, PreTrainedModel)
-        head = sources.others["drafter"]
-        assert isinstance(head.config, LlamaConfig)
-        return found | {"drafter": eagle3_drafter(target, head.config, read_tensors(head))}
+    def drafter(self, target: PreTrainedModel, config: LlamaConfig, tensors: Mapping[str, Tensor]) -> Eagle3Drafter:
+        """See `eagle3_drafter`."""
+        return eagle3_drafter(target, config, tensors)
 
 
 def eagle3_drafter(target: PreTrainedModel, config: LlamaConfig, tensors: Mapping[str, Tensor]) -> Eagle3Drafter:
@@ -60,18 +45,20 @@ def eagle3_drafter(target: PreTrainedModel, config: LlamaConfig, tensors: Mappin
     assert isinstance(embedding, nn.Embedding)
     for name in ("fc.weight", "lm_head.weight"):
         if name not in tensors:
-            raise CheckpointError(f"The drafter's weights lack {name}: it is no EAGLE-3 drafter.", _CHOOSE)
+            raise CheckpointError(f"The drafter's weights lack {name}: it is no EAGLE-3 drafter.", CHOOSE)
     config.vocab_size = text.vocab_size
     config.num_hidden_layers = 1
     if "embed_tokens.weight" not in tensors and config.hidden_size != embedding.embedding_dim:
         raise ExportError(
-            f"The drafter's hidden size is {config.hidden_size}, the target's {embedding.embedding_dim}.", _CHOOSE
+            f"The drafter's hidden size is {config.hidden_size}, the target's {embedding.embedding_dim}.", CHOOSE
         )
     tap = _tap(config, tensors["fc.weight"], text)
     drafter = Eagle3Drafter(config, tap, _drafted_ids(tensors, text.vocab_size))
     if "embed_tokens.weight" not in tensors:
         drafter.model.embed_tokens = embedding
-    return _load(drafter, tensors, target.dtype)
+    given = {_place(name): tensor for name, tensor in tensors.items() if name not in _IGNORED}
+    load_drafter(drafter, given, target.dtype)
+    return drafter
 
 
 def _tap(config: LlamaConfig, weight: Tensor, text: Any) -> Tap:
@@ -83,10 +70,10 @@ def _tap(config: LlamaConfig, weight: Tensor, text: Any) -> Tap:
         raise ExportError(
             f"The drafter reads {weight.shape[1]} numbers of the target's layers {', '.join(map(str, layers))}, which "
             f"give {len(layers)} times {size}.",
-            _CHOOSE,
+            CHOOSE,
         )
     if not all(0 <= layer < total for layer in layers):
-        raise ExportError(f"The drafter reads layers {list(layers)}; the target has {total}.", _CHOOSE)
+        raise ExportError(f"The drafter reads layers {list(layers)}; the target has {total}.", CHOOSE)
     return Tap(layers, nn.Linear(weight.shape[1], weight.shape[0], bias=False))
 
 
@@ -101,40 +88,19 @@ def _drafted_ids(tensors: Mapping[str, Tensor], vocab_size: int) -> list[int]:
     if "d2t" in tensors:
         if tensors["d2t"].shape != ids.shape:
             shape = list(tensors["d2t"].shape)
-            raise ExportError(f"The drafter drafts {count} tokens; its d2t, {shape}, says which.", _CHOOSE)
+            raise ExportError(f"The drafter drafts {count} tokens; its d2t, {shape}, says which.", CHOOSE)
         ids = ids + tensors["d2t"].long()
     elif count != vocab_size:
-        raise ExportError(f"The drafter drafts {count} of {vocab_size} tokens, and has no d2t to say which.", _CHOOSE)
+        raise ExportError(f"The drafter drafts {count} of {vocab_size} tokens, and has no d2t to say which.", CHOOSE)
     if int(ids.min()) < 0 or int(ids.max()) >= vocab_size:
         raise ExportError(
             f"The drafter's d2t names tokens from {int(ids.min())} to {int(ids.max())}; the target has {vocab_size}.",
-            _CHOOSE,
+            CHOOSE,
         )
     if len(set(ids.tolist())) != count:
-        raise ExportError("The drafter's d2t names a token twice.", _CHOOSE)
+        raise ExportError("The drafter's d2t names a token twice.", CHOOSE)
     found: list[int] = ids.tolist()
     return found
-
-
-def _load(drafter: Eagle3Drafter, tensors: Mapping[str, Tensor], dtype: torch.dtype) -> Eagle3Drafter:
-    """Put weights in their places."""
-    given = {_place(name): tensor for name, tensor in tensors.items() if name not in _IGNORED}
-    wanted = drafter.state_dict()
-    shared = {name for name in wanted if name.startswith("model.embed_tokens.") and name not in given}
-    fitting = given.keys() & wanted.keys()
-    wrong = [
-        (name, given[name].shape, wanted[name].shape) for name in fitting if given[name].shape != wanted[name].shape
-    ]
-    report = {
-        "missing_keys": wanted.keys() - given.keys() - shared,
-        "unexpected_keys": given.keys() - wanted.keys(),
-        "mismatched_keys": wrong,
-    }
-    check_fit("the drafter", type(drafter).__name__, report)
-    drafter.load_state_dict(given, strict=False)
-    nn.Module.to(drafter, dtype)
-    frozen(drafter)
-    return drafter
 
 
 def _place(name: str) -> str:
@@ -142,7 +108,7 @@ def _place(name: str) -> str:
     for prefix in _LAYER_PREFIXES:
         if name.startswith(prefix):
             return f"model.layers.0.{name.removeprefix(prefix)}"
-    places = {"fc.weight": "tap.project.weight", "embed_tokens.weight": "model.embed_tokens.weight"}
+    places = {"fc.weight": "tap.project.weight", "embed_tokens.weight": EMBEDDING}
     return places.get(name, name)
 
 

@@ -20,11 +20,13 @@ SOURCE_LENGTH = "source_length"
 CANVAS_LENGTH = "canvas_length"
 MASK_SLOTS = "mask_slots"
 """`num_tokens` plus the role's `mask_extra`."""
+WINDOW_CAPACITY = "window_capacity_"
+"""Beginning of the dimensions that `window_capacity` makes."""
 
 
 def window_capacity(window: int) -> str:
     """The dimension of caches of layers that attend to the last `window` tokens only."""
-    return f"window_capacity_{window}"
+    return f"{WINDOW_CAPACITY}{window}"
 
 
 Dim = int | str

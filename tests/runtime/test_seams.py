@@ -22,12 +22,15 @@ from ptgc.graphs.reference import drafts_of_heads
 from ptgc.runtime import Generator
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.strategies.draft_model import draft_model
+from ptgc.spec.strategies.eagle import eagle
 from ptgc.spec.strategies.eagle3 import eagle3
 from ptgc.spec.strategies.layer_skip import layer_skip
 from ptgc.spec.strategies.medusa import medusa
+from ptgc.spec.strategies.mtp import mtp
 from ptgc.spec.tree import TreeSpec
-from tests.eagle import eagle3_drafter
+from tests.eagle import eagle3_drafter, eagle_drafter
 from tests.models import VOCAB_SIZE, greedy, prompt, tiny_model
+from tests.mtp import mtp_drafter
 from tests.runtime.test_draft_model import drafter
 
 NEW_TOKENS = 48
@@ -59,11 +62,23 @@ def states() -> tuple[dict[str, Any], DecodePlan]:
     return {"target": tiny_model("llama"), "drafter": eagle3_drafter()}, eagle3(tree=TREE)
 
 
+def last_states() -> tuple[dict[str, Any], DecodePlan]:
+    """A layer on the target's last states drafts a tree with its own."""
+    return {"target": tiny_model("llama"), "drafter": eagle_drafter()}, eagle(tree=TREE)
+
+
+def own_layer() -> tuple[dict[str, Any], DecodePlan]:
+    """The target's layer for multi-token prediction drafts a chain, token by token."""
+    return {"target": tiny_model("llama"), "drafter": mtp_drafter()}, mtp(4)
+
+
 PROBES: dict[str, Callable[[], tuple[dict[str, Any], DecodePlan]]] = {
     "tree": drafted_tree,
     "layer-skip": early_layers,
     "medusa": heads,
     "eagle3": states,
+    "eagle": last_states,
+    "mtp": own_layer,
 }
 
 

@@ -72,9 +72,15 @@ def input_ports(session: Any) -> list[InputPort]:
     """The inputs of a loaded graph."""
     found = []
     for value in session.get_inputs():
-        shape = tuple(size if isinstance(size, int) else _SIZES.get(size, 1) for size in value.shape)
+        shape = tuple(size if isinstance(size, int) else _size(size) for size in value.shape)
         found.append(InputPort(value.name, _TYPES[value.type], shape))
     return found
+
+
+def _size(dimension: str) -> int:
+    """The size of a named dimension; caches with a window have as many slots as those without."""
+    is_window = dimension.startswith(ports.WINDOW_CAPACITY)
+    return _SIZES[ports.KV_CAPACITY] if is_window else _SIZES.get(dimension, 1)
 
 
 def made_up_inputs(session: Any, vocab_size: int) -> dict[str, Array]:

@@ -22,6 +22,8 @@ BUILT_IN = (
     "masked-diffusion",
     "ctc",
     "levenshtein",
+    "eagle",
+    "mtp",
 )
 """Strategies of this package; each one's module has its name."""
 

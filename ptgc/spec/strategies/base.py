@@ -49,19 +49,32 @@ class AcceptanceOptions:
             relaxed if self.acceptance is AcceptanceRule.RELAXED else None,
         )
 
-    def acceptance_problems(self, tree: TreeSpec | None = None) -> list[str]:
-        """What is wrong with the parameters, or with a token tree that a user gave, in whole sentences."""
+    def problems(self) -> list[str]:
+        """Parameters of other rules, one sentence each."""
         found = []
         for rule in (AcceptanceRule.TYPICAL, AcceptanceRule.RELAXED):
             given = [name for name in _PARAMETERS[rule] if getattr(self, name) != getattr(AcceptanceOptions, name)]
             if given and self.acceptance is not rule:
                 flags = ", ".join(map(flag, given))
                 found.append(f"{flags}: only --acceptance {rule.value} has this, not {self.acceptance.value}.")
-        if tree is None or tree.is_chain:
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class TreeOptions(AcceptanceOptions):
+    """The same, of a drafter that can draft a tree."""
+
+    tree: TreeSpec | None = None
+    """A token tree in place of the chain: children by depth (4,2,1), or a JSON file with the parent of each node."""
+
+    def problems(self) -> list[str]:
+        """Also what is wrong with a token tree that a user gave."""
+        found = super().problems()
+        if self.tree is None or self.tree.is_chain:
             return found
         if self.acceptance is AcceptanceRule.BLOCK:
             found.append("--acceptance is block, which takes chains; --tree is none. For trees there is speculative.")
-        if list(tree.depths) != sorted(tree.depths):
+        if list(self.tree.depths) != sorted(self.tree.depths):
             found.append("--tree must have its nodes in the order of their depths: it is drafted depth by depth.")
         return found
 

@@ -11,7 +11,7 @@ from ptgc.spec.drafter import DrafterPlan
 from ptgc.spec.loop import Loop
 from ptgc.spec.options import CheckpointName
 from ptgc.spec.plan import DecodePlan, Guarantee
-from ptgc.spec.strategies.base import AcceptanceOptions, CheckpointFacts, DraftTokens, Strategy
+from ptgc.spec.strategies.base import CheckpointFacts, DraftTokens, Strategy, TreeOptions
 from ptgc.spec.tree import TreeSpec
 
 
@@ -41,7 +41,7 @@ class ModelDrafter(DrafterPlan):
 
 
 @dataclass(frozen=True)
-class DraftModelOptions(AcceptanceOptions):
+class DraftModelOptions(TreeOptions):
     """Which model drafts, and how its drafts are taken."""
 
     drafter: CheckpointName
@@ -50,14 +50,12 @@ class DraftModelOptions(AcceptanceOptions):
     """Most draft tokens per round, of a chain."""
     drafter_vocabulary: DrafterVocabulary = DrafterVocabulary.SHARED
     """Whether both models have the same token ids, or drafts are decoded to text and encoded again."""
-    tree: TreeSpec | None = None
-    """A token tree in place of the chain: children by depth (4,2,1), or a JSON file with the parent of each node."""
 
     def problems(self) -> list[str]:
         """Options that rule each other out."""
         if self.tree is not None and self.drafter_vocabulary is DrafterVocabulary.REENCODED:
             return ["--tree needs drafts of the target's vocabulary, not --drafter-vocabulary re-encoded."]
-        return self.acceptance_problems(self.tree)
+        return super().problems()
 
 
 def draft_model(

@@ -39,10 +39,6 @@ class LayerSkipOptions(AcceptanceOptions):
     num_draft_tokens: DraftTokens = 5
     """Most draft tokens per round."""
 
-    def problems(self) -> list[str]:
-        """Options that rule each other out."""
-        return self.acceptance_problems()
-
 
 def layer_skip(
     num_layers: int,

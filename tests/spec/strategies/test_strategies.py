@@ -43,6 +43,7 @@ def test_every_strategy_says_what_it_is(name: str) -> None:
 def test_a_plan_has_the_name_loop_and_guarantee_of_its_strategy() -> None:
     plans = [ctc(0, 2), levenshtein(3, 0, 1, 2), medusa(TreeSpec.chain(2))]
     needed = {"draft-model": {"drafter": "x"}, "layer-skip": {"num_layers": 1}, "eagle3": {"drafter": "x"}}
+    needed["eagle"] = needed["eagle3"]
     for name in sorted(set(BUILT_IN) - {plan.strategy for plan in plans}):
         (choice,) = possible_choices(name, needed.get(name))
         plans.append(plan_of(choice))

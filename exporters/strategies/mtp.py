@@ -1,0 +1,95 @@
+"""mtp: the drafter is a layer of the target's own checkpoint that transformers does not load."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from ptgc.exporters.checkpoint.checkpoint import Checkpoint
+from ptgc.exporters.checkpoint.huggingface_directory import model_from_state_dict
+from ptgc.exporters.checkpoint.mtp_weights import LAYER, MtpWeights, find_mtp_weights
+from ptgc.exporters.checkpoint.task import Task
+from ptgc.exporters.modules.mtp import MtpDrafter
+from ptgc.exporters.strategies.base import Note, Sources
+from ptgc.exporters.strategies.causal import CausalExporter
+from ptgc.exporters.strategies.eagle import head_of, load_drafter
+from ptgc.exporters.tracing.layer_facts import decoder_layers
+
+_BY_LAYER = {"layer_types": "mtp_layer_types", "mlp_layer_types": "mtp_mlp_layer_types", "no_rope_layers": ""}
+"""Fields of configurations with an entry for each layer, and those for layers for multi-token prediction."""
+
+
+class MtpExporter(CausalExporter):
+    """A target, and its layer for multi-token prediction."""
+
+    def fits(self, checkpoint: Checkpoint) -> bool:
+        """Whether it is a causal language model."""
+        return checkpoint.task is Task.CAUSAL_LM
+
+    def modules(self, sources: Sources, note: Note) -> dict[str, nn.Module]:
+        """The target, and its layer for multi-token prediction."""
+        weights = find_mtp_weights(sources.model)
+        model = replace(sources.model, read_apart=weights.prefixes)
+        found = super().modules(replace(sources, model=model), note)
+        target = found["target"]
+        assert isinstance(target, PreTrainedModel)
+        return found | {"drafter": mtp_drafter(target, weights)}
+
+
+def mtp_drafter(target: PreTrainedModel, weights: MtpWeights) -> MtpDrafter:
+    """The drafter that a target's weights for multi-token prediction are.
+
+    Raises:
+        CheckpointError: Tensors are of another shape; they are named.
+    """
+    tensors = weights.read()
+    model = _one_layer(target, tensors, weights.like)
+    drafter = MtpDrafter(model, head_of(target), states_first=weights.layout.states_first)
+    if not weights.layout.has_norm:
+        model.norm = nn.Identity()
+    parts = {name: one for name, one in tensors.items() if not name.startswith((LAYER, "norm."))}
+    load_drafter(drafter, parts, target.dtype, there=("model.", "lm_head."))
+    return drafter
+
+
+def _one_layer(target: PreTrainedModel, tensors: dict[str, Tensor], like: int) -> PreTrainedModel:
+    """The body of a model like the target, with one layer that has these tensors, and the target's embedding."""
+    layers = decoder_layers(target)
+    prefix = next(name for name, module in target.named_modules() if module is layers)
+    norm = f"{prefix.rpartition('.')[0]}.norm.weight"
+    state = {name: one for name, one in target.state_dict().items() if not name.startswith(f"{prefix}.")}
+    state |= {f"{prefix}.0.{name.removeprefix(LAYER)}": one for name, one in tensors.items() if name.startswith(LAYER)}
+    state[norm] = tensors.get("norm.weight", state[norm])
+    model = model_from_state_dict(_config(target, like), state, target.dtype, type(target))
+    body = model.base_model
+    assert isinstance(body, PreTrainedModel)
+    body.set_input_embeddings(target.get_input_embeddings())
+    return body
+
+
+def _config(target: PreTrainedModel, like: int) -> Any:
+    """The target's configuration for one layer of the kind of one of its layers."""
+    config: Any = copy.deepcopy(target.config)
+    total = config.num_hidden_layers
+    for name, own in _BY_LAYER.items():
+        if getattr(config, name, None):
+            setattr(config, name, [(getattr(config, own, None) or [getattr(config, name)[like]])[0]])
+    if hasattr(config, "first_k_dense_replace"):
+        config.first_k_dense_replace = int(like < config.first_k_dense_replace)
+    if hasattr(config, "mlp_only_layers"):
+        sparse = like not in config.mlp_only_layers and (like + 1) % config.decoder_sparse_step == 0
+        config.mlp_only_layers, config.decoder_sparse_step = [] if sparse else [0], 1
+    if hasattr(config, "moe_layer_start_index"):
+        sparse = config.moe_layer_start_index <= like <= config.moe_layer_end_index
+        sparse = sparse and (like + 1) % config.moe_layer_interval == 0
+        config.moe_layer_start_index, config.moe_layer_end_index = int(not sparse), total
+        config.moe_layer_interval = 1
+    config.num_hidden_layers = 1
+    return config
+
+
+EXPORTER = MtpExporter()
