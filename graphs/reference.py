@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -46,13 +48,14 @@ def argmax(logits: Float) -> Int:
     return ids
 
 
-def drafts_of_heads(logits: Float, tree: TreeSpec) -> Int:
+def drafts_of_heads(logits: Float, tree: TreeSpec, drafted_ids: Sequence[int] | None = None) -> Int:
     """See `graphs.selection.drafts_of_heads`."""
     drafts = []
     for row in logits:
         order = np.argsort(-row, axis=-1, kind="stable")
         drafts.append([order[depth - 1][rank] for depth, rank in zip(tree.depths[1:], tree.ranks[1:], strict=True)])
-    return np.array(drafts, dtype=np.int64)
+    made: Int = np.array(drafts, dtype=np.int64)
+    return made if drafted_ids is None else np.array(drafted_ids)[made]
 
 
 def fill_most_confident(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import onnx_ir as ir
 
 from ptgc.graphs.piece import Piece
@@ -13,13 +15,18 @@ def argmax(piece: Piece, logits: ir.Value) -> ir.Value:
     return piece.op("ArgMax", logits, axis=-1, keepdims=0, select_last_index=0)
 
 
-def drafts_of_heads(piece: Piece, logits: ir.Value, tree: TreeSpec) -> ir.Value:
+def drafts_of_heads(
+    piece: Piece, logits: ir.Value, tree: TreeSpec, drafted_ids: Sequence[int] | None = None
+) -> ir.Value:
     """The draft of every node of a tree: head d gives the tokens at depth d, more likely siblings first.
+
+    Of equally likely tokens the first in the order of the logits is the more likely one.
 
     Args:
         piece: Where the nodes go.
         logits: `[batch, heads, vocab]`, with at least as many heads as the depth of the tree.
         tree: The tree to draft.
+        drafted_ids: The token of each logit, if it is not its index.
 
     Returns:
         int64 `[batch, drafts]`.
@@ -28,4 +35,5 @@ def drafts_of_heads(piece: Piece, logits: ir.Value, tree: TreeSpec) -> ir.Value:
     _, best = piece.op_outputs("TopK", logits, piece.constant([most]), outputs=2, axis=-1)  # [batch, heads, most]
     flat = piece.op("Reshape", best, piece.constant([0, -1]))
     places = [(depth - 1) * most + rank for depth, rank in zip(tree.depths[1:], tree.ranks[1:], strict=True)]
-    return piece.op("Gather", flat, piece.constant(places), axis=1)
+    drafts = piece.op("Gather", flat, piece.constant(places), axis=1)
+    return drafts if drafted_ids is None else piece.op("Gather", piece.constant(list(drafted_ids)), drafts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -202,15 +202,24 @@ def open_checkpoint(model: str | Path, *, revision: str | None = None, trust_rem
         raise CheckpointError(message, "Check its permissions.") from error
 
 
-def locate(model: str | Path, revision: str | None, trust_remote_code: bool) -> tuple[Path, str | None]:
-    """Return the directory of the files, downloaded if necessary, and the commit if they come from the hub."""
+def locate(
+    model: str | Path, revision: str | None, trust_remote_code: bool, also: Sequence[str] = ()
+) -> tuple[Path, str | None]:
+    """Return the directory of the files, downloaded if necessary, and the commit if they come from the hub.
+
+    Args:
+        model: A path, or a hub id.
+        revision: Branch, tag or commit on the hub.
+        trust_remote_code: Whether to download code.
+        also: Files to download besides those of a language model.
+    """
     try:
         path = Path(model).expanduser()
     except RuntimeError:  # "~name" with an unknown user is an ordinary name
         path = Path(model)
     if not path.exists():
         if isinstance(model, str) and is_hub_id(model):
-            return download_snapshot(model, revision, with_code=trust_remote_code)
+            return download_snapshot(model, revision, with_code=trust_remote_code, also=also)
         raise CheckpointError(f"Cannot open the checkpoint '{model}': no such path.", GIVE)
     if revision is not None:
         raise CheckpointError(

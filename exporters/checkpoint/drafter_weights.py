@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
 from safetensors import safe_open
 from torch import Tensor
-from transformers import LlamaConfig
+from transformers import LlamaConfig, PreTrainedConfig
 
 from ptgc.errors import CheckpointError
 from ptgc.exporters.checkpoint.checkpoint import Checkpoint, locate
 from ptgc.exporters.checkpoint.config import foreign_errors, read_settings
-from ptgc.exporters.checkpoint.safetensors_files import find_safetensors
+from ptgc.exporters.checkpoint.safetensors_files import SINGLE_FILE, SUFFIX, find_safetensors, read_header
 from ptgc.exporters.checkpoint.task import Task
 
 _PICKLE = "pytorch_model.bin"
@@ -23,7 +25,7 @@ _LAYER = "transformer_layer_config"  # where vllm-project/speculators has what t
 
 
 def open_drafter(source: str) -> Checkpoint:
-    """Find a learned drafter's weights and configuration.
+    """Find a learned drafter's weights and the configuration of its layer.
 
     Args:
         source: A directory with config.json and weights, or a hub id.
@@ -31,23 +33,68 @@ def open_drafter(source: str) -> Checkpoint:
     Raises:
         CheckpointError: It is missing, incomplete or damaged.
     """
+    found, settings = _open(source, ())
+    with foreign_errors(source):
+        config = LlamaConfig(**{**settings, **settings.get(_LAYER, {})})
+    return replace(found, config=config)
+
+
+def open_heads(source: str, names: Sequence[str]) -> Checkpoint:
+    """Find the weights of heads, whose config.json is none of transformers: `read_settings` reads it.
+
+    Args:
+        source: A directory with config.json and weights, or a hub id.
+        names: Files that their weights may be in other than the usual ones; the first that exists is taken.
+
+    Raises:
+        CheckpointError: It is missing, incomplete or damaged.
+    """
+    return _open(source, names)[0]
+
+
+def _open(source: str, names: Sequence[str]) -> tuple[Checkpoint, dict[str, Any]]:
+    """The checkpoint, and its config.json."""
+    usual = (SINGLE_FILE, _PICKLE)
     try:
-        directory, commit = locate(source, None, trust_remote_code=False)
+        directory, commit = locate(source, None, trust_remote_code=False, also=(*names, _PICKLE))
         if not directory.is_dir():
             raise CheckpointError(f"Cannot open the drafter '{source}': it is a file.", "Give its directory.")
-        files = find_safetensors(directory) or tuple(f for f in (directory / _PICKLE,) if f.is_file())
+        files = _weight_files(directory, names)
         if not files:
+            *others, last = (*names, *usual)
             raise CheckpointError(
-                f"Cannot open the drafter '{source}': it has neither model.safetensors nor {_PICKLE}.",
+                f"Cannot open the drafter '{source}': it has neither {', '.join(others)} nor {last}.",
                 "Give the directory of a learned drafter.",
             )
         settings = read_settings(directory)
         size = sum(file.stat().st_size for file in files)
     except OSError as error:
         raise CheckpointError(f"Cannot read the drafter '{source}': {error}.", "Check its permissions.") from error
-    with foreign_errors(source):
-        config = LlamaConfig(**{**settings, **settings.get(_LAYER, {})})
-    return Checkpoint(source, directory, config, files, size, commit, task=Task.DRAFTER)
+    return Checkpoint(source, directory, PreTrainedConfig(), files, size, commit, task=Task.DRAFTER), settings
+
+
+def _weight_files(directory: Path, names: Sequence[str]) -> tuple[Path, ...]:
+    """The first of these files that exists, or the usual ones; headers of safetensors are checked."""
+    for name in names:
+        file = directory / name
+        if file.is_file():
+            if file.suffix == SUFFIX:
+                read_header(file)
+            return (file,)
+    pickle = directory / _PICKLE
+    return find_safetensors(directory) or ((pickle,) if pickle.is_file() else ())
+
+
+def tensor_names(drafter: Checkpoint) -> set[str]:
+    """The names of all tensors of a learned drafter.
+
+    Raises:
+        CheckpointError: A file holds something else.
+    """
+    found = set[str]()
+    for file in drafter.weight_files:
+        found |= read_header(file).tensors if file.suffix == SUFFIX else _unpickled(file).keys()
+    return found
 
 
 def read_tensors(drafter: Checkpoint, names: Collection[str] | None = None) -> dict[str, Tensor]:
@@ -62,8 +109,8 @@ def read_tensors(drafter: Checkpoint, names: Collection[str] | None = None) -> d
     """
     found: dict[str, Tensor] = {}
     for file in drafter.weight_files:
-        if file.name == _PICKLE:
-            found |= _unpickled(file)
+        if file.suffix != SUFFIX:
+            found |= {name: tensor for name, tensor in _unpickled(file).items() if names is None or name in names}
             continue
         with safe_open(file, framework="pt") as content:
             wanted = [name for name in content.keys() if names is None or name in names]  # noqa: SIM118  # it is no mapping
@@ -74,7 +121,7 @@ def read_tensors(drafter: Checkpoint, names: Collection[str] | None = None) -> d
 def _unpickled(file: Path) -> dict[str, Tensor]:
     """Tensors of a file of PyTorch's; nothing but tensors is made of it, and no code runs."""
     try:
-        made: Any = torch.load(file, map_location="cpu", weights_only=True)
+        made: Any = torch.load(file, map_location="cpu", weights_only=True, mmap=is_zipfile(file))
     except (UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise CheckpointError(
             f"Cannot read '{file}': it holds more than tensors, or is damaged ({str(error).splitlines()[0]}).",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import constants, snapshot_download
@@ -22,13 +23,16 @@ def is_hub_id(text: str) -> bool:
     return _HUB_ID.fullmatch(text) is not None and not text.endswith(_NO_HUB_ID)
 
 
-def download_snapshot(hub_id: str, revision: str | None, *, with_code: bool) -> tuple[Path, str]:
+def download_snapshot(
+    hub_id: str, revision: str | None, *, with_code: bool, also: Sequence[str] = ()
+) -> tuple[Path, str]:
     """Download weights, configuration and tokenizer, or find them in the hub's cache.
 
     Args:
         hub_id: 'org/name'.
         revision: Branch, tag or commit; by default the main branch.
         with_code: Also download Python files.
+        also: Other files to download.
 
     Returns:
         The directory with the files, and the commit.
@@ -37,7 +41,7 @@ def download_snapshot(hub_id: str, revision: str | None, *, with_code: bool) -> 
         CheckpointError: There is no such model or revision, or it cannot be reached.
         StorageError: The disk is full.
     """
-    patterns = [*_FILES, "*.py"] if with_code else [*_FILES]
+    patterns = [*_FILES, *(("*.py",) if with_code else ()), *also]
     try:
         snapshot = snapshot_download(hub_id, revision=revision, allow_patterns=patterns, ignore_patterns=[*_NOT_NEEDED])
     except (OSError, ValueError) as error:

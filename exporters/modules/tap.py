@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 
@@ -28,6 +30,28 @@ class Tap(nn.Module):
     def forward(self, states: Sequence[Tensor]) -> Tensor:
         """States of the layers, each `[batch, num_tokens, hidden]`, as the drafter reads them."""
         made: Tensor = self.project(torch.cat(tuple(states), dim=-1))
+        return made
+
+
+class AttendingTap(Tap):
+    """States of the target, as layers of a drafter prepare them that attend to the whole text.
+
+    They are read with the target, and their keys and values are kept beside its own.
+
+    Args:
+        body: Layers with the positions of the target, over rows of its hidden size.
+        layers: As for other taps, at most one.
+    """
+
+    def __init__(self, body: PreTrainedModel, layers: Sequence[int] = ()) -> None:
+        super().__init__(layers)
+        self.body = body
+
+    def prepare(self, states: Sequence[Tensor], position_ids: Tensor, cache: Cache) -> Tensor:
+        """States `[batch, num_tokens, hidden]` as the drafter reads them."""
+        made: Tensor = self.body(
+            inputs_embeds=states[0], position_ids=position_ids, past_key_values=cache, use_cache=True
+        ).last_hidden_state
         return made
 
 

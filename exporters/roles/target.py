@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ptgc.errors import ExportError
-from ptgc.exporters.modules.tap import StateReader, Tap, stand_in_states
+from ptgc.exporters.modules.tap import AttendingTap, StateReader, Tap, stand_in_states
 from ptgc.exporters.roles.base import TracedRole
-from ptgc.exporters.tracing.layer_facts import decoder_layers
+from ptgc.exporters.tracing.layer_facts import decoder_layers, layer_facts
 from ptgc.exporters.tracing.operators import gather_rows
 from ptgc.exporters.tracing.probe import REFUSED, LayerCall, probe_layers, windows_of
 from ptgc.exporters.tracing.rehearsal import rehearse
@@ -74,8 +74,17 @@ class Verify(nn.Module):
         logits = logits if seen.chosen is not None else gather_rows(logits, logits_rows)
         made = (logits, trace.new_keys, trace.new_values)
         if self.tap is not None and seen.complete(self.tap):
-            return (*made, self.tap(seen.states))
+            return (*made, self._prepared(seen.states, trace, position_ids))
         return (*made, seen.chosen) if hidden_states is not None else made
+
+    def _prepared(self, states: list[Tensor], trace: Trace, position_ids: Tensor) -> Tensor:
+        """What the tap makes of states; its layers, if it has some, follow the model's in the trace."""
+        assert self.tap is not None
+        if not isinstance(self.tap, AttendingTap):
+            made: Tensor = self.tap(states)
+            return made
+        with tracing(trace):
+            return self.tap.prepare(states, position_ids, PassThroughCache())
 
     @contextmanager
     def _watched(self, logits_rows: Tensor) -> Iterator[_Seen]:
@@ -150,9 +159,10 @@ def trace_target(
     verify = Verify(model, layers).eval()
     _check_windows(model, layers, mask_extra)
     rehearse(verify, model, layers, attention, mask_extra)
-    verify.tap = tap
+    layers += _layers_of(tap)
+    verify = Verify(model, layers, tap).eval()
     states = layer_states(layers, dtype)
-    with standard_operators(model):
+    with standard_operators(model), standard_operators(tap.body) if isinstance(tap, AttendingTap) else nullcontext():
         program = _export(verify, layers, next(model.parameters()).dtype)
     traced = program.model
     program.exported_program = None
@@ -160,6 +170,15 @@ def trace_target(
     if tap is not None and outputs[-1].name != ports.HIDDEN_STATES:
         raise ExportError(f"{type(model).__name__} gives no hidden states, which the drafter reads.", REFUSED)
     return TracedRole(traced, inputs, outputs, states, attention=attention, mask_extra=mask_extra)
+
+
+def _layers_of(tap: Tap | None) -> list[LayerCall]:
+    """How the layers of a tap attend: to all of the text."""
+    if not isinstance(tap, AttendingTap):
+        return []
+    facts = layer_facts(tap.body.config)
+    assert facts.num_layers and facts.kv_heads and facts.head_dim
+    return [LayerCall(facts.kv_heads, facts.head_dim, window=None)] * facts.num_layers
 
 
 def _check_windows(model: PreTrainedModel, layers: Sequence[LayerCall], mask_extra: int) -> None:

@@ -40,7 +40,7 @@ class Sources:
             ExportError: The checkpoint lacks what the strategy needs.
         """
         assert self.strategy.plan is not None
-        return self.strategy.plan(self.options, CheckpointFacts(getattr(tokenizer, "mask_token_id", None)))
+        return self.strategy.plan(self.options, exporter_of(self.strategy).facts(self, tokenizer))
 
 
 class StrategyExporter(ABC):
@@ -63,6 +63,14 @@ class StrategyExporter(ABC):
     @abstractmethod
     def modules(self, sources: Sources, note: Note) -> dict[str, nn.Module]:
         """The PyTorch modules by role."""
+
+    def facts(self, sources: Sources, tokenizer: Any | None) -> CheckpointFacts:  # noqa: ARG002
+        """What the strategy's plan needs to know about the checkpoints.
+
+        Raises:
+            CheckpointError: A checkpoint does not say.
+        """
+        return CheckpointFacts(getattr(tokenizer, "mask_token_id", None))
 
     def drafter_tokenizer(self, sources: Sources) -> Any | None:  # noqa: ARG002
         """The drafter's own tokenizer, if it has one."""

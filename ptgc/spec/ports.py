@@ -93,6 +93,9 @@ LOGITS_ROWS = Port("logits_rows", DType.INT64, (BATCH, NUM_LOGITS))
 # cache is full, so that writing stays linear.
 WINDOW_OFFSET = Port("window_offset", DType.INT64, (BATCH,))
 
+# An input of heads: the last token of each sequence's text, which the target has not read yet.
+LAST_IDS = Port("input_ids", DType.INT64, (BATCH, 1))
+
 # Inputs of an encoder; the mask is also read by roles that attend to its output. Positions of the source that are False
 # are padding.
 SOURCE_IDS = Port("input_ids", DType.INT64, (BATCH, SOURCE_LENGTH))

@@ -57,7 +57,7 @@ _BLOCK_DENOISER = RolePorts(
     has_states=True,
 )
 _STATE_READERS = {
-    "heads": RolePorts((_TAPPED,), (ports.draft_ids(1),), (ports.draft_ids(1),)),
+    "heads": RolePorts((_TAPPED, ports.LAST_IDS), (ports.draft_ids(1),), (ports.draft_ids(1),)),
     "drafter": RolePorts(
         (*ports.CAUSAL_INPUTS, _STATES, ports.WINDOW_OFFSET),
         (_LOGITS, ports.NEXT_IDS, _CARRIED),
@@ -151,7 +151,7 @@ def _is_like(port: Port, wanted: Port) -> bool:
     """Whether a port matches what is wanted; type and last size may be the model's own."""
     free = (ports.THRESHOLD, ports.CONFIDENCE, ports.BLOCK_CONFIDENCE)
     own_type = wanted.dtype is DType.FLOAT32 and wanted not in free
-    own_size = wanted.shape[-1] == 1
+    own_size = wanted.shape[-1] == 1 and wanted is not ports.LAST_IDS
     same = port.shape == wanted.shape if not own_size else port.shape[:-1] == wanted.shape[:-1]
     types = _MODEL_TYPES if own_type else (wanted.dtype,)
     return port.dtype in types and same and (not own_size or isinstance(port.shape[-1], int))

@@ -101,6 +101,22 @@ BundleDocuments StateReader() {
   return documents;
 }
 
+// Heads that read the last token as well.
+BundleDocuments Heads() {
+  BundleDocuments documents = NgramDocuments();
+  documents.manifest["strategy"] = "hydra";
+  documents.manifest["plan"]["drafter"] = {{"kind", "heads"}, {"num_draft_tokens", 3}};
+  documents.build["roles"]["target"]["ports"]["outputs"].push_back(
+      MakePort("hidden_states", "float32", {"batch", "num_tokens", 16}));
+  AddRole(documents, "heads",
+          MakeRole("heads",
+                   {MakePort("hidden_states", "float32", {"batch", 1, 16}),
+                    MakePort("input_ids", "int64", {"batch", 1})},
+                   json::array({MakePort("draft_ids", "int64", {"batch", 3})})),
+          Lengths(json::array(), json::array()));
+  return documents;
+}
+
 const json kSourceMask = MakePort("encoder_attention_mask", "bool", {"batch", "source_length"});
 const json kHiddenStates =
     MakePort("encoder_hidden_states", "float32", {"batch", "source_length", 16});
@@ -202,13 +218,13 @@ BundleDocuments NgramDocuments() {
 
 std::vector<BundleDocuments> DocumentsOfEveryLoop() {
   return {NgramDocuments(), DraftModel(), EncoderDecoder(), Canvas(),
-          OneShot(),        Edit(),       StateReader()};
+          OneShot(),        Edit(),       StateReader(),    Heads()};
 }
 
 BundleFolder::BundleFolder() {
   std::filesystem::create_directories(build_);
-  for (const char* role :
-       {"target", "drafter", "encoder", "denoiser", "decoder", "deleter", "inserter", "filler"}) {
+  for (const char* role : {"target", "drafter", "encoder", "denoiser", "decoder", "deleter",
+                           "inserter", "filler", "heads"}) {
     std::ofstream(build_ / (std::string(role) + ".onnx")) << kGraph;
   }
 }

@@ -425,6 +425,11 @@ TEST_F(BundleOnDisk, RefusesWhatTheLoopCannotRun) {
   expect(6, ports("drafter", "outputs", 2, "shape", {"batch", "num_logits", 8}),
          "reads other hidden_states");
   expect(6, ports("drafter", "outputs", 2, "name", "other"), "lacks the output 'carried_states'");
+  expect(7, ports("heads", "inputs", 1, "shape", {"batch", 2}),
+         "reads 2 input_ids of a text, not 1");
+  expect(7, ports("heads", "inputs", 1, "shape", {"batch", "num_tokens"}), "the sizes");
+  expect(7, ports("heads", "inputs", 1, "name", "lengths"), "which this loop does not fill");
+  expect(7, ports("heads", "outputs", 0, "shape", {"batch", 4}), "gives 4 drafts; plan.tree has 3");
 }
 
 TEST_F(BundleOnDisk, EveryRoleHasShapesOfItsOwn) {

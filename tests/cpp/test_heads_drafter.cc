@@ -27,12 +27,13 @@ class NumberedTaps : public Taps {
   int row_;  // The sequence.
 };
 
-// Draft i of a row is 100 times its hidden state's number, plus i.
+// Draft i of a row is 100 times its hidden state's number, plus its last token, plus i.
 std::unique_ptr<Engine> Heads() {
   return std::make_unique<FunctionEngine>([](const BoundPorts& ports) {
     for (std::int64_t row = 0; row < ports.Size("hidden_states", 0); ++row) {
       const float number = ports.Row<const float>("hidden_states", row)[0];
-      TokenId draft = static_cast<TokenId>(number) * 100;
+      const TokenId last = ports.Row<const TokenId>("input_ids", row)[0];
+      TokenId draft = static_cast<TokenId>(number) * 100 + last;
       for (TokenId& id : ports.Row<TokenId>("draft_ids", row)) id = draft++;
     }
   });
@@ -70,10 +71,18 @@ TEST(HeadsDrafter, DraftsTheTreeFromTheLastAcceptedNode) {
   fixture.Observe(0, {1, 3}, 7);
   fixture.Observe(1, {}, 8);
   EXPECT_EQ(fixture.Propose(0), 3);
-  EXPECT_EQ(fixture.Draft(0, 3), (Tokens{400, 401, 402}));
+  EXPECT_EQ(fixture.Draft(0, 3), (Tokens{403, 404, 405}));
   EXPECT_EQ(fixture.proposals[0].tree().parent(3), 1);
-  EXPECT_EQ(fixture.Draft(1, 2), (Tokens{1100, 1101}));
+  EXPECT_EQ(fixture.Draft(1, 2), (Tokens{1103, 1104}));
   EXPECT_EQ(fixture.drafter.Cost(2), 0.5);
+}
+
+TEST(HeadsDrafter, DraftsNothingBehindTokensThatTheTargetHasNotRead) {
+  Fixture fixture;
+  fixture.Observe(0, {}, 7);
+  EXPECT_EQ(fixture.Propose(0), 3);
+  fixture.text = {1, 2, 3, 4, 5};  // A session was given more text.
+  EXPECT_EQ(fixture.Propose(0), 0);
 }
 
 TEST(HeadsDrafter, ForgetsATextThatWasCutAndFollowsACopy) {
@@ -83,7 +92,7 @@ TEST(HeadsDrafter, ForgetsATextThatWasCutAndFollowsACopy) {
   fixture.drafter.Truncate(0, 2);
   EXPECT_EQ(fixture.Propose(0), 0);
   EXPECT_EQ(fixture.Propose(1), 3);
-  EXPECT_EQ(fixture.Draft(1, 1), (Tokens{300}));
+  EXPECT_EQ(fixture.Draft(1, 1), (Tokens{303}));
 }
 
 }  // namespace

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ptgc.graphs import reference
 from ptgc.graphs.attention_mask import AttentionMask, CacheSlots, RoundPorts, capacity
-from ptgc.graphs.selection import argmax
+from ptgc.graphs.selection import argmax, drafts_of_heads
 from ptgc.spec.tree import TreeSpec
 from tests.graphs.run_piece import run_piece
 
@@ -121,3 +122,16 @@ def test_argmax_equals_its_numpy_meaning() -> None:
 
     (ids,) = run_piece(build, logits)
     np.testing.assert_array_equal(ids, reference.argmax(logits))
+
+
+@pytest.mark.parametrize("drafted_ids", [None, [7, 3, 90, 11, 12, 60]])
+def test_drafts_of_heads_equal_their_numpy_meaning(drafted_ids: list[int] | None) -> None:
+    """Logits have few values, so that there are ties: the first of equals is the likelier one."""
+    tree = TreeSpec((-1, 0, 0, 0, 1, 1, 2, 5))
+    logits = RNG.integers(0, 3, (4, 3, 6)).astype(np.float32)
+
+    def build(piece, values):  # type: ignore[no-untyped-def]
+        return _typed([drafts_of_heads(piece, values, tree, drafted_ids)], ir.DataType.INT64)
+
+    (found,) = run_piece(build, logits)
+    np.testing.assert_array_equal(found, reference.drafts_of_heads(logits, tree, drafted_ids))

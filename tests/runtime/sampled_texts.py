@@ -23,6 +23,7 @@ from ptgc.compiler.build.build import BuildOptions, build
 from ptgc.compiler.build.stage import Stage
 from ptgc.exporters import export
 from ptgc.exporters.modules.eagle3 import Eagle3Drafter
+from ptgc.exporters.modules.hydra import HydraHeads
 from ptgc.exporters.modules.medusa import MedusaHeads
 from ptgc.exporters.modules.tap import Tap
 from ptgc.exporters.strategies.layer_skip import first_layers
@@ -32,6 +33,7 @@ from ptgc.spec.plan import DecodePlan
 from ptgc.spec.strategies.autoregressive import autoregressive
 from ptgc.spec.strategies.draft_model import draft_model
 from ptgc.spec.strategies.eagle3 import eagle3
+from ptgc.spec.strategies.hydra import hydra
 from ptgc.spec.strategies.layer_skip import layer_skip
 from ptgc.spec.strategies.medusa import medusa
 from ptgc.spec.strategies.ngram import ngram
@@ -70,7 +72,7 @@ def all_settings() -> Iterator[Setting]:
     for temperature, batch in itertools.product(temperatures, batches):
         yield Setting("autoregressive", temperature=temperature, batch=batch)
     chains = itertools.product(
-        ("ngram", "draft-model", "layer-skip", "medusa", "eagle3"), ("match", "speculative", "block")
+        ("ngram", "draft-model", "layer-skip", "medusa", "eagle3", "hydra"), ("match", "speculative", "block")
     )
     trees = itertools.product(("tree", "eagle3-tree", "medusa-tree"), ("match", "speculative"))
     for strategy, rule in [*chains, *trees]:
@@ -126,6 +128,7 @@ def plan(strategy: str) -> DecodePlan:
         "medusa-tree": lambda: medusa(TREE),
         "eagle3": lambda: eagle3(DRAFTS),
         "eagle3-tree": lambda: eagle3(tree=TREE),
+        "hydra": lambda: hydra(TreeSpec.chain(DRAFTS)),
     }
     made: DecodePlan = plans[strategy]()
     return made
@@ -143,6 +146,9 @@ def roles_of(strategy: str) -> dict[str, Any]:
         made["heads"] = MedusaHeads(16, VOCAB_SIZE, DRAFTS).eval()
     if strategy in ("eagle3", "eagle3-tree"):
         made["drafter"] = state_reader()
+    if strategy == "hydra":
+        torch.manual_seed(5)
+        made["heads"] = HydraHeads(target().get_input_embeddings(), DRAFTS).eval()
     return made
 
 

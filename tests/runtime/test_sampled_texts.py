@@ -23,6 +23,7 @@ SETTINGS = [
     Setting("layer-skip", "match", 1.3),
     Setting("layer-skip", "block", 1.0, batch=4),
     Setting("medusa-tree", "speculative", 0.7),
+    Setting("hydra", "match", 1.3, batch=4),
     Setting("eagle3", "match", 1.3, "measured"),
     Setting("eagle3-tree", "speculative", 1.0, batch=4),
 ]

@@ -16,7 +16,6 @@ from ptgc.compiler.build.stage import Stage
 from ptgc.compiler.checking.check import check_bundle
 from ptgc.errors import ExportError
 from ptgc.exporters import export
-from ptgc.exporters.modules.medusa import MedusaHeads
 from ptgc.exporters.strategies.layer_skip import first_layers
 from ptgc.graphs.reference import drafts_of_heads
 from ptgc.runtime import Generator
@@ -24,12 +23,15 @@ from ptgc.spec.plan import DecodePlan
 from ptgc.spec.strategies.draft_model import draft_model
 from ptgc.spec.strategies.eagle import eagle
 from ptgc.spec.strategies.eagle3 import eagle3
+from ptgc.spec.strategies.hydra import hydra
 from ptgc.spec.strategies.layer_skip import layer_skip
 from ptgc.spec.strategies.medusa import medusa
+from ptgc.spec.strategies.mlp_speculator import mlp_speculator
 from ptgc.spec.strategies.mtp import mtp
 from ptgc.spec.tree import TreeSpec
 from tests.eagle import eagle3_drafter, eagle_drafter
-from tests.models import VOCAB_SIZE, greedy, prompt, tiny_model
+from tests.heads import modules
+from tests.models import greedy, prompt, tiny_model
 from tests.mtp import mtp_drafter
 from tests.runtime.test_draft_model import drafter
 
@@ -50,11 +52,18 @@ def early_layers() -> tuple[dict[str, Any], DecodePlan]:
 
 
 def heads() -> tuple[dict[str, Any], DecodePlan]:
-    """Heads on the target's last hidden state, with random weights."""
-    target = tiny_model("llama")
-    torch.manual_seed(5)
-    made = MedusaHeads(target.config.hidden_size, VOCAB_SIZE, 3).eval()
-    return {"target": target, "heads": made}, medusa(TREE)
+    """Heads on the target's last hidden state."""
+    return modules("medusa"), medusa(TREE)
+
+
+def reading_heads() -> tuple[dict[str, Any], DecodePlan]:
+    """Heads that read the last token and drafts."""
+    return modules("hydra"), hydra(TREE)
+
+
+def recurrent_heads() -> tuple[dict[str, Any], DecodePlan]:
+    """A state that takes in draft by draft."""
+    return modules("mlp-speculator"), mlp_speculator(TREE)
 
 
 def states() -> tuple[dict[str, Any], DecodePlan]:
@@ -79,6 +88,8 @@ PROBES: dict[str, Callable[[], tuple[dict[str, Any], DecodePlan]]] = {
     "eagle3": states,
     "eagle": last_states,
     "mtp": own_layer,
+    "hydra": reading_heads,
+    "mlp-speculator": recurrent_heads,
 }
 
 
@@ -105,7 +116,7 @@ def test_drafts_change_nothing(place: Path, name: str, batch: int) -> None:
         results = generator.generate(PROMPTS, max_new_tokens=NEW_TOKENS)
         assert [one.token_ids for one in results] == [greedy(tiny_model("llama"), ids, NEW_TOKENS) for ids in PROMPTS]
         assert sum(one.statistics.drafted_tokens for one in results) > NEW_TOKENS
-        assert name == "medusa" or sum(one.statistics.accepted_tokens for one in results) > 0
+        assert sum(one.statistics.accepted_tokens for one in results) > 0
         options = {"max_new_tokens": NEW_TOKENS, "temperature": 0.8, "seed": 3}
         sampled, plain = (generator.generate(PROMPTS, plain=kind, **options) for kind in (False, True))
     assert [one.token_ids for one in sampled] == [one.token_ids for one in plain]
@@ -206,7 +217,7 @@ def test_heads_draft_what_they_say_of_the_last_accepted_token(place: Path) -> No
             assert one.drafted_ids == expected.tolist()
             rounds += 1
         ids += one.emitted_ids
-    assert rounds > NEW_TOKENS / 2
+    assert rounds > NEW_TOKENS / 4
 
 
 def test_the_first_layers_draft_what_they_write_alone(place: Path) -> None:

@@ -24,6 +24,8 @@ BUILT_IN = (
     "levenshtein",
     "eagle",
     "mtp",
+    "hydra",
+    "mlp-speculator",
 )
 """Strategies of this package; each one's module has its name."""
 

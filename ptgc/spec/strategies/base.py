@@ -92,6 +92,8 @@ class CheckpointFacts:
 
     mask_token_id: int | None = None
     """Its tokenizer's mask token, which marks a position still to be filled."""
+    num_heads: int | None = None
+    """Heads of the checkpoint that drafts, if it has heads: the most tokens in a row that they can draft."""
 
 
 @dataclass(frozen=True)

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from ptgc.spec.acceptance import AcceptanceRule
-from ptgc.spec.drafter import DrafterPlan
 from ptgc.spec.loop import Loop
 from ptgc.spec.plan import DecodePlan, Guarantee
-from ptgc.spec.ports import HIDDEN_STATES
-from ptgc.spec.strategies.base import Strategy
+from ptgc.spec.strategies.base import CheckpointFacts, Strategy
+from ptgc.spec.strategies.heads import HeadsDrafter, HeadsOptions, heads_plan
 from ptgc.spec.tree import TreeSpec
 
 
 @dataclass(frozen=True)
-class HeadsDrafter(DrafterPlan):
-    """One run of all heads gives every draft of the tree: head d gives the tokens of depth d, the likeliest first."""
-
-    kind: ClassVar[str] = "heads"
-    roles: ClassVar[tuple[str, ...]] = ("heads",)
-    taps: ClassVar[tuple[str, ...]] = (HIDDEN_STATES,)
+class MedusaOptions(HeadsOptions):
+    """Which heads, and how their drafts are taken."""
 
 
 def medusa(tree: TreeSpec, acceptance: AcceptanceRule = AcceptanceRule.MATCH) -> DecodePlan:
-    """Heads draft a static tree, at most as deep as there are heads."""
-    plan = DecodePlan(STRATEGY.name, drafter=HeadsDrafter(tree.num_nodes - 1), tree=tree)
-    return plan.accepting(acceptance)
+    """Every head guesses alone: siblings' children are the same tokens."""
+    return heads_plan(STRATEGY.name, tree).accepting(acceptance)
+
+
+def _plan(options: MedusaOptions, facts: CheckpointFacts) -> DecodePlan:
+    return options.plan(STRATEGY.name, facts)
 
 
 STRATEGY = Strategy(
@@ -35,5 +32,8 @@ STRATEGY = Strategy(
     guarantee=Guarantee.LOSSLESS,
     summary="Heads on the model's last hidden state draft a tree in one run.",
     source="Medusa, arXiv 2401.10774, section 2",
+    options=MedusaOptions,
+    plan=_plan,
     drafter=HeadsDrafter,
+    exporter="ptgc.exporters.strategies.medusa:EXPORTER",
 )

@@ -75,9 +75,10 @@ RoleRule StateReaderRule() {
   return rule;
 }
 
-// Heads read one row of the target's output, at the end of each text.
+// Heads read one row of the target's output, at the end of each text, and some the token after it.
 RoleRule HeadsRule() {
-  return {{{kStates, kAnyFloat, "batch # #", true}}, {{kDraftIds, DType::kInt64, "batch #", true}}};
+  return {{{kStates, kAnyFloat, "batch # #", true}, {"input_ids", DType::kInt64, "batch #", false}},
+          {{kDraftIds, DType::kInt64, "batch #", true}}};
 }
 
 constexpr PortRule kStep = {"step", DType::kInt64, kRow, false};
@@ -335,6 +336,10 @@ void CheckTaps(const Fields& build, const Bundle& bundle) {
       if (port == nullptr) continue;
       if (port->dtype == given->dtype && port->last_size == given->last_size) continue;
       build.Add(where, " reads other hidden_states than the target gives.");
+    }
+    const Port* ids = name == "heads" ? FindPort(role->second.inputs, "input_ids") : nullptr;
+    if (ids != nullptr && ids->last_size != 1) {
+      build.Add(where, " reads " + std::to_string(ids->last_size) + " input_ids of a text, not 1.");
     }
     const Port* drafts = FindPort(role->second.outputs, kDraftIds);
     if (drafts != nullptr && drafts->last_size != bundle.plan.tree.num_nodes() - 1) {

@@ -1,6 +1,7 @@
 #include "drafters/heads_drafter.h"
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include "base/clock.h"
@@ -24,15 +25,17 @@ HeadsDrafter::HeadsDrafter(std::unique_ptr<Engine> engine, const Port& hidden_st
       cost_(cost),
       row_bytes_(static_cast<std::size_t>(hidden_states.last_size) * ItemSize(hidden_states.dtype)),
       hidden_states_(memory_, Size(batch) * row_bytes_),
+      last_ids_(Size(batch) * sizeof(TokenId)),
       drafts_(Size(batch) * Size(tree_.num_nodes() - 1) * sizeof(TokenId)),
       knows_(Size(batch)) {
-  const Tensor read = {kHiddenStates,
-                       hidden_states.dtype,
-                       hidden_states_.data(),
-                       {batch, 1, hidden_states.last_size}};
+  const std::array<Tensor, 2> read = {Tensor{kHiddenStates,
+                                             hidden_states.dtype,
+                                             hidden_states_.data(),
+                                             {batch, 1, hidden_states.last_size}},
+                                      PortOf(last_ids_, "input_ids", DType::kInt64, {batch, 1})};
   const Tensor written =
       PortOf(drafts_, "draft_ids", DType::kInt64, {batch, tree_.num_nodes() - 1});
-  call_ = engine_->Bind({&read, 1}, {&written, 1});
+  call_ = engine_->Bind(read, {&written, 1});
 }
 
 void HeadsDrafter::CopyRow(int from, int to) {
@@ -40,8 +43,10 @@ void HeadsDrafter::CopyRow(int from, int to) {
   memory_->Copy({StateOf(to), 0, StateOf(from), 0, row_bytes_, 1});
 }
 
+// The state is that of the token before the last one, as long as the text has not been extended.
 int HeadsDrafter::Propose(const DraftRow& row) {
-  return knows_[Size(row.row)] ? std::min(row.limit, tree_.num_nodes() - 1) : 0;
+  const bool follows = knows_[Size(row.row)] && Size(row.committed) + 1 == row.text.size();
+  return follows ? std::min(row.limit, tree_.num_nodes() - 1) : 0;
 }
 
 void HeadsDrafter::Draft(std::span<const DraftRow> rows) {
@@ -50,6 +55,9 @@ void HeadsDrafter::Draft(std::span<const DraftRow> rows) {
     return;
   }
   const Clock::time_point start = Clock::now();
+  for (const DraftRow& row : rows) {
+    if (row.limit > 0) last_ids_.As<TokenId>()[row.row] = row.text.back();
+  }
   call_->Run();
   engine_seconds_ = SecondsSince(start);
   spent_ = cost_;
@@ -69,9 +77,9 @@ void HeadsDrafter::Observe(int row, const Observation& seen) {
 
 std::unique_ptr<Drafter> MakeHeads(DrafterSeat& seat) {
   const Role& role = seat.bundle.roles.at("heads");
-  return std::make_unique<HeadsDrafter>(std::move(seat.engines.at("heads")), role.inputs.front(),
-                                        seat.bundle.shapes.batch, seat.plan.tree,
-                                        seat.target_costs.At(0) * kAssumedCost);
+  return std::make_unique<HeadsDrafter>(
+      std::move(seat.engines.at("heads")), *FindPort(role.inputs, kHiddenStates),
+      seat.bundle.shapes.batch, seat.plan.tree, seat.target_costs.At(0) * kAssumedCost);
 }
 
 }  // namespace ptgc

@@ -18,8 +18,10 @@ namespace ptgc {
 inline constexpr std::array<std::string_view, 1> kHeadsRoles = {"heads"};
 
 // Source: Medusa, Cai et al., arXiv 2401.10774, section 2. The heads read the hidden state at the
-// last accepted node, and draft what follows the bonus token. The graph defines which head drafts
-// which node of the plan's tree.
+// last accepted node, and draft what follows the bonus token. Some read the bonus token as well,
+// and their own drafts: Hydra, Ankner et al., arXiv 2402.05109; Wertheimer et al., arXiv
+// 2404.19124. All of that is in the graph, which defines which head drafts which node of the plan's
+// tree.
 class HeadsDrafter : public Drafter {
  public:
   // `cost` is the cost of a run in seconds.
@@ -47,6 +49,7 @@ class HeadsDrafter : public Drafter {
   double cost_;                     // Cost of a run.
   std::size_t row_bytes_;           // Bytes of one hidden state.
   Block hidden_states_;             // [batch, 1, hidden_size], each row's last one.
+  Buffer last_ids_;                 // [batch, 1], each text's last token, for heads that read it.
   Buffer drafts_;                   // [batch, drafts]
   std::unique_ptr<Call> call_;      // The engine's only call.
   std::vector<bool> knows_;         // [batch], whether a row's state matches its text.

@@ -14,8 +14,8 @@ from ptgc.spec.strategies.base import CheckpointFacts
 from ptgc.spec.strategies.choice import Choice, possible_choices
 from ptgc.spec.strategies.ctc import ctc
 from ptgc.spec.strategies.draft_model import DraftModelOptions
+from ptgc.spec.strategies.heads import likely_tree
 from ptgc.spec.strategies.levenshtein import levenshtein
-from ptgc.spec.strategies.medusa import medusa
 from ptgc.spec.strategies.ngram import NgramOptions, ngram
 from ptgc.spec.tree import TreeSpec
 from tests.spec.strategies.packages import ECHO, install
@@ -41,9 +41,10 @@ def test_every_strategy_says_what_it_is(name: str) -> None:
 
 
 def test_a_plan_has_the_name_loop_and_guarantee_of_its_strategy() -> None:
-    plans = [ctc(0, 2), levenshtein(3, 0, 1, 2), medusa(TreeSpec.chain(2))]
+    plans = [ctc(0, 2), levenshtein(3, 0, 1, 2)]
     needed = {"draft-model": {"drafter": "x"}, "layer-skip": {"num_layers": 1}, "eagle3": {"drafter": "x"}}
     needed["eagle"] = needed["eagle3"]
+    needed |= {name: {"heads": "x"} for name in ("medusa", "hydra", "mlp-speculator")}
     for name in sorted(set(BUILT_IN) - {plan.strategy for plan in plans}):
         (choice,) = possible_choices(name, needed.get(name))
         plans.append(plan_of(choice))
@@ -108,3 +109,21 @@ def test_a_package_does_not_take_a_name_that_is_ours(site: Path) -> None:
     install(site, "imposter", "ngram", "raise RuntimeError")
     assert strategy_names() == BUILT_IN
     assert find_strategy("ngram").options is NgramOptions
+
+
+@pytest.mark.parametrize(("height", "deepest"), [(1, 15), (2, 10), (3, 5), (4, 2)])
+def test_the_default_tree_of_heads_has_the_likeliest_nodes(height: int, deepest: int) -> None:
+    tree = likely_tree(height)
+    assert (tree.num_nodes, max(tree.depths)) == (16, height)
+    assert list(tree.depths) == sorted(tree.depths)
+    assert tree.depths.count(height) == deepest
+    for smaller in range(1, 15):  # a node comes after its parent and its siblings before it
+        assert set(_paths(likely_tree(height, smaller))) < set(_paths(tree))
+
+
+def _paths(tree: TreeSpec) -> list[tuple[int, ...]]:
+    """The ranks on the way to each node."""
+    paths: list[tuple[int, ...]] = [()]
+    for parent, rank in zip(tree.parents[1:], tree.ranks[1:], strict=True):
+        paths.append((*paths[parent], rank))
+    return paths
