@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
@@ -14,28 +14,30 @@ from safetensors import safe_open
 from torch import Tensor
 from transformers import LlamaConfig, PreTrainedConfig
 
-from ptgc.errors import CheckpointError
+from ptgc.errors import CheckpointError, ExportError
 from ptgc.exporters.checkpoint.checkpoint import Checkpoint, locate
 from ptgc.exporters.checkpoint.config import foreign_errors, read_settings
 from ptgc.exporters.checkpoint.safetensors_files import SINGLE_FILE, SUFFIX, find_safetensors, read_header
 from ptgc.exporters.checkpoint.task import Task
 
+_CHOOSE = "Choose a drafter that was trained for this model."
 _PICKLE = "pytorch_model.bin"
 _LAYER = "transformer_layer_config"  # where vllm-project/speculators has what the others have at the top
 
 
-def open_drafter(source: str) -> Checkpoint:
-    """Find a learned drafter's weights and the configuration of its layer.
+def open_drafter(source: str, make_config: Callable[..., PreTrainedConfig] = LlamaConfig) -> Checkpoint:
+    """Find a learned drafter's weights and the configuration of its layers.
 
     Args:
         source: A directory with config.json and weights, or a hub id.
+        make_config: Makes its configuration from the settings in config.json.
 
     Raises:
         CheckpointError: It is missing, incomplete or damaged.
     """
     found, settings = _open(source, ())
     with foreign_errors(source):
-        config = LlamaConfig(**{**settings, **settings.get(_LAYER, {})})
+        config = make_config(**{**settings, **settings.get(_LAYER, {})})
     return replace(found, config=config)
 
 
@@ -130,3 +132,31 @@ def _unpickled(file: Path) -> dict[str, Tensor]:
     if not isinstance(made, dict) or not all(isinstance(value, Tensor) for value in made.values()):
         raise CheckpointError(f"Cannot read '{file}': it is no dictionary of tensors.", "Download it again.")
     return made
+
+
+def drafted_ids(tensors: Mapping[str, Tensor], count: int, vocab_size: int) -> list[int]:
+    """The target's ids of the tokens that are drafted; `d2t` is what is to be added to each drafted id.
+
+    Args:
+        tensors: With `d2t`, or without where all tokens are drafted.
+        count: How many are.
+        vocab_size: The target's.
+
+    Raises:
+        ExportError: They are no different ids of its vocabulary.
+    """
+    ids = torch.arange(count)
+    if "d2t" in tensors:
+        if tensors["d2t"].shape != ids.shape:
+            shape = list(tensors["d2t"].shape)
+            raise ExportError(f"The drafter drafts {count} tokens; its d2t, {shape}, says which.", _CHOOSE)
+        ids = ids + tensors["d2t"].long()
+    elif count != vocab_size:
+        raise ExportError(f"The drafter drafts {count} of {vocab_size} tokens, and has no d2t to say which.", _CHOOSE)
+    if not count or int(ids.min()) < 0 or int(ids.max()) >= vocab_size:
+        given = f"from {int(ids.min())} to {int(ids.max())}" if count else "none"
+        raise ExportError(f"The drafter's d2t names tokens {given}; the target has {vocab_size}.", _CHOOSE)
+    if len(set(ids.tolist())) != count:
+        raise ExportError("The drafter's d2t names a token twice.", _CHOOSE)
+    found: list[int] = ids.tolist()
+    return found

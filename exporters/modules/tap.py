@@ -15,6 +15,8 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 class Tap(nn.Module):
     """States that enter some of the target's layers, side by side, and what a projection makes of them.
 
+    The state that enters the layer after the last one is the one that the target's head reads.
+
     It becomes a part of the target's graph, so that a drafter of any number of layers reads rows of one size.
 
     Args:
@@ -81,6 +83,15 @@ class StateReader:
         rows = self.join(self.model.get_input_embeddings()(input_ids), hidden_states)
         made = self.model(inputs_embeds=rows, **others).last_hidden_state
         return CausalLMOutputWithPast(logits=self.score(made), hidden_states=made)
+
+
+class BlockReader(StateReader):
+    """A model that drafts at the rows of a block, in one run, and takes the text before it as states alone.
+
+    Its `forward` also takes `is_context`, bool `[batch, num_tokens]`: rows of the text, which only give keys and
+    values, made of `hidden_states`, what the tap gives of the same token. The block's rows are tokens, and their states
+    are not read.
+    """
 
 
 def tap_of(drafter: nn.Module) -> Tap:

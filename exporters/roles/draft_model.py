@@ -9,8 +9,11 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from ptgc.errors import ExportError
+from ptgc.exporters.modules.tap import BlockReader
 from ptgc.exporters.roles.base import RoleSource, TracedRole
+from ptgc.exporters.roles.block_drafter import export_block_drafter
 from ptgc.exporters.roles.target import trace_target
+from ptgc.spec.drafter import MaskDrafter
 from ptgc.spec.kv_cache import SharedLayer
 
 _EXAMPLES = 3  # number of differing entries in a message
@@ -23,6 +26,10 @@ def export_drafter(source: RoleSource) -> TracedRole | None:
     """Trace a causal LM in the same way as a target: it also keeps a cache and takes rows of tokens."""
     if not isinstance(source.module, PreTrainedModel):
         return None
+    if isinstance(source.module, BlockReader):
+        return export_block_drafter(source.module)
+    if isinstance(source.plan.drafter, MaskDrafter):
+        return trace_target(source.module)
     tree = source.plan.tree
     # A tree is drafted depth by depth: each round sees the nodes of the previous rounds.
     traced = trace_target(source.module, source.attention, 0 if tree.is_chain else tree.num_nodes - 1)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ptgc.errors import ExportError
-from ptgc.exporters.modules.tap import AttendingTap, StateReader, Tap, stand_in_states
+from ptgc.exporters.modules.tap import AttendingTap, BlockReader, StateReader, Tap, stand_in_states
 from ptgc.exporters.roles.base import TracedRole
 from ptgc.exporters.tracing.layer_facts import decoder_layers, layer_facts
 from ptgc.exporters.tracing.operators import gather_rows
@@ -58,11 +58,14 @@ class Verify(nn.Module):
     ) -> tuple[Any, ...]:
         """Logits `[batch, num_logits, vocab]`, the caches with this round written, and states.
 
-        States are what the tap makes of every row, or what a model that reads states gives of the chosen ones.
+        States are what the tap makes of every row, or what a model that reads states gives of the chosen ones. To a
+        model that reads blocks, the rows before the first chosen one are context; it gives no states.
         """
         first_slots = [write_index[index] for index in self.window_of_layer]
         trace = Trace(keys, values, first_slots, [masks[index] for index in self.window_of_layer])
         given = {} if hidden_states is None else {"hidden_states": hidden_states}
+        if reads_blocks := isinstance(self.model, BlockReader):
+            given["is_context"] = torch.arange(input_ids.shape[1]) < logits_rows[:, :1]
         with tracing(trace), self._watched(logits_rows) as seen:
             logits = self.model(
                 input_ids=input_ids,
@@ -75,7 +78,7 @@ class Verify(nn.Module):
         made = (logits, trace.new_keys, trace.new_values)
         if self.tap is not None and seen.complete(self.tap):
             return (*made, self._prepared(seen.states, trace, position_ids))
-        return (*made, seen.chosen) if hidden_states is not None else made
+        return made if hidden_states is None or reads_blocks else (*made, seen.chosen)
 
     def _prepared(self, states: list[Tensor], trace: Trace, position_ids: Tensor) -> Tensor:
         """What the tap makes of states; its layers, if it has some, follow the model's in the trace."""
@@ -91,10 +94,13 @@ class Verify(nn.Module):
         """While open, the body's last states are those of the chosen rows, and what a tap reads is kept."""
         seen, body = _Seen(), self.model.base_model
         assert isinstance(body, nn.Module)
+        tapped = self.tap.layers if self.tap is not None else ()
+        layers = decoder_layers(self.model) if tapped else ()
+        ends = self.tap is not None and (not tapped or tapped[-1] == len(layers))
 
         def choose_rows(_module: nn.Module, _inputs: Any, output: Any) -> Any:
             if isinstance(getattr(output, "last_hidden_state", None), Tensor):
-                if self.tap is not None and not self.tap.layers:
+                if ends:
                     seen.states.append(output.last_hidden_state)
                 seen.chosen = output.last_hidden_state = gather_rows(output.last_hidden_state, logits_rows)
             return output
@@ -104,9 +110,9 @@ class Verify(nn.Module):
 
         with ExitStack() as hooks:
             hooks.callback(body.register_forward_hook(choose_rows).remove)
-            for index in self.tap.layers if self.tap is not None else ():
-                layer = decoder_layers(self.model)[index]
-                hooks.callback(layer.register_forward_pre_hook(keep, with_kwargs=True).remove)
+            for index in tapped:
+                if index < len(layers):
+                    hooks.callback(layers[index].register_forward_pre_hook(keep, with_kwargs=True).remove)
             yield seen
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from transformers import LlamaConfig, PreTrainedModel
 
 from ptgc.errors import CheckpointError, ExportError
+from ptgc.exporters.checkpoint.drafter_weights import drafted_ids
 from ptgc.exporters.modules.eagle3 import Eagle3Drafter
 from ptgc.exporters.modules.tap import Tap
 from ptgc.exporters.strategies.eagle import CHOOSE, EMBEDDING, StateReaderExporter, load_drafter
@@ -53,7 +53,7 @@ def eagle3_drafter(target: PreTrainedModel, config: LlamaConfig, tensors: Mappin
             f"The drafter's hidden size is {config.hidden_size}, the target's {embedding.embedding_dim}.", CHOOSE
         )
     tap = _tap(config, tensors["fc.weight"], text)
-    drafter = Eagle3Drafter(config, tap, _drafted_ids(tensors, text.vocab_size))
+    drafter = Eagle3Drafter(config, tap, drafted_ids(tensors, len(tensors["lm_head.weight"]), text.vocab_size))
     if "embed_tokens.weight" not in tensors:
         drafter.model.embed_tokens = embedding
     given = {_place(name): tensor for name, tensor in tensors.items() if name not in _IGNORED}
@@ -75,32 +75,6 @@ def _tap(config: LlamaConfig, weight: Tensor, text: Any) -> Tap:
     if not all(0 <= layer < total for layer in layers):
         raise ExportError(f"The drafter reads layers {list(layers)}; the target has {total}.", CHOOSE)
     return Tap(layers, nn.Linear(weight.shape[1], weight.shape[0], bias=False))
-
-
-def _drafted_ids(tensors: Mapping[str, Tensor], vocab_size: int) -> list[int]:
-    """The target's ids of the tokens that are drafted.
-
-    Raises:
-        ExportError: They are no different ids of its vocabulary.
-    """
-    count = tensors["lm_head.weight"].shape[0]
-    ids = torch.arange(count)
-    if "d2t" in tensors:
-        if tensors["d2t"].shape != ids.shape:
-            shape = list(tensors["d2t"].shape)
-            raise ExportError(f"The drafter drafts {count} tokens; its d2t, {shape}, says which.", CHOOSE)
-        ids = ids + tensors["d2t"].long()
-    elif count != vocab_size:
-        raise ExportError(f"The drafter drafts {count} of {vocab_size} tokens, and has no d2t to say which.", CHOOSE)
-    if int(ids.min()) < 0 or int(ids.max()) >= vocab_size:
-        raise ExportError(
-            f"The drafter's d2t names tokens from {int(ids.min())} to {int(ids.max())}; the target has {vocab_size}.",
-            CHOOSE,
-        )
-    if len(set(ids.tolist())) != count:
-        raise ExportError("The drafter's d2t names a token twice.", CHOOSE)
-    found: list[int] = ids.tolist()
-    return found
 
 
 def _place(name: str) -> str:

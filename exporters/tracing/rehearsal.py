@@ -110,11 +110,11 @@ def rehearse(
     whole = {"input_ids": torch.tensor([text]), "use_cache": False}
     whole |= stand_in_states(model, torch.tensor([text]))
     if attention is AttentionKind.BLOCK:
-        whole["attention_mask"] = _block_masks(model, layers, rounds)
+        whole["attention_mask"] = block_masks(model, layers, rounds)
     with torch.no_grad():
         expected = model(**whole).logits[0]
         found = _in_rounds(verify, model, layers, rounds, ids)
-        if _agree(text_rows(found, rounds), expected):
+        if agree(text_rows(found, rounds), expected):
             return
         with _recorded(model) as of_text:
             model(**whole)
@@ -179,7 +179,7 @@ def round_mask(given: Round, window: int | None, capacity: int) -> Tensor:
     return torch.from_numpy(mask)
 
 
-def _block_masks(
+def block_masks(
     model: PreTrainedModel, layers: Sequence[LayerCall], rounds: Sequence[Round]
 ) -> Tensor | dict[str, Tensor]:
     """The masks for the model on the whole text: each row sees everything up to the end of its round."""
@@ -197,7 +197,7 @@ def _block_masks(
     return masks if has_types else next(iter(masks.values()))
 
 
-def _agree(found: Tensor, expected: Tensor) -> bool:
+def agree(found: Tensor, expected: Tensor) -> bool:
     """Whether rows `[tokens, n]` are equal up to rounding."""
     tolerance = _TOLERANCE[found.dtype]
     error = (found.float() - expected.float()).norm(dim=-1)
@@ -220,7 +220,7 @@ def _first_difference(
         if expected is None or len(expected) != 1 or [len(rows) for rows in outputs] != [one.count for one in rounds]:
             continue
         found = text_rows(outputs, rounds)
-        if found.shape == expected[0].shape and not _agree(found, expected[0]):
+        if found.shape == expected[0].shape and not agree(found, expected[0]):
             name = name if list(modules[name].children()) else name.rpartition(".")[0]
             return f"{name or 'the model'} ({type(modules[name]).__name__})"
     return "the model"

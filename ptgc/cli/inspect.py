@@ -13,7 +13,6 @@ from rich.table import Table
 from ptgc.cli.console import command_errors, megabytes, print_json, results
 from ptgc.cli.options import AsJson, BundlePath
 from ptgc.compiler.tuning.cost_picture import RATES, MeasuredBuild, check_picture, draw_costs
-from ptgc.compiler.tuning.prediction import predicted_speedups
 from ptgc.errors import BundleError, UsageError
 from ptgc.spec.bundle import RUNNABLE, Build, Bundle, open_bundle
 from ptgc.spec.engine import Engine
@@ -88,9 +87,10 @@ def _measured(bundle: Bundle, build: Build) -> MeasuredBuild | None:
     curve = read_costs(build, tuning.num_threads if tuning else default_num_threads())
     if curve is None or not curve.rounds:
         return None
-    most = bundle.manifest.plan.drafter.num_draft_tokens
+    drafter = bundle.manifest.plan.drafter
     width = build.manifest.shapes.roles["target"].verify_width
-    return MeasuredBuild(build.manifest.id, curve, width, most, tuning.acceptance if tuning else ())
+    acceptance = tuning.acceptance if tuning else ()
+    return MeasuredBuild(build.manifest.id, curve, width, drafter.num_draft_tokens, acceptance, drafter.rows_at_once)
 
 
 def _draw(bundle: Bundle, builds: list[Build], path: Path) -> None:
@@ -179,9 +179,9 @@ def _show_rounds(build: MeasuredBuild) -> None:
     table = Table(title=title, title_justify="left")
     for heading in ("rows", "ms", "spread", "of one row"):
         table.add_column(heading, justify="right")
-    speedups = {f"{rate:.0%} accepted": predicted_speedups(build.curve, most, rate) for rate in RATES if most}
+    speedups = {f"{rate:.0%} accepted": build.speedups(rate) for rate in RATES if most}
     if most and build.acceptance:
-        speedups["as tuned"] = predicted_speedups(build.curve, most, build.acceptance)
+        speedups["as tuned"] = build.speedups(build.acceptance)
     for heading in speedups:
         table.add_column(heading, justify="right")
     base = build.curve.medians()[min(build.curve.rounds)]

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Annotated, Any, ClassVar
 
 from ptgc.spec.fields import Range
-from ptgc.spec.limits import MAX_TREE_NODES
+from ptgc.spec.limits import MAX_TREE_NODES, MAX_VOCAB_SIZE
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,11 @@ class DrafterPlan:
         """Whether its token ids are not the target's, so that drafts are decoded and encoded again."""
         return False
 
+    @property
+    def rows_at_once(self) -> int:
+        """Rows of a run that makes all drafts of a round; 0 if each draft takes a run."""
+        return 0
+
     def to_json(self) -> dict[str, Any]:
         """This drafter as the manifest writes it."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -44,6 +49,26 @@ class DrafterPlan:
 
         drafters = [find_strategy(name).drafter for name in BUILT_IN]
         return {drafter.kind: drafter for drafter in drafters}
+
+
+@dataclass(frozen=True)
+class MaskDrafter(DrafterPlan):
+    """Drafts a whole proposal in one run, at mask tokens after the text."""
+
+    block_size: Annotated[int, Range(1, MAX_TREE_NODES)] = 1
+    """Rows of a run from the last token of the text on: that token, and mask tokens."""
+    mask_token_id: Annotated[int, Range(0, MAX_VOCAB_SIZE - 1)] = 0
+    """The token that stands for a draft."""
+
+    @property
+    def depth(self) -> int:
+        """Most draft tokens in a row: a drafter that reads states drafts at its mask tokens only."""
+        return self.block_size - 1 if self.taps else self.block_size
+
+    @property
+    def rows_at_once(self) -> int:
+        """A block; with states, also a token of the text."""
+        return self.block_size + 1 if self.taps else self.block_size
 
 
 def drafter_feature(kind: str) -> str:

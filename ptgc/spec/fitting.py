@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ptgc.spec import ports
+from ptgc.spec.drafter import MaskDrafter
 from ptgc.spec.edit import EditPlan, EditStart
 from ptgc.spec.kv_cache import LayerState, StateKind
 from ptgc.spec.limits import MAX_BUFFER_BYTES
@@ -27,14 +28,23 @@ def plan_problems(plan: DecodePlan, model: ModelFacts, roles: Mapping[str, Role]
         found.append("model.decoder_start_token_id is null; texts behind an encoder start with it")
     if plan.edit is not None:
         found += _edit_problems(plan.edit, model)
+    if isinstance(plan.drafter, MaskDrafter) and "drafter" in roles:
+        mask, sizes = plan.drafter.mask_token_id, _logits_sizes(roles["drafter"])
+        found += [
+            f"plan.drafter.mask_token_id is {mask}; roles.drafter has {size} tokens" for size in sizes if mask >= size
+        ]
     if "target" in roles:
-        sizes = [port.shape[-1] for port in roles["target"].outputs if port.name == "logits"]
         found += [
             f"roles.target gives logits of {size} tokens; model.vocab_size is {model.vocab_size}"
-            for size in sizes
+            for size in _logits_sizes(roles["target"])
             if size != model.vocab_size
         ]
     return found
+
+
+def _logits_sizes(role: Role) -> list[int]:
+    """The vocabulary of a role that gives logits."""
+    return [port.shape[-1] for port in role.outputs if port.name == "logits" and isinstance(port.shape[-1], int)]
 
 
 def _edit_problems(plan: EditPlan, model: ModelFacts) -> list[str]:
@@ -169,6 +179,7 @@ def _plan_problems(plan: DecodePlan, shapes: ShapePlan) -> list[str]:
         found.append(
             f"shapes.roles.target.verify_width is {target.verify_width}; plan.tree has {plan.tree.num_nodes} nodes"
         )
+    found += _mask_drafter_problems(plan, shapes)
     widths = shapes.roles["denoiser"].widths if plan.canvas is not None and "denoiser" in shapes.roles else ()
     if plan.canvas is not None and widths and plan.canvas.block_length > widths[-1]:
         block = plan.canvas.block_length
@@ -184,6 +195,20 @@ def _plan_problems(plan: DecodePlan, shapes: ShapePlan) -> list[str]:
             found.append(f"{place} ends with {longest}; texts have up to {least} tokens")
         if plan.canvas is not None and plan.canvas.block_length > longest:
             found.append(f"plan.canvas.block_length is {plan.canvas.block_length}; the largest canvas is {longest}")
+    return found
+
+
+def _mask_drafter_problems(plan: DecodePlan, shapes: ShapePlan) -> list[str]:
+    """A drafter that drafts everything at once needs rounds for a whole block, with logits for every draft."""
+    drafter, own = plan.drafter, shapes.roles.get("drafter")
+    if not isinstance(drafter, MaskDrafter) or own is None:
+        return []
+    found = []
+    least, rows = max(drafter.block_size, 2), max(plan.tree.depths) + bool(drafter.taps)
+    if own.widths and own.widths[-1] < least:
+        found.append(f"shapes.roles.drafter.widths ends with {own.widths[-1]}; a block needs {least}")
+    if own.verify_width < rows:
+        found.append(f"shapes.roles.drafter.verify_width is {own.verify_width}; a proposal needs {rows}")
     return found
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ptgc.spec import ports
 from ptgc.spec.attention import AttentionKind
 from ptgc.spec.canvas import CanvasCache
+from ptgc.spec.drafter import MaskDrafter
 from ptgc.spec.edit import EditStart
 from ptgc.spec.kv_cache import StateKind
 from ptgc.spec.loop import Loop
@@ -66,6 +67,12 @@ _STATE_READERS = {
     ),
 }
 """Roles of drafters that read the target's hidden states."""
+_BLOCK_READERS = {
+    "drafter": RolePorts(
+        _STATE_READERS["drafter"].inputs, (_LOGITS, ports.NEXT_IDS), (ports.NEXT_IDS,), has_states=True
+    )
+}
+"""The same for those that draft a whole block, and never read states of their own."""
 _ROLES: Mapping[Loop, Mapping[str, RolePorts]] = {
     Loop.SPECULATIVE: {
         "encoder": RolePorts(_READER.inputs, (), (), has_states=True),
@@ -98,7 +105,8 @@ def roles_of(plan: DecodePlan, *, has_encoder: bool) -> dict[str, RolePorts]:
     if reads_prompt and not has_encoder:
         del known["encoder"]
     if plan.loop is Loop.SPECULATIVE:
-        drafting = _STATE_READERS if plan.drafter.taps else {}
+        drafting = _BLOCK_READERS if isinstance(plan.drafter, MaskDrafter) else _STATE_READERS
+        drafting = drafting if plan.drafter.taps else {}
         known |= {role: drafting.get(role, _CAUSAL) for role in plan.drafter.roles}
     if plan.canvas is not None and plan.canvas.cache is CanvasCache.BLOCK:
         known["denoiser"] = _BLOCK_DENOISER
@@ -121,6 +129,9 @@ def role_problems(plan: DecodePlan, roles: Mapping[str, Role]) -> list[str]:
     denoiser = roles.get("denoiser") if plan.canvas is not None and plan.canvas.cache is CanvasCache.BLOCK else None
     if denoiser is not None and denoiser.attention is not AttentionKind.BLOCK:
         found.append("roles.denoiser.attention must be block, with states; plan.canvas.cache is block")
+    drafts_blocks = isinstance(plan.drafter, MaskDrafter) and bool(plan.drafter.taps)
+    if drafts_blocks and "drafter" in roles and roles["drafter"].attention is not AttentionKind.BLOCK:
+        found.append(f"roles.drafter.attention must be block, with states; plan.drafter.kind is {plan.drafter.kind}")
     if plan.loop is Loop.SPECULATIVE and "target" in roles:
         found += _cross_problems(roles)
         if roles["target"].attention is AttentionKind.CAUSAL and not plan.tree.is_chain:

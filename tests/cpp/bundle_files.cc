@@ -117,6 +117,19 @@ BundleDocuments Heads() {
   return documents;
 }
 
+// One that drafts whole blocks from the target's hidden states.
+BundleDocuments BlockReader() {
+  BundleDocuments documents = StateReader();
+  documents.manifest["strategy"] = "dflash";
+  documents.manifest["plan"]["drafter"] = {
+      {"kind", "block"}, {"num_draft_tokens", 3}, {"block_size", 4}, {"mask_token_id", 5}};
+  json& drafter = documents.build["roles"]["drafter"];
+  drafter["attention"] = "block";
+  drafter["ports"]["outputs"].erase(drafter["ports"]["outputs"].size() - 1);
+  documents.build["shapes"]["roles"]["drafter"] = Rounds({1, 5, 8}, 4, {72});
+  return documents;
+}
+
 const json kSourceMask = MakePort("encoder_attention_mask", "bool", {"batch", "source_length"});
 const json kHiddenStates =
     MakePort("encoder_hidden_states", "float32", {"batch", "source_length", 16});
@@ -217,8 +230,8 @@ BundleDocuments NgramDocuments() {
 }
 
 std::vector<BundleDocuments> DocumentsOfEveryLoop() {
-  return {NgramDocuments(), DraftModel(), EncoderDecoder(), Canvas(),
-          OneShot(),        Edit(),       StateReader(),    Heads()};
+  return {NgramDocuments(), DraftModel(),  EncoderDecoder(), Canvas(),     OneShot(),
+          Edit(),           StateReader(), Heads(),          BlockReader()};
 }
 
 BundleFolder::BundleFolder() {

@@ -489,6 +489,43 @@ TEST_F(BundleOnDisk, SharedLayerIsAnothersOfTheSameForm) {
          "shapes.roles.drafter has other capacities than 'target'");
 }
 
+TEST_F(BundleOnDisk, DrafterOfBlocksKnowsItsMaskAndHasRoundsForABlock) {
+  BundleDocuments good = DocumentsOfEveryLoop().back();
+  folder_.Write(good);
+  const Bundle bundle = ReadBundle(build_);
+  EXPECT_EQ(bundle.plan.drafter.Own<BlockParameters>().block_size, 4);
+  EXPECT_EQ(bundle.plan.drafter.Own<BlockParameters>().mask_token_id, 5);
+  const auto expect = [&](const std::function<void(json&, json&)>& change,
+                          const std::string& text) {
+    BundleDocuments documents = good;
+    change(documents.manifest["plan"], documents.build);
+    folder_.Write(documents);
+    ExpectRefusal(text);
+  };
+  const auto drafter = [&](const char* field, const json& value) {
+    return [=](json& plan, json&) { plan["drafter"][field] = value; };
+  };
+  expect(drafter("mask_token_id", 32), "has 32 tokens; plan.drafter.mask_token_id is 32");
+  expect(drafter("mask_token_id", nullptr), "mask_token_id");
+  expect(drafter("block_size", 0), "block_size is 0");
+  expect(drafter("block_size", 3), "is 3 tokens deep; the drafter's blocks have 2 drafts");
+  expect(drafter("block_size", 9), "drafter.widths ends with 8; a block needs 9");
+  expect([](json&, json& build) { build["shapes"]["roles"]["drafter"]["verify_width"] = 3; },
+         "drafter.verify_width is 3; a proposal needs 4");
+  expect([](json&, json& build) { build["roles"]["drafter"]["attention"] = "causal"; },
+         "must have block attention, with states; plan.drafter.kind is 'block'");
+  // The same drafter without states drafts at its last text token, too.
+  good.manifest["plan"]["drafter"]["kind"] = "pard";
+  good.manifest["plan"]["drafter"]["block_size"] = 3;
+  json& role = good.build["roles"]["drafter"];
+  role["attention"] = "causal";
+  role["ports"]["inputs"].erase(role["ports"]["inputs"].size() - 1);
+  good.build["shapes"]["roles"]["drafter"]["verify_width"] = 3;
+  folder_.Write(good);
+  EXPECT_EQ(ReadBundle(build_).plan.drafter.kind, "pard");
+  expect(drafter("block_size", 2), "is 3 tokens deep; the drafter's blocks have 2 drafts");
+}
+
 TEST_F(BundleOnDisk, RefusesSizesThatNoMachineHas) {
   document_["shapes"]["batch"] = 1024;
   json& state = document_["roles"]["target"]["states"][0];

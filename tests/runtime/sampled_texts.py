@@ -17,11 +17,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config
 
 from ptgc.compiler.build.build import BuildOptions, build
 from ptgc.compiler.build.stage import Stage
 from ptgc.exporters import export
+from ptgc.exporters.modules.dflash import DFlashDrafter, StateProjection
 from ptgc.exporters.modules.eagle3 import Eagle3Drafter
 from ptgc.exporters.modules.hydra import HydraHeads
 from ptgc.exporters.modules.medusa import MedusaHeads
@@ -31,12 +32,14 @@ from ptgc.runtime import Generator
 from ptgc.runtime.costs import CostCurve, RoundCost, write_costs
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.strategies.autoregressive import autoregressive
+from ptgc.spec.strategies.dflash import dflash
 from ptgc.spec.strategies.draft_model import draft_model
 from ptgc.spec.strategies.eagle3 import eagle3
 from ptgc.spec.strategies.hydra import hydra
 from ptgc.spec.strategies.layer_skip import layer_skip
 from ptgc.spec.strategies.medusa import medusa
 from ptgc.spec.strategies.ngram import ngram
+from ptgc.spec.strategies.pard import pard
 from ptgc.spec.tree import TreeSpec
 
 VOCAB_SIZE, DRAFTS, NEW_TOKENS = 8, 3, 3
@@ -72,9 +75,10 @@ def all_settings() -> Iterator[Setting]:
     for temperature, batch in itertools.product(temperatures, batches):
         yield Setting("autoregressive", temperature=temperature, batch=batch)
     chains = itertools.product(
-        ("ngram", "draft-model", "layer-skip", "medusa", "eagle3", "hydra"), ("match", "speculative", "block")
+        ("ngram", "draft-model", "layer-skip", "medusa", "eagle3", "hydra", "dflash", "pard"),
+        ("match", "speculative", "block"),
     )
-    trees = itertools.product(("tree", "eagle3-tree", "medusa-tree"), ("match", "speculative"))
+    trees = itertools.product(("tree", "eagle3-tree", "medusa-tree", "pard-tree"), ("match", "speculative"))
     for strategy, rule in [*chains, *trees]:
         for temperature, length, batch in itertools.product(temperatures, ("measured", "fixed"), batches):
             yield Setting(strategy, rule, temperature, length, batch)
@@ -116,6 +120,17 @@ def state_reader() -> Any:
     return made.eval()
 
 
+def block_reader() -> Any:
+    """A DFlash drafter that knows nothing."""
+    torch.manual_seed(6)
+    shape: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "head_dim": 8}
+    heads: dict[str, Any] = {"num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 64}
+    config = Qwen3Config(vocab_size=VOCAB_SIZE, **shape, **heads)
+    taps = Tap((1, 2), StateProjection(32, 16, 1e-6))
+    made = DFlashDrafter(config, taps, target().get_input_embeddings(), nn.Linear(16, VOCAB_SIZE, bias=False))
+    return made.eval().requires_grad_(False)
+
+
 def plan(strategy: str) -> DecodePlan:
     """The plan of a strategy, as its exporter makes it."""
     plans = {
@@ -129,6 +144,9 @@ def plan(strategy: str) -> DecodePlan:
         "eagle3": lambda: eagle3(DRAFTS),
         "eagle3-tree": lambda: eagle3(tree=TREE),
         "hydra": lambda: hydra(TreeSpec.chain(DRAFTS)),
+        "dflash": lambda: dflash(DRAFTS + 1, 7),
+        "pard": lambda: pard(7, DRAFTS),
+        "pard-tree": lambda: pard(7, tree=TREE),
     }
     made: DecodePlan = plans[strategy]()
     return made
@@ -137,7 +155,7 @@ def plan(strategy: str) -> DecodePlan:
 def roles_of(strategy: str) -> dict[str, Any]:
     """The modules of a strategy; drafters are independent of the target unless they are part of it."""
     made = {"target": target()}
-    if strategy in ("draft-model", "tree"):
+    if strategy in ("draft-model", "tree", "pard", "pard-tree"):
         made["drafter"] = drafter()
     if strategy == "layer-skip":
         made["drafter"] = first_layers(target(), 1)
@@ -149,6 +167,8 @@ def roles_of(strategy: str) -> dict[str, Any]:
     if strategy == "hydra":
         torch.manual_seed(5)
         made["heads"] = HydraHeads(target().get_input_embeddings(), DRAFTS).eval()
+    if strategy == "dflash":
+        made["drafter"] = block_reader()
     return made
 
 

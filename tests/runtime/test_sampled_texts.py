@@ -26,6 +26,8 @@ SETTINGS = [
     Setting("hydra", "match", 1.3, batch=4),
     Setting("eagle3", "match", 1.3, "measured"),
     Setting("eagle3-tree", "speculative", 1.0, batch=4),
+    Setting("dflash", "speculative", 1.0),
+    Setting("pard-tree", "speculative", 0.7, batch=4),
 ]
 """A few of `all_settings`; the full comparison of 50,000 texts each is run by hand."""
 

@@ -20,6 +20,7 @@ from ptgc.exporters.strategies.layer_skip import first_layers
 from ptgc.graphs.reference import drafts_of_heads
 from ptgc.runtime import Generator
 from ptgc.spec.plan import DecodePlan
+from ptgc.spec.strategies.dflash import dflash
 from ptgc.spec.strategies.draft_model import draft_model
 from ptgc.spec.strategies.eagle import eagle
 from ptgc.spec.strategies.eagle3 import eagle3
@@ -28,7 +29,10 @@ from ptgc.spec.strategies.layer_skip import layer_skip
 from ptgc.spec.strategies.medusa import medusa
 from ptgc.spec.strategies.mlp_speculator import mlp_speculator
 from ptgc.spec.strategies.mtp import mtp
+from ptgc.spec.strategies.pard import pard
 from ptgc.spec.tree import TreeSpec
+from tests import dflash as dflash_layout
+from tests import pard as pard_loop
 from tests.eagle import eagle3_drafter, eagle_drafter
 from tests.heads import modules
 from tests.models import greedy, prompt, tiny_model
@@ -81,6 +85,18 @@ def own_layer() -> tuple[dict[str, Any], DecodePlan]:
     return {"target": tiny_model("llama"), "drafter": mtp_drafter()}, mtp(4)
 
 
+def block() -> tuple[dict[str, Any], DecodePlan]:
+    """Layers on the target's hidden states fill a block of masks."""
+    roles = {"target": tiny_model("llama"), "drafter": dflash_layout.dflash_drafter()}
+    return roles, dflash(dflash_layout.BLOCK, dflash_layout.MASK)
+
+
+def masks() -> tuple[dict[str, Any], DecodePlan]:
+    """A model fills masks after the text, as a tree."""
+    roles = {"target": tiny_model("llama"), "drafter": pard_loop.pard_drafter()}
+    return roles, pard(pard_loop.MASK, tree=TREE)
+
+
 PROBES: dict[str, Callable[[], tuple[dict[str, Any], DecodePlan]]] = {
     "tree": drafted_tree,
     "layer-skip": early_layers,
@@ -90,6 +106,8 @@ PROBES: dict[str, Callable[[], tuple[dict[str, Any], DecodePlan]]] = {
     "mtp": own_layer,
     "hydra": reading_heads,
     "mlp-speculator": recurrent_heads,
+    "dflash": block,
+    "pard": masks,
 }
 
 

@@ -18,12 +18,14 @@ from ptgc.spec.ports import DType, Port
 from ptgc.spec.role import Role
 from ptgc.spec.shapes import RoleShapes, ShapePlan
 from ptgc.spec.strategies.ctc import ctc
+from ptgc.spec.strategies.dflash import dflash
 from ptgc.spec.strategies.draft_model import draft_model
 from ptgc.spec.strategies.eagle3 import eagle3
 from ptgc.spec.strategies.levenshtein import levenshtein
 from ptgc.spec.strategies.masked_diffusion import masked_diffusion
 from ptgc.spec.strategies.medusa import medusa
 from ptgc.spec.strategies.ngram import ngram
+from ptgc.spec.strategies.pard import pard
 from ptgc.spec.tree import TreeSpec
 
 VOCAB = 10
@@ -332,6 +334,46 @@ def test_a_drafter_carries_on_what_it_reads(drafter: Role, said: str) -> None:
     assert plan_problems(eagle3(3), MODEL, {"target": target, "drafter": STATE_READER}) == []
     found = plan_problems(eagle3(3), MODEL, {"target": target, "drafter": drafter})
     assert found and all(said in one for one in found)
+
+
+BLOCK_READER = replace(STATE_READER, outputs=TARGET.outputs, attention=AttentionKind.BLOCK)
+
+
+@pytest.mark.parametrize(
+    ("plan", "drafter", "said"),
+    [
+        (dflash(4, VOCAB), BLOCK_READER, f"mask_token_id is {VOCAB}; roles.drafter has {VOCAB} tokens"),
+        (dflash(4, 2), STATE_READER, "has 'carried_states', which this role has not"),
+        (dflash(4, 2), replace(BLOCK_READER, attention=AttentionKind.TREE), "attention must be block"),
+        (dflash(4, 2), replace(BLOCK_READER, inputs=TARGET.inputs), "roles.drafter does not read hidden_states"),
+        (pard(VOCAB, 3), TARGET, f"mask_token_id is {VOCAB}; roles.drafter has {VOCAB} tokens"),
+        (pard(2, 3), BLOCK_READER, "has 'hidden_states', which this role has not"),
+    ],
+)
+def test_a_drafter_of_blocks_knows_its_mask(plan: DecodePlan, drafter: Role, said: str) -> None:
+    target = replace(TARGET, outputs=(*TARGET.outputs, TAPPED))
+    assert plan_problems(dflash(4, 2), MODEL, {"target": target, "drafter": BLOCK_READER}) == []
+    assert plan_problems(pard(2, 3), MODEL, {"target": TARGET, "drafter": TARGET}) == []
+    found = plan_problems(plan, MODEL, {"target": target, "drafter": drafter})
+    assert found and any(said in one for one in found), found
+
+
+def test_a_drafter_of_blocks_has_rounds_for_a_block() -> None:
+    roles = {"target": TARGET, "drafter": TARGET}
+    shapes = {"target": ROUNDS, "drafter": RoleShapes((1, 4), 3, (68,))}
+    assert shape_problems(pard(2, 3), MODEL, ShapePlan(1, 64, shapes), roles, roles) == []
+    narrow = shapes | {"drafter": RoleShapes((1, 2), 2, (66,))}
+    assert shape_problems(pard(2, 3), MODEL, ShapePlan(1, 64, narrow), roles, roles) == [
+        "shapes.roles.drafter.widths ends with 2; a block needs 3",
+        "shapes.roles.drafter.verify_width is 2; a proposal needs 3",
+    ]
+
+
+def test_a_block_has_room_for_the_tree() -> None:
+    assert dflash(4, 2, 3).problems() == [] and pard(2, 3).problems() == []
+    assert "tree is 4 tokens deep; the drafter's blocks have 3 drafts" in dflash(4, 2, 4).problems()
+    deep = dflash(2, 2, tree=TreeSpec((-1, 0, 1)))
+    assert "tree is 2 tokens deep; the drafter's blocks have 1 drafts" in deep.problems()
 
 
 def test_a_tree_comes_in_the_order_of_its_depths() -> None:

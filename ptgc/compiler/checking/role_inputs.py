@@ -85,10 +85,13 @@ def _size(dimension: str) -> int:
 
 def made_up_inputs(session: Any, vocab_size: int) -> dict[str, Array]:
     """Values for every input, the same for every form of a graph: random tokens, causal or open masks, empty caches."""
-    return {port.name: _value(port, vocab_size) for port in input_ports(session)}
+    found = input_ports(session)
+    # To a drafter of blocks, rows before the first chosen one are context.
+    first_row = 2 if any(port.name == ports.HIDDEN_STATES for port in found) else 0
+    return {port.name: _value(port, vocab_size, first_row) for port in found}
 
 
-def _value(port: InputPort, vocab_size: int) -> Array:
+def _value(port: InputPort, vocab_size: int, first_row: int) -> Array:
     random = np.random.default_rng(sum(port.name.encode()))
     shape, length = port.shape, port.shape[-1] if port.shape else 1
     made: Mapping[str, Callable[[], Array]] = {
@@ -98,7 +101,9 @@ def _value(port: InputPort, vocab_size: int) -> Array:
         ports.WRITE_INDEX.name: lambda: np.zeros(shape),
         ports.WINDOW_OFFSET.name: lambda: np.zeros(shape),
         ports.ROW_COUNT.name: lambda: np.full(shape, _SIZES[ports.NUM_TOKENS]),
-        ports.LOGITS_ROWS.name: lambda: np.broadcast_to(np.arange(length), shape),
+        ports.LOGITS_ROWS.name: lambda: np.broadcast_to(
+            np.minimum(np.arange(length) + first_row, _SIZES[ports.NUM_TOKENS] - 1), shape
+        ),
         ports.LENGTHS.name: lambda: np.full(shape, _SIZES[ports.CANVAS_LENGTH]),
         ports.CANVAS_MASK.name: lambda: np.broadcast_to(np.arange(length) % 2 == 1, shape),
         ports.ENCODER_ATTENTION_MASK.name: lambda: np.ones(shape),

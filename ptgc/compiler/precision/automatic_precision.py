@@ -149,12 +149,13 @@ def _fastest(
     for number in within:
         if number not in curves:
             curves[number] = measure_costs(trials[number].build, judgement.num_threads, progress)
-    most = task.bundle.manifest.plan.drafter.num_draft_tokens
+    drafter = task.bundle.manifest.plan.drafter
 
     def seconds(number: int) -> float:
         if role != "target":
             return next(iter(curves[number].medians_by_role()[role].values()))
-        return best_pace(curves[number], most).seconds
+        pace = best_pace(curves[number], drafter.num_draft_tokens, rows_at_once=drafter.rows_at_once)
+        return pace.seconds
 
     return trials[min(within, key=seconds)]
 

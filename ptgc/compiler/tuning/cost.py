@@ -23,8 +23,8 @@ _PREFILL_REPEATS = 3  # for wider rounds, which no choice depends on
 def measure_costs(build: Build, num_threads: int | None, progress: Callable[[str], None]) -> CostCurve:
     """Time bare engine runs of every width, interleaved so that drift of the machine affects all alike.
 
-    Verifying widths compute logits for every row, prefill widths for one. If the machine is busy, this waits a little
-    and measures again; of several noisy curves the least noisy is returned.
+    Verifying widths compute logits for every row, prefill widths for one; a drafter's for as many rows as may draft. If
+    the machine is busy, this waits a little and measures again; of several noisy curves the least noisy is returned.
     """
     shapes = build.manifest.shapes
     threads = num_threads or default_num_threads()
@@ -63,7 +63,10 @@ def noise_warning(build: Build, curve: CostCurve) -> str:
 def _measure_role(role: str, core: Generator, shapes: ShapePlan, past: int) -> dict[int, RoundCost]:
     """Measure one role; widths up to the verifying width are measured more often than those that read prompts."""
     own, chosen = shapes.roles[role], shapes.roles["target"].verify_width
-    logits = {width: width if width <= own.verify_width else 1 for width in own.widths}
+    logits = {
+        width: min(width, own.verify_width) if role != "target" or width <= own.verify_width else 1
+        for width in own.widths
+    }
     samples: dict[int, list[float]] = {}
     for width in own.widths:
         core.measure(width, logits[width], past, 1, role)

@@ -34,6 +34,12 @@ class MeasuredBuild:
     """The most that a round drafts."""
     acceptance: tuple[float, ...] = ()
     """From tuning: the shares of rounds with drafts that accept at least 1, 2, ... tokens."""
+    rows_at_once: int = 0
+    """Rows of a drafter's round that makes all drafts; 0 if it has a round for each."""
+
+    def speedups(self, acceptance: float | Sequence[float]) -> list[float]:
+        """Speedup over plain decoding by number of draft tokens; see `predicted_speedups`."""
+        return predicted_speedups(self.curve, self.num_draft_tokens, acceptance, self.rows_at_once)
 
 
 def check_picture(path: Path) -> None:
@@ -95,10 +101,10 @@ def _draw_speedups(axes: Any, build: MeasuredBuild) -> None:
     """Plot the speedup over plain decoding by number of draft tokens."""
     numbers = range(build.num_draft_tokens + 1)
     for rate in RATES:
-        found = predicted_speedups(build.curve, build.num_draft_tokens, rate)
+        found = build.speedups(rate)
         axes.plot(numbers, found, marker="o", ms=3, label=f"{rate:.0%} of drafts accepted")
     if build.acceptance:
-        found = predicted_speedups(build.curve, build.num_draft_tokens, build.acceptance)
+        found = build.speedups(build.acceptance)
         axes.plot(numbers, found, color="black", marker="s", ms=3, label="as on the tuned prompts")
     axes.axhline(1, color="gray", linewidth=1)
     axes.set(xlabel="draft tokens of a round", ylabel="tokens a second over plain decoding", title=build.name)

@@ -23,13 +23,13 @@ class DraftedRound:
     """Draft tokens accepted; the round wrote one token more."""
 
 
-def replayed_seconds(rounds: Sequence[DraftedRound], curve: CostCurve, most: int) -> float:
+def replayed_seconds(rounds: Sequence[DraftedRound], curve: CostCurve, most: int, rows_at_once: int = 0) -> float:
     """Seconds for the same text if no round drafted more than `most` tokens.
 
     If a round accepted more than that, the remaining drafts move to the next round: accepted tokens are part of the
-    text, whichever round drafts them.
+    text, whichever round drafts them. `rows_at_once` is that of `round_seconds`.
     """
-    cost = {drafts: round_seconds(curve, drafts) for drafts in range(most + 1)}
+    cost = {drafts: round_seconds(curve, drafts, rows_at_once) for drafts in range(most + 1)}
     total = 0.0
     for one in rounds:
         drafted, left = one.drafted, one.accepted + 1
@@ -49,10 +49,12 @@ def accepted_shares(rounds: Sequence[DraftedRound]) -> tuple[float, ...]:
     return tuple(sum(one.accepted >= kept for one in drafting) / len(drafting) for kept in range(1, longest + 1))
 
 
-def predicted_seconds(rounds: Sequence[DraftedRound], curve: CostCurve, most: int) -> list[float]:
+def predicted_seconds(
+    rounds: Sequence[DraftedRound], curve: CostCurve, most: int, rows_at_once: int = 0
+) -> list[float]:
     """Seconds per token with at most 0, 1, ... `most` draft tokens per round."""
     tokens = sum(one.accepted + 1 for one in rounds)
-    return [replayed_seconds(rounds, curve, drafts) / tokens for drafts in range(most + 1)]
+    return [replayed_seconds(rounds, curve, drafts, rows_at_once) / tokens for drafts in range(most + 1)]
 
 
 def drafted_rounds(

@@ -30,14 +30,24 @@ def expected_tokens(num_draft_tokens: int, acceptance: float) -> float:
     return sum(acceptance**position for position in range(num_draft_tokens + 1))
 
 
-def round_seconds(curve: CostCurve, num_draft_tokens: int) -> float:
-    """Seconds to draft and verify some tokens: the narrowest round that holds them, and a drafter's round for each."""
+def round_seconds(curve: CostCurve, num_draft_tokens: int, rows_at_once: int = 0) -> float:
+    """Seconds to draft and verify some tokens: the narrowest round that holds them, and the drafter's rounds.
+
+    Args:
+        curve: What rounds cost.
+        num_draft_tokens: Draft tokens of the round.
+        rows_at_once: Rows of a drafter's round that makes all drafts; 0 if it has a round for each.
+    """
     drafter = curve.medians_by_role().get("drafter", {})
-    each = next(iter(drafter.values()), 0.0)
-    return _at_least(curve.medians(), num_draft_tokens + 1) + num_draft_tokens * each
+    drafting = num_draft_tokens * next(iter(drafter.values()), 0.0)
+    if rows_at_once and drafter:
+        drafting = _at_least(drafter, rows_at_once) if num_draft_tokens else 0.0
+    return _at_least(curve.medians(), num_draft_tokens + 1) + drafting
 
 
-def predicted_speedups(curve: CostCurve, most: int, acceptance: float | Sequence[float]) -> list[float]:
+def predicted_speedups(
+    curve: CostCurve, most: int, acceptance: float | Sequence[float], rows_at_once: int = 0
+) -> list[float]:
     """Speedup over plain decoding of rounds that draft 0, 1, ... `most` tokens.
 
     Args:
@@ -45,6 +55,7 @@ def predicted_speedups(curve: CostCurve, most: int, acceptance: float | Sequence
         most: Most draft tokens of a round.
         acceptance: The probability that a draft token is accepted if those before it were; or the shares of rounds that
             accept one or more tokens, two or more, and so on.
+        rows_at_once: See `round_seconds`.
     """
     plain = round_seconds(curve, 0)
 
@@ -53,13 +64,14 @@ def predicted_speedups(curve: CostCurve, most: int, acceptance: float | Sequence
             return 1 + sum(acceptance[:number])
         return expected_tokens(number, acceptance)
 
-    return [tokens(number) * plain / round_seconds(curve, number) for number in range(most + 1)]
+    return [tokens(number) * plain / round_seconds(curve, number, rows_at_once) for number in range(most + 1)]
 
 
-def best_pace(curve: CostCurve, most: int, acceptance: float = ASSUMED_ACCEPTANCE) -> Pace:
-    """The number of draft tokens, up to `most`, with the fewest seconds per token."""
+def best_pace(curve: CostCurve, most: int, acceptance: float = ASSUMED_ACCEPTANCE, rows_at_once: int = 0) -> Pace:
+    """The number of draft tokens, up to `most`, with the fewest seconds per token; see `round_seconds`."""
     paces = [
-        Pace(number, round_seconds(curve, number) / expected_tokens(number, acceptance)) for number in range(most + 1)
+        Pace(number, round_seconds(curve, number, rows_at_once) / expected_tokens(number, acceptance))
+        for number in range(most + 1)
     ]
     return min(paces, key=lambda pace: pace.seconds)
 

@@ -210,9 +210,10 @@ def _divergence(bundle: Bundle, build: Build, options: TuneOptions) -> float | N
 
 def _ways(bundle: Bundle, observed: Observed) -> Iterator[Way]:
     """The best number of draft tokens for every number of threads."""
-    most = bundle.manifest.plan.drafter.num_draft_tokens
+    drafter = bundle.manifest.plan.drafter
+    most = drafter.num_draft_tokens
     for threads, curve in observed.curves.items():
-        seconds = predicted_seconds(observed.rounds, curve, most)
+        seconds = predicted_seconds(observed.rounds, curve, most, drafter.rows_at_once)
         best = min(range(most + 1), key=seconds.__getitem__)
         yield Way(observed.build, threads, best, seconds[best], seconds[0])
 
@@ -235,12 +236,12 @@ def _settled(bundle: Bundle, way: Way, own: Observed, options: TuneOptions, sets
     The choice goes by the measured costs of the rounds taken, not by the clock. Of equally fast limits the largest is
     taken, because later texts may accept more.
     """
-    curve = own.curves[way.num_threads]
+    curve, drafter = own.curves[way.num_threads], bundle.manifest.plan.drafter
     found = {0: way.plain_seconds}
-    for most in sorted({way.num_draft_tokens, bundle.manifest.plan.drafter.num_draft_tokens} - {0}):
+    for most in sorted({way.num_draft_tokens, drafter.num_draft_tokens} - {0}):
         loading = LoadOptions(num_draft_tokens=most)
         rounds = list(drafted_rounds(way.build, sets, options.max_new_tokens, loading, way.num_threads))
-        found[most] = predicted_seconds(rounds, curve, most)[most]
+        found[most] = predicted_seconds(rounds, curve, most, drafter.rows_at_once)[most]
     least = min(found.values())
     most = max(number for number, seconds in found.items() if seconds <= least * _THE_SAME)
     return replace(way, num_draft_tokens=most, seconds=found[most])

@@ -26,6 +26,8 @@ BUILT_IN = (
     "mtp",
     "hydra",
     "mlp-speculator",
+    "dflash",
+    "pard",
 )
 """Strategies of this package; each one's module has its name."""
 

@@ -91,9 +91,11 @@ class CheckpointFacts:
     """What plans need to know about a checkpoint."""
 
     mask_token_id: int | None = None
-    """Its tokenizer's mask token, which marks a position still to be filled."""
+    """The mask token of its tokenizer or its drafter, which marks a position still to be filled."""
     num_heads: int | None = None
     """Heads of the checkpoint that drafts, if it has heads: the most tokens in a row that they can draft."""
+    block_size: int | None = None
+    """Rows that its drafter fills in one run."""
 
 
 @dataclass(frozen=True)

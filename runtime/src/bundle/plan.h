@@ -23,6 +23,12 @@ struct DrafterParameters {
   int longest_match = 0;
 };
 
+// Parameters of kinds that draft a whole proposal in one run, at mask tokens after the text.
+struct BlockParameters : DrafterParameters {
+  int block_size = 1;         // Rows of a run from the last token of the text on.
+  TokenId mask_token_id = 0;  // Stands for a draft.
+};
+
 // Where draft tokens come from, and how many.
 struct DrafterPlan {
   std::string kind = "none";  // A name from drafters/registry.h.

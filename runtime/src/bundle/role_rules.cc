@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "drafters/registry.h"
@@ -117,8 +118,9 @@ std::map<std::string, RoleRule> RulesOf(const Bundle& bundle) {
       }
       const DrafterKind* kind = FindDrafterKind(bundle.plan.drafter.kind);
       for (const std::string_view role : kind->roles) {
-        const RoleRule reader = role == "heads" ? HeadsRule() : StateReaderRule();
-        rules[std::string(role)] = kind->reads_states ? reader : CausalRule();
+        RoleRule rule = role == "heads" ? HeadsRule() : StateReaderRule();
+        if (kind->drafts_blocks) rule.outputs.pop_back();  // They carry no states.
+        rules[std::string(role)] = kind->reads_states ? std::move(rule) : CausalRule();
       }
       break;
     }
@@ -285,6 +287,24 @@ void CheckVocabulary(const Fields& build, const Bundle& bundle) {
   }
 }
 
+// A drafter of blocks must know its mask token, and its rows must see each other where it reads
+// states.
+void CheckBlocks(const Fields& build, const Bundle& bundle) {
+  const DrafterKind* kind = FindDrafterKind(bundle.plan.drafter.kind);
+  const auto drafter = bundle.roles.find("drafter");
+  if (!kind->drafts_blocks || drafter == bundle.roles.end()) return;
+  const TokenId mask = bundle.plan.drafter.Own<BlockParameters>().mask_token_id;
+  if (drafter->second.vocab_size > 0 && mask >= drafter->second.vocab_size) {
+    build.Add("roles.drafter", " has " + std::to_string(drafter->second.vocab_size) +
+                                   " tokens; plan.drafter.mask_token_id is " +
+                                   std::to_string(mask) + ".");
+  }
+  if (kind->reads_states && drafter->second.attention != AttentionKind::kBlock) {
+    build.Add("roles.drafter", " must have block attention, with states; plan.drafter.kind is '" +
+                                   bundle.plan.drafter.kind + "'.");
+  }
+}
+
 // An encoder must write what the target reads.
 void CheckEncoder(const Fields& build, const Bundle& bundle) {
   const auto encoder = bundle.roles.find("encoder");
@@ -369,6 +389,7 @@ void CheckRoles(const Fields& build, const Bundle& bundle) {
     check.Sharing();
   }
   CheckVocabulary(build, bundle);
+  CheckBlocks(build, bundle);
   CheckEncoder(build, bundle);
   CheckHiddenStates(build, bundle);
   CheckTaps(build, bundle);

@@ -6,6 +6,8 @@
 #include <string_view>
 #include <vector>
 
+#include "drafters/registry.h"
+
 namespace ptgc {
 namespace {
 
@@ -201,6 +203,25 @@ void CheckTree(const Fields& build, const Bundle& bundle) {
                 std::to_string(nodes) + " nodes.");
 }
 
+// A drafter of blocks needs rounds for a whole block, with logits for every draft.
+void CheckBlocks(const Fields& build, const Bundle& bundle) {
+  const DrafterKind* kind = FindDrafterKind(bundle.plan.drafter.kind);
+  const auto drafter = bundle.shapes.roles.find("drafter");
+  if (!kind->drafts_blocks || drafter == bundle.shapes.roles.end()) return;
+  const RoleShapes& own = drafter->second;
+  const int least = std::max(bundle.plan.drafter.Own<BlockParameters>().block_size, 2);
+  const int rows = bundle.plan.tree.height() + (kind->reads_states ? 1 : 0);
+  if (!own.widths.empty() && own.widths.back() < least) {
+    build.Add("shapes.roles.drafter.widths", " ends with " + std::to_string(own.widths.back()) +
+                                                 "; a block needs " + std::to_string(least) + ".");
+  }
+  if (own.verify_width < rows) {
+    build.Add("shapes.roles.drafter.verify_width", " is " + std::to_string(own.verify_width) +
+                                                       "; a proposal needs " +
+                                                       std::to_string(rows) + ".");
+  }
+}
+
 }  // namespace
 
 void CheckShapes(const Fields& build, const Bundle& bundle) {
@@ -222,6 +243,7 @@ void CheckShapes(const Fields& build, const Bundle& bundle) {
   CheckAgreement(build, bundle.shapes, &RoleShapes::canvas_lengths, "canvas_lengths");
   CheckCanvases(build, bundle);
   CheckTree(build, bundle);
+  CheckBlocks(build, bundle);
 }
 
 }  // namespace ptgc

@@ -15,7 +15,9 @@ namespace {
 // Assumed cost of a drafter's round, in rounds of the target, until it is measured.
 constexpr double kAssumedCost = 0.2;
 
-CostCurve CostsOf(const DrafterSeat& seat) {
+}  // namespace
+
+CostCurve DrafterCosts(const DrafterSeat& seat) {
   const std::vector<int>& widths = seat.bundle.shapes.roles.at("drafter").widths;
   const auto measured = seat.options.costs.find("drafter");
   if (measured != seat.options.costs.end()) return {widths, measured->second};
@@ -23,8 +25,6 @@ CostCurve CostsOf(const DrafterSeat& seat) {
   for (int width : widths) assumed[width] = seat.target_costs.AtLeast(width) * kAssumedCost;
   return {widths, assumed};
 }
-
-}  // namespace
 
 void ReadDraftModel(const Fields& data, DrafterPlan& plan) {
   auto parameters = std::make_shared<DraftModelParameters>();
@@ -59,7 +59,7 @@ std::unique_ptr<Drafter> MakeDraftModel(DrafterSeat& seat) {
   const std::int64_t context = role.context_length.value_or(bundle.model.context_length);
   auto drafter = std::make_unique<ModelDrafter>(
       std::move(model), shares_cache, context, shared ? vocab_size : role.vocab_size,
-      std::move(tree), shared ? seat.plan.acceptance : AcceptanceRule::kMatch, CostsOf(seat));
+      std::move(tree), shared ? seat.plan.acceptance : AcceptanceRule::kMatch, DrafterCosts(seat));
   if (shared) return drafter;
   const Reencoding& reencoding = seat.options.reencoding;
   if (reencoding.to_drafter == nullptr || reencoding.to_target == nullptr) {

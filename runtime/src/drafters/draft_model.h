@@ -27,6 +27,8 @@ void ReadDraftModel(const Fields& data, DrafterPlan& plan);
 void ReadLayerSkip(const Fields& data, DrafterPlan& plan);
 // A drafter that reads hidden states of the target has no fields of its own.
 void ReadEagle(const Fields& data, DrafterPlan& plan);
+// Costs of the rounds of the role "drafter", as measured or as a share of the target's.
+CostCurve DrafterCosts(const DrafterSeat& seat);
 // Throws a usage error if drafts must be encoded again and the caller has no tokenizers.
 std::unique_ptr<Drafter> MakeDraftModel(DrafterSeat& seat);
 

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "bundle/json_document.h"
+#include "drafters/block_drafter.h"
 #include "drafters/draft_model.h"
 #include "drafters/drafter.h"
 #include "drafters/heads_drafter.h"
@@ -20,6 +21,8 @@ constexpr auto kKinds = std::to_array<DrafterKind>({
     {"layer-skip", &ReadLayerSkip, &MakeDraftModel, kDraftModelRoles},
     {"heads", [](const Fields&, DrafterPlan&) {}, &MakeHeads, kHeadsRoles, true},
     {"eagle", &ReadEagle, &MakeDraftModel, kDraftModelRoles, true},
+    {"block", &ReadBlock, &MakeBlock, kDraftModelRoles, true, true},
+    {"pard", &ReadBlock, &MakeBlock, kDraftModelRoles, false, true},
 });
 
 }  // namespace

@@ -24,6 +24,8 @@ struct DrafterKind {
   std::span<const std::string_view> roles = {};
   // Whether they read the target's hidden states.
   bool reads_states = false;
+  // Whether its parameters are BlockParameters: a run drafts a whole proposal.
+  bool drafts_blocks = false;
 };
 
 // All kinds, the same as in ptgc.spec.strategies.

@@ -71,8 +71,8 @@ void CausalPorts::Fill(int row, const RowInput& input, int width, int num_logits
   if (has_tree_mask_) FillTreeMask(row, input, width);
 }
 
-// Text sees the text before it, and with blocks also its own block. A draft sees its ancestors.
-// Padding sees only itself.
+// Text sees the text before it, and with blocks also its own block. A draft sees its ancestors, or
+// with blocks what text would see. Padding sees only itself.
 //
 //            t0 t1 d1 d2  p        tokens t0 t1, drafts d1 and d2 both after t1, one padded row
 //        t0   x
@@ -93,9 +93,13 @@ void CausalPorts::FillTreeMask(int row, const RowInput& input, int num_tokens) {
   std::fill(mask, mask + width * slots, false);
   for (std::size_t t = 0; t < width; ++t, mask += slots) {
     if (before + t < slots) mask[before + t] = true;
-    const std::size_t seen = block == 0 ? t : (t / block + 1) * block;
-    if (t < count) std::fill(mask, mask + std::min(seen, chunk), true);
-    if (t < chunk || t >= count) continue;
+    if (t >= count) continue;
+    if (block > 0) {
+      std::fill(mask, mask + std::min((t / block + 1) * block, count), true);
+      continue;
+    }
+    std::fill(mask, mask + std::min(t, chunk), true);
+    if (t < chunk) continue;
     const int node = static_cast<int>(t - chunk) + input.first_node;
     for (int other = 1; other < node; ++other) {
       mask[chunk + Size(other) - 1] = input.tree->Sees(node, other);

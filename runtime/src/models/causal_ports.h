@@ -25,7 +25,7 @@ struct RowInput {
   // cache, from `write_index` on, and there are no `tokens`. The role's mask_extra must have room
   // for these nodes.
   int first_node = 1;
-  // Length of blocks of tokens that all see each other; 0 for text in order.
+  // Length of blocks of rows that all see each other; 0 for text in order.
   int block_length = 0;
   // Of a model that reads hidden states: where those of `tokens` lie, one after the other. Without
   // them each row has the states of a row that the last run chose.

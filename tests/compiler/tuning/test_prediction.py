@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ptgc.compiler.tuning.prediction import best_pace, expected_tokens, round_seconds
+from ptgc.compiler.tuning.prediction import best_pace, expected_tokens, predicted_speedups, round_seconds
 from ptgc.runtime.costs import CostCurve, RoundCost
 
 
@@ -28,6 +28,16 @@ def test_a_round_is_as_wide_as_the_plan_allows() -> None:
     assert round_seconds(found, 2) == 2.0 + 2 * 0.25
     assert round_seconds(found, 7) == 3.0 + 7 * 0.25
     assert round_seconds(found, 20) == 3.0 + 20 * 0.25
+
+
+def test_a_drafter_of_blocks_runs_once_for_all_drafts() -> None:
+    found = curve({1: 1.0, 4: 2.0, 8: 3.0}, {1: 0.25, 8: 0.5})
+    assert round_seconds(found, 0, rows_at_once=5) == 1.0
+    assert round_seconds(found, 2, rows_at_once=5) == 2.0 + 0.5
+    assert round_seconds(found, 7, rows_at_once=5) == 3.0 + 0.5
+    assert round_seconds(curve({1: 1.0, 4: 2.0}), 2, rows_at_once=5) == 2.0
+    assert predicted_speedups(found, 7, 1.0, rows_at_once=5)[7] == pytest.approx(8 / 3.5)
+    assert best_pace(found, 7, 0.9, rows_at_once=5).num_draft_tokens == 7
 
 
 @pytest.mark.parametrize(("acceptance", "number"), [(0.0, 0), (0.3, 0), (0.8, 3), (1.0, 7)])

@@ -30,7 +30,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def plan_of(choice: Choice) -> DecodePlan:
     assert choice.strategy.plan is not None
-    return choice.strategy.plan(choice.options, CheckpointFacts(mask_token_id=3))
+    return choice.strategy.plan(choice.options, CheckpointFacts(mask_token_id=3, block_size=8))
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
@@ -45,6 +45,7 @@ def test_a_plan_has_the_name_loop_and_guarantee_of_its_strategy() -> None:
     needed = {"draft-model": {"drafter": "x"}, "layer-skip": {"num_layers": 1}, "eagle3": {"drafter": "x"}}
     needed["eagle"] = needed["eagle3"]
     needed |= {name: {"heads": "x"} for name in ("medusa", "hydra", "mlp-speculator")}
+    needed |= {"dflash": {"drafter": "x"}, "pard": {"drafter": "x"}}
     for name in sorted(set(BUILT_IN) - {plan.strategy for plan in plans}):
         (choice,) = possible_choices(name, needed.get(name))
         plans.append(plan_of(choice))

@@ -1,0 +1,285 @@
+#include "drafters/block_drafter.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/error.h"
+#include "bundle/json_document.h"
+#include "drafters/draft_model.h"
+#include "sampling/counted_path.h"
+#include "sampling/row_sampling.h"
+#include "sampling/target_choice.h"
+
+namespace ptgc {
+namespace {
+
+std::size_t Size(int value) { return static_cast<std::size_t>(value); }
+
+[[noreturn]] void RefuseLogits() {
+  throw Error(ErrorCode::kBackend, "The drafter's logits are not numbers.",
+              "Find out with `ptgc check` which stage is damaged.");
+}
+
+}  // namespace
+
+void ReadBlock(const Fields& data, DrafterPlan& plan) {
+  auto parameters = std::make_shared<BlockParameters>();
+  parameters->block_size = static_cast<int>(data.Integer("block_size", {1, limits::kTreeNodes}));
+  parameters->mask_token_id = data.Integer("mask_token_id", {0, limits::kVocabSize.most - 1});
+  plan.parameters = std::move(parameters);
+}
+
+std::unique_ptr<Drafter> MakeBlock(DrafterSeat& seat) {
+  const Bundle& bundle = seat.bundle;
+  const Role& role = bundle.roles.at("drafter");
+  TreeSpec tree = seat.plan.tree;
+  tree.Truncate(seat.max_drafts + 1);
+  auto model =
+      std::make_unique<CausalModel>(std::move(seat.engines.at("drafter")), bundle, "drafter",
+                                    role.vocab_size, CausalNeighbours(), seat.caches.at("drafter"));
+  return std::make_unique<BlockDrafter>(std::move(model), seat.plan.drafter.Own<BlockParameters>(),
+                                        role.context_length.value_or(bundle.model.context_length),
+                                        bundle.model.vocab_size, std::move(tree),
+                                        seat.plan.acceptance, DrafterCosts(seat));
+}
+
+BlockDrafter::BlockDrafter(std::unique_ptr<CausalModel> model, const BlockParameters& parameters,
+                           std::int64_t context_length, std::int64_t target_vocab_size,
+                           TreeSpec tree, AcceptanceRule rule, CostCurve costs)
+    : model_(std::move(model)),
+      parameters_(parameters),
+      context_length_(context_length),
+      target_vocab_size_(target_vocab_size),
+      tree_(std::move(tree)),
+      chain_(TreeSpec::Chain(parameters.block_size - 1)),
+      masks_(Size(parameters.block_size - 1), parameters.mask_token_id),
+      rule_(rule),
+      costs_(std::move(costs)),
+      sampler_(model_->vocab_size()),
+      shape_(Size(tree_.num_nodes())),
+      families_(Size(tree_.num_nodes()), -1),
+      rows_(Size(model_->batch())),
+      inputs_(Size(model_->batch())) {
+  for (int node = 0; node < tree_.num_nodes(); ++node) {
+    if (tree_.num_children(node) > 0) families_[Size(node)] = num_families_++;
+  }
+  for (Row& row : rows_) row.drawn.resize(Size(tree_.num_nodes()), DraftProbabilities::kCertain);
+  if (const Port* port = model_->states_read(); port != nullptr) {
+    states_ = std::make_unique<TextStates>(model_->memory(), *port, model_->batch(),
+                                           model_->max_length());
+  }
+  siblings_.reserve(Size(max_drafts()));
+  if (!NeedsProbabilities(rule_)) return;
+  probabilities_ = Buffer(Size(model_->batch()) * Size(num_families_) *
+                          static_cast<std::size_t>(num_drawn_ids()) * sizeof(float));
+}
+
+void BlockDrafter::HoldAtMost(int row, int length) {
+  Row& held = RowAt(row);
+  held.length = model_->kv_cache().Held(row, std::max(std::min(held.length, length), 0));
+  if (held.length == 0) model_->kv_cache().Begin(row);
+}
+
+void BlockDrafter::CopyRow(int from, int to) {
+  RowAt(to).length = RowAt(from).length;
+  model_->kv_cache().CopyRow(from, to, RowAt(to).length);
+  if (states_ != nullptr) states_->CopyRow(from, to, model_->max_length());
+}
+
+int BlockDrafter::Propose(const DraftRow& row) {
+  // There are no states of tokens that the target has not read yet.
+  if (states_ != nullptr && (row.committed == 0 || Size(row.committed) + 1 < row.text.size())) {
+    return 0;
+  }
+  const std::int64_t room = std::min<std::int64_t>(context_length_, model_->max_length()) -
+                            static_cast<std::int64_t>(row.text.size());
+  const auto held = Size(std::min(RowAt(row.row).length, static_cast<int>(row.text.size())));
+  const std::span<const TokenId> unread = row.text.subspan(held);
+  const bool knows = std::all_of(unread.begin(), unread.end(), [this](TokenId token) {
+    return token >= 0 && token < model_->vocab_size();
+  });
+  if (!knows) return 0;
+  return static_cast<int>(std::clamp<std::int64_t>(room, 0, std::min(row.limit, max_drafts())));
+}
+
+void BlockDrafter::Draft(std::span<const DraftRow> rows) {
+  engine_seconds_ = spent_ = 0;
+  bool any = false;
+  for (const DraftRow& row : rows) {
+    // If the target failed after the last drafts, the text has not grown since.
+    const int most = static_cast<int>(row.text.size()) - 1;
+    if (RowAt(row.row).length > most) HoldAtMost(row.row, most);
+    RowAt(row.row).begins = RowAt(row.row).length == 0;
+    any = any || row.limit > 0;
+  }
+  if (!any) return;
+  while (ReadsChunk(rows)) {
+  }
+  RunBlocks(rows);
+  for (const DraftRow& row : rows) {
+    if (row.limit == 0) continue;
+    if (tree_.is_chain() && !Draws(row)) {
+      AddLikeliest(row);
+    } else {
+      for (int node = 0; node <= row.proposal->size(); ++node) AddChildren(row, node);
+    }
+  }
+}
+
+// The mask tokens of a run that drafts so many tokens. Rows that see the whole block need all.
+int BlockDrafter::Masks(int count) const {
+  return states_ != nullptr ? parameters_.block_size - 1 : tree_.depth(count) - 1;
+}
+
+// Reads text of rows whose text and block do not fit into one run; whether there were any. With
+// states, the last row of a run is no context, and is read again.
+bool BlockDrafter::ReadsChunk(std::span<const DraftRow> rows) {
+  const int largest = model_->shapes().widths.back();
+  bool reads = false, begins = false;
+  for (RowInput& input : inputs_) input = {};
+  for (const DraftRow& row : rows) {
+    if (row.limit == 0) continue;
+    const int pending = static_cast<int>(row.text.size()) - RowAt(row.row).length;
+    if (pending + Masks(row.limit) <= largest) continue;
+    SetText(row, std::min(pending - (states_ == nullptr ? 1 : 0), largest));
+    reads = true;
+    begins = begins || RowAt(row.row).begins;
+  }
+  if (!reads) return false;
+  Run(largest, {});
+  if (!begins) spent_ += costs_.AtLeast(largest);
+  for (const DraftRow& row : rows) {
+    const int read = inputs_[Size(row.row)].count();
+    if (read > 0) RowAt(row.row).length += read - (states_ == nullptr ? 0 : 1);
+  }
+  return true;
+}
+
+// Reads the rest of the texts, with a block after each.
+void BlockDrafter::RunBlocks(std::span<const DraftRow> rows) {
+  int widest = 0, most = 0;
+  bool begins = false, has_logits = !tree_.is_chain();
+  for (RowInput& input : inputs_) input = {};
+  for (const DraftRow& row : rows) {
+    if (row.limit == 0) continue;
+    SetText(row, static_cast<int>(row.text.size()) - RowAt(row.row).length);
+    RowInput& input = inputs_[Size(row.row)];
+    input.drafts = std::span(masks_).first(Size(Masks(row.limit)));
+    input.tree = &chain_;
+    if (states_ != nullptr) input.block_length = input.count();
+    widest = std::max(widest, input.count());
+    most = std::max(most, row.limit);
+    begins = begins || RowAt(row.row).begins;
+    has_logits = has_logits || Draws(row);
+  }
+  const int width = model_->shapes().WidthFor(widest);
+  Run(width, {model_->shapes().LogitsFor(width), has_logits});
+  spent_ += begins ? Cost(most) : costs_.AtLeast(width);
+  for (const DraftRow& row : rows) {
+    if (row.limit == 0) continue;
+    RowAt(row.row).length = static_cast<int>(row.text.size()) - (states_ == nullptr ? 0 : 1);
+  }
+}
+
+// The next tokens of the text.
+void BlockDrafter::SetText(const DraftRow& row, int count) {
+  const std::size_t held = Size(RowAt(row.row).length);
+  RowInput& input = inputs_[Size(row.row)];
+  input.tokens = row.text.subspan(held, Size(count));
+  if (states_ != nullptr) input.states = states_->At(row.row, held);
+}
+
+void BlockDrafter::Run(int width, Wanted wanted) {
+  for (std::size_t row = 0; row < inputs_.size(); ++row) {
+    inputs_[row].write_index = rows_[row].length;
+  }
+  model_->Forward(inputs_, width, wanted);
+  engine_seconds_ += model_->engine_seconds();
+}
+
+// Whether the row's drafts are chosen from the model's logits instead of being the likeliest.
+bool BlockDrafter::Draws(const DraftRow& row) const { return !row.sampling->options().is_argmax(); }
+
+// A chain of the tokens that the engine chose.
+void BlockDrafter::AddLikeliest(const DraftRow& row) {
+  std::fill(RowAt(row.row).drawn.begin(), RowAt(row.row).drawn.end(), DraftProbabilities::kCertain);
+  for (int draft = 0; draft < row.limit; ++draft) {
+    const TokenId token = model_->NextIds(row.row)[Size(first_logits() + draft)];
+    if (token < 0 || token >= target_vocab_size_) return;
+    row.proposal->Append(token);
+  }
+}
+
+// Adds the children of a node. Unless the rule needs probabilities, the noise is the target's: the
+// first child is what the target would choose if it had these logits, the next what it would choose
+// without the first.
+void BlockDrafter::AddChildren(const DraftRow& row, int node) {
+  Row& held = RowAt(row.row);
+  const SamplingOptions& options = row.sampling->options();
+  const int stands = node == 0 ? 0 : shape_[Size(node)];
+  const int end = std::min(tree_.num_nodes(), row.limit + 1);
+  const auto is_child = [&](int other) { return tree_.parent(other) == stands; };
+  int child = stands + 1;
+  while (child < end && !is_child(child)) ++child;
+  if (child >= end) return;
+  const int depth = tree_.depth(stands);
+  LogitsRow values = model_->Logits(row.row, first_logits() + depth);
+  values.size = std::min(values.size, target_vocab_size_);
+  {
+    const CountedPath path(row.sampling->counts(), *row.proposal, node);
+    if (!sampler_.Read(values, options, row.sampling->counts())) RefuseLogits();
+  }
+  const bool records = NeedsProbabilities(rule_) && !options.is_argmax();
+  const int family = records ? families_[Size(stands)] : DraftProbabilities::kCertain;
+  if (family >= 0) sampler_.WriteProbabilities(Storage(row.row, family, 1));
+  const GumbelNoise noise =
+      DraftNoise(options, static_cast<std::int64_t>(row.text.size()) + depth, rule_, depth);
+  siblings_.clear();
+  for (; child < end; ++child) {
+    if (!is_child(child)) continue;
+    const TokenId token = sampler_.Choose(noise, siblings_);
+    if (token == kNoToken) return;  // The filters leave no more tokens.
+    siblings_.push_back(token);
+    const int added = row.proposal->Add(node, token);
+    shape_[Size(added)] = child;
+    held.drawn[Size(added)] = family;
+  }
+}
+
+void BlockDrafter::Observe(int row, const Observation& seen) {
+  if (states_ != nullptr) states_->Keep(row, seen);
+}
+
+// A run reads what the last round added, one token at least, and a block.
+double BlockDrafter::Cost(int count) const {
+  return count == 0 ? 0 : costs_.AtLeast(Masks(count) + (states_ == nullptr ? 1 : 2));
+}
+
+double BlockDrafter::CatchUp(const DraftRow& row) const {
+  const int held = RowAt(row.row).length;
+  if (held == 0) return 0;
+  const int largest = model_->shapes().widths.back();
+  const int rows = static_cast<int>(row.text.size()) - held + Masks(1);
+  const int chunks = std::max(rows - 1, 0) / largest;
+  const double reading = chunks * costs_.AtLeast(largest) + costs_.AtLeast(rows - chunks * largest);
+  return std::max(reading - Cost(1), 0.0);
+}
+
+DraftProbabilities BlockDrafter::Probabilities(int row, int count) const {
+  if (!NeedsProbabilities(rule_)) return {};
+  return {Storage(row, 0, num_families_), std::span(RowAt(row).drawn).first(Size(count) + 1),
+          num_drawn_ids()};
+}
+
+// The distributions of some nodes with children.
+std::span<float> BlockDrafter::Storage(int row, int first, int count) const {
+  const std::size_t size = static_cast<std::size_t>(num_drawn_ids());
+  const std::size_t at = (Size(row) * Size(num_families_) + Size(first)) * size;
+  return {probabilities_.As<float>() + at, Size(count) * size};
+}
+
+std::vector<double> BlockDrafter::Measure(const EngineRuns& runs) {
+  return runs.role == "drafter" ? model_->Measure(runs) : std::vector<double>();
+}
+
+}  // namespace ptgc

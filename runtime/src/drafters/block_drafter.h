@@ -1,0 +1,111 @@
+// BlockDrafter: a model that drafts a whole proposal in one run, at mask tokens after the text.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/buffer.h"
+#include "base/names.h"
+#include "bundle/plan.h"
+#include "drafters/cost_curve.h"
+#include "drafters/drafter.h"
+#include "drafters/drafter_seat.h"
+#include "drafters/text_states.h"
+#include "models/causal_model.h"
+#include "sampling/sampler.h"
+
+namespace ptgc {
+
+class Fields;
+
+// Reads the kinds "block" and "pard".
+void ReadBlock(const Fields& data, DrafterPlan& plan);
+std::unique_ptr<Drafter> MakeBlock(DrafterSeat& seat);
+
+// Two kinds of models. Here t0 t1 t2 is a text, and M the mask token:
+//
+//   pard    a causal language model                           rows     t0 t1 t2  M  M
+//           (An et al., arXiv 2504.18583, section 3)          drafts         d1 d2 d3
+//
+//   block   rows that all see each other, and of the text     rows     s0 s1 t2  M  M  M
+//           before the last token the target's states s       drafts            d1 d2 d3
+//           (DFlash, arXiv 2602.06036, section 4)
+//
+// A run reads what the text gained since the last one, which stays in the cache, and a block, which
+// does not. A node of depth d gets one of the likeliest tokens at the row of draft d, whatever its
+// ancestors are: the model gives marginals.
+class BlockDrafter : public Drafter {
+ public:
+  // `tree` is the plan's. There are no drafts beyond the model's `context_length`, and none that
+  // the target, which has `target_vocab_size` tokens, lacks.
+  BlockDrafter(std::unique_ptr<CausalModel> model, const BlockParameters& parameters,
+               std::int64_t context_length, std::int64_t target_vocab_size, TreeSpec tree,
+               AcceptanceRule rule, CostCurve costs);
+
+  void Begin(int row) override { HoldAtMost(row, 0); }
+  // The last token is always read again, because drafting starts at its row.
+  void Truncate(int row, int length) override { HoldAtMost(row, length - 1); }
+  void CopyRow(int from, int to) override;
+  void Clear() override { model_->kv_cache().Clear(); }
+  int Propose(const DraftRow& row) override;
+  void Draft(std::span<const DraftRow> rows) override;
+  void Observe(int row, const Observation& seen) override;
+  double Cost(int count) const override;
+  double CatchUp(const DraftRow& row) const override;
+  double spent() const override { return spent_; }
+  double engine_seconds() const override { return engine_seconds_; }
+  DraftProbabilities Probabilities(int row, int count) const override;
+  std::vector<double> Measure(const EngineRuns& runs) override;
+
+ private:
+  // What a row's cache holds.
+  struct Row {
+    int length = 0;          // Tokens of the text.
+    bool begins = false;     // Whether the text is being read for the first time.
+    std::vector<int> drawn;  // For each node of the proposal: what it was drawn from.
+  };
+  Row& RowAt(int row) { return rows_[static_cast<std::size_t>(row)]; }
+  const Row& RowAt(int row) const { return rows_[static_cast<std::size_t>(row)]; }
+  int max_drafts() const { return tree_.num_nodes() - 1; }
+  // Index of the row that drafts nodes of depth 1, among the rows of logits.
+  int first_logits() const { return states_ == nullptr ? 0 : 1; }
+  void HoldAtMost(int row, int length);
+  int Masks(int count) const;
+  bool ReadsChunk(std::span<const DraftRow> rows);
+  void RunBlocks(std::span<const DraftRow> rows);
+  void SetText(const DraftRow& row, int count);
+  void Run(int width, Wanted wanted);
+  bool Draws(const DraftRow& row) const;
+  void AddLikeliest(const DraftRow& row);
+  void AddChildren(const DraftRow& row, int node);
+  std::int64_t num_drawn_ids() const { return std::min(model_->vocab_size(), target_vocab_size_); }
+  std::span<float> Storage(int row, int first, int count) const;
+
+  std::unique_ptr<CausalModel> model_;  // Runs the engine.
+  std::unique_ptr<TextStates> states_;  // Of the target; null where it reads tokens alone.
+  BlockParameters parameters_;          // Its block and its mask token.
+  std::int64_t context_length_;         // Positions that the model was made for.
+  std::int64_t target_vocab_size_;      // Ids that the target knows.
+  TreeSpec tree_;                       // The tree of a full proposal.
+  TreeSpec chain_;                      // Shape of the masks of a run.
+  std::vector<TokenId> masks_;          // [block_size - 1]
+  AcceptanceRule rule_;                 // How the target will judge the drafts.
+  CostCurve costs_;                     // Costs of the drafter's rounds.
+  Sampler sampler_;                     // Chooses drafts.
+  std::vector<TokenId> siblings_;       // Children of the current node.
+  std::vector<int> shape_;              // Node of the plan's tree for each node of a proposal.
+  std::vector<int> families_;           // Nodes with children are numbered; -1 for others.
+  int num_families_ = 0;                // Nodes with children.
+  std::vector<Row> rows_;               // [batch]
+  std::vector<RowInput> inputs_;        // [batch]
+  Buffer probabilities_;                // [batch, num_families, num_drawn_ids], if the rule needs
+                                        // them: what the children were drawn from.
+  double engine_seconds_ = 0;           // Engine time of the last Draft.
+  double spent_ = 0;                    // Cost of the last Draft by the cost curve.
+};
+
+}  // namespace ptgc
