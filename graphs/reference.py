@@ -48,6 +48,12 @@ def argmax(logits: Float) -> Int:
     return ids
 
 
+def top_ids(logits: Float, count: int) -> Int:
+    """See `graphs.selection.top_ids`."""
+    ids: Int = np.argsort(-logits, axis=-1, kind="stable")[..., :count].astype(np.int64)
+    return ids
+
+
 def drafts_of_heads(logits: Float, tree: TreeSpec, drafted_ids: Sequence[int] | None = None) -> Int:
     """See `graphs.selection.drafts_of_heads`."""
     drafts = []

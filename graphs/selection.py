@@ -15,6 +15,11 @@ def argmax(piece: Piece, logits: ir.Value) -> ir.Value:
     return piece.op("ArgMax", logits, axis=-1, keepdims=0, select_last_index=0)
 
 
+def top_ids(piece: Piece, logits: ir.Value, count: int) -> ir.Value:
+    """The indices of the largest logits, among equals the lowest first: int64 [.., count] from [.., vocab]."""
+    return piece.op_outputs("TopK", logits, piece.constant([count]), outputs=2, axis=-1)[1]
+
+
 def drafts_of_heads(
     piece: Piece, logits: ir.Value, tree: TreeSpec, drafted_ids: Sequence[int] | None = None
 ) -> ir.Value:

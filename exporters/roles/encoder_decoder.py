@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
@@ -53,9 +54,10 @@ def export_target(source: RoleSource) -> TracedRole | None:
                 f"{type(model).__name__} is an encoder-decoder; its encoder is a role of its own.",
                 'Give the model for both: export(roles={"target": model, "encoder": model}, ...).',
             )
-        return trace_decoder(model, source.attention)
+        return trace_decoder(model, source.attention, source.plan.drafter.num_top_ids)
     taps = [tap_of(source.modules[name]) for name in source.plan.drafter.roles if source.plan.drafter.taps]
-    return trace_target(model, source.attention, tap=taps[0] if taps else None)
+    tap, num_top_ids = taps[0] if taps else None, source.plan.drafter.num_top_ids
+    return trace_target(model, source.attention, tap=tap, num_top_ids=num_top_ids)
 
 
 def export_encoder(source: RoleSource) -> TracedRole | None:
@@ -91,26 +93,33 @@ def _encode(layers: DecoderLayers) -> Call:
     return call
 
 
-def trace_decoder(model: PreTrainedModel, attention: AttentionKind = AttentionKind.CAUSAL) -> TracedRole:
+def trace_decoder(
+    model: PreTrainedModel, attention: AttentionKind = AttentionKind.CAUSAL, num_top_ids: int = 0
+) -> TracedRole:
     """Trace the decoder of an encoder-decoder over its caches and over the keys and values of the source.
+
+    Args:
+        model: The encoder-decoder.
+        attention: What the rows of a round may see of each other.
+        num_top_ids: How many of the likeliest tokens after every row it gives.
 
     Raises:
         ExportError: Part of it cannot become a standard graph, or gives another text in rounds.
     """
     layers = probe_decoder(model)
-    call = _decode(layers)
-    _rehearse(model, layers, call, attention)
+    _rehearse(model, layers, _decode(layers), attention)
     states = _states(layers.text, StateKind.FULL, model)
     cross = _states(layers.source, StateKind.CROSS, model)
     own = [state.past_ports(layer) for layer, state in enumerate(states)]
     read = [port for layer, state in enumerate(cross) for port in state.past_ports(layer)]
     caches = [*(key for key, _ in own), *(value for _, value in own)]
+    call = _decode(layers, gives_all_logits=num_top_ids > 0)
     with standard_operators(model):
         traced = trace_module(model, (*_ROUND, _MASK, *caches, ports.ENCODER_ATTENTION_MASK, *read), call)
     graph = traced.graph
     of_source = list(graph.inputs)[-len(read) - 1 :]  # unknown to finish_graph
     graph.inputs[:] = list(graph.inputs)[: -len(of_source)]
-    inputs, outputs = finish_graph(traced, states, DTYPES[model.dtype])
+    inputs, outputs = finish_graph(traced, states, DTYPES[model.dtype], num_top_ids)
     graph.inputs.extend(of_source)
     return TracedRole(traced, (*inputs, ports.ENCODER_ATTENTION_MASK), outputs, states, cross, attention)
 
@@ -119,7 +128,7 @@ def _states(layers: Sequence[LayerCall], kind: StateKind, model: PreTrainedModel
     return tuple(LayerState(kind, layer.kv_heads, layer.head_dim, DTYPES[model.dtype]) for layer in layers)
 
 
-def _decode(layers: DecoderLayers) -> Call:
+def _decode(layers: DecoderLayers, *, gives_all_logits: bool = False) -> Call:
     count = len(layers.text)
 
     def call(
@@ -142,14 +151,13 @@ def _decode(layers: DecoderLayers) -> Call:
             output.last_hidden_state = gather_rows(output.last_hidden_state, logits_rows)  # type: ignore[attr-defined]
             return output
 
-        hook = body.register_forward_hook(choose_rows)
-        try:
-            with tracing(trace), positions_from(model, position_ids):
-                cache = SourceCache(cross[0::2], cross[1::2])
-                logits = run_decoder(model, input_ids, unread_source(model, cross[0]), cache)
-        finally:
-            hook.remove()
-        return [logits, *trace.new_keys, *trace.new_values]
+        with ExitStack() as hooks, tracing(trace), positions_from(model, position_ids):
+            if not gives_all_logits:
+                hooks.callback(body.register_forward_hook(choose_rows).remove)
+            cache = SourceCache(cross[0::2], cross[1::2])
+            logits = run_decoder(model, input_ids, unread_source(model, cross[0]), cache)
+        made = [*trace.new_keys, *trace.new_values]
+        return [gather_rows(logits, logits_rows), *made, logits] if gives_all_logits else [logits, *made]
 
     return call
 

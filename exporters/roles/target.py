@@ -42,6 +42,7 @@ class Verify(nn.Module):
         super().__init__()
         self.model = model
         self.tap = tap
+        self.gives_all_logits = False
         windows = windows_of(layers)
         self.window_of_layer = [windows.index(layer.window) for layer in layers]
 
@@ -56,7 +57,7 @@ class Verify(nn.Module):
         values: list[Tensor],  # by layer, as keys
         hidden_states: Tensor | None = None,  # [batch, num_tokens, states_size], of a model that reads states
     ) -> tuple[Any, ...]:
-        """Logits `[batch, num_logits, vocab]`, the caches with this round written, and states.
+        """Logits `[batch, num_logits, vocab]`, the caches with this round written, states, and the logits of all rows.
 
         States are what the tap makes of every row, or what a model that reads states gives of the chosen ones. To a
         model that reads blocks, the rows before the first chosen one are context; it gives no states.
@@ -74,11 +75,13 @@ class Verify(nn.Module):
                 use_cache=True,
                 **given,
             ).logits
-        logits = logits if seen.chosen is not None else gather_rows(logits, logits_rows)
-        made = (logits, trace.new_keys, trace.new_values)
+        chosen = logits if seen.chosen is not None else gather_rows(logits, logits_rows)
+        made: tuple[Any, ...] = (chosen, trace.new_keys, trace.new_values)
         if self.tap is not None and seen.complete(self.tap):
-            return (*made, self._prepared(seen.states, trace, position_ids))
-        return made if hidden_states is None or reads_blocks else (*made, seen.chosen)
+            made = (*made, self._prepared(seen.states, trace, position_ids))
+        elif hidden_states is not None and not reads_blocks:
+            made = (*made, seen.chosen)
+        return (*made, logits) if self.gives_all_logits else made
 
     def _prepared(self, states: list[Tensor], trace: Trace, position_ids: Tensor) -> Tensor:
         """What the tap makes of states; its layers, if it has some, follow the model's in the trace."""
@@ -102,7 +105,8 @@ class Verify(nn.Module):
             if isinstance(getattr(output, "last_hidden_state", None), Tensor):
                 if ends:
                     seen.states.append(output.last_hidden_state)
-                seen.chosen = output.last_hidden_state = gather_rows(output.last_hidden_state, logits_rows)
+                if not self.gives_all_logits:
+                    seen.chosen = output.last_hidden_state = gather_rows(output.last_hidden_state, logits_rows)
             return output
 
         def keep(_module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
@@ -147,6 +151,7 @@ def trace_target(
     attention: AttentionKind = AttentionKind.CAUSAL,
     mask_extra: int = 0,
     tap: Tap | None = None,
+    num_top_ids: int = 0,
 ) -> TracedRole:
     """Trace a causal LM into the canonical graph.
 
@@ -155,6 +160,7 @@ def trace_target(
         attention: What the rows of a round may see of each other.
         mask_extra: Mask slots in addition to the round's own.
         tap: What it gives besides logits and caches, for a drafter to read.
+        num_top_ids: How many of the likeliest tokens after every row it gives.
 
     Raises:
         ExportError: Part of the model cannot become a standard graph, or gives another text when read in rounds; the
@@ -167,12 +173,13 @@ def trace_target(
     rehearse(verify, model, layers, attention, mask_extra)
     layers += _layers_of(tap)
     verify = Verify(model, layers, tap).eval()
+    verify.gives_all_logits = num_top_ids > 0
     states = layer_states(layers, dtype)
     with standard_operators(model), standard_operators(tap.body) if isinstance(tap, AttendingTap) else nullcontext():
         program = _export(verify, layers, next(model.parameters()).dtype)
     traced = program.model
     program.exported_program = None
-    inputs, outputs = finish_graph(traced, states, dtype)
+    inputs, outputs = finish_graph(traced, states, dtype, num_top_ids)
     if tap is not None and outputs[-1].name != ports.HIDDEN_STATES:
         raise ExportError(f"{type(model).__name__} gives no hidden states, which the drafter reads.", REFUSED)
     return TracedRole(traced, inputs, outputs, states, attention=attention, mask_extra=mask_extra)

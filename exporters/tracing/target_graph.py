@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
+from ptgc.errors import ExportError
 from ptgc.graphs.attention_mask import AttentionMask, CacheSlots, RoundPorts, capacity
 from ptgc.graphs.passes.tidy import TidyPass
 from ptgc.graphs.piece import Piece
-from ptgc.graphs.selection import argmax
+from ptgc.graphs.selection import argmax, top_ids
 from ptgc.graphs.values import describe, input_value
 from ptgc.spec import ports
 from ptgc.spec.kv_cache import LayerState
@@ -18,7 +19,7 @@ from ptgc.spec.ports import DType, Port
 
 
 def finish_graph(
-    traced: ir.Model, states: Sequence[LayerState], dtype: DType
+    traced: ir.Model, states: Sequence[LayerState], dtype: DType, num_top_ids: int = 0
 ) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
     """Make the canonical graph from the trace of `ptgc.exporters.roles.target.Verify`.
 
@@ -26,23 +27,35 @@ def finish_graph(
         traced: The exporter's graph; changed in place.
         states: The KV cache by layer.
         dtype: The model's type.
+        num_top_ids: How many of the likeliest tokens after every row the graph gives. If any, the trace's last output
+            are the logits of all rows.
 
     Returns:
         The input and output ports, without states.
+
+    Raises:
+        ExportError: The vocabulary is smaller than that.
     """
     logits = traced.graph.outputs[0]
     assert logits.shape is not None
     vocab_size = logits.shape[-1]
     assert isinstance(vocab_size, int)
+    if num_top_ids > vocab_size:
+        raise ExportError(
+            f"The drafter keeps the {num_top_ids} likeliest tokens; the model has {vocab_size}.",
+            "Give fewer candidates.",
+        )
+    all_logits = traced.graph.outputs.pop() if num_top_ids else None
     groups = _slot_groups(states)
     tapped = traced.graph.outputs[1 + 2 * len(states) :]
     read = traced.graph.inputs[3 + 2 * len(groups) + 2 * len(states) :]
     given = ports.carried_states if read else ports.hidden_states
-    outputs = (ports.logits(vocab_size, dtype), ports.NEXT_IDS, *(given(_last_size(one), dtype) for one in tapped))
+    outputs = (ports.logits(vocab_size, dtype), *(given(_last_size(one), dtype) for one in tapped))
     inputs = (*ports.CAUSAL_INPUTS, *(ports.hidden_states(_last_size(one), dtype) for one in read))
-    _name_ports(traced.graph, groups, states, inputs[len(ports.CAUSAL_INPUTS) :], (outputs[0], *outputs[2:]))
+    _name_ports(traced.graph, groups, states, inputs[len(ports.CAUSAL_INPUTS) :], outputs)
     _expand_masks(traced.graph, groups)
-    _append_selection(traced.graph)
+    chosen = _append_selection(traced.graph, all_logits, num_top_ids)
+    outputs = (outputs[0], *chosen, *outputs[1:])
     if any(group.window is not None for group in groups):
         inputs = (*inputs, ports.WINDOW_OFFSET)
     _order_inputs(traced.graph, inputs, states)
@@ -167,13 +180,17 @@ def _read_sizes_of(ids: ir.Value, mask: ir.Value) -> None:
             use.node.attributes["end"] = ir.AttrInt64("end", axis + 1)
 
 
-def _append_selection(graph: ir.Graph) -> None:
-    """Append argmax, and make it the output after the logits."""
+def _append_selection(graph: ir.Graph, all_logits: ir.Value | None, num_top_ids: int) -> list[Port]:
+    """Append the choice of tokens, and make its ports the outputs after the logits."""
     piece = Piece("ptgc.selection")
-    chosen = argmax(piece, graph.outputs[0])
-    describe(chosen, ports.NEXT_IDS)
+    chosen = [(argmax(piece, graph.outputs[0]), ports.NEXT_IDS)]
+    if all_logits is not None:
+        chosen.append((top_ids(piece, all_logits, num_top_ids), ports.top_ids(num_top_ids)))
+    for value, port in chosen:
+        describe(value, port)
     piece.append_to(graph)
-    graph.outputs.insert(1, chosen)
+    graph.outputs[1:1] = [value for value, _ in chosen]
+    return [port for _, port in chosen]
 
 
 def _order_inputs(graph: ir.Graph, inputs: Sequence[Port], states: Sequence[LayerState]) -> None:

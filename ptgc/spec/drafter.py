@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar
 
 from ptgc.spec.fields import Range
 from ptgc.spec.limits import MAX_TREE_NODES, MAX_VOCAB_SIZE
+from ptgc.spec.tree import TreeSpec
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,15 @@ class DrafterPlan:
     def rows_at_once(self) -> int:
         """Rows of a run that makes all drafts of a round; 0 if each draft takes a run."""
         return 0
+
+    @property
+    def num_top_ids(self) -> int:
+        """How many of the likeliest tokens after each of the target's rows it reads (`ports.top_ids`)."""
+        return 0
+
+    def misfits(self, tree: TreeSpec) -> list[str]:  # noqa: ARG002
+        """What it cannot draft of a plan's tree."""
+        return []
 
     def to_json(self) -> dict[str, Any]:
         """This drafter as the manifest writes it."""
@@ -69,6 +79,13 @@ class MaskDrafter(DrafterPlan):
     def rows_at_once(self) -> int:
         """A block; with states, also a token of the text."""
         return self.block_size + 1 if self.taps else self.block_size
+
+    def misfits(self, tree: TreeSpec) -> list[str]:
+        """Trees that are deeper than a block."""
+        deepest = max(tree.depths)
+        if deepest <= self.depth:
+            return []
+        return [f"tree is {deepest} tokens deep; the drafter's blocks have {self.depth} drafts"]
 
 
 def drafter_feature(kind: str) -> str:

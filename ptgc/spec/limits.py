@@ -33,6 +33,8 @@ MAX_EOS_TOKENS = 4096
 """Tokens that end a text."""
 MAX_TREE_NODES = 4096
 """Nodes of a proposal, its root included."""
+MAX_TOP_IDS = 64
+"""Likeliest tokens that a drafter keeps for each token."""
 MAX_NGRAM_SIZE = 64
 """Tokens of a suffix that is looked up."""
 MAX_CANDIDATES = 1024

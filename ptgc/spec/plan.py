@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from ptgc.spec.acceptance import AcceptanceRule, RelaxedAcceptance, TypicalAcceptance
 from ptgc.spec.canvas import CanvasPlan
-from ptgc.spec.drafter import DrafterPlan, MaskDrafter
+from ptgc.spec.drafter import DrafterPlan
 from ptgc.spec.edit import EditPlan
 from ptgc.spec.fields import Pattern
 from ptgc.spec.loop import Loop
@@ -126,8 +126,4 @@ class DecodePlan:
             found.append("acceptance is block, which takes chains; tree is none")
         if self.acceptance.is_lossy and self.guarantee is not Guarantee.LOSSY:
             found.append(f"acceptance is {self.acceptance.value}, with which the guarantee must be lossy")
-        if isinstance(self.drafter, MaskDrafter) and max(self.tree.depths) > self.drafter.depth:
-            found.append(
-                f"tree is {max(self.tree.depths)} tokens deep; the drafter's blocks have {self.drafter.depth} drafts"
-            )
-        return found
+        return found + self.drafter.misfits(self.tree)

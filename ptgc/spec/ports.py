@@ -140,6 +140,11 @@ def hidden_states(hidden_size: int, dtype: DType) -> Port:
     return Port(HIDDEN_STATES, dtype, (BATCH, NUM_TOKENS, hidden_size))
 
 
+def top_ids(count: int) -> Port:
+    """The likeliest tokens after every row of a round, the likeliest first, `[batch, num_tokens, count]`."""
+    return Port("top_ids", DType.INT64, (BATCH, NUM_TOKENS, count))
+
+
 def carried_states(hidden_size: int, dtype: DType) -> Port:
     """A drafter's own states of the chosen rows, `[batch, num_logits, hidden_size]`.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ptgc.spec import ports
 from ptgc.spec.attention import AttentionKind
@@ -108,6 +108,9 @@ def roles_of(plan: DecodePlan, *, has_encoder: bool) -> dict[str, RolePorts]:
         drafting = _BLOCK_READERS if isinstance(plan.drafter, MaskDrafter) else _STATE_READERS
         drafting = drafting if plan.drafter.taps else {}
         known |= {role: drafting.get(role, _CAUSAL) for role in plan.drafter.roles}
+        if plan.drafter.num_top_ids:
+            top_ids = ports.top_ids(plan.drafter.num_top_ids)
+            known["target"] = replace(_CAUSAL, outputs=(*_CAUSAL.outputs, top_ids), needed=(*_CAUSAL.needed, top_ids))
     if plan.canvas is not None and plan.canvas.cache is CanvasCache.BLOCK:
         known["denoiser"] = _BLOCK_DENOISER
     if plan.edit is not None:

@@ -229,9 +229,19 @@ BundleDocuments NgramDocuments() {
   return documents;
 }
 
+BundleDocuments RecyclingDocuments() {
+  BundleDocuments documents = NgramDocuments();
+  documents.manifest["strategy"] = "recycling";
+  documents.manifest["plan"]["drafter"] = {
+      {"kind", "recycling"}, {"num_draft_tokens", 3}, {"num_candidates", 4}};
+  documents.build["roles"]["target"]["ports"]["outputs"].push_back(
+      MakePort("top_ids", "int64", {"batch", "num_tokens", 4}));
+  return documents;
+}
+
 std::vector<BundleDocuments> DocumentsOfEveryLoop() {
-  return {NgramDocuments(), DraftModel(),  EncoderDecoder(), Canvas(),     OneShot(),
-          Edit(),           StateReader(), Heads(),          BlockReader()};
+  return {NgramDocuments(), DraftModel(), EncoderDecoder(),     Canvas(),     OneShot(), Edit(),
+          StateReader(),    Heads(),      RecyclingDocuments(), BlockReader()};
 }
 
 BundleFolder::BundleFolder() {

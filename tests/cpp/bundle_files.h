@@ -23,6 +23,8 @@ struct BundleDocuments {
 std::vector<BundleDocuments> DocumentsOfEveryLoop();
 // The first of them.
 BundleDocuments NgramDocuments();
+// Those whose drafter reads the likeliest tokens after each row.
+BundleDocuments RecyclingDocuments();
 
 // The folder of such a bundle.
 class BundleFolder {

@@ -49,6 +49,20 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"ShortProposal", {-1, 0, 1, 2}, {5}, {5, 6}, {1}, 6}),
     [](const testing::TestParamInfo<Case>& info) { return std::string(info.param.name); });
 
+TEST(KeptPath, EndsBeforeDraftsThatAreOnlyRun) {
+  Proposal proposal(3);
+  const int first = proposal.Add(0, 1);
+  proposal.AddUnaccepted(first, 2);
+  proposal.AddUnaccepted(0, 5);
+  Acceptance acceptance(3);
+  acceptance.Keep(proposal, Tokens{1, 2, 3, 4});
+  EXPECT_EQ(acceptance.path().size(), 1U);
+  EXPECT_EQ(acceptance.bonus(), 2);
+  acceptance.Keep(proposal, Tokens{5, 2, 3, 4});
+  EXPECT_TRUE(acceptance.path().empty());
+  EXPECT_EQ(acceptance.bonus(), 5);
+}
+
 TEST(KeptPath, ReusesItsStorage) {
   Acceptance acceptance(2);
   acceptance.Keep(Propose(TreeSpec::Chain(2), {1, 2}), Tokens{1, 2, 3});

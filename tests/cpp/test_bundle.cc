@@ -432,6 +432,53 @@ TEST_F(BundleOnDisk, RefusesWhatTheLoopCannotRun) {
   expect(7, ports("heads", "outputs", 0, "shape", {"batch", 4}), "gives 4 drafts; plan.tree has 3");
 }
 
+TEST_F(BundleOnDisk, TargetGivesAsManyLikelyTokensAsTheDrafterReads) {
+  folder_.Write(RecyclingDocuments());
+  EXPECT_EQ(ReadBundle(build_).plan.drafter.parameters->num_top_ids, 4);
+  const auto expect = [&](const std::function<void(json&)>& change, const std::string& text) {
+    BundleDocuments documents = RecyclingDocuments();
+    change(documents.build["roles"]["target"]["ports"]["outputs"]);
+    folder_.Write(documents);
+    ExpectRefusal(text);
+  };
+  expect([](json& outputs) { outputs.erase(2); }, "gives none of the likeliest tokens (top_ids)");
+  expect([](json& outputs) { outputs[2]["shape"][2] = 5; }, "gives 5 of the likeliest tokens");
+  expect([](json& outputs) { outputs[2]["dtype"] = "int32"; }, "'top_ids' of the type int32");
+  expect([](json& outputs) { outputs[2]["shape"][1] = "num_logits"; }, "with the sizes");
+  for (const int count : {1, 65}) {
+    BundleDocuments documents = RecyclingDocuments();
+    documents.manifest["plan"]["drafter"]["num_candidates"] = count;
+    folder_.Write(documents);
+    ExpectRefusal("num_candidates is " + std::to_string(count));
+  }
+}
+
+TEST_F(BundleOnDisk, DraftersFitTheirTree) {
+  const auto expect = [&](const json& drafter, const json& tree, const std::string& text) {
+    BundleDocuments documents = NgramDocuments();
+    documents.manifest["plan"]["drafter"] = drafter;
+    documents.manifest["plan"]["tree"] = tree;
+    folder_.Write(documents);
+    ExpectRefusal(text);
+  };
+  expect({{"kind", "recycling"}, {"num_draft_tokens", 3}, {"num_candidates", 2}}, {-1, 0, 0, 0},
+         "num_candidates is 2; a node of plan.tree has 3 children");
+  json lookahead = {{"kind", "lookahead"},
+                    {"num_draft_tokens", 3},
+                    {"window_size", 3},
+                    {"ngram_size", 2},
+                    {"num_branches", 2}};
+  expect(lookahead, {-1, 0, 0, 0}, "must have room for the 4 tokens of a round");
+  lookahead["ngram_size"] = 17;
+  expect(lookahead, {-1, 0, 0, 0}, "ngram_size is 17");
+  lookahead["ngram_size"] = 2;
+  lookahead["num_branches"] = 1;
+  BundleDocuments good = NgramDocuments();
+  good.manifest["plan"]["drafter"] = lookahead;
+  folder_.Write(good);
+  EXPECT_NO_THROW(ReadBundle(build_));
+}
+
 TEST_F(BundleOnDisk, EveryRoleHasShapesOfItsOwn) {
   const BundleDocuments good = DocumentsOfEveryLoop()[1];
   folder_.Write(good);
@@ -508,7 +555,7 @@ TEST_F(BundleOnDisk, DrafterOfBlocksKnowsItsMaskAndHasRoundsForABlock) {
   expect(drafter("mask_token_id", 32), "has 32 tokens; plan.drafter.mask_token_id is 32");
   expect(drafter("mask_token_id", nullptr), "mask_token_id");
   expect(drafter("block_size", 0), "block_size is 0");
-  expect(drafter("block_size", 3), "is 3 tokens deep; the drafter's blocks have 2 drafts");
+  expect(drafter("block_size", 3), "blocks have 2 drafts; plan.tree is 3 tokens deep");
   expect(drafter("block_size", 9), "drafter.widths ends with 8; a block needs 9");
   expect([](json&, json& build) { build["shapes"]["roles"]["drafter"]["verify_width"] = 3; },
          "drafter.verify_width is 3; a proposal needs 4");
@@ -523,7 +570,7 @@ TEST_F(BundleOnDisk, DrafterOfBlocksKnowsItsMaskAndHasRoundsForABlock) {
   good.build["shapes"]["roles"]["drafter"]["verify_width"] = 3;
   folder_.Write(good);
   EXPECT_EQ(ReadBundle(build_).plan.drafter.kind, "pard");
-  expect(drafter("block_size", 2), "is 3 tokens deep; the drafter's blocks have 2 drafts");
+  expect(drafter("block_size", 2), "blocks have 2 drafts; plan.tree is 3 tokens deep");
 }
 
 TEST_F(BundleOnDisk, RefusesSizesThatNoMachineHas) {

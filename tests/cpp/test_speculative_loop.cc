@@ -4,6 +4,7 @@
 #include <map>
 
 #include "counted_new.h"
+#include "drafters/lookahead_drafter.h"
 #include "drafters/ngram_drafter.h"
 #include "loops/speculative_loop.h"
 #include "serving/generation.h"
@@ -18,7 +19,8 @@ using Tokens = std::vector<TokenId>;
 class Loop {
  public:
   Loop(int batch, DrafterPlan drafter, TreeSpec tree, std::set<std::string> absent_inputs = {},
-       std::unique_ptr<Drafter> proposes = nullptr, const std::map<int, double>& costs = {}) {
+       std::unique_ptr<Drafter> proposes = nullptr, const std::map<int, double>& costs = {},
+       DraftLengthMode mode = DraftLengthMode::kFixed) {
     Bundle bundle = SubstituteBundle(batch, drafter);
     bundle.plan.tree = std::move(tree);
     const SessionLimits limits{bundle.shapes.max_length, bundle.model.context_length, kVocabSize};
@@ -38,8 +40,7 @@ class Loop {
         std::move(target),
         bundle.plan,
         bundle.shapes.roles.at("target"),
-        DraftLength(DraftLengthMode::kFixed,
-                    CostCurve(bundle.shapes.roles.at("target").widths, costs)),
+        DraftLength(mode, CostCurve(bundle.shapes.roles.at("target").widths, costs)),
         bundle.plan.tree.num_nodes() - 1,
         bundle.shapes.max_length,
     };
@@ -61,7 +62,7 @@ class Loop {
         turns.push_back(turn);
       }
       if (turns.empty()) break;
-      loop->Round(turns);
+      widths.push_back(loop->Round(turns).width);
       ++rounds;
       for (const Turn& turn : turns) {
         accepted += turn.accepted;
@@ -79,6 +80,7 @@ class Loop {
   Observations seen;
   std::vector<Session*> sessions;
   std::unique_ptr<SpeculativeLoop> loop;
+  std::vector<int> widths;  // Of all rounds.
   int rounds = 0;
   int accepted = 0;
   int rejected = 0;
@@ -120,6 +122,14 @@ class OracleDrafter : public Drafter {
   TreeSpec tree_;  // Of a full proposal.
 };
 
+// Rounds of up to five drafts: four cells of a window, of which one is the root, and a branch of
+// two.
+LookaheadParameters LookaheadSizes() {
+  LookaheadParameters sizes;
+  sizes.ngram_size = 3;
+  return sizes;
+}
+
 class LoopOverBatch : public testing::TestWithParam<int> {};
 
 TEST_P(LoopOverBatch, SpeculativeTextEqualsPlainText) {
@@ -154,6 +164,21 @@ TEST_P(LoopOverBatch, TreesKeepTheirLongestBranch) {
   EXPECT_GT(loop.rejected, 20);
 }
 
+TEST_P(LoopOverBatch, RowsThatAreOnlyRunSeeTheTextAndTheirPath) {
+  Loop loop(GetParam(), {}, TreeSpec({-1, 0, 0, 0, 1, 2}), {},
+            std::make_unique<LookaheadDrafter>(GetParam(), LookaheadSizes()));
+  std::vector<Tokens> expected;
+  for (Session* session : loop.sessions) {
+    const Tokens prompt = MakePrompt(5 + session->row() * 7, session->row());
+    session->Append(prompt);
+    expected.push_back(Continuation(prompt, 60));
+  }
+  EXPECT_EQ(loop.Finish(60), expected);
+  EXPECT_EQ(loop.seen.broken_texts, 0);
+  EXPECT_GT(loop.accepted, 5);
+  EXPECT_GT(loop.rejected, 60);
+}
+
 TEST_P(LoopOverBatch, GraphWithoutTreeMaskReadsChains) {
   Loop loop(GetParam(), NgramPlan(), TreeSpec::Chain(7), {"tree_mask"});
   std::vector<Tokens> expected;
@@ -166,6 +191,23 @@ TEST_P(LoopOverBatch, GraphWithoutTreeMaskReadsChains) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Batches, LoopOverBatch, testing::Values(1, 3));
+
+TEST(SpeculativeLoop, RowsThatAreOnlyRunCostNoMoreThanDraftsMay) {
+  const std::map<int, double> costs = {{1, 1.0}, {2, 1.2}, {4, 1.9}, {8, 3.0}, {16, 6.0}};
+  double seconds[2] = {};
+  for (const bool looks_ahead : {false, true}) {
+    auto drafter = std::make_unique<LookaheadDrafter>(1, LookaheadSizes());
+    Loop loop(1, {}, TreeSpec({-1, 0, 0, 0, 1, 2}), {},
+              looks_ahead ? std::move(drafter) : std::unique_ptr<Drafter>(), costs,
+              DraftLengthMode::kMeasured);
+    loop.sessions[0]->Append(MakePrompt(5, 1));
+    loop.Finish(100);
+    for (const int width : loop.widths) seconds[looks_ahead ? 1 : 0] += costs.at(width);
+    EXPECT_EQ(loop.rejected > 0, looks_ahead);
+  }
+  // Three plain rounds, a share of the tokens, and what one round may cost beyond them.
+  EXPECT_LT(seconds[1], seconds[0] + 3 + 0.015 * 100 + 2);
+}
 
 TEST(SpeculativeLoop, ReadsPromptsInChunks) {
   Loop loop(1, {}, TreeSpec::Chain(0));

@@ -65,5 +65,16 @@ TEST(Proposal, EqualChildrenAreOne) {
   EXPECT_EQ(proposal.Add(0, 8), 2);
 }
 
+TEST(Proposal, DraftsThatAreOnlyRunComeLast) {
+  Proposal proposal(4);
+  proposal.Add(0, 7);
+  EXPECT_EQ(proposal.AddUnaccepted(0, 7), 1);  // May be accepted, as before.
+  EXPECT_EQ(proposal.AddUnaccepted(1, 8), 2);
+  EXPECT_EQ(proposal.size(), 2);
+  EXPECT_EQ(proposal.num_acceptable(), 1);
+  proposal.Truncate(0);
+  EXPECT_EQ(proposal.num_acceptable(), 0);
+}
+
 }  // namespace
 }  // namespace ptgc

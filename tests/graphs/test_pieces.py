@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ptgc.graphs import reference
 from ptgc.graphs.attention_mask import AttentionMask, CacheSlots, RoundPorts, capacity
-from ptgc.graphs.selection import argmax, drafts_of_heads
+from ptgc.graphs.selection import argmax, drafts_of_heads, top_ids
 from ptgc.spec.tree import TreeSpec
 from tests.graphs.run_piece import run_piece
 
@@ -135,3 +135,15 @@ def test_drafts_of_heads_equal_their_numpy_meaning(drafted_ids: list[int] | None
 
     (found,) = run_piece(build, logits)
     np.testing.assert_array_equal(found, reference.drafts_of_heads(logits, tree, drafted_ids))
+
+
+def test_top_ids_equal_their_numpy_meaning() -> None:
+    logits = RNG.normal(size=(2, 3, 50)).astype(np.float32)
+    logits[0, 0, [4, 9]] = 10.0  # a tie: the lower index comes first
+
+    def build(piece, values):  # type: ignore[no-untyped-def]
+        return _typed([top_ids(piece, values, 4)], ir.DataType.INT64)
+
+    (ids,) = run_piece(build, logits)
+    np.testing.assert_array_equal(ids, reference.top_ids(logits, 4))
+    assert ids[0, 0, :2].tolist() == [4, 9]

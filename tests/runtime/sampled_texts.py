@@ -36,10 +36,13 @@ from ptgc.spec.strategies.dflash import dflash
 from ptgc.spec.strategies.draft_model import draft_model
 from ptgc.spec.strategies.eagle3 import eagle3
 from ptgc.spec.strategies.hydra import hydra
+from ptgc.spec.strategies.jacobi import jacobi
 from ptgc.spec.strategies.layer_skip import layer_skip
+from ptgc.spec.strategies.lookahead import lookahead
 from ptgc.spec.strategies.medusa import medusa
 from ptgc.spec.strategies.ngram import ngram
 from ptgc.spec.strategies.pard import pard
+from ptgc.spec.strategies.recycling import recycling
 from ptgc.spec.tree import TreeSpec
 
 VOCAB_SIZE, DRAFTS, NEW_TOKENS = 8, 3, 3
@@ -74,11 +77,11 @@ def all_settings() -> Iterator[Setting]:
     temperatures, batches = (0.7, 1.0, 1.3), (1, 4)
     for temperature, batch in itertools.product(temperatures, batches):
         yield Setting("autoregressive", temperature=temperature, batch=batch)
-    chains = itertools.product(
-        ("ngram", "draft-model", "layer-skip", "medusa", "eagle3", "hydra", "dflash", "pard"),
-        ("match", "speculative", "block"),
+    names = ("ngram", "draft-model", "layer-skip", "medusa", "eagle3", "hydra", "dflash", "pard", "recycling", "jacobi")
+    chains = itertools.product(names, ("match", "speculative", "block"))
+    trees = itertools.product(
+        ("tree", "eagle3-tree", "medusa-tree", "pard-tree", "lookahead"), ("match", "speculative")
     )
-    trees = itertools.product(("tree", "eagle3-tree", "medusa-tree", "pard-tree"), ("match", "speculative"))
     for strategy, rule in [*chains, *trees]:
         for temperature, length, batch in itertools.product(temperatures, ("measured", "fixed"), batches):
             yield Setting(strategy, rule, temperature, length, batch)
@@ -147,6 +150,9 @@ def plan(strategy: str) -> DecodePlan:
         "dflash": lambda: dflash(DRAFTS + 1, 7),
         "pard": lambda: pard(7, DRAFTS),
         "pard-tree": lambda: pard(7, tree=TREE),
+        "recycling": lambda: recycling(4, TreeSpec.chain(DRAFTS)),
+        "jacobi": lambda: jacobi(DRAFTS),
+        "lookahead": lambda: lookahead(2, 2, 2),
     }
     made: DecodePlan = plans[strategy]()
     return made

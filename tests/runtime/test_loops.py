@@ -18,6 +18,8 @@ from ptgc.spec.strategies.autoregressive import autoregressive
 from ptgc.spec.strategies.ctc import ctc
 from ptgc.spec.strategies.masked_diffusion import masked_diffusion
 from ptgc.spec.strategies.ngram import ngram
+from ptgc.spec.strategies.recycling import recycling
+from ptgc.spec.tree import TreeSpec
 from tests.block_diffusion import BLOCK_DIFFUSION, diffuse_blocks, tiny_block_diffusion
 from tests.loops import INSERTION, LEVENSHTEIN, SOURCE_EDITS, loop_build
 from tests.originals import original_text
@@ -188,7 +190,11 @@ def test_a_prompt_is_edited_where_nothing_else_reads_it(batch: int, place: Path)
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("plan", [autoregressive(), ngram(5, 3, 1)], ids=["autoregressive", "ngram"])
+@pytest.mark.parametrize(
+    "plan",
+    [autoregressive(), ngram(5, 3, 1), recycling(4, TreeSpec.branching(3, 1))],
+    ids=["autoregressive", "ngram", "recycling"],
+)
 def test_an_encoder_decoder_writes_pytorchs_text(batch: int, plan: DecodePlan, place: Path) -> None:
     with _generator(place, "marian", plan, batch) as generator:
         found = generator.generate(SOURCES, max_new_tokens=24)

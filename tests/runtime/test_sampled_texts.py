@@ -28,6 +28,9 @@ SETTINGS = [
     Setting("eagle3-tree", "speculative", 1.0, batch=4),
     Setting("dflash", "speculative", 1.0),
     Setting("pard-tree", "speculative", 0.7, batch=4),
+    Setting("recycling", "speculative", 1.0, batch=4),
+    Setting("jacobi", "speculative", 1.3),
+    Setting("lookahead", "speculative", 0.7),
 ]
 """A few of `all_settings`; the full comparison of 50,000 texts each is run by hand."""
 

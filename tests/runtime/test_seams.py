@@ -25,11 +25,14 @@ from ptgc.spec.strategies.draft_model import draft_model
 from ptgc.spec.strategies.eagle import eagle
 from ptgc.spec.strategies.eagle3 import eagle3
 from ptgc.spec.strategies.hydra import hydra
+from ptgc.spec.strategies.jacobi import jacobi
 from ptgc.spec.strategies.layer_skip import layer_skip
+from ptgc.spec.strategies.lookahead import lookahead
 from ptgc.spec.strategies.medusa import medusa
 from ptgc.spec.strategies.mlp_speculator import mlp_speculator
 from ptgc.spec.strategies.mtp import mtp
 from ptgc.spec.strategies.pard import pard
+from ptgc.spec.strategies.recycling import recycling
 from ptgc.spec.tree import TreeSpec
 from tests import dflash as dflash_layout
 from tests import pard as pard_loop
@@ -97,6 +100,21 @@ def masks() -> tuple[dict[str, Any], DecodePlan]:
     return roles, pard(pard_loop.MASK, tree=TREE)
 
 
+def recycled() -> tuple[dict[str, Any], DecodePlan]:
+    """The target's runners-up of earlier rows fill a tree."""
+    return {"target": tiny_model("llama")}, recycling(tree=TREE)
+
+
+def guessed() -> tuple[dict[str, Any], DecodePlan]:
+    """The target's answers to the last drafts are the next ones."""
+    return {"target": tiny_model("llama")}, jacobi(3)
+
+
+def looked_ahead() -> tuple[dict[str, Any], DecodePlan]:
+    """The target writes n-grams beside its text."""
+    return {"target": tiny_model("llama")}, lookahead(4, 3, 2)
+
+
 PROBES: dict[str, Callable[[], tuple[dict[str, Any], DecodePlan]]] = {
     "tree": drafted_tree,
     "layer-skip": early_layers,
@@ -108,6 +126,9 @@ PROBES: dict[str, Callable[[], tuple[dict[str, Any], DecodePlan]]] = {
     "mlp-speculator": recurrent_heads,
     "dflash": block,
     "pard": masks,
+    "recycling": recycled,
+    "jacobi": guessed,
+    "lookahead": looked_ahead,
 }
 
 

@@ -26,6 +26,7 @@ from ptgc.spec.strategies.masked_diffusion import masked_diffusion
 from ptgc.spec.strategies.medusa import medusa
 from ptgc.spec.strategies.ngram import ngram
 from ptgc.spec.strategies.pard import pard
+from ptgc.spec.strategies.recycling import recycling
 from ptgc.spec.tree import TreeSpec
 
 VOCAB = 10
@@ -374,6 +375,25 @@ def test_a_block_has_room_for_the_tree() -> None:
     assert "tree is 4 tokens deep; the drafter's blocks have 3 drafts" in dflash(4, 2, 4).problems()
     deep = dflash(2, 2, tree=TreeSpec((-1, 0, 1)))
     assert "tree is 2 tokens deep; the drafter's blocks have 1 drafts" in deep.problems()
+
+
+@pytest.mark.parametrize(
+    "given", [(), (ports.top_ids(5),), (replace(ports.top_ids(4), dtype=DType.INT32),), (ports.top_ids(4),) * 2]
+)
+def test_a_target_gives_as_many_likely_tokens_as_its_drafter_reads(given: tuple[Port, ...]) -> None:
+    plan = recycling(4, TreeSpec.chain(3))
+    good = replace(TARGET, outputs=(*TARGET.outputs, ports.top_ids(4)))
+    assert plan_problems(plan, MODEL, {"target": good}) == []
+    found = plan_problems(plan, MODEL, {"target": replace(TARGET, outputs=(*TARGET.outputs, *given))})
+    assert found and all("'top_ids'" in one for one in found)
+    assert "'top_ids', which this role has not" in plan_problems(ngram(3), MODEL, {"target": good})[0]
+
+
+def test_a_tree_has_no_more_children_than_there_are_candidates() -> None:
+    assert recycling(3, TreeSpec.branching(3, 1)).problems() == []
+    assert recycling(2, TreeSpec.branching(3, 1)).problems() == [
+        "drafter.num_candidates is 2; a node of tree has 3 children"
+    ]
 
 
 def test_a_tree_comes_in_the_order_of_its_depths() -> None:

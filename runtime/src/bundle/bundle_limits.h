@@ -50,6 +50,10 @@ inline constexpr Range kDraftTokens{0, kTreeNodes - 1};
 inline constexpr Range kNgramSize{1, 64};
 inline constexpr Range kCandidates{1, 1024};  // Of rule `relaxed`.
 inline constexpr double kMargin = 100;        // Of log-probabilities.
+inline constexpr Range kTopIds{2, 64};        // Of drafter `recycling`.
+inline constexpr Range kWindowSize{2, 64};
+inline constexpr Range kPooledNgram{2, 16};
+inline constexpr Range kBranches{1, 64};
 inline constexpr Range kSteps{1, 65536};
 inline constexpr Range kRounds{1, 65536};
 inline constexpr std::int64_t kOperations = 64;

@@ -21,12 +21,22 @@ struct DrafterParameters {
   // Lengths, in tokens, of the text that drafts may continue; longer matches are more reliable.
   int shortest_match = 0;
   int longest_match = 0;
+  // How many of the likeliest tokens after each of the target's rows it reads: port top_ids.
+  int num_top_ids = 0;
+
+  // What does not fit the plan's drafts and tree; empty if all does.
+  virtual std::string Misfit(int /*num_draft_tokens*/, const TreeSpec& /*tree*/) const {
+    return "";
+  }
 };
 
 // Parameters of kinds that draft a whole proposal in one run, at mask tokens after the text.
 struct BlockParameters : DrafterParameters {
   int block_size = 1;         // Rows of a run from the last token of the text on.
   TokenId mask_token_id = 0;  // Stands for a draft.
+  int depth = 1;              // Most draft tokens in a row.
+
+  std::string Misfit(int num_draft_tokens, const TreeSpec& tree) const override;
 };
 
 // Where draft tokens come from, and how many.

@@ -86,16 +86,9 @@ void ReadSpeculative(const Fields& data, DecodePlan& plan) {
   if (plan.drafter.num_draft_tokens > plan.tree.num_nodes() - 1) {
     data.Add("drafter.num_draft_tokens", " does not fit plan.tree.");
   }
-  const DrafterKind* kind = FindDrafterKind(plan.drafter.kind);
-  if (kind->drafts_blocks) {
-    const int block = plan.drafter.Own<BlockParameters>().block_size;
-    const int depth = kind->reads_states ? block - 1 : block;
-    if (plan.tree.height() > depth) {
-      data.Add("tree", " is " + std::to_string(plan.tree.height()) +
-                           " tokens deep; the drafter's blocks have " + std::to_string(depth) +
-                           " drafts.");
-    }
-  }
+  const std::string misfit =
+      plan.drafter.parameters->Misfit(plan.drafter.num_draft_tokens, plan.tree);
+  if (!misfit.empty()) data.Add("drafter", misfit);
   if (!plan.tree.is_by_depth()) {
     data.Add("tree",
              " must have its nodes in the order of their depths: it is drafted depth by depth.");

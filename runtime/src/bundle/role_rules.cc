@@ -33,6 +33,7 @@ constexpr const char* kRow = "batch";
 constexpr const char* kStates = "hidden_states";
 constexpr const char* kCarried = "carried_states";
 constexpr const char* kDraftIds = "draft_ids";
+constexpr const char* kTopIds = "top_ids";
 constexpr const char* kRound = "batch num_tokens";
 constexpr const char* kChoice = "batch num_logits";
 constexpr const char* kSource = "batch source_length";
@@ -64,6 +65,7 @@ RoleRule CausalRule() {
            {"window_offset", DType::kInt64, kRow, false}},
           {{"next_ids", DType::kInt64, kChoice, true},
            {"logits", kAnyFloat, "batch num_logits #", false},
+           {kTopIds, DType::kInt64, "batch num_tokens #", false},
            {kStates, kAnyFloat, "batch num_tokens #", false}},
           true};
 }
@@ -369,6 +371,19 @@ void CheckTaps(const Fields& build, const Bundle& bundle) {
   }
 }
 
+// The target must give as many of the likeliest tokens as the drafter reads.
+void CheckTopIds(const Fields& build, const Bundle& bundle) {
+  const auto target = bundle.roles.find("target");
+  const int count = bundle.plan.drafter.parameters->num_top_ids;
+  if (count == 0 || target == bundle.roles.end()) return;
+  const Port* given = FindPort(target->second.outputs, kTopIds);
+  if (given != nullptr && given->last_size == count) return;
+  const std::string what = given == nullptr ? "none" : std::to_string(given->last_size);
+  build.Add("roles.target", " gives " + what +
+                                " of the likeliest tokens (top_ids); plan.drafter reads " +
+                                std::to_string(count) + ".");
+}
+
 }  // namespace
 
 void CheckRoles(const Fields& build, const Bundle& bundle) {
@@ -393,6 +408,7 @@ void CheckRoles(const Fields& build, const Bundle& bundle) {
   CheckEncoder(build, bundle);
   CheckHiddenStates(build, bundle);
   CheckTaps(build, bundle);
+  CheckTopIds(build, bundle);
 }
 
 }  // namespace ptgc

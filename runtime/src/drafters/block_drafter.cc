@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "bundle/json_document.h"
 #include "drafters/draft_model.h"
+#include "drafters/registry.h"
 #include "sampling/counted_path.h"
 #include "sampling/row_sampling.h"
 #include "sampling/target_choice.h"
@@ -26,7 +27,15 @@ void ReadBlock(const Fields& data, DrafterPlan& plan) {
   auto parameters = std::make_shared<BlockParameters>();
   parameters->block_size = static_cast<int>(data.Integer("block_size", {1, limits::kTreeNodes}));
   parameters->mask_token_id = data.Integer("mask_token_id", {0, limits::kVocabSize.most - 1});
+  const bool reads_states = FindDrafterKind(plan.kind)->reads_states;
+  parameters->depth = parameters->block_size - (reads_states ? 1 : 0);
   plan.parameters = std::move(parameters);
+}
+
+std::string BlockParameters::Misfit(int /*num_draft_tokens*/, const TreeSpec& tree) const {
+  if (tree.height() <= depth) return "";
+  return "'s blocks have " + std::to_string(depth) + " drafts; plan.tree is " +
+         std::to_string(tree.height()) + " tokens deep.";
 }
 
 std::unique_ptr<Drafter> MakeBlock(DrafterSeat& seat) {

@@ -45,6 +45,9 @@ struct Observation {
   // The target's likeliest token after the root and after each draft: [1 + drafts] or more. Empty
   // while a prompt is being read.
   std::span<const TokenId> answers = {};
+  // The target's likeliest tokens after each token of the run, likeliest first: [tokens, the plan's
+  // num_top_ids]. Empty if the plan asks for none.
+  std::span<const TokenId> top_ids = {};
   std::span<const int> path = {};  // Accepted nodes, from the root's child down.
   TokenId bonus = kNoToken;  // The target's token after them; kNoToken while a prompt is read.
 

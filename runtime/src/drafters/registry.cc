@@ -8,7 +8,10 @@
 #include "drafters/draft_model.h"
 #include "drafters/drafter.h"
 #include "drafters/heads_drafter.h"
+#include "drafters/jacobi_drafter.h"
+#include "drafters/lookahead_drafter.h"
 #include "drafters/ngram_drafter.h"
+#include "drafters/recycling_drafter.h"
 
 namespace ptgc {
 namespace {
@@ -23,6 +26,9 @@ constexpr auto kKinds = std::to_array<DrafterKind>({
     {"eagle", &ReadEagle, &MakeDraftModel, kDraftModelRoles, true},
     {"block", &ReadBlock, &MakeBlock, kDraftModelRoles, true, true},
     {"pard", &ReadBlock, &MakeBlock, kDraftModelRoles, false, true},
+    {"recycling", &ReadRecycling, &MakeRecycling},
+    {"jacobi", &ReadJacobi, &MakeJacobi},
+    {"lookahead", &ReadLookahead, &MakeLookahead},
 });
 
 }  // namespace

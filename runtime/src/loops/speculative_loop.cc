@@ -190,6 +190,7 @@ void SpeculativeLoop::ShowDrafter(const Turn& turn, bool is_reading) {
   Observation seen;
   seen.taps = &taps;
   seen.committed = static_cast<std::size_t>(turn.session->committed());
+  seen.top_ids = parts_.target->TopIds(turn.session->row());
   seen.read = turn.session->pending().first(static_cast<std::size_t>(turn.chunk));
   if (!is_reading) {
     seen.proposal = &row.proposal;

@@ -14,6 +14,7 @@ std::size_t Size(int value) { return static_cast<std::size_t>(value); }
 // Of all rows; and of the chosen ones, for the next run to read.
 constexpr const char* kHiddenStates = "hidden_states";
 constexpr const char* kCarriedStates = "carried_states";
+constexpr const char* kTopIds = "top_ids";
 
 DType LogitsType(const Role& role) {
   const Port* port = FindPort(role.outputs, "logits");
@@ -53,6 +54,10 @@ CausalModel::CausalModel(std::unique_ptr<Engine> engine, const Bundle& bundle,
   logits_ = Buffer(Size(batch_) * Size(most) * static_cast<std::size_t>(vocab_size_) *
                    ItemSize(logits_dtype_));
   const Role& role = bundle.roles.at(name);
+  if (FindPort(role.outputs, kTopIds) != nullptr) {
+    num_top_ids_ = bundle.plan.drafter.parameters->num_top_ids;
+    top_ids_ = Buffer(Size(batch_) * Size(widest) * Size(num_top_ids_) * sizeof(TokenId));
+  }
   if (const Port* port = FindPort(role.inputs, kHiddenStates); port != nullptr) {
     states_read_ = *port;
     states_in_ = Block(engine_->memory(), Size(batch_) * Size(widest) * RowBytes(*port));
@@ -108,6 +113,11 @@ void CausalModel::Wait() {
 
 std::span<const TokenId> CausalModel::NextIds(int row, int link) const {
   return PortsOf(link).NextIdsOf(row, link == 0 ? num_logits_ : 1);
+}
+
+std::span<const TokenId> CausalModel::TopIds(int row) const {
+  const std::size_t count = Size(width_) * Size(num_top_ids_);
+  return {top_ids_.As<const TokenId>() + Size(row) * count, count};
 }
 
 LogitsRow CausalModel::Logits(int row, int index) const {
@@ -177,6 +187,9 @@ Call& CausalModel::BoundCall(int width, Wanted wanted) {
   if (wanted.logits) {
     outputs.push_back(
         PortOf(logits_, "logits", logits_dtype_, {batch_, wanted.num_logits, vocab_size_}));
+  }
+  if (num_top_ids_ > 0 && wanted.link == 0) {
+    outputs.push_back(PortOf(top_ids_, kTopIds, DType::kInt64, {batch_, width, num_top_ids_}));
   }
   if (states_.has_value()) outputs.push_back(StatesOut(width, wanted));
   kv_cache_->AppendPresent(name_, outputs);

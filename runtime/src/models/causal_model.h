@@ -65,6 +65,8 @@ class CausalModel {
   // Argmax after the last of the row's `tokens` and after each draft: [num_logits]. With one row of
   // logits it is that of the last token only. `link` is the run's.
   std::span<const TokenId> NextIds(int row, int link = 0) const;
+  // The likeliest tokens after every row of the last run, if the graph gives them: [width, count].
+  std::span<const TokenId> TopIds(int row) const;
   // Logits of one of those rows, if the last Start asked for them: [vocab_size].
   LogitsRow Logits(int row, int index) const;
   // Copies `count` rows of hidden states, from `first` on, to an address in the engine's memory.
@@ -125,6 +127,8 @@ class CausalModel {
   Block states_in_;                               // [batch, width, size], of runs of link 0.
   std::optional<States> states_;                  // Hidden states that come out.
   Buffer logits_;                                 // [batch, num_logits, vocab_size]
+  int num_top_ids_ = 0;                           // Likeliest tokens that come out for each row.
+  Buffer top_ids_;                                // [batch, width, num_top_ids], of runs of link 0.
   std::map<Point, std::unique_ptr<Call>> calls_;  // Calls that were bound so far.
   std::vector<Call*> started_;                    // Calls started since the last Wait.
   int num_logits_ = 1;                            // Logits rows of the last run of link 0.

@@ -7,7 +7,7 @@ void Acceptance::Keep(const Proposal& proposal, std::span<const TokenId> next_id
   const std::span<const TokenId> tokens = proposal.tokens();
   int deepest = 0;
   agreed_[0] = 1;
-  for (int node = 1; node <= proposal.size(); ++node) {
+  for (int node = 1; node <= proposal.num_acceptable(); ++node) {
     const std::size_t parent = static_cast<std::size_t>(tree.parent(node));
     const std::size_t index = static_cast<std::size_t>(node);
     agreed_[index] = agreed_[parent] != 0 && tokens[index - 1] == next_ids[parent];

@@ -1,6 +1,7 @@
 // Proposal: draft tokens and their tree.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <span>
 #include <vector>
@@ -25,11 +26,14 @@ class Proposal {
   std::span<const TokenId> tokens() const { return tokens_; }
   // The draft token of a node other than the root.
   TokenId token(int node) const { return tokens_[static_cast<std::size_t>(node) - 1]; }
+  // The last draft that may be accepted; later ones are run for their answers only.
+  int num_acceptable() const { return num_acceptable_; }
   int match_length() const { return match_length_; }
 
   void Clear() {
     tree_.Truncate(1);
     tokens_.clear();
+    num_acceptable_ = 0;
     match_length_ = 0;
   }
   // The child of a node with this token; 0 if there is none.
@@ -42,6 +46,13 @@ class Proposal {
   // The child of a node with this token: an existing one, so that several drafters may propose the
   // same, or a new one, for which there must be room.
   int Add(int parent, TokenId token) {
+    const int node = AddUnaccepted(parent, token);
+    num_acceptable_ = size();
+    return node;
+  }
+  // The same for a draft that is run, but never accepted; all that may be accepted come before it.
+  // An existing child stays what it is: equal drafts after equal text are one row.
+  int AddUnaccepted(int parent, TokenId token) {
     if (const int found = Find(parent, token); found != 0) return found;
     tokens_.push_back(token);
     return tree_.Add(parent);
@@ -54,12 +65,14 @@ class Proposal {
     if (size >= this->size()) return;
     tokens_.resize(static_cast<std::size_t>(size));
     tree_.Truncate(size + 1);
+    num_acceptable_ = std::min(num_acceptable_, size);
   }
   void set_match_length(int length) { match_length_ = length; }
 
  private:
   TreeSpec tree_;                // The tree of the drafts.
   std::vector<TokenId> tokens_;  // Draft tokens in topological order, without the root.
+  int num_acceptable_ = 0;       // How many of them, from the first on, may be accepted.
   int match_length_ = 0;         // Length of text found again; larger is more reliable.
 };
 

@@ -21,7 +21,7 @@ TokenCounts* CountsOf(const ProposedText& text) {
 }
 
 // The last node that may be accepted.
-int LastOf(const ProposedText& text) { return text.proposal->size(); }
+int LastOf(const ProposedText& text) { return text.proposal->num_acceptable(); }
 
 // Index in the text of the token after a node.
 std::int64_t PositionAfter(const ProposedText& text, int node) {
