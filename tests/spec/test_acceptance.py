@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import MISSING, replace
 from typing import Any
 
 import pytest
@@ -13,16 +13,18 @@ from ptgc.spec.fields import read
 from ptgc.spec.json_file import UnreadableError
 from ptgc.spec.options import make_options, options_of
 from ptgc.spec.plan import DecodePlan, Guarantee
-from ptgc.spec.strategies import find_strategy
+from ptgc.spec.strategies import BUILT_IN, find_strategy
 from ptgc.spec.strategies.base import AcceptanceOptions, CheckpointFacts
 from ptgc.spec.strategies.draft_model import draft_model
 from ptgc.spec.strategies.masked_diffusion import masked_diffusion
 from ptgc.spec.tree import TreeSpec
 
+NEEDED: dict[str, Any] = {"drafter": "x", "heads": "x", "num_layers": 1}
+"""Options without a default, of any strategy."""
 JUDGED: dict[str, dict[str, Any]] = {
-    "draft-model": {"drafter": "x"},
-    "eagle3": {"drafter": "x"},
-    "layer-skip": {"num_layers": 1},
+    name: {one.name: NEEDED[one.name] for one in options_of(find_strategy(name).options) if one.default is MISSING}
+    for name in BUILT_IN
+    if issubclass(find_strategy(name).options, AcceptanceOptions)
 }
 """Strategies that have the rule as an option, with what else they need."""
 

@@ -294,9 +294,11 @@ void ModelDrafter::AddChildren(const DraftRow& row, int depth, int node) {
     const TokenId token = sampler_.Choose(noise, siblings_);
     if (token == kNoToken) return;  // The filters leave no more tokens.
     siblings_.push_back(token);
+    const int before = row.proposal->size();
     const int added = row.proposal->Add(node, token);
     held.shape[Size(added)] = child;
-    held.drawn[Size(added)] = family;
+    // A child that was there already stays certain: it is tried before those that are drawn.
+    if (row.proposal->size() > before) held.drawn[Size(added)] = family;
   }
 }
 
