@@ -60,6 +60,8 @@ class DecodeLoop {
 
   // Whether prompts are read before any text is written; otherwise every round is a decode round.
   virtual bool has_prefill() const = 0;
+  // Most draft tokens of a row in a round.
+  virtual int max_drafts() const { return 0; }
   // Starts a request in a session that holds its prompt.
   virtual void Start(const Session& session, const Request& request) = 0;
   // Runs one round for the sessions of `turns`; other sessions are unchanged.

@@ -37,6 +37,7 @@ class SpeculativeLoop : public DecodeLoop {
   SpeculativeLoop(SpeculativeParts parts, std::span<Session* const> sessions);
 
   bool has_prefill() const override { return true; }
+  int max_drafts() const override { return parts_.num_draft_tokens; }
   void Start(const Session& session, const Request& request) override;
   RoundReport Round(std::span<Turn> turns) override;
   void Begin(const Session& session) override;

@@ -44,6 +44,7 @@ void Generation::Start(Session& session, DecodeLoop& loop) {
   started_ = first_token_ = Clock::now();
   result_.statistics.prompt_tokens = session.prompt_length();
   has_prefill_ = loop.has_prefill();
+  result_.statistics.draft_counts.reserve(static_cast<std::size_t>(loop.max_drafts()));
   loop.Start(session, *request_);
 }
 
