@@ -157,7 +157,7 @@ def _write_roles(
     saved, traced = SavedWeights(), dict[str, TracedRole]()
     for name, module in roles.items():
         progress(f"Tracing the {name}")
-        made = trace_role(RoleSource(name, module, plan, roles, traced))
+        made = trace_role(RoleSource(name, module, plan.learned, roles, traced))
         progress(f"Writing graph and weights of the {name}")
         save(made.model, graphs, name, saved)
         traced[name] = made
@@ -179,7 +179,8 @@ def _features(plan: DecodePlan, traced: Mapping[str, TracedRole]) -> tuple[str, 
     states = [state for made in traced.values() for state in made.states]
     found = {f"{plan.loop.value}-loop": True}
     found |= {"kv-cache-full": bool(states), "sliding-window-cache": any(s.window is not None for s in states)}
-    found |= {drafter_feature(plan.drafter.kind): plan.drafts, "encoder": "encoder" in traced}
+    found |= {drafter_feature(one.kind): plan.drafts for one in (plan.drafter, *plan.drafter.parts)}
+    found["encoder"] = "encoder" in traced
     found["block-cache"] = plan.canvas is not None and plan.canvas.cache is CanvasCache.BLOCK
     return tuple(name for name, there in found.items() if there)
 

@@ -47,6 +47,11 @@ class DrafterPlan:
         """What it cannot draft of a plan's tree."""
         return []
 
+    @property
+    def parts(self) -> tuple[DrafterPlan, ...]:
+        """The drafters that it is merged from, of which only the last may run roles; or only this one."""
+        return (self,)
+
     def to_json(self) -> dict[str, Any]:
         """This drafter as the manifest writes it."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -56,8 +61,9 @@ class DrafterPlan:
     def json_kinds() -> Mapping[str, type[DrafterPlan]]:
         """The class that reads each kind; runtime/src/drafters/registry.cc has the same kinds."""
         from ptgc.spec.strategies import BUILT_IN, find_strategy  # these import this module
+        from ptgc.spec.strategies.merged import MergedDrafter
 
-        drafters = [find_strategy(name).drafter for name in BUILT_IN]
+        drafters: list[type[DrafterPlan]] = [*(find_strategy(name).drafter for name in BUILT_IN), MergedDrafter]
         return {drafter.kind: drafter for drafter in drafters}
 
 

@@ -179,9 +179,11 @@ def check_readable(document: Any, name: str) -> dict[str, Any]:
 
 
 def _features_of(document: dict[str, Any]) -> list[Any]:
-    """The features that a document lists, and that of the drafter in its plan."""
+    """The features that a document lists, and those of the drafters in its plan."""
     features, plan = document.get("features", []), document.get("plan")
     drafter = plan.get("drafter") if isinstance(plan, dict) else None
-    kind = drafter.get("kind") if isinstance(drafter, dict) else None
-    named = [drafter_feature(kind)] if isinstance(kind, str) else []
+    merged = drafter.get("drafters") if isinstance(drafter, dict) else None
+    drafters = [drafter, *(merged if isinstance(merged, list) else ())]
+    kinds = [one.get("kind") for one in drafters if isinstance(one, dict)]
+    named = [drafter_feature(kind) for kind in kinds if isinstance(kind, str)]
     return [*features, *named] if isinstance(features, list) else named

@@ -90,6 +90,12 @@ class DecodePlan:
         guarantee = Guarantee.LOSSY if rule.is_lossy else guarantee
         return replace(self, acceptance=rule, guarantee=guarantee, typical=typical, relaxed=relaxed)
 
+    @property
+    def learned(self) -> DecodePlan:
+        """This plan without the drafters that only look up earlier text: that of the roles."""
+        own = self.drafter.parts[-1]
+        return self if own is self.drafter else replace(self, drafter=own, tree=self.tree.first(own.num_draft_tokens))
+
     def to_json(self) -> dict[str, Any]:
         """This plan as the manifest writes it: the loop and that loop's policies."""
         data: dict[str, Any] = {"loop": self.loop.value}

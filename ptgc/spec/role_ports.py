@@ -202,6 +202,7 @@ def _attention_problems(name: str, role: Role) -> list[str]:
 def _tap_problems(plan: DecodePlan, roles: Mapping[str, Role]) -> list[str]:
     """A drafter must read what the target gives, carry on rows of the same size, and give a draft for every node."""
     given = {port.name: port for port in roles["target"].outputs}
+    wanted = plan.learned.tree.num_nodes - 1
     found = []
     for name in plan.drafter.roles:
         role = roles.get(name)
@@ -217,11 +218,7 @@ def _tap_problems(plan: DecodePlan, roles: Mapping[str, Role]) -> list[str]:
             elif kinds != {(given[tap].dtype, given[tap].shape[-1])}:
                 found.append(f"roles.{name} reads {tap} of another type or size than roles.target gives")
         sizes = [port.shape[-1] for port in role.outputs if port.name == "draft_ids"]
-        found += [
-            f"roles.{name} gives {size} drafts; plan.tree has {plan.tree.num_nodes - 1}"
-            for size in sizes
-            if size != plan.tree.num_nodes - 1
-        ]
+        found += [f"roles.{name} gives {size} drafts; plan.tree has {wanted}" for size in sizes if size != wanted]
     return found
 
 

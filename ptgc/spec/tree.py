@@ -77,6 +77,14 @@ class TreeSpec:
             raise ValueError(_TOO_LARGE)
         return TreeSpec(tuple(parents))
 
+    def first(self, num_draft_tokens: int) -> TreeSpec:
+        """Its first nodes: the root and as many draft tokens."""
+        return TreeSpec(self.parents[: num_draft_tokens + 1])
+
+    def extended(self, num_draft_tokens: int) -> TreeSpec:
+        """With a chain behind its last node, so that it has at least as many draft tokens."""
+        return TreeSpec((*self.parents, *range(self.num_nodes - 1, num_draft_tokens)))
+
     @property
     def num_nodes(self) -> int:
         """Nodes, the root included."""

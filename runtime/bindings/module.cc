@@ -210,6 +210,7 @@ void BindResult(nb::module_& module) {
   nb::class_<TraceRound>(module, "TraceRound", "One round of one text.")
       .def_ro("width", &TraceRound::width, "Rows that the engine ran.")
       .def_ro("drafted_ids", &TraceRound::drafted_ids, "Draft tokens verified.")
+      .def_ro("part", &TraceRound::part, "Which of merged drafters made them.")
       .def_ro("parents", &TraceRound::parents, "The node that each of them follows; 0 is the root.")
       .def_ro("path", &TraceRound::path, "The nodes that were accepted.")
       .def_ro("accepted", &TraceRound::accepted, "How many of them became text.")

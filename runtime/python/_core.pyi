@@ -182,6 +182,10 @@ class TraceRound:
         """The nodes that were accepted."""
 
     @property
+    def part(self) -> int:
+        """Which of merged drafters made them."""
+
+    @property
     def accepted(self) -> int:
         """How many of them became text."""
 

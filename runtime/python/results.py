@@ -82,6 +82,8 @@ class RoundTrace:
     """The node that each of them follows; 0 is the end of the text."""
     path: list[int]
     """The nodes that were accepted."""
+    part: int
+    """Which of merged drafters made them, by its place in the plan; 0 if there is only one."""
     accepted: int
     """How many of them became text: fewer where the text ended."""
     emitted_ids: list[int]

@@ -150,6 +150,10 @@ def test_wrong_usage_exits_with_2(arguments: list[str], bundle: Path) -> None:
             ["--num-draft-tokens is 0", "--max-ngram-size is 65; it must be from 1 to 64", "--min-ngram-size is 0"],
         ),
         (["--min-ngram-size", "5", "--max-ngram-size", "2"], ["--max-ngram-size is 2, below --min-ngram-size 5"]),
+        (
+            ["--strategy", "suffix", "--min-match-length", "0", "--drafts-per-match", "65", "--min-probability", "2"],
+            ["--min-match-length is 0", "--drafts-per-match is 65", "--min-probability is 2"],
+        ),
         (["--threshold", "1", "--block-length", "-1"], ["--block-length is -1"]),
         (["--threshold", "1"], ["--threshold is 1.0; it must be between 0 and 1"]),
         (["--strategy", "draft-model"], ["Strategy 'draft-model' needs --drafter"]),

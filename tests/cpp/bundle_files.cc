@@ -130,6 +130,21 @@ BundleDocuments BlockReader() {
   return documents;
 }
 
+// What looks up earlier text before a model.
+BundleDocuments Merged() {
+  BundleDocuments documents = DraftModel();
+  json& drafter = documents.manifest["plan"]["drafter"];
+  const json suffix = {{"kind", "suffix"},
+                       {"num_draft_tokens", 3},
+                       {"min_match_length", 2},
+                       {"drafts_per_match", 4},
+                       {"min_probability", 0.1}};
+  json model = drafter;
+  model["num_draft_tokens"] = 2;
+  drafter = {{"kind", "merged"}, {"num_draft_tokens", 3}, {"drafters", {suffix, model}}};
+  return documents;
+}
+
 const json kSourceMask = MakePort("encoder_attention_mask", "bool", {"batch", "source_length"});
 const json kHiddenStates =
     MakePort("encoder_hidden_states", "float32", {"batch", "source_length", 16});
@@ -240,8 +255,8 @@ BundleDocuments RecyclingDocuments() {
 }
 
 std::vector<BundleDocuments> DocumentsOfEveryLoop() {
-  return {NgramDocuments(), DraftModel(), EncoderDecoder(),     Canvas(),     OneShot(), Edit(),
-          StateReader(),    Heads(),      RecyclingDocuments(), BlockReader()};
+  return {NgramDocuments(), DraftModel(), EncoderDecoder(),     Canvas(), OneShot(),    Edit(),
+          StateReader(),    Heads(),      RecyclingDocuments(), Merged(), BlockReader()};
 }
 
 BundleFolder::BundleFolder() {

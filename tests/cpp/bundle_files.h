@@ -18,8 +18,8 @@ struct BundleDocuments {
   nlohmann::json build;     // build.json of the build "toy"
 };
 
-// Of n-gram drafts, a drafting model, an encoder-decoder with a window, a canvas, CTC, edits, and
-// drafters that read states token by token and block by block.
+// Of n-gram drafts, a drafting model, an encoder-decoder with a window, a canvas, CTC, edits,
+// drafters that read states, heads, merged drafters, and a drafter of blocks.
 std::vector<BundleDocuments> DocumentsOfEveryLoop();
 // The first of them.
 BundleDocuments NgramDocuments();

@@ -28,7 +28,7 @@ struct GeneratorFixture {
                   {.load = {}, .waiting = options.waiting}) {}
 
   Engines MakeEngines(const FixtureOptions& options) {
-    const bool has_model = options.drafter.kind == "model";
+    const bool has_model = options.drafter.Parts().back().kind == "model";
     Engines engines = SubstituteEngines(seen, has_model ? &drafter_seen : nullptr);
     if (options.before_run) {
       engines["target"] =

@@ -166,7 +166,7 @@ Bundle SubstituteBundle(int batch, const DrafterPlan& drafter) {
   state.head_dim = 1;
   bundle.roles["target"].states = {state};
   bundle.roles["target"].vocab_size = kVocabSize;
-  if (drafter.kind == "model") {
+  if (drafter.Parts().back().kind == "model") {
     bundle.roles["drafter"] = bundle.roles["target"];
     bundle.shapes.roles["drafter"] = {{1, 2, 8, 12}, 1, {40, 80, 144}, {}, {}, {}};
   }
@@ -189,6 +189,24 @@ DrafterPlan ModelPlan(int num_draft_tokens, DrafterVocabulary vocabulary) {
   auto parameters = std::make_shared<DraftModelParameters>();
   parameters->vocabulary = vocabulary;
   return {"model", num_draft_tokens, std::move(parameters)};
+}
+
+DrafterPlan SuffixPlan() {
+  auto parameters = std::make_shared<SuffixParameters>();
+  parameters->shortest_match = 1;
+  parameters->longest_match = 16;
+  parameters->drafts_per_match = 4;
+  return {"suffix", 7, std::move(parameters)};
+}
+
+DrafterPlan MergedPlan(std::vector<DrafterPlan> parts) {
+  DrafterPlan plan;
+  plan.kind = "merged";
+  for (const DrafterPlan& part : parts) {
+    plan.num_draft_tokens = std::max(plan.num_draft_tokens, part.num_draft_tokens);
+  }
+  plan.parts = std::move(parts);
+  return plan;
 }
 
 Engines SubstituteEngines(Observations& target, Observations* drafter) {

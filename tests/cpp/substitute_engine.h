@@ -9,6 +9,7 @@
 #include "bundle/bundle.h"
 #include "drafters/draft_model.h"
 #include "drafters/ngram_drafter.h"
+#include "drafters/suffix_drafter.h"
 #include "engines/engine.h"
 #include "language.h"
 #include "loops/loop_factory.h"
@@ -54,6 +55,10 @@ DrafterPlan NgramPlan();
 // Up to `num_draft_tokens` drafts of a model.
 DrafterPlan ModelPlan(int num_draft_tokens,
                       DrafterVocabulary vocabulary = DrafterVocabulary::kShared);
+// Up to 7 drafts behind suffixes of any length.
+DrafterPlan SuffixPlan();
+// Drafters of which each row asks one.
+DrafterPlan MergedPlan(std::vector<DrafterPlan> parts);
 NgramParameters NgramSizes(int shortest, int longest, NgramMatch match = NgramMatch::kLatest);
 // Engines for the roles of such a bundle; a drafter errs at every third position.
 Engines SubstituteEngines(Observations& target, Observations* drafter = nullptr);

@@ -9,6 +9,7 @@
 #include "bundle/bundle.h"
 #include "bundle_files.h"
 #include "drafters/ngram_drafter.h"
+#include "drafters/suffix_drafter.h"
 #include "temporary_folder.h"
 
 namespace ptgc {
@@ -172,6 +173,47 @@ TEST_F(BundleOnDisk, DraftersReadTheirOwnParameters) {
                            "min_ngram_size is \"two\"", "ngram_match is 'middle'"}) {
     ExpectRefusal(text);
   }
+}
+
+TEST_F(BundleOnDisk, MergedDraftersReadTheirPartsAndNameAllThatIsWrong) {
+  json& drafter = manifest_["plan"]["drafter"];
+  const json ngram = drafter;
+  json suffix = {{"kind", "suffix"},
+                 {"num_draft_tokens", 2},
+                 {"min_match_length", 2},
+                 {"drafts_per_match", 1.5},
+                 {"min_probability", 0.25}};
+  drafter = {{"kind", "merged"}, {"num_draft_tokens", 3}, {"drafters", {ngram, suffix}}};
+  Write();
+  const std::vector<DrafterPlan> parts = ReadBundle(build_).plan.drafter.parts;
+  ASSERT_EQ(parts.size(), 2U);
+  EXPECT_EQ(parts[0].Own<NgramParameters>().longest_match, 4);
+  EXPECT_EQ(parts[1].num_draft_tokens, 2);
+  EXPECT_EQ(parts[1].Own<SuffixParameters>().shortest_match, 2);
+  EXPECT_EQ(parts[1].Own<SuffixParameters>().drafts_per_match, 1.5);
+  EXPECT_EQ(parts[1].Own<SuffixParameters>().min_probability, 0.25);
+
+  suffix = {{"kind", "suffix"},
+            {"num_draft_tokens", 2},
+            {"min_match_length", 0},
+            {"drafts_per_match", 65},
+            {"min_probability", -1}};
+  const json model = {{"kind", "model"}, {"num_draft_tokens", 3}};
+  const json none = {{"kind", "none"}, {"num_draft_tokens", 9}};
+  drafter["drafters"] = {suffix, model, none};
+  Write();
+  for (const char* text :
+       {"min_match_length is 0", "drafts_per_match is 65", "min_probability is -1",
+        "drafters has 'model', which runs a model, before the last", "kind is 'none'",
+        "num_draft_tokens must be the largest of the merged drafters, 9"}) {
+    ExpectRefusal(text);
+  }
+  drafter["drafters"] = {ngram};
+  Write();
+  ExpectRefusal("drafters must be two or more");
+  drafter["drafters"] = {ngram, {{"kind", "clairvoyant"}, {"num_draft_tokens", 1}}};
+  Write();
+  ExpectRefusal("needs features that this ptgc does not have: drafter-clairvoyant");
 }
 
 TEST_F(BundleOnDisk, ReadsGenerationDefaultsAndRefusesThoseOutOfRange) {

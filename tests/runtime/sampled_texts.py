@@ -40,9 +40,11 @@ from ptgc.spec.strategies.jacobi import jacobi
 from ptgc.spec.strategies.layer_skip import layer_skip
 from ptgc.spec.strategies.lookahead import lookahead
 from ptgc.spec.strategies.medusa import medusa
+from ptgc.spec.strategies.merged import Lookup, with_lookup
 from ptgc.spec.strategies.ngram import ngram
 from ptgc.spec.strategies.pard import pard
 from ptgc.spec.strategies.recycling import recycling
+from ptgc.spec.strategies.suffix import suffix
 from ptgc.spec.tree import TreeSpec
 
 VOCAB_SIZE, DRAFTS, NEW_TOKENS = 8, 3, 3
@@ -77,7 +79,10 @@ def all_settings() -> Iterator[Setting]:
     temperatures, batches = (0.7, 1.0, 1.3), (1, 4)
     for temperature, batch in itertools.product(temperatures, batches):
         yield Setting("autoregressive", temperature=temperature, batch=batch)
-    names = ("ngram", "draft-model", "layer-skip", "medusa", "eagle3", "hydra", "dflash", "pard", "recycling", "jacobi")
+    names = (
+        *("ngram", "suffix", "recycling", "jacobi", "draft-model", "merged", "layer-skip", "pard"),
+        *("medusa", "hydra", "eagle3", "dflash"),
+    )
     chains = itertools.product(names, ("match", "speculative", "block"))
     trees = itertools.product(
         ("tree", "eagle3-tree", "medusa-tree", "pard-tree", "lookahead"), ("match", "speculative")
@@ -153,6 +158,8 @@ def plan(strategy: str) -> DecodePlan:
         "recycling": lambda: recycling(4, TreeSpec.chain(DRAFTS)),
         "jacobi": lambda: jacobi(DRAFTS),
         "lookahead": lambda: lookahead(2, 2, 2),
+        "suffix": lambda: suffix(DRAFTS),
+        "merged": lambda: with_lookup(draft_model(DRAFTS), Lookup.NGRAM),
     }
     made: DecodePlan = plans[strategy]()
     return made
@@ -161,7 +168,7 @@ def plan(strategy: str) -> DecodePlan:
 def roles_of(strategy: str) -> dict[str, Any]:
     """The modules of a strategy; drafters are independent of the target unless they are part of it."""
     made = {"target": target()}
-    if strategy in ("draft-model", "tree", "pard", "pard-tree"):
+    if strategy in ("draft-model", "merged", "tree", "pard", "pard-tree"):
         made["drafter"] = drafter()
     if strategy == "layer-skip":
         made["drafter"] = first_layers(target(), 1)

@@ -31,6 +31,8 @@ SETTINGS = [
     Setting("recycling", "speculative", 1.0, batch=4),
     Setting("jacobi", "speculative", 1.3),
     Setting("lookahead", "speculative", 0.7),
+    Setting("suffix", "block", 1.0, batch=4),
+    Setting("merged", "speculative", 0.7, batch=4),
 ]
 """A few of `all_settings`; the full comparison of 50,000 texts each is run by hand."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,9 @@ from ptgc.spec.strategies.mlp_speculator import mlp_speculator
 from ptgc.spec.strategies.mtp import mtp
 from ptgc.spec.strategies.pard import pard
 from ptgc.spec.strategies.recycling import recycling
+from ptgc.spec.strategies.merged import MergedDrafter
+from ptgc.spec.strategies.mtp import mtp
+from ptgc.spec.strategies.suffix import SuffixDrafter, suffix
 from ptgc.spec.tree import TreeSpec
 from tests import dflash as dflash_layout
 from tests import pard as pard_loop
@@ -115,6 +119,18 @@ def looked_ahead() -> tuple[dict[str, Any], DecodePlan]:
     return {"target": tiny_model("llama")}, lookahead(4, 3, 2)
 
 
+def repeated_suffixes() -> tuple[dict[str, Any], DecodePlan]:
+    """The text itself drafts."""
+    return {"target": tiny_model("llama")}, suffix()
+
+
+def text_before_states() -> tuple[dict[str, Any], DecodePlan]:
+    """A layer on hidden states drafts a tree where the text does not repeat itself."""
+    roles, plan = states()
+    drafter = MergedDrafter(TREE.num_nodes - 1, drafters=(SuffixDrafter(TREE.num_nodes - 1), plan.drafter))
+    return roles, replace(plan, drafter=drafter)
+
+
 PROBES: dict[str, Callable[[], tuple[dict[str, Any], DecodePlan]]] = {
     "tree": drafted_tree,
     "layer-skip": early_layers,
@@ -129,6 +145,8 @@ PROBES: dict[str, Callable[[], tuple[dict[str, Any], DecodePlan]]] = {
     "recycling": recycled,
     "jacobi": guessed,
     "lookahead": looked_ahead,
+    "suffix": repeated_suffixes,
+    "merged": text_before_states,
 }
 
 

@@ -123,6 +123,13 @@ def test_an_unknown_drafter_is_refused_as_an_unknown_feature_is(bundle: Path) ->
         open_bundle(bundle)
 
 
+def test_an_unknown_drafter_among_merged_ones_is_refused_so_too(bundle: Path) -> None:
+    drafter = {"kind": "merged", "num_draft_tokens": 7, "drafters": [{"kind": "clairvoyant"}, {"kind": "ngram"}]}
+    edit(bundle / "manifest.json", lambda d: d["plan"].update(drafter=drafter))
+    with pytest.raises(BundleError, match="needs features that this ptgc does not have: drafter-clairvoyant"):
+        open_bundle(bundle)
+
+
 def test_a_drafter_reads_its_own_parameters_and_names_all_that_is_wrong(bundle: Path) -> None:
     wrong = {"num_draft_tokens": -1, "max_ngram_size": 65, "min_ngram_size": True, "ngram_match": "middle"}
     edit(bundle / "manifest.json", lambda d: d["plan"]["drafter"].update(wrong))

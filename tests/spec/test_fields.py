@@ -15,9 +15,13 @@ from ptgc.spec.plan import DecodePlan
 from ptgc.spec.ports import DType
 from ptgc.spec.shapes import ShapePlan
 from ptgc.spec.strategies.draft_model import draft_model
+from ptgc.spec.strategies.eagle3 import eagle3
 from ptgc.spec.strategies.levenshtein import levenshtein
 from ptgc.spec.strategies.masked_diffusion import masked_diffusion
+from ptgc.spec.strategies.merged import Lookup, with_lookup
 from ptgc.spec.strategies.ngram import ngram
+from ptgc.spec.strategies.suffix import suffix
+from ptgc.spec.tree import TreeSpec
 from tests.loops import INSERTION, SOURCE_EDITS
 
 TARGET: dict[str, Any] = {
@@ -30,6 +34,8 @@ TARGET: dict[str, Any] = {
 }
 SHAPES: dict[str, Any] = {"batch": 1, "max_length": 64, "roles": {"target": TARGET, "drafter": TARGET}}
 STATE = {"kind": "full", "kv_heads": 2, "head_dim": 8, "dtype": "float32"}
+SUFFIX = suffix(3).drafter.to_json()
+MODEL_DRAFTER = draft_model(3).drafter.to_json()
 MODEL = {"family": "x", "vocab_size": 10, "context_length": 64, "eos_token_ids": [2], "bos_token_id": None}
 
 
@@ -40,6 +46,9 @@ def test_what_is_written_is_read() -> None:
         draft_model(acceptance=AcceptanceRule.BLOCK),
         draft_model().accepting(AcceptanceRule.TYPICAL, typical=TypicalAcceptance(0.2, 0.5)),
         draft_model().accepting(AcceptanceRule.RELAXED, relaxed=RelaxedAcceptance(3, 1.5)),
+        suffix(),
+        with_lookup(draft_model(), Lookup.NGRAM),
+        with_lookup(eagle3(tree=TreeSpec.branching(2, 2)), Lookup.SUFFIX),
         masked_diffusion(3, threshold=0.5),
         levenshtein(3, 1, 2, 0),
         INSERTION,
@@ -170,6 +179,34 @@ def test_a_drafter_must_fit_its_tree_and_itself(change: dict[str, Any]) -> None:
     data["drafter"] = data["drafter"] | change
     with pytest.raises(UnreadableError, match="drafter"):
         read(DecodePlan, data)
+
+
+@pytest.mark.parametrize(
+    ("drafters", "problem"),
+    [
+        ([], "has 0 entries; it must have 2 to 8"),
+        ([SUFFIX], "has 1 entries"),
+        ([SUFFIX] * 9, "has 9 entries"),
+        ([MODEL_DRAFTER, SUFFIX], r"\[0\] is of kind 'model', which runs a model; it must be the last"),
+        ([SUFFIX, {"kind": "none"}], r"\[1\] is of kind 'none', which cannot be merged"),
+        ([SUFFIX, SUFFIX | {"min_probability": 2}], r"\[1\].min_probability is 2"),
+        ([SUFFIX, SUFFIX | {"num_draft_tokens": 2}], "num_draft_tokens is 4; the most of the merged drafters is 3"),
+    ],
+)
+def test_drafters_that_cannot_be_merged_are_refused(drafters: list[Any], problem: str) -> None:
+    data: dict[str, Any] = suffix(4).to_json() | {"strategy": "x", "guarantee": "lossless"}
+    data["drafter"] = {"kind": "merged", "num_draft_tokens": 4, "drafters": drafters}
+    with pytest.raises(UnreadableError, match=problem):
+        read(DecodePlan, data)
+
+
+def test_a_model_behind_a_lookup_drafts_the_first_nodes_of_the_tree() -> None:
+    plan = eagle3(tree=TreeSpec.branching(2, 2))
+    merged = with_lookup(plan, Lookup.SUFFIX)
+    assert merged.learned == plan
+    assert (merged.drafter.roles, merged.drafter.taps) == (("drafter",), ("hidden_states",))
+    assert merged.tree.parents == (*plan.tree.parents, *range(6, 15))
+    assert with_lookup(plan, Lookup.NONE) is plan
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.5, float("nan"), float("inf"), True, "0.5"])

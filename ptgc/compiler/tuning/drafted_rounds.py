@@ -21,6 +21,8 @@ class DraftedRound:
     """Draft tokens verified."""
     accepted: int
     """Draft tokens accepted; the round wrote one token more."""
+    runs_drafter: bool = True
+    """Whether a model drafted, if there is one, and not a lookup that is merged with it."""
 
 
 def replayed_seconds(rounds: Sequence[DraftedRound], curve: CostCurve, most: int, rows_at_once: int = 0) -> float:
@@ -29,13 +31,16 @@ def replayed_seconds(rounds: Sequence[DraftedRound], curve: CostCurve, most: int
     If a round accepted more than that, the remaining drafts move to the next round: accepted tokens are part of the
     text, whichever round drafts them. `rows_at_once` is that of `round_seconds`.
     """
-    cost = {drafts: round_seconds(curve, drafts, rows_at_once) for drafts in range(most + 1)}
+    cost = {
+        by_model: [round_seconds(curve, drafts, rows_at_once, runs_drafter=by_model) for drafts in range(most + 1)]
+        for by_model in (False, True)
+    }
     total = 0.0
     for one in rounds:
         drafted, left = one.drafted, one.accepted + 1
         while left > 0:
             tried = min(drafted, most)
-            total += cost[tried]
+            total += cost[one.runs_drafter][tried]
             written = min(left - 1, tried) + 1
             left -= written
             drafted -= written
@@ -76,9 +81,11 @@ def drafted_rounds(
     bundle = build.path.parent.parent
     options = asdict(loading)
     with Generator(bundle, build=build.manifest.id, num_threads=num_threads, verify=False, **options) as generator:
+        last = len(generator.bundle.manifest.plan.drafter.parts) - 1
         for one in sets:
             for prompt in one.prompts:
                 result = generator.generate(prompt.ids, max_new_tokens=max_new_tokens, trace=True)
                 written = [done for done in result.trace if done.emitted_ids]
                 # The first token comes from the round that reads the end of the prompt, whatever is drafted there.
-                yield from (DraftedRound(len(done.drafted_ids), done.accepted) for done in written[1:])
+                for done in written[1:]:
+                    yield DraftedRound(len(done.drafted_ids), done.accepted, runs_drafter=done.part == last)

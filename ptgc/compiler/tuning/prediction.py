@@ -30,15 +30,18 @@ def expected_tokens(num_draft_tokens: int, acceptance: float) -> float:
     return sum(acceptance**position for position in range(num_draft_tokens + 1))
 
 
-def round_seconds(curve: CostCurve, num_draft_tokens: int, rows_at_once: int = 0) -> float:
+def round_seconds(
+    curve: CostCurve, num_draft_tokens: int, rows_at_once: int = 0, *, runs_drafter: bool = True
+) -> float:
     """Seconds to draft and verify some tokens: the narrowest round that holds them, and the drafter's rounds.
 
     Args:
         curve: What rounds cost.
         num_draft_tokens: Draft tokens of the round.
         rows_at_once: Rows of a drafter's round that makes all drafts; 0 if it has a round for each.
+        runs_drafter: Whether a model drafts, if there is one, and not a lookup that is merged with it.
     """
-    drafter = curve.medians_by_role().get("drafter", {})
+    drafter = curve.medians_by_role().get("drafter", {}) if runs_drafter else {}
     drafting = num_draft_tokens * next(iter(drafter.values()), 0.0)
     if rows_at_once and drafter:
         drafting = _at_least(drafter, rows_at_once) if num_draft_tokens else 0.0

@@ -12,6 +12,7 @@ from ptgc.spec.loop import Loop
 from ptgc.spec.options import CheckpointName
 from ptgc.spec.plan import DecodePlan, Guarantee
 from ptgc.spec.strategies.base import CheckpointFacts, DraftTokens, Strategy, TreeOptions
+from ptgc.spec.strategies.merged import Lookup, with_lookup
 from ptgc.spec.tree import TreeSpec
 
 
@@ -50,6 +51,8 @@ class DraftModelOptions(TreeOptions):
     """Most draft tokens per round, of a chain."""
     drafter_vocabulary: DrafterVocabulary = DrafterVocabulary.SHARED
     """Whether both models have the same token ids, or drafts are decoded to text and encoded again."""
+    lookup: Lookup = Lookup.NONE
+    """What drafts in place of the drafter where it finds the end of the text earlier in it."""
 
     def problems(self) -> list[str]:
         """Options that rule each other out."""
@@ -72,7 +75,7 @@ def draft_model(
 
 def _plan(options: DraftModelOptions, _facts: CheckpointFacts) -> DecodePlan:
     plan = draft_model(options.num_draft_tokens, vocabulary=options.drafter_vocabulary, tree=options.tree)
-    return options.judging(plan)
+    return with_lookup(options.judging(plan), options.lookup)
 
 
 STRATEGY = Strategy(

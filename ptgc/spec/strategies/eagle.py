@@ -12,6 +12,7 @@ from ptgc.spec.options import CheckpointName
 from ptgc.spec.plan import DecodePlan, Guarantee
 from ptgc.spec.ports import HIDDEN_STATES
 from ptgc.spec.strategies.base import CheckpointFacts, DraftTokens, Strategy, TreeOptions
+from ptgc.spec.strategies.merged import Lookup, with_lookup
 from ptgc.spec.tree import TreeSpec
 
 
@@ -32,6 +33,8 @@ class EagleOptions(TreeOptions):
     """The EAGLE or HASS drafter that was trained for this model: directory or hub id."""
     num_draft_tokens: DraftTokens = 5
     """Most draft tokens per round, of a chain."""
+    lookup: Lookup = Lookup.NONE
+    """What drafts in place of the drafter where it finds the end of the text earlier in it."""
 
 
 def eagle(
@@ -50,7 +53,8 @@ def eagle_plan(strategy: Strategy, num_draft_tokens: int, tree: TreeSpec | None)
 
 
 def _plan(options: EagleOptions, _facts: CheckpointFacts) -> DecodePlan:
-    return options.judging(eagle(options.num_draft_tokens, tree=options.tree))
+    plan = options.judging(eagle(options.num_draft_tokens, tree=options.tree))
+    return with_lookup(plan, options.lookup)
 
 
 STRATEGY = Strategy(

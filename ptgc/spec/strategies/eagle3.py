@@ -10,6 +10,7 @@ from ptgc.spec.options import CheckpointName
 from ptgc.spec.plan import DecodePlan, Guarantee
 from ptgc.spec.strategies.base import CheckpointFacts, DraftTokens, Strategy, TreeOptions
 from ptgc.spec.strategies.eagle import EagleDrafter, eagle_plan
+from ptgc.spec.strategies.merged import Lookup, with_lookup
 from ptgc.spec.tree import TreeSpec
 
 
@@ -21,6 +22,8 @@ class Eagle3Options(TreeOptions):
     """The EAGLE-3 drafter that was trained for this model: directory or hub id."""
     num_draft_tokens: DraftTokens = 5
     """Most draft tokens per round, of a chain."""
+    lookup: Lookup = Lookup.NONE
+    """What drafts in place of the drafter where it finds the end of the text earlier in it."""
 
 
 def eagle3(
@@ -33,7 +36,8 @@ def eagle3(
 
 
 def _plan(options: Eagle3Options, _facts: CheckpointFacts) -> DecodePlan:
-    return options.judging(eagle3(options.num_draft_tokens, tree=options.tree))
+    plan = options.judging(eagle3(options.num_draft_tokens, tree=options.tree))
+    return with_lookup(plan, options.lookup)
 
 
 STRATEGY = Strategy(

@@ -12,6 +12,7 @@ from ptgc.spec.limits import MAX_STATES
 from ptgc.spec.loop import Loop
 from ptgc.spec.plan import DecodePlan, Guarantee
 from ptgc.spec.strategies.base import AcceptanceOptions, CheckpointFacts, DraftTokens, Strategy
+from ptgc.spec.strategies.merged import Lookup, with_lookup
 from ptgc.spec.tree import TreeSpec
 
 NumLayers = Annotated[int, Range(1, MAX_STATES)]
@@ -38,6 +39,8 @@ class LayerSkipOptions(AcceptanceOptions):
     """How many of the model's first layers draft."""
     num_draft_tokens: DraftTokens = 5
     """Most draft tokens per round."""
+    lookup: Lookup = Lookup.NONE
+    """What drafts in place of the layers where it finds the end of the text earlier in it."""
 
 
 def layer_skip(
@@ -52,7 +55,8 @@ def layer_skip(
 
 
 def _plan(options: LayerSkipOptions, _facts: CheckpointFacts) -> DecodePlan:
-    return options.judging(layer_skip(options.num_layers, options.num_draft_tokens))
+    plan = options.judging(layer_skip(options.num_layers, options.num_draft_tokens))
+    return with_lookup(plan, options.lookup)
 
 
 STRATEGY = Strategy(

@@ -9,6 +9,7 @@ from ptgc.spec.loop import Loop
 from ptgc.spec.plan import DecodePlan, Guarantee
 from ptgc.spec.strategies.base import CheckpointFacts, DraftTokens, Strategy, TreeOptions
 from ptgc.spec.strategies.eagle import EagleDrafter, eagle_plan
+from ptgc.spec.strategies.merged import Lookup, with_lookup
 from ptgc.spec.tree import TreeSpec
 
 
@@ -18,6 +19,8 @@ class MtpOptions(TreeOptions):
 
     num_draft_tokens: DraftTokens = 3
     """Most draft tokens per round, of a chain."""
+    lookup: Lookup = Lookup.NONE
+    """What drafts in place of the layer where it finds the end of the text earlier in it."""
 
 
 def mtp(
@@ -30,7 +33,8 @@ def mtp(
 
 
 def _plan(options: MtpOptions, _facts: CheckpointFacts) -> DecodePlan:
-    return options.judging(mtp(options.num_draft_tokens, tree=options.tree))
+    plan = options.judging(mtp(options.num_draft_tokens, tree=options.tree))
+    return with_lookup(plan, options.lookup)
 
 
 STRATEGY = Strategy(

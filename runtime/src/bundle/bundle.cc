@@ -48,12 +48,18 @@ bool HasFeature(std::string_view name) {
   return std::find(kFeatures.begin(), kFeatures.end(), name) != kFeatures.end();
 }
 
-// The features that a document lists, and the feature of the drafter in its plan.
+// The features that a document lists, and those of the drafters in its plan.
 json FeaturesOf(const json& document) {
   json features = document.value("features", json::array());
-  static const json::json_pointer kKind("/plan/drafter/kind");
-  if (features.is_array() && document.contains(kKind) && document.at(kKind).is_string()) {
-    features.push_back(std::string(kDrafterFeature) + document.at(kKind).get<std::string>());
+  if (!features.is_array()) return features;
+  const auto add = [&](const json& drafter) {
+    if (!drafter.is_object() || !drafter.contains("kind") || !drafter["kind"].is_string()) return;
+    features.push_back(std::string(kDrafterFeature) + drafter["kind"].get<std::string>());
+  };
+  static const json::json_pointer kDrafter("/plan/drafter"), kMerged("/plan/drafter/drafters");
+  if (document.contains(kDrafter)) add(document.at(kDrafter));
+  if (document.contains(kMerged) && document.at(kMerged).is_array()) {
+    for (const json& drafter : document.at(kMerged)) add(drafter);
   }
   return features;
 }

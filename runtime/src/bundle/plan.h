@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -45,7 +46,12 @@ struct DrafterPlan {
   int num_draft_tokens = 0;   // The most draft tokens in a round.
   // The kind's own parameters.
   std::shared_ptr<const DrafterParameters> parameters = std::make_shared<DrafterParameters>();
+  std::vector<DrafterPlan> parts = {};  // Of kind "merged": the drafters, one with a model last.
 
+  // The drafters that a row may ask: the parts, or only this.
+  std::span<const DrafterPlan> Parts() const {
+    return parts.empty() ? std::span(this, 1) : std::span<const DrafterPlan>(parts);
+  }
   // The parameters, for a kind whose reader makes this type.
   template <typename Parameters>
   const Parameters& Own() const {

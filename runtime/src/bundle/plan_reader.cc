@@ -31,21 +31,6 @@ std::string ReadStrategy(const Fields& manifest) {
 
 Range TokensOf(const ModelFacts& model) { return {0, model.vocab_size - 1}; }
 
-DrafterPlan ReadDrafter(const Fields& data) {
-  DrafterPlan drafter;
-  drafter.num_draft_tokens =
-      static_cast<int>(data.Integer("num_draft_tokens", limits::kDraftTokens));
-  const std::string name = data.Text("kind");
-  const DrafterKind* kind = FindDrafterKind(name);
-  if (kind != nullptr) {
-    drafter.kind = name;
-    kind->read(data, drafter);
-  } else if (!name.empty()) {
-    data.Add("kind", " is '" + name + "', which this ptgc does not have.");
-  }
-  return drafter;
-}
-
 // The tree; a chain, with a problem added, if the parents do not form a tree.
 TreeSpec ReadTree(const Fields& data) {
   constexpr Range kParent{-1, limits::kTreeNodes - 1};
@@ -191,6 +176,21 @@ GenerationDefaults ReadGeneration(const Fields& manifest, const ModelFacts& mode
     manifest.Add("generation", " is out of range: " + error.message());
   }
   return generation;
+}
+
+DrafterPlan ReadDrafter(const Fields& data) {
+  DrafterPlan drafter;
+  drafter.num_draft_tokens =
+      static_cast<int>(data.Integer("num_draft_tokens", limits::kDraftTokens));
+  const std::string name = data.Text("kind");
+  const DrafterKind* kind = FindDrafterKind(name);
+  if (kind != nullptr) {
+    drafter.kind = name;
+    kind->read(data, drafter);
+  } else if (!name.empty()) {
+    data.Add("kind", " is '" + name + "', which this ptgc does not have.");
+  }
+  return drafter;
 }
 
 DecodePlan ReadPlan(const Fields& manifest, const ModelFacts& model) {

@@ -10,6 +10,8 @@ namespace ptgc {
 ModelFacts ReadModel(const Fields& manifest);
 // How tokens are chosen if requests do not say.
 GenerationDefaults ReadGeneration(const Fields& manifest, const ModelFacts& model);
+// plan.drafter, or one of the drafters merged in it.
+DrafterPlan ReadDrafter(const Fields& data);
 // The loop and its policies; token ids must be in the model's vocabulary.
 DecodePlan ReadPlan(const Fields& manifest, const ModelFacts& model);
 

@@ -118,11 +118,11 @@ std::map<std::string, RoleRule> RulesOf(const Bundle& bundle) {
         rules["target"].inputs.push_back(kSourceMask);
         rules["encoder"] = {{kSourceIds, kSourceMask}, {}};
       }
-      const DrafterKind* kind = FindDrafterKind(bundle.plan.drafter.kind);
-      for (const std::string_view role : kind->roles) {
+      const DrafterKind& kind = LearnedKind(bundle.plan.drafter);
+      for (const std::string_view role : kind.roles) {
         RoleRule rule = role == "heads" ? HeadsRule() : StateReaderRule();
-        if (kind->drafts_blocks) rule.outputs.pop_back();  // They carry no states.
-        rules[std::string(role)] = kind->reads_states ? std::move(rule) : CausalRule();
+        if (kind.drafts_blocks) rule.outputs.pop_back();  // They carry no states.
+        rules[std::string(role)] = kind.reads_states ? std::move(rule) : CausalRule();
       }
       break;
     }
@@ -338,14 +338,14 @@ void CheckHiddenStates(const Fields& build, const Bundle& bundle) {
 // A drafter must read what the target gives, carry on rows of the same size, and give a draft for
 // every node.
 void CheckTaps(const Fields& build, const Bundle& bundle) {
-  const DrafterKind* kind = FindDrafterKind(bundle.plan.drafter.kind);
+  const DrafterKind& kind = LearnedKind(bundle.plan.drafter);
   const auto target = bundle.roles.find("target");
-  if (bundle.plan.loop != LoopKind::kSpeculative || !kind->reads_states ||
+  if (bundle.plan.loop != LoopKind::kSpeculative || !kind.reads_states ||
       target == bundle.roles.end()) {
     return;
   }
   const Port* given = FindPort(target->second.outputs, kStates);
-  for (const std::string_view name : kind->roles) {
+  for (const std::string_view name : kind.roles) {
     const auto role = bundle.roles.find(std::string(name));
     if (role == bundle.roles.end()) continue;
     const std::string where = "roles." + role->first;
@@ -364,9 +364,12 @@ void CheckTaps(const Fields& build, const Bundle& bundle) {
       build.Add(where, " reads " + std::to_string(ids->last_size) + " input_ids of a text, not 1.");
     }
     const Port* drafts = FindPort(role->second.outputs, kDraftIds);
-    if (drafts != nullptr && drafts->last_size != bundle.plan.tree.num_nodes() - 1) {
+    const int wanted = bundle.plan.drafter.parts.empty()
+                           ? bundle.plan.tree.num_nodes() - 1
+                           : bundle.plan.drafter.parts.back().num_draft_tokens;
+    if (drafts != nullptr && drafts->last_size != wanted) {
       build.Add(where, " gives " + std::to_string(drafts->last_size) + " drafts; plan.tree has " +
-                           std::to_string(bundle.plan.tree.num_nodes() - 1) + ".");
+                           std::to_string(wanted) + ".");
     }
   }
 }

@@ -55,8 +55,15 @@ struct DraftOffer {
   int chunk = 1;                  // Text tokens that the row feeds before them.
   // Seconds that its drafts may cost if none is accepted.
   double budget = std::numeric_limits<double>::infinity();
+  bool is_drafted = false;  // Whether the drafts are there already, so that drafting costs nothing.
 
   int tokens() const { return static_cast<int>(gains.size()); }
+};
+
+// A number of drafts, and what it promises.
+struct DraftChoice {
+  int drafts = 0;   // The most draft tokens of any sequence.
+  double pace = 0;  // Expected tokens per second.
 };
 
 // Chooses how many drafts a round verifies.
@@ -65,37 +72,44 @@ class DraftLength {
   DraftLength(DraftLengthMode mode, CostCurve costs) : mode_(mode), costs_(std::move(costs)) {}
 
   // The most draft tokens to verify for any sequence this round, 0 for none; cuts every offer to
-  // its budget. `drafter_cost` gives the seconds for drafting a number of tokens, 0 if free.
+  // its budget. `drafter_cost` gives the seconds for drafting a number of tokens for the sequences
+  // that have none yet.
   //
   // A round yields one token plus the sum of the drafts' gains: with acceptance rate a, a chain of
   // n drafts yields 1 + a + ... + a^n (Leviathan et al., arXiv 2211.17192, section 3.1). The number
   // with the most expected tokens per second wins.
   template <typename DrafterCost>
   int Choose(std::span<DraftOffer> offers, DrafterCost drafter_cost) const {
+    return Best(offers, drafter_cost).drafts;
+  }
+  // The same with the pace that it promises; if all drafts are taken, that is their number.
+  template <typename DrafterCost>
+  DraftChoice Best(std::span<DraftOffer> offers, DrafterCost drafter_cost) const {
     if (mode_ == DraftLengthMode::kMeasured) {
       for (DraftOffer& offer : offers) {
         const auto cost = [&](int drafts) {
-          return Extra(offers, offer.chunk + drafts) + drafter_cost(drafts);
+          return Extra(offers, offer.chunk + drafts) +
+                 (offer.is_drafted ? 0 : drafter_cost(drafts));
         };
         while (offer.tokens() > 0 && cost(offer.tokens()) > offer.budget) {
           offer.gains = offer.gains.first(offer.gains.size() - 1);
         }
       }
     }
-    int most = 0;
-    for (const DraftOffer& offer : offers) most = std::max(most, offer.tokens());
-    if (mode_ == DraftLengthMode::kFixed) return most;
+    int most = 0, asked = 0;
+    for (const DraftOffer& offer : offers) {
+      most = std::max(most, offer.tokens());
+      if (!offer.is_drafted) asked = std::max(asked, offer.tokens());
+    }
+    if (mode_ == DraftLengthMode::kFixed) return {most, static_cast<double>(most)};
     double expected = static_cast<double>(offers.size());
-    double best_pace = 0;
-    int best = 0;
+    DraftChoice best;
     for (int drafts = 0; drafts <= most; ++drafts) {
       if (drafts > 0) expected += Gain(offers, drafts);
-      const double pace = expected / (costs_.AtLeast(Rows(offers, drafts)) + drafter_cost(drafts));
+      const double seconds =
+          costs_.AtLeast(Rows(offers, drafts)) + drafter_cost(std::min(drafts, asked));
       // Of equally fast numbers the largest is taken, because all its drafts may be accepted.
-      if (pace >= best_pace) {
-        best_pace = pace;
-        best = drafts;
-      }
+      if (expected / seconds >= best.pace) best = {drafts, expected / seconds};
     }
     return best;
   }
@@ -105,6 +119,8 @@ class DraftLength {
     const int without = Rows(offers, 0);
     return costs_.AtLeast(std::max(rows, without)) - costs_.AtLeast(without);
   }
+  // Whether drafts are left out that do not pay.
+  bool weighs_costs() const { return mode_ == DraftLengthMode::kMeasured; }
   // Seconds of a plain round.
   double plain_cost() const { return costs_.At(0); }
   const CostCurve& costs() const { return costs_; }

@@ -24,6 +24,7 @@ struct DraftRow {
   Proposal* proposal = nullptr;         // Receives the drafts.
   RowSampling* sampling = nullptr;      // How tokens are chosen.
   std::exception_ptr* error = nullptr;  // Receives failures of this row alone.
+  int part = 0;                         // Of merged drafters: the one that is asked.
 };
 
 // Hidden states of the target's last run for one sequence: of the text tokens that it read,
@@ -86,7 +87,8 @@ class Drafter {
   // Called with the outcome of every run of the target for a row, also while prompts are read.
   virtual void Observe(int /*row*/, const Observation& /*seen*/) {}
 
-  // Expected seconds of drafting `count` tokens; 0 if it costs nothing.
+  // Expected seconds of drafting `count` tokens that Propose did not fill in; 0 if it costs
+  // nothing.
   virtual double Cost(int count) const = 0;
   // Expected seconds of reading tokens that the row's text gained without drafts, beyond what Cost
   // includes. The first reading of a text is prefill and does not count.

@@ -10,8 +10,10 @@
 #include "drafters/heads_drafter.h"
 #include "drafters/jacobi_drafter.h"
 #include "drafters/lookahead_drafter.h"
+#include "drafters/merged_drafter.h"
 #include "drafters/ngram_drafter.h"
 #include "drafters/recycling_drafter.h"
+#include "drafters/suffix_drafter.h"
 
 namespace ptgc {
 namespace {
@@ -20,15 +22,17 @@ constexpr auto kKinds = std::to_array<DrafterKind>({
     {"none", [](const Fields&, DrafterPlan&) {},
      [](DrafterSeat&) -> std::unique_ptr<Drafter> { return nullptr; }},
     {"ngram", &ReadNgram, &MakeNgram},
-    {"model", &ReadDraftModel, &MakeDraftModel, kDraftModelRoles},
-    {"layer-skip", &ReadLayerSkip, &MakeDraftModel, kDraftModelRoles},
-    {"heads", [](const Fields&, DrafterPlan&) {}, &MakeHeads, kHeadsRoles, true},
-    {"eagle", &ReadEagle, &MakeDraftModel, kDraftModelRoles, true},
-    {"block", &ReadBlock, &MakeBlock, kDraftModelRoles, true, true},
-    {"pard", &ReadBlock, &MakeBlock, kDraftModelRoles, false, true},
+    {"suffix", &ReadSuffix, &MakeSuffix},
     {"recycling", &ReadRecycling, &MakeRecycling},
     {"jacobi", &ReadJacobi, &MakeJacobi},
     {"lookahead", &ReadLookahead, &MakeLookahead},
+    {"model", &ReadDraftModel, &MakeDraftModel, kDraftModelRoles},
+    {"layer-skip", &ReadLayerSkip, &MakeDraftModel, kDraftModelRoles},
+    {"pard", &ReadBlock, &MakeBlock, kDraftModelRoles, false, true},
+    {"heads", [](const Fields&, DrafterPlan&) {}, &MakeHeads, kHeadsRoles, true},
+    {"eagle", &ReadEagle, &MakeDraftModel, kDraftModelRoles, true},
+    {"block", &ReadBlock, &MakeBlock, kDraftModelRoles, true, true},
+    {"merged", &ReadMerged, &MakeMerged},
 });
 
 }  // namespace
@@ -39,6 +43,10 @@ const DrafterKind* FindDrafterKind(std::string_view name) {
   const auto found = std::find_if(kKinds.begin(), kKinds.end(),
                                   [&](const DrafterKind& kind) { return kind.name == name; });
   return found == kKinds.end() ? nullptr : &*found;
+}
+
+const DrafterKind& LearnedKind(const DrafterPlan& plan) {
+  return *FindDrafterKind(plan.Parts().back().kind);
 }
 
 }  // namespace ptgc

@@ -32,5 +32,7 @@ struct DrafterKind {
 std::span<const DrafterKind> DrafterKinds();
 // The kind of this name; null if there is none.
 const DrafterKind* FindDrafterKind(std::string_view name);
+// The kind of a plan's drafter; of merged ones that of the last, the only one that may have roles.
+const DrafterKind& LearnedKind(const DrafterPlan& plan);
 
 }  // namespace ptgc

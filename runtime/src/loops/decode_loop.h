@@ -24,6 +24,7 @@ struct Turn {
 
   int chunk = 0;                     // Text tokens fed this round.
   int offered = 0;                   // Draft tokens that the drafter offered.
+  int part = 0;                      // Which of merged drafters offered them.
   std::span<const TokenId> drafted;  // Draft tokens verified; valid until the next round.
   const TreeSpec* tree = nullptr;    // Their tree, if there are any.
   std::span<const int> path;         // The nodes of the tree that were accepted.

@@ -52,6 +52,7 @@ struct TraceRound {
   std::vector<TokenId> drafted_ids;  // Draft tokens verified; node i of their tree is number i - 1.
   std::vector<int> parents;          // The node that each of them follows; 0 is the text's end.
   std::vector<int> path;             // The nodes that were accepted, from the text's end on.
+  int part = 0;                      // Which of merged drafters made them.
   int accepted = 0;                  // How many of them became text.
   std::vector<TokenId> emitted_ids;  // New tokens; none while a prompt is being read.
   double engine_seconds = 0;         // Inside engine calls.

@@ -124,6 +124,7 @@ void Generation::RecordTrace(const Turn& turn, const RoundReport& report) {
   TraceRound round;
   round.width = report.width;
   round.drafted_ids.assign(turn.drafted.begin(), turn.drafted.end());
+  round.part = turn.part;
   for (int node = 1; node <= static_cast<int>(turn.drafted.size()); ++node) {
     round.parents.push_back(turn.tree->parent(node));
   }

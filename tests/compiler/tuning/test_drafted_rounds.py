@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
@@ -35,6 +37,13 @@ def test_what_was_accepted_is_drafted_again_in_the_next_round(most: int, seconds
 def test_drafts_that_are_refused_cost_what_is_tried_of_them() -> None:
     assert replayed_seconds([DraftedRound(7, 0)], CURVE, 3) == 1.5
     assert replayed_seconds([DraftedRound(0, 0)], CURVE, 3) == 1.0
+
+
+def test_drafts_that_are_looked_up_cost_no_run_of_the_drafter() -> None:
+    curve = replace(CURVE, drafter_rounds={1: RoundCost(0.25, 0.25, 0.25, 1)})
+    looked_up, drafted = DraftedRound(3, 3, runs_drafter=False), DraftedRound(3, 3)
+    assert replayed_seconds([looked_up], curve, 3) == 1.5
+    assert replayed_seconds([drafted], curve, 3) == 1.5 + 3 * 0.25
 
 
 @given(some.lists(drafted(), min_size=1, max_size=20))

@@ -39,6 +39,8 @@ _STRINGS = (
     "none",
     "lossy",
     "drafter-ngram",
+    "suffix",
+    "merged",
     "encoder",
     "token_inserter",
     "source",
