@@ -30,12 +30,11 @@ from ptgc.spec.strategies.jacobi import jacobi
 from ptgc.spec.strategies.layer_skip import layer_skip
 from ptgc.spec.strategies.lookahead import lookahead
 from ptgc.spec.strategies.medusa import medusa
+from ptgc.spec.strategies.merged import MergedDrafter
 from ptgc.spec.strategies.mlp_speculator import mlp_speculator
 from ptgc.spec.strategies.mtp import mtp
 from ptgc.spec.strategies.pard import pard
 from ptgc.spec.strategies.recycling import recycling
-from ptgc.spec.strategies.merged import MergedDrafter
-from ptgc.spec.strategies.mtp import mtp
 from ptgc.spec.strategies.suffix import SuffixDrafter, suffix
 from ptgc.spec.tree import TreeSpec
 from tests import dflash as dflash_layout
