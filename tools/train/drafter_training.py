@@ -44,9 +44,11 @@ class Drafting(Protocol):
 
     def depths(self, batch: Batch) -> Iterator[Depth]:
         """Its drafts, depth by depth; places are the same ones, of which the last may be missing at deeper depths."""
+        ...
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """What is trained."""
+        ...
 
     def save(self, folder: Path) -> None:
         """Write the drafter's folder."""
@@ -100,7 +102,7 @@ class Texts:
         return torch.from_numpy(found)
 
 
-def parse(doc: str) -> argparse.Namespace:
+def options_parser(doc: str | None) -> argparse.ArgumentParser:
     """The options that every training has."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path, help="the target")
@@ -109,13 +111,15 @@ def parse(doc: str) -> argparse.Namespace:
     parser.add_argument("--draft-vocab-size", type=int, default=4608)
     parser.add_argument("--depth", type=int, default=4, help="drafts that are trained one after the other")
     parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--minutes", type=float, default=60, help="time after which training ends, whatever its step")
+    parser.add_argument(
+        "--minutes", type=float, default=60, help="processor time after which training ends, whatever its step"
+    )
     parser.add_argument("--tokens", type=int, default=2048, help="of a batch")
     parser.add_argument("--rate", type=float, default=6e-4)
     parser.add_argument("--every", type=int, default=250, help="steps between two evaluations, after which it is saved")
     parser.add_argument("--held-out", type=int, default=64, help="texts that are not trained on")
     parser.add_argument("--output", type=Path, required=True)
-    return parser.parse_args()
+    return parser
 
 
 def open_target(checkpoint: Path) -> Any:
@@ -132,13 +136,13 @@ def train(drafting: Drafting, texts: Texts, head: Tensor, ids: Tensor, options: 
         texts: What it learns from.
         head: The target's rows of the drafted tokens `[draft_vocab, hidden]`.
         ids: Of the drafted tokens `[draft_vocab]`.
-        options: Of `parse`.
+        options: Of `options_parser`.
     """
     parameters = list(drafting.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=options.rate, betas=(0.9, 0.95), weight_decay=0.01)
-    begun = time.monotonic()
+    begun = time.process_time()
     for step, batch in enumerate(_endless(texts, options.tokens)):
-        spent = (time.monotonic() - begun) / 60
+        spent = (time.process_time() - begun) / 60
         share = max(step / options.steps, spent / options.minutes)
         if step % options.every == 0 or share >= 1:
             print(
@@ -153,15 +157,17 @@ def train(drafting: Drafting, texts: Texts, head: Tensor, ids: Tensor, options: 
         for group in optimizer.param_groups:
             group["lr"] = options.rate * min(1.0, (step + 1) / 100) * max(0.5 * (1 + math.cos(math.pi * share)), 0.02)
         losses = []
-        for depth, made in enumerate(drafting.depths(batch)):
-            loss = -((made.states @ head.T).softmax(-1) * made.logits.log_softmax(-1)).sum(-1)
-            losses.append(DEPTH_WEIGHT**depth * (loss * made.counts).sum() / made.counts.sum().clamp(min=1))
+        with torch.autocast("cpu", torch.bfloat16):
+            for depth, made in enumerate(drafting.depths(batch)):
+                wanted = (made.states @ head.T).float().softmax(-1)
+                loss = -(wanted * made.logits.float().log_softmax(-1)).sum(-1)
+                losses.append(DEPTH_WEIGHT**depth * (loss * made.counts).sum() / made.counts.sum().clamp(min=1))
         optimizer.zero_grad()
         torch.stack(losses).sum().backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         if step % 50 == 0:
-            print(f"step {step} loss {float(losses[0]):.3f} {spent:.1f} min", flush=True)
+            print(f"step {step} loss {losses[0].item():.3f} {spent:.1f} min", flush=True)
 
 
 def _endless(texts: Texts, tokens: int) -> Iterator[Batch]:
@@ -175,7 +181,7 @@ def _endless(texts: Texts, tokens: int) -> Iterator[Batch]:
 def agreement(drafting: Drafting, texts: Texts, ids: Tensor, options: argparse.Namespace) -> list[float]:
     """By depth, the share of held-out tokens that the drafter finds if it has found those before."""
     right, tried = np.zeros(options.depth), np.zeros(options.depth)
-    for batch in texts.batches(texts.test, options.tokens, 0):
+    for batch in texts.batches(texts.test, options.tokens, 0):  # in float32, as drafts are made
         found: Tensor | None = None  # whether everything before was found
         for depth, made in enumerate(drafting.depths(batch)):
             counts = made.counts if found is None else made.counts & found[:, : made.counts.shape[1]]

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from drafter_training import Batch, Depth, Texts, open_target, parse, train
+from drafter_training import Batch, Depth, Texts, open_target, options_parser, train
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
@@ -117,7 +117,7 @@ class Eagle3Drafting:
 
 def main() -> int:
     """Train and write; the exit status."""
-    options = parse(__doc__)
+    options = options_parser(__doc__).parse_args()
     target = open_target(options.checkpoint)
     text = target.config
     texts = Texts(options.texts, options.held_out, text.hidden_size)
