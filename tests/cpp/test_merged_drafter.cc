@@ -51,7 +51,7 @@ class Scripted : public Drafter {
   double CatchUp(const DraftRow&) const override { return runs_model_ ? 5 : 0; }
   DraftProbabilities Probabilities(int, int) const override {
     if (!runs_model_) return {};
-    return {probabilities_, 3};
+    return {probabilities_, indices_, 3};
   }
 
   std::string told;
@@ -62,6 +62,7 @@ class Scripted : public Drafter {
   bool runs_model_;
   bool is_pending_ = false;
   std::vector<float> probabilities_ = {0.5F, 0.25F, 0.25F};
+  std::vector<int> indices_ = {DraftProbabilities::kCertain, 0};
 };
 
 struct Fixture {
@@ -129,8 +130,8 @@ TEST(MergedDrafter, PendingDraftsAreCollectedIfAnythingWasLookedUp) {
 TEST(MergedDrafter, OnlyDraftsOfTheModelHaveProbabilities) {
   Fixture fixture;
   fixture.Draft(0, 1);
-  EXPECT_TRUE(fixture.merged->Probabilities(0, 1).empty());
-  EXPECT_EQ(fixture.merged->Probabilities(1, 1).Of(0)[0], 0.5F);
+  EXPECT_TRUE(fixture.merged->Probabilities(0, 1).Of(1).empty());
+  EXPECT_EQ(fixture.merged->Probabilities(1, 1).Of(1)[0], 0.5F);
   EXPECT_EQ(fixture.merged->Cost(3), 3);
   EXPECT_EQ(fixture.merged->CatchUp(fixture.rows[0]), 0);
   EXPECT_EQ(fixture.merged->CatchUp(fixture.rows[1]), 5);
