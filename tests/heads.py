@@ -138,6 +138,8 @@ def hydra_tensors(*, has_prefix: bool = False) -> Tensors:
             rest = [str(2 * int(rest[0]) + 1), *rest[1:]] if kind == "blocks" else ["1", *rest]
         named[".".join(["hydra_mlp" if kind == "blocks" else "hydra_lm_head", head, *rest])] = tensor
     layer = prefix().state_dict() if has_prefix else {}
+    if has_prefix:  # as older attention saved it
+        layer = {**layer, "layers.0.self_attn.rotary_emb.inv_freq": torch.ones(8)}
     return named | {f"prefix_embeding_layer.{name}": tensor for name, tensor in layer.items()}
 
 

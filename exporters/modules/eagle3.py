@@ -22,6 +22,7 @@ class Eagle3Layer(LlamaDecoderLayer):  # type: ignore[no-untyped-call]  # transf
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__(config, 0)
         size, attention = config.hidden_size, self.self_attn
+        self.norms_residual = bool(getattr(config, "norm_before_residual", False))  # of vllm-project/speculators
         self.hidden_norm = LlamaRMSNorm(size, eps=config.rms_norm_eps)
         for name in ("q_proj", "k_proj", "v_proj"):
             rows = getattr(attention, name).out_features
@@ -30,8 +31,9 @@ class Eagle3Layer(LlamaDecoderLayer):  # type: ignore[no-untyped-call]  # transf
     def forward(self, hidden_states: Tensor, *_: Any, **attention: Any) -> Tensor:
         """States `[batch, num_tokens, hidden]` of pairs `[batch, num_tokens, 2 * hidden]`."""
         embedded, states = hidden_states.chunk(2, dim=-1)
-        pairs = torch.cat([self.input_layernorm(embedded), self.hidden_norm(states)], dim=-1)
-        states = states + self.self_attn(hidden_states=pairs, **attention)[0]
+        normed = self.hidden_norm(states)
+        pairs = torch.cat([self.input_layernorm(embedded), normed], dim=-1)
+        states = (normed if self.norms_residual else states) + self.self_attn(hidden_states=pairs, **attention)[0]
         made: Tensor = states + self.mlp(self.post_attention_layernorm(states))
         return made
 

@@ -19,7 +19,7 @@ from ptgc.spec.kv_cache import SharedLayer
 _EXAMPLES = 3  # number of differing entries in a message
 _SPELLING_SHARE = 0.1  # share of entries that may differ in spelling; if more do, the ids mean something else
 
-_REENCODE = "Draft by text instead of ids: --drafter-vocabulary re-encoded."
+_REENCODE = "Or draft by text instead of ids: --strategy draft-model --drafter-vocabulary re-encoded."
 
 
 def export_drafter(source: RoleSource) -> TracedRole | None:

@@ -26,4 +26,12 @@ class CausalExporter(StrategyExporter):
         return dict.fromkeys(names, module)
 
 
+class TappedExporter(CausalExporter):
+    """The same with a drafter that reads the target's hidden states."""
+
+    def fits(self, checkpoint: Checkpoint) -> bool:
+        """Whether it is a causal language model; no drafter reads the states of an encoder-decoder."""
+        return checkpoint.task is Task.CAUSAL_LM
+
+
 EXPORTER = CausalExporter()

@@ -16,7 +16,7 @@ from ptgc.exporters.checkpoint.drafter_weights import drafted_ids, open_drafter,
 from ptgc.exporters.modules.dflash import DFlashDrafter, StateProjection
 from ptgc.exporters.modules.tap import Tap
 from ptgc.exporters.strategies.base import Note, Sources
-from ptgc.exporters.strategies.causal import CausalExporter
+from ptgc.exporters.strategies.causal import TappedExporter
 from ptgc.exporters.strategies.eagle import load_drafter
 from ptgc.spec.strategies.base import CheckpointFacts
 
@@ -68,7 +68,7 @@ def _layers_of(**settings: Any) -> Qwen3Config:
     return config
 
 
-class DflashExporter(CausalExporter):
+class DflashExporter(TappedExporter):
     """A target, and a DFlash drafter that was trained for it."""
 
     def open_others(self, options: Any, *, trust_remote_code: bool) -> dict[str, Checkpoint]:  # noqa: ARG002

@@ -14,11 +14,10 @@ from ptgc.errors import CheckpointError, ExportError
 from ptgc.exporters.checkpoint.checkpoint import Checkpoint
 from ptgc.exporters.checkpoint.drafter_weights import open_drafter, read_tensors
 from ptgc.exporters.checkpoint.huggingface_directory import frozen
-from ptgc.exporters.checkpoint.task import Task
 from ptgc.exporters.checkpoint.tensor_fit import check_fit
 from ptgc.exporters.modules.eagle import EagleDrafter
 from ptgc.exporters.strategies.base import Note, Sources
-from ptgc.exporters.strategies.causal import CausalExporter
+from ptgc.exporters.strategies.causal import TappedExporter
 
 CHOOSE = "Choose a drafter that was trained for this model."
 EMBEDDING = "model.embed_tokens.weight"
@@ -43,12 +42,8 @@ _UNSAID = LlamaConfig().vocab_size
 _CONSTANTS = (".inv_freq",)  # in old checkpoints, read by nobody
 
 
-class StateReaderExporter(CausalExporter):
+class StateReaderExporter(TappedExporter):
     """A target, and a checkpoint of a drafter that was trained on its hidden states."""
-
-    def fits(self, checkpoint: Checkpoint) -> bool:
-        """Whether it is a causal language model; no drafter reads states of an encoder-decoder."""
-        return checkpoint.task is Task.CAUSAL_LM
 
     def open_others(self, options: Any, *, trust_remote_code: bool) -> dict[str, Checkpoint]:  # noqa: ARG002
         """The drafter."""

@@ -46,6 +46,12 @@ def eagle3_drafter(target: PreTrainedModel, config: LlamaConfig, tensors: Mappin
     for name in ("fc.weight", "lm_head.weight"):
         if name not in tensors:
             raise CheckpointError(f"The drafter's weights lack {name}: it is no EAGLE-3 drafter.", CHOOSE)
+    if getattr(config, "norm_output", False):
+        raise CheckpointError(
+            "The drafter's config.json has norm_output, which is not supported: it would read normalised states of its "
+            "own.",
+            CHOOSE,
+        )
     config.vocab_size = text.vocab_size
     config.num_hidden_layers = 1
     if "embed_tokens.weight" not in tensors and config.hidden_size != embedding.embedding_dim:

@@ -17,7 +17,7 @@ from ptgc.exporters.checkpoint.config import read_settings
 from ptgc.exporters.checkpoint.drafter_weights import open_heads, read_tensors, tensor_names
 from ptgc.exporters.checkpoint.tensor_fit import check_fit
 from ptgc.exporters.strategies.base import Note, Sources
-from ptgc.exporters.strategies.causal import CausalExporter
+from ptgc.exporters.strategies.causal import TappedExporter
 from ptgc.spec.strategies.base import CheckpointFacts
 
 CHOOSE = "Choose heads that were trained for this model."
@@ -26,7 +26,7 @@ MAX_HEADS = 64
 _Module = TypeVar("_Module", bound=nn.Module)
 
 
-class HeadsExporter(CausalExporter):
+class HeadsExporter(TappedExporter):
     """A target, and heads that were trained for it."""
 
     files: Sequence[str] = ()
@@ -138,7 +138,9 @@ def loaded(module: _Module, tensors: Mapping[str, Tensor], dtype: torch.dtype, s
     }
     check_fit("the heads", type(module).__name__, report)
     module.load_state_dict(tensors, strict=False)
-    return module.to(dtype).eval().requires_grad_(False)
+    for parameter in module.parameters():  # not buffers: rotary frequencies would be rounded
+        parameter.data = parameter.data.to(dtype)
+    return module.eval().requires_grad_(False)
 
 
 def check_sizes(

@@ -31,6 +31,7 @@ _BLOCK = re.compile(r"hydra_mlp\.(\d{1,4})\.(\d{1,4})\.(linear|res_connection)\.
 _MATRIX = re.compile(r"hydra_lm_head\.(\d{1,4})\.(?:1\.)?(weight|bias)")
 _PREFIX = "prefix_embeding_layer."  # so spelled
 _NOT_READ = ("input_embed_fn.", f"{_PREFIX}embed_tokens.", f"{_PREFIX}rotary_emb.")  # the target's, or unused
+_FREQUENCIES = ".inv_freq"  # follows from the configuration; older attention saved it
 _BODY = "tap.body."
 _KINDS, _ATTENDING = ("mlp", "prefix-mlp"), ("cross-attn", "eagle-attn")
 
@@ -43,7 +44,11 @@ class HydraExporter(HeadsExporter):
     def own_names(self, names: Iterable[str]) -> dict[str, str]:
         """Those of a whole model's checkpoint have a prefix."""
         found = without_prefix(names, ("hydra_head.",))
-        return {full: name for full, name in found.items() if not name.startswith(_NOT_READ)}
+        return {
+            full: name
+            for full, name in found.items()
+            if not name.startswith(_NOT_READ) and not name.endswith(_FREQUENCIES)
+        }
 
     def num_heads(self, names: Iterable[str], settings: Mapping[str, Any]) -> int:
         """As many as the weights have, or more where config.json says so, which then lack some.

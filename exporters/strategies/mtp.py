@@ -9,13 +9,11 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ptgc.exporters.checkpoint.checkpoint import Checkpoint
 from ptgc.exporters.checkpoint.huggingface_directory import model_from_state_dict
 from ptgc.exporters.checkpoint.mtp_weights import LAYER, MtpWeights, find_mtp_weights
-from ptgc.exporters.checkpoint.task import Task
 from ptgc.exporters.modules.mtp import MtpDrafter
 from ptgc.exporters.strategies.base import Note, Sources
-from ptgc.exporters.strategies.causal import CausalExporter
+from ptgc.exporters.strategies.causal import TappedExporter
 from ptgc.exporters.strategies.eagle import head_of, load_drafter
 from ptgc.exporters.tracing.layer_facts import decoder_layers
 
@@ -23,12 +21,8 @@ _BY_LAYER = {"layer_types": "mtp_layer_types", "mlp_layer_types": "mtp_mlp_layer
 """Fields of configurations with an entry for each layer, and those for layers for multi-token prediction."""
 
 
-class MtpExporter(CausalExporter):
+class MtpExporter(TappedExporter):
     """A target, and its layer for multi-token prediction."""
-
-    def fits(self, checkpoint: Checkpoint) -> bool:
-        """Whether it is a causal language model."""
-        return checkpoint.task is Task.CAUSAL_LM
 
     def modules(self, sources: Sources, note: Note) -> dict[str, nn.Module]:
         """The target, and its layer for multi-token prediction."""

@@ -36,12 +36,13 @@ def write_report(path: Path, generator: Generator, result: GenerationResult, pro
     from ptgc.report.rounds import rounds_page
 
     codec = generator.codec
+    drafters = [one.kind for one in generator.bundle.manifest.plan.drafter.parts]
     if codec is None:
         pieces = [f"{token} " for token in result.token_ids]
-        html = rounds_page(result, pieces, lambda token: f"{token} ")
+        html = rounds_page(result, pieces, lambda token: f"{token} ", drafters=drafters)
     else:
         growing = codec.growing()
         pieces = [growing.append([token]) for token in result.token_ids]
         shown = prompt if isinstance(prompt, str) else ""
-        html = rounds_page(result, pieces, lambda token: codec.decode([token]) or f"<{token}>", shown)
+        html = rounds_page(result, pieces, lambda token: codec.decode([token]) or f"<{token}>", shown, drafters)
     write_output(path, html.encode())

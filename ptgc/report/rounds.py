@@ -19,7 +19,9 @@ _PHASES = {
 }
 
 
-def rounds_page(result: GenerationResult, pieces: Sequence[str], read: Read, prompt: str = "") -> str:
+def rounds_page(
+    result: GenerationResult, pieces: Sequence[str], read: Read, prompt: str = "", drafters: Sequence[str] = ()
+) -> str:
     """A self-contained page of HTML.
 
     Args:
@@ -27,6 +29,7 @@ def rounds_page(result: GenerationResult, pieces: Sequence[str], read: Read, pro
         pieces: What each of its tokens added to the text.
         read: The text of a token on its own, for drafts.
         prompt: The prompt as text; empty leaves it out.
+        drafters: Names of the drafters that are merged, if there are several.
     """
     writing = [one for one in result.trace if one.emitted_ids]
     stats = result.statistics
@@ -41,23 +44,27 @@ def rounds_page(result: GenerationResult, pieces: Sequence[str], read: Read, pro
     ]
     sections = [
         (f"Build {result.build}", figures(summary)),
-        ("Text", _text(writing, pieces, prompt)),
+        ("Text", _text(writing, pieces, prompt, drafters)),
         ("Where decoding time goes", _times(result)),
     ]
     if stats.draft_counts:
         sections.append(("How drafts fared", _counts(stats.draft_counts)))
-    sections.append(("Rounds", _rounds(writing, read)))
+    sections.append(("Rounds", _rounds(writing, read, drafters)))
     return page(f"{result.strategy}: {stats.new_tokens} tokens in {len(writing)} rounds", sections)
 
 
-def _text(writing: Sequence[RoundTrace], pieces: Sequence[str], prompt: str) -> str:
+def _text(writing: Sequence[RoundTrace], pieces: Sequence[str], prompt: str, drafters: Sequence[str]) -> str:
     """The text, token by token; a link leads to the round that wrote it."""
     spans = [f'<span class="prompt">{escape(prompt)}</span>'] if prompt else []
     rest = iter(pieces)
     for number, one in enumerate(writing, 1):
         for depth, piece in zip(range(1, len(one.emitted_ids) + 1), rest, strict=False):
             is_draft = depth <= one.accepted
-            told = f"round {number}, draft of depth {depth}" if is_draft else f"round {number}, the target's own token"
+            told = (
+                f"round {number}, draft of depth {depth}{_by(one, drafters)}"
+                if is_draft
+                else f"round {number}, the target's own token"
+            )
             kind = f'class="draft" style="--depth:{min(depth, 8)}"' if is_draft else 'class="own"'
             spans.append(f'<a {kind} href="#round-{number}" title="{told}">{escape(piece)}</a>')
     legend = (
@@ -107,11 +114,11 @@ def _counts(counts: Sequence[DraftCount]) -> str:
     return "<p>Of the drafts whose parent was accepted.</p>" + table(("depth", *names), rows)
 
 
-def _rounds(writing: Sequence[RoundTrace], read: Read) -> str:
+def _rounds(writing: Sequence[RoundTrace], read: Read, drafters: Sequence[str]) -> str:
     longest = max((one.round_seconds for one in writing), default=0.0) or 1.0
     rows = [
         (
-            f'<span id="round-{number}">{number}</span>',
+            f'<span id="round-{number}">{number}</span>{_by(one, drafters) if one.drafted_ids else ""}',
             _tree(one, read),
             str(one.width),
             f"{one.round_seconds * 1e3:.1f} ms{bar(_phases_of(one), longest)}",
@@ -119,6 +126,11 @@ def _rounds(writing: Sequence[RoundTrace], read: Read) -> str:
         for number, one in enumerate(writing, 1)
     ]
     return table(("round", "drafts, and the target's own token", "rows", "time"), rows)
+
+
+def _by(one: RoundTrace, drafters: Sequence[str]) -> str:
+    """Which of several drafters made a round's drafts."""
+    return f" by {escape(drafters[one.part])}" if len(drafters) > 1 else ""
 
 
 def _phases_of(one: RoundTrace) -> dict[str, float]:

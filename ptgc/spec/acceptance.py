@@ -66,7 +66,8 @@ class TypicalAcceptance:
 class RelaxedAcceptance:
     """Accepts a draft that is among the `top_k` likeliest tokens, with ln p at most `margin` below that of the best.
 
-    This is the relaxed acceptance of TensorRT-LLM for the drafts of DeepSeek-R1.
+    In the manner of TensorRT-LLM's relaxed acceptance for the drafts of DeepSeek-R1, whose margin is a difference of
+    probabilities.
     """
 
     top_k: Candidates = 10

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Annotated, Any, ClassVar
 
@@ -71,9 +71,9 @@ class DrafterPlan:
 class MaskDrafter(DrafterPlan):
     """Drafts a whole proposal in one run, at mask tokens after the text."""
 
-    block_size: Annotated[int, Range(1, MAX_TREE_NODES)] = 1
+    block_size: Annotated[int, Range(1, MAX_TREE_NODES)] = field(kw_only=True)
     """Rows of a run from the last token of the text on: that token, and mask tokens."""
-    mask_token_id: Annotated[int, Range(0, MAX_VOCAB_SIZE - 1)] = 0
+    mask_token_id: Annotated[int, Range(0, MAX_VOCAB_SIZE - 1)] = field(kw_only=True)
     """The token that stands for a draft."""
 
     @property

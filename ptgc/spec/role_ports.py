@@ -135,6 +135,9 @@ def role_problems(plan: DecodePlan, roles: Mapping[str, Role]) -> list[str]:
     drafts_blocks = isinstance(plan.drafter, MaskDrafter) and bool(plan.drafter.taps)
     if drafts_blocks and "drafter" in roles and roles["drafter"].attention is not AttentionKind.BLOCK:
         found.append(f"roles.drafter.attention must be block, with states; plan.drafter.kind is {plan.drafter.kind}")
+    shares = any(state.shared_with is not None for state in roles["drafter"].states) if "drafter" in roles else False
+    if shares and isinstance(plan.drafter, MaskDrafter):
+        found.append(f"roles.drafter shares layers; a drafter of kind {plan.drafter.kind} cannot")
     if plan.loop is Loop.SPECULATIVE and "target" in roles:
         found += _cross_problems(roles)
         if roles["target"].attention is AttentionKind.CAUSAL and not plan.tree.is_chain:

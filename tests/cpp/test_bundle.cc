@@ -515,8 +515,11 @@ TEST_F(BundleOnDisk, DraftersFitTheirTree) {
   expect(lookahead, {-1, 0, 0, 0}, "ngram_size is 17");
   lookahead["ngram_size"] = 2;
   lookahead["num_branches"] = 1;
+  expect(lookahead, {-1, 0, 1, 2}, "plan.drafter drafts trees; plan.tree is none");
   BundleDocuments good = NgramDocuments();
   good.manifest["plan"]["drafter"] = lookahead;
+  good.manifest["plan"]["tree"] = {-1, 0, 0, 0};
+  good.build["roles"]["target"]["attention"] = "tree";
   folder_.Write(good);
   EXPECT_NO_THROW(ReadBundle(build_));
 }

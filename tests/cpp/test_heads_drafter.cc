@@ -40,8 +40,9 @@ std::unique_ptr<Engine> Heads() {
 }
 
 struct Fixture {
-  HeadsDrafter drafter{Heads(), Port{"hidden_states", DType::kFloat32, kHidden, {}}, 2,
-                       TreeSpec(kParents), 0.5};
+  HeadsDrafter drafter{Heads(), Port{"hidden_states", DType::kFloat32, kHidden, {}},
+                       2,       TreeSpec(kParents),
+                       10000,   0.5};
   Proposal proposals[2] = {Proposal(3), Proposal(3)};
   Tokens text = {1, 2, 3};
 

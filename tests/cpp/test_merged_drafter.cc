@@ -70,7 +70,7 @@ struct Fixture {
     std::vector<std::unique_ptr<Drafter>> parts;
     parts.emplace_back(lookup);
     parts.emplace_back(model);
-    merged = std::make_unique<MergedDrafter>(std::move(parts), 2);
+    merged = std::make_unique<MergedDrafter>(std::move(parts), std::vector{4, 4}, 2);
   }
   // Both rows draft, each with the part that is given.
   void Draft(int first_part, int second_part) {
@@ -208,7 +208,7 @@ TEST(MergedDrafter, EachPartAnswersForItself) {
   Observations seen;
   SpeculativeParts parts{
       nullptr,
-      std::make_unique<MergedDrafter>(std::move(drafters), 1),
+      std::make_unique<MergedDrafter>(std::move(drafters), std::vector{16, 16}, 1),
       std::make_unique<CausalModel>(std::make_unique<SubstituteEngine>(seen), bundle, "target",
                                     kVocabSize),
       bundle.plan,

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "counted_new.h"
@@ -34,6 +35,42 @@ Tokens PlainText(const SamplingOptions& options, int count) {
     counts.Push(text.back());
   }
   return text;
+}
+
+// The same logits after every node.
+class SameRow : public LogitsReader {
+ public:
+  explicit SameRow(std::vector<float> logits) : logits_(std::move(logits)) {}
+  LogitsRow Row(int) override {
+    return {logits_.data(), DType::kFloat32, static_cast<std::int64_t>(logits_.size())};
+  }
+
+ private:
+  std::vector<float> logits_;
+};
+
+// At low temperatures a drafter gives all tokens but one no probability at all, and a tree has more
+// children than that.
+TEST(TargetChoice, SecondChildWithoutProbabilityIsNoReasonToAcceptIt) {
+  SameRow logits({-50, 0, -50, -50});
+  Proposal proposal(2);
+  proposal.Add(0, 0);
+  proposal.Add(0, 2);
+  const std::vector<float> q = {1, 0, 0, 0};
+  const std::vector<int> indices = {DraftProbabilities::kCertain, 0, 0};
+  TargetChoice choice(4, 2);
+  for (std::uint64_t seed = 0; seed < 100; ++seed) {
+    const SamplingOptions options = {.temperature = 0.1, .seed = seed};
+    ProposedText text;
+    text.proposal = &proposal;
+    text.logits = &logits;
+    text.options = &options;
+    text.rule = AcceptanceRule::kSpeculative;
+    text.draft_probabilities = {q, indices, 4};
+    const Verdict verdict = choice.Judge(text);
+    EXPECT_EQ(verdict.last, 0);
+    EXPECT_EQ(verdict.bonus, 1);
+  }
 }
 
 class MatchedTree : public testing::TestWithParam<std::vector<int>> {};

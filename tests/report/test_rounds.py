@@ -42,7 +42,7 @@ class Tags(HTMLParser):
 def traced(*rounds: tuple[list[int], list[int], list[int], list[int]]) -> GenerationResult:
     """A text by its rounds: drafts, their parents, the accepted nodes, the tokens written."""
     trace = [
-        RoundTrace(len(drafts) + 1, drafts, parents, path, len(path), ids, 0.002, 0.0005, 0.0001, 0.0001, 0.003)
+        RoundTrace(len(drafts) + 1, drafts, parents, path, 0, len(path), ids, 0.002, 0.0005, 0.0001, 0.0001, 0.003)
         for drafts, parents, path, ids in rounds
     ]
     ids = [token for one in trace for token in one.emitted_ids]
@@ -54,7 +54,8 @@ def traced(*rounds: tuple[list[int], list[int], list[int], list[int]]) -> Genera
 
 
 def shown(result: GenerationResult) -> tuple[str, Tags]:
-    html = rounds_page(result, [WORDS[token] for token in result.token_ids], WORDS.__getitem__, "<prompt>")
+    words = [WORDS[token] for token in result.token_ids]
+    html = rounds_page(result, words, WORDS.__getitem__, "<prompt>", ("suffix", "model"))
     return html, Tags(html)
 
 
@@ -80,4 +81,5 @@ def test_a_token_leads_to_its_round(link: str) -> None:
     html, _ = shown(traced(([1], [0], [1], [1, 2]), ([4], [0], [], [3])))
     assert f'href="#{link}"' in html
     assert f'id="{link}"' in html
+    assert "round 1, draft of depth 1 by suffix" in html
     assert html.index("50% of 2") < html.index("100% of 1")

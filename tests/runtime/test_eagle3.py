@@ -12,11 +12,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+from transformers import LlamaConfig
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from ptgc.compiler.build.build import BuildOptions, build
 from ptgc.compiler.build.stage import Stage
 from ptgc.errors import CheckpointError, ExportError
 from ptgc.exporters.from_checkpoint import export_checkpoint
+from ptgc.exporters.modules.eagle3 import Eagle3Layer
 from ptgc.runtime import Generator
 from ptgc.spec.bundle import open_bundle
 from ptgc.spec.strategies.eagle3 import Eagle3Options
@@ -118,6 +121,23 @@ def test_a_tree_is_drafted_where_one_is_asked_for(place: Path, tmp_path: Path) -
     assert result.token_ids == greedy(tiny_model("llama"), ids, NEW_TOKENS)
     best = drafts(tiny_model("llama"), eagle3_drafter(), ids + result.trace[0].emitted_ids, 1)
     assert result.trace[1].drafted_ids[0] == best[0] and len(result.trace[1].drafted_ids) == 10
+
+
+@torch.no_grad()
+def test_a_checkpoint_may_normalise_the_residual() -> None:
+    config = eagle3_drafter().config
+    pairs = torch.randn(1, 5, 2 * config.hidden_size, generator=torch.Generator().manual_seed(1))
+    made = {}
+    for normalises in (False, True):
+        torch.manual_seed(2)
+        layer = Eagle3Layer(LlamaConfig(**config.to_diff_dict() | {"norm_before_residual": normalises}))
+        for part in (layer.self_attn.o_proj, layer.mlp.down_proj):
+            torch.nn.init.zeros_(part.weight)  # what is left is the residual
+        positions = LlamaRotaryEmbedding(config)(pairs, torch.arange(5)[None])
+        made[normalises] = layer(pairs, position_embeddings=positions, attention_mask=None)
+    states = pairs[..., config.hidden_size :]
+    torch.testing.assert_close(made[False], states)
+    torch.testing.assert_close(made[True], states / states.pow(2).mean(-1, keepdim=True).sqrt(), rtol=1e-4, atol=1e-4)
 
 
 def test_the_embedding_is_stored_once(place: Path) -> None:

@@ -32,7 +32,9 @@ JUDGED: dict[str, dict[str, Any]] = {
 def plan_of(name: str, **values: Any) -> DecodePlan:
     strategy = find_strategy(name)
     assert strategy.plan is not None
-    return strategy.plan(make_options(strategy.options, JUDGED[name] | values, name), CheckpointFacts(mask_token_id=3, block_size=8))
+    return strategy.plan(
+        make_options(strategy.options, JUDGED[name] | values, name), CheckpointFacts(mask_token_id=3, block_size=8)
+    )
 
 
 @pytest.mark.parametrize("name", JUDGED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -58,14 +59,16 @@ class Texts:
     """What write_texts.py wrote."""
 
     def __init__(self, folder: Path, held_out: int, hidden_size: int) -> None:
+        self.layers: list[int] = json.loads((folder / "layers.json").read_text())
         lines = [json.loads(line) for line in (folder / "texts.jsonl").read_text().splitlines()]
         self.ids = [np.array(line["token_ids"]) for line in lines]
         self.answers = [line["answer"] for line in lines]
         self.begins = np.cumsum([0, *map(len, self.ids)])
         total = int(self.begins[-1])
         file = folder / "states.f16"
-        layers = file.stat().st_size // (total * hidden_size * 2)
-        self.states = np.memmap(file, np.float16, "r", shape=(total, layers, hidden_size))
+        self.states = np.memmap(file, np.float16, "r", shape=(total, len(self.layers) + 1, hidden_size))
+        if len(lines) <= held_out:
+            sys.exit(f"{folder} has {len(lines)} texts; {held_out} of them are held out, so that none are left.")
         self.test = list(range(held_out))
         self.train = list(range(held_out, len(lines)))
 
@@ -107,7 +110,6 @@ def options_parser(doc: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path, help="the target")
     parser.add_argument("texts", type=Path, help="what write_texts.py wrote")
-    parser.add_argument("--layers", default="2,15,27", help="the layers whose input is in it")
     parser.add_argument("--draft-vocab-size", type=int, default=4608)
     parser.add_argument("--depth", type=int, default=4, help="drafts that are trained one after the other")
     parser.add_argument("--steps", type=int, default=3000)

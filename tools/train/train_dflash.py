@@ -91,7 +91,7 @@ def main() -> int:
     parser.add_argument("--num-layers", type=int, default=2)
     parser.add_argument("--intermediate-size", type=int, default=1408)
     parser.add_argument("--num-blocks", type=int, default=24, help="blocks of a text in each batch")
-    parser.add_argument("--mask-token-id", type=int, default=0, help="a token that texts do not have")
+    parser.add_argument("--mask-token-id", type=int, required=True, help="a token that texts do not have")
     parser.set_defaults(depth=7)
     options = parser.parse_args()
     target = open_target(options.checkpoint)
@@ -110,11 +110,10 @@ def main() -> int:
         rms_norm_eps=text.rms_norm_eps,
         rope_parameters=text.rope_parameters,
     )
-    layers = tuple(int(layer) for layer in options.layers.split(","))
-    project = StateProjection(len(layers) * text.hidden_size, text.hidden_size, text.rms_norm_eps)
+    project = StateProjection(len(texts.layers) * text.hidden_size, text.hidden_size, text.rms_norm_eps)
     rows = nn.Linear(text.hidden_size, len(ids), bias=False)
     rows.weight = nn.Parameter(target.lm_head.weight[ids], requires_grad=False)
-    drafter = DFlashDrafter(config, Tap(layers, project), target.model.embed_tokens, rows, ids.tolist())
+    drafter = DFlashDrafter(config, Tap(texts.layers, project), target.model.embed_tokens, rows, ids.tolist())
     with torch.no_grad():
         drafter.model.norm.weight.copy_(target.model.norm.weight)
     drafting = DFlashDrafting(

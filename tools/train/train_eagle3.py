@@ -133,9 +133,8 @@ def main() -> int:
         rms_norm_eps=text.rms_norm_eps,
         rope_parameters=text.rope_parameters,
     )
-    layers = [int(layer) for layer in options.layers.split(",")]
-    project = nn.Linear(len(layers) * text.hidden_size, text.hidden_size, bias=False)
-    drafter = Eagle3Drafter(config, Tap(layers, project), ids.tolist())
+    project = nn.Linear(len(texts.layers) * text.hidden_size, text.hidden_size, bias=False)
+    drafter = Eagle3Drafter(config, Tap(texts.layers, project), ids.tolist())
     head = target.lm_head.weight[ids]
     with torch.no_grad():
         drafter.lm_head.weight.copy_(head)

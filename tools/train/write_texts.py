@@ -5,7 +5,8 @@
 A user's turn is what the model continues an empty one with (Magpie: Xu et al., arXiv 2406.08464, section 2). Half of
 the answers are greedy, the others are sampled. The folder holds texts.jsonl, with {"token_ids": [...], "answer": N} per
 text, N being where the answer begins, and states.f16: for each token of all texts, in order, float16 [layers + 1,
-hidden], the input of each of the `--layers` and that of the head. A run that was stopped goes on where it ended.
+hidden], the input of each of the `--layers` (listed in layers.json) and that of the head. A run that was stopped goes
+on where it ended.
 
 Models of the Llama architecture, in bfloat16, many texts at once: a text that ends makes room for the next one.
 """
@@ -40,7 +41,8 @@ class Decoder:
         self.taps, self.eps = taps, config.rms_norm_eps
         self.heads, self.groups = config.num_key_value_heads, config.num_attention_heads // config.num_key_value_heads
         self.size = model.model.layers[0].self_attn.head_dim
-        self.embedding, self.head = model.model.embed_tokens.weight, model.lm_head.weight.bfloat16()  # tied
+        self.embedding, self.exact_head = model.model.embed_tokens.weight, model.lm_head.weight
+        self.head = self.exact_head.bfloat16()
         self.norm = model.model.norm.weight
         self.layers = [self._weights(layer) for layer in model.model.layers]
         self.caches = torch.zeros(len(self.layers), 2, rows, self.heads, length, self.size, dtype=torch.bfloat16)
@@ -105,23 +107,30 @@ class Row:
     over: bool = False  # whether what is given ends the text
 
 
-class Writer:
-    """Writes texts in all rows at once."""
+class Frame:
+    """The tokens around a user's turn."""
 
-    def __init__(self, decoder: Decoder, tokenizer: Any) -> None:
-        self.decoder = decoder
+    def __init__(self, tokenizer: Any) -> None:
         self.end = tokenizer.eos_token_id
         self.special = set(tokenizer.all_special_ids)
         text = tokenizer.apply_chat_template(
             [{"role": "user", "content": _MARK}], tokenize=False, add_generation_prompt=True
         )
         self.before, self.behind = (tokenizer.encode(part, add_special_tokens=False) for part in text.split(_MARK))
+
+
+class Writer:
+    """Writes texts in all rows at once."""
+
+    def __init__(self, decoder: Decoder, frame: Frame) -> None:
+        self.decoder = decoder
+        self.frame = frame
         self.started = 0
         self.rows = [self._start() for _ in decoder.rows]
 
     def _start(self) -> Row:
         self.started += 1
-        return Row(list(self.before), greedy=self.started % 2 == 0)
+        return Row(list(self.frame.before), greedy=self.started % 2 == 0)
 
     @torch.no_grad()
     def texts(self) -> Iterator[Row]:
@@ -147,24 +156,37 @@ class Writer:
         """Give the row its next token, or the next turn; nothing where the user's turn is of no use."""
         row.written += 1
         if row.answer:
-            row.over = token == self.end or row.written == ANSWER_TOKENS
+            row.over = token == self.frame.end or row.written == ANSWER_TOKENS
             row.given = [token]
-        elif token == self.end and row.written > 4:
-            row.given = list(self.behind)
-            row.answer, row.written = len(row.ids) + len(self.behind), 0
-        elif token not in self.special and row.written <= TURN_TOKENS:
+        elif token == self.frame.end and row.written > 4:
+            row.given = list(self.frame.behind)
+            row.answer, row.written = len(row.ids) + len(self.frame.behind), 0
+        elif token not in self.frame.special and row.written <= TURN_TOKENS:
             row.given = [token]
 
     def _choose(self, likely: Tensor, states: Tensor) -> list[int]:
         """A token for each row, of the likely ones: their scores are computed anew, since bfloat16 is too coarse."""
         ids = likely.topk(TOP_K).indices
-        scores = (self.decoder.embedding[ids] @ states[:, :, None])[..., 0]
+        scores = (self.decoder.exact_head[ids] @ states[:, :, None])[..., 0]
         heat = torch.tensor([ANSWER_TEMPERATURE if row.answer else TURN_TEMPERATURE for row in self.rows])
         noise = -torch.empty_like(scores).exponential_().log()
         greedy = torch.tensor([bool(row.answer) and row.greedy for row in self.rows])
         noise[greedy] = 0
         made: list[int] = ids.gather(1, (scores / heat[:, None] + noise).argmax(-1, keepdim=True))[:, 0].tolist()
         return made
+
+
+def check(config: Any, layers: list[int], file: Path) -> None:
+    """Stop at models that this decoder does not compute, and at texts whose states are of other layers."""
+    if config.model_type != "llama" or config.attention_bias or config.mlp_bias:
+        sys.exit(
+            f"This is a {config.model_type}; only models of the Llama architecture without biases are decoded here."
+        )
+    if not 0 <= layers[0] <= layers[-1] < config.num_hidden_layers or len(set(layers)) < len(layers):
+        sys.exit(f"--layers must be different layers from 0 to {config.num_hidden_layers - 1}.")
+    if file.exists() and json.loads(file.read_text()) != layers:
+        sys.exit(f"{file} lists other layers: give another --output.")
+    file.write_text(json.dumps(layers) + "\n")
 
 
 def main() -> int:
@@ -178,15 +200,16 @@ def main() -> int:
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     texts, states = arguments.output / "texts.jsonl", arguments.output / "states.f16"
-    layers = [int(layer) for layer in arguments.layers.split(",")]
+    layers = sorted(int(layer) for layer in arguments.layers.split(","))
     model = AutoModelForCausalLM.from_pretrained(arguments.checkpoint, dtype=torch.float32).eval().requires_grad_(False)
+    check(model.config, layers, arguments.output / "layers.json")
     row_bytes = (len(layers) + 1) * model.config.hidden_size * 2
     lines = texts.read_text().splitlines() if texts.exists() else []
     done = sum(len(json.loads(line)["token_ids"]) for line in lines)
     torch.manual_seed(done)
-    length = TURN_TOKENS + ANSWER_TOKENS + 64
-    decoder = Decoder(model, layers, arguments.rows, length)
-    writer = Writer(decoder, AutoTokenizer.from_pretrained(arguments.checkpoint))
+    frame = Frame(AutoTokenizer.from_pretrained(arguments.checkpoint))
+    length = len(frame.before) + TURN_TOKENS + len(frame.behind) + ANSWER_TOKENS + 1
+    writer = Writer(Decoder(model, layers, arguments.rows, length), frame)
     begun, before, count = time.monotonic(), done, len(lines)
     with texts.open("a") as lines_file, states.open("ab") as states_file:
         states_file.truncate(done * row_bytes)

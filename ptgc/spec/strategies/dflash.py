@@ -51,7 +51,7 @@ def dflash(
         tree: A tree in place of the chain: a node of depth d is one of the likeliest tokens at mask d.
     """
     tree = tree or TreeSpec.chain(block_size - 1 if num_draft_tokens is None else num_draft_tokens)
-    drafter = BlockDrafter(tree.num_nodes - 1, block_size, mask_token_id)
+    drafter = BlockDrafter(tree.num_nodes - 1, block_size=block_size, mask_token_id=mask_token_id)
     return DecodePlan(STRATEGY.name, drafter=drafter, tree=tree).accepting(acceptance)
 
 

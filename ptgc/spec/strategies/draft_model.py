@@ -56,9 +56,10 @@ class DraftModelOptions(TreeOptions):
 
     def problems(self) -> list[str]:
         """Options that rule each other out."""
+        found = super().problems()
         if self.tree is not None and self.drafter_vocabulary is DrafterVocabulary.REENCODED:
-            return ["--tree needs drafts of the target's vocabulary, not --drafter-vocabulary re-encoded."]
-        return super().problems()
+            found.append("--tree needs drafts of the target's vocabulary, not --drafter-vocabulary re-encoded.")
+        return found
 
 
 def draft_model(
@@ -82,7 +83,7 @@ STRATEGY = Strategy(
     name="draft-model",
     loop=Loop.SPECULATIVE,
     guarantee=Guarantee.LOSSLESS,
-    summary="A smaller model drafts a chain, token by token.",
+    summary="A smaller model drafts a chain, token by token, or a tree.",
     source="Leviathan et al., arXiv 2211.17192, section 2; Chen et al., arXiv 2302.01318",
     options=DraftModelOptions,
     plan=_plan,

@@ -36,6 +36,8 @@ class LookaheadDrafter(DrafterPlan):
     def misfits(self, tree: TreeSpec) -> list[str]:
         """A tree without room for the window."""
         needed = round_tree(self.window_size, self.ngram_size, self.num_branches).num_nodes - 1
+        if tree.is_chain:
+            return ["drafter drafts trees; tree is none"]
         if min(tree.num_nodes - 1, self.num_draft_tokens) >= needed:
             return []
         return [f"drafter.num_draft_tokens and tree must have room for the {needed} tokens of a round"]

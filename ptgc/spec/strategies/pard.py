@@ -47,7 +47,7 @@ def pard(
         tree: A tree in place of the chain: a node of depth d is one of the likeliest tokens at row d.
     """
     tree = tree or TreeSpec.chain(num_draft_tokens)
-    drafter = PardDrafter(tree.num_nodes - 1, max(tree.depths), mask_token_id)
+    drafter = PardDrafter(tree.num_nodes - 1, block_size=max(tree.depths), mask_token_id=mask_token_id)
     return DecodePlan(STRATEGY.name, drafter=drafter, tree=tree).accepting(acceptance)
 
 
@@ -60,7 +60,7 @@ STRATEGY = Strategy(
     name="pard",
     loop=Loop.SPECULATIVE,
     guarantee=Guarantee.LOSSLESS,
-    summary="A smaller model drafts a chain in one run, at mask tokens after the text.",
+    summary="A smaller model drafts a chain or a tree in one run, at mask tokens after the text.",
     source="PARD, arXiv 2504.18583, section 3",
     options=PardOptions,
     plan=_plan,

@@ -18,10 +18,12 @@ std::size_t Size(int value) { return static_cast<std::size_t>(value); }
 }  // namespace
 
 HeadsDrafter::HeadsDrafter(std::unique_ptr<Engine> engine, const Port& hidden_states, int batch,
-                           TreeSpec tree, double cost)
+                           TreeSpec tree, std::int64_t vocab_size, double cost)
     : engine_(std::move(engine)),
       memory_(engine_->memory()),
       tree_(std::move(tree)),
+      places_(Size(tree_.num_nodes())),
+      vocab_size_(vocab_size),
       cost_(cost),
       row_bytes_(static_cast<std::size_t>(hidden_states.last_size) * ItemSize(hidden_states.dtype)),
       hidden_states_(memory_, Size(batch) * row_bytes_),
@@ -63,8 +65,12 @@ void HeadsDrafter::Draft(std::span<const DraftRow> rows) {
   spent_ = cost_;
   for (const DraftRow& row : rows) {
     const TokenId* drafts = drafts_.As<TokenId>() + row.row * (tree_.num_nodes() - 1);
+    places_[0] = 0;
     for (int node = 1; node <= row.limit; ++node) {
-      row.proposal->Add(tree_.parent(node), drafts[node - 1]);
+      const TokenId draft = drafts[node - 1];
+      const int parent = places_[Size(tree_.parent(node))];
+      const bool is_known = draft >= 0 && draft < vocab_size_;
+      places_[Size(node)] = parent < 0 || !is_known ? -1 : row.proposal->Add(parent, draft);
     }
   }
 }
@@ -79,7 +85,8 @@ std::unique_ptr<Drafter> MakeHeads(DrafterSeat& seat) {
   const Role& role = seat.bundle.roles.at("heads");
   return std::make_unique<HeadsDrafter>(
       std::move(seat.engines.at("heads")), *FindPort(role.inputs, kHiddenStates),
-      seat.bundle.shapes.batch, seat.plan.tree, seat.target_costs.At(0) * kAssumedCost);
+      seat.bundle.shapes.batch, seat.plan.tree, seat.bundle.model.vocab_size,
+      seat.target_costs.At(0) * kAssumedCost);
 }
 
 }  // namespace ptgc

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -26,7 +27,7 @@ class HeadsDrafter : public Drafter {
  public:
   // `cost` is the cost of a run in seconds.
   HeadsDrafter(std::unique_ptr<Engine> engine, const Port& hidden_states, int batch, TreeSpec tree,
-               double cost);
+               std::int64_t vocab_size, double cost);
 
   void Begin(int row) override { knows_[static_cast<std::size_t>(row)] = false; }
   void Truncate(int row, int /*length*/) override { Begin(row); }
@@ -46,6 +47,8 @@ class HeadsDrafter : public Drafter {
   std::unique_ptr<Engine> engine_;  // Runs the graph.
   std::shared_ptr<Memory> memory_;  // Memory of the hidden states.
   TreeSpec tree_;                   // The tree of a full proposal.
+  std::vector<int> places_;         // [nodes], of the tree's nodes in the proposal; -1 for none.
+  std::int64_t vocab_size_;         // Ids that the target knows.
   double cost_;                     // Cost of a run.
   std::size_t row_bytes_;           // Bytes of one hidden state.
   Block hidden_states_;             // [batch, 1, hidden_size], each row's last one.

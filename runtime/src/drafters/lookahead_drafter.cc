@@ -25,6 +25,7 @@ int LookaheadParameters::cells() const {
 
 std::string LookaheadParameters::Misfit(int num_draft_tokens, const TreeSpec& tree) const {
   const int needed = cells() - 1 + num_branches * (ngram_size - 1);
+  if (tree.is_chain()) return " drafts trees; plan.tree is none.";
   if (std::min(num_draft_tokens, tree.num_nodes() - 1) >= needed) return "";
   return ".num_draft_tokens and plan.tree must have room for the " + std::to_string(needed) +
          " tokens of a round.";

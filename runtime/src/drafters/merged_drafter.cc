@@ -14,7 +14,7 @@ namespace {
 
 // Whether a kind cannot be merged: its rounds need more of the target, or of the plan, than a tree.
 bool MustBeAlone(const std::string& kind, const DrafterPlan& plan) {
-  return kind == "none" || kind == "merged" || kind == "lookahead" ||
+  return kind == "none" || kind == "merged" || kind == "lookahead" || kind == "jacobi" ||
          FindDrafterKind(plan.kind)->drafts_blocks || plan.parameters->num_top_ids > 0;
 }
 
@@ -47,6 +47,7 @@ void ReadMerged(const Fields& data, DrafterPlan& plan) {
 // Each part has its own number of drafts, in the first nodes of the plan's tree.
 std::unique_ptr<Drafter> MakeMerged(DrafterSeat& seat) {
   std::vector<std::unique_ptr<Drafter>> parts;
+  std::vector<int> limits;
   for (const DrafterPlan& part : seat.plan.drafter.parts) {
     DecodePlan plan = seat.plan;
     plan.drafter = part;
@@ -55,12 +56,17 @@ std::unique_ptr<Drafter> MakeMerged(DrafterSeat& seat) {
                     seat.engines,     seat.caches, std::min(seat.max_drafts, part.num_draft_tokens),
                     seat.target_costs};
     parts.push_back(FindDrafterKind(part.kind)->make(own));
+    limits.push_back(own.max_drafts);
   }
-  return std::make_unique<MergedDrafter>(std::move(parts), seat.bundle.shapes.batch);
+  return std::make_unique<MergedDrafter>(std::move(parts), std::move(limits),
+                                         seat.bundle.shapes.batch);
 }
 
-MergedDrafter::MergedDrafter(std::vector<std::unique_ptr<Drafter>> parts, int batch)
-    : parts_(std::move(parts)), drafted_by_(static_cast<std::size_t>(batch)) {
+MergedDrafter::MergedDrafter(std::vector<std::unique_ptr<Drafter>> parts, std::vector<int> limits,
+                             int batch)
+    : parts_(std::move(parts)),
+      limits_(std::move(limits)),
+      drafted_by_(static_cast<std::size_t>(batch)) {
   asked_.reserve(drafted_by_.size());
 }
 
@@ -78,6 +84,12 @@ void MergedDrafter::CopyRow(int from, int to) {
 
 void MergedDrafter::Clear() {
   for (const auto& part : parts_) part->Clear();
+}
+
+int MergedDrafter::Propose(const DraftRow& row) {
+  DraftRow own = row;
+  own.limit = std::min(row.limit, limits_[static_cast<std::size_t>(row.part)]);
+  return Part(row).Propose(own);
 }
 
 void MergedDrafter::Observe(int row, const Observation& seen) {

@@ -20,14 +20,14 @@ std::unique_ptr<Drafter> MakeMerged(DrafterSeat& seat);
 // runs a model: costs and pending drafts are that one's.
 class MergedDrafter : public Drafter {
  public:
-  // The order is that of the plan's parts.
-  MergedDrafter(std::vector<std::unique_ptr<Drafter>> parts, int batch);
+  // In the order of the plan's parts; `limits` has the most drafts of each.
+  MergedDrafter(std::vector<std::unique_ptr<Drafter>> parts, std::vector<int> limits, int batch);
 
   void Begin(int row) override;
   void Truncate(int row, int length) override;
   void CopyRow(int from, int to) override;
   void Clear() override;
-  int Propose(const DraftRow& row) override { return Part(row).Propose(row); }
+  int Propose(const DraftRow& row) override;
   void Draft(std::span<const DraftRow> rows) override;
   bool is_pending() const override { return parts_.back()->is_pending(); }
   void Collect(std::span<const DraftRow> rows) override;
@@ -47,6 +47,7 @@ class MergedDrafter : public Drafter {
   std::span<const DraftRow> RowsOf(std::size_t part, std::span<const DraftRow> rows);
 
   std::vector<std::unique_ptr<Drafter>> parts_;  // In the order of the plan.
+  std::vector<int> limits_;                      // Most drafts of each.
   std::vector<int> drafted_by_;                  // [batch], the part that drafted last.
   std::vector<DraftRow> asked_;                  // [batch], the rows of one part.
 };

@@ -117,8 +117,8 @@ void ModelDrafter::Draft(std::span<const DraftRow> rows) {
   spent_ = 0;
   is_pending_ = false;
   bool any = false;
+  for (Row& row : rows_) row.drafted = 0;  // Also of rows that another drafter serves.
   for (const DraftRow& row : rows) {
-    RowAt(row.row).drafted = 0;
     // If the target failed after the last drafts, the text has not grown since.
     const int most = std::max(static_cast<int>(TextOf(row).size()) - 1, 0);
     if (RowAt(row.row).length > most) HoldAtMost(row.row, most);

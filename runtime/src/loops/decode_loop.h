@@ -27,6 +27,7 @@ struct Turn {
   int part = 0;                      // Which of merged drafters offered them.
   std::span<const TokenId> drafted;  // Draft tokens verified; valid until the next round.
   const TreeSpec* tree = nullptr;    // Their tree, if there are any.
+  int acceptable = 0;                // How many may be accepted; the rest is run for its answers.
   std::span<const int> path;         // The nodes of the tree that were accepted.
   int accepted = 0;                  // How many of them became text.
   std::span<const TokenId> emitted;  // New tokens; none while a prompt is being read.

@@ -37,27 +37,16 @@ class TargetTaps : public Taps {
   int row_;                    // The row of the batch.
 };
 
-// How many nodes had children to choose from: all before the end of the path, and the end itself if
-// it has children.
-int Tried(const Proposal& proposal, std::span<const int> path) {
-  const int end = path.empty() ? 0 : path.back();
-  return static_cast<int>(path.size()) + (proposal.tree().num_children(end) > 0 ? 1 : 0);
-}
-
 }  // namespace
 
 SpeculativeLoop::SpeculativeLoop(SpeculativeParts parts, std::span<Session* const> sessions)
     : parts_(std::move(parts)),
       choice_(parts_.target->vocab_size(), parts_.plan.tree.num_nodes() - 1),
       inputs_(sessions.size()) {
-  for (const DrafterPlan& drafter : parts_.plan.drafter.Parts()) {
-    const DrafterParameters& own = *drafter.parameters;
-    new_parts_.push_back({AcceptanceEstimate(own.shortest_match, own.longest_match)});
-  }
   const int most = parts_.plan.tree.num_nodes() - 1;
   for (Session* session : sessions) {
-    rows_.push_back({session, Proposal(most), Acceptance(most), new_parts_,
-                     std::vector<double>(static_cast<std::size_t>(most))});
+    rows_.push_back(
+        {session, Proposal(most), Acceptance(most), RowDrafts(parts_.plan.drafter.Parts(), most)});
   }
   offers_.reserve(sessions.size());
   draft_rows_.reserve(sessions.size());
@@ -103,7 +92,7 @@ double SpeculativeLoop::Draft(std::span<Turn> turns) {
   }
   if (!offered) return 0;
   const Clock::time_point start = Clock::now();
-  const int most = parts_.draft_length.Choose(offers_, DrafterCost());
+  const int most = parts_.draft_length.Choose(offers_, ToDraft().Cost());
   for (std::size_t i = 0; i < turns.size(); ++i) {
     draft_rows_[i].limit = std::min(offers_[i].tokens(), most);
   }
@@ -112,6 +101,7 @@ double SpeculativeLoop::Draft(std::span<Turn> turns) {
     const Proposal& proposal = RowOf(*turn.session).proposal;
     turn.drafted = proposal.tokens();
     turn.tree = &proposal.tree();
+    turn.acceptable = proposal.num_acceptable();
   }
   return SecondsSince(start);
 }
@@ -168,25 +158,9 @@ void SpeculativeLoop::Accept(std::span<Turn> turns) {
     if (!is_reading(turn)) {
       turn.path = row.acceptance.path();
       turn.accepted = static_cast<int>(turn.path.size());
-      Learn(turn);
+      row.drafts.Learn(turn.part, row.proposal, turn.path);
     }
     if (parts_.drafter != nullptr) ShowDrafter(turn, is_reading(turn));
-  }
-}
-
-// The part whose drafts were tried learns from the outcome; estimates of others that offered some
-// fade.
-void SpeculativeLoop::Learn(const Turn& turn) {
-  Row& row = RowOf(*turn.session);
-  for (std::size_t i = 0; i < row.parts.size(); ++i) {
-    Part& part = row.parts[i];
-    if (part.offered == kNoOffer) continue;
-    if (static_cast<int>(i) == turn.part && row.proposal.size() > 0) {
-      part.estimate.Observe(part.offered, Tried(row.proposal, row.acceptance.path()),
-                            turn.accepted);
-    } else {
-      part.estimate.Skip(part.offered);
-    }
   }
 }
 
@@ -229,12 +203,8 @@ void SpeculativeLoop::Settle(std::span<const Turn> turns) {
     double cost = parts_.draft_length.Extra(offers_, rows);
     if (draft_rows_[i].limit > 0 && !offers_[i].is_drafted) cost += parts_.drafter->spent();
     const double saved = turn.accepted * parts_.draft_length.plain_cost();
-    std::vector<Part>& parts = RowOf(*turn.session).parts;
-    for (std::size_t part = 0; part < parts.size(); ++part) {
-      const bool is_own = static_cast<int>(part) == turn.part;
-      parts[part].account.Add(is_own ? cost : 0, is_own ? saved : 0,
-                              static_cast<int>(turn.emitted.size()));
-    }
+    RowOf(*turn.session)
+        .drafts.Settle(turn.part, cost, saved, static_cast<int>(turn.emitted.size()));
   }
 }
 
@@ -272,7 +242,7 @@ void SpeculativeLoop::OfferDrafts(Turn& turn) {
   Session& session = *turn.session;
   Row& row = RowOf(session);
   row.proposal.Clear();
-  for (Part& part : row.parts) part.offered = kNoOffer;
+  row.drafts.SkipRound();
   turn.offered = 0;
   const bool whole = turn.chunk == static_cast<int>(session.pending().size());
   const int limit =
@@ -281,53 +251,13 @@ void SpeculativeLoop::OfferDrafts(Turn& turn) {
                      &row.proposal, &row.sampling,    &turn.error};
   DraftOffer offer{{}, turn.chunk};
   if (turn.may_draft && parts_.drafter != nullptr && whole && limit > 0) {
-    offer = AskParts(wanted, turn.chunk);
+    offer = row.drafts.Ask(ToDraft(), wanted, turn.chunk);
     turn.offered = offer.tokens();
   }
   turn.part = wanted.part;
   wanted.limit = turn.offered;
   draft_rows_.push_back(wanted);
   offers_.push_back(offer);
-}
-
-// The offer of the drafter; of merged ones that of the part that promises the most tokens per
-// second, or of the first that has any drafts if all are taken whatever they cost. `wanted` then
-// asks that part.
-DraftOffer SpeculativeLoop::AskParts(DraftRow& wanted, int chunk) {
-  const int num_parts = static_cast<int>(new_parts_.size());
-  if (num_parts == 1) return Ask(wanted, chunk);
-  int best = 0;
-  double best_pace = 0;
-  for (wanted.part = 0; wanted.part < num_parts; ++wanted.part) {
-    DraftOffer offer = Ask(wanted, chunk);
-    if (offer.tokens() == 0) continue;
-    if (!parts_.draft_length.weighs_costs()) return offer;
-    const double pace = parts_.draft_length.Best(std::span(&offer, 1), DrafterCost()).pace;
-    if (pace <= best_pace) continue;
-    best_pace = pace;
-    best = wanted.part;
-  }
-  wanted.part = best;
-  return Ask(wanted, chunk);
-}
-
-// The offer of one part. What each part may lose is its share of what all drafts may.
-DraftOffer SpeculativeLoop::Ask(const DraftRow& wanted, int chunk) {
-  Row& row = rows_[static_cast<std::size_t>(wanted.row)];
-  Part& part = row.parts[static_cast<std::size_t>(wanted.part)];
-  DraftOffer offer{{}, chunk};
-  row.proposal.Clear();
-  const int offered = parts_.drafter->Propose(wanted);
-  if (offered == 0) return offer;
-  part.offered = row.proposal.match_length();
-  offer.is_drafted = row.proposal.size() > 0;
-  const std::span<double> gains = std::span(row.gains).first(static_cast<std::size_t>(offered));
-  part.estimate.WriteGains(offer.is_drafted ? row.proposal.tree() : parts_.plan.tree, part.offered,
-                           gains);
-  offer.gains = gains;
-  const double share = parts_.draft_length.plain_cost() / static_cast<double>(row.parts.size());
-  offer.budget = part.account.Budget(share) - parts_.drafter->CatchUp(wanted);
-  return offer;
 }
 
 // Whether the engine's own choice after every node is not enough.
@@ -391,7 +321,7 @@ void SpeculativeLoop::AddToken(Turn& turn, TokenId token) {
 }
 
 void SpeculativeLoop::Begin(const Session& session) {
-  RowOf(session).parts = new_parts_;
+  RowOf(session).drafts.Begin();
   parts_.target->kv_cache().Begin(session.row());
   if (parts_.drafter != nullptr) parts_.drafter->Begin(session.row());
 }
@@ -404,7 +334,7 @@ void SpeculativeLoop::Rewind(Session& session) {
 }
 
 void SpeculativeLoop::Fork(const Session& from, Session& to) {
-  RowOf(to).parts = RowOf(from).parts;
+  RowOf(to).drafts = RowOf(from).drafts;
   parts_.target->kv_cache().CopyRow(from.row(), to.row(), from.committed());
   if (parts_.encoder != nullptr) parts_.encoder->CopyRow(from.row(), to.row());
   if (parts_.drafter != nullptr) parts_.drafter->CopyRow(from.row(), to.row());

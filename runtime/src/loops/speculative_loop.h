@@ -5,10 +5,10 @@
 #include <span>
 #include <vector>
 
-#include "drafters/draft_account.h"
 #include "drafters/draft_length.h"
 #include "drafters/drafter.h"
 #include "loops/decode_loop.h"
+#include "loops/row_drafts.h"
 #include "models/causal_model.h"
 #include "models/encoder.h"
 #include "sampling/acceptance.h"
@@ -47,20 +47,12 @@ class SpeculativeLoop : public DecodeLoop {
   std::vector<double> Measure(const EngineRuns& runs) override;
 
  private:
-  static constexpr int kNoOffer = -1;
-  // What one of the drafter's parts has done for one row.
-  struct Part {
-    AcceptanceEstimate estimate;  // How often its drafts are accepted.
-    DraftAccount account = {};    // What they cost so far.
-    int offered = kNoOffer;       // Match length of what it offered this round.
-  };
   // The state of one row of the batch.
   struct Row {
     Session* session;           // Its text.
     Proposal proposal;          // Its drafts.
     Acceptance acceptance;      // Their outcome.
-    std::vector<Part> parts;    // The drafter's parts; one unless it is merged from several.
-    std::vector<double> gains;  // Gains of the drafts that it is offered.
+    RowDrafts drafts;           // What the drafter does for it.
     RowSampling sampling = {};  // How its tokens are chosen.
   };
   double Draft(std::span<Turn> turns);
@@ -74,22 +66,15 @@ class SpeculativeLoop : public DecodeLoop {
   int Room(const Session& session) const;
   int ChunkLength(const Turn& turn) const;
   void OfferDrafts(Turn& turn);
-  DraftOffer AskParts(DraftRow& wanted, int chunk);
-  DraftOffer Ask(const DraftRow& wanted, int chunk);
-  void Learn(const Turn& turn);
   bool ReadsLogits(const Row& row) const;
   void Choose(const Turn& turn);
   void ShowDrafter(const Turn& turn, bool is_reading);
   void Emit(Turn& turn);
   void AddToken(Turn& turn, TokenId token);
-  // What drafting a number of tokens costs.
-  auto DrafterCost() const {
-    return [this](int drafts) { return parts_.drafter->Cost(drafts); };
-  }
+  Drafting ToDraft() const { return {*parts_.drafter, parts_.draft_length, parts_.plan.tree}; }
   Row& RowOf(const Session& session) { return rows_[static_cast<std::size_t>(session.row())]; }
 
   SpeculativeParts parts_;            // The loop's parts.
-  std::vector<Part> new_parts_;       // Those of a text that begins.
   std::vector<Row> rows_;             // [batch]
   TargetChoice choice_;               // Chooses tokens if logits are read.
   std::vector<DraftOffer> offers_;    // [batch], of the rows with turns.

@@ -97,7 +97,10 @@ Verdict TargetChoice::TryChildren(const ProposedText& text, int node) {
   for (int child = node + 1; child <= LastOf(text); ++child) {
     if (proposal.tree().parent(child) != node) continue;
     const TokenId draft = proposal.token(child);
-    const std::span<const float> q = text.draft_probabilities.Of(child);
+    std::span<const float> q = text.draft_probabilities.Of(child);
+    // A drafter may run out of tokens that it gives any probability; what it drafts then is
+    // certain.
+    if (!q.empty() && !(q[Index(draft)] > 0)) q = {};
     const double remaining = is_first ? 1 : Remaining(text, child, q);
     const double p = is_first ? sampler_.Probability(draft) : residual_.Mass(draft);
     if (AcceptNumber(text, child) * DrawnWith(q, draft, remaining) * left < p) {

@@ -27,7 +27,7 @@ void CountDrafts(const Turn& turn, std::vector<DraftCount>& counts) {
   const auto is_accepted = [&](int node) {
     return node == 0 || std::find(turn.path.begin(), end, node) != end;
   };
-  for (int node = 1; node < turn.tree->num_nodes(); ++node) {
+  for (int node = 1; node <= turn.acceptable; ++node) {
     if (!is_accepted(turn.tree->parent(node))) continue;
     DraftCount& count = CountOf(counts, turn.tree->depth(node), turn.tree->rank(node));
     count.tried += 1;
@@ -44,7 +44,8 @@ void Generation::Start(Session& session, DecodeLoop& loop) {
   started_ = first_token_ = Clock::now();
   result_.statistics.prompt_tokens = session.prompt_length();
   has_prefill_ = loop.has_prefill();
-  result_.statistics.draft_counts.reserve(static_cast<std::size_t>(loop.max_drafts()));
+  // A tree has at most so many places, and a lookup's chain beside it as many again.
+  result_.statistics.draft_counts.reserve(2 * static_cast<std::size_t>(loop.max_drafts()));
   loop.Start(session, *request_);
 }
 
