@@ -130,7 +130,8 @@ def test_a_checkpoint_may_normalise_the_residual() -> None:
     made = {}
     for normalises in (False, True):
         torch.manual_seed(2)
-        layer = Eagle3Layer(LlamaConfig(**config.to_diff_dict() | {"norm_before_residual": normalises}))
+        given: dict[str, Any] = config.to_diff_dict() | {"norm_before_residual": normalises}
+        layer = Eagle3Layer(LlamaConfig(**given))
         for part in (layer.self_attn.o_proj, layer.mlp.down_proj):
             torch.nn.init.zeros_(part.weight)  # what is left is the residual
         positions = LlamaRotaryEmbedding(config)(pairs, torch.arange(5)[None])
