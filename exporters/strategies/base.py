@@ -70,7 +70,7 @@ class StrategyExporter(ABC):
         Raises:
             CheckpointError: A checkpoint does not say.
         """
-        return CheckpointFacts(getattr(tokenizer, "mask_token_id", None))
+        return CheckpointFacts(mask_token_id=getattr(tokenizer, "mask_token_id", None))
 
     def drafter_tokenizer(self, sources: Sources) -> Any | None:  # noqa: ARG002
         """The drafter's own tokenizer, if it has one."""

@@ -80,7 +80,7 @@ class DflashExporter(TappedExporter):
     def facts(self, sources: Sources, tokenizer: Any | None) -> CheckpointFacts:  # noqa: ARG002
         """The block and the mask token of the drafter."""
         settings = read_dflash_settings(sources.others["drafter"])
-        return CheckpointFacts(settings.mask_token_id, settings.block_size)
+        return CheckpointFacts(mask_token_id=settings.mask_token_id, block_size=settings.block_size)
 
     def modules(self, sources: Sources, note: Note) -> dict[str, nn.Module]:
         """The target, and its drafter."""

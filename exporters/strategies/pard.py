@@ -25,7 +25,7 @@ class PardExporter(DraftModelExporter):
 
     def facts(self, sources: Sources, tokenizer: Any | None) -> CheckpointFacts:  # noqa: ARG002
         """The mask token of the drafter."""
-        return CheckpointFacts(mask_token(sources.others["drafter"]))
+        return CheckpointFacts(mask_token_id=mask_token(sources.others["drafter"]))
 
 
 def mask_token(drafter: Checkpoint) -> int:

@@ -179,7 +179,7 @@ def test_an_option_of_what_the_checkpoint_is_not_is_wrong_usage(checkpoint: Path
     assert (result.exit_code, "'ngram' takes no --num-steps" in result.output) == (2, True)
     found = error(run("export", checkpoint, "-o", tmp_path / "b", "--strategy", "masked-diffusion", "--json"))
     assert "cannot generate by 'masked-diffusion'" in found["message"]
-    assert "autoregressive, ngram, draft-model" in found["action"]
+    assert "autoregressive, ngram, suffix" in found["action"]
 
 
 def test_help_has_the_options_of_the_strategy_alone() -> None:

@@ -86,7 +86,7 @@ _PARAMETERS = {
 """The options that a rule alone has."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CheckpointFacts:
     """What plans need to know about a checkpoint."""
 
