@@ -11,7 +11,7 @@ from zipfile import is_zipfile
 
 import torch
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import LlamaConfig, PreTrainedConfig
 
 from ptgc.errors import CheckpointError, ExportError
@@ -19,6 +19,7 @@ from ptgc.exporters.checkpoint.checkpoint import Checkpoint, locate
 from ptgc.exporters.checkpoint.config import foreign_errors, read_settings
 from ptgc.exporters.checkpoint.safetensors_files import SINGLE_FILE, SUFFIX, find_safetensors, read_header
 from ptgc.exporters.checkpoint.task import Task
+from ptgc.exporters.checkpoint.tensor_fit import check_fit
 
 _CHOOSE = "Choose a drafter that was trained for this model."
 _PICKLE = "pytorch_model.bin"
@@ -160,3 +161,39 @@ def drafted_ids(tensors: Mapping[str, Tensor], count: int, vocab_size: int) -> l
         raise ExportError("The drafter's d2t names a token twice.", _CHOOSE)
     found: list[int] = ids.tolist()
     return found
+
+
+def fill(
+    module: nn.Module,
+    given: Mapping[str, Tensor],
+    dtype: torch.dtype,
+    *,
+    there: tuple[str, ...] = (),
+    shared: tuple[str, ...] = (),
+    name: str = "the drafter",
+) -> None:
+    """Put weights in their places, for inference.
+
+    Args:
+        module: Where they go.
+        given: Weights by the module's own names.
+        dtype: Of the target.
+        there: Names, or beginnings of them, of what need not be given because the target has it.
+        shared: The same of what must not be given, because it is the target's own.
+        name: What the module is called in messages.
+
+    Raises:
+        CheckpointError: Tensors are missing, of another shape, or have no place; all of them are named.
+    """
+    wanted = {one: tensor for one, tensor in module.state_dict().items() if not one.startswith(shared)}
+    shapes = [(one, given[one].shape, wanted[one].shape) for one in given.keys() & wanted.keys()]
+    report = {
+        "missing_keys": {one for one in wanted.keys() - given.keys() if not one.startswith(there)},
+        "unexpected_keys": given.keys() - wanted.keys(),
+        "mismatched_keys": [(one, found, fitting) for one, found, fitting in shapes if found != fitting],
+    }
+    check_fit(name, type(module).__name__, report)
+    module.load_state_dict(dict(given), strict=False)
+    for parameter in module.parameters():
+        parameter.data = parameter.data.to(dtype)  # not the buffers: rotary frequencies would be rounded
+    module.eval().requires_grad_(False)

@@ -21,9 +21,8 @@ from transformers.models.qwen3.modeling_qwen3 import (
     eager_attention_forward,
 )
 
+from ptgc.exporters.modules.draft_vocabulary import of_all_tokens, places_of
 from ptgc.exporters.modules.tap import BlockReader, Tap
-
-_NEVER = -30000.0  # logit of tokens that cannot be drafted, which half precision holds
 
 
 class StateProjection(nn.Module):
@@ -159,20 +158,14 @@ class DFlashDrafter(BlockReader, Qwen3PreTrainedModel):  # type: ignore[no-untyp
         self.lm_head = head
         self.tap = tap
         self.states_size = config.hidden_size
-        places = None
-        if drafted_ids is not None:
-            places = torch.full((config.vocab_size,), len(drafted_ids))
-            places[torch.tensor(drafted_ids)] = torch.arange(len(drafted_ids))
-        self.places: Tensor | None  # of each of the target's tokens among the logits
+        places = None if drafted_ids is None else places_of(drafted_ids, config.vocab_size)
+        self.places: Tensor | None
         self.register_buffer("places", places, persistent=False)
 
     def forward(self, input_ids: Tensor, hidden_states: Tensor, **others: Any) -> CausalLMOutputWithPast:
         """Logits of all of the target's tokens, `[batch, num_tokens, vocab]`; those of context rows have no meaning."""
         logits = self.lm_head(self.model(input_ids, hidden_states, **others).last_hidden_state)
-        if self.places is not None:
-            never = torch.full_like(logits[..., :1], _NEVER)
-            logits = torch.cat([logits, never], dim=-1).index_select(-1, self.places)
-        return CausalLMOutputWithPast(logits=logits)
+        return CausalLMOutputWithPast(logits=logits if self.places is None else of_all_tokens(logits, self.places))
 
 
 def anchored_blocks(

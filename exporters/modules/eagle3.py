@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaPreTrainedModel, LlamaRMSNorm
 
+from ptgc.exporters.modules.draft_vocabulary import of_all_tokens, places_of
 from ptgc.exporters.modules.eagle import EagleBody
 from ptgc.exporters.modules.tap import StateReader, Tap
-
-_NEVER = -30000.0  # logit of tokens that cannot be drafted, which half precision holds
 
 
 class Eagle3Layer(LlamaDecoderLayer):  # type: ignore[no-untyped-call]  # transformers registers subclasses
@@ -57,10 +56,8 @@ class Eagle3Drafter(StateReader, LlamaPreTrainedModel):  # type: ignore[no-untyp
         self.lm_head = nn.Linear(config.hidden_size, len(drafted_ids), bias=False)
         self.tap = tap
         self.states_size = config.hidden_size
-        places = torch.full((config.vocab_size,), len(drafted_ids))
-        places[torch.tensor(drafted_ids)] = torch.arange(len(drafted_ids))
-        self.places: Tensor  # of each of the target's tokens among the logits
-        self.register_buffer("places", places, persistent=False)
+        self.places: Tensor
+        self.register_buffer("places", places_of(drafted_ids, config.vocab_size), persistent=False)
         self.post_init()  # type: ignore[no-untyped-call]  # not annotated
 
     def join(self, embedded: Tensor, states: Tensor) -> Tensor:
@@ -69,6 +66,4 @@ class Eagle3Drafter(StateReader, LlamaPreTrainedModel):  # type: ignore[no-untyp
 
     def score(self, states: Tensor) -> Tensor:
         """Logits; those of tokens that cannot be drafted are far below all others."""
-        logits = self.lm_head(self.norm(states))
-        never = torch.full_like(logits[..., :1], _NEVER)
-        return torch.cat([logits, never], dim=-1).index_select(-1, self.places)
+        return of_all_tokens(self.lm_head(self.norm(states)), self.places)

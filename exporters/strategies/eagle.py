@@ -12,9 +12,7 @@ from transformers import LlamaConfig, PreTrainedModel
 
 from ptgc.errors import CheckpointError, ExportError
 from ptgc.exporters.checkpoint.checkpoint import Checkpoint
-from ptgc.exporters.checkpoint.drafter_weights import open_drafter, read_tensors
-from ptgc.exporters.checkpoint.huggingface_directory import frozen
-from ptgc.exporters.checkpoint.tensor_fit import check_fit
+from ptgc.exporters.checkpoint.drafter_weights import fill, open_drafter, read_tensors
 from ptgc.exporters.modules.eagle import EagleDrafter
 from ptgc.exporters.strategies.base import Note, Sources
 from ptgc.exporters.strategies.causal import TappedExporter
@@ -173,19 +171,7 @@ def load_drafter(
     for name, module in drafter.named_modules():
         if isinstance(module, nn.Linear) and f"{name}.bias" in given and "bias" not in module.state_dict():
             module.bias = nn.Parameter(torch.zeros(module.out_features))
-    wanted = drafter.state_dict()
-    shared = {name for name in wanted if name.startswith(there)}
-    wrong = [(name, given[name].shape, wanted[name].shape) for name in given.keys() & wanted.keys()]
-    report = {
-        "missing_keys": wanted.keys() - given.keys() - shared,
-        "unexpected_keys": given.keys() - wanted.keys(),
-        "mismatched_keys": [(name, found, fitting) for name, found, fitting in wrong if found != fitting],
-    }
-    check_fit("the drafter", type(drafter).__name__, report)
-    drafter.load_state_dict(dict(given), strict=False)
-    for one in drafter.parameters():
-        one.data = one.data.to(dtype)  # not the buffers: rotary frequencies would be rounded
-    frozen(drafter)
+    fill(drafter, given, dtype, there=there)
 
 
 EXPORTER = EagleExporter()

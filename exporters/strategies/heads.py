@@ -1,13 +1,12 @@
-"""What the exporters of heads share: opening their checkpoint, and putting its tensors in their places."""
+"""What the exporters of heads share: opening their checkpoint, and checking what it holds."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -15,7 +14,6 @@ from ptgc.errors import CheckpointError, ExportError
 from ptgc.exporters.checkpoint.checkpoint import Checkpoint
 from ptgc.exporters.checkpoint.config import read_settings
 from ptgc.exporters.checkpoint.drafter_weights import open_heads, read_tensors, tensor_names
-from ptgc.exporters.checkpoint.tensor_fit import check_fit
 from ptgc.exporters.strategies.base import Note, Sources
 from ptgc.exporters.strategies.causal import TappedExporter
 from ptgc.spec.strategies.base import CheckpointFacts
@@ -23,7 +21,6 @@ from ptgc.spec.strategies.base import CheckpointFacts
 CHOOSE = "Choose heads that were trained for this model."
 MAX_HEADS = 64
 """Most heads, and most layers of a head, that a checkpoint may have."""
-_Module = TypeVar("_Module", bound=nn.Module)
 
 
 class HeadsExporter(TappedExporter):
@@ -109,38 +106,6 @@ def stated(settings: Mapping[str, Any], *names: str) -> int:
     """The first of these numbers that config.json has; 0 if it has none."""
     found = [settings[name] for name in names if type(settings.get(name)) is int]
     return found[0] if found else 0
-
-
-def loaded(module: _Module, tensors: Mapping[str, Tensor], dtype: torch.dtype, shared: str = "") -> _Module:
-    """Put tensors in their places.
-
-    Args:
-        module: The heads.
-        tensors: By their names in it.
-        dtype: The target's.
-        shared: The part of it that is the target's, and has no tensors of its own.
-
-    Raises:
-        CheckpointError: Tensors are missing, unknown or of another shape; all of them are named.
-    """
-    wanted = {
-        name: tensor for name, tensor in module.state_dict().items() if not (shared and name.startswith(f"{shared}."))
-    }
-    wrong = [
-        (name, tensors[name].shape, tensor.shape)
-        for name, tensor in wanted.items()
-        if name in tensors and tensors[name].shape != tensor.shape
-    ]
-    report = {
-        "missing_keys": wanted.keys() - tensors.keys(),
-        "unexpected_keys": tensors.keys() - wanted.keys(),
-        "mismatched_keys": wrong,
-    }
-    check_fit("the heads", type(module).__name__, report)
-    module.load_state_dict(tensors, strict=False)
-    for parameter in module.parameters():  # not buffers: rotary frequencies would be rounded
-        parameter.data = parameter.data.to(dtype)
-    return module.eval().requires_grad_(False)
 
 
 def check_sizes(

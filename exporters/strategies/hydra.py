@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaModel, PreTrainedModel
 
 from ptgc.errors import CheckpointError, ExportError
+from ptgc.exporters.checkpoint.drafter_weights import fill
 from ptgc.exporters.modules.hydra import HydraHeads
 from ptgc.exporters.modules.medusa import MedusaHeads
 from ptgc.exporters.modules.tap import AttendingTap, Tap
@@ -21,7 +22,6 @@ from ptgc.exporters.strategies.heads import (
     HeadsExporter,
     check_sizes,
     checked_count,
-    loaded,
     matrix_size,
     stated,
     without_prefix,
@@ -98,7 +98,8 @@ class HydraExporter(HeadsExporter):
         if has_prefix:
             made.tap = AttendingTap(_prefix(target), made.tap.layers)
             tensors[f"{_BODY}embed_tokens.weight"] = torch.zeros(1, hidden_size)
-        return loaded(made, tensors, target.dtype, "embedding")
+        fill(made, tensors, target.dtype, shared=("embedding.",), name="the heads")
+        return made
 
 
 def _place(name: str, stride: int) -> str:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ptgc.errors import CheckpointError, ExportError
+from ptgc.exporters.checkpoint.drafter_weights import fill
 from ptgc.exporters.modules.medusa import MedusaHeads
 from ptgc.exporters.strategies.base import Note
 from ptgc.exporters.strategies.heads import (
@@ -28,7 +29,6 @@ from ptgc.exporters.strategies.heads import (
     HeadsExporter,
     check_sizes,
     checked_count,
-    loaded,
     matrix_size,
     stated,
     without_prefix,
@@ -86,17 +86,19 @@ class MedusaExporter(HeadsExporter):
             check_sizes(target, hidden_size, drafted, None if ids is None else len(ids))
         else:
             check_sizes(target, hidden_size)
-        shared = nn.Linear(hidden_size, drafted, bias=False) if _SHARED in matrices else None
+        for_all = nn.Linear(hidden_size, drafted, bias=False) if _SHARED in matrices else None
         made = MedusaHeads(
             hidden_size,
             drafted,
             num_heads,
             num_layers,
-            lm_head=shared if matrices else _target_head(target, ids, note),
+            lm_head=for_all if matrices else _target_head(target, ids, note),
             drafted_ids=None if ids is None else ids.tolist(),
             has_bias=any(name.endswith(".linear.bias") for name in places),
         )
-        return loaded(made, places | matrices, target.dtype, "" if matrices else "lm_head")
+        shared = () if matrices else ("lm_head.",)
+        fill(made, places | matrices, target.dtype, shared=shared, name="the heads")
+        return made
 
 
 def _block(name: str) -> re.Match[str] | None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ptgc.errors import CheckpointError
+from ptgc.exporters.checkpoint.drafter_weights import fill
 from ptgc.exporters.modules.mlp_speculator import MlpSpeculator
 from ptgc.exporters.strategies.base import Note
 from ptgc.exporters.strategies.heads import (
@@ -17,7 +18,6 @@ from ptgc.exporters.strategies.heads import (
     HeadsExporter,
     check_sizes,
     checked_count,
-    loaded,
     matrix_size,
     stated,
     without_prefix,
@@ -62,7 +62,8 @@ class MlpSpeculatorExporter(HeadsExporter):
         known = made.state_dict().keys()
         # Where weights are tied, some checkpoints have them once, and others for each step.
         given = {name: one for name, one in tensors.items() if name in known or not (is_tied and _STEP.fullmatch(name))}
-        return loaded(made, given, target.dtype)
+        fill(made, given, target.dtype, name="the heads")
+        return made
 
 
 EXPORTER = MlpSpeculatorExporter()

@@ -21,16 +21,14 @@ from ptgc.exporters.checkpoint.drafter_weights import read_tensors
 from ptgc.exporters.from_checkpoint import export_checkpoint
 from ptgc.exporters.modules.dflash import DFlashDrafter, anchored_blocks
 from ptgc.exporters.strategies.dflash import EXPORTER, dflash_drafter, read_dflash_settings
-from ptgc.runtime import Generator
 from ptgc.spec.bundle import open_bundle
 from ptgc.spec.strategies.dflash import DflashOptions
 from ptgc.spec.tree import TreeSpec
 from tests.cli.test_commands import run
 from tests.dflash import BLOCK, MASK, TARGET_LAYERS, Tensors, block_logits, config, drafts, states_of, weights
 from tests.dflash import dflash_drafter as tiny_drafter
+from tests.drafted import drafted
 from tests.models import VOCAB_SIZE, greedy, prompt, save, tiny_model
-
-NEW_TOKENS = 40
 
 
 def settings() -> dict[str, Any]:
@@ -63,14 +61,6 @@ def exported(place: Path) -> Path:
     assert made.exit_code == 0, made.output
     build(path, BuildOptions(precision="float32", max_length=512, stage=Stage.PREPARE))
     return path
-
-
-def drafted(path: Path, ids: list[int], count: int = NEW_TOKENS) -> Any:
-    """A text, its rounds included, that must be the target's own."""
-    with Generator(path, draft_length="fixed") as generator:
-        result = generator.generate(ids, max_new_tokens=count, trace=True)
-    assert result.token_ids == greedy(tiny_model("llama"), ids, count)
-    return result
 
 
 @pytest.mark.parametrize("length", [1, 5, 40])
@@ -136,7 +126,7 @@ def test_transformers_accepts_as_many_drafts(place: Path, length: int, monkeypat
     text = tiny_model("llama").generate(
         torch.tensor([ids]),
         attention_mask=torch.ones(1, len(ids), dtype=torch.long),
-        max_new_tokens=NEW_TOKENS,
+        max_new_tokens=40,
         do_sample=False,
         pad_token_id=0,
         speculation_type="dflash",

@@ -16,16 +16,14 @@ from ptgc.errors import CheckpointError
 from ptgc.exporters.checkpoint.checkpoint import open_checkpoint
 from ptgc.exporters.from_checkpoint import export_checkpoint
 from ptgc.exporters.strategies.pard import mask_token
-from ptgc.runtime import Generator
 from ptgc.spec.attention import AttentionKind
 from ptgc.spec.bundle import open_bundle
 from ptgc.spec.strategies.pard import PardOptions, pard
 from ptgc.spec.tree import TreeSpec
 from tests.cli.test_commands import run
+from tests.drafted import drafted
 from tests.models import VOCAB_SIZE, greedy, prompt, save, tiny_model
 from tests.pard import DRAFTS, MASK, draft_logits, drafts, pard_drafter
-
-NEW_TOKENS = 40
 
 
 @cache
@@ -44,14 +42,6 @@ def exported(place: Path, tree: TreeSpec | None = None) -> Path:
     assert made.exit_code == 0, made.output
     build(path, BuildOptions(precision="float32", max_length=512, stage=Stage.PREPARE))
     return path
-
-
-def drafted(path: Path, ids: list[int], count: int = NEW_TOKENS) -> Any:
-    """A text, its rounds included, that must be the target's own."""
-    with Generator(path, draft_length="fixed") as generator:
-        result = generator.generate(ids, max_new_tokens=count, trace=True)
-    assert result.token_ids == greedy(tiny_model("llama"), ids, count)
-    return result
 
 
 @pytest.mark.parametrize("length", [1, 5, 40])

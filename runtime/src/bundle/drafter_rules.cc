@@ -3,15 +3,11 @@
 #include <string>
 #include <string_view>
 
+#include "bundle/port_names.h"
 #include "drafters/registry.h"
 
 namespace ptgc {
 namespace {
-
-constexpr const char* kStates = "hidden_states";
-constexpr const char* kCarried = "carried_states";
-constexpr const char* kDraftIds = "draft_ids";
-constexpr const char* kTopIds = "top_ids";
 
 // A drafter of blocks must know its mask token, and its rows must see each other where it reads
 // states.
@@ -46,7 +42,7 @@ void CheckTaps(const Fields& build, const Bundle& bundle) {
       target == bundle.roles.end()) {
     return;
   }
-  const Port* given = FindPort(target->second.outputs, kStates);
+  const Port* given = FindPort(target->second.outputs, ports::kHiddenStates);
   for (const std::string_view name : kind.roles) {
     const auto role = bundle.roles.find(std::string(name));
     if (role == bundle.roles.end()) continue;
@@ -55,8 +51,8 @@ void CheckTaps(const Fields& build, const Bundle& bundle) {
       build.Add(where, " reads hidden_states, which the target does not give.");
       continue;
     }
-    for (const Port* port :
-         {FindPort(role->second.inputs, kStates), FindPort(role->second.outputs, kCarried)}) {
+    for (const Port* port : {FindPort(role->second.inputs, ports::kHiddenStates),
+                             FindPort(role->second.outputs, ports::kCarriedStates)}) {
       if (port == nullptr) continue;
       if (port->dtype == given->dtype && port->last_size == given->last_size) continue;
       build.Add(where, " reads other hidden_states than the target gives.");
@@ -65,7 +61,7 @@ void CheckTaps(const Fields& build, const Bundle& bundle) {
     if (ids != nullptr && ids->last_size != 1) {
       build.Add(where, " reads " + std::to_string(ids->last_size) + " input_ids of a text, not 1.");
     }
-    const Port* drafts = FindPort(role->second.outputs, kDraftIds);
+    const Port* drafts = FindPort(role->second.outputs, ports::kDraftIds);
     const int wanted = bundle.plan.drafter.parts.empty()
                            ? bundle.plan.tree.num_nodes() - 1
                            : bundle.plan.drafter.parts.back().num_draft_tokens;
@@ -81,7 +77,7 @@ void CheckTopIds(const Fields& build, const Bundle& bundle) {
   const auto target = bundle.roles.find("target");
   const int count = bundle.plan.drafter.parameters->num_top_ids;
   if (count == 0 || target == bundle.roles.end()) return;
-  const Port* given = FindPort(target->second.outputs, kTopIds);
+  const Port* given = FindPort(target->second.outputs, ports::kTopIds);
   if (given != nullptr && given->last_size == count) return;
   const std::string what = given == nullptr ? "none" : std::to_string(given->last_size);
   build.Add("roles.target", " gives " + what +

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "bundle/drafter_rules.h"
+#include "bundle/port_names.h"
 #include "drafters/registry.h"
 
 namespace ptgc {
@@ -31,10 +32,6 @@ struct RoleRule {
 
 constexpr std::optional<DType> kAnyFloat = std::nullopt;
 constexpr const char* kRow = "batch";
-constexpr const char* kStates = "hidden_states";
-constexpr const char* kCarried = "carried_states";
-constexpr const char* kDraftIds = "draft_ids";
-constexpr const char* kTopIds = "top_ids";
 constexpr const char* kRound = "batch num_tokens";
 constexpr const char* kChoice = "batch num_logits";
 constexpr const char* kSource = "batch source_length";
@@ -66,23 +63,37 @@ RoleRule CausalRule() {
            {"window_offset", DType::kInt64, kRow, false}},
           {{"next_ids", DType::kInt64, kChoice, true},
            {"logits", kAnyFloat, "batch num_logits #", false},
-           {kTopIds, DType::kInt64, "batch num_tokens #", false},
-           {kStates, kAnyFloat, "batch num_tokens #", false}},
+           {ports::kTopIds, DType::kInt64, "batch num_tokens #", false},
+           {ports::kHiddenStates, kAnyFloat, "batch num_tokens #", false}},
           true};
 }
 
 // A drafter that reads tokens together with hidden states: the target's, and its own for drafts.
 RoleRule StateReaderRule() {
   RoleRule rule = CausalRule();
-  rule.inputs.push_back({kStates, kAnyFloat, "batch num_tokens #", true});
-  rule.outputs.back() = {kCarried, kAnyFloat, "batch num_logits #", true};
+  rule.inputs.push_back({ports::kHiddenStates, kAnyFloat, "batch num_tokens #", true});
+  rule.outputs.back() = {ports::kCarriedStates, kAnyFloat, "batch num_logits #", true};
+  return rule;
+}
+
+// One that drafts whole blocks reads no states of its own, and gives none.
+RoleRule BlockReaderRule() {
+  RoleRule rule = StateReaderRule();
+  rule.outputs.pop_back();
   return rule;
 }
 
 // Heads read one row of the target's output, at the end of each text, and some the token after it.
 RoleRule HeadsRule() {
-  return {{{kStates, kAnyFloat, "batch # #", true}, {"input_ids", DType::kInt64, "batch #", false}},
-          {{kDraftIds, DType::kInt64, "batch #", true}}};
+  return {{{ports::kHiddenStates, kAnyFloat, "batch # #", true},
+           {"input_ids", DType::kInt64, "batch #", false}},
+          {{ports::kDraftIds, DType::kInt64, "batch #", true}}};
+}
+
+// A role that reads the target's hidden states.
+RoleRule ReaderRule(const DrafterKind& kind, std::string_view role) {
+  if (role == "heads") return HeadsRule();
+  return kind.drafts_blocks ? BlockReaderRule() : StateReaderRule();
 }
 
 constexpr PortRule kStep = {"step", DType::kInt64, kRow, false};
@@ -121,9 +132,7 @@ std::map<std::string, RoleRule> RulesOf(const Bundle& bundle) {
       }
       const DrafterKind& kind = LearnedKind(bundle.plan.drafter);
       for (const std::string_view role : kind.roles) {
-        RoleRule rule = role == "heads" ? HeadsRule() : StateReaderRule();
-        if (kind.drafts_blocks) rule.outputs.pop_back();  // They carry no states.
-        rules[std::string(role)] = kind.reads_states ? std::move(rule) : CausalRule();
+        rules[std::string(role)] = kind.reads_states ? ReaderRule(kind, role) : CausalRule();
       }
       break;
     }

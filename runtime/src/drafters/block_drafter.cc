@@ -3,23 +3,15 @@
 #include <algorithm>
 #include <utility>
 
-#include "base/error.h"
 #include "bundle/json_document.h"
 #include "drafters/draft_model.h"
 #include "drafters/registry.h"
-#include "sampling/counted_path.h"
 #include "sampling/row_sampling.h"
-#include "sampling/target_choice.h"
 
 namespace ptgc {
 namespace {
 
 std::size_t Size(int value) { return static_cast<std::size_t>(value); }
-
-[[noreturn]] void RefuseLogits() {
-  throw Error(ErrorCode::kBackend, "The drafter's logits are not numbers.",
-              "Find out with `ptgc check` which stage is damaged.");
-}
 
 }  // namespace
 
@@ -62,25 +54,14 @@ BlockDrafter::BlockDrafter(std::unique_ptr<CausalModel> model, const BlockParame
       tree_(std::move(tree)),
       chain_(TreeSpec::Chain(parameters.block_size - 1)),
       masks_(Size(parameters.block_size - 1), parameters.mask_token_id),
-      rule_(rule),
       costs_(std::move(costs)),
-      sampler_(model_->vocab_size()),
-      shape_(Size(tree_.num_nodes())),
-      families_(Size(tree_.num_nodes()), -1),
+      drawn_(tree_, rule, model_->batch(), std::min(model_->vocab_size(), target_vocab_size)),
       rows_(Size(model_->batch())),
       inputs_(Size(model_->batch())) {
-  for (int node = 0; node < tree_.num_nodes(); ++node) {
-    if (tree_.num_children(node) > 0) families_[Size(node)] = num_families_++;
-  }
-  for (Row& row : rows_) row.drawn.resize(Size(tree_.num_nodes()), DraftProbabilities::kCertain);
   if (const Port* port = model_->states_read(); port != nullptr) {
     states_ = std::make_unique<TextStates>(model_->memory(), *port, model_->batch(),
                                            model_->max_length());
   }
-  siblings_.reserve(Size(max_drafts()));
-  if (!NeedsProbabilities(rule_)) return;
-  probabilities_ = Buffer(Size(model_->batch()) * Size(num_families_) *
-                          static_cast<std::size_t>(num_drawn_ids()) * sizeof(float));
 }
 
 void BlockDrafter::HoldAtMost(int row, int length) {
@@ -115,6 +96,7 @@ void BlockDrafter::Draft(std::span<const DraftRow> rows) {
   engine_seconds_ = spent_ = 0;
   bool any = false;
   for (const DraftRow& row : rows) {
+    drawn_.Clear(row.row);
     // If the target failed after the last drafts, the text has not grown since.
     const int most = static_cast<int>(row.text.size()) - 1;
     if (RowAt(row.row).length > most) HoldAtMost(row.row, most);
@@ -130,7 +112,10 @@ void BlockDrafter::Draft(std::span<const DraftRow> rows) {
     if (tree_.is_chain() && !Draws(row)) {
       AddLikeliest(row);
     } else {
-      for (int node = 0; node <= row.proposal->size(); ++node) AddChildren(row, node);
+      for (int node = 0; node <= row.proposal->size(); ++node) {
+        const int draft = row.proposal->tree().depth(node);  // The one after the node.
+        drawn_.AddChildren(row, node, model_->Logits(row.row, first_logits() + draft));
+      }
     }
   }
 }
@@ -211,47 +196,10 @@ bool BlockDrafter::Draws(const DraftRow& row) const { return !row.sampling->opti
 
 // A chain of the tokens that the engine chose.
 void BlockDrafter::AddLikeliest(const DraftRow& row) {
-  std::fill(RowAt(row.row).drawn.begin(), RowAt(row.row).drawn.end(), DraftProbabilities::kCertain);
   for (int draft = 0; draft < row.limit; ++draft) {
     const TokenId token = model_->NextIds(row.row)[Size(first_logits() + draft)];
     if (token < 0 || token >= target_vocab_size_) return;
     row.proposal->Append(token);
-  }
-}
-
-// Adds the children of a node. Unless the rule needs probabilities, the noise is the target's: the
-// first child is what the target would choose if it had these logits, the next what it would choose
-// without the first.
-void BlockDrafter::AddChildren(const DraftRow& row, int node) {
-  Row& held = RowAt(row.row);
-  const SamplingOptions& options = row.sampling->options();
-  const int stands = node == 0 ? 0 : shape_[Size(node)];
-  const int end = std::min(tree_.num_nodes(), row.limit + 1);
-  const auto is_child = [&](int other) { return tree_.parent(other) == stands; };
-  int child = stands + 1;
-  while (child < end && !is_child(child)) ++child;
-  if (child >= end) return;
-  const int depth = tree_.depth(stands);
-  LogitsRow values = model_->Logits(row.row, first_logits() + depth);
-  values.size = std::min(values.size, target_vocab_size_);
-  {
-    const CountedPath path(row.sampling->counts(), *row.proposal, node);
-    if (!sampler_.Read(values, options, row.sampling->counts())) RefuseLogits();
-  }
-  const bool records = NeedsProbabilities(rule_) && !options.is_argmax();
-  const int family = records ? families_[Size(stands)] : DraftProbabilities::kCertain;
-  if (family >= 0) sampler_.WriteProbabilities(Storage(row.row, family, 1));
-  const GumbelNoise noise =
-      DraftNoise(options, static_cast<std::int64_t>(row.text.size()) + depth, rule_, depth);
-  siblings_.clear();
-  for (; child < end; ++child) {
-    if (!is_child(child)) continue;
-    const TokenId token = sampler_.Choose(noise, siblings_);
-    if (token == kNoToken) return;  // The filters leave no more tokens.
-    siblings_.push_back(token);
-    const int added = row.proposal->Add(node, token);
-    shape_[Size(added)] = child;
-    held.drawn[Size(added)] = family;
   }
 }
 
@@ -272,19 +220,6 @@ double BlockDrafter::CatchUp(const DraftRow& row) const {
   const int chunks = std::max(rows - 1, 0) / largest;
   const double reading = chunks * costs_.AtLeast(largest) + costs_.AtLeast(rows - chunks * largest);
   return std::max(reading - Cost(1), 0.0);
-}
-
-DraftProbabilities BlockDrafter::Probabilities(int row, int count) const {
-  if (!NeedsProbabilities(rule_)) return {};
-  return {Storage(row, 0, num_families_), std::span(RowAt(row).drawn).first(Size(count) + 1),
-          num_drawn_ids()};
-}
-
-// The distributions of some nodes with children.
-std::span<float> BlockDrafter::Storage(int row, int first, int count) const {
-  const std::size_t size = static_cast<std::size_t>(num_drawn_ids());
-  const std::size_t at = (Size(row) * Size(num_families_) + Size(first)) * size;
-  return {probabilities_.As<float>() + at, Size(count) * size};
 }
 
 std::vector<double> BlockDrafter::Measure(const EngineRuns& runs) {

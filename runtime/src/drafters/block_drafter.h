@@ -14,9 +14,9 @@
 #include "drafters/cost_curve.h"
 #include "drafters/drafter.h"
 #include "drafters/drafter_seat.h"
+#include "drafters/drawn_drafts.h"
 #include "drafters/text_states.h"
 #include "models/causal_model.h"
-#include "sampling/sampler.h"
 
 namespace ptgc {
 
@@ -58,15 +58,16 @@ class BlockDrafter : public Drafter {
   double CatchUp(const DraftRow& row) const override;
   double spent() const override { return spent_; }
   double engine_seconds() const override { return engine_seconds_; }
-  DraftProbabilities Probabilities(int row, int count) const override;
+  DraftProbabilities Probabilities(int row, int count) const override {
+    return drawn_.Probabilities(row, count);
+  }
   std::vector<double> Measure(const EngineRuns& runs) override;
 
  private:
   // What a row's cache holds.
   struct Row {
-    int length = 0;          // Tokens of the text.
-    bool begins = false;     // Whether the text is being read for the first time.
-    std::vector<int> drawn;  // For each node of the proposal: what it was drawn from.
+    int length = 0;       // Tokens of the text.
+    bool begins = false;  // Whether the text is being read for the first time.
   };
   Row& RowAt(int row) { return rows_[static_cast<std::size_t>(row)]; }
   const Row& RowAt(int row) const { return rows_[static_cast<std::size_t>(row)]; }
@@ -81,9 +82,6 @@ class BlockDrafter : public Drafter {
   void Run(int width, Wanted wanted);
   bool Draws(const DraftRow& row) const;
   void AddLikeliest(const DraftRow& row);
-  void AddChildren(const DraftRow& row, int node);
-  std::int64_t num_drawn_ids() const { return std::min(model_->vocab_size(), target_vocab_size_); }
-  std::span<float> Storage(int row, int first, int count) const;
 
   std::unique_ptr<CausalModel> model_;  // Runs the engine.
   std::unique_ptr<TextStates> states_;  // Of the target; null where it reads tokens alone.
@@ -93,17 +91,10 @@ class BlockDrafter : public Drafter {
   TreeSpec tree_;                       // The tree of a full proposal.
   TreeSpec chain_;                      // Shape of the masks of a run.
   std::vector<TokenId> masks_;          // [block_size - 1]
-  AcceptanceRule rule_;                 // How the target will judge the drafts.
   CostCurve costs_;                     // Costs of the drafter's rounds.
-  Sampler sampler_;                     // Chooses drafts.
-  std::vector<TokenId> siblings_;       // Children of the current node.
-  std::vector<int> shape_;              // Node of the plan's tree for each node of a proposal.
-  std::vector<int> families_;           // Nodes with children are numbered; -1 for others.
-  int num_families_ = 0;                // Nodes with children.
+  DrawnDrafts drawn_;                   // Chooses drafts from logits.
   std::vector<Row> rows_;               // [batch]
   std::vector<RowInput> inputs_;        // [batch]
-  Buffer probabilities_;                // [batch, num_families, num_drawn_ids], if the rule needs
-                                        // them: what the children were drawn from.
   double engine_seconds_ = 0;           // Engine time of the last Draft.
   double spent_ = 0;                    // Cost of the last Draft by the cost curve.
 };

@@ -5,11 +5,11 @@
 #include <utility>
 
 #include "base/clock.h"
+#include "bundle/port_names.h"
 
 namespace ptgc {
 namespace {
 
-constexpr const char* kHiddenStates = "hidden_states";
 // Assumed cost of a run, in rounds of the target.
 constexpr double kAssumedCost = 0.05;
 
@@ -30,13 +30,13 @@ HeadsDrafter::HeadsDrafter(std::unique_ptr<Engine> engine, const Port& hidden_st
       last_ids_(Size(batch) * sizeof(TokenId)),
       drafts_(Size(batch) * Size(tree_.num_nodes() - 1) * sizeof(TokenId)),
       knows_(Size(batch)) {
-  const std::array<Tensor, 2> read = {Tensor{kHiddenStates,
+  const std::array<Tensor, 2> read = {Tensor{ports::kHiddenStates,
                                              hidden_states.dtype,
                                              hidden_states_.data(),
                                              {batch, 1, hidden_states.last_size}},
                                       PortOf(last_ids_, "input_ids", DType::kInt64, {batch, 1})};
   const Tensor written =
-      PortOf(drafts_, "draft_ids", DType::kInt64, {batch, tree_.num_nodes() - 1});
+      PortOf(drafts_, ports::kDraftIds, DType::kInt64, {batch, tree_.num_nodes() - 1});
   call_ = engine_->Bind(read, {&written, 1});
 }
 
@@ -84,7 +84,7 @@ void HeadsDrafter::Observe(int row, const Observation& seen) {
 std::unique_ptr<Drafter> MakeHeads(DrafterSeat& seat) {
   const Role& role = seat.bundle.roles.at("heads");
   return std::make_unique<HeadsDrafter>(
-      std::move(seat.engines.at("heads")), *FindPort(role.inputs, kHiddenStates),
+      std::move(seat.engines.at("heads")), *FindPort(role.inputs, ports::kHiddenStates),
       seat.bundle.shapes.batch, seat.plan.tree, seat.bundle.model.vocab_size,
       seat.target_costs.At(0) * kAssumedCost);
 }

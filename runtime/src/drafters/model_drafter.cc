@@ -4,9 +4,7 @@
 #include <utility>
 
 #include "base/error.h"
-#include "sampling/counted_path.h"
 #include "sampling/row_sampling.h"
-#include "sampling/target_choice.h"
 
 namespace ptgc {
 namespace {
@@ -24,11 +22,6 @@ std::vector<int> DepthsOf(const TreeSpec& tree) {
   return first;
 }
 
-[[noreturn]] void RefuseLogits() {
-  throw Error(ErrorCode::kBackend, "The drafter's logits are not numbers.",
-              "Find out with `ptgc check` which stage is damaged.");
-}
-
 }  // namespace
 
 ModelDrafter::ModelDrafter(std::unique_ptr<CausalModel> model, bool shares_cache,
@@ -40,29 +33,15 @@ ModelDrafter::ModelDrafter(std::unique_ptr<CausalModel> model, bool shares_cache
       target_vocab_size_(target_vocab_size),
       tree_(std::move(tree)),
       depths_(DepthsOf(tree_)),
-      rule_(rule),
       costs_(std::move(costs)),
-      sampler_(model_->vocab_size()),
+      drawn_(tree_, rule, model_->batch(), std::min(model_->vocab_size(), target_vocab_size)),
       rows_(Size(model_->batch())),
-      inputs_(Size(model_->batch())),
-      families_(Size(tree_.num_nodes()), -1) {
-  for (int node = 0; node < tree_.num_nodes(); ++node) {
-    if (tree_.num_children(node) > 0) families_[Size(node)] = num_families_++;
-  }
-  if (NeedsProbabilities(rule_)) {
-    probabilities_ = Buffer(Size(model_->batch()) * Size(num_families_) *
-                            static_cast<std::size_t>(num_drawn_ids()) * sizeof(float));
-  }
+      inputs_(Size(model_->batch())) {
   if (const Port* port = model_->states_read(); port != nullptr) {
     states_ = std::make_unique<TextStates>(model_->memory(), *port, model_->batch(),
                                            model_->max_length());
   }
-  siblings_.reserve(Size(max_drafts()));
-  for (Row& row : rows_) {
-    row.shape.resize(Size(tree_.num_nodes()));
-    row.above.reserve(Size(tree_.num_nodes()));
-    row.drawn.resize(Size(tree_.num_nodes()), DraftProbabilities::kCertain);
-  }
+  for (Row& row : rows_) row.above.reserve(Size(tree_.num_nodes()));
 }
 
 void ModelDrafter::Begin(int row) { HoldAtMost(row, 0); }
@@ -119,6 +98,7 @@ void ModelDrafter::Draft(std::span<const DraftRow> rows) {
   bool any = false;
   for (Row& row : rows_) row.drafted = 0;  // Also of rows that another drafter serves.
   for (const DraftRow& row : rows) {
+    drawn_.Clear(row.row);
     // If the target failed after the last drafts, the text has not grown since.
     const int most = std::max(static_cast<int>(TextOf(row).size()) - 1, 0);
     if (RowAt(row.row).length > most) HoldAtMost(row.row, most);
@@ -255,7 +235,7 @@ void ModelDrafter::AddDepth(const DraftRow& row, int depth) {
   if (tree_.is_chain()) {
     AddDraft(row, depth);
   } else {
-    for (int node = held.first; node < held.end; ++node) AddChildren(row, depth, node);
+    for (int node = held.first; node < held.end; ++node) AddChildren(row, node);
   }
   held.first_above = held.first;
   held.first = first;
@@ -265,41 +245,13 @@ void ModelDrafter::AddDepth(const DraftRow& row, int depth) {
 // The next draft of a chain.
 void ModelDrafter::AddDraft(const DraftRow& row, int depth) {
   if (is_pending_) return row.proposal->Append(0);
-  if (Draws(row)) return AddChildren(row, depth, depth);
+  if (Draws(row)) return AddChildren(row, depth);
   const TokenId likeliest = model_->NextIds(row.row)[0];
   if (likeliest < target_vocab_size_) row.proposal->Append(likeliest);
 }
 
-// Adds the children of a node. Unless the rule needs probabilities, the noise is the target's: the
-// first child is what the target would choose if it were this model, the next what it would choose
-// without the first.
-void ModelDrafter::AddChildren(const DraftRow& row, int depth, int node) {
-  Row& held = RowAt(row.row);
-  const SamplingOptions& options = row.sampling->options();
-  const int stands = node == 0 ? 0 : held.shape[Size(node)];
-  LogitsRow values = model_->Logits(row.row, node - held.first);
-  values.size = std::min(values.size, target_vocab_size_);
-  {
-    const CountedPath path(row.sampling->counts(), *row.proposal, node);
-    if (!sampler_.Read(values, options, row.sampling->counts())) RefuseLogits();
-  }
-  const int family = Records(options) ? families_[Size(stands)] : DraftProbabilities::kCertain;
-  if (family >= 0) sampler_.WriteProbabilities(Storage(row.row, family, 1));
-  const GumbelNoise noise =
-      DraftNoise(options, static_cast<std::int64_t>(row.text.size()) + depth, rule_, depth);
-  siblings_.clear();
-  const int end = std::min(depths_[Size(depth) + 2], row.limit + 1);
-  for (int child = depths_[Size(depth) + 1]; child < end; ++child) {
-    if (tree_.parent(child) != stands) continue;
-    const TokenId token = sampler_.Choose(noise, siblings_);
-    if (token == kNoToken) return;  // The filters leave no more tokens.
-    siblings_.push_back(token);
-    const int before = row.proposal->size();
-    const int added = row.proposal->Add(node, token);
-    held.shape[Size(added)] = child;
-    // A child that was there already stays certain: it is tried before those that are drawn.
-    if (row.proposal->size() > before) held.drawn[Size(added)] = family;
-  }
+void ModelDrafter::AddChildren(const DraftRow& row, int node) {
+  drawn_.AddChildren(row, node, model_->Logits(row.row, node - RowAt(row.row).first));
 }
 
 // Keeps those of the read drafts that were accepted. A cache shared with the target holds what the
@@ -352,26 +304,6 @@ double ModelDrafter::Reading(int tokens) const {
   const double reading =
       chunks * costs_.AtLeast(largest) + costs_.AtLeast(pending - chunks * largest);
   return std::max(reading - Cost(1), 0.0);
-}
-
-// Whether the target needs to know what drafts are drawn from. The likeliest of a model whose
-// logits have another size are certain.
-bool ModelDrafter::Records(const SamplingOptions& options) const {
-  return NeedsProbabilities(rule_) && !options.is_greedy() &&
-         (has_same_size() || !tree_.is_chain());
-}
-
-DraftProbabilities ModelDrafter::Probabilities(int row, int count) const {
-  if (!NeedsProbabilities(rule_)) return {};
-  return {Storage(row, 0, num_families_), std::span(RowAt(row).drawn).first(Size(count) + 1),
-          num_drawn_ids()};
-}
-
-// The distributions of some nodes with children.
-std::span<float> ModelDrafter::Storage(int row, int first, int count) const {
-  const std::size_t size = static_cast<std::size_t>(num_drawn_ids());
-  const std::size_t at = (Size(row) * Size(num_families_) + Size(first)) * size;
-  return {probabilities_.As<float>() + at, Size(count) * size};
 }
 
 // Starts a run, and waits for its result unless the drafts are pending.

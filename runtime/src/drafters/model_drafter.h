@@ -1,18 +1,16 @@
 // ModelDrafter: a smaller causal language model that drafts a chain or a tree, depth by depth.
 #pragma once
 
-#include <algorithm>
 #include <memory>
 #include <span>
 #include <vector>
 
-#include "base/buffer.h"
 #include "base/names.h"
 #include "drafters/cost_curve.h"
 #include "drafters/drafter.h"
+#include "drafters/drawn_drafts.h"
 #include "drafters/text_states.h"
 #include "models/causal_model.h"
-#include "sampling/sampler.h"
 
 namespace ptgc {
 
@@ -23,9 +21,7 @@ namespace ptgc {
 //                     0                                  held    until the next round
 //
 // A run reads the nodes of one depth, each of which sees the text and its ancestors, and gives each
-// node the children that the plan's tree has, the likeliest first. When sampling, the order is that
-// of logits with Gumbel noise, so that the children are drawn without replacement (Kool et al.,
-// arXiv 1903.06059, section 2).
+// node the children that the plan's tree has (DrawnDrafts).
 //
 // Some models read hidden states together with tokens (EAGLE: Li et al., arXiv 2401.15077, section
 // 4.1): a token of the text with the target's state of the token before it, so that the first token
@@ -56,7 +52,9 @@ class ModelDrafter : public Drafter {
   double Reading(int tokens) const;
   double spent() const override { return spent_; }
   double engine_seconds() const override { return engine_seconds_; }
-  DraftProbabilities Probabilities(int row, int count) const override;
+  DraftProbabilities Probabilities(int row, int count) const override {
+    return drawn_.Probabilities(row, count);
+  }
   void Clear() override {
     if (!shares_cache_) model_->kv_cache().Clear();
   }
@@ -71,9 +69,7 @@ class ModelDrafter : public Drafter {
     int first = 0;           // First node of the depth being read ...
     int end = 0;             // ... and the one after the last.
     int first_above = 0;     // First node of the depth above.
-    std::vector<int> shape;  // Node of the plan's tree for each node of the proposal.
     std::vector<int> above;  // For each node being read: index of its parent in the last run.
-    std::vector<int> drawn;  // For each node of the proposal: what it was drawn from.
   };
   Row& RowAt(int row) { return rows_[static_cast<std::size_t>(row)]; }
   const Row& RowAt(int row) const { return rows_[static_cast<std::size_t>(row)]; }
@@ -92,11 +88,8 @@ class ModelDrafter : public Drafter {
   void SetInput(const DraftRow& row, int depth);
   void AddDepth(const DraftRow& row, int depth);
   void AddDraft(const DraftRow& row, int depth);
-  void AddChildren(const DraftRow& row, int depth, int node);
+  void AddChildren(const DraftRow& row, int node);
   void Start(int width, Wanted wanted);
-  bool Records(const SamplingOptions& options) const;
-  std::int64_t num_drawn_ids() const { return std::min(model_->vocab_size(), target_vocab_size_); }
-  std::span<float> Storage(int row, int first, int count) const;
 
   std::unique_ptr<CausalModel> model_;  // Runs the engine.
   std::unique_ptr<TextStates> states_;  // Of the target; null where it reads tokens alone.
@@ -105,16 +98,10 @@ class ModelDrafter : public Drafter {
   std::int64_t target_vocab_size_;      // Ids that the target knows.
   TreeSpec tree_;                       // The tree of a full proposal.
   std::vector<int> depths_;             // [height + 2], the first node of each depth.
-  AcceptanceRule rule_;                 // How the target will judge the drafts.
   CostCurve costs_;                     // Costs of the drafter's rounds.
-  Sampler sampler_;                     // Chooses drafts.
-  std::vector<TokenId> siblings_;       // Children of the current node.
+  DrawnDrafts drawn_;                   // Chooses drafts.
   std::vector<Row> rows_;               // [batch]
   std::vector<RowInput> inputs_;        // [batch]
-  std::vector<int> families_;           // Nodes with children are numbered; -1 for others.
-  int num_families_ = 0;                // Nodes with children.
-  Buffer probabilities_;                // [batch, num_families, num_drawn_ids], if the rule needs
-                                        // them: what the children were drawn from.
   bool is_pending_ = false;             // Whether drafts are still to be collected.
   double engine_seconds_ = 0;           // Engine time of the last Draft and Collect.
   double spent_ = 0;                    // Cost of the last Draft by the cost curve.

@@ -98,10 +98,8 @@ double SpeculativeLoop::Draft(std::span<Turn> turns) {
   }
   parts_.drafter->Draft(draft_rows_);
   for (Turn& turn : turns) {
-    const Proposal& proposal = RowOf(*turn.session).proposal;
-    turn.drafted = proposal.tokens();
-    turn.tree = &proposal.tree();
-    turn.acceptable = proposal.num_acceptable();
+    turn.proposal = &RowOf(*turn.session).proposal;
+    turn.drafted = turn.proposal->tokens();
   }
   return SecondsSince(start);
 }

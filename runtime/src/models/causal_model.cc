@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "bundle/port_names.h"
 
 namespace ptgc {
 namespace {
@@ -12,9 +13,6 @@ namespace {
 std::size_t Size(int value) { return static_cast<std::size_t>(value); }
 
 // Of all rows; and of the chosen ones, for the next run to read.
-constexpr const char* kHiddenStates = "hidden_states";
-constexpr const char* kCarriedStates = "carried_states";
-constexpr const char* kTopIds = "top_ids";
 
 DType LogitsType(const Role& role) {
   const Port* port = FindPort(role.outputs, "logits");
@@ -54,17 +52,17 @@ CausalModel::CausalModel(std::unique_ptr<Engine> engine, const Bundle& bundle,
   logits_ = Buffer(Size(batch_) * Size(most) * static_cast<std::size_t>(vocab_size_) *
                    ItemSize(logits_dtype_));
   const Role& role = bundle.roles.at(name);
-  if (FindPort(role.outputs, kTopIds) != nullptr) {
+  if (FindPort(role.outputs, ports::kTopIds) != nullptr) {
     num_top_ids_ = bundle.plan.drafter.parameters->num_top_ids;
     top_ids_ = Buffer(Size(batch_) * Size(widest) * Size(num_top_ids_) * sizeof(TokenId));
   }
-  if (const Port* port = FindPort(role.inputs, kHiddenStates); port != nullptr) {
+  if (const Port* port = FindPort(role.inputs, ports::kHiddenStates); port != nullptr) {
     states_read_ = *port;
     states_in_ = Block(engine_->memory(), Size(batch_) * Size(widest) * RowBytes(*port));
   }
-  const Port* port = FindPort(role.outputs, kHiddenStates);
+  const Port* port = FindPort(role.outputs, ports::kHiddenStates);
   const bool of_all = port != nullptr;
-  if (!of_all) port = FindPort(role.outputs, kCarriedStates);
+  if (!of_all) port = FindPort(role.outputs, ports::kCarriedStates);
   if (port != nullptr) {
     states_ = States{*port, of_all, {}};
     for (int link = 0; link < neighbours_.chain_length; ++link) {
@@ -189,7 +187,8 @@ Call& CausalModel::BoundCall(int width, Wanted wanted) {
         PortOf(logits_, "logits", logits_dtype_, {batch_, wanted.num_logits, vocab_size_}));
   }
   if (num_top_ids_ > 0 && wanted.link == 0) {
-    outputs.push_back(PortOf(top_ids_, kTopIds, DType::kInt64, {batch_, width, num_top_ids_}));
+    outputs.push_back(
+        PortOf(top_ids_, ports::kTopIds, DType::kInt64, {batch_, width, num_top_ids_}));
   }
   if (states_.has_value()) outputs.push_back(StatesOut(width, wanted));
   kv_cache_->AppendPresent(name_, outputs);
@@ -211,8 +210,10 @@ std::vector<Tensor> CausalModel::Inputs(int width, Wanted wanted) const {
 Tensor CausalModel::StatesIn(int width, int link) const {
   const Block& block = link == 0 ? states_in_ : states_->blocks[Size(link) - 1];
   const int rows = link == 0 ? width : 1;
-  return {
-      kHiddenStates, states_read_->dtype, block.data(), {batch_, rows, states_read_->last_size}};
+  return {ports::kHiddenStates,
+          states_read_->dtype,
+          block.data(),
+          {batch_, rows, states_read_->last_size}};
 }
 
 Tensor CausalModel::StatesOut(int width, Wanted wanted) const {

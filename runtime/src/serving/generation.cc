@@ -27,9 +27,10 @@ void CountDrafts(const Turn& turn, std::vector<DraftCount>& counts) {
   const auto is_accepted = [&](int node) {
     return node == 0 || std::find(turn.path.begin(), end, node) != end;
   };
-  for (int node = 1; node <= turn.acceptable; ++node) {
-    if (!is_accepted(turn.tree->parent(node))) continue;
-    DraftCount& count = CountOf(counts, turn.tree->depth(node), turn.tree->rank(node));
+  const TreeSpec& tree = turn.proposal->tree();
+  for (int node = 1; node <= turn.proposal->num_acceptable(); ++node) {
+    if (!is_accepted(tree.parent(node))) continue;
+    DraftCount& count = CountOf(counts, tree.depth(node), tree.rank(node));
     count.tried += 1;
     count.accepted += is_accepted(node) ? 1 : 0;
   }
@@ -127,7 +128,7 @@ void Generation::RecordTrace(const Turn& turn, const RoundReport& report) {
   round.drafted_ids.assign(turn.drafted.begin(), turn.drafted.end());
   round.part = turn.part;
   for (int node = 1; node <= static_cast<int>(turn.drafted.size()); ++node) {
-    round.parents.push_back(turn.tree->parent(node));
+    round.parents.push_back(turn.proposal->tree().parent(node));
   }
   round.path.assign(turn.path.begin(), turn.path.end());
   round.accepted = turn.accepted;
