@@ -105,6 +105,18 @@ def drafts(target: Any, drafter: StateReader, ids: list[int], count: int) -> lis
 
 
 @torch.no_grad()
+def eagle_score(target: Any, drafter: StateReader, ids: list[int], path: tuple[int, ...]) -> Tensor:
+    """A drafter's logits `[vocab]` after some drafts, with its own states behind the text."""
+    states = drafter.tap(states_of(target, torch.tensor([ids[:-1]]), drafter.tap))
+    for read in range(len(path) + 1):
+        tokens = [*ids[1:], *path[:read]]
+        made: Any = drafter.forward(torch.tensor([tokens]), states, use_cache=False)
+        states = torch.cat([states, made.hidden_states[:, -1:]], dim=1)
+    logits: Tensor = made.logits[0, -1]
+    return logits
+
+
+@torch.no_grad()
 def eagle_drafts(target: Any, weights: Mapping[str, Tensor], ids: list[int], count: int) -> list[int]:
     """What EAGLE (section 4.1, figure 6) drafts by weights in the layout of SafeAILab/EAGLE.
 

@@ -25,6 +25,9 @@ class DrafterPlan:
     is_part_of_target: ClassVar[bool] = False
     """Whether its role is the first layers of the target, with the target's vocabulary and those layers' caches."""
 
+    draws_dynamic_trees: ClassVar[bool] = False
+    """Whether its tree may depend on how likely its drafts are (`DecodePlan.dynamic_tree`)."""
+
     num_draft_tokens: Annotated[int, Range(0, MAX_TREE_NODES - 1)] = 0
     """The most draft tokens in a round; fewer if the build's measured costs say so."""
 
@@ -70,6 +73,8 @@ class DrafterPlan:
 @dataclass(frozen=True)
 class MaskDrafter(DrafterPlan):
     """Drafts a whole proposal in one run, at mask tokens after the text."""
+
+    draws_dynamic_trees: ClassVar[bool] = True
 
     block_size: Annotated[int, Range(1, MAX_TREE_NODES)] = field(kw_only=True)
     """Rows of a run from the last token of the text on: that token, and mask tokens."""

@@ -25,7 +25,7 @@ _POLICIES: Mapping[str, tuple[str, ...]] = {
     Loop.EDIT: ("edit",),
 }
 """The policies that a plan must have for each loop."""
-_PARAMETERS: Mapping[str, tuple[str, ...]] = {Loop.SPECULATIVE: ("typical", "relaxed")}
+_PARAMETERS: Mapping[str, tuple[str, ...]] = {Loop.SPECULATIVE: ("typical", "relaxed", "dynamic_tree")}
 """Parameters of policies, which it may have."""
 
 
@@ -60,6 +60,8 @@ class DecodePlan:
     """speculative: parameters of the rule `relaxed`; None for its defaults."""
     tree: TreeSpec = field(default_factory=lambda: TreeSpec.chain(0))
     """speculative: the shape of a full proposal; its root is the last committed token."""
+    dynamic_tree: bool = False
+    """speculative: whether drafts choose their own tree by how likely they are, as deep as `tree` and no larger."""
     canvas: CanvasPlan | None = None
     """canvas: how masked positions are filled."""
     one_shot: OneShotPlan | None = None
@@ -103,6 +105,7 @@ class DecodePlan:
             data["drafter"] = self.drafter.to_json()
             data["acceptance"] = self.acceptance.value
             data["tree"] = self.tree.to_json()
+            data |= {"dynamic_tree": True} if self.dynamic_tree else {}
         for name in ("typical", "relaxed", "canvas", "one_shot", "edit"):
             policies = getattr(self, name)
             if policies is not None:
@@ -115,8 +118,9 @@ class DecodePlan:
         if not isinstance(data, dict):
             return data
         loop = data.get("loop")
-        policies = (*_POLICIES.get(loop, ()), *_PARAMETERS.get(loop, ())) if isinstance(loop, str) else ()
-        return {name: data.get(name) for name in ("strategy", "loop", "guarantee", *policies)}
+        policies = _POLICIES.get(loop, ()) if isinstance(loop, str) else ()
+        parameters = [name for name in _PARAMETERS.get(loop, ()) if name in data] if isinstance(loop, str) else ()
+        return {name: data.get(name) for name in ("strategy", "loop", "guarantee", *policies, *parameters)}
 
     def problems(self) -> list[str]:
         """Policies that do not fit each other."""
@@ -132,4 +136,8 @@ class DecodePlan:
             found.append("acceptance is block, which takes chains; tree is none")
         if self.acceptance.is_lossy and self.guarantee is not Guarantee.LOSSY:
             found.append(f"acceptance is {self.acceptance.value}, with which the guarantee must be lossy")
+        if self.dynamic_tree and self.tree.is_chain:
+            found.append("dynamic_tree is true; tree is a chain")
+        if self.dynamic_tree and not self.drafter.parts[-1].draws_dynamic_trees:
+            found.append(f"dynamic_tree is true, which drafter {self.drafter.parts[-1].kind} does not draft")
         return found + self.drafter.misfits(self.tree)

@@ -134,7 +134,7 @@ struct Fixture {
     parameters.mask_token_id = kMask;
     auto model = std::make_unique<CausalModel>(std::move(engine), bundle, "drafter", kVocabSize);
     drafter = std::make_unique<BlockDrafter>(
-        std::move(model), parameters, kContext, kVocabSize, tree, AcceptanceRule::kMatch,
+        std::move(model), parameters, kContext, kVocabSize, tree, false, AcceptanceRule::kMatch,
         CostCurve(bundle.shapes.roles.at("drafter").widths, {}));
     for (int row = 0; row < 2; ++row) Read(row, 0, 0);
   }

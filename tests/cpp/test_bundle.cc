@@ -150,6 +150,20 @@ TEST_F(BundleOnDisk, BlockVerificationTakesChains) {
       "acceptance is 'block', which takes chains");
 }
 
+TEST_F(BundleOnDisk, SomeDraftersChooseTheirTree) {
+  json& plan = manifest_["plan"];
+  plan["dynamic_tree"] = true;
+  Write();
+  ExpectRefusal("plan.dynamic_tree is true, and plan.tree is a chain");
+  ExpectRefusal("plan.dynamic_tree is true, which drafter 'ngram' does not draft");
+  plan["dynamic_tree"] = "yes";
+  Write();
+  ExpectRefusal("plan.dynamic_tree is \"yes\"");
+  plan["dynamic_tree"] = false;
+  Write();
+  EXPECT_FALSE(ReadBundle(build_).plan.has_dynamic_tree);
+}
+
 TEST_F(BundleOnDisk, OnlyTheSpeculativeLoopIsLossless) {
   ExpectRefusalOfManifest([](json& m) { m["plan"]["loop"] = "edit"; },
                           "guarantee is 'lossless', as only the speculative loop can be");

@@ -13,20 +13,24 @@ namespace {
 
 using Tokens = std::vector<TokenId>;
 
-constexpr int kMostDrafts = 5;
+constexpr int kMostDrafts = 9;
 constexpr int kContext = 60;
+
+constexpr int kChainDrafts = 5;
 
 // A drafter of two rows that errs at every third position, driven by hand.
 struct Fixture {
-  explicit Fixture(std::int64_t target_vocab_size = kVocabSize) {
-    const Bundle bundle = SubstituteBundle(2, ModelPlan(kMostDrafts));
+  explicit Fixture(std::int64_t target_vocab_size = kVocabSize,
+                   TreeSpec tree = TreeSpec::Chain(kChainDrafts), bool is_dynamic = false) {
+    Bundle bundle = SubstituteBundle(2, ModelPlan(tree.num_nodes() - 1));
+    bundle.shapes.roles.at("drafter").verify_width = tree.is_chain() ? 1 : 8;
     CausalNeighbours chain;
-    chain.chain_length = kMostDrafts;
+    chain.chain_length = tree.height();
     auto model = std::make_unique<CausalModel>(
         std::make_unique<SubstituteEngine>(seen, std::set<std::string>(), /*wrong_every=*/3),
         bundle, "drafter", kVocabSize, std::move(chain));
     drafter = std::make_unique<ModelDrafter>(
-        std::move(model), false, kContext, target_vocab_size, TreeSpec::Chain(kMostDrafts),
+        std::move(model), false, kContext, target_vocab_size, std::move(tree), is_dynamic,
         AcceptanceRule::kMatch, CostCurve(bundle.shapes.roles.at("drafter").widths, {}));
   }
   // Drafts for both rows.
@@ -64,6 +68,16 @@ struct Fixture {
     accepts.path = std::span(path).first(static_cast<std::size_t>(accepted));
     drafter->Observe(row, accepts);
   }
+  // The target keeps the drafts down to a node of a tree and adds a token.
+  void KeepDownTo(int row, int node, TokenId bonus) {
+    std::vector<int> path;
+    for (; node > 0; node = proposals[row].tree().parent(node)) path.insert(path.begin(), node);
+    for (const int kept : path) texts[row].push_back(proposals[row].token(kept));
+    texts[row].push_back(bonus);
+    Observation accepts;
+    accepts.path = path;
+    drafter->Observe(row, accepts);
+  }
 
   Observations seen;
   bool was_pending = false;  // After the last Draft.
@@ -76,11 +90,11 @@ struct Fixture {
 TEST(ModelDrafter, DraftsWhatItsModelSays) {
   Fixture fixture;
   for (int round = 0; round < 4; ++round) {
-    fixture.Draft(kMostDrafts - round, kMostDrafts);
-    EXPECT_EQ(fixture.Drafted(0), fixture.Expected(0, kMostDrafts - round));
-    EXPECT_EQ(fixture.Drafted(1), fixture.Expected(1, kMostDrafts));
+    fixture.Draft(kChainDrafts - round, kChainDrafts);
+    EXPECT_EQ(fixture.Drafted(0), fixture.Expected(0, kChainDrafts - round));
+    EXPECT_EQ(fixture.Drafted(1), fixture.Expected(1, kChainDrafts));
     fixture.Keep(0, round % 2, 3);
-    fixture.Keep(1, kMostDrafts - round, 4);
+    fixture.Keep(1, kChainDrafts - round, 4);
   }
   EXPECT_TRUE(fixture.was_pending);
   EXPECT_EQ(fixture.seen.broken_texts, 0);
@@ -104,9 +118,9 @@ TEST(ModelDrafter, DraftsThatTheHostChoosesAreNotPending) {
   for (int length = 4; length < 60 && !was_cut; ++length) {
     smaller.texts[1] = MakePrompt(length, length);
     smaller.drafter->Begin(1);
-    smaller.Draft(0, kMostDrafts);
+    smaller.Draft(0, kChainDrafts);
     EXPECT_FALSE(smaller.was_pending);
-    const Tokens expected = smaller.Expected(1, kMostDrafts);
+    const Tokens expected = smaller.Expected(1, kChainDrafts);
     const auto unknown = std::find_if(expected.begin(), expected.end(),
                                       [](TokenId token) { return token >= kKnown; });
     EXPECT_EQ(smaller.Drafted(1), Tokens(expected.begin(), unknown));
@@ -163,7 +177,7 @@ TEST(ModelDrafter, OffersNothingBeyondItsContext) {
     return fixture.drafter->Propose({0, fixture.texts[0], 0, limit, nullptr, nullptr});
   };
   EXPECT_EQ(offered(10, 3), 3);
-  EXPECT_EQ(offered(10, 9), kMostDrafts);
+  EXPECT_EQ(offered(10, 9), kChainDrafts);
   EXPECT_EQ(offered(kContext - 2, 9), 2);
   EXPECT_EQ(offered(kContext, 9), 0);
   EXPECT_EQ(offered(kContext + 7, 9), 0);
@@ -171,6 +185,53 @@ TEST(ModelDrafter, OffersNothingBeyondItsContext) {
   fixture.Draft(2, 0);
   EXPECT_EQ(fixture.Drafted(0), fixture.Expected(0, 2));
   EXPECT_EQ(fixture.seen.out_of_bounds, 0);
+}
+
+// Whichever branch is accepted, what was read of it stays: nothing is read again, and what follows
+// is drafted behind it.
+TEST(ModelDrafter, KeepsWhatItReadOfADynamicTree) {
+  const TreeSpec shape({-1, 0, 0, 0, 1, 2, 3, 4, 5, 6});
+  Fixture fixture(kVocabSize, shape, /*is_dynamic=*/true);
+  int deep = 0;
+  for (int round = 0; round < 12; ++round) {
+    const int runs = fixture.seen.runs;
+    fixture.Draft(kMostDrafts, kMostDrafts);
+    if (round > 0) {
+      EXPECT_EQ(fixture.seen.runs, runs + 3);
+    }
+    for (int row = 0; row < 2; ++row) {
+      const Proposal& proposal = fixture.proposals[row];
+      ASSERT_EQ(proposal.size(), kMostDrafts);
+      EXPECT_EQ(proposal.token(1), fixture.Expected(row, 1)[0]);
+      const std::span<const double> gains = fixture.drafter->Gains(row);
+      ASSERT_EQ(gains.size(), static_cast<std::size_t>(kMostDrafts));
+      EXPECT_TRUE(std::is_sorted(gains.rbegin(), gains.rend()));
+      const int node = (round * 7 + row * 4) % (kMostDrafts + 1);
+      deep += proposal.tree().depth(node) > 1 ? 1 : 0;
+      fixture.KeepDownTo(row, node, 3 + row);
+      if (fixture.texts[row].size() > 45) {
+        fixture.texts[row].resize(20);
+        fixture.drafter->Truncate(row, 20);
+      }
+    }
+  }
+  EXPECT_GT(deep, 4);
+  EXPECT_EQ(fixture.seen.broken_texts, 0);
+  EXPECT_EQ(fixture.seen.out_of_bounds, 0);
+}
+
+// With fewer drafts the deeper runs are left out.
+TEST(ModelDrafter, ADynamicTreeIsCutAtItsLimit) {
+  Fixture fixture(kVocabSize, TreeSpec({-1, 0, 0, 0, 1, 2, 3, 4, 5, 6}), /*is_dynamic=*/true);
+  fixture.Draft(0, 0);
+  EXPECT_TRUE(fixture.drafter->Gains(0).empty());
+  fixture.Draft(kMostDrafts, 0);
+  const int runs = fixture.seen.runs;
+  fixture.Draft(3, 0);
+  EXPECT_EQ(fixture.seen.runs, runs + 1);
+  EXPECT_EQ(fixture.proposals[0].size(), 3);
+  EXPECT_EQ(fixture.proposals[0].tree().height(), 1);
+  EXPECT_EQ(fixture.proposals[1].size(), 0);
 }
 
 }  // namespace

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,8 @@ def all_settings() -> Iterator[Setting]:
     )
     chains = itertools.product(names, ("match", "speculative", "block"))
     trees = itertools.product(
-        ("tree", "eagle3-tree", "medusa-tree", "pard-tree", "lookahead"), ("match", "speculative")
+        ("tree", "dynamic", "eagle3-tree", "medusa-tree", "pard-tree", "dynamic-pard", "lookahead"),
+        ("match", "speculative"),
     )
     for strategy, rule in [*chains, *trees]:
         for temperature, length, batch in itertools.product(temperatures, ("measured", "fixed"), batches):
@@ -146,6 +147,7 @@ def plan(strategy: str) -> DecodePlan:
         "ngram": lambda: ngram(DRAFTS),
         "draft-model": lambda: draft_model(DRAFTS),
         "tree": lambda: draft_model(tree=TREE),
+        "dynamic": lambda: replace(draft_model(tree=TREE), dynamic_tree=True),
         "layer-skip": lambda: layer_skip(1, DRAFTS),
         "medusa": lambda: medusa(TreeSpec.chain(DRAFTS)),
         "medusa-tree": lambda: medusa(TREE),
@@ -155,6 +157,7 @@ def plan(strategy: str) -> DecodePlan:
         "dflash": lambda: dflash(DRAFTS + 1, 7),
         "pard": lambda: pard(7, DRAFTS),
         "pard-tree": lambda: pard(7, tree=TREE),
+        "dynamic-pard": lambda: replace(pard(7, tree=TREE), dynamic_tree=True),
         "recycling": lambda: recycling(4, TreeSpec.chain(DRAFTS)),
         "jacobi": lambda: jacobi(DRAFTS),
         "lookahead": lambda: lookahead(2, 2, 2),
@@ -168,7 +171,7 @@ def plan(strategy: str) -> DecodePlan:
 def roles_of(strategy: str) -> dict[str, Any]:
     """The modules of a strategy; drafters are independent of the target unless they are part of it."""
     made = {"target": target()}
-    if strategy in ("draft-model", "merged", "tree", "pard", "pard-tree"):
+    if strategy in ("draft-model", "merged", "tree", "dynamic", "pard", "pard-tree", "dynamic-pard"):
         made["drafter"] = drafter()
     if strategy == "layer-skip":
         made["drafter"] = first_layers(target(), 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,14 @@ from ptgc.errors import CheckpointError, ExportError
 from ptgc.exporters.from_checkpoint import export_checkpoint
 from ptgc.exporters.modules.eagle3 import Eagle3Layer
 from ptgc.runtime import Generator
+from ptgc.runtime.costs import CostCurve, RoundCost, write_costs
 from ptgc.spec.bundle import open_bundle
 from ptgc.spec.strategies.eagle3 import Eagle3Options
 from ptgc.spec.tree import TreeSpec
-from tests.eagle import DRAFTED_IDS, TAP_LAYERS, drafts, eagle3_drafter
+from tests.cli.test_commands import run
+from tests.drafted import drafted
+from tests.dynamic_tree import dynamic_drafts, paths_of
+from tests.eagle import DRAFTED_IDS, TAP_LAYERS, drafts, eagle3_drafter, eagle_score
 from tests.models import VOCAB_SIZE, greedy, prompt, save, tiny_model
 
 NEW_TOKENS = 40
@@ -121,6 +125,46 @@ def test_a_tree_is_drafted_where_one_is_asked_for(place: Path, tmp_path: Path) -
     assert result.token_ids == greedy(tiny_model("llama"), ids, NEW_TOKENS)
     best = drafts(tiny_model("llama"), eagle3_drafter(), ids + result.trace[0].emitted_ids, 1)
     assert result.trace[1].drafted_ids[0] == best[0] and len(result.trace[1].drafted_ids) == 10
+
+
+@pytest.mark.parametrize("length", [5, 40])
+def test_a_dynamic_tree_has_the_likeliest_drafts(place: Path, length: int) -> None:
+    tree, ids, rounds, accepted = TreeSpec.branching(3, 1, 1), prompt(length), 0, 0
+    for one in drafted(dynamic(place), ids, NEW_TOKENS).trace:
+        if len(one.drafted_ids) == tree.num_nodes - 1:
+            score = partial(eagle_score, tiny_model("llama"), eagle3_drafter(), ids)
+            assert paths_of(one.parents, one.drafted_ids) == dynamic_drafts(score, tree)
+            rounds, accepted = rounds + 1, accepted + one.accepted
+        ids = [*ids, *one.emitted_ids]
+    assert rounds > 4
+    assert accepted > rounds
+
+
+@cache
+def dynamic(place: Path) -> Path:
+    drafter = write(place / "eagle3-of-dynamic", weights(), settings())
+    path = place / "eagle3-dynamic"
+    shape = ("--tree", "3,1,1", "--dynamic-tree")
+    made = run("export", target_folder(place), "-o", path, "--strategy", "eagle3", "--drafter", drafter, *shape)
+    assert made.exit_code == 0, made.output
+    build(path, BuildOptions(precision="float32", max_length=512, stage=Stage.PREPARE))
+    return path
+
+
+def test_a_dynamic_tree_is_verified_as_far_as_it_pays(place: Path) -> None:
+    made = open_bundle(dynamic(place)).builds()[0]
+    shapes = made.manifest.shapes.roles
+    rounds = {width: RoundCost(1 + 0.25 * width, 1, 1, 9) for width in shapes["target"].widths}
+    reads = {width: RoundCost(0.02, 0.02, 0.02, 9) for width in shapes["drafter"].widths}
+    costs = write_costs(made, CostCurve(1, 8, rounds, reads))
+    try:
+        with Generator(dynamic(place)) as generator:
+            result = generator.generate(prompt(5), max_new_tokens=NEW_TOKENS, trace=True)
+    finally:
+        costs.unlink()
+    assert result.token_ids == greedy(tiny_model("llama"), prompt(5), NEW_TOKENS)
+    assert len({len(one.drafted_ids) for one in result.trace}) > 3
+    assert result.statistics.accepted_tokens > 10
 
 
 @torch.no_grad()

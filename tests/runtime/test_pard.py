@@ -22,6 +22,7 @@ from ptgc.spec.strategies.pard import PardOptions, pard
 from ptgc.spec.tree import TreeSpec
 from tests.cli.test_commands import run
 from tests.drafted import drafted
+from tests.dynamic_tree import likeliest_paths, paths_of
 from tests.models import VOCAB_SIZE, greedy, prompt, save, tiny_model
 from tests.pard import DRAFTS, MASK, draft_logits, drafts, pard_drafter
 
@@ -81,6 +82,23 @@ def test_a_tree_takes_the_likeliest_tokens_of_every_row(place: Path) -> None:
             rounds += 1
         ids = [*ids, *one.emitted_ids]
     assert rounds > 4
+
+
+def test_a_dynamic_tree_has_the_likeliest_paths(place: Path) -> None:
+    target, drafter = folders(place)
+    path, ids, sizes = place / "pard-dynamic", prompt(5), []
+    made = run(
+        *("export", target, "-o", path, "--strategy", "pard", "--drafter", drafter, "--tree", "3,1,1", "--dynamic-tree")
+    )
+    assert made.exit_code == 0, made.output
+    build(path, BuildOptions(precision="float32", max_length=512, stage=Stage.PREPARE))
+    for one in drafted(path, ids).trace:
+        if len(one.drafted_ids) == 9:
+            assert paths_of(one.parents, one.drafted_ids) == likeliest_paths(draft_logits(pard_drafter(), ids, 3), 9)
+            sizes.append(one.accepted)
+        ids = [*ids, *one.emitted_ids]
+    assert len(sizes) > 4
+    assert sum(sizes) > len(sizes)
 
 
 def test_the_command_runs_checks_and_inspects(place: Path) -> None:

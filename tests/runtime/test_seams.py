@@ -81,6 +81,18 @@ def states() -> tuple[dict[str, Any], DecodePlan]:
     return {"target": tiny_model("llama"), "drafter": eagle3_drafter()}, eagle3(tree=TREE)
 
 
+def likeliest_states() -> tuple[dict[str, Any], DecodePlan]:
+    """The same, with the tree that the drafter finds likeliest."""
+    roles, plan = states()
+    return roles, replace(plan, dynamic_tree=True)
+
+
+def likeliest_masks() -> tuple[dict[str, Any], DecodePlan]:
+    """A model fills masks after the text, as the tree that it finds likeliest."""
+    roles, plan = masks()
+    return roles, replace(plan, dynamic_tree=True)
+
+
 def last_states() -> tuple[dict[str, Any], DecodePlan]:
     """A layer on the target's last states drafts a tree with its own."""
     return {"target": tiny_model("llama"), "drafter": eagle_drafter()}, eagle(tree=TREE)
@@ -135,12 +147,14 @@ PROBES: dict[str, Callable[[], tuple[dict[str, Any], DecodePlan]]] = {
     "layer-skip": early_layers,
     "medusa": heads,
     "eagle3": states,
+    "dynamic": likeliest_states,
     "eagle": last_states,
     "mtp": own_layer,
     "hydra": reading_heads,
     "mlp-speculator": recurrent_heads,
     "dflash": block,
     "pard": masks,
+    "dynamic-pard": likeliest_masks,
     "recycling": recycled,
     "jacobi": guessed,
     "lookahead": looked_ahead,

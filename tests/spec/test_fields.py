@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -49,6 +50,7 @@ def test_what_is_written_is_read() -> None:
         suffix(),
         with_lookup(draft_model(), Lookup.NGRAM),
         with_lookup(eagle3(tree=TreeSpec.branching(2, 2)), Lookup.SUFFIX),
+        replace(eagle3(tree=TreeSpec.branching(2, 2)), dynamic_tree=True),
         masked_diffusion(3, threshold=0.5),
         levenshtein(3, 1, 2, 0),
         INSERTION,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ptgc.errors import UsageError
 from ptgc.spec.options import make_options
-from ptgc.spec.strategies.draft_model import DraftModelOptions
+from ptgc.spec.strategies.draft_model import DraftModelOptions, draft_model
 from ptgc.spec.strategies.eagle3 import Eagle3Options
+from ptgc.spec.strategies.medusa import medusa
 from ptgc.spec.tree import TreeSpec
 
 
@@ -71,3 +73,18 @@ def test_files_without_a_tree_are_refused(tmp_path: Path, content: str, said: st
 def test_a_tree_does_not_go_with_everything(other: dict[str, str]) -> None:
     with pytest.raises(UsageError, match="--tree"):
         make_options(DraftModelOptions, {"drafter": "x", "tree": "2,2"} | other, "draft-model")
+
+
+@pytest.mark.parametrize("shape", [{}, {"tree": "1,1,1"}])
+def test_a_dynamic_tree_needs_a_size(shape: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match="--dynamic-tree needs --tree"):
+        make_options(DraftModelOptions, {"drafter": "x", "dynamic_tree": True} | shape, "draft-model")
+
+
+def test_only_some_drafters_choose_their_tree() -> None:
+    tree = TreeSpec.branching(2, 2)
+    assert replace(draft_model(tree=tree), dynamic_tree=True).problems() == []
+    assert replace(draft_model(3), dynamic_tree=True).problems() == ["dynamic_tree is true; tree is a chain"]
+    assert replace(medusa(tree), dynamic_tree=True).problems() == [
+        "dynamic_tree is true, which drafter heads does not draft"
+    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from ptgc.spec.acceptance import AcceptanceRule, Candidates, Margin, RelaxedAcceptance, Share, TypicalAcceptance
@@ -76,6 +76,26 @@ class TreeOptions(AcceptanceOptions):
             found.append("--acceptance is block, which takes chains; --tree is none. For trees there is speculative.")
         if list(self.tree.depths) != sorted(self.tree.depths):
             found.append("--tree must have its nodes in the order of their depths: it is drafted depth by depth.")
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class DynamicTreeOptions(TreeOptions):
+    """The same, of a drafter that can draft the tree that is likeliest."""
+
+    dynamic_tree: bool = False
+    """Verify the likeliest drafts, whatever tree they form (EAGLE-2, DDTree): as many as --tree has, as deep as it is,
+    with as many nodes read at each depth as have children there."""
+
+    def judging(self, plan: DecodePlan) -> DecodePlan:
+        """Also with this kind of tree."""
+        return replace(super().judging(plan), dynamic_tree=self.dynamic_tree)
+
+    def problems(self) -> list[str]:
+        """Also a dynamic tree without a size."""
+        found = super().problems()
+        if self.dynamic_tree and (self.tree is None or self.tree.is_chain):
+            found.append("--dynamic-tree needs --tree, which says how many drafts it has and how deep it is.")
         return found
 
 

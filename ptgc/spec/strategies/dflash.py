@@ -11,7 +11,7 @@ from ptgc.spec.loop import Loop
 from ptgc.spec.options import CheckpointName
 from ptgc.spec.plan import DecodePlan, Guarantee
 from ptgc.spec.ports import HIDDEN_STATES
-from ptgc.spec.strategies.base import CheckpointFacts, DraftTokens, Strategy, TreeOptions
+from ptgc.spec.strategies.base import CheckpointFacts, DraftTokens, DynamicTreeOptions, Strategy
 from ptgc.spec.tree import TreeSpec
 
 
@@ -25,7 +25,7 @@ class BlockDrafter(MaskDrafter):
 
 
 @dataclass(frozen=True)
-class DflashOptions(TreeOptions):
+class DflashOptions(DynamicTreeOptions):
     """Which drafter, and how its drafts are taken."""
 
     drafter: CheckpointName

@@ -11,7 +11,7 @@ from ptgc.spec.drafter import DrafterPlan
 from ptgc.spec.loop import Loop
 from ptgc.spec.options import CheckpointName
 from ptgc.spec.plan import DecodePlan, Guarantee
-from ptgc.spec.strategies.base import CheckpointFacts, DraftTokens, Strategy, TreeOptions
+from ptgc.spec.strategies.base import CheckpointFacts, DraftTokens, DynamicTreeOptions, Strategy
 from ptgc.spec.strategies.merged import Lookup, with_lookup
 from ptgc.spec.tree import TreeSpec
 
@@ -31,6 +31,7 @@ class ModelDrafter(DrafterPlan):
 
     kind: ClassVar[str] = "model"
     roles: ClassVar[tuple[str, ...]] = ("drafter",)
+    draws_dynamic_trees: ClassVar[bool] = True
 
     vocabulary: DrafterVocabulary = DrafterVocabulary.SHARED
     """How its token ids relate to the target's."""
@@ -42,7 +43,7 @@ class ModelDrafter(DrafterPlan):
 
 
 @dataclass(frozen=True)
-class DraftModelOptions(TreeOptions):
+class DraftModelOptions(DynamicTreeOptions):
     """Which model drafts, and how its drafts are taken."""
 
     drafter: CheckpointName

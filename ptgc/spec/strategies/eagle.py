@@ -11,7 +11,7 @@ from ptgc.spec.loop import Loop
 from ptgc.spec.options import CheckpointName
 from ptgc.spec.plan import DecodePlan, Guarantee
 from ptgc.spec.ports import HIDDEN_STATES
-from ptgc.spec.strategies.base import CheckpointFacts, DraftTokens, Strategy, TreeOptions
+from ptgc.spec.strategies.base import CheckpointFacts, DraftTokens, DynamicTreeOptions, Strategy
 from ptgc.spec.strategies.merged import Lookup, with_lookup
 from ptgc.spec.tree import TreeSpec
 
@@ -22,11 +22,12 @@ class EagleDrafter(DrafterPlan):
 
     kind: ClassVar[str] = "eagle"
     roles: ClassVar[tuple[str, ...]] = ("drafter",)
+    draws_dynamic_trees: ClassVar[bool] = True
     taps: ClassVar[tuple[str, ...]] = (HIDDEN_STATES,)
 
 
 @dataclass(frozen=True)
-class EagleOptions(TreeOptions):
+class EagleOptions(DynamicTreeOptions):
     """Which drafter, and how its drafts are taken."""
 
     drafter: CheckpointName

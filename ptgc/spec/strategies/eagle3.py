@@ -8,14 +8,14 @@ from ptgc.spec.acceptance import AcceptanceRule
 from ptgc.spec.loop import Loop
 from ptgc.spec.options import CheckpointName
 from ptgc.spec.plan import DecodePlan, Guarantee
-from ptgc.spec.strategies.base import CheckpointFacts, DraftTokens, Strategy, TreeOptions
+from ptgc.spec.strategies.base import CheckpointFacts, DraftTokens, DynamicTreeOptions, Strategy
 from ptgc.spec.strategies.eagle import EagleDrafter, eagle_plan
 from ptgc.spec.strategies.merged import Lookup, with_lookup
 from ptgc.spec.tree import TreeSpec
 
 
 @dataclass(frozen=True)
-class Eagle3Options(TreeOptions):
+class Eagle3Options(DynamicTreeOptions):
     """Which drafter, and how its drafts are taken."""
 
     drafter: CheckpointName

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from ptgc.spec.acceptance import AcceptanceRule
 from ptgc.spec.loop import Loop
 from ptgc.spec.plan import DecodePlan, Guarantee
-from ptgc.spec.strategies.base import CheckpointFacts, DraftTokens, Strategy, TreeOptions
+from ptgc.spec.strategies.base import CheckpointFacts, DraftTokens, DynamicTreeOptions, Strategy
 from ptgc.spec.strategies.eagle import EagleDrafter, eagle_plan
 from ptgc.spec.strategies.merged import Lookup, with_lookup
 from ptgc.spec.tree import TreeSpec
 
 
 @dataclass(frozen=True)
-class MtpOptions(TreeOptions):
+class MtpOptions(DynamicTreeOptions):
     """How drafts are made and taken."""
 
     num_draft_tokens: DraftTokens = 3

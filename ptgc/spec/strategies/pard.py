@@ -10,7 +10,7 @@ from ptgc.spec.drafter import MaskDrafter
 from ptgc.spec.loop import Loop
 from ptgc.spec.options import CheckpointName
 from ptgc.spec.plan import DecodePlan, Guarantee
-from ptgc.spec.strategies.base import CheckpointFacts, DraftTokens, Strategy, TreeOptions
+from ptgc.spec.strategies.base import CheckpointFacts, DraftTokens, DynamicTreeOptions, Strategy
 from ptgc.spec.tree import TreeSpec
 
 
@@ -23,7 +23,7 @@ class PardDrafter(MaskDrafter):
 
 
 @dataclass(frozen=True)
-class PardOptions(TreeOptions):
+class PardOptions(DynamicTreeOptions):
     """Which model drafts, and how its drafts are taken."""
 
     drafter: CheckpointName

@@ -99,6 +99,8 @@ struct DecodePlan {
   TypicalAcceptance typical;                           // Parameters of rule `typical`.
   RelaxedAcceptance relaxed;                           // Parameters of rule `relaxed`.
   TreeSpec tree = TreeSpec::Chain(0);                  // Shape of a full proposal.
+  bool has_dynamic_tree = false;                       // Whether drafts choose their own tree, as
+                                                       // deep as this one and no larger.
   LoopKind loop = LoopKind::kSpeculative;              // Which of the loops runs it.
   CanvasPlan canvas;                                   // Policies of the canvas loop.
   OneShotPlan one_shot;                                // Policies of the one-shot loop.

@@ -64,6 +64,20 @@ void ReadThresholds(const Fields& data, DecodePlan& plan) {
   }
 }
 
+// Whether drafts choose their own tree.
+void ReadDynamicTree(const Fields& data, DecodePlan& plan) {
+  plan.has_dynamic_tree = data.Flag("dynamic_tree", false);
+  if (!plan.has_dynamic_tree) return;
+  if (plan.tree.is_chain()) {
+    data.Add("dynamic_tree", " is true, and plan.tree is a chain.");
+  }
+  const DrafterPlan& drafter = plan.drafter.Parts().back();
+  const DrafterKind* kind = FindDrafterKind(drafter.kind);
+  if (kind != nullptr && !kind->draws_dynamic_trees) {
+    data.Add("dynamic_tree", " is true, which drafter '" + drafter.kind + "' does not draft.");
+  }
+}
+
 void ReadSpeculative(const Fields& data, DecodePlan& plan) {
   plan.acceptance = data.Choice<AcceptanceRule>("acceptance");
   plan.tree = ReadTree(data);
@@ -86,6 +100,7 @@ void ReadSpeculative(const Fields& data, DecodePlan& plan) {
                                "', with which the guarantee must be 'lossy'.");
   }
   ReadThresholds(data, plan);
+  ReadDynamicTree(data, plan);
 }
 
 CanvasPlan ReadCanvas(const Fields& data, const ModelFacts& model) {

@@ -38,15 +38,15 @@ std::unique_ptr<Drafter> MakeBlock(DrafterSeat& seat) {
   auto model =
       std::make_unique<CausalModel>(std::move(seat.engines.at("drafter")), bundle, "drafter",
                                     role.vocab_size, CausalNeighbours(), seat.caches.at("drafter"));
-  return std::make_unique<BlockDrafter>(std::move(model), seat.plan.drafter.Own<BlockParameters>(),
-                                        role.context_length.value_or(bundle.model.context_length),
-                                        bundle.model.vocab_size, std::move(tree),
-                                        seat.plan.acceptance, DrafterCosts(seat));
+  return std::make_unique<BlockDrafter>(
+      std::move(model), seat.plan.drafter.Own<BlockParameters>(),
+      role.context_length.value_or(bundle.model.context_length), bundle.model.vocab_size,
+      std::move(tree), seat.plan.has_dynamic_tree, seat.plan.acceptance, DrafterCosts(seat));
 }
 
 BlockDrafter::BlockDrafter(std::unique_ptr<CausalModel> model, const BlockParameters& parameters,
                            std::int64_t context_length, std::int64_t target_vocab_size,
-                           TreeSpec tree, AcceptanceRule rule, CostCurve costs)
+                           TreeSpec tree, bool is_dynamic, AcceptanceRule rule, CostCurve costs)
     : model_(std::move(model)),
       parameters_(parameters),
       context_length_(context_length),
@@ -62,6 +62,12 @@ BlockDrafter::BlockDrafter(std::unique_ptr<CausalModel> model, const BlockParame
     states_ = std::make_unique<TextStates>(model_->memory(), *port, model_->batch(),
                                            model_->max_length());
   }
+  if (!is_dynamic) return;
+  const int num_children = max_drafts();
+  likely_ = std::make_unique<LikelyTokens>(rule, num_children,
+                                           std::min(model_->vocab_size(), target_vocab_size));
+  grown_.assign(rows_.size(),
+                DynamicTree(max_drafts(), num_children, max_drafts() * tree_.height()));
 }
 
 void BlockDrafter::HoldAtMost(int row, int length) {
@@ -97,6 +103,7 @@ void BlockDrafter::Draft(std::span<const DraftRow> rows) {
   bool any = false;
   for (const DraftRow& row : rows) {
     drawn_.Clear(row.row);
+    if (!grown_.empty()) grown_[Size(row.row)].Clear();
     // If the target failed after the last drafts, the text has not grown since.
     const int most = static_cast<int>(row.text.size()) - 1;
     if (RowAt(row.row).length > most) HoldAtMost(row.row, most);
@@ -109,15 +116,37 @@ void BlockDrafter::Draft(std::span<const DraftRow> rows) {
   RunBlocks(rows);
   for (const DraftRow& row : rows) {
     if (row.limit == 0) continue;
-    if (tree_.is_chain() && !Draws(row)) {
+    if (!grown_.empty()) {
+      Grow(row);
+    } else if (tree_.is_chain() && !Draws(row)) {
       AddLikeliest(row);
     } else {
-      for (int node = 0; node <= row.proposal->size(); ++node) {
-        const int draft = row.proposal->tree().depth(node);  // The one after the node.
-        drawn_.AddChildren(row, node, model_->Logits(row.row, first_logits() + draft));
-      }
+      AddChildren(row);
     }
   }
+}
+
+// The children that the plan's tree has, node by node.
+void BlockDrafter::AddChildren(const DraftRow& row) {
+  for (int node = 0; node <= row.proposal->size(); ++node) {
+    const int draft = row.proposal->tree().depth(node);  // The one after the node.
+    drawn_.AddChildren(row, node, model_->Logits(row.row, first_logits() + draft));
+  }
+}
+
+// At most `limit` candidates of a depth can be among the likeliest of all, so no others get
+// children.
+void BlockDrafter::Grow(const DraftRow& row) {
+  constexpr int kRoot[] = {DynamicTree::kRoot};
+  DynamicTree& tree = grown_[Size(row.row)];
+  std::span<const int> parents = kRoot;
+  for (int depth = 0; depth < tree_.depth(row.limit); ++depth) {
+    const std::span<const LikelyToken> likely = likely_->Read(
+        row, *row.proposal, 0, depth, model_->Logits(row.row, first_logits() + depth));
+    for (const int parent : parents) tree.Add(parent, likely);
+    parents = tree.Newest(row.limit);
+  }
+  tree.Write(row.limit, *row.proposal);
 }
 
 // The mask tokens of a run that drafts so many tokens. Rows that see the whole block need all.

@@ -15,6 +15,7 @@
 #include "drafters/drafter.h"
 #include "drafters/drafter_seat.h"
 #include "drafters/drawn_drafts.h"
+#include "drafters/dynamic_tree.h"
 #include "drafters/text_states.h"
 #include "models/causal_model.h"
 
@@ -37,14 +38,15 @@ std::unique_ptr<Drafter> MakeBlock(DrafterSeat& seat);
 //
 // A run reads what the text gained since the last one, which stays in the cache, and a block, which
 // does not. A node of depth d gets one of the likeliest tokens at the row of draft d, whatever its
-// ancestors are: the model gives marginals.
+// ancestors are: the model gives marginals. If the plan's tree is dynamic, the proposal is the tree
+// of as many nodes whose paths are likeliest by the product of marginals (DDTree).
 class BlockDrafter : public Drafter {
  public:
-  // `tree` is the plan's. There are no drafts beyond the model's `context_length`, and none that
-  // the target, which has `target_vocab_size` tokens, lacks.
+  // `tree` is the plan's, and so is `is_dynamic`. There are no drafts beyond the model's
+  // `context_length`, and none that the target, which has `target_vocab_size` tokens, lacks.
   BlockDrafter(std::unique_ptr<CausalModel> model, const BlockParameters& parameters,
                std::int64_t context_length, std::int64_t target_vocab_size, TreeSpec tree,
-               AcceptanceRule rule, CostCurve costs);
+               bool is_dynamic, AcceptanceRule rule, CostCurve costs);
 
   void Begin(int row) override { HoldAtMost(row, 0); }
   // The last token is always read again, because drafting starts at its row.
@@ -58,6 +60,10 @@ class BlockDrafter : public Drafter {
   double CatchUp(const DraftRow& row) const override;
   double spent() const override { return spent_; }
   double engine_seconds() const override { return engine_seconds_; }
+  std::span<const double> Gains(int row) const override {
+    return grown_.empty() ? std::span<const double>()
+                          : grown_[static_cast<std::size_t>(row)].gains();
+  }
   DraftProbabilities Probabilities(int row, int count) const override {
     return drawn_.Probabilities(row, count);
   }
@@ -82,21 +88,25 @@ class BlockDrafter : public Drafter {
   void Run(int width, Wanted wanted);
   bool Draws(const DraftRow& row) const;
   void AddLikeliest(const DraftRow& row);
+  void AddChildren(const DraftRow& row);
+  void Grow(const DraftRow& row);
 
-  std::unique_ptr<CausalModel> model_;  // Runs the engine.
-  std::unique_ptr<TextStates> states_;  // Of the target; null where it reads tokens alone.
-  BlockParameters parameters_;          // Its block and its mask token.
-  std::int64_t context_length_;         // Positions that the model was made for.
-  std::int64_t target_vocab_size_;      // Ids that the target knows.
-  TreeSpec tree_;                       // The tree of a full proposal.
-  TreeSpec chain_;                      // Shape of the masks of a run.
-  std::vector<TokenId> masks_;          // [block_size - 1]
-  CostCurve costs_;                     // Costs of the drafter's rounds.
-  DrawnDrafts drawn_;                   // Chooses drafts from logits.
-  std::vector<Row> rows_;               // [batch]
-  std::vector<RowInput> inputs_;        // [batch]
-  double engine_seconds_ = 0;           // Engine time of the last Draft.
-  double spent_ = 0;                    // Cost of the last Draft by the cost curve.
+  std::unique_ptr<CausalModel> model_;    // Runs the engine.
+  std::unique_ptr<TextStates> states_;    // Of the target; null where it reads tokens alone.
+  BlockParameters parameters_;            // Its block and its mask token.
+  std::int64_t context_length_;           // Positions that the model was made for.
+  std::int64_t target_vocab_size_;        // Ids that the target knows.
+  TreeSpec tree_;                         // The tree of a full proposal.
+  TreeSpec chain_;                        // Shape of the masks of a run.
+  std::vector<TokenId> masks_;            // [block_size - 1]
+  CostCurve costs_;                       // Costs of the drafter's rounds.
+  DrawnDrafts drawn_;                     // Chooses drafts from logits.
+  std::unique_ptr<LikelyTokens> likely_;  // Finds candidates; null unless the tree is dynamic.
+  std::vector<DynamicTree> grown_;        // [batch]; none unless the tree is dynamic.
+  std::vector<Row> rows_;                 // [batch]
+  std::vector<RowInput> inputs_;          // [batch]
+  double engine_seconds_ = 0;             // Engine time of the last Draft.
+  double spent_ = 0;                      // Cost of the last Draft by the cost curve.
 };
 
 }  // namespace ptgc

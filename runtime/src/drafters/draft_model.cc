@@ -59,7 +59,8 @@ std::unique_ptr<Drafter> MakeDraftModel(DrafterSeat& seat) {
   const std::int64_t context = role.context_length.value_or(bundle.model.context_length);
   auto drafter = std::make_unique<ModelDrafter>(
       std::move(model), shares_cache, context, shared ? vocab_size : role.vocab_size,
-      std::move(tree), shared ? seat.plan.acceptance : AcceptanceRule::kMatch, DrafterCosts(seat));
+      std::move(tree), shared && seat.plan.has_dynamic_tree,
+      shared ? seat.plan.acceptance : AcceptanceRule::kMatch, DrafterCosts(seat));
   if (shared) return drafter;
   const Reencoding& reencoding = seat.options.reencoding;
   if (reencoding.to_drafter == nullptr || reencoding.to_target == nullptr) {

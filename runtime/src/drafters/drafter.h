@@ -100,6 +100,9 @@ class Drafter {
   // Seconds of bare runs of one of its own roles; empty if it has no such role or shape.
   virtual std::vector<double> Measure(const EngineRuns& /*runs*/) { return {}; }
 
+  // The probability that each of a row's last drafts is accepted with all before it on its path, if
+  // the drafter knows better than what earlier rounds have shown; empty if not.
+  virtual std::span<const double> Gains(int /*row*/) const { return {}; }
   // The distributions that the last `count` drafts of a row were drawn from; empty if they are all
   // certain.
   virtual DraftProbabilities Probabilities(int /*row*/, int /*count*/) const { return {}; }

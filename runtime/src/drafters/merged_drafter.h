@@ -40,6 +40,10 @@ class MergedDrafter : public Drafter {
   std::vector<double> Measure(const EngineRuns& runs) override {
     return parts_.back()->Measure(runs);
   }
+  std::span<const double> Gains(int row) const override {
+    const int part = drafted_by_[static_cast<std::size_t>(row)];
+    return parts_[static_cast<std::size_t>(part)]->Gains(row);
+  }
   DraftProbabilities Probabilities(int row, int count) const override;
 
  private:

@@ -26,7 +26,7 @@ std::vector<int> DepthsOf(const TreeSpec& tree) {
 
 ModelDrafter::ModelDrafter(std::unique_ptr<CausalModel> model, bool shares_cache,
                            std::int64_t context_length, std::int64_t target_vocab_size,
-                           TreeSpec tree, AcceptanceRule rule, CostCurve costs)
+                           TreeSpec tree, bool is_dynamic, AcceptanceRule rule, CostCurve costs)
     : model_(std::move(model)),
       shares_cache_(shares_cache),
       context_length_(context_length),
@@ -42,6 +42,20 @@ ModelDrafter::ModelDrafter(std::unique_ptr<CausalModel> model, bool shares_cache
                                            model_->max_length());
   }
   for (Row& row : rows_) row.above.reserve(Size(tree_.num_nodes()));
+  kept_.reserve(Size(tree_.num_nodes()));
+  if (!is_dynamic) return;
+  parents_.resize(Size(tree_.height()) + 1);
+  for (int node = 0; node < tree_.num_nodes(); ++node) {
+    if (tree_.num_children(node) > 0) ++parents_[Size(tree_.depth(node))];
+  }
+  const int num_children = WidestDepth(tree_);
+  likely_ = std::make_unique<LikelyTokens>(rule, num_children,
+                                           std::min(model_->vocab_size(), target_vocab_size));
+  for (Row& row : rows_) {
+    row.growth = {
+        DynamicTree(max_drafts(), num_children, max_drafts()), Proposal(max_drafts()), {}};
+    row.growth->candidates.reserve(Size(tree_.num_nodes()));
+  }
 }
 
 void ModelDrafter::Begin(int row) { HoldAtMost(row, 0); }
@@ -104,6 +118,11 @@ void ModelDrafter::Draft(std::span<const DraftRow> rows) {
     if (RowAt(row.row).length > most) HoldAtMost(row.row, most);
     RowAt(row.row).begins = !shares_cache_ && RowAt(row.row).length == 0;
     any = any || row.limit > 0;
+    if (!is_dynamic()) continue;
+    Growth& growth = *RowAt(row.row).growth;
+    growth.tree.Clear();
+    growth.read.Clear();
+    growth.candidates.assign(1, DynamicTree::kRoot);
   }
   if (!any) return;
   ReadTexts(rows);
@@ -113,6 +132,8 @@ void ModelDrafter::Draft(std::span<const DraftRow> rows) {
   // run can start before the host has the draft.
   is_pending_ = !drawn && tree_.is_chain() && model_->vocab_size() <= target_vocab_size_;
   AddDrafts(rows, drawn);
+  if (!is_dynamic()) return;
+  for (const DraftRow& row : rows) RowAt(row.row).growth->tree.Write(row.limit, *row.proposal);
 }
 
 void ModelDrafter::Collect(std::span<const DraftRow> rows) {
@@ -200,7 +221,7 @@ void ModelDrafter::SetText(const DraftRow& row, std::size_t count) {
 // First the rest of the text, whose last token is the root; then the nodes of each depth.
 void ModelDrafter::SetInput(const DraftRow& row, int depth) {
   Row& held = RowAt(row.row);
-  const Proposal& proposal = *row.proposal;
+  const Proposal& proposal = ReadOf(row);
   RowInput& input = inputs_[Size(row.row)];
   if (depth == 0) {
     SetText(row, TextOf(row).size() - Size(held.length));
@@ -231,15 +252,17 @@ void ModelDrafter::AddDepth(const DraftRow& row, int depth) {
   } else {
     held.drafted += held.end - held.first;
   }
-  const int first = row.proposal->size() + 1;
-  if (tree_.is_chain()) {
+  const int first = ReadOf(row).size() + 1;
+  if (is_dynamic()) {
+    AddCandidates(row, depth);
+  } else if (tree_.is_chain()) {
     AddDraft(row, depth);
   } else {
     for (int node = held.first; node < held.end; ++node) AddChildren(row, node);
   }
   held.first_above = held.first;
   held.first = first;
-  held.end = row.proposal->size() + 1;
+  held.end = ReadOf(row).size() + 1;
 }
 
 // The next draft of a chain.
@@ -252,6 +275,28 @@ void ModelDrafter::AddDraft(const DraftRow& row, int depth) {
 
 void ModelDrafter::AddChildren(const DraftRow& row, int node) {
   drawn_.AddChildren(row, node, model_->Logits(row.row, node - RowAt(row.row).first));
+}
+
+// The candidates below the nodes that were read; the likeliest are read next, as many as the plan's
+// tree has nodes of that depth with children.
+void ModelDrafter::AddCandidates(const DraftRow& row, int depth) {
+  Row& held = RowAt(row.row);
+  Growth& growth = *held.growth;
+  for (int node = held.first; node < held.end; ++node) {
+    growth.tree.Add(
+        growth.candidates[Size(node)],
+        likely_->Read(row, growth.read, node, depth, model_->Logits(row.row, node - held.first)));
+  }
+  for (const int candidate : growth.tree.Newest(parents_[Size(depth) + 1])) {
+    growth.tree.set_node(
+        candidate, growth.read.Add(growth.tree.NodeAbove(candidate), growth.tree.token(candidate)));
+    growth.candidates.push_back(candidate);
+  }
+}
+
+std::span<const double> ModelDrafter::Gains(int row) const {
+  const Row& held = RowAt(row);
+  return is_dynamic() ? held.growth->tree.gains() : std::span<const double>();
 }
 
 // Keeps those of the read drafts that were accepted. A cache shared with the target holds what the
@@ -268,12 +313,15 @@ void ModelDrafter::Observe(int row, const Observation& seen) {
     held.drafted = 0;
     return;
   }
-  const auto is_read = [&](int node) { return node <= held.drafted; };
-  const auto end = std::find_if_not(seen.path.begin(), seen.path.end(), is_read);
-  const std::span<const int> kept =
-      seen.path.first(Size(static_cast<int>(end - seen.path.begin())));
-  model_->kv_cache().Keep(row, held.length - 1, kept);
-  held.length += static_cast<int>(kept.size());
+  kept_.clear();
+  for (const int node : seen.path) {
+    if (held.drafted == 0) break;  // Another drafter made these.
+    const int read = is_dynamic() ? held.growth->tree.NodeOf(node) : node;
+    if (read == 0 || read > held.drafted) break;
+    kept_.push_back(read);
+  }
+  model_->kv_cache().Keep(row, held.length - 1, kept_);
+  held.length += static_cast<int>(kept_.size());
   held.drafted = 0;
 }
 

@@ -26,12 +26,12 @@ constexpr auto kKinds = std::to_array<DrafterKind>({
     {"recycling", &ReadRecycling, &MakeRecycling},
     {"jacobi", &ReadJacobi, &MakeJacobi},
     {"lookahead", &ReadLookahead, &MakeLookahead},
-    {"model", &ReadDraftModel, &MakeDraftModel, kDraftModelRoles},
+    {"model", &ReadDraftModel, &MakeDraftModel, kDraftModelRoles, false, false, true},
     {"layer-skip", &ReadLayerSkip, &MakeDraftModel, kDraftModelRoles},
-    {"pard", &ReadBlock, &MakeBlock, kDraftModelRoles, false, true},
+    {"pard", &ReadBlock, &MakeBlock, kDraftModelRoles, false, true, true},
     {"heads", [](const Fields&, DrafterPlan&) {}, &MakeHeads, kHeadsRoles, true},
-    {"eagle", &ReadEagle, &MakeDraftModel, kDraftModelRoles, true},
-    {"block", &ReadBlock, &MakeBlock, kDraftModelRoles, true, true},
+    {"eagle", &ReadEagle, &MakeDraftModel, kDraftModelRoles, true, false, true},
+    {"block", &ReadBlock, &MakeBlock, kDraftModelRoles, true, true, true},
     {"merged", &ReadMerged, &MakeMerged},
 });
 

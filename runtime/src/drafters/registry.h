@@ -26,6 +26,8 @@ struct DrafterKind {
   bool reads_states = false;
   // Whether its parameters are BlockParameters: a run drafts a whole proposal.
   bool drafts_blocks = false;
+  // Whether its tree may be dynamic: depend on how likely its drafts are.
+  bool draws_dynamic_trees = false;
 };
 
 // All kinds, the same as in ptgc.spec.strategies.

@@ -50,6 +50,7 @@ SpeculativeLoop::SpeculativeLoop(SpeculativeParts parts, std::span<Session* cons
   }
   offers_.reserve(sessions.size());
   draft_rows_.reserve(sessions.size());
+  drafted_.reserve(sessions.size());
   sources_.reserve(sessions.size());
   parts_.num_draft_tokens = std::min(
       {parts_.num_draft_tokens, parts_.shapes.verify_width - 1, parts_.plan.tree.num_nodes() - 1});
@@ -97,11 +98,34 @@ double SpeculativeLoop::Draft(std::span<Turn> turns) {
     draft_rows_[i].limit = std::min(offers_[i].tokens(), most);
   }
   parts_.drafter->Draft(draft_rows_);
+  if (parts_.draft_length.weighs_costs()) CutDrafts();
   for (Turn& turn : turns) {
     turn.proposal = &RowOf(*turn.session).proposal;
     turn.drafted = turn.proposal->tokens();
   }
   return SecondsSince(start);
+}
+
+// Where the drafter says how likely its drafts are accepted, only as many are verified as pay.
+void SpeculativeLoop::CutDrafts() {
+  bool knows = false;
+  drafted_.clear();
+  for (std::size_t i = 0; i < draft_rows_.size(); ++i) {
+    DraftOffer offer = offers_[i];
+    const int limit = draft_rows_[i].limit;
+    offer.gains = offer.gains.first(static_cast<std::size_t>(limit));
+    const std::span<const double> gains = parts_.drafter->Gains(draft_rows_[i].row);
+    if (limit > 0 && !gains.empty()) {
+      offer.gains = gains;
+      offer.is_drafted = knows = true;
+    }
+    drafted_.push_back(offer);
+  }
+  if (!knows) return;
+  const int most = parts_.draft_length.Choose(drafted_, [](int) { return 0.0; });
+  for (std::size_t i = 0; i < draft_rows_.size(); ++i) {
+    draft_rows_[i].proposal->Truncate(std::min(drafted_[i].tokens(), most));
+  }
 }
 
 // Runs the target over all rows; an idle row is padding after the text that it holds.

@@ -56,6 +56,7 @@ class SpeculativeLoop : public DecodeLoop {
     RowSampling sampling = {};  // How its tokens are chosen.
   };
   double Draft(std::span<Turn> turns);
+  void CutDrafts();
   int Verify(std::span<Turn> turns);
   bool TakesPending(std::span<const Turn> turns) const;
   void Accept(std::span<Turn> turns);
@@ -79,6 +80,7 @@ class SpeculativeLoop : public DecodeLoop {
   TargetChoice choice_;               // Chooses tokens if logits are read.
   std::vector<DraftOffer> offers_;    // [batch], of the rows with turns.
   std::vector<DraftRow> draft_rows_;  // [batch], of the same rows.
+  std::vector<DraftOffer> drafted_;   // [batch], of the same rows, when their drafts are known.
   std::vector<RowInput> inputs_;      // [batch]
   std::vector<Source> sources_;       // [batch], of the rows whose texts begin.
 };

@@ -178,6 +178,11 @@ double Sampler::Entropy() {
   return Log(kept) + sum / kept;
 }
 
+TokenId Sampler::AtRank(std::int64_t rank) {
+  const Candidate token = temperature_ == 0 ? last_.token : ranking_.AtRank(rank).token;
+  return Precedes(last_.token, token) ? last_.token.id : token.id;
+}
+
 bool Sampler::IsNearBest(TokenId token_id, std::int64_t top_k, double margin) {
   if (!(Probability(token_id) > 0)) return false;
   const Candidate token = {logits_[static_cast<std::size_t>(token_id)],

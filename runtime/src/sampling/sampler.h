@@ -44,6 +44,9 @@ class Sampler {
   void WriteProbabilities(std::span<float> probabilities);
   // The entropy of the distribution, in nats.
   double Entropy();
+  // The kept token that comes `rank`-th in the order of likelihood, from 1 on; the last one if
+  // there are fewer.
+  TokenId AtRank(std::int64_t rank);
   // Whether a token is kept, one of the `top_k` likeliest, and its log-probability is at most
   // `margin` below that of the likeliest.
   bool IsNearBest(TokenId token_id, std::int64_t top_k, double margin);
