@@ -120,6 +120,7 @@ def _show_bundle(bundle: Bundle) -> None:
     table = Table(title=str(bundle.path), show_header=False, title_justify="left")
     drafter = manifest.plan.drafter
     draft = f", up to {drafter.num_draft_tokens} draft tokens" if drafter.num_draft_tokens else ""
+    draft += ", with overlap" if drafter.parts[-1].overlap else ""
     table.add_row("strategy", f"{manifest.plan.strategy} ({manifest.plan.guarantee.value}{draft})")
     table.add_row("model", f"{manifest.model.family}, vocabulary {manifest.model.vocab_size:,}")
     table.add_row("context", f"{manifest.model.context_length:,} tokens")

@@ -80,6 +80,7 @@ def _document(tuned: Tuned) -> dict[str, Any]:
         "rows": [_row(way, observed[way.build.manifest.id]) for way in tuned.ways],
         "chosen": _row(tuned.chosen, observed[tuned.chosen.build.manifest.id]),
         "acceptance": list(tuned.tuning.acceptance),
+        "overlap": tuned.tuning.overlap,
         "measured_speedup": tuned.measured_speedup,
         "suggestion": tuned.suggestion,
     }
@@ -129,6 +130,8 @@ def _show(tuned: Tuned, bundle: Path) -> None:
     curves = next(one.curves for one in tuned.observed if one.build is chosen.build)
     if curves[chosen.num_threads].is_noisy:
         lines.append("The machine was busy while rounds were measured: tune again on a quiet one.")
+    if tuned.tuning.overlap:
+        lines.append("The next drafts are made while the target verifies.")
     lines.append(f"Measured: {tuned.measured_speedup:.2f} times as fast as plain decoding of the same build")
     lines.append(f"ptgc run {bundle} --build {chosen.build.manifest.id}")
     for line in lines:

@@ -42,6 +42,8 @@ def rounds_page(
         ("yes" if result.lossless else "no", "lossless"),
         (result.finish_reason, "end"),
     ]
+    if stats.ahead_tokens:
+        summary.insert(5, (f"{stats.ahead_used_tokens} of {stats.ahead_tokens}", "drafts made ahead used"))
     sections = [
         (f"Build {result.build}", figures(summary)),
         ("Text", _text(writing, pieces, prompt, drafters)),
@@ -129,8 +131,9 @@ def _rounds(writing: Sequence[RoundTrace], read: Read, drafters: Sequence[str]) 
 
 
 def _by(one: RoundTrace, drafters: Sequence[str]) -> str:
-    """Which of several drafters made a round's drafts."""
-    return f" by {escape(drafters[one.part])}" if len(drafters) > 1 else ""
+    """Which of several drafters made a round's drafts, and whether ahead of it."""
+    made = f" by {escape(drafters[one.part])}" if len(drafters) > 1 else ""
+    return f"{made}, made ahead" if one.is_ahead else made
 
 
 def _phases_of(one: RoundTrace) -> dict[str, float]:

@@ -42,6 +42,11 @@ class DrafterPlan:
         return 0
 
     @property
+    def overlap(self) -> bool:
+        """Whether it may draft the next block while the target verifies this one."""
+        return False
+
+    @property
     def num_top_ids(self) -> int:
         """How many of the likeliest tokens after each of the target's rows it reads (`ports.top_ids`)."""
         return 0

@@ -140,4 +140,4 @@ class DecodePlan:
             found.append("dynamic_tree is true; tree is a chain")
         if self.dynamic_tree and not self.drafter.parts[-1].draws_dynamic_trees:
             found.append(f"dynamic_tree is true, which drafter {self.drafter.parts[-1].kind} does not draft")
-        return found + self.drafter.misfits(self.tree)
+        return found + self.drafter.parts[-1].misfits(self.tree)

@@ -179,6 +179,10 @@ void BindStatistics(nb::module_& module) {
       .def_ro("drafted_tokens", &Statistics::drafted_tokens, "Draft tokens verified.")
       .def_ro("accepted_tokens", &Statistics::accepted_tokens, "Draft tokens accepted.")
       .def_ro("draft_counts", &Statistics::draft_counts, "The same by depth and rank.")
+      .def_ro("ahead_tokens", &Statistics::ahead_tokens,
+              "Draft tokens made while the target verified others.")
+      .def_ro("ahead_used_tokens", &Statistics::ahead_used_tokens,
+              "How many of them were verified.")
       .def_ro("mean_accept_length", &Statistics::mean_accept_length, "New tokens per round.")
       .def_ro("load_seconds", &Statistics::load_seconds, "Opening the build.")
       .def_ro("time_to_first_token", &Statistics::time_to_first_token,
@@ -211,6 +215,7 @@ void BindResult(nb::module_& module) {
       .def_ro("width", &TraceRound::width, "Rows that the engine ran.")
       .def_ro("drafted_ids", &TraceRound::drafted_ids, "Draft tokens verified.")
       .def_ro("part", &TraceRound::part, "Which of merged drafters made them.")
+      .def_ro("is_ahead", &TraceRound::is_ahead, "Whether they were made during the round before.")
       .def_ro("parents", &TraceRound::parents, "The node that each of them follows; 0 is the root.")
       .def_ro("path", &TraceRound::path, "The nodes that were accepted.")
       .def_ro("accepted", &TraceRound::accepted, "How many of them became text.")
@@ -288,9 +293,9 @@ void BindGenerator(nb::module_& module) {
                        const std::string& library, const std::map<std::string, Costs>& costs,
                        const std::string& draft_length, int num_draft_tokens,
                        const std::optional<std::string>& acceptance,
-                       const std::optional<std::string>& ngram_match, double wait_seconds,
-                       int max_waiting, const nb::object& to_drafter, const nb::object& to_target,
-                       bool verify) {
+                       const std::optional<std::string>& ngram_match, std::optional<bool> overlap,
+                       double wait_seconds, int max_waiting, const nb::object& to_drafter,
+                       const nb::object& to_target, bool verify) {
              GeneratorOptions options;
              options.load.num_threads = num_threads;
              options.load.library = library;
@@ -300,6 +305,7 @@ void BindGenerator(nb::module_& module) {
              options.load.acceptance =
                  ReadOptionalName<AcceptanceRule>(acceptance, "acceptance rule");
              options.load.ngram_match = ReadOptionalName<NgramMatch>(ngram_match, "n-gram match");
+             options.load.overlap = overlap;
              options.load.reencoding = {MakeReencode(to_drafter), MakeReencode(to_target)};
              options.waiting = {wait_seconds, max_waiting};
              options.verify = verify;
@@ -308,8 +314,8 @@ void BindGenerator(nb::module_& module) {
            "build_directory"_a, "num_threads"_a = 0, "library"_a = "",
            "costs"_a = std::map<std::string, Costs>(), "draft_length"_a = "measured",
            "num_draft_tokens"_a = -1, "acceptance"_a = nb::none(), "ngram_match"_a = nb::none(),
-           "wait_seconds"_a = -1.0, "max_waiting"_a = -1, "to_drafter"_a = nb::none(),
-           "to_target"_a = nb::none(), "verify"_a = false)
+           "overlap"_a = nb::none(), "wait_seconds"_a = -1.0, "max_waiting"_a = -1,
+           "to_drafter"_a = nb::none(), "to_target"_a = nb::none(), "verify"_a = false)
       .def(
           "generate",
           [](Generator& self, const std::vector<const Request*>& requests,

@@ -25,6 +25,7 @@ std::map<std::string, std::map<int, double>> MeasuredCosts(const Bundle& build, 
 struct Tuning {
   int num_threads = 0;       // Threads of the engine.
   int num_draft_tokens = 0;  // The most drafts of a round, at most the plan's.
+  bool overlap = false;      // Whether drafts are made while the target verifies.
 };
 
 // The settings of this build; none if it was not tuned here.

@@ -18,7 +18,7 @@ namespace {
 
 // Size of version 1 of the API: up to its last field.
 constexpr std::size_t kOptionsSize =
-    offsetof(ptgc_load_options, reserved) + sizeof(ptgc_load_options::reserved);
+    offsetof(ptgc_load_options, overlap) + sizeof(ptgc_load_options::overlap);
 static_assert(static_cast<int>(DraftLengthMode::kFixed) == PTGC_DRAFT_LENGTH_FIXED &&
               static_cast<int>(DraftLengthMode::kMeasured) == PTGC_DRAFT_LENGTH_MEASURED);
 static_assert(static_cast<int>(AcceptanceRule::kMatch) == PTGC_ACCEPTANCE_MATCH &&
@@ -83,7 +83,8 @@ void CheckRanges(const ptgc_load_options& options) {
                  options.wait_seconds, "0 or more, or -1 for texts that are being written");
   problems.Check(options.max_waiting_texts >= -1, "max_waiting_texts", options.max_waiting_texts,
                  "0 or more, or -1 for any number");
-  problems.Check(options.reserved == 0, "reserved", options.reserved, "0");
+  problems.Check(is_from(options.overlap, 0, 2), "overlap", options.overlap,
+                 "PTGC_OVERLAP_TUNED, _OFF or _ON");
   if (options.library != nullptr && options.ort_api_base != nullptr) {
     problems.Add("library and ort_api_base are both set; only one can run the engines. ");
   }
@@ -114,6 +115,11 @@ GeneratorOptions CoreOptions(const ptgc_load_options& options, const Bundle& bui
   }
   core.load.acceptance = UnlessPlanned<AcceptanceRule>(options.acceptance);
   core.load.ngram_match = UnlessPlanned<NgramMatch>(options.ngram_match);
+  if (options.overlap != PTGC_OVERLAP_TUNED) {
+    core.load.overlap = options.overlap == PTGC_OVERLAP_ON;
+  } else if (tuning) {
+    core.load.overlap = tuning->overlap;
+  }
   core.waiting.seconds = options.wait_seconds;
   core.waiting.max_texts = options.max_waiting_texts;
   return core;

@@ -101,7 +101,8 @@ std::map<std::string, std::map<int, double>> ReadCosts(const Fields& document) {
 
 Tuning ReadTuning(const Fields& document) {
   return {static_cast<int>(document.Integer("num_threads", kThreads)),
-          static_cast<int>(document.Integer("num_draft_tokens", limits::kDraftTokens))};
+          static_cast<int>(document.Integer("num_draft_tokens", limits::kDraftTokens)),
+          document.Flag("overlap", false)};
 }
 
 }  // namespace
@@ -117,6 +118,7 @@ std::optional<Tuning> MeasuredTuning(const Bundle& build) {
   if (tuning.has_value()) {
     tuning->num_draft_tokens =
         std::min(tuning->num_draft_tokens, build.plan.drafter.num_draft_tokens);
+    tuning->overlap = tuning->overlap && build.plan.drafter.Parts().back().parameters->overlap;
   }
   return tuning;
 }

@@ -45,6 +45,8 @@ ptgc_statistics Describe(const Statistics& from) {
   to.synchronisations = from.synchronisations;
   to.accept_seconds = from.accept_seconds;
   to.commit_seconds = from.commit_seconds;
+  to.ahead_tokens = from.ahead_tokens;
+  to.ahead_used_tokens = from.ahead_used_tokens;
   return to;
 }
 

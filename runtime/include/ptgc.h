@@ -92,6 +92,13 @@ enum {
 // Which of equal matches an n-gram drafter continues.
 enum { PTGC_NGRAM_MATCH_PLANNED = -1, PTGC_NGRAM_MATCH_LATEST = 0, PTGC_NGRAM_MATCH_FIRST = 1 };
 
+// Whether the next drafts are made while the target verifies.
+enum {
+  PTGC_OVERLAP_TUNED = 0,  // If the bundle allows it: as tuned, or where processors are left.
+  PTGC_OVERLAP_OFF = 1,    // One after the other.
+  PTGC_OVERLAP_ON = 2      // At once; the bundle must have been exported with --overlap.
+};
+
 // How a build is loaded.
 typedef struct ptgc_load_options {
   size_t struct_size;        // sizeof(ptgc_load_options).
@@ -110,7 +117,7 @@ typedef struct ptgc_load_options {
   int32_t acceptance;         // PTGC_ACCEPTANCE_...
   int32_t ngram_match;        // PTGC_NGRAM_MATCH_...
   int32_t skip_verification;  // 1: do not compare the files with their hashes.
-  int32_t reserved;           // 0.
+  int32_t overlap;            // PTGC_OVERLAP_...
 } ptgc_load_options;
 #define PTGC_LOAD_OPTIONS_INIT \
   {sizeof(ptgc_load_options),  \
@@ -127,7 +134,7 @@ typedef struct ptgc_load_options {
    PTGC_ACCEPTANCE_PLANNED,    \
    PTGC_NGRAM_MATCH_PLANNED,   \
    0,                          \
-   0}
+   PTGC_OVERLAP_TUNED}
 
 // What a generator has loaded; its pointers are valid until the generator is closed.
 typedef struct ptgc_generator_info {
@@ -263,11 +270,13 @@ typedef struct ptgc_statistics {
   double tokens_per_second;     // New tokens after the first round that gave any / decode_seconds.
   int64_t peak_memory_bytes;    // Largest resident memory of the process so far.
   // On a device, in the rounds above; texts that share a round each count all of it.
-  int64_t graph_launches;    // Engine runs that were one captured graph.
-  int64_t uncaptured_runs;   // Engine runs queued piece by piece.
-  int64_t synchronisations;  // Waits of the host for the device.
-  double accept_seconds;     // Choosing tokens and accepting drafts, part of decode_seconds.
-  double commit_seconds;     // Moving what was accepted, part of decode_seconds.
+  int64_t graph_launches;     // Engine runs that were one captured graph.
+  int64_t uncaptured_runs;    // Engine runs queued piece by piece.
+  int64_t synchronisations;   // Waits of the host for the device.
+  double accept_seconds;      // Choosing tokens and accepting drafts, part of decode_seconds.
+  double commit_seconds;      // Moving what was accepted, part of decode_seconds.
+  int64_t ahead_tokens;       // Draft tokens made while the target verified others.
+  int64_t ahead_used_tokens;  // How many of them were verified.
 } ptgc_statistics;
 #define PTGC_STATISTICS_INIT \
   {sizeof(ptgc_statistics),  \
@@ -291,7 +300,9 @@ typedef struct ptgc_statistics {
    0,                        \
    0,                        \
    0.0,                      \
-   0.0}
+   0.0,                      \
+   0,                        \
+   0}
 
 // How drafts of one place in their trees fared.
 typedef struct ptgc_draft_count {

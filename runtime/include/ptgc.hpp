@@ -46,6 +46,7 @@ struct LoadOptions {
   bool measured_draft_length = true;           // Verify as many drafts as pay here.
   int acceptance = PTGC_ACCEPTANCE_PLANNED;    // PTGC_ACCEPTANCE_...
   int ngram_match = PTGC_NGRAM_MATCH_PLANNED;  // PTGC_NGRAM_MATCH_...
+  int overlap = PTGC_OVERLAP_TUNED;            // PTGC_OVERLAP_...
   bool verify = true;                          // Compare the files with their hashes.
   double wait_seconds = -1;                    // How long a call waits for a row.
   int max_waiting_texts = -1;                  // Most texts that may wait; -1: no limit.
@@ -272,6 +273,7 @@ class Generator {
     load.skip_verification = options.verify ? 0 : 1;
     load.acceptance = options.acceptance;
     load.ngram_match = options.ngram_match;
+    load.overlap = options.overlap;
     load.wait_seconds = options.wait_seconds;
     load.max_waiting_texts = options.max_waiting_texts;
     load.library = internal::OrNull(options.library);

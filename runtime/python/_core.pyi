@@ -105,6 +105,14 @@ class Statistics:
         """The same by depth and rank."""
 
     @property
+    def ahead_tokens(self) -> int:
+        """Draft tokens made while the target verified others."""
+
+    @property
+    def ahead_used_tokens(self) -> int:
+        """How many of them were verified."""
+
+    @property
     def mean_accept_length(self) -> float:
         """New tokens per round."""
 
@@ -184,6 +192,10 @@ class TraceRound:
     @property
     def part(self) -> int:
         """Which of merged drafters made them."""
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether they were made during the round before."""
 
     @property
     def accepted(self) -> int:
@@ -277,7 +289,7 @@ class Session:
 class Generator:
     """A loaded build; many threads may use one."""
 
-    def __init__(self, build_directory: str | os.PathLike, num_threads: int = 0, library: str = '', costs: Mapping[str, Mapping[int, float]] = {}, draft_length: str = 'measured', num_draft_tokens: int = -1, acceptance: str | None = None, ngram_match: str | None = None, wait_seconds: float = -1.0, max_waiting: int = -1, to_drafter: object | None = None, to_target: object | None = None, verify: bool = False) -> None: ...
+    def __init__(self, build_directory: str | os.PathLike, num_threads: int = 0, library: str = '', costs: Mapping[str, Mapping[int, float]] = {}, draft_length: str = 'measured', num_draft_tokens: int = -1, acceptance: str | None = None, ngram_match: str | None = None, overlap: bool | None = None, wait_seconds: float = -1.0, max_waiting: int = -1, to_drafter: object | None = None, to_target: object | None = None, verify: bool = False) -> None: ...
 
     def generate(self, requests: Sequence[Request], on_tokens: Callable[[int, list[int]], bool | None] | None = None, cancellation: Cancellation | None = None) -> list[Result]:
         """

@@ -68,6 +68,7 @@ def load_core(
         num_draft_tokens=-1 if chosen.num_draft_tokens is None else chosen.num_draft_tokens,
         acceptance=chosen.acceptance,
         ngram_match=chosen.ngram_match,
+        overlap=chosen.overlap,
         wait_seconds=-1.0 if chosen.wait is None else chosen.wait,
         max_waiting=-1 if chosen.max_waiting is None else chosen.max_waiting,
         to_drafter=reencoding.to_drafter if reencoding else None,
@@ -125,6 +126,8 @@ class Generator:
         if tuning is not None and chosen_options.num_draft_tokens is None:
             most = tuning.most_draft_tokens(opened.manifest.plan)
             chosen_options = replace(chosen_options, num_draft_tokens=most)
+        if tuning is not None and chosen_options.overlap is None:
+            chosen_options = replace(chosen_options, overlap=tuning.overlaps(opened.manifest.plan))
         curve = read_costs(chosen, threads)
         files = tokenizer_files(opened, opened.manifest.tokenizer)
         others = tokenizer_files(opened, opened.manifest.drafter_tokenizer)

@@ -24,6 +24,9 @@ class LoadOptions:
     the plan's."""
     ngram_match: str | None = None
     """ngram: whether the `latest` or the `first` of equal matches is continued; None takes the plan's."""
+    overlap: bool | None = None
+    """Whether drafts are made while the target verifies, for bundles exported with `--overlap`; None does what `ptgc
+    tune` found on this device, or so if as many processors are left for the drafter as `num_threads`."""
     wait: float | None = None
     """Seconds that a call waits for a row; 0 fails at once. None waits as long as texts are being written, because
     those end, but not for rows that open sessions keep."""

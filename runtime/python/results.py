@@ -68,6 +68,10 @@ class Statistics:
     """Engine runs that were queued piece by piece: the first of every shape, and all that cannot be captured."""
     synchronisations: int = 0
     """Waits of the host for the device, in decode rounds."""
+    ahead_tokens: int = 0
+    """Draft tokens made while the target verified others."""
+    ahead_used_tokens: int = 0
+    """How many of them were verified."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,8 @@ class RoundTrace:
     """Time of moving what was accepted."""
     round_seconds: float
     """Time of the whole round."""
+    is_ahead: bool = False
+    """Whether its drafts were made while the target verified those of the round before."""
 
 
 @dataclass(frozen=True)

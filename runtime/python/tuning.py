@@ -26,10 +26,16 @@ class Tuning:
     """The shares of rounds with drafts that accepted at least 1, 2, ... draft tokens."""
     prompts: dict[str, Sha256]
     """sha256 of the prompt files used for tuning, by name."""
+    overlap: bool = False
+    """Whether drafts are made while the target verifies."""
 
     def most_draft_tokens(self, plan: DecodePlan) -> int:
         """Most draft tokens per round, never more than the bundle's plan has."""
         return min(self.num_draft_tokens, plan.drafter.num_draft_tokens)
+
+    def overlaps(self, plan: DecodePlan) -> bool:
+        """Whether drafts are made while the target verifies, if the bundle's plan allows it."""
+        return self.overlap and plan.drafter.parts[-1].overlap
 
 
 def write_tuning(build: Build, tuning: Tuning) -> None:

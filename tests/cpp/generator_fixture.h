@@ -16,20 +16,31 @@ namespace ptgc {
 
 // What the generator is to be like.
 struct FixtureOptions {
-  int batch = 1;                          // Rows.
-  Waiting waiting = {};                   // How long calls wait.
-  DrafterPlan drafter = NgramPlan();      // What drafts.
-  std::function<void()> before_run = {};  // Runs before every run of the target; may be empty.
+  int batch = 1;                            // Rows.
+  Waiting waiting = {};                     // How long calls wait.
+  DrafterPlan drafter = NgramPlan();        // What drafts.
+  std::function<void()> before_run = {};    // Runs before every run of the target; may be empty.
+  LoadOptions load = {};                    // How the build is loaded.
+  int wrong_every = 3;                      // How often a model that drafts errs.
+  std::function<void()> before_draft = {};  // Runs before every run of it; may be empty.
 };
 
 struct GeneratorFixture {
   explicit GeneratorFixture(FixtureOptions options)
       : generator(SubstituteBundle(options.batch, options.drafter), MakeEngines(options),
-                  {.load = {}, .waiting = options.waiting}) {}
+                  {.load = options.load, .waiting = options.waiting}) {}
 
   Engines MakeEngines(const FixtureOptions& options) {
     const bool has_model = options.drafter.Parts().back().kind == "model";
     Engines engines = SubstituteEngines(seen, has_model ? &drafter_seen : nullptr);
+    if (has_model) {
+      engines["drafter"] = std::make_unique<SubstituteEngine>(drafter_seen, std::set<std::string>(),
+                                                              options.wrong_every);
+    }
+    if (options.before_draft) {
+      engines["drafter"] =
+          std::make_unique<WatchedEngine>(std::move(engines["drafter"]), options.before_draft);
+    }
     if (options.before_run) {
       engines["target"] =
           std::make_unique<WatchedEngine>(std::move(engines["target"]), options.before_run);

@@ -151,6 +151,7 @@ std::unique_ptr<Call> SubstituteEngine::Bind(std::span<const Tensor> inputs,
 
 Bundle SubstituteBundle(int batch, const DrafterPlan& drafter) {
   Bundle bundle;
+  bundle.device = "cpu";
   if (drafter.kind != "none") bundle.plan.strategy = drafter.kind;
   bundle.plan.drafter = drafter;
   bundle.plan.tree = TreeSpec::Chain(drafter.num_draft_tokens);
@@ -188,6 +189,12 @@ DrafterPlan NgramPlan() {
 DrafterPlan ModelPlan(int num_draft_tokens, DrafterVocabulary vocabulary) {
   auto parameters = std::make_shared<DraftModelParameters>();
   parameters->vocabulary = vocabulary;
+  return {"model", num_draft_tokens, std::move(parameters)};
+}
+
+DrafterPlan OverlapPlan(int num_draft_tokens) {
+  auto parameters = std::make_shared<DraftModelParameters>();
+  parameters->overlap = true;
   return {"model", num_draft_tokens, std::move(parameters)};
 }
 

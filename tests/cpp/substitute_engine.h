@@ -55,6 +55,8 @@ DrafterPlan NgramPlan();
 // Up to `num_draft_tokens` drafts of a model.
 DrafterPlan ModelPlan(int num_draft_tokens,
                       DrafterVocabulary vocabulary = DrafterVocabulary::kShared);
+// The same, made while the target verifies others.
+DrafterPlan OverlapPlan(int num_draft_tokens);
 // Up to 7 drafts behind suffixes of any length.
 DrafterPlan SuffixPlan();
 // Drafters of which each row asks one.

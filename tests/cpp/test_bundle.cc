@@ -189,6 +189,26 @@ TEST_F(BundleOnDisk, DraftersReadTheirOwnParameters) {
   }
 }
 
+TEST_F(BundleOnDisk, OverlapNeedsAModelOfTheSameVocabularyAndAChain) {
+  json& plan = manifest_["plan"];
+  const json ngram = plan["drafter"];
+  json model = {
+      {"kind", "model"}, {"num_draft_tokens", 3}, {"overlap", 1}, {"vocabulary", "shared"}};
+  plan["drafter"] = model;
+  Write();
+  ExpectRefusal("plan.drafter.overlap is 1");
+  model["overlap"] = true;
+  model["vocabulary"] = "re-encoded";
+  plan["drafter"] = model;
+  plan["tree"] = {-1, 0, 0, 1};
+  Write();
+  ExpectRefusal("plan.drafter.overlap needs drafts of the target's vocabulary");
+  ExpectRefusal("plan.drafter.overlap takes chains");
+  plan["drafter"] = {{"kind", "merged"}, {"num_draft_tokens", 3}, {"drafters", {ngram, model}}};
+  Write();
+  ExpectRefusal("plan.drafter.overlap takes chains");
+}
+
 TEST_F(BundleOnDisk, MergedDraftersReadTheirPartsAndNameAllThatIsWrong) {
   json& drafter = manifest_["plan"]["drafter"];
   const json ngram = drafter;

@@ -56,7 +56,7 @@ TEST(CApi, FinishReasonsHaveTheCoresNames) {
 // Version 1 is frozen: a caller compiled with it has structs of these sizes.
 TEST(CApi, StructsOfVersionOneKeepTheirLayout) {
   static_assert(sizeof(void*) != 8 ||
-                (offsetof(ptgc_load_options, reserved) == 84 &&
+                (offsetof(ptgc_load_options, overlap) == 84 &&
                  offsetof(ptgc_generator_info, load_seconds) == 96 &&
                  offsetof(ptgc_sampling, top_k) == 84 && offsetof(ptgc_request, plain) == 84 &&
                  offsetof(ptgc_chunk, num_tokens) == 32 &&

@@ -311,7 +311,7 @@ TEST(CApiMisuse, LoadOptionsOutOfRangeAreRefusedWithEveryProblem) {
   options.acceptance = 5;
   options.ngram_match = -2;
   options.max_waiting_texts = -7;
-  options.reserved = 1;
+  options.overlap = 3;
   options.num_draft_tokens = -2;
   options.draft_length = 9;
   options.skip_verification = 2;
@@ -323,7 +323,7 @@ TEST(CApiMisuse, LoadOptionsOutOfRangeAreRefusedWithEveryProblem) {
   for (const char* part :
        {"num_threads is -1", "num_draft_tokens is -2", "draft_length is 9",
         "skip_verification is 2", "wait_seconds is nan", "both set", "cuda_stream is reserved",
-        "acceptance is 5", "ngram_match is -2", "max_waiting_texts is -7", "reserved is 1"}) {
+        "acceptance is 5", "ngram_match is -2", "max_waiting_texts is -7", "overlap is 3"}) {
     ExpectRefusal(status, PTGC_ERROR_USAGE, part);
   }
   EXPECT_STRNE(ptgc_last_error_action(), "");

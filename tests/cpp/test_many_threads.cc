@@ -184,12 +184,20 @@ class Caller {
   Tokens text_;                             // What that holds.
 };
 
-class ManyThreads : public testing::TestWithParam<bool> {};
+enum class Drafts { kLookedUp, kOfAModel, kAhead };
+
+class ManyThreads : public testing::TestWithParam<Drafts> {};
 
 TEST_P(ManyThreads, WriteTheTextsOfTheLanguage) {
+  const bool is_ahead = GetParam() == Drafts::kAhead;
+  LoadOptions load;
+  if (is_ahead) load.overlap = true;
+  const DrafterPlan plan = is_ahead ? OverlapPlan(3) : ModelPlan(4);
   GeneratorFixture fixture({.batch = 8,
                             .waiting = {.seconds = 0.02},
-                            .drafter = GetParam() ? ModelPlan(4) : NgramPlan()});
+                            .drafter = GetParam() == Drafts::kLookedUp ? NgramPlan() : plan,
+                            .load = load,
+                            .wrong_every = is_ahead ? 7 : 3});
   std::vector<std::thread> threads;
   for (int i = 0; i < kThreads; ++i) {
     threads.emplace_back([&, i] { Caller(fixture.generator, i + 1).Run(); });
@@ -200,7 +208,8 @@ TEST_P(ManyThreads, WriteTheTextsOfTheLanguage) {
   EXPECT_EQ(fixture.seen.out_of_bounds + fixture.drafter_seen.out_of_bounds, 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(Drafters, ManyThreads, testing::Bool());
+INSTANTIATE_TEST_SUITE_P(Drafters, ManyThreads,
+                         testing::Values(Drafts::kLookedUp, Drafts::kOfAModel, Drafts::kAhead));
 
 }  // namespace
 }  // namespace ptgc

@@ -5,7 +5,9 @@
 
 #include "counted_new.h"
 #include "drafters/lookahead_drafter.h"
+#include "drafters/model_drafter.h"
 #include "drafters/ngram_drafter.h"
+#include "drafters/overlapped_drafter.h"
 #include "loops/speculative_loop.h"
 #include "serving/generation.h"
 #include "substitute_engine.h"
@@ -292,8 +294,24 @@ TEST(SpeculativeLoop, RewoundTextIsWrittenAgain) {
   EXPECT_EQ(loop.seen.broken_texts, 0);
 }
 
-TEST(SpeculativeLoop, AllocatesNothingInSteadyState) {
-  Loop loop(3, NgramPlan(), TreeSpec::Chain(7));
+// A model that errs at every seventh position, and drafts on while the target verifies.
+std::unique_ptr<Drafter> OverlappedModel(Observations& seen, int batch, int drafts) {
+  const Bundle bundle = SubstituteBundle(batch, OverlapPlan(drafts));
+  CausalNeighbours chain;
+  chain.chain_length = drafts + 1;
+  auto model = std::make_unique<CausalModel>(
+      std::make_unique<SubstituteEngine>(seen, std::set<std::string>(), /*wrong_every=*/7), bundle,
+      "drafter", kVocabSize, std::move(chain));
+  auto drafter = std::make_unique<ModelDrafter>(
+      std::move(model), false, bundle.model.context_length, kVocabSize, TreeSpec::Chain(drafts + 1),
+      /*is_dynamic=*/false, AcceptanceRule::kMatch,
+      CostCurve(bundle.shapes.roles.at("drafter").widths, {}));
+  return std::make_unique<OverlappedDrafter>(std::move(drafter), drafts + 1, batch,
+                                             bundle.shapes.max_length, AcceptanceRule::kMatch,
+                                             kVocabSize);
+}
+
+void ExpectNoAllocations(Loop& loop) {
   std::vector<Request> requests(3);
   std::vector<Generation> generations;
   for (Session* session : loop.sessions) session->Append(MakePrompt(10, session->row()));
@@ -317,7 +335,20 @@ TEST(SpeculativeLoop, AllocatesNothingInSteadyState) {
     host_seconds += report.round_seconds - report.engine_seconds;
   }
   EXPECT_EQ(NumAllocations(), before);
-  RecordProperty("host_nanoseconds_per_round", static_cast<int>(host_seconds / 12 * 1e9));
+  testing::Test::RecordProperty("host_nanoseconds_per_round",
+                                static_cast<int>(host_seconds / 12 * 1e9));
+}
+
+TEST(SpeculativeLoop, AllocatesNothingInSteadyState) {
+  Loop loop(3, NgramPlan(), TreeSpec::Chain(7));
+  ExpectNoAllocations(loop);
+}
+
+TEST(SpeculativeLoop, AllocatesNothingForDraftsMadeAhead) {
+  Observations seen;
+  Loop loop(3, OverlapPlan(2), TreeSpec::Chain(2), {}, OverlappedModel(seen, 3, 2));
+  ExpectNoAllocations(loop);
+  EXPECT_GT(seen.runs, 100);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -83,3 +84,14 @@ def test_a_token_leads_to_its_round(link: str) -> None:
     assert f'id="{link}"' in html
     assert "round 1, draft of depth 1 by suffix" in html
     assert html.index("50% of 2") < html.index("100% of 1")
+
+
+def test_drafts_that_were_made_ahead_are_told() -> None:
+    result = traced(([1], [0], [1], [1, 2]), ([4], [0], [], [3]))
+    result.trace[0] = replace(result.trace[0], is_ahead=True)
+    counted = replace(result.statistics, ahead_tokens=4, ahead_used_tokens=1)
+    html, _ = shown(replace(result, statistics=counted))
+    assert "round 1, draft of depth 1 by suffix, made ahead" in html
+    assert html.count("made ahead") == 3  # in the token's hint, in the round, and in the numbers
+    assert "1 of 4" in html
+    assert "made ahead" not in shown(traced(([1], [0], [1], [1, 2])))[0]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import sys
 import tempfile
@@ -67,8 +68,11 @@ class Setting:
 
     @property
     def plain_tokens(self) -> int:
-        """Tokens that are written before there are drafts: some drafters need states of an earlier round."""
-        return int(self.strategy.startswith(("medusa", "eagle3")))
+        """Tokens that are written before there are drafts: some drafters need states of an earlier round.
+
+        With overlap, they leave room for rounds of one draft, some of which was made ahead.
+        """
+        return 2 if self.strategy == "overlap" else int(self.strategy.startswith(("medusa", "eagle3")))
 
     def __str__(self) -> str:
         return f"{self.strategy}-{self.rule}-{self.temperature}-{self.draft_length}-{self.batch}"
@@ -80,7 +84,7 @@ def all_settings() -> Iterator[Setting]:
     for temperature, batch in itertools.product(temperatures, batches):
         yield Setting("autoregressive", temperature=temperature, batch=batch)
     names = (
-        *("ngram", "suffix", "recycling", "jacobi", "draft-model", "merged", "layer-skip", "pard"),
+        *("ngram", "suffix", "recycling", "jacobi", "draft-model", "overlap", "merged", "layer-skip", "pard"),
         *("medusa", "hydra", "eagle3", "dflash"),
     )
     chains = itertools.product(names, ("match", "speculative", "block"))
@@ -103,6 +107,17 @@ def target() -> Any:
 def drafter() -> Any:
     """A model that agrees with the target by chance."""
     return _random_model(4)
+
+
+@cache
+def near_target() -> Any:
+    """The target with noise: it often guesses the tokens that the target adds to its drafts."""
+    model = copy.deepcopy(target())
+    torch.manual_seed(7)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * parameter.std() * 0.3 if parameter.ndim == 2 else 0.0)
+    return model
 
 
 def _random_model(seed: int) -> Any:
@@ -146,6 +161,7 @@ def plan(strategy: str) -> DecodePlan:
         "autoregressive": autoregressive,
         "ngram": lambda: ngram(DRAFTS),
         "draft-model": lambda: draft_model(DRAFTS),
+        "overlap": lambda: draft_model(1, overlap=True),
         "tree": lambda: draft_model(tree=TREE),
         "dynamic": lambda: replace(draft_model(tree=TREE), dynamic_tree=True),
         "layer-skip": lambda: layer_skip(1, DRAFTS),
@@ -173,6 +189,8 @@ def roles_of(strategy: str) -> dict[str, Any]:
     made = {"target": target()}
     if strategy in ("draft-model", "merged", "tree", "dynamic", "pard", "pard-tree", "dynamic-pard"):
         made["drafter"] = drafter()
+    if strategy == "overlap":
+        made["drafter"] = near_target()
     if strategy == "layer-skip":
         made["drafter"] = first_layers(target(), 1)
     if strategy in ("medusa", "medusa-tree"):
@@ -246,6 +264,8 @@ class Drafts:
     """By the target."""
     kept: int = 0
     """Of those."""
+    ahead: int = 0
+    """Of those that were verified: made while others were."""
 
 
 def count_texts(place: Path, setting: Setting, num_texts: int) -> tuple[Counter[tuple[int, ...]], Drafts]:
@@ -254,6 +274,8 @@ def count_texts(place: Path, setting: Setting, num_texts: int) -> tuple[Counter[
     counts: Counter[tuple[int, ...]] = Counter()
     drafts = Drafts()
     options: dict[str, Any] = {"draft_length": setting.draft_length, "acceptance": setting.rule}
+    if setting.strategy == "overlap":
+        options["overlap"] = True
     with Generator(path, num_threads=1, **options) as generator:
         for first in range(0, num_texts, 1000):
             prompts = [PROMPT] * min(1000, num_texts - first)
@@ -263,6 +285,7 @@ def count_texts(place: Path, setting: Setting, num_texts: int) -> tuple[Counter[
                 counts[tuple(result.token_ids[setting.plain_tokens :])] += 1
                 drafts.verified += result.statistics.drafted_tokens
                 drafts.kept += result.statistics.accepted_tokens
+                drafts.ahead += result.statistics.ahead_used_tokens
     return counts, drafts
 
 

@@ -141,6 +141,11 @@ def test_drafts_change_nothing(batch: int, place: Path) -> None:
         assert result.lossless and result.strategy == "draft-model"
 
 
+def test_overlap_is_refused_where_it_was_not_exported(place: Path) -> None:
+    with pytest.raises(UsageError, match="exported without it"):
+        Generator(bundle(place, draft_model(DRAFTS), 1), overlap=True)
+
+
 def edited(path: Path, to: Path, change: Callable[[Any], None]) -> Path:
     """A copy of a bundle with another build.json."""
     shutil.copytree(path, to)

@@ -17,6 +17,7 @@ SETTINGS = [
     Setting("draft-model", "speculative", 0.7, "measured"),
     Setting("draft-model", "speculative", 1.3, batch=4),
     Setting("draft-model", "block", 1.3, batch=4),
+    Setting("overlap", "speculative", 0.7, batch=4),
     Setting("tree", "match", 1.0, batch=4),
     Setting("tree", "speculative", 0.7, "measured"),
     Setting("tree", "speculative", 1.3, batch=4),
@@ -46,6 +47,7 @@ def test_texts_have_the_distribution_of_the_target(setting: Setting, place: Path
     assert chi_square(counts, probabilities(setting.temperature, setting.plain_tokens)) > 1e-4
     if setting.strategy != "autoregressive":
         assert 0 < drafts.kept < drafts.verified
+    assert (drafts.ahead > 500) == (setting.strategy == "overlap")
 
 
 def test_another_distribution_is_told_apart(place: Path) -> None:

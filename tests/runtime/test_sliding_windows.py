@@ -21,7 +21,7 @@ from tests.models import prompt, tiny_model
 from tests.shared import worker_copy
 
 CASES = [(family, "ngram", precision) for family in ("gemma2", "gemma3", "mistral") for precision in ("int8", "int4")]
-CASES += [("gemma3", "draft-model", "int4")]
+CASES += [("gemma3", strategy, "int4") for strategy in ("draft-model", "overlap")]
 NEW_TOKENS = 32
 SLOTS = 279  # of a cache for a window of 24 tokens
 # Their texts pass the end of that cache at different times, while other prompts are read.
@@ -35,7 +35,7 @@ def _bundle(place: Path, family: str, strategy: str) -> Path:
     if strategy == "autoregressive":
         return tiny_bundle(place, family, autoregressive())
     roles = {"target": tiny_model(family), "drafter": _disturbed(tiny_model(family))}
-    return worker_copy(place, f"{family}-drafts", lambda path: export(roles, draft_model(4), path))
+    return worker_copy(place, f"{family}-drafts", lambda path: export(roles, draft_model(4, overlap=True), path))
 
 
 def _disturbed(target: Any) -> Any:
@@ -49,12 +49,14 @@ def _disturbed(target: Any) -> Any:
 
 
 def _generator(place: Path, family: str, strategy: str, precision: str, batch: int) -> Generator:
-    bundle, name = _bundle(place, family, strategy), f"windows-{precision}-{batch}"
+    overlap = strategy == "overlap"
+    bundle = _bundle(place, family, "draft-model" if overlap else strategy)
+    name = f"windows-{precision}-{batch}"
     options = BuildOptions(
         precision=precision, batch_size=batch, max_length=512, stage=Stage.PREPARE, build_id=name, replace=True
     )
     assert build(bundle, options).manifest.shapes.roles["target"].window_capacities == {24: SLOTS}
-    return Generator(bundle, build=name, draft_length="fixed")
+    return Generator(bundle, build=name, draft_length="fixed", overlap=overlap)
 
 
 def _alone(generator: Generator, *, plain: bool) -> list[list[int]]:

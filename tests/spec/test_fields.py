@@ -45,6 +45,7 @@ def test_what_is_written_is_read() -> None:
         ngram(),
         draft_model(),
         draft_model(acceptance=AcceptanceRule.BLOCK),
+        draft_model(overlap=True),
         draft_model().accepting(AcceptanceRule.TYPICAL, typical=TypicalAcceptance(0.2, 0.5)),
         draft_model().accepting(AcceptanceRule.RELAXED, relaxed=RelaxedAcceptance(3, 1.5)),
         suffix(),

@@ -11,6 +11,7 @@ from ptgc.compiler.checking.judged_text import judged_text
 from ptgc.compiler.precision.precision import MAX_DIVERGENCE
 from ptgc.compiler.tuning.cost import measure_costs
 from ptgc.compiler.tuning.drafted_rounds import DraftedRound, accepted_shares, drafted_rounds, predicted_seconds
+from ptgc.compiler.tuning.overlap import overlap_pays
 from ptgc.errors import BuildError, UsageError
 from ptgc.runtime.costs import CostCurve, read_costs, write_costs
 from ptgc.runtime.generator import Generator, default_num_threads
@@ -126,10 +127,12 @@ def tune(path: str | Path, options: TuneOptions, progress: Progress = lambda _: 
     progress(f"{own.build.manifest.id}: writing texts as the runtime drafts")
     chosen = _settled(bundle, fastest, own, options, sets)
     digests = {one.kind: one.sha256 for one in sets}
-    tuning = Tuning(chosen.num_threads, chosen.num_draft_tokens, accepted_shares(own.rounds), digests)
+    prompts = _confirmed([prompt for one in sets for prompt in one.prompts])
+    overlap = _overlaps(bundle, chosen, prompts, options, progress)
+    tuning = Tuning(chosen.num_threads, chosen.num_draft_tokens, accepted_shares(own.rounds), digests, overlap)
     write_tuning(chosen.build, tuning)
     progress("Comparing the choice with plain decoding")
-    speedup = _measured_speedup(bundle, chosen, [prompt for one in sets for prompt in one.prompts], options)
+    speedup = _measured_speedup(bundle, chosen, prompts, options)
     return Tuned(ways, observed, chosen, tuning, speedup, _suggestion(observed, fastest, bundle))
 
 
@@ -247,9 +250,19 @@ def _settled(bundle: Bundle, way: Way, own: Observed, options: TuneOptions, sets
     return replace(way, num_draft_tokens=most, seconds=found[most])
 
 
+def _confirmed(prompts: Sequence[Prompt]) -> Sequence[Prompt]:
+    return prompts[:: max(1, len(prompts) // _CONFIRMED)][:_CONFIRMED]
+
+
+def _overlaps(bundle: Bundle, chosen: Way, prompts: Sequence[Prompt], options: TuneOptions, progress: Progress) -> bool:
+    if not bundle.manifest.plan.drafter.parts[-1].overlap or chosen.num_draft_tokens == 0:
+        return False
+    progress("Comparing drafts made while the target verifies with drafts made in turns")
+    return overlap_pays(chosen.build, chosen.num_threads, chosen.num_draft_tokens, prompts, options.max_new_tokens)
+
+
 def _measured_speedup(bundle: Bundle, chosen: Way, prompts: Sequence[Prompt], options: TuneOptions) -> float:
     """Decoding time of some texts without drafts over that with the choice, measured in turns."""
-    step = max(1, len(prompts) // _CONFIRMED)
     seconds = {True: 0.0, False: 0.0}
     with Generator(
         bundle.path,
@@ -259,7 +272,7 @@ def _measured_speedup(bundle: Bundle, chosen: Way, prompts: Sequence[Prompt], op
         verify=False,
     ) as generator:
         generator.generate(prompts[0].ids, max_new_tokens=4)
-        for prompt in prompts[::step][:_CONFIRMED]:
+        for prompt in prompts:
             for plain in (True, False):
                 result = generator.generate(prompt.ids, max_new_tokens=options.max_new_tokens, plain=plain)
                 seconds[plain] += result.statistics.decode_seconds

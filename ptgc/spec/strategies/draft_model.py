@@ -35,11 +35,22 @@ class ModelDrafter(DrafterPlan):
 
     vocabulary: DrafterVocabulary = DrafterVocabulary.SHARED
     """How its token ids relate to the target's."""
+    overlap: bool = False
+    """Whether it may draft the next block while the target verifies this one."""
 
     @property
     def reencodes(self) -> bool:
         """Whether texts are decoded and encoded again."""
         return self.vocabulary is DrafterVocabulary.REENCODED
+
+    def misfits(self, tree: TreeSpec) -> list[str]:
+        """Drafts that cannot be made ahead."""
+        found = []
+        if self.overlap and not tree.is_chain:
+            found.append("drafter.overlap takes chains; tree is none")
+        if self.overlap and self.reencodes:
+            found.append("drafter.overlap needs drafts of the target's vocabulary")
+        return found
 
 
 @dataclass(frozen=True)
@@ -54,10 +65,20 @@ class DraftModelOptions(DynamicTreeOptions):
     """Whether both models have the same token ids, or drafts are decoded to text and encoded again."""
     lookup: Lookup = Lookup.NONE
     """What drafts in place of the drafter where it finds the end of the text earlier in it."""
+    overlap: bool = False
+    """Let the drafter make the next drafts while the target verifies, on machines with processors left for both or
+    where ptgc tune finds that it pays. The text is the same."""
 
     def problems(self) -> list[str]:
         """Options that rule each other out."""
         found = super().problems()
+        if self.overlap and self.tree is not None and not self.tree.is_chain:
+            found.append("--overlap takes a chain, whose last draft others can follow, not --tree.")
+        if self.overlap and self.drafter_vocabulary is DrafterVocabulary.REENCODED:
+            found.append(
+                "--overlap needs drafts of the target's vocabulary, not --drafter-vocabulary re-encoded: the drafter "
+                "would need its own ids of drafts that are not text yet."
+            )
         if self.tree is not None and self.drafter_vocabulary is DrafterVocabulary.REENCODED:
             found.append("--tree needs drafts of the target's vocabulary, not --drafter-vocabulary re-encoded.")
         return found
@@ -68,15 +89,30 @@ def draft_model(
     acceptance: AcceptanceRule = AcceptanceRule.MATCH,
     vocabulary: DrafterVocabulary = DrafterVocabulary.SHARED,
     tree: TreeSpec | None = None,
+    *,
+    overlap: bool = False,
 ) -> DecodePlan:
-    """A smaller model drafts a chain, token by token; or a tree, depth by depth."""
+    """A smaller model drafts a chain, token by token; or a tree, depth by depth.
+
+    Args:
+        num_draft_tokens: Most draft tokens of a round.
+        acceptance: How drafts are judged.
+        vocabulary: How the drafter's token ids relate to the target's.
+        tree: A tree in place of the chain.
+        overlap: Whether it may draft the next block while the target verifies this one.
+    """
     tree = tree or TreeSpec.chain(num_draft_tokens)
-    drafter = ModelDrafter(tree.num_nodes - 1, vocabulary)
+    drafter = ModelDrafter(tree.num_nodes - 1, vocabulary, overlap)
     return DecodePlan(STRATEGY.name, drafter=drafter, tree=tree).accepting(acceptance)
 
 
 def _plan(options: DraftModelOptions, _facts: CheckpointFacts) -> DecodePlan:
-    plan = draft_model(options.num_draft_tokens, vocabulary=options.drafter_vocabulary, tree=options.tree)
+    plan = draft_model(
+        options.num_draft_tokens,
+        vocabulary=options.drafter_vocabulary,
+        tree=options.tree,
+        overlap=options.overlap,
+    )
     return with_lookup(options.judging(plan), options.lookup)
 
 

@@ -24,6 +24,8 @@ struct DrafterParameters {
   int longest_match = 0;
   // How many of the likeliest tokens after each of the target's rows it reads: port top_ids.
   int num_top_ids = 0;
+  // Whether it may draft the next block while the target verifies this one.
+  bool overlap = false;
 
   // What does not fit the plan's drafts and tree; empty if all does.
   virtual std::string Misfit(int /*num_draft_tokens*/, const TreeSpec& /*tree*/) const {

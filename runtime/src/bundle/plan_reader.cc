@@ -85,8 +85,8 @@ void ReadSpeculative(const Fields& data, DecodePlan& plan) {
   if (plan.drafter.num_draft_tokens > plan.tree.num_nodes() - 1) {
     data.Add("drafter.num_draft_tokens", " does not fit plan.tree.");
   }
-  const std::string misfit =
-      plan.drafter.parameters->Misfit(plan.drafter.num_draft_tokens, plan.tree);
+  const DrafterPlan& last = plan.drafter.Parts().back();
+  const std::string misfit = last.parameters->Misfit(last.num_draft_tokens, plan.tree);
   if (!misfit.empty()) data.Add("drafter", misfit);
   if (!plan.tree.is_by_depth()) {
     data.Add("tree",

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "bundle/json_document.h"
 #include "drafters/model_drafter.h"
+#include "drafters/overlapped_drafter.h"
 #include "drafters/reencoded_drafter.h"
 #include "models/causal_model.h"
 
@@ -29,7 +30,15 @@ CostCurve DrafterCosts(const DrafterSeat& seat) {
 void ReadDraftModel(const Fields& data, DrafterPlan& plan) {
   auto parameters = std::make_shared<DraftModelParameters>();
   parameters->vocabulary = data.Choice<DrafterVocabulary>("vocabulary", DrafterVocabulary::kShared);
+  parameters->overlap = data.Flag("overlap", false);
+  if (parameters->overlap && parameters->vocabulary != DrafterVocabulary::kShared) {
+    data.Add("overlap", " needs drafts of the target's vocabulary.");
+  }
   plan.parameters = std::move(parameters);
+}
+
+std::string DraftModelParameters::Misfit(int /*num_draft_tokens*/, const TreeSpec& tree) const {
+  return overlap && !tree.is_chain() ? ".overlap takes chains, and plan.tree is none." : "";
 }
 
 void ReadLayerSkip(const Fields& data, DrafterPlan& plan) {
@@ -49,6 +58,7 @@ std::unique_ptr<Drafter> MakeDraftModel(DrafterSeat& seat) {
       seat.plan.drafter.Own<DraftModelParameters>().vocabulary == DrafterVocabulary::kShared;
   TreeSpec tree = seat.plan.tree;
   tree.Truncate(seat.max_drafts + 1);
+  if (seat.overlap) tree = TreeSpec::Chain(seat.max_drafts + 1);  // And a guess of the bonus.
   CausalNeighbours chain;
   chain.chain_length = std::max(tree.height(), 1);
   const bool shares_cache = std::any_of(role.states.begin(), role.states.end(),
@@ -61,6 +71,11 @@ std::unique_ptr<Drafter> MakeDraftModel(DrafterSeat& seat) {
       std::move(model), shares_cache, context, shared ? vocab_size : role.vocab_size,
       std::move(tree), shared && seat.plan.has_dynamic_tree,
       shared ? seat.plan.acceptance : AcceptanceRule::kMatch, DrafterCosts(seat));
+  if (seat.overlap) {
+    return std::make_unique<OverlappedDrafter>(
+        std::move(drafter), seat.max_drafts + 1, bundle.shapes.batch, bundle.shapes.max_length,
+        seat.plan.acceptance, std::min(role.vocab_size, vocab_size));
+  }
   if (shared) return drafter;
   const Reencoding& reencoding = seat.options.reencoding;
   if (reencoding.to_drafter == nullptr || reencoding.to_target == nullptr) {

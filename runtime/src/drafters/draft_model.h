@@ -4,6 +4,7 @@
 
 #include <array>
 #include <memory>
+#include <string>
 #include <string_view>
 
 #include "base/names.h"
@@ -20,6 +21,8 @@ inline constexpr std::array<std::string_view, 1> kDraftModelRoles = {"drafter"};
 // The plan's parameters of it.
 struct DraftModelParameters : DrafterParameters {
   DrafterVocabulary vocabulary = DrafterVocabulary::kShared;  // Shared or its own.
+
+  std::string Misfit(int num_draft_tokens, const TreeSpec& tree) const override;
 };
 
 void ReadDraftModel(const Fields& data, DrafterPlan& plan);

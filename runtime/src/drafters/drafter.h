@@ -2,6 +2,7 @@
 #pragma once
 
 #include <exception>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -25,6 +26,13 @@ struct DraftRow {
   RowSampling* sampling = nullptr;      // How tokens are chosen.
   std::exception_ptr* error = nullptr;  // Receives failures of this row alone.
   int part = 0;                         // Of merged drafters: the one that is asked.
+  int guesses = 0;  // How many of the first drafts are guesses of what the target chooses itself.
+};
+
+// What was drafted for a row beside a run of the target.
+struct AheadDrafts {
+  int made = 0;          // Drafts of the next round that were made during this one.
+  bool is_used = false;  // Whether this round's drafts were made during the one before.
 };
 
 // Hidden states of the target's last run for one sequence: of the text tokens that it read,
@@ -84,6 +92,23 @@ class Drafter {
   virtual void Collect(std::span<const DraftRow> /*rows*/) {}
   // Pending drafts for an engine to read: a port of [batch, 1] for each.
   virtual std::vector<Tensor> PendingIds() const { return {}; }
+
+  // Whether it may draft while the target runs; the next four are called only then.
+  virtual bool drafts_ahead() const { return false; }
+  // The target is about to verify the proposals of these rows, those of the last Draft. Starts to
+  // draft up to `limit` tokens behind each, as if all of it were accepted, and returns; the first
+  // of them stands for the token that the target adds. Until FinishAhead or DropAhead, what the
+  // rows refer to must not change.
+  virtual void DraftAhead(std::span<const DraftRow> /*rows*/) {}
+  // Waits for these drafts; throws what making them threw.
+  virtual void FinishAhead() {}
+  // Waits for them where the round has failed.
+  virtual void DropAhead() noexcept {}
+  // What this round's DraftAhead and Draft did for a row.
+  virtual AheadDrafts ahead(int /*row*/) const { return {}; }
+  // How many tokens after a text of this length it can read without dropping what the text sees.
+  virtual int Room(int /*length*/) const { return std::numeric_limits<int>::max(); }
+
   // Called with the outcome of every run of the target for a row, also while prompts are read.
   virtual void Observe(int /*row*/, const Observation& /*seen*/) {}
 

@@ -21,6 +21,7 @@ struct DrafterSeat {
   const std::map<std::string, std::shared_ptr<KVCache>>& caches;  // By role, if it has one.
   int max_drafts;                                                 // Most draft tokens per round.
   CostCurve target_costs;                                         // Costs of the target's rounds.
+  bool overlap = false;  // Whether it drafts the next block while the target verifies this one.
 };
 
 }  // namespace ptgc

@@ -58,9 +58,9 @@ void DrawnDrafts::AddChildren(const DraftRow& row, int node, LogitsRow logits) {
   const bool records = NeedsProbabilities(rule_) && !options.is_greedy();
   const int family = records ? families_[Size(place)] : DraftProbabilities::kCertain;
   if (records) sampler_.WriteProbabilities(Distributions(row.row, family, 1));
-  const int depth = tree_.depth(place);
-  const GumbelNoise noise =
-      DraftNoise(options, static_cast<std::int64_t>(row.text.size()) + depth, rule_, depth);
+  const int depth = tree_.depth(place) - row.guesses;
+  const GumbelNoise noise = DraftNoise(
+      options, static_cast<std::int64_t>(row.text.size()) + tree_.depth(place), rule_, depth);
   siblings_.clear();
   for (; child < end; ++child) {
     if (!is_child(child)) continue;

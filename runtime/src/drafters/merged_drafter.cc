@@ -52,9 +52,10 @@ std::unique_ptr<Drafter> MakeMerged(DrafterSeat& seat) {
     DecodePlan plan = seat.plan;
     plan.drafter = part;
     plan.tree.Truncate(part.num_draft_tokens + 1);
-    DrafterSeat own{seat.bundle,      plan,        seat.options,
-                    seat.engines,     seat.caches, std::min(seat.max_drafts, part.num_draft_tokens),
-                    seat.target_costs};
+    DrafterSeat own{seat.bundle,       plan,
+                    seat.options,      seat.engines,
+                    seat.caches,       std::min(seat.max_drafts, part.num_draft_tokens),
+                    seat.target_costs, seat.overlap};
     parts.push_back(FindDrafterKind(part.kind)->make(own));
     limits.push_back(own.max_drafts);
   }
@@ -119,6 +120,10 @@ void MergedDrafter::Draft(std::span<const DraftRow> rows) {
 
 void MergedDrafter::Collect(std::span<const DraftRow> rows) {
   parts_.back()->Collect(RowsOf(parts_.size() - 1, rows));
+}
+
+void MergedDrafter::DraftAhead(std::span<const DraftRow> rows) {
+  parts_.back()->DraftAhead(RowsOf(parts_.size() - 1, rows));
 }
 
 // A row's drafts are all of one part; those that were looked up are certain.

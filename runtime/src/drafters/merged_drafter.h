@@ -32,6 +32,11 @@ class MergedDrafter : public Drafter {
   bool is_pending() const override { return parts_.back()->is_pending(); }
   void Collect(std::span<const DraftRow> rows) override;
   std::vector<Tensor> PendingIds() const override { return parts_.back()->PendingIds(); }
+  bool drafts_ahead() const override { return parts_.back()->drafts_ahead(); }
+  void DraftAhead(std::span<const DraftRow> rows) override;
+  void FinishAhead() override { parts_.back()->FinishAhead(); }
+  void DropAhead() noexcept override { parts_.back()->DropAhead(); }
+  AheadDrafts ahead(int row) const override { return parts_.back()->ahead(row); }
   void Observe(int row, const Observation& seen) override;
   double Cost(int count) const override { return parts_.back()->Cost(count); }
   double CatchUp(const DraftRow& row) const override { return Part(row).CatchUp(row); }

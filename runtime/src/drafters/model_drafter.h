@@ -66,6 +66,7 @@ class ModelDrafter : public Drafter {
     if (!shares_cache_) model_->kv_cache().Clear();
   }
   std::vector<double> Measure(const EngineRuns& runs) override;
+  int Room(int length) const override { return model_->kv_cache().Room(length); }
 
  private:
   // A dynamic tree while it is drafted.

@@ -29,6 +29,8 @@ struct Turn {
   const Proposal* proposal = nullptr;  // The same with their tree, if there are any.
   std::span<const int> path;           // The nodes of the tree that were accepted.
   int accepted = 0;                    // How many of them became text.
+  bool is_ahead = false;               // Whether they were made during the round before.
+  int ahead = 0;                       // Draft tokens made during this round for the next.
   std::span<const TokenId> emitted;    // New tokens; none while a prompt is being read.
   bool ended = false;                  // Whether the last new token ends the text.
   std::exception_ptr error;            // Thrown by a caller's function for this text only.

@@ -26,6 +26,9 @@ struct LoadOptions {
   int num_draft_tokens = -1;                                  // The most drafts; -1: the plan's.
   std::optional<AcceptanceRule> acceptance;                   // Another rule than the plan's.
   std::optional<NgramMatch> ngram_match;                      // Another match than the plan's.
+  // Whether drafts are made while the target verifies, if the plan allows; none: where processors
+  // are left for it.
+  std::optional<bool> overlap;
   Reencoding reencoding;  // For a drafter with its own tokenizer.
 };
 

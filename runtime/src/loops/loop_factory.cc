@@ -1,6 +1,7 @@
 #include "loops/loop_factory.h"
 
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "base/error.h"
@@ -40,6 +41,27 @@ DecodePlan ChangedPlan(const DecodePlan& plan, const LoadOptions& options) {
   return changed;
 }
 
+// Whether this machine has as many processors for the drafter as the target uses.
+bool HasProcessorsLeft(int num_threads) {
+  return num_threads > 0 &&
+         static_cast<int>(std::thread::hardware_concurrency()) >= 2 * num_threads;
+}
+
+// Whether drafts are made while the target verifies. A device runs one engine after the other.
+bool Overlaps(const Bundle& bundle, const DecodePlan& plan, const LoadOptions& options) {
+  const bool planned = plan.drafter.Parts().back().parameters->overlap;
+  const bool can = planned && bundle.device == "cpu";
+  if (options.overlap == true && !can) {
+    throw Error(ErrorCode::kUsage,
+                planned ? "overlap is asked for; builds for '" + bundle.device +
+                              "' run drafter and target one after the other."
+                        : "overlap is asked for; this bundle was exported without it.",
+                planned ? "Load a build for the cpu, or leave it out."
+                        : "Export again with --overlap, or leave it out.");
+  }
+  return can && options.overlap.value_or(HasProcessorsLeft(options.num_threads));
+}
+
 CostCurve TargetCosts(const ShapePlan& shapes, const LoadOptions& options) {
   const auto measured = options.costs.find("target");
   return CostCurve(shapes.roles.at("target").widths,
@@ -65,7 +87,8 @@ std::unique_ptr<DecodeLoop> MakeSpeculativeLoop(const Bundle& bundle, Engines en
                    engines,
                    caches,
                    num_draft_tokens,
-                   TargetCosts(bundle.shapes, options)};
+                   TargetCosts(bundle.shapes, options),
+                   Overlaps(bundle, plan, options) && num_draft_tokens > 0};
   std::unique_ptr<Drafter> drafter = FindDrafterKind(plan.drafter.kind)->make(seat);
   CausalNeighbours neighbours;
   if (encoder != nullptr) neighbours.fixed_inputs = encoder->Ports();

@@ -37,6 +37,20 @@ class TargetTaps : public Taps {
   int row_;                    // The row of the batch.
 };
 
+// Waits for drafts that are made ahead if the target's run fails.
+class AheadGuard {
+ public:
+  explicit AheadGuard(Drafter* drafter) : drafter_(drafter) {}
+  ~AheadGuard() {
+    if (drafter_ != nullptr) drafter_->DropAhead();
+  }
+  AheadGuard(const AheadGuard&) = delete;
+  AheadGuard& operator=(const AheadGuard&) = delete;
+
+ private:
+  Drafter* drafter_;  // May be null.
+};
+
 }  // namespace
 
 SpeculativeLoop::SpeculativeLoop(SpeculativeParts parts, std::span<Session* const> sessions)
@@ -51,6 +65,7 @@ SpeculativeLoop::SpeculativeLoop(SpeculativeParts parts, std::span<Session* cons
   offers_.reserve(sessions.size());
   draft_rows_.reserve(sessions.size());
   drafted_.reserve(sessions.size());
+  ahead_rows_.reserve(sessions.size());
   sources_.reserve(sessions.size());
   parts_.num_draft_tokens = std::min(
       {parts_.num_draft_tokens, parts_.shapes.verify_width - 1, parts_.plan.tree.num_nodes() - 1});
@@ -65,13 +80,13 @@ RoundReport SpeculativeLoop::Round(std::span<Turn> turns) {
   const Clock::time_point start = Clock::now();
   RoundReport report;
   report.draft_seconds = Draft(turns);
-  report.width = Verify(turns);
+  Verify(turns, report);
   const Clock::time_point verified = Clock::now();
   Accept(turns);
   report.accept_seconds = SecondsSince(verified);
   const Clock::time_point accepted = Clock::now();
   Commit(turns);
-  Settle(turns);
+  Settle(turns, report.width);
   report.commit_seconds = SecondsSince(accepted);
   report.engine_seconds = parts_.target->engine_seconds();
   if (report.draft_seconds > 0) report.engine_seconds += parts_.drafter->engine_seconds();
@@ -129,7 +144,7 @@ void SpeculativeLoop::CutDrafts() {
 }
 
 // Runs the target over all rows; an idle row is padding after the text that it holds.
-int SpeculativeLoop::Verify(std::span<Turn> turns) {
+void SpeculativeLoop::Verify(std::span<Turn> turns, RoundReport& report) {
   if (parts_.encoder != nullptr) Encode(turns);
   const bool is_pending = parts_.drafter != nullptr && parts_.drafter->is_pending();
   const bool takes_pending = is_pending && TakesPending(turns);
@@ -154,10 +169,60 @@ int SpeculativeLoop::Verify(std::span<Turn> turns) {
   width = parts_.shapes.WidthFor(width);
   wanted.num_logits = drafted ? parts_.shapes.LogitsFor(width) : 1;
   wanted.pending_drafts = takes_pending;
-  parts_.target->Forward(inputs_, width, wanted);
+  report.width = width;
+  if (parts_.drafter != nullptr && parts_.drafter->drafts_ahead()) DraftAhead(turns, width);
+  {
+    const AheadGuard guard(parts_.drafter.get());
+    parts_.target->Forward(inputs_, width, wanted);
+    report.draft_seconds += FinishAhead(turns);
+  }
   if (takes_pending) parts_.drafter->Collect(draft_rows_);
   if (parts_.encoder != nullptr) parts_.encoder->Wait();
-  return width;
+}
+
+// The next drafts begin while the target verifies these. Rows without drafts have none: where
+// drafts do not pay, those of the next round would not either.
+void SpeculativeLoop::DraftAhead(std::span<const Turn> turns, int width) {
+  ahead_rows_ = draft_rows_;
+  for (std::size_t i = 0; i < turns.size(); ++i) {
+    ahead_rows_[i].limit = AheadLimit(turns[i], width);
+  }
+  parts_.drafter->DraftAhead(ahead_rows_);
+}
+
+// As many drafts as the next round may have, and the token before them. If costs are weighed, those
+// that take no longer than the target's run (PEARL, arXiv 2408.11850, section 4.3), but no fewer
+// than in this round, where as many pay even if they are waited for.
+int SpeculativeLoop::AheadLimit(const Turn& turn, int width) const {
+  const int drafts = static_cast<int>(turn.drafted.size());
+  const int most = std::min(parts_.num_draft_tokens, turn.max_new_tokens - 1 - drafts - 1);
+  if (drafts == 0 || most <= 0) return 0;
+  if (!parts_.draft_length.weighs_costs()) return most + 1;
+  const double seconds = parts_.draft_length.costs().AtLeast(width);
+  int count = std::min(drafts, most);
+  while (count < most && parts_.drafter->Cost(count + 2) <= seconds) ++count;
+  return count + 1;
+}
+
+// Expected seconds for which the target's run, of so many rows, is over and a row's drafts ahead
+// are not.
+double SpeculativeLoop::AheadCost(const Turn& turn, int width) const {
+  if (turn.ahead == 0) return 0;
+  const double seconds = parts_.draft_length.costs().AtLeast(width);
+  return std::max(parts_.drafter->Cost(turn.ahead) - seconds, 0.0);
+}
+
+// Seconds of waiting for the drafts that are made ahead.
+double SpeculativeLoop::FinishAhead(std::span<Turn> turns) {
+  if (parts_.drafter == nullptr || !parts_.drafter->drafts_ahead()) return 0;
+  const Clock::time_point start = Clock::now();
+  parts_.drafter->FinishAhead();
+  for (Turn& turn : turns) {
+    const AheadDrafts ahead = parts_.drafter->ahead(turn.session->row());
+    turn.ahead = ahead.made;
+    turn.is_ahead = ahead.is_used && !turn.drafted.empty();
+  }
+  return SecondsSince(start);
 }
 
 // Pending drafts are written after the first token of every row, so no row may feed more text.
@@ -218,11 +283,11 @@ void SpeculativeLoop::Commit(std::span<Turn> turns) {
 
 // Charges each row for the round's drafts by the cost curve: for the wider round and for drafting,
 // even if no draft resulted. Each accepted draft saves a plain round.
-void SpeculativeLoop::Settle(std::span<const Turn> turns) {
+void SpeculativeLoop::Settle(std::span<const Turn> turns, int width) {
   for (std::size_t i = 0; i < turns.size(); ++i) {
     const Turn& turn = turns[i];
     const int rows = turn.chunk + static_cast<int>(turn.drafted.size());
-    double cost = parts_.draft_length.Extra(offers_, rows);
+    double cost = parts_.draft_length.Extra(offers_, rows) + AheadCost(turn, width);
     if (draft_rows_[i].limit > 0 && !offers_[i].is_drafted) cost += parts_.drafter->spent();
     const double saved = turn.accepted * parts_.draft_length.plain_cost();
     RowOf(*turn.session)

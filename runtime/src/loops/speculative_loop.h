@@ -57,16 +57,20 @@ class SpeculativeLoop : public DecodeLoop {
   };
   double Draft(std::span<Turn> turns);
   void CutDrafts();
-  int Verify(std::span<Turn> turns);
+  void Verify(std::span<Turn> turns, RoundReport& report);
   bool TakesPending(std::span<const Turn> turns) const;
   void Accept(std::span<Turn> turns);
   void Commit(std::span<Turn> turns);
-  void Settle(std::span<const Turn> turns);
+  void Settle(std::span<const Turn> turns, int width);
 
   void Encode(std::span<Turn> turns);
   int Room(const Session& session) const;
   int ChunkLength(const Turn& turn) const;
   void OfferDrafts(Turn& turn);
+  void DraftAhead(std::span<const Turn> turns, int width);
+  int AheadLimit(const Turn& turn, int width) const;
+  double AheadCost(const Turn& turn, int width) const;
+  double FinishAhead(std::span<Turn> turns);
   bool ReadsLogits(const Row& row) const;
   void Choose(const Turn& turn);
   void ShowDrafter(const Turn& turn, bool is_reading);
@@ -81,6 +85,7 @@ class SpeculativeLoop : public DecodeLoop {
   std::vector<DraftOffer> offers_;    // [batch], of the rows with turns.
   std::vector<DraftRow> draft_rows_;  // [batch], of the same rows.
   std::vector<DraftOffer> drafted_;   // [batch], of the same rows, when their drafts are known.
+  std::vector<DraftRow> ahead_rows_;  // [batch], of the same rows: drafts behind these.
   std::vector<RowInput> inputs_;      // [batch]
   std::vector<Source> sources_;       // [batch], of the rows whose texts begin.
 };

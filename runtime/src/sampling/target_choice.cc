@@ -221,7 +221,8 @@ bool TargetChoice::IsLikely(const ProposedText& text, TokenId draft) {
 
 GumbelNoise DraftNoise(const SamplingOptions& options, std::int64_t position, AcceptanceRule rule,
                        int depth) {
-  if (!NeedsProbabilities(rule)) return {options.seed, position, RandomStream::kChoose};
+  if (depth < 0 || !NeedsProbabilities(rule))
+    return {options.seed, position, RandomStream::kChoose};
   return {options.seed, position, RandomStream::kDraft, DrawOf(rule, depth)};
 }
 

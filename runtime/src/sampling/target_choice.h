@@ -89,7 +89,8 @@ class TargetChoice {
 
 // The noise with which a drafter chooses the token at index `position` of the text, `depth` nodes
 // below the root. Where the rule needs no probabilities it is the noise that the target will use,
-// so that similar distributions mostly give equal tokens.
+// so that similar distributions mostly give equal tokens. With a negative depth, the draft is a
+// guess of the target's own choice, for which that is so under every rule.
 GumbelNoise DraftNoise(const SamplingOptions& options, std::int64_t position, AcceptanceRule rule,
                        int depth);
 

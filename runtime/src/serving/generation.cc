@@ -117,6 +117,8 @@ void Generation::RecordDecodeRound(const Turn& turn, const RoundReport& report) 
 void Generation::RecordDrafts(const Turn& turn) {
   if (turn.drafted.empty()) return;
   Statistics& statistics = result_.statistics;
+  statistics.ahead_tokens += turn.ahead;
+  if (turn.is_ahead) statistics.ahead_used_tokens += static_cast<std::int64_t>(turn.drafted.size());
   statistics.drafted_tokens += static_cast<std::int64_t>(turn.drafted.size());
   statistics.accepted_tokens += turn.accepted;
   CountDrafts(turn, statistics.draft_counts);
@@ -127,6 +129,7 @@ void Generation::RecordTrace(const Turn& turn, const RoundReport& report) {
   round.width = report.width;
   round.drafted_ids.assign(turn.drafted.begin(), turn.drafted.end());
   round.part = turn.part;
+  round.is_ahead = turn.is_ahead;
   for (int node = 1; node <= static_cast<int>(turn.drafted.size()); ++node) {
     round.parents.push_back(turn.proposal->tree().parent(node));
   }
