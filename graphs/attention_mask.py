@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -126,6 +127,26 @@ class AttentionMask:
         visible = op("And", op("Unsqueeze", governed, self._one_axis), chosen)
         visible = op("Or", op("Unsqueeze", committed, self._one_axis), visible)
         return _Seen(slots, relative, op("Unsqueeze", visible, self._one_axis))
+
+
+_CAUSAL_KEY = "ptgc.causal"
+
+
+def mark_causal(model: ir.Model, layers: Sequence[bool]) -> None:
+    """Mark the attention of layers whose rows see no later rows, in a role where others' do.
+
+    Their masks say the same; backends whose operators have no masks for text in order read the marks.
+    """
+    if not any(layers):
+        return
+    for node, is_marked in zip((node for node in model.graph if node.op_type == "Attention"), layers, strict=True):
+        if is_marked:
+            node.metadata_props[_CAUSAL_KEY] = "true"
+
+
+def is_causal(attention: ir.Node) -> bool:
+    """Whether a layer's attention is marked."""
+    return _CAUSAL_KEY in attention.metadata_props
 
 
 def capacity(piece: Piece, cache: ir.Value) -> ir.Value:

@@ -92,12 +92,17 @@ def _rotated(heads: Tensor, positions: Tensor, theta: float = 10000.0) -> Tensor
 
 @torch.no_grad()
 def block_logits(
-    target: Any, tensors: Mapping[str, Tensor], ids: list[int], windows: tuple[int, ...] = (1 << 20, 1 << 20)
+    target: Any,
+    tensors: Mapping[str, Tensor],
+    ids: list[int],
+    windows: tuple[int, ...] = (1 << 20, 1 << 20),
+    causal: tuple[int, ...] = (),
 ) -> Tensor:
     """Logits at the masks of a block behind a text whose last token the target has not read, `[masks, vocab]`.
 
     DFlash, arXiv 2602.06036, section 4: rows are the last token and masks; the keys and values of every layer also come
-    from the target's projected states of the text before. A layer sees the last tokens of its window.
+    from the target's projected states of the text before. A layer sees the last tokens of its window; the rows of some
+    layers see no later ones.
     """
 
     def normed(rows: Tensor, name: str) -> Tensor:
@@ -125,8 +130,9 @@ def block_logits(
             for one, name in ((heads[0], "q"), (heads[1], "k"))
         )
         key, value = (one.repeat_interleave(2, dim=0) for one in (key, heads[2].transpose(0, 1)))
-        far = positions[-BLOCK:, None] - positions >= windows[layer]
-        seen = softmax((query @ key.transpose(1, 2) / 4).masked_fill(far, -torch.inf), dim=-1) @ value
+        distance = positions[-BLOCK:, None] - positions
+        hidden = (distance >= windows[layer]) | ((distance < 0) & (layer in causal))
+        seen = softmax((query @ key.transpose(1, 2) / 4).masked_fill(hidden, -torch.inf), dim=-1) @ value
         rows = rows + part("self_attn.o_proj", seen.transpose(0, 1).flatten(1))
         normal = normed(rows, f"{place}post_attention_layernorm.weight")
         rows = rows + part("mlp.down_proj", silu(part("mlp.gate_proj", normal)) * part("mlp.up_proj", normal))

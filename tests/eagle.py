@@ -127,24 +127,24 @@ def eagle_drafts(target: Any, weights: Mapping[str, Tensor], ids: list[int], cou
         embed = torch.nn.Embedding.from_pretrained(weights["embed_tokens.weight"])
     tokens = list(ids[1:])
     for _ in range(count):
-        pairs = torch.cat([_normed(embed(torch.tensor([tokens])), weights.get("embed_layernorm.weight")), states], -1)
+        pairs = torch.cat([normed(embed(torch.tensor([tokens])), weights.get("embed_layernorm.weight")), states], -1)
         made = linear(pairs, weights["fc.weight"], weights.get("fc.bias"))
         for layer in sorted({name.split(".")[1] for name in weights if name.startswith("layers.")}):
             part = {name.removeprefix(f"layers.{layer}."): one for name, one in weights.items()}
             norm = weights.get("hidden_layernorm.weight") if layer == "0" else part["input_layernorm.weight"]
-            made = _layer(target, part, made, _normed(made, norm))
+            made = llama_layer(target, part, made, normed(made, norm))
         made = made[:, -1:]
-        tokens.append(int(target.lm_head(_normed(made, weights.get("lm_head_layernorm.weight"))).argmax()))
+        tokens.append(int(target.lm_head(normed(made, weights.get("lm_head_layernorm.weight"))).argmax()))
         states = torch.cat([states, made], dim=1)
     return tokens[len(ids) - 1 :]
 
 
-def _normed(rows: Tensor, weight: Tensor | None) -> Tensor:
+def normed(rows: Tensor, weight: Tensor | None) -> Tensor:
     """With the root mean square divided out, or as they are without weights."""
     return rows if weight is None else rows * torch.rsqrt(rows.pow(2).mean(-1, keepdim=True) + 1e-6) * weight
 
 
-def _layer(target: Any, part: Mapping[str, Tensor], rows: Tensor, read: Tensor) -> Tensor:
+def llama_layer(target: Any, part: Mapping[str, Tensor], rows: Tensor, read: Tensor) -> Tensor:
     """A Llama layer whose attention reads rows that are normed already, `[1, num_tokens, hidden]`."""
     count = rows.shape[1]
     query, key, value = (
@@ -158,6 +158,6 @@ def _layer(target: Any, part: Mapping[str, Tensor], rows: Tensor, read: Tensor) 
     scores = query @ key.transpose(2, 3) / 4 + torch.full((count, count), -torch.inf).triu(1)
     mixed = (scores.softmax(-1) @ value).transpose(1, 2).flatten(2)
     rows = rows + linear(mixed, part["self_attn.o_proj.weight"])
-    normed = _normed(rows, part["post_attention_layernorm.weight"])
-    gated = silu(linear(normed, part["mlp.gate_proj.weight"])) * linear(normed, part["mlp.up_proj.weight"])
+    read = normed(rows, part["post_attention_layernorm.weight"])
+    gated = silu(linear(read, part["mlp.gate_proj.weight"])) * linear(read, part["mlp.up_proj.weight"])
     return rows + linear(gated, part["mlp.down_proj.weight"])

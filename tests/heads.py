@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, gelu, silu
 from transformers import LlamaModel
@@ -152,17 +149,6 @@ MEDUSA_SETTINGS: dict[str, Any] = {"medusa_num_heads": 2, "medusa_num_layers": 2
 """As published ones, which name too few heads."""
 HYDRA_SETTINGS: dict[str, Any] = {"hydra_num_heads": 3, "hydra_num_layers": 2, "grounded_heads": True}
 SPECULATOR_SETTINGS: dict[str, Any] = {"n_predict": 3, "emb_dim": HIDDEN, "inner_dim": INNER, "vocab_size": VOCAB_SIZE}
-
-
-def write(folder: Path, tensors: Tensors, settings: dict[str, Any], file: str = "model.safetensors") -> Path:
-    """A checkpoint folder."""
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(settings))
-    if file.endswith(".safetensors"):
-        save_file({name: tensor.clone().contiguous() for name, tensor in tensors.items()}, folder / file)
-    else:
-        torch.save(tensors, folder / file)
-    return folder
 
 
 Score = Callable[[list[int]], Tensor]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,18 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn.functional import cross_entropy, linear
 from transformers import AutoModelForCausalLM, DeepseekV3Config, Glm4MoeConfig, MellumConfig
 from transformers.cache_utils import MtpCache
 from transformers.modeling_layers import MtpModel
 from transformers.models.llama.modeling_llama import LlamaModel
 
-from ptgc.exporters.modules.mtp import MtpDrafter
-from tests.eagle import learn
-from tests.models import VOCAB_SIZE, save, tiny_model
+from ptgc.exporters.modules.mtp import MtpDrafter, MtpLayers
+from tests.eagle import learn, llama_layer, normed
+from tests.models import VOCAB_SIZE, greedy, prompt, save, tiny_model
 
 Tensors = dict[str, Tensor]
+_LENGTHS, _TOKENS = (1, 5, 40), 48
 _DEEPSEEK = {"enorm": "embedding_norm", "hnorm": "states_norm", "eh_proj": "fc", "shared_head.norm": "norm"}
 _MIMO = {"token_layernorm": "embedding_norm", "hidden_layernorm": "states_norm", "input_proj": "fc"}
 NAMES = {
@@ -47,46 +50,107 @@ MAKERS = {"deepseek_v3": "deepseek", "glm4_moe": "deepseek", "mellum": "qwen"}
 """Of the families of which transformers reads the layer."""
 
 
+def _untrained(target: Any) -> MtpDrafter:
+    config = copy.deepcopy(target.config)
+    config.num_hidden_layers = 1
+    body = LlamaModel(config)
+    body.embed_tokens = target.get_input_embeddings()
+    return MtpDrafter(body, target.get_output_embeddings())
+
+
 @cache
 def mtp_drafter() -> MtpDrafter:
     """A layer that has learned some of the tiny llama's texts."""
     target = tiny_model("llama")
     torch.manual_seed(0)
-    config = copy.deepcopy(target.config)
-    config.num_hidden_layers = 1
-    body = LlamaModel(config)
-    body.embed_tokens = target.get_input_embeddings()
-    drafter = MtpDrafter(body, target.get_output_embeddings())
+    drafter = _untrained(target)
     learn(target, drafter, 20)  # it learns fast
     return drafter
 
 
-def weights(drafter: MtpDrafter, maker: str) -> Tensors:
-    """Its weights by the names of a maker."""
+@cache
+@torch.enable_grad()
+def mtp_layers() -> MtpLayers:
+    """Three layers that have, each for a token further ahead."""
+    target = tiny_model("llama")
+    torch.manual_seed(0)
+    drafter = MtpLayers([_untrained(target) for _ in range(3)])
+    kept = {id(one) for one in target.parameters()}
+    learned = [one.requires_grad_(True) for one in drafter.parameters() if id(one) not in kept]
+    texts = [torch.tensor([[*one, *greedy(target, one, _TOKENS)]]) for one in map(prompt, _LENGTHS)]
+    read = [target.model(text).last_hidden_state.detach() for text in texts]
+    optimizer = torch.optim.AdamW(learned, lr=3e-3)
+    for _ in range(14):
+        optimizer.zero_grad()
+        for text, given in zip(texts, read, strict=True):
+            states = given[:, :-1]
+            layer: Any
+            for ahead, layer in enumerate(drafter.layers, 1):
+                states = states[:, : text.shape[1] - 1 - ahead]
+                rows = layer.join(target.get_input_embeddings()(text[:, ahead:-1]), states)
+                states = layer.model(inputs_embeds=rows, use_cache=False).last_hidden_state
+                cross_entropy(layer.score(states)[0], text[0, ahead + 1 :]).backward(retain_graph=True)
+        optimizer.step()
+    for one in learned:
+        one.requires_grad_(False)
+    return drafter.eval()
+
+
+@torch.no_grad()
+def chained_drafts(target: Any, tensors: Tensors, ids: list[int], count: int = 3) -> list[int]:
+    """What layers draft behind a text whose last token the target has not read, by DeepSeek's names.
+
+    DeepSeek-V3, arXiv 2412.19437, section 2.2: layer k reads at every token of the text the embedding of the token k
+    ahead, and what layer k - 1 made there.
+    """
+    states = target.model(torch.tensor([ids[:-1]])).last_hidden_state
+    ahead, found = list(ids[1:]), list[int]()
+    for layer in range(3, 3 + count):
+        prefix = f"model.layers.{layer}."
+        part = {name.removeprefix(prefix): one for name, one in tensors.items() if name.startswith(prefix)}
+        embedded = target.get_input_embeddings()(torch.tensor([ahead]))
+        pair = torch.cat([normed(embedded, part["enorm.weight"]), normed(states, part["hnorm.weight"])], dim=-1)
+        rows = linear(pair, part["eh_proj.weight"])
+        made = llama_layer(target, part, rows, normed(rows, part["input_layernorm.weight"]))
+        states = normed(made, part["shared_head.norm.weight"])
+        found.append(int(target.lm_head(states[0, -1]).argmax()))
+        ahead = [*ahead[1:], found[-1]]
+    return found
+
+
+def layers_weights(drafter: MtpLayers, maker: str) -> Tensors:
+    """The weights of all layers by the names of a maker."""
+    each = (weights(one, maker, number) for number, one in enumerate(drafter.layers))
+    return {name: tensor for one in each for name, tensor in one.items()}
+
+
+def weights(drafter: Any, maker: str, number: int = 0) -> Tensors:
+    """The weights of one layer by the names of a maker."""
     modules: dict[str, Any] = {name: getattr(drafter, name) for name in ("fc", "embedding_norm", "states_norm")}
     modules |= {"norm": drafter.model.norm, "layer": drafter.model.layers[0]}
-    return named({name: module.state_dict() for name, module in modules.items()}, maker)
+    return named({name: module.state_dict() for name, module in modules.items()}, maker, number)
 
 
-def named(parts: dict[str, Tensors], maker: str) -> Tensors:
-    """The weights of parts by the names of a maker."""
+def named(parts: dict[str, Tensors], maker: str, number: int = 0) -> Tensors:
+    """The weights of the parts of a layer by the names of a maker."""
     found = {}
     for prefix, part in NAMES[maker].items():
+        prefix = re.sub(r"\d+", lambda first: str(int(first[0]) + number), prefix)
         dot = "" if prefix.endswith(".") else "."
         found |= {f"{prefix}{dot}{name}": one for name, one in parts[part].items()}
     if maker == "mimo":  # its projection reads the state first
-        name = "model.mtp_layers.0.input_proj.weight"
+        name = f"model.mtp_layers.{number}.input_proj.weight"
         found[name] = torch.cat(found[name].chunk(2, dim=1)[::-1], dim=1)
     return found
 
 
-def save_with(target: Any, tensors: Tensors, folder: Path) -> Path:
+def save_with(target: Any, tensors: Tensors, folder: Path, num_layers: int = 1) -> Path:
     """A Hugging Face directory of a target with more tensors beside its own."""
     folder.mkdir()
     save(target, folder)
     file, config = folder / "model.safetensors", folder / "config.json"
     save_file(load_file(file) | {name: one.contiguous() for name, one in tensors.items()}, file, {"format": "pt"})
-    settings = json.loads(config.read_text()) | {"num_nextn_predict_layers": 1}
+    settings = json.loads(config.read_text()) | {"num_nextn_predict_layers": num_layers}
     config.write_text(json.dumps(settings))
     return folder
 
@@ -121,21 +185,23 @@ CONFIGS: dict[str, Any] = {
 """Families of which transformers reads the layer."""
 
 
-def family_target(family: str) -> Any:
+def family_target(family: str, num_layers: int = 1) -> Any:
     """A tiny target of one of these families, with random weights."""
     torch.manual_seed(11)
-    target: Any = AutoModelForCausalLM.from_config(CONFIGS[family]()).eval()
+    config = CONFIGS[family]()
+    config.num_mtp_layers = num_layers
+    target: Any = AutoModelForCausalLM.from_config(config).eval()
     target._keys_to_ignore_on_load_unexpected = [
-        r"model\.layers\.3\.",
+        r"model\.layers\.[345]\.",
         r"^mtp\.",
     ]  # by size, not of the published models
     _widen(target)
     return target
 
 
-def family_layer(target: Any) -> MtpModel:
-    """A layer for multi-token prediction of a target, by transformers."""
-    layer = MtpModel(target, 1).eval()
+def family_layer(target: Any, count: int = 1) -> MtpModel:
+    """Layers for multi-token prediction of a target, by transformers."""
+    layer = MtpModel(target, count).eval()
     _widen(layer.layers)
     return layer
 
@@ -150,9 +216,9 @@ def _widen(module: Any) -> None:
             one.normal_(mean=1.0, std=0.2)
 
 
-def family_weights(layer: MtpModel, family: str) -> Tensors:
-    """Its weights as they are published, with a tensor for each expert."""
-    one: Any = layer.layers[0]
+def family_weights(layer: MtpModel, family: str, number: int = 0) -> Tensors:
+    """The weights of one of them as they are published, with a tensor for each expert."""
+    one: Any = layer.layers[number]
     modules = {"fc": one.eh_proj, "embedding_norm": one.enorm, "states_norm": one.hnorm, "norm": one.post_norm}
     parts = {name: module.state_dict() for name, module in modules.items()}
     block: Tensors = {}
@@ -160,14 +226,14 @@ def family_weights(layer: MtpModel, family: str) -> Tensors:
         if ".experts." not in name:
             block[name] = tensor
             continue
-        for number in range(len(tensor)):
-            prefix, expert = f"{name.rpartition('.')[0]}.{number}", tensor[number]
+        for place, expert in enumerate(tensor):
+            prefix = f"{name.rpartition('.')[0]}.{place}"
             if name.endswith("gate_up_proj"):
                 gate, up = expert.chunk(2)
                 block |= {f"{prefix}.gate_proj.weight": gate, f"{prefix}.up_proj.weight": up}
             else:
                 block[f"{prefix}.down_proj.weight"] = expert
-    return named(parts | {"layer": block}, MAKERS[family])
+    return named(parts | {"layer": block}, MAKERS[family], number)
 
 
 @torch.no_grad()

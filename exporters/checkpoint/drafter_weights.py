@@ -43,7 +43,7 @@ def open_drafter(source: str, make_config: Callable[..., PreTrainedConfig] = Lla
 
 
 def open_heads(source: str, names: Sequence[str]) -> Checkpoint:
-    """Find the weights of heads, whose config.json is none of transformers: `read_settings` reads it.
+    """Find the weights of heads, whose config.json transformers does not know: `read_settings` reads it.
 
     Args:
         source: A directory with config.json and weights, or a hub id.
@@ -122,7 +122,7 @@ def read_tensors(drafter: Checkpoint, names: Collection[str] | None = None) -> d
 
 
 def _unpickled(file: Path) -> dict[str, Tensor]:
-    """Tensors of a file of PyTorch's; nothing but tensors is made of it, and no code runs."""
+    """The tensors in a file that PyTorch wrote with pickle; no code in it runs, and nothing else may be in it."""
     try:
         made: Any = torch.load(file, map_location="cpu", weights_only=True, mmap=is_zipfile(file))
     except (UnpicklingError, RuntimeError, EOFError, ValueError) as error:
@@ -144,7 +144,7 @@ def drafted_ids(tensors: Mapping[str, Tensor], count: int, vocab_size: int) -> l
         vocab_size: The target's.
 
     Raises:
-        ExportError: They are no different ids of its vocabulary.
+        ExportError: They are not different ids of its vocabulary.
     """
     ids = torch.arange(count)
     if "d2t" in tensors:
@@ -154,13 +154,27 @@ def drafted_ids(tensors: Mapping[str, Tensor], count: int, vocab_size: int) -> l
         ids = ids + tensors["d2t"].long()
     elif count != vocab_size:
         raise ExportError(f"The drafter drafts {count} of {vocab_size} tokens, and has no d2t to say which.", _CHOOSE)
-    if not count or int(ids.min()) < 0 or int(ids.max()) >= vocab_size:
-        given = f"from {int(ids.min())} to {int(ids.max())}" if count else "none"
-        raise ExportError(f"The drafter's d2t names tokens {given}; the target has {vocab_size}.", _CHOOSE)
-    if len(set(ids.tolist())) != count:
-        raise ExportError("The drafter's d2t names a token twice.", _CHOOSE)
+    check_drafted(ids, "d2t", vocab_size)
     found: list[int] = ids.tolist()
     return found
+
+
+def check_drafted(ids: Tensor, name: str, vocab_size: int) -> None:
+    """Check the target's ids of the tokens that are drafted.
+
+    Args:
+        ids: The ids.
+        name: The tensor that says which they are.
+        vocab_size: The target's.
+
+    Raises:
+        ExportError: They are not different ids of its vocabulary.
+    """
+    if not len(ids) or int(ids.min()) < 0 or int(ids.max()) >= vocab_size:
+        given = f"from {int(ids.min())} to {int(ids.max())}" if len(ids) else "none"
+        raise ExportError(f"The drafter's {name} names tokens {given}; the target has {vocab_size}.", _CHOOSE)
+    if len(set(ids.tolist())) != len(ids):
+        raise ExportError(f"The drafter's {name} names a token twice.", _CHOOSE)
 
 
 def fill(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -15,7 +15,7 @@ from ptgc.exporters.checkpoint.drafter_weights import read_tensors
 from ptgc.exporters.checkpoint.safetensors_files import read_header
 
 LAYER = "layer."
-"""Where the tensors of the transformer layer belong; the others have the names of `MtpDrafter`'s parts, and `norm`."""
+"""Where the tensors of a transformer layer belong; the others have the names of `MtpDrafter`'s parts, and `norm`."""
 _PROJECTION = "fc.weight"  # by which a layout is recognised
 _PARTS = (_PROJECTION, "embedding_norm.weight", "states_norm.weight")
 _CONSTANTS = (".inv_freq",)  # in old checkpoints, read by nobody
@@ -40,8 +40,10 @@ class MtpLayout:
     follows_target: bool = False
     """Whether the layers are numbered behind the target's."""
 
-    def place(self, name: str, num_layers: int) -> tuple[int, str] | None:
+    def place(self, name: str, num_layers: int) -> tuple[int | None, str] | None:
         """The number of the layer of a tensor, and where it belongs; None if it belongs to no such layer.
+
+        The number is None for what all layers share.
 
         Args:
             name: Of the tensor.
@@ -50,20 +52,22 @@ class MtpLayout:
         for prefix, place in self.places.items():
             match = re.match(re.escape(prefix).replace(re.escape("#"), r"(\d+)"), name)
             if match is not None:
-                number = int(match.group(1)) if match.groups() else 0
-                number -= num_layers if self.follows_target else 0
-                return (number, place and place + name[match.end() :]) if number >= 0 else None
+                number = int(match.group(1)) - self._first(num_layers) if match.groups() else None
+                return (number, place and place + name[match.end() :]) if number is None or number >= 0 else None
         return None
 
-    def prefixes(self, num_layers: int) -> dict[str, str]:
-        """Where names of the first layer that begin so belong."""
-        number = str(num_layers if self.follows_target else 0)
+    def _first(self, num_layers: int) -> int:
+        return num_layers if self.follows_target else 0
+
+    def prefixes(self, num_layers: int, layer: int = 0) -> dict[str, str]:
+        """Where names of a layer that begin so belong."""
+        number = str(self._first(num_layers) + layer)
         return {prefix.replace("#", number): place for prefix, place in self.places.items()}
 
-    def name(self, place: str, num_layers: int) -> str:
-        """The name of what belongs to a place, in the first layer."""
+    def name(self, place: str, num_layers: int, layer: int = 0) -> str:
+        """The name of what belongs to a place, in a layer."""
         head = place.split(".")[0] + "."
-        prefix = next(prefix for prefix, one in self.prefixes(num_layers).items() if one == head)
+        prefix = next(prefix for prefix, one in self.prefixes(num_layers, layer).items() if one == head)
         return prefix + place.removeprefix(head)
 
 
@@ -119,31 +123,33 @@ LAYOUTS = (
 
 @dataclass(frozen=True)
 class MtpWeights:
-    """The weights of one layer for multi-token prediction, still in their files."""
+    """The weights of layers for multi-token prediction, still in their files."""
 
     checkpoint: Checkpoint
     """Where they are."""
     layout: MtpLayout
     """How they are named there."""
-    names: Mapping[str, str]
-    """Where each belongs; nothing for copies of the target's."""
+    layers: tuple[Mapping[str, str], ...]
+    """Where the tensors of each layer belong, by name; nothing for copies of the target's."""
     prefixes: tuple[str, ...]
     """Beginnings of these names, and of none of the target's."""
-    like: int
-    """The layer of the target whose tensors have the same names."""
+    like: tuple[int, ...]
+    """For each, the layer of the target whose tensors have the same names."""
 
-    def read(self) -> dict[str, Tensor]:
-        """The tensors by where they belong."""
-        found = read_tensors(self.checkpoint, frozenset(name for name, place in self.names.items() if place))
-        return {self.names[name]: tensor for name, tensor in found.items()}
+    def read(self) -> list[dict[str, Tensor]]:
+        """The tensors of each layer by where they belong."""
+        wanted = frozenset(name for names in self.layers for name, place in names.items() if place)
+        found = read_tensors(self.checkpoint, wanted)
+        return [{place: found[name] for name, place in names.items() if place} for names in self.layers]
 
 
 def find_mtp_weights(checkpoint: Checkpoint) -> MtpWeights:
-    """Look for the weights of a layer for multi-token prediction.
+    """Look for the weights of layers for multi-token prediction.
 
     Raises:
-        ExportError: There are none, or those of several layers.
-        CheckpointError: Some are missing or have no place; all of them are named.
+        ExportError: There are none.
+        CheckpointError: Some are missing or have no place, all of which are named; or there are more or fewer layers
+            than config.json says.
     """
     if checkpoint.gguf_file is not None or checkpoint.packed is not None:
         what = "a GGUF file" if checkpoint.gguf_file is not None else "quantised"
@@ -160,24 +166,35 @@ def find_mtp_weights(checkpoint: Checkpoint) -> MtpWeights:
     if layout is None:
         raise _none_found(checkpoint, total)
     placed = {name: place for name in names if (place := layout.place(name, total)) is not None}
-    layers = {number for number, _ in placed.values()}
-    if len(layers) > 1:
-        raise ExportError(
-            f"'{checkpoint.source}' has {len(layers)} layers for multi-token prediction; drafters have one, which "
-            "drafts token by token.",
-            _OTHERS,
+    count = 1 + max((number for number, _ in placed.values() if number is not None), default=0)
+    layers = tuple(
+        {name: place for name, (number, place) in placed.items() if number in (None, layer)} for layer in range(count)
+    )
+    kinds = getattr(config, "layer_types", None) or [""] * total
+    like = tuple(_like(names, found, kinds) for found in layers)
+    _check_complete(layout, layers, [_layer_names(names, one) for one in like], total)
+    said = _said(checkpoint)
+    if said is not None and said[1] != count:
+        raise CheckpointError(
+            f"'{checkpoint.source}' has weights of {count} layers for multi-token prediction; its config.json says "
+            f"{said[0]} {said[1]}.",
+            "Download the checkpoint again, or choose another strategy.",
         )
-    found = {name: place for name, (_, place) in placed.items()}
-    like = _like(names, found, getattr(config, "layer_types", None) or [""] * total)
-    _check_complete(layout, found, _layer_names(names, like), total)
-    return MtpWeights(checkpoint, layout, found, tuple(layout.prefixes(total)), like)
+    prefixes = {prefix for layer in range(count) for prefix in layout.prefixes(total, layer)}
+    return MtpWeights(checkpoint, layout, layers, tuple(sorted(prefixes)), like)
+
+
+def _said(checkpoint: Checkpoint) -> tuple[str, int] | None:
+    """How many such layers config.json says there are, and under which name."""
+    settings = read_settings(checkpoint.directory)
+    settings |= settings.get("text_config") or {}
+    return next(((name, settings[name]) for name in _COUNTS if settings.get(name)), None)
 
 
 def _none_found(checkpoint: Checkpoint, total: int) -> ExportError:
     wanted = ", ".join(f"{layout.name(_PROJECTION, total)} ({layout.family})" for layout in LAYOUTS)
-    settings = read_settings(checkpoint.directory)
-    said = next((f"{name} {settings[name]}" for name in _COUNTS if settings.get(name)), None)
-    though = f" Its config.json says {said}: the copy may have been saved without them." if said else ""
+    said = _said(checkpoint)
+    though = f" Its config.json says {said[0]} {said[1]}: the copy may have been saved without them." if said else ""
     return ExportError(
         f"'{checkpoint.source}' has no weights for multi-token prediction; it has none of {wanted}.{though}", _OTHERS
     )
@@ -198,23 +215,29 @@ def _like(names: Collection[str], found: Mapping[str, str], layer_types: list[st
     return max(range(len(layer_types)), key=rank)
 
 
-def _check_complete(layout: MtpLayout, found: Mapping[str, str], layer: Collection[str], total: int) -> None:
-    """Compare the names of tensors with those of a layer of the target.
+def _check_complete(
+    layout: MtpLayout, layers: Sequence[Mapping[str, str]], wanted: Sequence[Collection[str]], total: int
+) -> None:
+    """Compare the names of tensors with those of layers of the target.
 
     Raises:
         CheckpointError: They differ.
     """
     norm = ("norm.weight",) if layout.has_norm else ()
-    wanted = {*_PARTS, *norm, *(f"{LAYER}{name}" for name in layer)}
-    given = {place for place in found.values() if place}
+    named: dict[str, set[str]] = {"missing": set(), "unexpected": set()}
+    for layer, (found, names) in enumerate(zip(layers, wanted, strict=True)):
+        needed = {*_PARTS, *norm, *(f"{LAYER}{name}" for name in names)}
+        given = {place for place in found.values() if place}
+        named["missing"] |= {layout.name(place, total, layer) for place in needed - given}
+        named["unexpected"] |= {layout.name(place, total, layer) for place in given - needed}
     problems = []
-    for kind, places in {"missing": wanted - given, "unexpected": given - wanted}.items():
-        named = sorted(layout.name(place, total) for place in places)
-        if named:
-            more = f" and {len(named) - _LISTED} more" if len(named) > _LISTED else ""
-            problems.append(f"{kind}: {', '.join(named[:_LISTED])}{more}")
+    for kind, some in named.items():
+        if some:
+            more = f" and {len(some) - _LISTED} more" if len(some) > _LISTED else ""
+            problems.append(f"{kind}: {', '.join(sorted(some)[:_LISTED])}{more}")
     if problems:
+        which = "one layer" if len(layers) == 1 else f"{len(layers)} layers"
         raise CheckpointError(
-            f"The weights for multi-token prediction are not those of one layer of this model; {'; '.join(problems)}.",
+            f"The weights for multi-token prediction are not those of {which} of this model; {'; '.join(problems)}.",
             "Download the checkpoint again, or choose another strategy.",
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
@@ -48,8 +48,9 @@ class StateProjection(nn.Module):
 class DFlashAttention(Qwen3Attention):
     """Keys and values of context rows are made of the target's states, the same for all layers."""
 
-    def __init__(self, config: Qwen3Config, layer_idx: int, *, has_head_norms: bool) -> None:
+    def __init__(self, config: Qwen3Config, layer_idx: int, *, has_head_norms: bool, is_causal: bool) -> None:
         super().__init__(config, layer_idx)
+        self.is_causal = is_causal
         if not has_head_norms:
             self.q_norm = self.k_norm = nn.Identity()  # type: ignore[assignment]  # some drafters have none
 
@@ -96,22 +97,25 @@ class DFlashAttention(Qwen3Attention):
 class DFlashLayer(Qwen3DecoderLayer):  # type: ignore[no-untyped-call]  # transformers registers subclasses
     """A Qwen3 layer with this attention."""
 
-    def __init__(self, config: Qwen3Config, layer_idx: int, *, has_head_norms: bool) -> None:
+    def __init__(self, config: Qwen3Config, layer_idx: int, *, has_head_norms: bool, is_causal: bool) -> None:
         super().__init__(config, layer_idx)
-        self.self_attn = DFlashAttention(config, layer_idx, has_head_norms=has_head_norms)
+        self.self_attn = DFlashAttention(config, layer_idx, has_head_norms=has_head_norms, is_causal=is_causal)
 
 
 class _Body(Qwen3Model):  # type: ignore[no-untyped-call]  # transformers registers subclasses
     """The layers, and the target's embedding without what its model makes of it (a scale, a norm)."""
 
-    def __init__(self, config: Qwen3Config, embedded: nn.Embedding, *, has_head_norms: bool) -> None:
+    def __init__(
+        self, config: Qwen3Config, embedded: nn.Embedding, *, has_head_norms: bool, causal_layers: Collection[int]
+    ) -> None:
         config.pad_token_id = None
         vocab_size, config.vocab_size = config.vocab_size, 1  # the embedding that a Qwen3 makes is dropped at once
         super().__init__(config)
         config.vocab_size = self.vocab_size = vocab_size
         self.embed_tokens = embedded
         layers = [
-            DFlashLayer(config, index, has_head_norms=has_head_norms) for index in range(config.num_hidden_layers)
+            DFlashLayer(config, index, has_head_norms=has_head_norms, is_causal=index in causal_layers)
+            for index in range(config.num_hidden_layers)
         ]
         self.layers = nn.ModuleList(layers)
 
@@ -128,7 +132,8 @@ class DFlashDrafter(BlockReader, Qwen3PreTrainedModel):  # type: ignore[no-untyp
 
         rows        c0 c1 c2 ... | t  M  M  M      t: the last token of the text, M: mask tokens
         keys of     tap's states | the rows
-        drafts                        d1 d2 d3     every row of the block sees the context and the whole block
+        drafts                        d1 d2 d3     rows of the block see the context and the whole block, or, in some
+                                                   layers, no later rows
 
     `anchored_blocks` makes the arguments of a run that drafts at many places of a text, for training.
 
@@ -139,6 +144,7 @@ class DFlashDrafter(BlockReader, Qwen3PreTrainedModel):  # type: ignore[no-untyp
         head: Gives logits; the target's, or one of the drafter's own.
         drafted_ids: The target's ids of the tokens that the head knows; None for all.
         has_head_norms: Whether the heads of queries and keys are normalised.
+        causal_layers: Layers in which the rows of a block see no later ones.
     """
 
     base_model_prefix = "model"
@@ -152,9 +158,10 @@ class DFlashDrafter(BlockReader, Qwen3PreTrainedModel):  # type: ignore[no-untyp
         drafted_ids: Sequence[int] | None = None,
         *,
         has_head_norms: bool = True,
+        causal_layers: Collection[int] = (),
     ) -> None:
         super().__init__(config)
-        self.model = _Body(config, embedded, has_head_norms=has_head_norms)
+        self.model = _Body(config, embedded, has_head_norms=has_head_norms, causal_layers=causal_layers)
         self.lm_head = head
         self.tap = tap
         self.states_size = config.hidden_size

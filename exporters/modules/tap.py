@@ -94,6 +94,14 @@ class BlockReader(StateReader):
     """
 
 
+class LayersReader(StateReader):
+    """A model whose layers, one behind the other, draft a token each in one run.
+
+    Its `forward` also takes `last_rows`, int64 `[batch, 1]`: the row of the last token of each text, by default the
+    last one. It gives logits `[batch, num_layers, vocab]`, of the drafts behind these rows.
+    """
+
+
 def tap_of(drafter: nn.Module) -> Tap:
     """What a drafter that reads states reads."""
     tap = getattr(drafter, "tap", None)

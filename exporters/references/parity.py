@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import snapshot_download
-from torch import nn
 
 from ptgc.errors import UsageError
 from ptgc.exporters.checkpoint.checkpoint import Checkpoint, open_checkpoint
@@ -17,28 +16,21 @@ from ptgc.spec.bundle import Bundle
 _WEIGHTS = (".safetensors", ".gguf")
 
 
-def original_texts(bundle: Bundle, model: str | Path, drafter: str | Path | None = None) -> dict[str, Any]:
-    """Write the bundle's reference texts again with PyTorch.
+def original_texts(bundle: Bundle, model: str | Path) -> dict[str, Any]:
+    """Write the bundle's reference texts again with PyTorch; what drafts has no part in them.
 
     Args:
         bundle: The bundle.
         model: The checkpoint that it was exported from.
-        drafter: The checkpoint of its drafter, if it has one.
 
     Raises:
-        UsageError: The checkpoint is not the bundle's, or the drafter's is missing.
+        UsageError: The checkpoint is not the bundle's.
         CheckpointError: See `open_checkpoint`.
     """
     provenance = bundle.manifest.provenance
     checkpoint = open_checkpoint(model)
     _check_same(bundle, checkpoint, provenance)
-    roles: dict[str, nn.Module] = {}
-    module = checkpoint.load_model()
-    for name in bundle.manifest.roles:
-        if name == "drafter":
-            roles[name] = _load_drafter(bundle, drafter)
-        else:
-            roles[name] = module
+    roles = dict.fromkeys(bundle.manifest.roles, checkpoint.load_model())
     return reference_of(roles, bundle.manifest.plan, checkpoint.load_tokenizer())
 
 
@@ -51,14 +43,6 @@ def find_source(provenance: Mapping[str, Any]) -> Path | None:
         return Path(snapshot_download(source, revision=revision, local_files_only=True))
     except (OSError, ValueError):
         return None
-
-
-def _load_drafter(bundle: Bundle, drafter: str | Path | None) -> nn.Module:
-    if drafter is None:
-        raise UsageError("This bundle has a drafter; PyTorch needs its checkpoint, too.", "Add --drafter CHECKPOINT.")
-    checkpoint = open_checkpoint(drafter)
-    _check_same(bundle, checkpoint, bundle.manifest.provenance.get("drafter", {}))
-    return checkpoint.load_model()
 
 
 def _check_same(bundle: Bundle, checkpoint: Checkpoint, provenance: Mapping[str, Any]) -> None:

@@ -12,8 +12,9 @@ from ptgc.errors import ExportError
 from ptgc.exporters.modules.tap import BlockReader
 from ptgc.exporters.roles.base import RoleSource, TracedRole
 from ptgc.exporters.roles.block_drafter import export_block_drafter
+from ptgc.exporters.roles.layers_drafter import export_layers_drafter
 from ptgc.exporters.roles.target import trace_target
-from ptgc.spec.drafter import MaskDrafter
+from ptgc.spec.drafter import LayersDrafter, MaskDrafter
 from ptgc.spec.kv_cache import SharedLayer
 
 _EXAMPLES = 3  # number of differing entries in a message
@@ -28,6 +29,8 @@ def export_drafter(source: RoleSource) -> TracedRole | None:
         return None
     if isinstance(source.module, BlockReader):
         return export_block_drafter(source.module)
+    if isinstance(source.plan.drafter, LayersDrafter):
+        return export_layers_drafter(source.module, source.plan.drafter)
     if isinstance(source.plan.drafter, MaskDrafter):
         return trace_target(source.module)
     tree = source.plan.tree

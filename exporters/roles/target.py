@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ptgc.errors import ExportError
-from ptgc.exporters.modules.tap import AttendingTap, BlockReader, StateReader, Tap, stand_in_states
+from ptgc.exporters.modules.tap import AttendingTap, BlockReader, LayersReader, StateReader, Tap, stand_in_states
 from ptgc.exporters.roles.base import TracedRole
 from ptgc.exporters.tracing.layer_facts import decoder_layers, layer_facts
 from ptgc.exporters.tracing.operators import gather_rows
@@ -21,6 +21,7 @@ from ptgc.exporters.tracing.probe import REFUSED, LayerCall, probe_layers, windo
 from ptgc.exporters.tracing.rehearsal import rehearse
 from ptgc.exporters.tracing.target_graph import finish_graph
 from ptgc.exporters.tracing.trace import PassThroughCache, Trace, standard_operators, tracing
+from ptgc.graphs.attention_mask import mark_causal
 from ptgc.spec import ports
 from ptgc.spec.attention import AttentionKind
 from ptgc.spec.kv_cache import LayerState, StateKind
@@ -45,6 +46,7 @@ class Verify(nn.Module):
         self.gives_all_logits = False
         windows = windows_of(layers)
         self.window_of_layer = [windows.index(layer.window) for layer in layers]
+        self.causal_windows = {windows.index(layer.window) for layer in layers if layer.is_causal}
 
     def forward(
         self,
@@ -60,13 +62,18 @@ class Verify(nn.Module):
         """Logits `[batch, num_logits, vocab]`, the caches with this round written, states, and the logits of all rows.
 
         States are what the tap makes of every row, or what a model that reads states gives of the chosen ones. To a
-        model that reads blocks, the rows before the first chosen one are context; it gives no states.
+        model that reads blocks, the rows before the first chosen one are context. One with a layer for each draft
+        drafts behind the first chosen row, and gives logits of as many drafts as rows are chosen. Both give no states.
         """
         first_slots = [write_index[index] for index in self.window_of_layer]
+        for index in self.causal_windows:
+            masks = [*masks[:index], masks[index] & _up_to_own(masks[index], write_index[index]), *masks[index + 1 :]]
         trace = Trace(keys, values, first_slots, [masks[index] for index in self.window_of_layer])
         given = {} if hidden_states is None else {"hidden_states": hidden_states}
-        if reads_blocks := isinstance(self.model, BlockReader):
+        if isinstance(self.model, BlockReader):
             given["is_context"] = torch.arange(input_ids.shape[1]) < logits_rows[:, :1]
+        if has_layers := isinstance(self.model, LayersReader):
+            given["last_rows"] = logits_rows[:, 0, None]  # a slice's length would not be known to be 1
         with tracing(trace), self._watched(logits_rows) as seen:
             logits = self.model(
                 input_ids=input_ids,
@@ -75,11 +82,14 @@ class Verify(nn.Module):
                 use_cache=True,
                 **given,
             ).logits
-        chosen = logits if seen.chosen is not None else gather_rows(logits, logits_rows)
+        if has_layers:
+            chosen = logits.index_select(1, torch.arange(logits_rows.shape[1]).clamp(max=logits.shape[1] - 1))
+        else:
+            chosen = logits if seen.chosen is not None else gather_rows(logits, logits_rows)
         made: tuple[Any, ...] = (chosen, trace.new_keys, trace.new_values)
         if self.tap is not None and seen.complete(self.tap):
             made = (*made, self._prepared(seen.states, trace, position_ids))
-        elif hidden_states is not None and not reads_blocks:
+        elif hidden_states is not None and not isinstance(self.model, (BlockReader, LayersReader)):
             made = (*made, seen.chosen)
         return (*made, logits) if self.gives_all_logits else made
 
@@ -118,6 +128,12 @@ class Verify(nn.Module):
                 if index < len(layers):
                     hooks.callback(layers[index].register_forward_pre_hook(keep, with_kwargs=True).remove)
             yield seen
+
+
+def _up_to_own(mask: Tensor, first_slot: Tensor) -> Tensor:
+    """The slots up to each row's own, bool, as a mask `[batch, 1, num_tokens, capacity]` that it is combined with."""
+    own = first_slot[:, None] + torch.arange(mask.shape[2])
+    return torch.arange(mask.shape[3]) <= own[:, None, :, None]
 
 
 class _Seen:
@@ -170,7 +186,8 @@ def trace_target(
     layers = probe_layers(model)
     verify = Verify(model, layers).eval()
     _check_windows(model, layers, mask_extra)
-    rehearse(verify, model, layers, attention, mask_extra)
+    if not isinstance(model, LayersReader):  # it gives other rows than it reads
+        rehearse(verify, model, layers, attention, mask_extra)
     layers += _layers_of(tap)
     verify = Verify(model, layers, tap).eval()
     verify.gives_all_logits = num_top_ids > 0
@@ -180,6 +197,7 @@ def trace_target(
     traced = program.model
     program.exported_program = None
     inputs, outputs = finish_graph(traced, states, dtype, num_top_ids)
+    mark_causal(traced, [layer.is_causal for layer in layers])
     if tap is not None and outputs[-1].name != ports.HIDDEN_STATES:
         raise ExportError(f"{type(model).__name__} gives no hidden states, which the drafter reads.", REFUSED)
     return TracedRole(traced, inputs, outputs, states, attention=attention, mask_extra=mask_extra)

@@ -1,4 +1,4 @@
-"""dflash: checkpoints of DFlash drafters, in the layouts of z-lab and of transformers' MuseGlimmerAssistantModel."""
+"""dflash: checkpoints of DFlash drafters, in the layouts of z-lab, speculators and transformers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from ptgc.spec.strategies.base import CheckpointFacts
 _CHOOSE = "Choose a drafter that was trained for this model."
 _SETTINGS = ("block_size", "mask_token_id", "target_layer_ids")
 _MUSE = "muse_glimmer_assistant"
-_CAUSAL = "has_causal_layers"  # some rows of a block see no later ones
+_CAUSAL = "causal_layers"  # in which the rows of a block see no later ones
+_AUXILIARY = "aux_hidden_state_layer_ids"  # what speculators reads: states by number, the embedding being 0
 _NESTED = "dflash_config"  # where z-lab has them; transformers and some of z-lab's have them at the top
 _UNKNOWN = {
     "input_embedding_scale": 1.0,
@@ -41,7 +42,7 @@ _PLACES = {
     "norm.": "model.norm.",
     "embed_tokens.": "model.embed_tokens.",
 }
-_IGNORED = ("t2d", "d2t")
+_IGNORED = ("t2d", "d2t", "verifier_norm.weight", "verifier_lm_head.weight")
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,24 @@ def _layers_of(**settings: Any) -> Qwen3Config:
     """The form of a drafter's layers, whose windows count the row's own token, as a Qwen3's do."""
     is_muse = settings.get("model_type") == _MUSE
     slides = "sliding_attention" in (settings.get("layer_types") or ())
-    is_causal = settings.pop("is_causal", None)  # by z-lab's code, layers with windows are causal by default
+    is_causal = settings.pop("is_causal", None)
     if slides:
         settings |= {"use_sliding_window": True, "sliding_window": settings["sliding_window"] + int(is_muse)}
     config = Qwen3Config(**settings)
-    setattr(config, _CAUSAL, bool(is_causal) or (slides and is_causal is None and not is_muse))
+    setattr(config, _CAUSAL, () if is_muse else _causal_layers(config, is_causal))
     return config
+
+
+def _causal_layers(config: Qwen3Config, is_causal: bool | None) -> tuple[int, ...]:
+    """The layers in which the rows of a block see no later ones: if nothing else is said, those with windows."""
+    given = getattr(config, _NESTED, None)
+    nested = given if isinstance(given, dict) else {}
+    said = next((one for one in (is_causal, nested.get("is_causal"), nested.get("causal")) if one is not None), None)
+    if said is not None:
+        return tuple(range(config.num_hidden_layers)) if said else ()
+    if getattr(config, "sliding_window_non_causal", False):  # speculators
+        return ()
+    return tuple(index for index, kind in enumerate(config.layer_types or ()) if kind == "sliding_attention")
 
 
 class DflashExporter(TappedExporter):
@@ -104,8 +117,11 @@ def read_dflash_settings(drafter: Checkpoint) -> DflashSettings:
     found: dict[str, Any] = {
         name: nested.get(name, getattr(drafter.config, name, None)) for name in (*_SETTINGS, *_UNKNOWN)
     }
+    auxiliary: Any = getattr(drafter.config, _AUXILIARY, None)
+    if found["target_layer_ids"] is None and auxiliary is not None:
+        found |= {"target_layer_ids": [one - 1 for one in auxiliary] if _are_ids(auxiliary) else auxiliary}
+    layers: Any = found["target_layer_ids"]
     problems = [f"it has no {name}" for name in _SETTINGS if found[name] is None]
-    layers = found["target_layer_ids"]
     if layers is not None and (not _are_ids(layers) or list(layers) != sorted(set(layers))):
         problems.append(f"target_layer_ids is {layers!r}; it must be a list of layers, ascending")
     least = {"block_size": 2, "mask_token_id": 0}
@@ -118,15 +134,14 @@ def read_dflash_settings(drafter: Checkpoint) -> DflashSettings:
         for name, harmless in _UNKNOWN.items()
         if found[name] not in (None, harmless)
     ]
-    if getattr(drafter.config, _CAUSAL):
-        problems.append("it has layers in which a row sees no later rows of its block, which are not supported yet")
     if problems:
         raise CheckpointError(
-            f"The config.json of the drafter '{drafter.source}' is none of a DFlash drafter that can be exported: "
+            f"The config.json of the drafter '{drafter.source}' is not that of a DFlash drafter that can be exported: "
             f"{'; '.join(problems)}.",
             "Give a DFlash drafter, such as z-lab/Qwen3-4B-DFlash-b16.",
         )
-    return DflashSettings(found["block_size"], found["mask_token_id"], tuple(found["target_layer_ids"]))
+    assert layers is not None  # see above
+    return DflashSettings(found["block_size"], found["mask_token_id"], tuple(layers))
 
 
 def _are_ids(value: Any) -> bool:
@@ -143,8 +158,9 @@ def dflash_drafter(
         config: Of its layers.
         settings: The block, and what it reads of the target.
         tensors: `fc.weight`, `hidden_norm.weight` (or both as `encoder.fc.weight`, `encoder.output_norm_enc.weight`),
-            `layers.*`, `norm.weight`; perhaps `embed_tokens.weight`, `lm_head.weight`, and `d2t` where it drafts fewer
-            tokens than the target has: what is to be added to a drafted id.
+            `layers.*`, `norm.weight`; perhaps `embed_tokens.weight`, `lm_head.weight` (copies of the target's are
+            not stored again), and `d2t` where it drafts fewer tokens than the target has: what is to be added to a
+            drafted id.
 
     Raises:
         CheckpointError: Tensors are missing or of another shape; all of them are named.
@@ -155,6 +171,10 @@ def dflash_drafter(
     given_head = target.get_output_embeddings()  # type: ignore[no-untyped-call]  # not annotated
     assert isinstance(embedded, nn.Embedding) and isinstance(given_head, nn.Linear)
     _check_sizes(config, settings, text)
+    originals = {"embed_tokens.weight": embedded.weight, "lm_head.weight": given_head.weight}
+    copies = {name for name, weight in originals.items() if name in tensors and _is_copy(tensors[name], weight)}
+    copies -= {"lm_head.weight"} if "d2t" in tensors else set()
+    tensors = {name: one for name, one in tensors.items() if name not in copies}
     taps = tuple(layer + 1 for layer in settings.target_layer_ids)
     project = StateProjection(len(taps) * text.hidden_size, config.hidden_size, config.rms_norm_eps)
     config.vocab_size = text.vocab_size
@@ -167,10 +187,15 @@ def dflash_drafter(
     if "lm_head.weight" in tensors:
         shared.discard("lm_head.")
     norms = any(name.endswith("q_norm.weight") for name in tensors)
-    drafter = DFlashDrafter(config, Tap(taps, project), embedded, head, ids, has_head_norms=norms)
+    causal: tuple[int, ...] = getattr(config, _CAUSAL, ())
+    drafter = DFlashDrafter(config, Tap(taps, project), embedded, head, ids, has_head_norms=norms, causal_layers=causal)
     given = {_place(name): tensor for name, tensor in tensors.items() if name not in _IGNORED}
     load_drafter(drafter, given, target.dtype, tuple(shared))
     return drafter
+
+
+def _is_copy(own: Tensor, original: Tensor) -> bool:
+    return own.shape == original.shape and torch.equal(own.to(original.dtype), original)
 
 
 def _check_sizes(config: Qwen3Config, settings: DflashSettings, text: Any) -> None:
@@ -191,7 +216,7 @@ def _check_sizes(config: Qwen3Config, settings: DflashSettings, text: Any) -> No
     if layers not in (None, text.num_hidden_layers):
         problems.append(f"it was made for a target of {layers} layers, this one has {text.num_hidden_layers}")
     if problems:
-        raise ExportError(f"The drafter is none of this target: {'; '.join(problems)}.", _CHOOSE)
+        raise ExportError(f"The drafter was not made for this target: {'; '.join(problems)}.", _CHOOSE)
 
 
 def _head(tensors: Mapping[str, Tensor], given: nn.Linear, vocab_size: int) -> tuple[nn.Linear, list[int] | None]:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ptgc.errors import CheckpointError, ExportError
-from ptgc.exporters.checkpoint.drafter_weights import fill
+from ptgc.exporters.checkpoint.drafter_weights import check_drafted, fill
 from ptgc.exporters.modules.medusa import MedusaHeads
 from ptgc.exporters.strategies.base import Note
 from ptgc.exporters.strategies.heads import (
@@ -124,7 +124,7 @@ def _drafted_ids(target: PreTrainedModel, tensors: Mapping[str, Tensor]) -> Tens
     """The target's ids of the tokens that are drafted; None for all.
 
     Raises:
-        ExportError: They are no different ids of its vocabulary.
+        ExportError: They are not different ids of its vocabulary.
     """
     name = next((name for name in ("token_map", "d2t") if name in tensors), "")
     if not name:
@@ -133,13 +133,7 @@ def _drafted_ids(target: PreTrainedModel, tensors: Mapping[str, Tensor]) -> Tens
     ids = tensors[name].long().flatten()
     if name == "d2t":
         ids = ids + torch.arange(len(ids))
-    known = set(ids.tolist())
-    if not known or min(known) < 0 or max(known) >= vocab_size or len(known) != len(ids):
-        raise ExportError(
-            f"The heads' {name} must name different tokens; its {len(ids)} entries name {len(known)}, from "
-            f"{min(known, default=0)} to {max(known, default=0)}; the target has {vocab_size}.",
-            CHOOSE,
-        )
+    check_drafted(ids, name, vocab_size)
     return ids
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import AttentionMaskInterface, PreTrainedModel
 
 from ptgc.errors import ExportError
-from ptgc.exporters.modules.tap import stand_in_states
+from ptgc.exporters.modules.tap import BlockReader, stand_in_states
 from ptgc.exporters.tracing.layer_facts import layer_facts
 from ptgc.exporters.tracing.trace import (
     ATTENTION,
@@ -55,6 +55,8 @@ class LayerCall:
     """Size of one head of keys or values, whichever is larger."""
     window: int | None
     """Positions seen, including the current one; None for all."""
+    is_causal: bool = False
+    """Whether its rows see no later rows of a block, as other layers' do."""
 
 
 def windows_of(layers: Sequence[LayerCall]) -> list[int | None]:
@@ -71,6 +73,7 @@ class Probe:
         self._names = {module: name for name, module in model.named_modules()}
         self._windows: list[int | str | None] = [None]
         self._model = type(model).__name__
+        self._reads_blocks = isinstance(model, BlockReader)
 
     def attend(self, call: AttentionCall) -> Tensor:
         """Record the call; the result has no meaning."""
@@ -89,7 +92,8 @@ class Probe:
             raise self._refused(
                 f"{where} has a window of {call.others['sliding_window']}, and a mask of {window or 'none'}"
             )
-        self.layers.append(LayerCall(call.key.shape[1], size, window))
+        is_causal = self._reads_blocks and bool(getattr(call.module, "is_causal", True))
+        self.layers.append(LayerCall(call.key.shape[1], size, window, is_causal))
         batch, heads, rows, _ = call.query.shape
         return call.query.new_zeros(batch, heads, rows, call.value.shape[3])
 

@@ -182,7 +182,7 @@ def round_mask(given: Round, window: int | None, capacity: int) -> Tensor:
 def block_masks(
     model: PreTrainedModel, layers: Sequence[LayerCall], rounds: Sequence[Round]
 ) -> Tensor | dict[str, Tensor]:
-    """The masks for the model on the whole text: each row sees everything up to the end of its round."""
+    """The masks for the model on the whole text: each row sees everything up to the end of its round, or itself."""
     dtype = next(model.parameters()).dtype
     ends = torch.tensor([one.write_index + one.count for one in rounds for _ in range(one.count)])
     positions = torch.arange(len(ends))
@@ -191,6 +191,8 @@ def block_masks(
         seen = positions < ends[:, None]
         if window is not None:
             seen = seen & (positions[:, None] - positions < window)
+        if any(layer.is_causal for layer in layers if layer.window == window):
+            seen = seen & (positions <= positions[:, None])
         kind = "full_attention" if window is None else "sliding_attention"
         masks[kind] = torch.where(seen, 0.0, torch.finfo(dtype).min).to(dtype)[None, None]
     has_types = len(set(getattr(model.config, "layer_types", None) or ())) > 1

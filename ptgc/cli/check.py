@@ -11,7 +11,7 @@ from rich.table import Table
 
 from ptgc.cli.console import command_errors, compiler_missing, notes, print_json, progress, results
 from ptgc.cli.options import AsJson, BundlePath
-from ptgc.errors import BackendError, UsageError
+from ptgc.errors import BackendError
 from ptgc.extras import how_to_install
 from ptgc.spec.bundle import Bundle, open_bundle
 
@@ -26,7 +26,6 @@ def command(
             metavar="CHECKPOINT", help="What the bundle was exported from; PyTorch's texts are then compared too."
         ),
     ] = None,
-    drafter: Annotated[str | None, typer.Option(metavar="CHECKPOINT", help="The checkpoint of its drafter.")] = None,
     text: Annotated[
         Path | None,
         typer.Option(
@@ -46,7 +45,7 @@ def command(
             raise compiler_missing("Checking", error) from error
         with progress() as step:
             step("Opening the bundle")
-            original = _original(open_bundle(bundle), model, drafter)
+            original = _original(open_bundle(bundle), model)
             reports = check_bundle(bundle, step, original=original, text=text)
         if as_json:
             print_json({"stages": [report.to_json() for report in reports]})
@@ -60,10 +59,8 @@ def command(
         raise typer.Exit(1)
 
 
-def _original(bundle: Bundle, model: str | None, drafter: str | None) -> dict[str, Any] | None:
+def _original(bundle: Bundle, model: str | None) -> dict[str, Any] | None:
     """What PyTorch writes now; None if PyTorch or the checkpoint is not available."""
-    if model is None and drafter is not None:
-        raise UsageError("--drafter needs --model as well.")
     if find_spec("torch") is None or find_spec("transformers") is None:
         if model is not None:
             raise BackendError(
@@ -76,9 +73,7 @@ def _original(bundle: Bundle, model: str | None, drafter: str | None) -> dict[st
     from ptgc.exporters.references.parity import find_source, original_texts
 
     origin: str | Path | None = model or find_source(provenance)
-    if origin is None:
-        return None
-    return original_texts(bundle, origin, drafter or find_source(provenance.get("drafter", {})))
+    return None if origin is None else original_texts(bundle, origin)
 
 
 def _show(reports: list) -> None:  # type: ignore[type-arg]  # of StageReport, imported with the compiler

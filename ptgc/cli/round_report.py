@@ -17,7 +17,7 @@ def check_has_rounds(generator: Generator) -> None:
     """Check that there will be something to show.
 
     Raises:
-        UsageError: The bundle's loop is none that drafts and verifies.
+        UsageError: The bundle's loop does not draft and verify.
     """
     plan = generator.bundle.manifest.plan
     if plan.loop is not Loop.SPECULATIVE:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar
 
 from ptgc.spec.fields import Range
 from ptgc.spec.limits import MAX_TREE_NODES, MAX_VOCAB_SIZE
+from ptgc.spec.ports import HIDDEN_STATES
 from ptgc.spec.tree import TreeSpec
 
 
@@ -71,15 +72,57 @@ class DrafterPlan:
         from ptgc.spec.strategies import BUILT_IN, find_strategy  # these import this module
         from ptgc.spec.strategies.merged import MergedDrafter
 
-        drafters: list[type[DrafterPlan]] = [*(find_strategy(name).drafter for name in BUILT_IN), MergedDrafter]
+        own = (find_strategy(name).drafter for name in BUILT_IN)
+        drafters: list[type[DrafterPlan]] = [*own, LayersDrafter, MergedDrafter]
         return {drafter.kind: drafter for drafter in drafters}
 
 
 @dataclass(frozen=True)
-class MaskDrafter(DrafterPlan):
-    """Drafts a whole proposal in one run, at mask tokens after the text."""
+class OneRunDrafter(DrafterPlan):
+    """Drafts a whole proposal in one run."""
 
     draws_dynamic_trees: ClassVar[bool] = True
+
+    @property
+    def depth(self) -> int:
+        """Most draft tokens in a row."""
+        raise NotImplementedError
+
+    @property
+    def rows_behind_text(self) -> int:
+        """Rows of a run behind those of the text that it reads."""
+        return 0
+
+    @property
+    def rows_read_again(self) -> int:
+        """Rows of the text in every run that the next run reads again."""
+        return 0
+
+    @property
+    def rows_at_once(self) -> int:
+        """What it reads again, one more token, and the rows behind the text."""
+        return self.rows_read_again + 1 + self.rows_behind_text
+
+    @property
+    def least_rows(self) -> int:
+        """Rows without which it could not read on in a text, or could not draft behind one token."""
+        return max(self.rows_read_again, self.rows_behind_text) + 1
+
+    def num_logits(self, tree: TreeSpec) -> int:
+        """Rows of logits of a run that drafts a whole tree."""
+        return max(tree.depths)
+
+    def misfits(self, tree: TreeSpec) -> list[str]:
+        """Trees that are deeper than a run drafts."""
+        deepest = max(tree.depths)
+        if deepest <= self.depth:
+            return []
+        return [f"tree is {deepest} tokens deep; a run of the drafter drafts {self.depth}"]
+
+
+@dataclass(frozen=True)
+class MaskDrafter(OneRunDrafter):
+    """Drafts at mask tokens after the text."""
 
     block_size: Annotated[int, Range(1, MAX_TREE_NODES)] = field(kw_only=True)
     """Rows of a run from the last token of the text on: that token, and mask tokens."""
@@ -92,16 +135,40 @@ class MaskDrafter(DrafterPlan):
         return self.block_size - 1 if self.taps else self.block_size
 
     @property
-    def rows_at_once(self) -> int:
-        """A block; with states, also a token of the text."""
-        return self.block_size + 1 if self.taps else self.block_size
+    def rows_behind_text(self) -> int:
+        """The masks."""
+        return self.block_size - 1
 
-    def misfits(self, tree: TreeSpec) -> list[str]:
-        """Trees that are deeper than a block."""
-        deepest = max(tree.depths)
-        if deepest <= self.depth:
-            return []
-        return [f"tree is {deepest} tokens deep; the drafter's blocks have {self.depth} drafts"]
+    @property
+    def rows_read_again(self) -> int:
+        """With states, the row of the last token, which belongs to the block."""
+        return 1 if self.taps else 0
+
+    def num_logits(self, tree: TreeSpec) -> int:
+        """With states, the row of the last token has logits, too, but drafts nothing."""
+        return max(tree.depths) + self.rows_read_again
+
+
+@dataclass(frozen=True)
+class LayersDrafter(OneRunDrafter):
+    """Layers draft a token each, one behind the other: layer k reads what layer k - 1 made of every token."""
+
+    kind: ClassVar[str] = "layers"
+    roles: ClassVar[tuple[str, ...]] = ("drafter",)
+    taps: ClassVar[tuple[str, ...]] = (HIDDEN_STATES,)
+
+    num_layers: Annotated[int, Range(2, MAX_TREE_NODES)] = field(kw_only=True)
+    """How many there are."""
+
+    @property
+    def depth(self) -> int:
+        """A token for each layer."""
+        return self.num_layers
+
+    @property
+    def rows_read_again(self) -> int:
+        """Layer k has read k - 1 drafts at the last tokens of the text."""
+        return self.num_layers - 1
 
 
 def drafter_feature(kind: str) -> str:

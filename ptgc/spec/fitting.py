@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ptgc.spec import ports
-from ptgc.spec.drafter import MaskDrafter
+from ptgc.spec.drafter import MaskDrafter, OneRunDrafter
 from ptgc.spec.edit import EditPlan, EditStart
 from ptgc.spec.kv_cache import LayerState, StateKind
 from ptgc.spec.limits import MAX_BUFFER_BYTES
@@ -179,7 +179,7 @@ def _plan_problems(plan: DecodePlan, shapes: ShapePlan) -> list[str]:
         found.append(
             f"shapes.roles.target.verify_width is {target.verify_width}; plan.tree has {plan.tree.num_nodes} nodes"
         )
-    found += _mask_drafter_problems(plan, shapes)
+    found += _one_run_problems(plan, shapes)
     widths = shapes.roles["denoiser"].widths if plan.canvas is not None and "denoiser" in shapes.roles else ()
     if plan.canvas is not None and widths and plan.canvas.block_length > widths[-1]:
         block = plan.canvas.block_length
@@ -198,15 +198,15 @@ def _plan_problems(plan: DecodePlan, shapes: ShapePlan) -> list[str]:
     return found
 
 
-def _mask_drafter_problems(plan: DecodePlan, shapes: ShapePlan) -> list[str]:
-    """A drafter that drafts everything at once needs rounds for a whole block, with logits for every draft."""
+def _one_run_problems(plan: DecodePlan, shapes: ShapePlan) -> list[str]:
+    """A drafter that drafts everything in one run needs rows for it, with logits for every draft."""
     drafter, own = plan.drafter, shapes.roles.get("drafter")
-    if not isinstance(drafter, MaskDrafter) or own is None:
+    if not isinstance(drafter, OneRunDrafter) or own is None:
         return []
     found = []
-    least, rows = max(drafter.block_size, 2), max(plan.tree.depths) + bool(drafter.taps)
+    least, rows = max(drafter.least_rows, 2), drafter.num_logits(plan.tree)
     if own.widths and own.widths[-1] < least:
-        found.append(f"shapes.roles.drafter.widths ends with {own.widths[-1]}; a block needs {least}")
+        found.append(f"shapes.roles.drafter.widths ends with {own.widths[-1]}; a run needs {least}")
     if own.verify_width < rows:
         found.append(f"shapes.roles.drafter.verify_width is {own.verify_width}; a proposal needs {rows}")
     return found

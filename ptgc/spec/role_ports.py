@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from ptgc.spec import ports
 from ptgc.spec.attention import AttentionKind
 from ptgc.spec.canvas import CanvasCache
-from ptgc.spec.drafter import MaskDrafter
+from ptgc.spec.drafter import MaskDrafter, OneRunDrafter
 from ptgc.spec.edit import EditStart
 from ptgc.spec.kv_cache import StateKind
 from ptgc.spec.loop import Loop
@@ -67,12 +67,12 @@ _STATE_READERS = {
     ),
 }
 """Roles of drafters that read the target's hidden states."""
-_BLOCK_READERS = {
+_ONE_RUN_READERS = {
     "drafter": RolePorts(
         _STATE_READERS["drafter"].inputs, (_LOGITS, ports.NEXT_IDS), (ports.NEXT_IDS,), has_states=True
     )
 }
-"""The same for those that draft a whole block, and never read states of their own."""
+"""The same for those that draft everything in one run, and never read states of their own."""
 _ROLES: Mapping[Loop, Mapping[str, RolePorts]] = {
     Loop.SPECULATIVE: {
         "encoder": RolePorts(_READER.inputs, (), (), has_states=True),
@@ -105,7 +105,7 @@ def roles_of(plan: DecodePlan, *, has_encoder: bool) -> dict[str, RolePorts]:
     if reads_prompt and not has_encoder:
         del known["encoder"]
     if plan.loop is Loop.SPECULATIVE:
-        drafting = _BLOCK_READERS if isinstance(plan.drafter, MaskDrafter) else _STATE_READERS
+        drafting = _ONE_RUN_READERS if isinstance(plan.drafter, OneRunDrafter) else _STATE_READERS
         drafting = drafting if plan.drafter.taps else {}
         known |= {role: drafting.get(role, _CAUSAL) for role in plan.drafter.roles}
         if plan.drafter.num_top_ids:
@@ -136,7 +136,7 @@ def role_problems(plan: DecodePlan, roles: Mapping[str, Role]) -> list[str]:
     if drafts_blocks and "drafter" in roles and roles["drafter"].attention is not AttentionKind.BLOCK:
         found.append(f"roles.drafter.attention must be block, with states; plan.drafter.kind is {plan.drafter.kind}")
     shares = any(state.shared_with is not None for state in roles["drafter"].states) if "drafter" in roles else False
-    if shares and isinstance(plan.drafter, MaskDrafter):
+    if shares and isinstance(plan.drafter, OneRunDrafter):
         found.append(f"roles.drafter shares layers; a drafter of kind {plan.drafter.kind} cannot")
     if plan.loop is Loop.SPECULATIVE and "target" in roles:
         found += _cross_problems(roles)

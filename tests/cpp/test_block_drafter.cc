@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <memory>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -20,61 +21,98 @@ using Tokens = std::vector<TokenId>;
 constexpr int kBlock = 5;
 constexpr int kContext = 60;
 constexpr TokenId kMask = kVocabSize - 1;
+constexpr int kLayers = kBlock - 1;
+
+enum class Kind { kPard, kBlock, kLayers };
 
 // What the runs saw.
 struct Seen {
   int runs = 0;
-  int rows = 0;    // Of the last run, of its first sequence.
-  int wrong = 0;   // Positions and masks that are not those of a block.
+  int rows = 0;  // Of the last run, of its first sequence.
+  int wrong =
+      0;  // Positions, masks and states that are not those of a run, and rows to read again.
   int states = 0;  // Rows that were read as states.
 };
+
+constexpr float kUnreliable = -1;  // Keys that depend on drafts.
 
 // The token of draft i after a text.
 TokenId DraftOf(const Tokens& text, int i) { return (NextToken(text) + i) % (kVocabSize - 2); }
 
-// One sequence of a run of the made-up model, which keeps ids in its keys. With states, the rows
+// One sequence of a run of the made-up model, which keeps ids in its keys. In blocks, the rows
 // before the first with logits are context, whose ids come from the states, and the others see the
-// whole round.
+// whole round. With layers, the last rows of a run are not to be relied on later, and the text
+// comes from the states, which are kept in the values, and the last id.
 class Sequence {
  public:
-  Sequence(const BoundPorts& ports, std::int64_t row, bool reads_states, Seen& seen)
+  Sequence(const BoundPorts& ports, std::int64_t row, Kind kind, Seen& seen)
       : ids_(ports.Row<const TokenId>("input_ids", row)),
         positions_(ports.Row<const std::int64_t>("position_ids", row)),
         mask_(ports.Row<const bool>("tree_mask", row)),
         logits_rows_(ports.Row<const std::int64_t>("logits_rows", row)),
         keys_(ports.Row<float>("past_key_values.0.key", row)),
+        values_(ports.Row<float>("past_key_values.0.value", row)),
         next_ids_(ports.Row<TokenId>("next_ids", row)),
         start_(static_cast<std::size_t>(ports.Row<const std::int64_t>("write_index", row)[0])),
         count_(static_cast<std::size_t>(ports.Row<const std::int64_t>("row_count", row)[0])),
-        reads_states_(reads_states),
+        kind_(kind),
         seen_(seen) {
-    if (reads_states) states_ = ports.Row<const float>("hidden_states", row);
+    if (kind != Kind::kPard) states_ = ports.Row<const float>("hidden_states", row);
     if (ports.Has("logits")) logits_ = ports.Row<float>("logits", row);
   }
 
   void Run() {
-    for (std::size_t t = 0; t < count_; ++t) Write(t);
+    if (kind_ == Kind::kLayers) {
+      ReadPairs();
+    } else {
+      for (std::size_t t = 0; t < count_; ++t) Write(t);
+    }
     for (std::size_t r = 0; r < logits_rows_.size() && count_ > 0; ++r) Speak(r);
   }
 
  private:
+  void ReadPairs() {
+    if (count_ == 0) return;
+    const std::span<const float> before = keys_.first(start_);
+    seen_.wrong += static_cast<int>(std::count(before.begin(), before.end(), kUnreliable));
+    for (std::size_t t = 0; t < count_; ++t) {
+      if (positions_[t] != static_cast<std::int64_t>(start_ + t)) ++seen_.wrong;
+      if (t > 0 && states_[t] != static_cast<float>(ids_[t - 1])) ++seen_.wrong;
+      values_[start_ + t] = states_[t];
+      keys_[start_ + t] = t + kLayers > count_ ? kUnreliable : static_cast<float>(ids_[t]);
+    }
+    seen_.states += static_cast<int>(count_);
+  }
+
   void Write(std::size_t t) {
-    const bool is_context = reads_states_ && t < static_cast<std::size_t>(logits_rows_[0]);
+    const bool is_block = kind_ == Kind::kBlock;
+    const bool is_context = is_block && t < static_cast<std::size_t>(logits_rows_[0]);
     keys_[start_ + t] = is_context ? states_[t] : static_cast<float>(ids_[t]);
     seen_.states += is_context ? 1 : 0;
     if (positions_[t] != static_cast<std::int64_t>(start_ + t)) ++seen_.wrong;
     const auto row = mask_.subspan(t * ids_.size(), count_);
     const bool sees_all = std::all_of(row.begin(), row.end(), [](bool sees) { return sees; });
-    if (reads_states_ && !is_context && !sees_all) ++seen_.wrong;
+    if (is_block && !is_context && !sees_all) ++seen_.wrong;
   }
 
-  void Speak(std::size_t r) {
+  TokenId Draft(std::size_t r) const {
+    Tokens text;
+    if (kind_ == Kind::kLayers) {
+      for (const float value : values_.first(start_ + count_)) {
+        text.push_back(static_cast<TokenId>(value));
+      }
+      text.push_back(ids_[count_ - 1]);
+      return DraftOf(text, static_cast<int>(r));
+    }
     std::size_t end = start_ + static_cast<std::size_t>(logits_rows_[r]) + 1;
     int masks = 0;
     for (; keys_[end - 1] == static_cast<float>(kMask); --end) ++masks;
-    Tokens text;
     for (const float key : keys_.first(end)) text.push_back(static_cast<TokenId>(key));
-    next_ids_[r] = DraftOf(text, reads_states_ ? masks - 1 : masks);
+    return DraftOf(text, kind_ == Kind::kBlock ? masks - 1 : masks);
+  }
+
+  void Speak(std::size_t r) {
+    next_ids_[r] = Draft(r);
     if (logits_.empty()) return;
     for (TokenId token = 0; token < kVocabSize; ++token) {
       const TokenId distance = (token - next_ids_[r] + kVocabSize) % kVocabSize;
@@ -87,21 +125,22 @@ class Sequence {
   std::span<const bool> mask_;
   std::span<const std::int64_t> logits_rows_;
   std::span<float> keys_;
+  std::span<float> values_;
   std::span<TokenId> next_ids_;
   std::span<const float> states_;
   std::span<float> logits_;
   std::size_t start_;
   std::size_t count_;
-  bool reads_states_;
+  Kind kind_;
   Seen& seen_;
 };
 
-std::unique_ptr<Engine> Model(bool reads_states, Seen& seen) {
-  return MakeEngine([reads_states, &seen](const BoundPorts& ports) {
+std::unique_ptr<Engine> Model(Kind kind, Seen& seen) {
+  return MakeEngine([kind, &seen](const BoundPorts& ports) {
     ++seen.runs;
     seen.rows = static_cast<int>(ports.Row<const std::int64_t>("row_count", 0)[0]);
     for (std::int64_t row = 0; row < ports.Size("input_ids", 0); ++row) {
-      Sequence(ports, row, reads_states, seen).Run();
+      Sequence(ports, row, kind, seen).Run();
     }
   });
 }
@@ -120,18 +159,27 @@ class TokenTaps : public Taps {
   Tokens tokens_;
 };
 
+BlockParameters Parameters(Kind kind) {
+  BlockParameters parameters;
+  parameters.block_size = kind == Kind::kBlock ? kBlock : kind == Kind::kPard ? kBlock - 1 : 1;
+  parameters.mask_token_id = kind == Kind::kLayers ? kNoToken : kMask;
+  parameters.depth = kBlock - 1;
+  parameters.rows_read_again = kind == Kind::kBlock ? 1 : kind == Kind::kPard ? 0 : kLayers - 1;
+  parameters.first_logits = kind == Kind::kBlock ? 1 : 0;
+  parameters.reads_pairs = kind == Kind::kLayers;
+  return parameters;
+}
+
 // A drafter of two rows, driven by hand.
 struct Fixture {
-  explicit Fixture(bool with_states, const TreeSpec& tree = TreeSpec::Chain(kBlock - 1))
-      : Fixture(with_states, tree, Model(with_states, seen)) {}
-  Fixture(bool with_states, const TreeSpec& tree, std::unique_ptr<Engine> engine) {
+  explicit Fixture(Kind kind, const TreeSpec& tree = TreeSpec::Chain(kBlock - 1))
+      : Fixture(kind, tree, Model(kind, seen)) {}
+  Fixture(Kind kind, const TreeSpec& tree, std::unique_ptr<Engine> engine) {
     Bundle bundle = SubstituteBundle(2, ModelPlan(kBlock - 1));
     Role& role = bundle.roles["drafter"];
-    if (with_states) role.inputs = {{"hidden_states", DType::kFloat32, 1, {}}};
+    if (kind != Kind::kPard) role.inputs = {{"hidden_states", DType::kFloat32, 1, {}}};
     bundle.shapes.roles["drafter"] = {{1, 4, 8, 12}, kBlock, {40, 80, 144}, {}, {}, {}};
-    BlockParameters parameters;
-    parameters.block_size = with_states ? kBlock : kBlock - 1;
-    parameters.mask_token_id = kMask;
+    const BlockParameters parameters = Parameters(kind);
     auto model = std::make_unique<CausalModel>(std::move(engine), bundle, "drafter", kVocabSize);
     drafter = std::make_unique<BlockDrafter>(
         std::move(model), parameters, kContext, kVocabSize, tree, false, AcceptanceRule::kMatch,
@@ -188,11 +236,16 @@ struct Fixture {
   RowSampling sampling[2];
 };
 
-class BlockDrafterOfBothKinds : public testing::TestWithParam<bool> {};
-INSTANTIATE_TEST_SUITE_P(Kinds, BlockDrafterOfBothKinds, testing::Bool(),
-                         [](const auto& kind) { return kind.param ? "block" : "pard"; });
+std::string NameOf(const testing::TestParamInfo<Kind>& info) {
+  constexpr const char* kNames[] = {"pard", "block", "layers"};
+  return kNames[static_cast<int>(info.param)];
+}
 
-TEST_P(BlockDrafterOfBothKinds, DraftsWhatItsModelSays) {
+class BlockDrafterOfEveryKind : public testing::TestWithParam<Kind> {};
+INSTANTIATE_TEST_SUITE_P(Kinds, BlockDrafterOfEveryKind,
+                         testing::Values(Kind::kPard, Kind::kBlock, Kind::kLayers), NameOf);
+
+TEST_P(BlockDrafterOfEveryKind, DraftsWhatItsModelSays) {
   Fixture fixture(GetParam());
   for (int round = 0; round < 4; ++round) {
     fixture.Draft(4 - round % 3, 4);
@@ -205,7 +258,7 @@ TEST_P(BlockDrafterOfBothKinds, DraftsWhatItsModelSays) {
 }
 
 // A run reads what the last round added, and its block; the text before it stays in the cache.
-TEST_P(BlockDrafterOfBothKinds, ReadsWhatTheTextGained) {
+TEST_P(BlockDrafterOfEveryKind, ReadsWhatTheTextGained) {
   Fixture fixture(GetParam());
   fixture.Draft(4, 0);
   EXPECT_TRUE(fixture.Drafted(1).empty());
@@ -213,18 +266,20 @@ TEST_P(BlockDrafterOfBothKinds, ReadsWhatTheTextGained) {
   fixture.Keep(0, 2, 3);
   fixture.Draft(4, 0);
   EXPECT_EQ(fixture.seen.runs, runs + 1);
-  EXPECT_EQ(fixture.seen.rows, GetParam() ? 3 + kBlock : 3 + 3);
+  const bool is_block = GetParam() == Kind::kBlock;
+  EXPECT_EQ(fixture.seen.rows, is_block ? 3 + kBlock : 3 + 3);  // Three masks, or read again.
   EXPECT_EQ(fixture.Drafted(0), fixture.Expected(0, 4));
   fixture.Draft(4, 0);  // The target failed: nothing was added.
   EXPECT_EQ(fixture.Drafted(0), fixture.Expected(0, 4));
   fixture.Draft(1, 0);
-  EXPECT_EQ(fixture.seen.rows, GetParam() ? kBlock : 1);
+  constexpr int kRows[] = {1, kBlock, kLayers - 1};
+  EXPECT_EQ(fixture.seen.rows, kRows[static_cast<int>(GetParam())]);
   fixture.Draft(0, 0);
   EXPECT_EQ(fixture.seen.runs, runs + 3);
-  EXPECT_EQ(fixture.seen.states > 0, GetParam());
+  EXPECT_EQ(fixture.seen.states > 0, GetParam() != Kind::kPard);
 }
 
-TEST_P(BlockDrafterOfBothKinds, FollowsRewoundAndCopiedTexts) {
+TEST_P(BlockDrafterOfEveryKind, FollowsRewoundAndCopiedTexts) {
   Fixture fixture(GetParam());
   fixture.Draft(3, 3);
   fixture.Keep(0, 2, 1);
@@ -247,7 +302,7 @@ TEST_P(BlockDrafterOfBothKinds, FollowsRewoundAndCopiedTexts) {
 }
 
 // The children of a node are the likeliest tokens of its depth, whoever their parent is.
-TEST_P(BlockDrafterOfBothKinds, DraftsATree) {
+TEST_P(BlockDrafterOfEveryKind, DraftsATree) {
   const std::vector<int> parents = {-1, 0, 0, 1, 1, 2, 3};
   Fixture fixture(GetParam(), TreeSpec(parents));
   fixture.Draft(6, 4);
@@ -261,7 +316,7 @@ TEST_P(BlockDrafterOfBothKinds, DraftsATree) {
   EXPECT_EQ(fixture.Drafted(1).size(), 4U);
 }
 
-TEST_P(BlockDrafterOfBothKinds, SampledDraftsAreChosenRowByRow) {
+TEST_P(BlockDrafterOfEveryKind, SampledDraftsAreChosenRowByRow) {
   Fixture fixture(GetParam());
   SamplingOptions options;
   options.temperature = 0.01;  // Nearly certain.
@@ -271,7 +326,7 @@ TEST_P(BlockDrafterOfBothKinds, SampledDraftsAreChosenRowByRow) {
   EXPECT_EQ(fixture.Drafted(1), fixture.Expected(1, 4));
 }
 
-TEST_P(BlockDrafterOfBothKinds, OffersNothingBeyondItsContext) {
+TEST_P(BlockDrafterOfEveryKind, OffersNothingBeyondItsContext) {
   Fixture fixture(GetParam());
   const auto offered = [&](int length, int limit) {
     fixture.texts[0] = MakePrompt(length, 1);
@@ -286,30 +341,32 @@ TEST_P(BlockDrafterOfBothKinds, OffersNothingBeyondItsContext) {
   EXPECT_EQ(fixture.Offered(0, 2, 4), 0);
 }
 
-TEST_P(BlockDrafterOfBothKinds, RoundsAllocateNothing) {
+TEST_P(BlockDrafterOfEveryKind, RoundsAllocateNothing) {
   Fixture fixture(GetParam(), TreeSpec::Chain(4), MakeEngine([](const BoundPorts&) {}));
   const DraftRow row = {0, fixture.texts[0], 36, 4, &fixture.proposals[0], &fixture.sampling[0]};
-  for (int round = 0; round < 3; ++round) {
+  for (int round = 0; round < 4; ++round) {
     const long before = NumAllocations();
     fixture.proposals[0].Clear();
     fixture.drafter->Draft({&row, 1});
-    if (round > 0) {
+    if (round > 1) {  // The second may be narrower than the first.
       EXPECT_EQ(NumAllocations() - before, 0);
     }
   }
 }
 
 TEST(BlockDrafter, WaitsForStatesOfTheWholeText) {
-  Fixture fixture(true);
+  Fixture fixture(Kind::kBlock);
   EXPECT_EQ(fixture.Offered(0, 0, 4), 0);
   EXPECT_EQ(fixture.Offered(0, 35, 4), 0);
   EXPECT_EQ(fixture.Offered(0, 36, 4), 4);
 }
 
 TEST(BlockDrafter, CostsOneRunWhateverIsDrafted) {
-  EXPECT_EQ(Fixture(true).drafter->Cost(1), Fixture(true).drafter->Cost(4));
-  EXPECT_LT(Fixture(false).drafter->Cost(1), Fixture(false).drafter->Cost(4));
-  EXPECT_EQ(Fixture(true).drafter->Cost(0), 0);
+  for (const Kind kind : {Kind::kBlock, Kind::kLayers}) {
+    EXPECT_EQ(Fixture(kind).drafter->Cost(1), Fixture(kind).drafter->Cost(4));
+    EXPECT_EQ(Fixture(kind).drafter->Cost(0), 0);
+  }
+  EXPECT_LT(Fixture(Kind::kPard).drafter->Cost(1), Fixture(Kind::kPard).drafter->Cost(4));
 }
 
 }  // namespace

@@ -634,12 +634,26 @@ TEST_F(BundleOnDisk, DrafterOfBlocksKnowsItsMaskAndHasRoundsForABlock) {
   expect(drafter("mask_token_id", 32), "has 32 tokens; plan.drafter.mask_token_id is 32");
   expect(drafter("mask_token_id", nullptr), "mask_token_id");
   expect(drafter("block_size", 0), "block_size is 0");
-  expect(drafter("block_size", 3), "blocks have 2 drafts; plan.tree is 3 tokens deep");
-  expect(drafter("block_size", 9), "drafter.widths ends with 8; a block needs 9");
+  expect(drafter("block_size", 3), "drafts 2 tokens in a run; plan.tree is 3 tokens deep");
+  expect(drafter("block_size", 9), "drafter.widths ends with 8; a run needs 9");
   expect([](json&, json& build) { build["shapes"]["roles"]["drafter"]["verify_width"] = 3; },
          "drafter.verify_width is 3; a proposal needs 4");
   expect([](json&, json& build) { build["roles"]["drafter"]["attention"] = "causal"; },
          "must have block attention, with states; plan.drafter.kind is 'block'");
+  // One with a layer for each draft needs no masks, and reads its text in order.
+  const json block = good.manifest["plan"]["drafter"];
+  good.manifest["plan"]["drafter"] = {
+      {"kind", "layers"}, {"num_draft_tokens", 3}, {"num_layers", 3}};
+  good.build["roles"]["drafter"]["attention"] = "causal";
+  good.build["shapes"]["roles"]["drafter"]["verify_width"] = 3;
+  folder_.Write(good);
+  EXPECT_EQ(ReadBundle(build_).plan.drafter.kind, "layers");
+  expect(drafter("num_layers", 2), "drafts 2 tokens in a run; plan.tree is 3 tokens deep");
+  expect(drafter("num_layers", 1), "num_layers is 1");
+  expect(drafter("num_layers", 9), "drafter.widths ends with 8; a run needs 9");
+  expect([](json&, json& build) { build["shapes"]["roles"]["drafter"]["verify_width"] = 2; },
+         "drafter.verify_width is 2; a proposal needs 3");
+  good.manifest["plan"]["drafter"] = block;
   // The same drafter without states drafts at its last text token, too.
   good.manifest["plan"]["drafter"]["kind"] = "pard";
   good.manifest["plan"]["drafter"]["block_size"] = 3;
@@ -649,7 +663,7 @@ TEST_F(BundleOnDisk, DrafterOfBlocksKnowsItsMaskAndHasRoundsForABlock) {
   good.build["shapes"]["roles"]["drafter"]["verify_width"] = 3;
   folder_.Write(good);
   EXPECT_EQ(ReadBundle(build_).plan.drafter.kind, "pard");
-  expect(drafter("block_size", 2), "blocks have 2 drafts; plan.tree is 3 tokens deep");
+  expect(drafter("block_size", 2), "drafts 2 tokens in a run; plan.tree is 3 tokens deep");
 }
 
 TEST_F(BundleOnDisk, RefusesSizesThatNoMachineHas) {

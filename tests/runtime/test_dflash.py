@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from transformers import MuseGlimmerAssistantConfig, MuseGlimmerAssistantModel, Qwen3Config
 from transformers.generation import candidate_generator
 
@@ -28,7 +26,8 @@ from tests.cli.test_commands import run
 from tests.dflash import BLOCK, MASK, TARGET_LAYERS, Tensors, block_logits, config, drafts, states_of, weights
 from tests.dflash import dflash_drafter as tiny_drafter
 from tests.drafted import drafted
-from tests.models import VOCAB_SIZE, greedy, prompt, save, tiny_model
+from tests.drafter_checkpoints import Change, check_refused, having, target_folder, without, write
+from tests.models import VOCAB_SIZE, greedy, prompt, tiny_model
 
 
 def settings() -> dict[str, Any]:
@@ -37,21 +36,6 @@ def settings() -> dict[str, Any]:
     nested = {"mask_token_id": MASK, "target_layer_ids": list(TARGET_LAYERS)}
     architectures = {"architectures": ["DFlashDraftModel"]}
     return made | architectures | {"block_size": BLOCK, "num_target_layers": 3, "dflash_config": nested}
-
-
-def write(folder: Path, tensors: Tensors, configuration: dict[str, Any]) -> Path:
-    """A checkpoint folder."""
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(configuration))
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "model.safetensors")
-    return folder
-
-
-@cache
-def target_folder(place: Path) -> Path:
-    folder = place / "dflash-target"
-    folder.mkdir()
-    return save(tiny_model("llama"), folder)
 
 
 @cache
@@ -195,6 +179,72 @@ def test_layers_may_see_a_part_of_the_text(place: Path, tmp_path: Path) -> None:
     assert rounds > 10
 
 
+def speculators() -> tuple[Tensors, dict[str, Any]]:
+    """A checkpoint as vllm-project/speculators has it: of some tokens only, with a copy of the target's embedding."""
+    known = torch.tensor([token for token in range(VOCAB_SIZE) if token % 16 != 5])
+    target = tiny_model("llama")
+    tensors = weights() | {
+        "embed_tokens.weight": target.get_input_embeddings().weight,
+        "lm_head.weight": target.get_output_embeddings().weight[known],
+        "d2t": known - torch.arange(len(known)),
+        "t2d": torch.isin(torch.arange(VOCAB_SIZE), known),
+    }
+    slides = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 9, "use_sliding_window": True}
+    configuration = {
+        "architectures": ["DFlashDraftModel"],
+        "speculators_model_type": "dflash",
+        "speculators_config": {"algorithm": "dflash", "default_proposal_method": "greedy"},
+        "transformer_layer_config": config().to_diff_dict() | slides,
+        "draft_vocab_size": len(known),
+        "block_size": BLOCK,
+        "aux_hidden_state_layer_ids": [layer + 1 for layer in TARGET_LAYERS],
+        "mask_token_id": MASK,
+        "sliding_window_non_causal": False,
+        "sample_from_anchor": False,
+    }
+    return tensors, configuration
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_rows_of_layers_with_windows_see_no_later_rows(place: Path, tmp_path: Path, batch_size: int) -> None:
+    drafter, path = write(tmp_path / "drafter", *speculators()), place / "dflash-speculators"
+    if not path.exists():
+        export_checkpoint(target_folder(place), path, DflashOptions(str(drafter)))
+        assert made_of(drafter).model.embed_tokens is tiny_model("llama").get_input_embeddings()
+    options = BuildOptions(precision="float32", batch_size=batch_size, max_length=128, stage=Stage.PREPARE)
+    name = build(path, options).manifest.id
+    known, rounds, unlike = speculators()[0]["t2d"], 0, 0
+    ids = prompt(5)
+    for one in drafted(path, ids, 60, name).trace:
+        if len(one.drafted_ids) == BLOCK - 1:
+            found = [
+                block_logits(tiny_model("llama"), weights(), ids, (9, 1 << 20), causal)[:, known].argmax(dim=-1)
+                for causal in ((0,), ())
+            ]
+            assert one.drafted_ids == torch.nonzero(known)[found[0], 0].tolist()
+            rounds, unlike = rounds + 1, unlike + int(not torch.equal(*found))
+        ids = [*ids, *one.emitted_ids]
+    assert rounds > 5 and unlike > 0
+
+
+@pytest.mark.parametrize(
+    ("changed", "causal"),
+    [
+        ({"sliding_window_non_causal": True}, ()),
+        ({"is_causal": True}, (0, 1)),
+        ({"dflash_config": {"causal": True}}, (0, 1)),
+        ({"dflash_config": {"is_causal": False}}, ()),
+        ({}, (0,)),
+    ],
+)
+def test_a_configuration_says_which_layers_are_causal(
+    tmp_path: Path, changed: dict[str, Any], causal: tuple[int, ...]
+) -> None:
+    tensors, configuration = speculators()
+    made = made_of(write(tmp_path / "drafter", tensors, configuration | changed))
+    assert tuple(index for index, layer in enumerate(made.model.layers) if layer.self_attn.is_causal) == causal
+
+
 @torch.no_grad()
 def test_blocks_for_training_are_those_of_drafting() -> None:
     text, anchors = [*prompt(5), *greedy(tiny_model("llama"), prompt(5), 20)], [0, 4, 12]
@@ -216,17 +266,9 @@ def test_the_command_runs_checks_and_inspects(place: Path) -> None:
     told = ("run", exported(place), "--prompt-ids", ",".join(map(str, prompt(9))), "--max-new-tokens", 12, "--json")
     texts = [json.loads(run(*told, *plain).stdout)["token_ids"] for plain in ((), ("--plain",))]
     assert texts[0] == texts[1] == greedy(tiny_model("llama"), prompt(9), 12)
-    checked = run("check", exported(place))
+    checked = run("check", exported(place), "--model", target_folder(place))  # the drafter is not asked for
     assert checked.exit_code == 0, checked.output
     assert "dflash" in run("inspect", exported(place)).stdout
-
-
-def _without(*names: str) -> Callable[[Tensors], Tensors]:
-    return lambda tensors: {name: tensor for name, tensor in tensors.items() if name not in names}
-
-
-def _with(**changed: Any) -> Callable[[Tensors], Tensors]:
-    return lambda tensors: tensors | changed
 
 
 def _nested(**changed: Any) -> dict[str, Any]:
@@ -237,57 +279,55 @@ def _nested(**changed: Any) -> dict[str, Any]:
     ("change", "configuration", "error", "said"),
     [
         (
-            _without("fc.weight", "layers.1.mlp.up_proj.weight"),
+            without("fc.weight", "layers.1.mlp.up_proj.weight"),
             {},
             CheckpointError,
             r"lack 2 tensors, missing: model\.layers\.1\.mlp\.up_proj\.weight, tap\.project\.fc\.weight",
         ),
-        (_with(**{"layers.0.extra": torch.ones(2)}), {}, CheckpointError, "unexpected: model.layers.0.extra"),
-        (_with(**{"norm.weight": torch.ones(3)}), {}, CheckpointError, r"norm\.weight is \[3\]"),
-        (_with(d2t=-torch.arange(4)), {}, ExportError, "d2t names a token twice"),
+        (having(**{"layers.0.extra": torch.ones(2)}), {}, CheckpointError, "unexpected: model.layers.0.extra"),
+        (having(**{"norm.weight": torch.ones(3)}), {}, CheckpointError, r"norm\.weight is \[3\]"),
+        (having(d2t=-torch.arange(4)), {}, ExportError, "d2t names a token twice"),
         (
-            _without(),
+            without(),
             {"hidden_size": 32, "num_target_layers": 8},
             ExportError,
             "size is 32, the target's 64; it was made",
         ),
-        (_without(), _nested(target_layer_ids=[0, 3]), ExportError, r"reads the layers \[0, 3\]; the target has 3"),
-        (_without(), _nested(mask_token_id=VOCAB_SIZE), ExportError, "mask token is 512; the target has 512 tokens"),
+        (without(), _nested(target_layer_ids=[0, 3]), ExportError, r"reads the layers \[0, 3\]; the target has 3"),
+        (without(), _nested(mask_token_id=VOCAB_SIZE), ExportError, "mask token is 512; the target has 512 tokens"),
         (
-            _without(),
+            without(),
             _nested(target_layer_ids=[1, 0], mask_token_id=None) | {"block_size": 1},
             CheckpointError,
             r"no mask_token_id; target_layer_ids is \[1, 0\]; .*; block_size is 1",
         ),
         (
-            _without(),
+            without(),
             _nested(output_multiplier=0.5),
             CheckpointError,
             "output_multiplier is 0.5, which is not supported",
         ),
         (
-            _without(),
-            {"layer_types": ["sliding_attention", "full_attention"], "use_sliding_window": True, "sliding_window": 9},
+            without(),
+            {"dflash_config": {"mask_token_id": MASK}, "aux_hidden_state_layer_ids": [0, "2"]},
             CheckpointError,
-            "a row sees no later rows of its block",
+            r"target_layer_ids is \[0, '2'\]; it must be a list of layers",
         ),
     ],
 )
 def test_drafters_of_other_targets_and_damaged_ones_are_refused(
     place: Path,
     tmp_path: Path,
-    change: Callable[[Tensors], Tensors],
+    change: Change,
     configuration: dict[str, Any],
     error: type[Exception],
     said: str,
 ) -> None:
     folder = write(tmp_path / "drafter", change(weights()), settings() | configuration)
-    with pytest.raises(error, match=said):
-        export_checkpoint(target_folder(place), tmp_path / "b", DflashOptions(str(folder)))
-    assert not (tmp_path / "b").exists()
+    check_refused(place, DflashOptions(str(folder)), error, said)
 
 
 def test_more_drafts_than_a_block_has_are_refused(place: Path, tmp_path: Path) -> None:
     folder = write(tmp_path / "drafter", weights(), settings())
-    with pytest.raises(ExportError, match="is 5 tokens deep; the drafter's blocks have 4 drafts"):
+    with pytest.raises(ExportError, match="is 5 tokens deep; a run of the drafter drafts 4"):
         export_checkpoint(target_folder(place), tmp_path / "b", DflashOptions(str(folder), num_draft_tokens=BLOCK))

@@ -9,25 +9,31 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig
-from typer.testing import CliRunner
 
-from ptgc.cli.app import app
 from ptgc.errors import CheckpointError, ExportError
-from ptgc.exporters.from_checkpoint import export_checkpoint, open_sources
+from ptgc.exporters.from_checkpoint import open_sources
 from ptgc.exporters.modules.eagle import EagleDrafter
 from ptgc.exporters.strategies.base import exporter_of
 from ptgc.exporters.strategies.eagle import eagle_drafter as read_eagle
 from ptgc.exporters.strategies.eagle3 import eagle3_drafter as read_eagle3
-from ptgc.runtime import Generator
 from ptgc.spec.strategies.eagle import EagleOptions
+from tests.drafter_checkpoints import (
+    NEW_TOKENS,
+    Change,
+    Tensors,
+    accepted_in_rounds,
+    check_refused,
+    having,
+    run,
+    target_folder,
+    without,
+    write,
+)
 from tests.eagle import drafts, eagle_drafter, eagle_drafts
 from tests.models import greedy, prompt, tiny_model
 from tests.runtime import test_eagle3 as eagle3
-from tests.runtime.test_eagle3 import Tensors, target_folder, write
 
-NEW_TOKENS = 40
 NORMS = ("embed_layernorm", "hidden_layernorm", "lm_head_layernorm")
 
 
@@ -70,12 +76,6 @@ def exported(place: Path) -> Path:
     return path
 
 
-def run(*arguments: object) -> str:
-    result: Any = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert result.exit_code == 0, result.output
-    return str(result.stdout)
-
-
 def test_commands_run_and_check_it(place: Path) -> None:
     ids = prompt(5)
     given = ",".join(map(str, ids))
@@ -83,20 +83,6 @@ def test_commands_run_and_check_it(place: Path) -> None:
     assert made.strip() == ",".join(map(str, greedy(tiny_model("llama"), ids, NEW_TOKENS)))
     run("check", exported(place))
     assert "eagle" in run("inspect", exported(place))
-
-
-def accepted_in_rounds(bundle: Path, expected: Callable[[list[int]], list[int]]) -> list[int]:
-    """How many of its three drafts each full round accepted, after a look at what it drafted behind its text."""
-    found = []
-    with Generator(bundle, draft_length="fixed") as generator:
-        for length in (1, 5, 40):
-            ids = prompt(length)
-            for one in generator.generate(ids, max_new_tokens=NEW_TOKENS, trace=True).trace:
-                if len(one.drafted_ids) == 3:
-                    assert one.drafted_ids == expected(ids)
-                    found.append(len(one.emitted_ids) - 1)
-                ids = [*ids, *one.emitted_ids]
-    return found
 
 
 def test_every_round_drafts_what_the_paper_says(place: Path) -> None:
@@ -119,7 +105,7 @@ def test_other_layouts_are_the_same_drafter(place: Path, tmp_path: Path) -> None
     nested = {"transformer_layer_config": settings(), "speculators_model_type": "eagle", "fusion_bias": True}
     folders = (
         write(tmp_path / "speculators", speculators(weights()), nested),
-        write(tmp_path / "pickled", old, settings(), pickled=True),
+        write(tmp_path / "pickled", old, settings(), file="pytorch_model.bin"),
     )
     expected = eagle_drafter().state_dict()
     for folder in folders:
@@ -171,47 +157,37 @@ def test_the_embedding_and_the_head_are_the_targets(place: Path) -> None:
     assert drafter < own + tiny_model("llama").get_input_embeddings().weight.numel() * 4
 
 
-def _without(*names: str) -> Callable[[Tensors], Tensors]:
-    return lambda tensors: {name: tensor for name, tensor in tensors.items() if name not in names}
-
-
-def _with(**changed: Tensor) -> Callable[[Tensors], Tensors]:
-    return lambda tensors: tensors | changed
-
-
 @pytest.mark.parametrize(
     ("change", "config", "error", "said"),
     [
-        (_without("fc.weight"), {}, CheckpointError, r"neither fc\.weight nor fusion_fc\.weight"),
+        (without("fc.weight"), {}, CheckpointError, r"neither fc\.weight nor fusion_fc\.weight"),
         (
-            _without("layers.0.self_attn.q_proj.weight", "layers.0.mlp.up_proj.weight"),
+            without("layers.0.self_attn.q_proj.weight", "layers.0.mlp.up_proj.weight"),
             {},
             CheckpointError,
             r"lack 2 tensors, missing: model\.layers\.0\.mlp\.up_proj\.weight, model\.layers\.0\.self_attn\.q_proj",
         ),
-        (_with(**{"layers.0.extra": torch.ones(2)}), {}, CheckpointError, "unexpected: model.layers.0.extra"),
-        (_with(**{"fc.bias": torch.ones(3)}), {}, CheckpointError, r"fc\.bias is \[3\]"),
+        (having(**{"layers.0.extra": torch.ones(2)}), {}, CheckpointError, "unexpected: model.layers.0.extra"),
+        (having(**{"fc.bias": torch.ones(3)}), {}, CheckpointError, r"fc\.bias is \[3\]"),
         (
-            _with(**{"fc.weight": torch.ones(64, 192)}),
+            having(**{"fc.weight": torch.ones(64, 192)}),
             {},
             ExportError,
             "reads 192 numbers, but .* 128.*strategy eagle3",
         ),
-        (_with(d2t=torch.zeros(9)), {}, ExportError, "vocabulary of its own"),
-        (_with(**{"embed_tokens.weight": torch.ones(500, 64)}), {}, ExportError, "has 500 tokens, the target's 512"),
-        (_without("embed_tokens.weight"), {"vocab_size": 99}, ExportError, "has 99 tokens, the target's 512"),
-        (_with(d2t=torch.zeros(9)), {"hidden_size": 32}, ExportError, "hidden size is 32, the target's 64.*d2t"),
+        (having(d2t=torch.zeros(9)), {}, ExportError, "vocabulary of its own"),
+        (having(**{"embed_tokens.weight": torch.ones(500, 64)}), {}, ExportError, "has 500 tokens, the target's 512"),
+        (without("embed_tokens.weight"), {"vocab_size": 99}, ExportError, "has 99 tokens, the target's 512"),
+        (having(d2t=torch.zeros(9)), {"hidden_size": 32}, ExportError, "hidden size is 32, the target's 64.*d2t"),
     ],
 )
 def test_drafters_of_other_targets_and_damaged_ones_are_refused(
     place: Path,
     tmp_path: Path,
-    change: Callable[[Tensors], Tensors],
+    change: Change,
     config: dict[str, Any],
     error: type[Exception],
     said: str,
 ) -> None:
     folder = write(tmp_path / "drafter", change(weights()), settings() | config)
-    with pytest.raises(error, match=said):
-        export_checkpoint(target_folder(place), tmp_path / "b", EagleOptions(str(folder)))
-    assert not (tmp_path / "b").exists()
+    check_refused(place, EagleOptions(str(folder)), error, said)

@@ -24,6 +24,7 @@ from ptgc.runtime import Generator
 from ptgc.spec.bundle import open_bundle
 from ptgc.spec.tree import TreeSpec
 from tests.cli.test_commands import run
+from tests.drafter_checkpoints import having, target_folder, without, write
 from tests.heads import (
     HYDRA_SETTINGS,
     MEDUSA_SETTINGS,
@@ -43,9 +44,8 @@ from tests.heads import (
     speculator_score,
     speculator_tensors,
     states_of,
-    write,
 )
-from tests.models import VOCAB_SIZE, greedy, prompt, save, tiny_model
+from tests.models import VOCAB_SIZE, greedy, prompt, tiny_model
 
 NEW_TOKENS = 40
 TREE = TreeSpec.branching(2, 2, 1)
@@ -56,13 +56,6 @@ TENSORS: dict[str, Callable[[], Tensors]] = {
     "mlp-speculator": speculator_tensors,
 }
 SETTINGS = {"medusa": MEDUSA_SETTINGS, "hydra": HYDRA_SETTINGS, "mlp-speculator": SPECULATOR_SETTINGS}
-
-
-@cache
-def target_folder(place: Path) -> Path:
-    folder = place / "heads-target"
-    folder.mkdir()
-    return save(tiny_model("llama"), folder)
 
 
 def sources_of(place: Path, strategy: str, folder: Path, **options: Any) -> Sources:
@@ -310,14 +303,6 @@ def test_the_default_tree_is_as_deep_as_there_are_heads(place: Path, tmp_path: P
         sources_of(place, strategy, folder, tree="1,1,1,1").plan(None)
 
 
-def _without(*names: str) -> Callable[[Tensors], Tensors]:
-    return lambda tensors: {name: tensor for name, tensor in tensors.items() if name not in names}
-
-
-def _with(**changed: Any) -> Callable[[Tensors], Tensors]:
-    return lambda tensors: tensors | changed
-
-
 def _narrow(tensors: Tensors) -> Tensors:
     """Heads of a smaller target."""
     return {name: tensor[:32] if tensor.ndim == 1 else tensor[..., :32] for name, tensor in tensors.items()}
@@ -341,38 +326,44 @@ def _only(*names: str) -> Callable[[Tensors], Tensors]:
     [
         (
             "medusa",
-            _without("0.1.linear.bias", "2.2.weight"),
+            without("0.1.linear.bias", "2.2.weight"),
             {},
             CheckpointError,
             r"lack 2 tensors, missing: blocks\.0\.1\.linear\.bias, lm_heads\.2\.weight",
         ),
-        ("medusa", _with(extra=torch.ones(2)), {}, CheckpointError, "unexpected: extra"),
-        ("medusa", _with(**{"1.0.linear.weight": torch.ones(3, 64)}), {}, CheckpointError, r"weight is \[3, 64\]"),
-        ("medusa", _without(), {"medusa_num_heads": 4}, CheckpointError, r"lack 5 tensors, missing: blocks\.3\.0"),
-        ("medusa", _without(), {"medusa_num_layers": 3}, CheckpointError, r"blocks\.0\.2\.linear\.bias"),
-        ("medusa", _without(), {"medusa_num_heads": 999}, CheckpointError, "has 999 heads; it must be from 1 to 64"),
+        ("medusa", having(extra=torch.ones(2)), {}, CheckpointError, "unexpected: extra"),
+        ("medusa", having(**{"1.0.linear.weight": torch.ones(3, 64)}), {}, CheckpointError, r"weight is \[3, 64\]"),
+        ("medusa", without(), {"medusa_num_heads": 4}, CheckpointError, r"lack 5 tensors, missing: blocks\.3\.0"),
+        ("medusa", without(), {"medusa_num_layers": 3}, CheckpointError, r"blocks\.0\.2\.linear\.bias"),
+        ("medusa", without(), {"medusa_num_heads": 999}, CheckpointError, "has 999 heads; it must be from 1 to 64"),
         ("medusa", _only("0.2.weight"), {}, CheckpointError, "has no Medusa heads"),
         (
             "medusa",
-            _with(d2t=torch.arange(VOCAB_SIZE)),
+            having(d2t=torch.arange(VOCAB_SIZE)),
             {},
             ExportError,
-            "512 entries name 512, from 0 to 1022; the target has 512",
+            "d2t names tokens from 0 to 1022; the target has 512",
         ),
-        ("medusa", _with(token_map=torch.tensor([600])), {}, ExportError, "1 entries name 1, from 600 to 600"),
+        (
+            "medusa",
+            having(token_map=torch.tensor([600])),
+            {},
+            ExportError,
+            "token_map names tokens from 600 to 600; the target has 512",
+        ),
         ("medusa", _few_of_many, {}, ExportError, "draft 500 tokens, and they name 505"),
-        ("medusa", _with(token_map=torch.zeros(VOCAB_SIZE)), {}, ExportError, "512 entries name 1, from 0 to 0"),
+        ("medusa", having(token_map=torch.zeros(VOCAB_SIZE)), {}, ExportError, "token_map names a token twice"),
         ("medusa", _narrow, {}, ExportError, "read states of 32 numbers, and the target's have 64"),
         ("medusa", _few, {}, ExportError, "draft 500 tokens, and the target has 512"),
-        ("hydra", _without("hydra_mlp.1.0.res_connection.weight"), {}, CheckpointError, "lack 1 tensors"),
+        ("hydra", without("hydra_mlp.1.0.res_connection.weight"), {}, CheckpointError, "lack 1 tensors"),
         (
             "hydra",
-            _without(),
+            without(),
             {"hydra_head_arch": "cross-attn"},
             ExportError,
             "'cross-attn' are not exported: they attend",
         ),
-        ("hydra", _without(), {"hydra_head_arch": "other"}, CheckpointError, "of the kind 'other', has no Hydra heads"),
+        ("hydra", without(), {"hydra_head_arch": "other"}, CheckpointError, "of the kind 'other', has no Hydra heads"),
         (
             "hydra",
             _only("hydra_mlp.0.0.linear.weight"),
@@ -380,11 +371,11 @@ def _only(*names: str) -> Callable[[Tensors], Tensors]:
             CheckpointError,
             "has 0 layers",
         ),
-        ("hydra", _without(), {"hidden_state_offset": 9}, CheckpointError, "hidden_state_offset 9; the target has 3"),
-        ("hydra", _without("hydra_lm_head.0.weight"), {}, CheckpointError, "lacks the matrix lm_heads.0.weight"),
-        ("mlp-speculator", _without("speculator.ln.2.bias"), {}, CheckpointError, r"missing: ln\.2\.bias"),
-        ("mlp-speculator", _without(), {"n_predict": 4}, CheckpointError, "lack 5 tensors"),
-        ("mlp-speculator", _without(), {"n_predict": "3"}, CheckpointError, "has 0 steps"),
+        ("hydra", without(), {"hidden_state_offset": 9}, CheckpointError, "hidden_state_offset 9; the target has 3"),
+        ("hydra", without("hydra_lm_head.0.weight"), {}, CheckpointError, "lacks the matrix lm_heads.0.weight"),
+        ("mlp-speculator", without("speculator.ln.2.bias"), {}, CheckpointError, r"missing: ln\.2\.bias"),
+        ("mlp-speculator", without(), {"n_predict": 4}, CheckpointError, "lack 5 tensors"),
+        ("mlp-speculator", without(), {"n_predict": "3"}, CheckpointError, "has 0 steps"),
         ("mlp-speculator", _narrow, {}, ExportError, "read states of 32 numbers, and the target's have 64"),
         ("hydra", _few, {}, ExportError, "draft 500 tokens, and the target has 512"),
     ],

@@ -42,7 +42,7 @@ from tests import pard as pard_loop
 from tests.eagle import eagle3_drafter, eagle_drafter
 from tests.heads import modules
 from tests.models import greedy, prompt, tiny_model
-from tests.mtp import mtp_drafter
+from tests.mtp import mtp_drafter, mtp_layers
 from tests.runtime.test_draft_model import drafter
 
 NEW_TOKENS = 48
@@ -103,6 +103,11 @@ def own_layer() -> tuple[dict[str, Any], DecodePlan]:
     return {"target": tiny_model("llama"), "drafter": mtp_drafter()}, mtp(4)
 
 
+def own_layers() -> tuple[dict[str, Any], DecodePlan]:
+    """Three of the target's own layers draft a token each, in one run."""
+    return {"target": tiny_model("llama"), "drafter": mtp_layers()}, mtp(num_layers=3)
+
+
 def block() -> tuple[dict[str, Any], DecodePlan]:
     """Layers on the target's hidden states fill a block of masks."""
     roles = {"target": tiny_model("llama"), "drafter": dflash_layout.dflash_drafter()}
@@ -150,6 +155,7 @@ PROBES: dict[str, Callable[[], tuple[dict[str, Any], DecodePlan]]] = {
     "dynamic": likeliest_states,
     "eagle": last_states,
     "mtp": own_layer,
+    "mtp-layers": own_layers,
     "hydra": reading_heads,
     "mlp-speculator": recurrent_heads,
     "dflash": block,

@@ -24,6 +24,7 @@ from ptgc.spec.strategies.eagle3 import eagle3
 from ptgc.spec.strategies.levenshtein import levenshtein
 from ptgc.spec.strategies.masked_diffusion import masked_diffusion
 from ptgc.spec.strategies.medusa import medusa
+from ptgc.spec.strategies.mtp import mtp
 from ptgc.spec.strategies.ngram import ngram
 from ptgc.spec.strategies.pard import pard
 from ptgc.spec.strategies.recycling import recycling
@@ -349,12 +350,16 @@ BLOCK_READER = replace(STATE_READER, outputs=TARGET.outputs, attention=Attention
         (dflash(4, 2), replace(BLOCK_READER, inputs=TARGET.inputs), "roles.drafter does not read hidden_states"),
         (pard(VOCAB, 3), TARGET, f"mask_token_id is {VOCAB}; roles.drafter has {VOCAB} tokens"),
         (pard(2, 3), BLOCK_READER, "has 'hidden_states', which this role has not"),
+        (mtp(num_layers=3), STATE_READER, "has 'carried_states', which this role has not"),
+        (mtp(num_layers=3), TARGET, "roles.drafter does not read hidden_states"),
     ],
 )
 def test_a_drafter_of_blocks_knows_its_mask(plan: DecodePlan, drafter: Role, said: str) -> None:
     target = replace(TARGET, outputs=(*TARGET.outputs, TAPPED))
     assert plan_problems(dflash(4, 2), MODEL, {"target": target, "drafter": BLOCK_READER}) == []
     assert plan_problems(pard(2, 3), MODEL, {"target": TARGET, "drafter": TARGET}) == []
+    layers = replace(BLOCK_READER, attention=AttentionKind.CAUSAL)
+    assert plan_problems(mtp(num_layers=3), MODEL, {"target": target, "drafter": layers}) == []
     found = plan_problems(plan, MODEL, {"target": target, "drafter": drafter})
     assert found and any(said in one for one in found), found
 
@@ -365,16 +370,25 @@ def test_a_drafter_of_blocks_has_rounds_for_a_block() -> None:
     assert shape_problems(pard(2, 3), MODEL, ShapePlan(1, 64, shapes), roles, roles) == []
     narrow = shapes | {"drafter": RoleShapes((1, 2), 2, (66,))}
     assert shape_problems(pard(2, 3), MODEL, ShapePlan(1, 64, narrow), roles, roles) == [
-        "shapes.roles.drafter.widths ends with 2; a block needs 3",
+        "shapes.roles.drafter.widths ends with 2; a run needs 3",
+        "shapes.roles.drafter.verify_width is 2; a proposal needs 3",
+    ]
+    layers = {
+        "target": replace(TARGET, outputs=(*TARGET.outputs, TAPPED)),
+        "drafter": replace(BLOCK_READER, attention=AttentionKind.CAUSAL),
+    }
+    assert shape_problems(mtp(num_layers=3), MODEL, ShapePlan(1, 64, narrow), layers, layers) == [
+        "shapes.roles.drafter.widths ends with 2; a run needs 3",
         "shapes.roles.drafter.verify_width is 2; a proposal needs 3",
     ]
 
 
 def test_a_block_has_room_for_the_tree() -> None:
     assert dflash(4, 2, 3).problems() == [] and pard(2, 3).problems() == []
-    assert "tree is 4 tokens deep; the drafter's blocks have 3 drafts" in dflash(4, 2, 4).problems()
+    assert "tree is 4 tokens deep; a run of the drafter drafts 3" in dflash(4, 2, 4).problems()
+    assert "tree is 4 tokens deep; a run of the drafter drafts 3" in mtp(4, num_layers=3).problems()
     deep = dflash(2, 2, tree=TreeSpec((-1, 0, 1)))
-    assert "tree is 2 tokens deep; the drafter's blocks have 1 drafts" in deep.problems()
+    assert "tree is 2 tokens deep; a run of the drafter drafts 1" in deep.problems()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from ptgc.errors import BuildError
 from ptgc.spec import ports
-from ptgc.spec.drafter import MaskDrafter
+from ptgc.spec.drafter import OneRunDrafter
 from ptgc.spec.kv_cache import StateKind
 from ptgc.spec.model_facts import ModelFacts
 from ptgc.spec.plan import DecodePlan
@@ -80,8 +80,8 @@ def _widths(name: str, role: Role, plan: DecodePlan, batch_size: int) -> tuple[i
         return ()
     if plan.canvas is not None:
         return _block_widths(plan.canvas.block_length)
-    if isinstance(plan.drafter, MaskDrafter) and name == "drafter":
-        return _block_drafting_widths(plan.drafter)
+    if isinstance(plan.drafter, OneRunDrafter) and name == "drafter":
+        return _one_run_widths(plan.drafter)
     nodes = _verify_width(name, plan)
     if nodes == 1 and name != "target":
         return _DRAFTING_WIDTHS
@@ -101,21 +101,22 @@ def _block_widths(length: int) -> tuple[int, ...]:
     return tuple(widths)
 
 
-def _block_drafting_widths(drafter: MaskDrafter) -> tuple[int, ...]:
-    """Widths for the tokens that the last round added and one block; without states, for shorter blocks as well."""
-    block = drafter.block_size
-    added = [block - (0 if drafter.taps else 1) + rows for rows in _VERIFY_WIDTHS if rows <= block + 1]
-    shorter = [] if drafter.taps else [rows for rows in _VERIFY_WIDTHS if rows < block]
-    return tuple(sorted({1, *shorter, *added, 2 * block, *(rows for rows in PREFILL_WIDTHS if rows > 2 * block)}))
+def _one_run_widths(drafter: OneRunDrafter) -> tuple[int, ...]:
+    """Widths for the tokens that the last round added, and the other rows of a run; without states, of fewer masks."""
+    least = drafter.least_rows
+    added = [drafter.rows_at_once - 1 + rows for rows in _VERIFY_WIDTHS if rows <= least + 1]
+    shorter = [] if drafter.taps else [rows for rows in _VERIFY_WIDTHS if rows < least]
+    prefill = [rows for rows in PREFILL_WIDTHS if rows > 2 * least]
+    return tuple(sorted({1, *shorter, *added, 2 * least, *prefill}))
 
 
 def _verify_width(name: str, plan: DecodePlan) -> int:
     """Rows for which a role gives logits at once: all nodes for a target, one for a role that drafts a chain.
 
-    A drafter of whole blocks gives them for every depth, behind the row of the last token if that drafts nothing.
+    A drafter of whole proposals gives them for every depth.
     """
-    if isinstance(plan.drafter, MaskDrafter) and name == "drafter":
-        return max(plan.tree.depths) + bool(plan.drafter.taps)
+    if isinstance(plan.drafter, OneRunDrafter) and name == "drafter":
+        return plan.drafter.num_logits(plan.tree)
     return plan.tree.num_nodes if name == "target" or not plan.tree.is_chain else 1
 
 

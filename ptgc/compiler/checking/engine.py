@@ -125,7 +125,7 @@ def _check_accepted(
             report.tokens += 1
             report.kept += int(logits.argmax()) == token
             if not accepts(plan, logits, token, slack=2 * EXACT):
-                what = f"token {at} of {result.strategy} is none that rule {plan.acceptance.value} accepts"
+                what = f"token {at} of {result.strategy} is not one that the rule {plan.acceptance.value} accepts"
                 report.divergences.append(f"text {number}: {what}")
     return report
 

@@ -13,7 +13,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common
 
 from ptgc.compiler.lowering.constant_table import table_over_positions
-from ptgc.graphs.attention_mask import AttentionMask, CacheSlots, RoundPorts
+from ptgc.graphs.attention_mask import AttentionMask, CacheSlots, RoundPorts, is_causal
 from ptgc.graphs.linear import only_user
 from ptgc.graphs.piece import MODULE_KEY, Piece
 from ptgc.graphs.values import add_initializer, take_place
@@ -95,11 +95,11 @@ class LowerAttentionPass(ir.passes.InPlacePass):
         nodes = [node for node in model.graph if node.op_type == "Attention"]
         if not nodes:
             return ir.passes.PassResult(model, modified=False)
-        is_causal = self._attention is AttentionKind.CAUSAL
+        in_order = self._attention is AttentionKind.CAUSAL
         prologue = _Prologue(model.graph, pad_single_row=self._pad_single_row)
         # Layers with the same window share these inputs. For text in order, the operator handles windows itself.
-        kinds = [(state.window in self._sliding, None if is_causal else state.window) for state in self._states]
-        lengths = {kind: prologue.lengths(*kind, has_bias=not is_causal) for kind in dict.fromkeys(kinds)}
+        kinds = [(state.window in self._sliding, None if in_order else state.window) for state in self._states]
+        lengths = {kind: prologue.lengths(*kind, has_bias=not in_order) for kind in dict.fromkeys(kinds)}
         prologue.insert()
         for layer, node in enumerate(nodes):
             self._lower(model.graph, node, self._states[layer], lengths[kinds[layer]], prologue.rows)
@@ -134,7 +134,7 @@ class LowerAttentionPass(ir.passes.InPlacePass):
         }
         if lengths.bias is None and state.window is not None:
             attributes["local_window_size"] = state.window
-        if self._attention is AttentionKind.BLOCK:
+        if self._attention is AttentionKind.BLOCK and not is_causal(attention):
             attributes["causal"] = 0
         softcap = attention.attributes.get_float("softcap", 0.0)
         if softcap:

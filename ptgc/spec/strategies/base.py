@@ -116,6 +116,8 @@ class CheckpointFacts:
     """Heads of the checkpoint that drafts, if it has heads: the most tokens in a row that they can draft."""
     block_size: int | None = None
     """Rows that its drafter fills in one run."""
+    num_layers: int = 1
+    """Its layers for multi-token prediction, each of which drafts one token further ahead."""
 
 
 @dataclass(frozen=True)

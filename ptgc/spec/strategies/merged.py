@@ -15,7 +15,7 @@ from ptgc.spec.strategies.suffix import SuffixDrafter
 MAX_DRAFTERS = 8
 """Drafters that are merged."""
 _ALONE = ("none", "merged", "lookahead", "jacobi")
-"""Kinds that cannot be merged, beside those that fill blocks of masks or read the target's likeliest tokens."""
+"""Kinds that cannot be merged, beside those that draft in one run or read the target's likeliest tokens."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ void CheckBlocks(const Fields& build, const Bundle& bundle) {
   const DrafterKind* kind = FindDrafterKind(bundle.plan.drafter.kind);
   const auto drafter = bundle.roles.find("drafter");
   if (!kind->drafts_blocks || drafter == bundle.roles.end()) return;
-  const TokenId mask = bundle.plan.drafter.Own<BlockParameters>().mask_token_id;
+  const auto& parameters = bundle.plan.drafter.Own<BlockParameters>();
+  const TokenId mask = parameters.mask_token_id;
   if (drafter->second.vocab_size > 0 && mask >= drafter->second.vocab_size) {
     build.Add("roles.drafter", " has " + std::to_string(drafter->second.vocab_size) +
                                    " tokens; plan.drafter.mask_token_id is " +
@@ -27,7 +28,8 @@ void CheckBlocks(const Fields& build, const Bundle& bundle) {
               " shares layers with another role, which a drafter of blocks cannot.");
     break;
   }
-  if (kind->reads_states && drafter->second.attention != AttentionKind::kBlock) {
+  if (kind->reads_states && !parameters.reads_pairs &&
+      drafter->second.attention != AttentionKind::kBlock) {
     build.Add("roles.drafter", " must have block attention, with states; plan.drafter.kind is '" +
                                    bundle.plan.drafter.kind + "'.");
   }

@@ -33,12 +33,17 @@ struct DrafterParameters {
   }
 };
 
-// Parameters of kinds that draft a whole proposal in one run, at mask tokens after the text.
+// Parameters of kinds that draft a whole proposal in one run.
 struct BlockParameters : DrafterParameters {
-  int block_size = 1;         // Rows of a run from the last token of the text on.
-  TokenId mask_token_id = 0;  // Stands for a draft.
+  int block_size = 1;         // Rows of a run from the last token of the text on: it, and masks.
+  TokenId mask_token_id = 0;  // Stands for a draft; kNoToken where there are no masks.
   int depth = 1;              // Most draft tokens in a row.
+  int rows_read_again = 0;    // Last rows of the text in a run that the next run reads again.
+  int first_logits = 0;       // Row of logits that drafts nodes of depth 1.
+  bool reads_pairs = false;   // Whether a row is a token, and the state of the token before it.
 
+  // Rows without which a model could not read on in a text, or could not draft behind one token.
+  int LeastRows() const { return std::max(rows_read_again + 1, block_size); }
   std::string Misfit(int num_draft_tokens, const TreeSpec& tree) const override;
 };
 

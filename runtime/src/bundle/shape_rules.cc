@@ -203,17 +203,18 @@ void CheckTree(const Fields& build, const Bundle& bundle) {
                 std::to_string(nodes) + " nodes.");
 }
 
-// A drafter of blocks needs rounds for a whole block, with logits for every draft.
+// A drafter of whole proposals needs rows for them, with logits for every draft.
 void CheckBlocks(const Fields& build, const Bundle& bundle) {
   const DrafterKind* kind = FindDrafterKind(bundle.plan.drafter.kind);
   const auto drafter = bundle.shapes.roles.find("drafter");
   if (!kind->drafts_blocks || drafter == bundle.shapes.roles.end()) return;
   const RoleShapes& own = drafter->second;
-  const int least = std::max(bundle.plan.drafter.Own<BlockParameters>().block_size, 2);
-  const int rows = bundle.plan.tree.height() + (kind->reads_states ? 1 : 0);
+  const auto& parameters = bundle.plan.drafter.Own<BlockParameters>();
+  const int least = std::max(parameters.LeastRows(), 2);
+  const int rows = bundle.plan.tree.height() + parameters.first_logits;
   if (!own.widths.empty() && own.widths.back() < least) {
     build.Add("shapes.roles.drafter.widths", " ends with " + std::to_string(own.widths.back()) +
-                                                 "; a block needs " + std::to_string(least) + ".");
+                                                 "; a run needs " + std::to_string(least) + ".");
   }
   if (own.verify_width < rows) {
     build.Add("shapes.roles.drafter.verify_width", " is " + std::to_string(own.verify_width) +

@@ -21,12 +21,23 @@ void ReadBlock(const Fields& data, DrafterPlan& plan) {
   parameters->mask_token_id = data.Integer("mask_token_id", {0, limits::kVocabSize.most - 1});
   const bool reads_states = FindDrafterKind(plan.kind)->reads_states;
   parameters->depth = parameters->block_size - (reads_states ? 1 : 0);
+  // With states, the row of the last token belongs to the block, and drafts nothing.
+  parameters->rows_read_again = parameters->first_logits = reads_states ? 1 : 0;
+  plan.parameters = std::move(parameters);
+}
+
+void ReadLayers(const Fields& data, DrafterPlan& plan) {
+  auto parameters = std::make_shared<BlockParameters>();
+  parameters->depth = static_cast<int>(data.Integer("num_layers", {2, limits::kTreeNodes}));
+  parameters->mask_token_id = kNoToken;
+  parameters->rows_read_again = parameters->depth - 1;
+  parameters->reads_pairs = true;
   plan.parameters = std::move(parameters);
 }
 
 std::string BlockParameters::Misfit(int /*num_draft_tokens*/, const TreeSpec& tree) const {
   if (tree.height() <= depth) return "";
-  return "'s blocks have " + std::to_string(depth) + " drafts; plan.tree is " +
+  return " drafts " + std::to_string(depth) + " tokens in a run; plan.tree is " +
          std::to_string(tree.height()) + " tokens deep.";
 }
 
@@ -89,8 +100,9 @@ int BlockDrafter::Propose(const DraftRow& row) {
   }
   const std::int64_t room = std::min<std::int64_t>(context_length_, model_->max_length()) -
                             static_cast<std::int64_t>(row.text.size());
-  const auto held = Size(std::min(RowAt(row.row).length, static_cast<int>(row.text.size())));
-  const std::span<const TokenId> unread = row.text.subspan(held);
+  const std::span<const TokenId> text = TextOf(row);
+  const std::span<const TokenId> unread =
+      text.subspan(std::min(Size(RowAt(row.row).length), text.size()));
   const bool knows = std::all_of(unread.begin(), unread.end(), [this](TokenId token) {
     return token >= 0 && token < model_->vocab_size();
   });
@@ -105,7 +117,7 @@ void BlockDrafter::Draft(std::span<const DraftRow> rows) {
     drawn_.Clear(row.row);
     if (!grown_.empty()) grown_[Size(row.row)].Clear();
     // If the target failed after the last drafts, the text has not grown since.
-    const int most = static_cast<int>(row.text.size()) - 1;
+    const int most = std::max(Settled(static_cast<int>(row.text.size())), 0);
     if (RowAt(row.row).length > most) HoldAtMost(row.row, most);
     RowAt(row.row).begins = RowAt(row.row).length == 0;
     any = any || row.limit > 0;
@@ -129,8 +141,8 @@ void BlockDrafter::Draft(std::span<const DraftRow> rows) {
 // The children that the plan's tree has, node by node.
 void BlockDrafter::AddChildren(const DraftRow& row) {
   for (int node = 0; node <= row.proposal->size(); ++node) {
-    const int draft = row.proposal->tree().depth(node);  // The one after the node.
-    drawn_.AddChildren(row, node, model_->Logits(row.row, first_logits() + draft));
+    const int depth = row.proposal->tree().depth(node);
+    drawn_.AddChildren(row, node, model_->Logits(row.row, LogitsOf(depth)));
   }
 }
 
@@ -141,8 +153,8 @@ void BlockDrafter::Grow(const DraftRow& row) {
   DynamicTree& tree = grown_[Size(row.row)];
   std::span<const int> parents = kRoot;
   for (int depth = 0; depth < tree_.depth(row.limit); ++depth) {
-    const std::span<const LikelyToken> likely = likely_->Read(
-        row, *row.proposal, 0, depth, model_->Logits(row.row, first_logits() + depth));
+    const std::span<const LikelyToken> likely =
+        likely_->Read(row, *row.proposal, 0, depth, model_->Logits(row.row, LogitsOf(depth)));
     for (const int parent : parents) tree.Add(parent, likely);
     parents = tree.Newest(row.limit);
   }
@@ -154,15 +166,15 @@ int BlockDrafter::Masks(int count) const {
   return states_ != nullptr ? parameters_.block_size - 1 : tree_.depth(count) - 1;
 }
 
-// Reads text of rows whose text and block do not fit into one run; whether there were any. With
-// states, the last row of a run is no context, and is read again.
+// Reads text of rows whose text and block do not fit into one run; whether there were any. The
+// next run reads the last rows again.
 bool BlockDrafter::ReadsChunk(std::span<const DraftRow> rows) {
   const int largest = model_->shapes().widths.back();
   bool reads = false, begins = false;
   for (RowInput& input : inputs_) input = {};
   for (const DraftRow& row : rows) {
     if (row.limit == 0) continue;
-    const int pending = static_cast<int>(row.text.size()) - RowAt(row.row).length;
+    const int pending = static_cast<int>(TextOf(row).size()) - RowAt(row.row).length;
     if (pending + Masks(row.limit) <= largest) continue;
     SetText(row, std::min(pending - (states_ == nullptr ? 1 : 0), largest));
     reads = true;
@@ -173,23 +185,23 @@ bool BlockDrafter::ReadsChunk(std::span<const DraftRow> rows) {
   if (!begins) spent_ += costs_.AtLeast(largest);
   for (const DraftRow& row : rows) {
     const int read = inputs_[Size(row.row)].count();
-    if (read > 0) RowAt(row.row).length += read - (states_ == nullptr ? 0 : 1);
+    if (read > 0) RowAt(row.row).length += read - parameters_.rows_read_again;
   }
   return true;
 }
 
 // Reads the rest of the texts, with a block after each.
 void BlockDrafter::RunBlocks(std::span<const DraftRow> rows) {
-  int widest = 0, most = 0;
+  int widest = parameters_.rows_read_again + 1, most = 0;
   bool begins = false, has_logits = !tree_.is_chain();
   for (RowInput& input : inputs_) input = {};
   for (const DraftRow& row : rows) {
     if (row.limit == 0) continue;
-    SetText(row, static_cast<int>(row.text.size()) - RowAt(row.row).length);
+    SetText(row, static_cast<int>(TextOf(row).size()) - RowAt(row.row).length);
     RowInput& input = inputs_[Size(row.row)];
     input.drafts = std::span(masks_).first(Size(Masks(row.limit)));
     input.tree = &chain_;
-    if (states_ != nullptr) input.block_length = input.count();
+    if (states_ != nullptr && !parameters_.reads_pairs) input.block_length = input.count();
     widest = std::max(widest, input.count());
     most = std::max(most, row.limit);
     begins = begins || RowAt(row.row).begins;
@@ -200,7 +212,8 @@ void BlockDrafter::RunBlocks(std::span<const DraftRow> rows) {
   spent_ += begins ? Cost(most) : costs_.AtLeast(width);
   for (const DraftRow& row : rows) {
     if (row.limit == 0) continue;
-    RowAt(row.row).length = static_cast<int>(row.text.size()) - (states_ == nullptr ? 0 : 1);
+    const int read = static_cast<int>(TextOf(row).size());
+    RowAt(row.row).length = std::max(read - parameters_.rows_read_again, 0);
   }
 }
 
@@ -208,7 +221,7 @@ void BlockDrafter::RunBlocks(std::span<const DraftRow> rows) {
 void BlockDrafter::SetText(const DraftRow& row, int count) {
   const std::size_t held = Size(RowAt(row.row).length);
   RowInput& input = inputs_[Size(row.row)];
-  input.tokens = row.text.subspan(held, Size(count));
+  input.tokens = TextOf(row).subspan(held, Size(count));
   if (states_ != nullptr) input.states = states_->At(row.row, held);
 }
 
@@ -226,7 +239,7 @@ bool BlockDrafter::Draws(const DraftRow& row) const { return !row.sampling->opti
 // A chain of the tokens that the engine chose.
 void BlockDrafter::AddLikeliest(const DraftRow& row) {
   for (int draft = 0; draft < row.limit; ++draft) {
-    const TokenId token = model_->NextIds(row.row)[Size(first_logits() + draft)];
+    const TokenId token = model_->NextIds(row.row)[Size(LogitsOf(draft))];
     if (token < 0 || token >= target_vocab_size_) return;
     row.proposal->Append(token);
   }
@@ -238,14 +251,14 @@ void BlockDrafter::Observe(int row, const Observation& seen) {
 
 // A run reads what the last round added, one token at least, and a block.
 double BlockDrafter::Cost(int count) const {
-  return count == 0 ? 0 : costs_.AtLeast(Masks(count) + (states_ == nullptr ? 1 : 2));
+  return count == 0 ? 0 : costs_.AtLeast(Masks(count) + parameters_.rows_read_again + 1);
 }
 
 double BlockDrafter::CatchUp(const DraftRow& row) const {
   const int held = RowAt(row.row).length;
   if (held == 0) return 0;
   const int largest = model_->shapes().widths.back();
-  const int rows = static_cast<int>(row.text.size()) - held + Masks(1);
+  const int rows = static_cast<int>(TextOf(row).size()) - held + Masks(1);
   const int chunks = std::max(rows - 1, 0) / largest;
   const double reading = chunks * costs_.AtLeast(largest) + costs_.AtLeast(rows - chunks * largest);
   return std::max(reading - Cost(1), 0.0);

@@ -1,4 +1,4 @@
-// BlockDrafter: a model that drafts a whole proposal in one run, at mask tokens after the text.
+// BlockDrafter: a model that drafts a whole proposal in one run.
 #pragma once
 
 #include <algorithm>
@@ -25,9 +25,11 @@ class Fields;
 
 // Reads the kinds "block" and "pard".
 void ReadBlock(const Fields& data, DrafterPlan& plan);
+// Reads the kind "layers".
+void ReadLayers(const Fields& data, DrafterPlan& plan);
 std::unique_ptr<Drafter> MakeBlock(DrafterSeat& seat);
 
-// Two kinds of models. Here t0 t1 t2 is a text, and M the mask token:
+// Three kinds of models. Here t0 t1 t2 is a text, and M the mask token:
 //
 //   pard    a causal language model                           rows     t0 t1 t2  M  M
 //           (An et al., arXiv 2504.18583, section 3)          drafts         d1 d2 d3
@@ -36,10 +38,15 @@ std::unique_ptr<Drafter> MakeBlock(DrafterSeat& seat);
 //           before the last token the target's states s       drafts            d1 d2 d3
 //           (DFlash, arXiv 2602.06036, section 4)
 //
+//   layers  each layer behind the last one drafts a token     rows     (t1,s0) (t2,s1)
+//           further ahead, and reads the drafts before it     drafts            d1 d2 d3
+//           (DeepSeek-V3, arXiv 2412.19437, section 2.2)
+//
 // A run reads what the text gained since the last one, which stays in the cache, and a block, which
-// does not. A node of depth d gets one of the likeliest tokens at the row of draft d, whatever its
-// ancestors are: the model gives marginals. If the plan's tree is dynamic, the proposal is the tree
-// of as many nodes whose paths are likeliest by the product of marginals (DDTree).
+// does not. A node of depth d gets one of the likeliest tokens of draft d, whatever its ancestors
+// are: the model gives marginals. If the plan's tree is dynamic, the proposal is the tree of as
+// many nodes whose paths are likeliest by the product of marginals (DDTree). Layer k has read k - 1
+// drafts at the last rows of the text, which the next run therefore reads again.
 class BlockDrafter : public Drafter {
  public:
   // `tree` is the plan's, and so is `is_dynamic`. There are no drafts beyond the model's
@@ -49,8 +56,7 @@ class BlockDrafter : public Drafter {
                bool is_dynamic, AcceptanceRule rule, CostCurve costs);
 
   void Begin(int row) override { HoldAtMost(row, 0); }
-  // The last token is always read again, because drafting starts at its row.
-  void Truncate(int row, int length) override { HoldAtMost(row, length - 1); }
+  void Truncate(int row, int length) override { HoldAtMost(row, Settled(length)); }
   void CopyRow(int from, int to) override;
   void Clear() override { model_->kv_cache().Clear(); }
   int Propose(const DraftRow& row) override;
@@ -78,8 +84,17 @@ class BlockDrafter : public Drafter {
   Row& RowAt(int row) { return rows_[static_cast<std::size_t>(row)]; }
   const Row& RowAt(int row) const { return rows_[static_cast<std::size_t>(row)]; }
   int max_drafts() const { return tree_.num_nodes() - 1; }
-  // Index of the row that drafts nodes of depth 1, among the rows of logits.
-  int first_logits() const { return states_ == nullptr ? 0 : 1; }
+  // Row of logits that drafts what follows a node.
+  int LogitsOf(int depth) const { return parameters_.first_logits + depth; }
+  // The part of a text that the model reads.
+  std::span<const TokenId> TextOf(const DraftRow& row) const {
+    return row.text.subspan(parameters_.reads_pairs && !row.text.empty() ? 1 : 0);
+  }
+  // Rows of a text of this length that are not read again; the last token always is, because
+  // drafting starts at its row.
+  int Settled(int length) const {
+    return length - (parameters_.reads_pairs ? 1 : 0) - std::max(parameters_.rows_read_again, 1);
+  }
   void HoldAtMost(int row, int length);
   int Masks(int count) const;
   bool ReadsChunk(std::span<const DraftRow> rows);
@@ -93,7 +108,7 @@ class BlockDrafter : public Drafter {
 
   std::unique_ptr<CausalModel> model_;    // Runs the engine.
   std::unique_ptr<TextStates> states_;    // Of the target; null where it reads tokens alone.
-  BlockParameters parameters_;            // Its block and its mask token.
+  BlockParameters parameters_;            // What a run reads and drafts.
   std::int64_t context_length_;           // Positions that the model was made for.
   std::int64_t target_vocab_size_;        // Ids that the target knows.
   TreeSpec tree_;                         // The tree of a full proposal.

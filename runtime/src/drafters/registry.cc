@@ -32,6 +32,7 @@ constexpr auto kKinds = std::to_array<DrafterKind>({
     {"heads", [](const Fields&, DrafterPlan&) {}, &MakeHeads, kHeadsRoles, true},
     {"eagle", &ReadEagle, &MakeDraftModel, kDraftModelRoles, true, false, true},
     {"block", &ReadBlock, &MakeBlock, kDraftModelRoles, true, true, true},
+    {"layers", &ReadLayers, &MakeBlock, kDraftModelRoles, true, true, true},
     {"merged", &ReadMerged, &MakeMerged},
 });
 

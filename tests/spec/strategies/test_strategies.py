@@ -50,6 +50,10 @@ def test_a_plan_has_the_name_loop_and_guarantee_of_its_strategy() -> None:
         (choice,) = possible_choices(name, needed.get(name))
         plans.append(plan_of(choice))
     assert {plan.strategy for plan in plans} == set(BUILT_IN)
+    (several,) = possible_choices("mtp", None)
+    assert several.strategy.plan is not None
+    plan = several.strategy.plan(several.options, CheckpointFacts(num_layers=3))
+    assert (plan.strategy, plan.drafter.kind, plan.drafter.num_draft_tokens) == ("mtp", "layers", 3)
     for plan in plans:
         strategy = find_strategy(plan.strategy)
         assert (plan.loop, plan.guarantee, plan.drafter.kind) == (
