@@ -109,7 +109,7 @@ def precision_of(build: Build) -> str:
 
 
 def _entrant(engine: str, bundle: Bundle, build: Build, num_threads: int, modes: tuple[str, ...]) -> Entrant:
-    made, plan, tuning = build.manifest, bundle.manifest.plan, read_tuning(build)
+    made, plan, tuning = build.manifest, bundle.manifest.plan, read_tuning(build, bundle.manifest.plan)
     return Entrant(
         engine=engine,
         precision=precision_of(build),

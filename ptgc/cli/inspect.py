@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ from rich.table import Table
 
 from ptgc.cli.console import command_errors, megabytes, print_json, results
 from ptgc.cli.options import AsJson, BundlePath
+from ptgc.cli.token_tree import show_tree
 from ptgc.compiler.tuning.cost_picture import RATES, MeasuredBuild, check_picture, draw_costs
 from ptgc.errors import BundleError, UsageError
 from ptgc.spec.bundle import RUNNABLE, Build, Bundle, open_bundle
@@ -83,14 +85,18 @@ def _measured(bundle: Bundle, build: Build) -> MeasuredBuild | None:
     from ptgc.runtime.generator import default_num_threads
     from ptgc.runtime.tuning import read_tuning
 
-    tuning = read_tuning(build)
+    tuning = read_tuning(build, bundle.manifest.plan)
     curve = read_costs(build, tuning.num_threads if tuning else default_num_threads())
     if curve is None or not curve.rounds:
         return None
     drafter = bundle.manifest.plan.drafter
     width = build.manifest.shapes.roles["target"].verify_width
-    acceptance = tuning.acceptance if tuning else ()
-    return MeasuredBuild(build.manifest.id, curve, width, drafter.num_draft_tokens, acceptance, drafter.rows_at_once)
+    measured = MeasuredBuild(
+        build.manifest.id, curve, width, drafter.num_draft_tokens, rows_at_once=drafter.rows_at_once
+    )
+    if tuning is None:
+        return measured
+    return replace(measured, acceptance=tuning.acceptance, tree=tuning.tree, gains=tuning.gains)
 
 
 def _draw(bundle: Bundle, builds: list[Build], path: Path) -> None:
@@ -111,8 +117,17 @@ def _document(bundle: Bundle, builds: list[Build]) -> dict[str, Any]:
         found = _measured(bundle, build)
         document["round_seconds"] = found.curve.medians() if found else {}
         document["rounds_are_noisy"] = found.curve.is_noisy if found else None
+        document["tuning"] = _tuning(bundle, build)
         described.append(document)
     return {"manifest": bundle.manifest.to_json(), "builds": described}
+
+
+def _tuning(bundle: Bundle, build: Build) -> dict[str, Any] | None:
+    """What was tuned here, as it is stored."""
+    from ptgc.runtime.tuning import read_tuning
+
+    found = read_tuning(build, bundle.manifest.plan)
+    return found.to_json() if found else None
 
 
 def _show_bundle(bundle: Bundle) -> None:
@@ -168,6 +183,20 @@ def _show_build(bundle: Bundle, build: Build) -> None:
     results.print(table)
     if found is not None:
         _show_rounds(found)
+    _show_tuning(bundle, build)
+
+
+def _show_tuning(bundle: Bundle, build: Build) -> None:
+    """Print the tree that drafts fill here, or why what was tuned is not used."""
+    from ptgc.runtime.tuning import read_tuning
+
+    refused: list[str] = []
+    tuning = read_tuning(build, bundle.manifest.plan, refused)
+    for reason in refused:
+        text = f"tuning of {build.manifest.id} here is not used: {reason}; tune again: ptgc tune {bundle.path}"
+        results.print(text, markup=False, soft_wrap=True)
+    if tuning is not None and tuning.tree is not None:
+        show_tree(build.manifest.id, tuning.tree, tuning.gains)
 
 
 def _show_rounds(build: MeasuredBuild) -> None:
@@ -181,8 +210,8 @@ def _show_rounds(build: MeasuredBuild) -> None:
     for heading in ("rows", "ms", "spread", "of one row"):
         table.add_column(heading, justify="right")
     speedups = {f"{rate:.0%} accepted": build.speedups(rate) for rate in RATES if most}
-    if most and build.acceptance:
-        speedups["as tuned"] = build.speedups(build.acceptance)
+    if tuned := build.tuned_speedups:
+        speedups["as tuned"] = tuned
     for heading in speedups:
         table.add_column(heading, justify="right")
     base = build.curve.medians()[min(build.curve.rounds)]
@@ -192,7 +221,7 @@ def _show_rounds(build: MeasuredBuild) -> None:
         if width > build.verify_width:
             table.add_row(str(width), *cells, f"{width / seconds:,.0f} tokens/s of a prompt")
         else:
-            gains = [f"{found[min(width - 1, most)]:.2f}x" for found in speedups.values()]
+            gains = [f"{found[min(width, len(found)) - 1]:.2f}x" for found in speedups.values()]
             table.add_row(str(width), *cells, f"{seconds / base:.2f}x", *gains)
     results.print(table)
 

@@ -10,11 +10,13 @@ from rich.table import Table
 
 from ptgc.cli.console import command_errors, compiler_missing, notes, print_json, progress, results
 from ptgc.cli.options import AsJson, BundlePath, Prompts, names
+from ptgc.cli.token_tree import show_tree
 from ptgc.compiler.precision.precision import MAX_DIVERGENCE
 from ptgc.errors import UsageError
 
 if TYPE_CHECKING:
-    from ptgc.compiler.tuning.tune import Observed, Tuned, Way
+    from ptgc.compiler.tuning.tune import Observed, Tuned
+    from ptgc.compiler.tuning.way import Way
 
 _PAYS = 0.99  # drafts pay if they take less than this share of plain decoding's time
 
@@ -44,7 +46,10 @@ def command(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Choose build, threads and draft tokens by measured rounds and accepted drafts; `run` then uses them."""
+    """Choose build, threads, and draft tokens or their tree, by measured rounds and accepted drafts.
+
+    `run` then uses them.
+    """
     with command_errors(as_json):
         try:
             from ptgc.compiler.tuning.tune import TuneOptions, tune
@@ -81,6 +86,7 @@ def _document(tuned: Tuned) -> dict[str, Any]:
         "chosen": _row(tuned.chosen, observed[tuned.chosen.build.manifest.id]),
         "acceptance": list(tuned.tuning.acceptance),
         "overlap": tuned.tuning.overlap,
+        "tokens_per_round": tuned.tokens_per_round,
         "measured_speedup": tuned.measured_speedup,
         "suggestion": tuned.suggestion,
     }
@@ -93,6 +99,9 @@ def _row(way: Way, observed: Observed) -> dict[str, Any]:
         "noisy": observed.curves[way.num_threads].is_noisy,
         "num_threads": way.num_threads,
         "num_draft_tokens": way.num_draft_tokens,
+        "tree": way.tree.tree.to_json() if way.tree else None,
+        "gains": list(way.tree.gains) if way.tree else [],
+        "expected_tokens": way.tree.expected_tokens if way.tree else None,
         "milliseconds": way.seconds * 1e3,
         "plain_milliseconds": way.plain_seconds * 1e3,
         "predicted_speedup": way.plain_seconds / way.seconds,
@@ -127,6 +136,7 @@ def _show(tuned: Tuned, bundle: Path) -> None:
         )
     elif tuned.tuning.acceptance:
         lines.append("Drafts do not pay on these prompts: rounds are plain but for a few that try.")
+    lines.append(f"Tokens of a round on these prompts: {tuned.tokens_per_round:.2f}")
     curves = next(one.curves for one in tuned.observed if one.build is chosen.build)
     if curves[chosen.num_threads].is_noisy:
         lines.append("The machine was busy while rounds were measured: tune again on a quiet one.")
@@ -136,6 +146,8 @@ def _show(tuned: Tuned, bundle: Path) -> None:
     lines.append(f"ptgc run {bundle} --build {chosen.build.manifest.id}")
     for line in lines:
         results.print(line, markup=False, soft_wrap=True)
+    if chosen.tree is not None:
+        show_tree(chosen.build.manifest.id, chosen.tree.tree, chosen.tree.gains)
     if tuned.suggestion is not None:
         notes.print(
             f"A build with {tuned.suggestion} would be faster: ptgc build {bundle} --precision {tuned.suggestion}; "

@@ -52,6 +52,11 @@ class DrafterPlan:
         """How many of the likeliest tokens after each of the target's rows it reads (`ports.top_ids`)."""
         return 0
 
+    @property
+    def fills_tree(self) -> bool:
+        """Whether its drafts have the shape of the plan's tree, if that is no chain."""
+        return True
+
     def misfits(self, tree: TreeSpec) -> list[str]:  # noqa: ARG002
         """What it cannot draft of a plan's tree."""
         return []

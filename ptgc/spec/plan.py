@@ -98,6 +98,12 @@ class DecodePlan:
         own = self.drafter.parts[-1]
         return self if own is self.drafter else replace(self, drafter=own, tree=self.tree.first(own.num_draft_tokens))
 
+    @property
+    def filled_tree(self) -> TreeSpec | None:
+        """The tree that drafts fill, of which a part may be chosen; None if they are chains or make their own tree."""
+        own = self.learned
+        return None if own.dynamic_tree or own.tree.is_chain or not own.drafter.fills_tree else own.tree
+
     def to_json(self) -> dict[str, Any]:
         """This plan as the manifest writes it: the loop and that loop's policies."""
         data: dict[str, Any] = {"loop": self.loop.value}

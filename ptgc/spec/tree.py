@@ -108,6 +108,18 @@ class TreeSpec:
         """How many children of the same parent come before each node."""
         return tuple(self.parents[:node].count(parent) for node, parent in enumerate(self.parents))
 
+    def nodes_in(self, larger: TreeSpec) -> list[int | None]:
+        """The node of a larger tree that each node stands for, the one with the same ranks on its path; None for none.
+
+        The nodes of a part of a tree may be in another order, but no node is before its elder siblings.
+        """
+        places = {place: node for node, place in enumerate(zip(larger.parents, larger.ranks, strict=True))}
+        found: list[int | None] = [0]
+        for parent, rank in zip(self.parents[1:], self.ranks[1:], strict=True):
+            above = found[parent]
+            found.append(None if above is None else places.get((above, rank)))
+        return found
+
     def ancestors(self) -> list[list[bool]]:
         """The tree mask `[num_nodes, num_nodes]`: row i is true at i and at every ancestor of i."""
         rows: list[list[bool]] = []

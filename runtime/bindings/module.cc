@@ -292,6 +292,7 @@ void BindGenerator(nb::module_& module) {
       .def(nb::new_([](const std::filesystem::path& build_directory, int num_threads,
                        const std::string& library, const std::map<std::string, Costs>& costs,
                        const std::string& draft_length, int num_draft_tokens,
+                       std::optional<std::vector<int>> tree,
                        const std::optional<std::string>& acceptance,
                        const std::optional<std::string>& ngram_match, std::optional<bool> overlap,
                        double wait_seconds, int max_waiting, const nb::object& to_drafter,
@@ -302,6 +303,7 @@ void BindGenerator(nb::module_& module) {
              options.load.costs = costs;
              options.load.draft_length = ReadName<DraftLengthMode>(draft_length, "draft length");
              options.load.num_draft_tokens = num_draft_tokens;
+             options.load.tree = std::move(tree);
              options.load.acceptance =
                  ReadOptionalName<AcceptanceRule>(acceptance, "acceptance rule");
              options.load.ngram_match = ReadOptionalName<NgramMatch>(ngram_match, "n-gram match");
@@ -313,9 +315,10 @@ void BindGenerator(nb::module_& module) {
            }),
            "build_directory"_a, "num_threads"_a = 0, "library"_a = "",
            "costs"_a = std::map<std::string, Costs>(), "draft_length"_a = "measured",
-           "num_draft_tokens"_a = -1, "acceptance"_a = nb::none(), "ngram_match"_a = nb::none(),
-           "overlap"_a = nb::none(), "wait_seconds"_a = -1.0, "max_waiting"_a = -1,
-           "to_drafter"_a = nb::none(), "to_target"_a = nb::none(), "verify"_a = false)
+           "num_draft_tokens"_a = -1, "tree"_a = nb::none(), "acceptance"_a = nb::none(),
+           "ngram_match"_a = nb::none(), "overlap"_a = nb::none(), "wait_seconds"_a = -1.0,
+           "max_waiting"_a = -1, "to_drafter"_a = nb::none(), "to_target"_a = nb::none(),
+           "verify"_a = false)
       .def(
           "generate",
           [](Generator& self, const std::vector<const Request*>& requests,

@@ -5,6 +5,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "bundle/bundle.h"
 
@@ -23,9 +24,10 @@ std::map<std::string, std::map<int, double>> MeasuredCosts(const Bundle& build, 
 
 // The settings that `ptgc tune` found for a build on this device.
 struct Tuning {
-  int num_threads = 0;       // Threads of the engine.
-  int num_draft_tokens = 0;  // The most drafts of a round, at most the plan's.
-  bool overlap = false;      // Whether drafts are made while the target verifies.
+  int num_threads = 0;                   // Threads of the engine.
+  int num_draft_tokens = 0;              // The most drafts of a round, at most the plan's.
+  bool overlap = false;                  // Whether drafts are made while the target verifies.
+  std::optional<std::vector<int>> tree;  // Parents of the part of the plan's tree that drafts fill.
 };
 
 // The settings of this build; none if it was not tuned here.

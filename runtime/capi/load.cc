@@ -112,6 +112,7 @@ GeneratorOptions CoreOptions(const ptgc_load_options& options, const Bundle& bui
   core.load.num_draft_tokens = options.num_draft_tokens;
   if (tuning && options.num_draft_tokens == -1) {
     core.load.num_draft_tokens = tuning->num_draft_tokens;
+    core.load.tree = tuning->tree;
   }
   core.load.acceptance = UnlessPlanned<AcceptanceRule>(options.acceptance);
   core.load.ngram_match = UnlessPlanned<NgramMatch>(options.ngram_match);

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "build_choice.h"
 #include "bundle/json_document.h"
+#include "bundle/tree_part.h"
 #include "engines/device.h"
 
 namespace ptgc::capi {
@@ -68,9 +69,9 @@ std::map<int, double> Seconds(const Fields& document, const char* name, bool noi
 
 // Applies `read` to the best undamaged document of that name about this build on this device. None
 // if nothing was measured here yet, or the files are damaged; choices then use a model of the cost.
-template <typename Value>
-std::optional<Value> ReadMeasured(const Bundle& build, const std::string& name,
-                                  Value (*read)(const Fields&)) {
+template <typename Read>
+auto ReadMeasured(const Bundle& build, const std::string& name, const Read& read)
+    -> std::optional<decltype(read(std::declval<Fields&>()))> {
   const std::string file_name =
       DeviceFingerprint(build.device).append("-").append(name).append(".json");
   const std::string key =
@@ -84,7 +85,7 @@ std::optional<Value> ReadMeasured(const Bundle& build, const std::string& name,
       Problems problems;
       const Fields fields(document.object, "", problems);
       const bool is_of_build = fields.Integer("sequence", limits::kSequence) == build.sequence;
-      Value value = read(fields);
+      auto value = read(fields);
       if (is_of_build && problems.empty()) return value;
     } catch (const Error&) {
       continue;
@@ -99,10 +100,22 @@ std::map<std::string, std::map<int, double>> ReadCosts(const Fields& document) {
           {"drafter", Seconds(document, "drafter_rounds", noisy)}};
 }
 
-Tuning ReadTuning(const Fields& document) {
+// The tree, which must be a part of that of the plan; none if the plan's is used.
+std::optional<std::vector<int>> ReadTree(const Fields& document, const DecodePlan& plan) {
+  const nlohmann::json* given = document.Find("tree");
+  if (given == nullptr || given->is_null()) return std::nullopt;
+  const std::vector<std::int64_t> nodes =
+      document.Integers("tree", {-1, limits::kTreeNodes - 1}, limits::kTreeNodes);
+  const std::vector<int> parents(nodes.begin(), nodes.end());
+  const std::string problem = TreePartProblem(plan, parents);
+  if (!problem.empty()) document.Add("tree", " " + problem);
+  return parents;
+}
+
+Tuning ReadTuning(const Fields& document, const DecodePlan& plan) {
   return {static_cast<int>(document.Integer("num_threads", kThreads)),
           static_cast<int>(document.Integer("num_draft_tokens", limits::kDraftTokens)),
-          document.Flag("overlap", false)};
+          document.Flag("overlap", false), ReadTree(document, plan)};
 }
 
 }  // namespace
@@ -114,7 +127,8 @@ std::map<std::string, std::map<int, double>> MeasuredCosts(const Bundle& build, 
 }
 
 std::optional<Tuning> MeasuredTuning(const Bundle& build) {
-  std::optional<Tuning> tuning = ReadMeasured(build, "tuning", &ReadTuning);
+  const auto read = [&](const Fields& document) { return ReadTuning(document, build.plan); };
+  std::optional<Tuning> tuning = ReadMeasured(build, "tuning", read);
   if (tuning.has_value()) {
     tuning->num_draft_tokens =
         std::min(tuning->num_draft_tokens, build.plan.drafter.num_draft_tokens);

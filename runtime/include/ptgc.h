@@ -112,7 +112,8 @@ typedef struct ptgc_load_options {
   int32_t max_waiting_texts;  // Most texts of all threads that wait for a row; -1: no limit.
   int32_t num_threads;        // Threads of the engine, at most 256 or the number of processors, if
                               // larger; 0: as tuned, or the available processors.
-  int32_t num_draft_tokens;   // Most drafts per round; -1: as tuned, or the plan's.
+  int32_t num_draft_tokens;   // Most drafts per round; -1: as tuned, in the tuned tree, or the
+                              // plan's.
   int32_t draft_length;       // PTGC_DRAFT_LENGTH_...
   int32_t acceptance;         // PTGC_ACCEPTANCE_...
   int32_t ngram_match;        // PTGC_NGRAM_MATCH_...

@@ -66,6 +66,7 @@ def load_core(
         costs={role: dict(curve) for role, curve in (costs or {}).items()},
         draft_length=chosen.draft_length,
         num_draft_tokens=-1 if chosen.num_draft_tokens is None else chosen.num_draft_tokens,
+        tree=None if chosen.tree is None else list(chosen.tree.parents),
         acceptance=chosen.acceptance,
         ngram_match=chosen.ngram_match,
         overlap=chosen.overlap,
@@ -119,13 +120,13 @@ class Generator:
     ) -> Loaded:
         opened = open_bundle(bundle)
         chosen = opened.build(build, device)
-        tuning = read_tuning(chosen)
+        tuning = read_tuning(chosen, opened.manifest.plan)
         threads = num_threads
         if threads is None:
             threads = tuning.num_threads if tuning else default_num_threads()
-        if tuning is not None and chosen_options.num_draft_tokens is None:
+        if tuning is not None and chosen_options.num_draft_tokens is None and chosen_options.tree is None:
             most = tuning.most_draft_tokens(opened.manifest.plan)
-            chosen_options = replace(chosen_options, num_draft_tokens=most)
+            chosen_options = replace(chosen_options, num_draft_tokens=most, tree=tuning.tree)
         if tuning is not None and chosen_options.overlap is None:
             chosen_options = replace(chosen_options, overlap=tuning.overlaps(opened.manifest.plan))
         curve = read_costs(chosen, threads)

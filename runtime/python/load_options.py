@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ptgc.runtime.option_values import read_options
+from ptgc.spec.tree import TreeSpec
 
 DRAFT_LENGTHS = ("measured", "fixed")
 
@@ -17,6 +18,9 @@ class LoadOptions:
 
     num_draft_tokens: int | None = None
     """Most draft tokens per round; None takes what `ptgc tune` found on this device, or the plan's number."""
+    tree: TreeSpec | None = None
+    """A part of the plan's tree that drafts fill, or the parents of its nodes, the most valuable nodes first; None
+    takes what `ptgc tune` found on this device if `num_draft_tokens` is None too, or the plan's tree."""
     draft_length: str = "measured"
     """`measured` drafts as many tokens as pay by the measured costs, `fixed` always as many as possible."""
     acceptance: str | None = None

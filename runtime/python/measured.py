@@ -12,7 +12,7 @@ from ptgc.errors import BundleError, StorageError
 from ptgc.spec.bundle import MEASURED, Build
 from ptgc.spec.bundle_files import check_paths
 from ptgc.spec.fields import read
-from ptgc.spec.json_file import UnreadableError, parse_json, read_regular
+from ptgc.spec.json_file import MissingError, UnreadableError, parse_json, read_regular
 from ptgc.spec.manifest import dumps
 from ptgc.spec.staging import write_whole
 
@@ -65,13 +65,14 @@ def _write_cached(place: Path, content: bytes) -> None:
         ) from error
 
 
-def read_measured(build: Build, name: str, kind: type[T]) -> Iterator[T]:
+def read_measured(build: Build, name: str, kind: type[T], refused: list[str] | None = None) -> Iterator[T]:
     """The documents of that name about this build on this device, best first; damaged ones are skipped.
 
     Args:
         build: Which build.
         name: Name of the documents.
         kind: The dataclass that they hold.
+        refused: Receives why a document that exists is skipped.
     """
     cached, beside = _places(build, name)
     for place in (cached, beside):
@@ -81,5 +82,8 @@ def read_measured(build: Build, name: str, kind: type[T]) -> Iterator[T]:
             document = parse_json(read_regular(place))
             if isinstance(document, dict) and document.get("sequence") == build.manifest.sequence:
                 yield read(kind, document)
-        except (UnreadableError, BundleError):
-            continue  # not measured here yet, or damaged: choices then use a model of the cost
+        except MissingError:
+            continue  # not measured here yet: choices then use a model of the cost
+        except (UnreadableError, BundleError) as error:
+            if refused is not None:
+                refused.append(str(error))

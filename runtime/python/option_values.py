@@ -9,6 +9,8 @@ from dataclasses import fields
 from typing import Any, TypeVar
 
 from ptgc.errors import UsageError
+from ptgc.spec.limits import MAX_TREE_NODES
+from ptgc.spec.tree import TreeSpec
 
 Options = TypeVar("Options")
 
@@ -167,6 +169,19 @@ def _biases(value: Any) -> dict[int, float]:
     return dict(zip(ids, numbers, strict=True))
 
 
+def _tree(value: Any) -> TreeSpec:
+    """A tree, or the parents of its nodes."""
+    if isinstance(value, TreeSpec):
+        return value
+    if not _is_list(value):
+        raise _WrongTypeError("a tree: a list with the parent of each node")
+    parents = tuple(_whole(one, -1, MAX_TREE_NODES - 1) for one in value)
+    try:
+        return TreeSpec(parents)
+    except ValueError as error:
+        raise _WrongTypeError(f"a tree, but {error}") from error
+
+
 def _object(value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping) or not all(isinstance(one, str) for one in value):
         raise _WrongTypeError("an object")
@@ -194,6 +209,7 @@ READERS: Mapping[str, Callable[[Any], Any]] = {
     "str | None": _text,
     "str | Sequence[str]": _texts,
     "Sequence[int]": _token_ids,
+    "TreeSpec | None": _tree,
     "Mapping[int, float]": _biases,
     "Mapping[str, Any]": _object,
     "Sequence[Mapping[str, Any]] | None": _objects,

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from ptgc.runtime.measured import read_measured, write_measured
 from ptgc.spec.bundle import Build
 from ptgc.spec.fields import Count, Range, Sha256
 from ptgc.spec.limits import MAX_THREADS, MAX_TREE_NODES
 from ptgc.spec.plan import DecodePlan
+from ptgc.spec.tree import TreeSpec
 
 _NAME = "tuning"
+_Share = Annotated[float, Range(0, 1)]
 
 
 @dataclass(frozen=True)
@@ -22,12 +24,31 @@ class Tuning:
     """Threads of the engine."""
     num_draft_tokens: Annotated[int, Range(0, MAX_TREE_NODES - 1)]
     """Most draft tokens per round; 0 decodes plainly."""
-    acceptance: Annotated[tuple[Annotated[float, Range(0, 1)], ...], Count(0, MAX_TREE_NODES)]
+    acceptance: Annotated[tuple[_Share, ...], Count(0, MAX_TREE_NODES)]
     """The shares of rounds with drafts that accepted at least 1, 2, ... draft tokens."""
     prompts: dict[str, Sha256]
     """sha256 of the prompt files used for tuning, by name."""
     overlap: bool = False
     """Whether drafts are made while the target verifies."""
+    tree: TreeSpec | None = None
+    """The part of the plan's tree that drafts fill, most valuable nodes first; None for a plan without a tree."""
+    gains: Annotated[tuple[_Share, ...], Count(0, MAX_TREE_NODES)] = ()
+    """The probability that each draft of the tree is accepted, with all those above it."""
+
+    def problems(self) -> list[str]:
+        """Contradictions within."""
+        drafts = 0 if self.tree is None else self.tree.num_nodes - 1
+        return [] if len(self.gains) == drafts else [f"gains has {len(self.gains)} entries; tree has {drafts} drafts"]
+
+    def misfits(self, plan: DecodePlan) -> list[str]:
+        """What does not fit the bundle's plan."""
+        if self.tree is None:
+            return []
+        whole = plan.filled_tree
+        if whole is None:
+            return ["tree has no use: this bundle's drafts do not fill a tree of its plan"]
+        absent = [node for node, other in enumerate(self.tree.nodes_in(whole)) if other is None]
+        return [f"tree has node {absent[0]}, which the plan's tree lacks"] if absent else []
 
     def most_draft_tokens(self, plan: DecodePlan) -> int:
         """Most draft tokens per round, never more than the bundle's plan has."""
@@ -37,12 +58,28 @@ class Tuning:
         """Whether drafts are made while the target verifies, if the bundle's plan allows it."""
         return self.overlap and plan.drafter.parts[-1].overlap
 
+    def to_json(self) -> dict[str, Any]:
+        """This tuning as it is stored."""
+        return asdict(self) | {"tree": None if self.tree is None else self.tree.to_json()}
+
 
 def write_tuning(build: Build, tuning: Tuning) -> None:
     """Store the settings found by tuning."""
-    write_measured(build, _NAME, asdict(tuning))
+    write_measured(build, _NAME, tuning.to_json())
 
 
-def read_tuning(build: Build) -> Tuning | None:
-    """The settings found for this build on this device, or None."""
-    return next(read_measured(build, _NAME, Tuning), None)
+def read_tuning(build: Build, plan: DecodePlan, refused: list[str] | None = None) -> Tuning | None:
+    """The settings found for this build on this device, or None.
+
+    Args:
+        build: Which build.
+        plan: Its bundle's; settings that do not fit it are not used.
+        refused: Receives why settings that were found are not used.
+    """
+    found: list[str] = [] if refused is None else refused
+    for tuning in read_measured(build, _NAME, Tuning, found):
+        misfits = tuning.misfits(plan)
+        if not misfits:
+            return tuning
+        found.append("; ".join(misfits))
+    return None

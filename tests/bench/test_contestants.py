@@ -22,7 +22,7 @@ def test_a_report_says_how_many_drafts_a_round_has_at_most(
     tuning: Tuning | None, applied: int, bench_place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = open_bundle(checkpoint_bundle(bench_place))
-    monkeypatch.setattr(contestants, "read_tuning", lambda build: tuning)
+    monkeypatch.setattr(contestants, "read_tuning", lambda build, plan: tuning)
     entrant = own_entrant(bundle, bundle.build(), 2)
     assert entrant.facts["num_draft_tokens"] == applied
     assert entrant.is_own

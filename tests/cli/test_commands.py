@@ -327,7 +327,9 @@ def test_tune_chooses_and_inspect_shows_and_draws_it(bundle: Path, tmp_path: Pat
     prompts.write_text(json.dumps({"id": "a", "token_ids": prompt(12) * 3}) + "\n")
     arguments = ("tune", bundle, "--prompts", prompts, "--max-new-tokens", 8, "--threads", "1")
     found = json.loads(run(*arguments, "--json").stdout)
-    assert set(found) == {"rows", "chosen", "acceptance", "measured_speedup", "suggestion"}
+    assert set(found) == {
+        *("rows", "chosen", "acceptance", "overlap", "tokens_per_round", "measured_speedup", "suggestion"),
+    }
     assert (found["chosen"]["build"], found["chosen"]["num_threads"], found["chosen"]["divergence"]) == (BUILD, 1, 0)
     shown = run(*arguments)
     assert f"ptgc run {bundle} --build {BUILD}" in shown.stdout and "Measured: " in shown.stdout

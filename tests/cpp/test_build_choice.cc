@@ -190,6 +190,7 @@ TEST_F(BuildChoices, TuningIsThatOfTheSameBuild) {
   ASSERT_TRUE(MeasuredTuning(build).has_value());
   EXPECT_EQ(MeasuredTuning(build)->num_threads, 3);
   EXPECT_EQ(MeasuredTuning(build)->num_draft_tokens, 3);  // As many as the plan has.
+  EXPECT_FALSE(MeasuredTuning(build)->tree.has_value());
   for (const char* text :
        {R"({"sequence": 5, "num_threads": 3, "num_draft_tokens": 5})",
         R"({"sequence": 4, "num_threads": 3})",
@@ -198,6 +199,29 @@ TEST_F(BuildChoices, TuningIsThatOfTheSameBuild) {
         R"({"sequence": 4, "num_threads": 1e99, "num_draft_tokens": 5})", "{", ""}) {
     write(text);
     EXPECT_FALSE(MeasuredTuning(build).has_value()) << text;
+  }
+}
+
+TEST_F(BuildChoices, TunedTreeIsAPartOfThePlans) {
+  Add("a", 4);
+  Bundle build = ChooseBuild(bundle_, "", "cpu");
+  const fs::path folder = bundle_ / "builds" / "a" / "measured";
+  fs::create_directories(folder);
+  const auto tuned = [&](const std::string& tree) {
+    std::ofstream(folder / (DeviceFingerprint() + "-tuning.json"))
+        << R"({"sequence": 4, "num_threads": 3, "num_draft_tokens": 3, "tree": )" << tree << "}";
+    return MeasuredTuning(build);
+  };
+  EXPECT_FALSE(tuned("[-1, 0, 1]").has_value());  // The plan has a chain.
+  EXPECT_TRUE(tuned("null").has_value());
+  build.plan.tree = TreeSpec({-1, 0, 0, 1});
+  build.plan.drafter.kind = "model";
+  ASSERT_TRUE(tuned("[-1, 0, 1, 0]").has_value());
+  EXPECT_EQ(tuned("[-1, 0, 1, 0]")->tree, (std::vector<int>{-1, 0, 1, 0}));
+  for (const char* tree :
+       {"[]", "[0]", "[-1, 2, 1]", "[-1, 1]", "[-1, 0, 0, 0]", "[-1, 0, 1, 2]", "[-1, 0, 0, 1, 1]",
+        "[-1, -1]", "[-1, 4294967296]", R"("4,2")", "[[-1]]", "7", "{}"}) {
+    EXPECT_FALSE(tuned(tree).has_value()) << tree;
   }
 }
 

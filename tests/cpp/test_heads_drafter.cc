@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <utility>
 #include <vector>
 
 #include "drafters/heads_drafter.h"
@@ -40,9 +41,10 @@ std::unique_ptr<Engine> Heads() {
 }
 
 struct Fixture {
-  HeadsDrafter drafter{Heads(), Port{"hidden_states", DType::kFloat32, kHidden, {}},
-                       2,       TreeSpec(kParents),
-                       10000,   0.5};
+  explicit Fixture(TreeSpec tree = TreeSpec(kParents))
+      : drafter(Heads(), Port{"hidden_states", DType::kFloat32, kHidden, {}}, 2, TreeSpec(kParents),
+                std::move(tree), 10000, 0.5) {}
+  HeadsDrafter drafter;
   Proposal proposals[2] = {Proposal(3), Proposal(3)};
   Tokens text = {1, 2, 3};
 
@@ -76,6 +78,14 @@ TEST(HeadsDrafter, DraftsTheTreeFromTheLastAcceptedNode) {
   EXPECT_EQ(fixture.proposals[0].tree().parent(3), 1);
   EXPECT_EQ(fixture.Draft(1, 2), (Tokens{1103, 1104}));
   EXPECT_EQ(fixture.drafter.Cost(2), 0.5);
+}
+
+TEST(HeadsDrafter, TakesThoseDraftsOfItsHeadsThatATreeHas) {
+  Fixture fixture(TreeSpec({-1, 0, 1}));
+  fixture.Observe(0, {1, 3}, 7);
+  EXPECT_EQ(fixture.Propose(0), 2);
+  EXPECT_EQ(fixture.Draft(0, 2), (Tokens{403, 405}));
+  EXPECT_EQ(fixture.proposals[0].tree().parent(2), 1);
 }
 
 TEST(HeadsDrafter, DraftsNothingBehindTokensThatTheTargetHasNotRead) {

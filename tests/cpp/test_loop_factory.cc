@@ -76,6 +76,21 @@ TEST(LoopFactory, RefusesBlockVerificationForTrees) {
   EXPECT_NO_THROW(fixture.Make(bundle, SubstituteEngines(fixture.seen), options));
 }
 
+TEST(LoopFactory, DraftsFillAPartOfThePlansTree) {
+  Fixture fixture;
+  Bundle bundle = SubstituteBundle(1, ModelPlan(3));
+  LoadOptions options;
+  options.tree = {-1, 0, 1};
+  EXPECT_EQ(fixture.Refusal(bundle, options), ErrorCode::kUsage);  // The plan has a chain.
+  bundle.plan.tree = TreeSpec({-1, 0, 0, 1});
+  EXPECT_NO_THROW(
+      fixture.Make(bundle, SubstituteEngines(fixture.seen, &fixture.drafter_seen), options));
+  for (const std::vector<int>& tree : {std::vector<int>{}, {0}, {-1, 2, 1}, {-1, 0, 1, 2}}) {
+    options.tree = tree;
+    EXPECT_EQ(fixture.Refusal(bundle, options), ErrorCode::kUsage);
+  }
+}
+
 TEST(LoopFactory, RefusesReencodedDraftsWithoutTokenizers) {
   Fixture fixture;
   const Bundle bundle = SubstituteBundle(1, ModelPlan(5, DrafterVocabulary::kReencoded));

@@ -212,6 +212,7 @@ TEST(MergedDrafter, EachPartAnswersForItself) {
       std::make_unique<CausalModel>(std::make_unique<SubstituteEngine>(seen), bundle, "target",
                                     kVocabSize),
       bundle.plan,
+      bundle.plan.tree,
       bundle.shapes.roles.at("target"),
       DraftLength(DraftLengthMode::kMeasured,
                   CostCurve(bundle.shapes.roles.at("target").widths, {})),

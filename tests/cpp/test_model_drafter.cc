@@ -32,6 +32,7 @@ struct Fixture {
     drafter = std::make_unique<ModelDrafter>(
         std::move(model), false, kContext, target_vocab_size, std::move(tree), is_dynamic,
         AcceptanceRule::kMatch, CostCurve(bundle.shapes.roles.at("drafter").widths, {}));
+    costs = CostCurve(bundle.shapes.roles.at("drafter").widths, {});
   }
   // Drafts for both rows.
   void Draft(int first_limit, int second_limit) {
@@ -80,6 +81,7 @@ struct Fixture {
   }
 
   Observations seen;
+  CostCurve costs{{1}, {}};
   bool was_pending = false;  // After the last Draft.
   std::unique_ptr<ModelDrafter> drafter;
   Tokens texts[2] = {MakePrompt(37, 1), MakePrompt(4, 2)};  // More than two chunks, and few.
@@ -168,6 +170,19 @@ TEST(ModelDrafter, FollowsRewoundAndCopiedTexts) {
   EXPECT_EQ(fixture.Drafted(1), fixture.Expected(1, 2));
   EXPECT_EQ(fixture.seen.runs, runs + 2);  // Nothing of the copy was read again.
   EXPECT_EQ(fixture.seen.broken_texts, 0);
+}
+
+// The most valuable nodes come first, so that depths alternate: 0, 1, 2, 1, 3, 1.
+TEST(ModelDrafter, CostIsThatOfTheDepthsThatTheFirstDraftsHave) {
+  const Fixture fixture(kVocabSize, TreeSpec({-1, 0, 1, 0, 2, 0}));
+  const CostCurve& costs = fixture.costs;
+  const double first = costs.At(1);
+  EXPECT_EQ(fixture.drafter->Cost(0), 0);
+  EXPECT_EQ(fixture.drafter->Cost(1), first);
+  EXPECT_EQ(fixture.drafter->Cost(2), first + costs.AtLeast(1));
+  EXPECT_EQ(fixture.drafter->Cost(3), first + costs.AtLeast(2));
+  EXPECT_EQ(fixture.drafter->Cost(4), first + costs.AtLeast(2) + costs.AtLeast(1));
+  EXPECT_EQ(fixture.drafter->Cost(5), first + costs.AtLeast(3) + costs.AtLeast(1));
 }
 
 TEST(ModelDrafter, OffersNothingBeyondItsContext) {

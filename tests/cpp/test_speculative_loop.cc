@@ -41,6 +41,7 @@ class Loop {
         std::move(proposes),
         std::move(target),
         bundle.plan,
+        bundle.plan.tree,
         bundle.shapes.roles.at("target"),
         DraftLength(mode, CostCurve(bundle.shapes.roles.at("target").widths, costs)),
         bundle.plan.tree.num_nodes() - 1,

@@ -34,6 +34,21 @@ TEST(TreeSpec, RefusesParentAfterChild) {
   EXPECT_THROW(TreeSpec({-1, -1}), Error);
 }
 
+TEST(TreeSpec, NodesOfAPartAreFoundByTheRanksOnTheirPaths) {
+  //        0
+  //      /   \    .
+  //     1     2
+  //    / \    |
+  //   3   4   5
+  const TreeSpec whole({-1, 0, 0, 1, 1, 2});
+  EXPECT_EQ(TreeSpec({-1, 0, 1, 0, 1, 3}).NodesIn(whole), (std::vector<int>{0, 1, 3, 2, 4, 5}));
+  EXPECT_EQ(TreeSpec({-1, 0, 0, 0, 3, 2, 2}).NodesIn(whole),
+            (std::vector<int>{0, 1, 2, -1, -1, 5, -1}));
+  EXPECT_EQ(TreeSpec::Chain(3).NodesIn(whole), (std::vector<int>{0, 1, 3, -1}));
+  EXPECT_EQ(TreeSpec({-1, 0, 1, 0}).height(1), 1);
+  EXPECT_EQ(TreeSpec({-1, 0, 1, 0}).height(3), 2);
+}
+
 TEST(TreeSpec, GrowsAndIsCutBack) {
   TreeSpec tree = TreeSpec::Root(4);
   EXPECT_EQ(tree.Add(0), 1);

@@ -50,6 +50,8 @@ from ptgc.spec.tree import TreeSpec
 
 VOCAB_SIZE, DRAFTS, NEW_TOKENS = 8, 3, 3
 TREE = TreeSpec((-1, 0, 0, 1, 1, 2, 3))
+PART = TreeSpec((-1, 0, 1, 2, 0))
+"""A part of TREE whose nodes are not in the order of their depths."""
 PROMPT = [1, 2, 3, 1, 2, 3, 1, 2]
 """A prompt that repeats itself, so that there are n-gram drafts from the first new token on."""
 _FEWEST = 5.0
@@ -65,6 +67,8 @@ class Setting:
     temperature: float = 1.0
     draft_length: str = "fixed"
     batch: int = 1
+    part: TreeSpec | None = None
+    """A part of the plan's tree that drafts fill."""
 
     @property
     def plain_tokens(self) -> int:
@@ -75,7 +79,8 @@ class Setting:
         return 2 if self.strategy == "overlap" else int(self.strategy.startswith(("medusa", "eagle3")))
 
     def __str__(self) -> str:
-        return f"{self.strategy}-{self.rule}-{self.temperature}-{self.draft_length}-{self.batch}"
+        part = "-part" if self.part else ""
+        return f"{self.strategy}{part}-{self.rule}-{self.temperature}-{self.draft_length}-{self.batch}"
 
 
 def all_settings() -> Iterator[Setting]:
@@ -88,13 +93,13 @@ def all_settings() -> Iterator[Setting]:
         *("medusa", "hydra", "eagle3", "dflash"),
     )
     chains = itertools.product(names, ("match", "speculative", "block"))
-    trees = itertools.product(
-        ("tree", "dynamic", "eagle3-tree", "medusa-tree", "pard-tree", "dynamic-pard", "lookahead"),
-        ("match", "speculative"),
-    )
+    filling = ("tree", "eagle3-tree", "medusa-tree", "pard-tree")
+    trees = itertools.product((*filling, "dynamic", "dynamic-pard", "lookahead"), ("match", "speculative"))
     for strategy, rule in [*chains, *trees]:
         for temperature, length, batch in itertools.product(temperatures, ("measured", "fixed"), batches):
             yield Setting(strategy, rule, temperature, length, batch)
+            if strategy in filling:
+                yield Setting(strategy, rule, temperature, length, batch, PART)
 
 
 @cache
@@ -273,7 +278,7 @@ def count_texts(place: Path, setting: Setting, num_texts: int) -> tuple[Counter[
     path = bundle(place, setting.strategy, setting.batch)
     counts: Counter[tuple[int, ...]] = Counter()
     drafts = Drafts()
-    options: dict[str, Any] = {"draft_length": setting.draft_length, "acceptance": setting.rule}
+    options: dict[str, Any] = {"draft_length": setting.draft_length, "acceptance": setting.rule, "tree": setting.part}
     if setting.strategy == "overlap":
         options["overlap"] = True
     with Generator(path, num_threads=1, **options) as generator:

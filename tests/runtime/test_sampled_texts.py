@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime.sampled_texts import Setting, chi_square, count_texts, probabilities
+from tests.runtime.sampled_texts import PART, Setting, chi_square, count_texts, probabilities
 
 SETTINGS = [
     Setting("autoregressive", batch=4),
@@ -30,6 +30,9 @@ SETTINGS = [
     Setting("hydra", "match", 1.3, batch=4),
     Setting("eagle3", "match", 1.3, "measured"),
     Setting("eagle3-tree", "speculative", 1.0, batch=4),
+    Setting("tree", "speculative", 1.3, batch=4, part=PART),
+    Setting("eagle3-tree", "speculative", 0.7, batch=4, part=PART),
+    Setting("medusa-tree", "speculative", 1.0, part=PART),
     Setting("dflash", "speculative", 1.0),
     Setting("pard-tree", "speculative", 0.7, batch=4),
     Setting("recycling", "speculative", 1.0, batch=4),

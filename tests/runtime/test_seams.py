@@ -15,11 +15,12 @@ import torch
 from ptgc.compiler.build.build import BuildOptions, build
 from ptgc.compiler.build.stage import Stage
 from ptgc.compiler.checking.check import check_bundle
-from ptgc.errors import ExportError
+from ptgc.errors import ExportError, UsageError
 from ptgc.exporters import export
 from ptgc.exporters.strategies.layer_skip import first_layers
 from ptgc.graphs.reference import drafts_of_heads
 from ptgc.runtime import Generator
+from ptgc.runtime.results import RoundTrace
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.strategies.dflash import dflash
 from ptgc.spec.strategies.draft_model import draft_model
@@ -196,6 +197,67 @@ def test_drafts_change_nothing(place: Path, name: str, batch: int) -> None:
         options = {"max_new_tokens": NEW_TOKENS, "temperature": 0.8, "seed": 3}
         sampled, plain = (generator.generate(PROMPTS, plain=kind, **options) for kind in (False, True))
     assert [one.token_ids for one in sampled] == [one.token_ids for one in plain]
+
+
+PART = TreeSpec((-1, 0, 1, 2, 0, 1))
+"""A part of TREE whose nodes are not in the order of their depths: the most valuable come first."""
+FILLING = ("tree", "medusa", "eagle3", "eagle", "hydra", "mlp-speculator", "pard", "recycling", "merged")
+"""Those whose drafts fill a tree."""
+
+
+def drafted_paths(one: RoundTrace) -> dict[tuple[int, ...], int]:
+    """The drafts of a round by the ranks on their paths."""
+    tree = TreeSpec((-1, *one.parents))
+    paths: list[tuple[int, ...]] = [()]
+    for parent, rank in zip(tree.parents[1:], tree.ranks[1:], strict=True):
+        paths.append((*paths[parent], rank))
+    return dict(zip(paths[1:], one.drafted_ids, strict=True))
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("name", FILLING)
+def test_drafts_fill_a_part_of_the_tree(place: Path, name: str, batch: int) -> None:
+    known = {(0,), (0, 0), (0, 0, 0), (1,), (0, 1)}
+    options: dict[str, Any] = {"build": build_of(batch), "draft_length": "fixed"}
+    last = len(PROBES[name]()[1].drafter.parts) - 1
+    with Generator(probe(place, name), **options) as generator:
+        whole = generator.generate(PROMPTS[2], max_new_tokens=NEW_TOKENS, trace=True).trace
+    chain = {(0,), (0, 0)}
+    for part, count, paths in ((PART, None, known), (PART, 2, chain), (TreeSpec.chain(2), None, chain)):
+        with Generator(probe(place, name), tree=part, num_draft_tokens=count, **options) as generator:
+            results = generator.generate(PROMPTS, max_new_tokens=NEW_TOKENS, trace=True)
+            expected = [greedy(tiny_model("llama"), ids, NEW_TOKENS) for ids in PROMPTS]
+            assert [one.token_ids for one in results] == expected
+            drawn = {"max_new_tokens": NEW_TOKENS, "temperature": 0.8, "seed": 3}
+            sampled, plain = (generator.generate(PROMPTS, plain=kind, **drawn) for kind in (False, True))
+            assert [one.token_ids for one in sampled] == [one.token_ids for one in plain]
+        drafted = [drafted_paths(one) for text in results for one in text.trace if one.part == last]
+        found = set().union(*drafted)
+        # Recycling takes the next nodes in place of those whose tokens are not known yet.
+        assert found == paths or (name == "recycling" and paths < found <= known)
+        # The same draft as in the whole tree, at the same place of the text.
+        both = [next(one for one in trace if one.drafted_ids) for trace in (whole, results[2].trace)]
+        if {one.part for one in both} == {last} and name != "recycling":
+            assert drafted_paths(both[1]).items() <= drafted_paths(both[0]).items()
+
+
+@pytest.mark.parametrize(
+    ("name", "tree", "problem"),
+    [
+        ("tree", [-1, 0, 0, 0], "tree that was given has node 3, which the plan's tree lacks"),
+        ("eagle3", [-1, 0, 1, 2, 3], "tree that was given has node 4, which the plan's tree lacks"),
+        ("medusa", [*TREE.parents, 0], "tree that was given has node 9, which the plan's tree lacks"),
+        ("mtp", [-1, 0], "tree that was given has no use"),
+        ("lookahead", [-1, 0, 0], "tree that was given has no use"),
+        ("dynamic", [-1, 0, 0], "tree that was given has no use"),
+        ("tree", [-1, 2, 1], "tree is .*node 1 has parent 2; a parent must come before its children"),
+        ("tree", [0], "tree is .*a tree starts with its root"),
+        ("tree", "4,2", "tree is '4,2'; it must be a tree: a list with the parent of each node"),
+    ],
+)
+def test_what_is_no_part_of_the_tree_is_refused(place: Path, name: str, tree: Any, problem: str) -> None:
+    with pytest.raises(UsageError, match=problem):
+        Generator(probe(place, name), build=build_of(1), tree=tree)
 
 
 @pytest.mark.parametrize("name", PROBES)

@@ -358,7 +358,7 @@ def test_what_was_measured_is_not_read_or_written_through_a_link_out_of_the_buil
     (build.path / "measured").symlink_to(outside)
     write_tuning(build, Tuning(1, 2, (), {}))
     assert not list(outside.iterdir())
-    assert read_tuning(build) == Tuning(1, 2, (), {})  # in the user's cache
+    assert read_tuning(build, open_bundle(bundle).manifest.plan) == Tuning(1, 2, (), {})  # in the user's cache
 
 
 @pytest.mark.parametrize(
@@ -370,6 +370,15 @@ def test_what_was_measured_is_not_read_or_written_through_a_link_out_of_the_buil
         lambda d: d.update(acceptance=[2.0]),
         lambda d: d.update(acceptance=None),
         lambda d: d.update(prompts=[]),
+        lambda d: d.update(tree=[]),
+        lambda d: d.update(tree=[0]),
+        lambda d: d.update(tree=[-1, 2, 1], gains=[0.5, 0.2]),
+        lambda d: d.update(tree="4,2"),
+        lambda d: d.update(tree=[-1] + [0] * 5000, gains=[0] * 5000),
+        lambda d: d.update(tree=[-1, 0], gains=[]),
+        lambda d: d.update(tree=[-1, 0], gains=[1.5]),
+        lambda d: d.update(gains=[0.5]),
+        lambda d: d.update(tree=[-1, 0], gains=[0.5]),  # of a plan that drafts a chain
     ],
 )
 def test_a_damaged_tuning_is_ignored(bundle: Path, cache_folder: Path, change: Callable[[Any], Any]) -> None:
@@ -377,9 +386,9 @@ def test_a_damaged_tuning_is_ignored(bundle: Path, cache_folder: Path, change: C
     write_tuning(build, Tuning(1, 2, (0.5,), {}))
     (path,) = (build.path / "measured").glob("*-tuning.json")
     edit(path, change)
-    assert read_tuning(build) is None
+    assert read_tuning(build, open_bundle(bundle).manifest.plan) is None
     os.truncate(path, 10)
-    assert read_tuning(build) is None
+    assert read_tuning(build, open_bundle(bundle).manifest.plan) is None
 
 
 @pytest.mark.parametrize(

@@ -88,3 +88,10 @@ def test_only_some_drafters_choose_their_tree() -> None:
     assert replace(medusa(tree), dynamic_tree=True).problems() == [
         "dynamic_tree is true, which drafter heads does not draft"
     ]
+
+
+def test_nodes_of_a_part_are_found_by_the_ranks_on_their_paths() -> None:
+    whole = TreeSpec((-1, 0, 0, 1, 1, 2))
+    assert TreeSpec((-1, 0, 1, 0, 1, 3)).nodes_in(whole) == [0, 1, 3, 2, 4, 5]
+    assert TreeSpec((-1, 0, 0, 0, 3, 2, 2)).nodes_in(whole) == [0, 1, 2, None, None, 5, None]
+    assert TreeSpec.chain(3).nodes_in(whole) == [0, 1, 3, None]

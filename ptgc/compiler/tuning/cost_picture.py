@@ -13,6 +13,7 @@ from ptgc.errors import BackendError, UsageError
 from ptgc.extras import how_to_install
 from ptgc.runtime.costs import CostCurve
 from ptgc.spec.output import check_output_file, write_output
+from ptgc.spec.tree import TreeSpec
 
 RATES = (0.5, 0.7, 0.9)
 """Acceptance rates of a draft token for which speedups are predicted."""
@@ -36,10 +37,23 @@ class MeasuredBuild:
     """From tuning: the shares of rounds with drafts that accept at least 1, 2, ... tokens."""
     rows_at_once: int = 0
     """Rows of a drafter's round that makes all drafts; 0 if it has a round for each."""
+    tree: TreeSpec | None = None
+    """From tuning: the part of the plan's tree that drafts fill."""
+    gains: tuple[float, ...] = ()
+    """From tuning: the probability that each of its drafts is accepted, with all those above it."""
 
-    def speedups(self, acceptance: float | Sequence[float]) -> list[float]:
+    def speedups(self, acceptance: float) -> list[float]:
         """Speedup over plain decoding by number of draft tokens; see `predicted_speedups`."""
         return predicted_speedups(self.curve, self.num_draft_tokens, acceptance, self.rows_at_once)
+
+    @property
+    def tuned_speedups(self) -> list[float]:
+        """The same with the acceptance that tuning found, up to the tuned tree's size; empty without tuning."""
+        if self.tree is not None:
+            return predicted_speedups(self.curve, len(self.gains), self.gains, self.rows_at_once, self.tree)
+        if not self.acceptance or not self.num_draft_tokens:
+            return []
+        return predicted_speedups(self.curve, self.num_draft_tokens, self.acceptance, self.rows_at_once)
 
 
 def check_picture(path: Path) -> None:
@@ -103,9 +117,8 @@ def _draw_speedups(axes: Any, build: MeasuredBuild) -> None:
     for rate in RATES:
         found = build.speedups(rate)
         axes.plot(numbers, found, marker="o", ms=3, label=f"{rate:.0%} of drafts accepted")
-    if build.acceptance:
-        found = build.speedups(build.acceptance)
-        axes.plot(numbers, found, color="black", marker="s", ms=3, label="as on the tuned prompts")
+    if found := build.tuned_speedups:
+        axes.plot(range(len(found)), found, color="black", marker="s", ms=3, label="as on the tuned prompts")
     axes.axhline(1, color="gray", linewidth=1)
     axes.set(xlabel="draft tokens of a round", ylabel="tokens a second over plain decoding", title=build.name)
     axes.set_ylim(bottom=0)

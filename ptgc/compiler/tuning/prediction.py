@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ptgc.runtime.costs import CostCurve
+from ptgc.spec.tree import TreeSpec
 
 ASSUMED_ACCEPTANCE = 0.7
 """Acceptance rate of a draft token if none was measured: between what the runtime expects of short and of long
@@ -31,25 +33,38 @@ def expected_tokens(num_draft_tokens: int, acceptance: float) -> float:
 
 
 def round_seconds(
-    curve: CostCurve, num_draft_tokens: int, rows_at_once: int = 0, *, runs_drafter: bool = True
+    curve: CostCurve,
+    num_draft_tokens: int,
+    rows_at_once: int = 0,
+    *,
+    tree: TreeSpec | None = None,
+    runs_drafter: bool = True,
 ) -> float:
     """Seconds to draft and verify some tokens: the narrowest round that holds them, and the drafter's rounds.
 
     Args:
         curve: What rounds cost.
         num_draft_tokens: Draft tokens of the round.
-        rows_at_once: Rows of a drafter's round that makes all drafts; 0 if it has a round for each.
+        rows_at_once: Rows of a drafter's round that makes all drafts; 0 if it has a round for each depth.
+        tree: The tree whose first nodes the drafts are; None for a chain.
         runs_drafter: Whether a model drafts, if there is one, and not a lookup that is merged with it.
     """
     drafter = curve.medians_by_role().get("drafter", {}) if runs_drafter else {}
     drafting = num_draft_tokens * next(iter(drafter.values()), 0.0)
     if rows_at_once and drafter:
         drafting = _at_least(drafter, rows_at_once) if num_draft_tokens else 0.0
+    elif tree is not None and drafter:
+        depths = Counter(tree.first(num_draft_tokens).depths)
+        drafting = sum(_at_least(drafter, nodes) for depth, nodes in depths.items() if depth < max(depths))
     return _at_least(curve.medians(), num_draft_tokens + 1) + drafting
 
 
 def predicted_speedups(
-    curve: CostCurve, most: int, acceptance: float | Sequence[float], rows_at_once: int = 0
+    curve: CostCurve,
+    most: int,
+    acceptance: float | Sequence[float],
+    rows_at_once: int = 0,
+    tree: TreeSpec | None = None,
 ) -> list[float]:
     """Speedup over plain decoding of rounds that draft 0, 1, ... `most` tokens.
 
@@ -57,8 +72,9 @@ def predicted_speedups(
         curve: What rounds cost.
         most: Most draft tokens of a round.
         acceptance: The probability that a draft token is accepted if those before it were; or the shares of rounds that
-            accept one or more tokens, two or more, and so on.
+            accept one or more tokens, two or more, and so on; or of a tree, the probability of each of its nodes.
         rows_at_once: See `round_seconds`.
+        tree: See `round_seconds`.
     """
     plain = round_seconds(curve, 0)
 
@@ -67,7 +83,9 @@ def predicted_speedups(
             return 1 + sum(acceptance[:number])
         return expected_tokens(number, acceptance)
 
-    return [tokens(number) * plain / round_seconds(curve, number, rows_at_once) for number in range(most + 1)]
+    return [
+        tokens(number) * plain / round_seconds(curve, number, rows_at_once, tree=tree) for number in range(most + 1)
+    ]
 
 
 def best_pace(curve: CostCurve, most: int, acceptance: float = ASSUMED_ACCEPTANCE, rows_at_once: int = 0) -> Pace:

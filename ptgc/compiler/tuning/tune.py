@@ -10,8 +10,15 @@ from ptgc.compiler.checking.fidelity import role_fidelity
 from ptgc.compiler.checking.judged_text import judged_text
 from ptgc.compiler.precision.precision import MAX_DIVERGENCE
 from ptgc.compiler.tuning.cost import measure_costs
-from ptgc.compiler.tuning.drafted_rounds import DraftedRound, accepted_shares, drafted_rounds, predicted_seconds
+from ptgc.compiler.tuning.drafted_rounds import (
+    DraftedRound,
+    accepted_shares,
+    drafted_rounds,
+    taken_seconds,
+)
 from ptgc.compiler.tuning.overlap import overlap_pays
+from ptgc.compiler.tuning.token_tree import candidate_trees
+from ptgc.compiler.tuning.way import Way, best_way, most_drafts
 from ptgc.errors import BuildError, UsageError
 from ptgc.runtime.costs import CostCurve, read_costs, write_costs
 from ptgc.runtime.generator import Generator, default_num_threads
@@ -50,22 +57,6 @@ class TuneOptions:
 
 
 @dataclass(frozen=True)
-class Way:
-    """A way to use the bundle: a build, threads, and a number of draft tokens."""
-
-    build: Build
-    """Which build."""
-    num_threads: int
-    """Threads of the engine."""
-    num_draft_tokens: int
-    """The most draft tokens of a round."""
-    seconds: float
-    """Predicted seconds per token."""
-    plain_seconds: float
-    """The same without drafts."""
-
-
-@dataclass(frozen=True)
 class Observed:
     """A build and its measurements."""
 
@@ -84,12 +75,14 @@ class Tuned:
     """The result of tuning."""
 
     ways: tuple[Way, ...]
-    """The best number of draft tokens for every build and number of threads, the same in every round."""
+    """The best number of draft tokens, or tree, for every build and number of threads, the same in every round."""
     observed: tuple[Observed, ...]
     """Every build."""
     chosen: Way
     """The fastest way of a build within the allowed loss. Its draft tokens are an upper limit; in each round the
     runtime drafts as many as pay."""
+    tokens_per_round: float
+    """New tokens of a round on the prompts, with as many drafts as the runtime chose."""
     tuning: Tuning
     """The choice as it is stored beside the build."""
     measured_speedup: float
@@ -99,7 +92,7 @@ class Tuned:
 
 
 def tune(path: str | Path, options: TuneOptions, progress: Progress = lambda _: None) -> Tuned:
-    """Choose build, threads and draft tokens for real prompts on this device, and store the choice.
+    """Choose build, threads, and draft tokens or their tree, for real prompts on this device; store the choice.
 
     Args:
         path: The bundle.
@@ -125,15 +118,21 @@ def tune(path: str | Path, options: TuneOptions, progress: Progress = lambda _: 
     fastest = _fastest(ways, observed, options.max_divergence)
     own = next(one for one in observed if one.build is fastest.build)
     progress(f"{own.build.manifest.id}: writing texts as the runtime drafts")
-    chosen = _settled(bundle, fastest, own, options, sets)
-    digests = {one.kind: one.sha256 for one in sets}
+    chosen, tokens = _settled(bundle, fastest, own, options, sets)
     prompts = _confirmed([prompt for one in sets for prompt in one.prompts])
-    overlap = _overlaps(bundle, chosen, prompts, options, progress)
-    tuning = Tuning(chosen.num_threads, chosen.num_draft_tokens, accepted_shares(own.rounds), digests, overlap)
+    tuning = Tuning(
+        chosen.num_threads,
+        chosen.num_draft_tokens,
+        accepted_shares(own.rounds),
+        {one.kind: one.sha256 for one in sets},
+        _overlaps(bundle, chosen, prompts, options, progress),
+        chosen.tree.tree if chosen.tree else None,
+        chosen.tree.gains if chosen.tree else (),
+    )
     write_tuning(chosen.build, tuning)
     progress("Comparing the choice with plain decoding")
     speedup = _measured_speedup(bundle, chosen, prompts, options)
-    return Tuned(ways, observed, chosen, tuning, speedup, _suggestion(observed, fastest, bundle))
+    return Tuned(ways, observed, chosen, tokens, tuning, speedup, _suggestion(observed, fastest, bundle))
 
 
 def _builds(bundle: Bundle, options: TuneOptions, sets: Sequence[PromptSet]) -> list[Build]:
@@ -212,13 +211,9 @@ def _divergence(bundle: Bundle, build: Build, options: TuneOptions) -> float | N
 
 
 def _ways(bundle: Bundle, observed: Observed) -> Iterator[Way]:
-    """The best number of draft tokens for every number of threads."""
-    drafter = bundle.manifest.plan.drafter
-    most = drafter.num_draft_tokens
-    for threads, curve in observed.curves.items():
-        seconds = predicted_seconds(observed.rounds, curve, most, drafter.rows_at_once)
-        best = min(range(most + 1), key=seconds.__getitem__)
-        yield Way(observed.build, threads, best, seconds[best], seconds[0])
+    """The best way for every number of threads."""
+    for curve in observed.curves.values():
+        yield best_way(bundle.manifest.plan, observed.build, observed.rounds, curve)
 
 
 def _fastest(ways: Sequence[Way], observed: Sequence[Observed], max_divergence: float) -> Way:
@@ -233,21 +228,31 @@ def _fastest(ways: Sequence[Way], observed: Sequence[Observed], max_divergence: 
     return min(within, key=lambda way: way.seconds)
 
 
-def _settled(bundle: Bundle, way: Way, own: Observed, options: TuneOptions, sets: Sequence[PromptSet]) -> Way:
+def _settled(
+    bundle: Bundle, way: Way, own: Observed, options: TuneOptions, sets: Sequence[PromptSet]
+) -> tuple[Way, float]:
     """Choose the limit of draft tokens per round: none, the best fixed number, or all that the plan allows.
 
-    The choice goes by the measured costs of the rounds taken, not by the clock. Of equally fast limits the largest is
-    taken, because later texts may accept more.
+    With a tree, that is the best tree, or all of the plan's with its most valuable nodes first. The choice goes by the
+    measured costs of the rounds taken, not by the clock. Of equally fast limits the largest is taken, because later
+    texts may accept more.
+
+    Returns:
+        The way, and the new tokens of its rounds.
     """
     curve, drafter = own.curves[way.num_threads], bundle.manifest.plan.drafter
-    found = {0: way.plain_seconds}
-    for most in sorted({way.num_draft_tokens, drafter.num_draft_tokens} - {0}):
-        loading = LoadOptions(num_draft_tokens=most)
-        rounds = list(drafted_rounds(way.build, sets, options.max_new_tokens, loading, way.num_threads))
-        found[most] = predicted_seconds(rounds, curve, most, drafter.rows_at_once)[most]
-    least = min(found.values())
-    most = max(number for number, seconds in found.items() if seconds <= least * _THE_SAME)
-    return replace(way, num_draft_tokens=most, seconds=found[most])
+    whole = next(reversed(candidate_trees(bundle.manifest.plan, own.rounds)), None)
+    largest = replace(way, num_draft_tokens=most_drafts(drafter, whole), tree=whole)
+    found = [(replace(way, num_draft_tokens=0, seconds=way.plain_seconds, tree=None), 1.0)]
+    for one in {way.num_draft_tokens: way, largest.num_draft_tokens: largest}.values():
+        if one.num_draft_tokens == 0:
+            continue
+        rounds = list(drafted_rounds(way.build, sets, options.max_new_tokens, one.loading, way.num_threads))
+        seconds = taken_seconds(rounds, curve, drafter.rows_at_once, one.loading.tree)
+        found.append((replace(one, seconds=seconds), sum(done.accepted + 1 for done in rounds) / len(rounds)))
+    least = min(one.seconds for one, _ in found)
+    same = [choice for choice in found if choice[0].seconds <= least * _THE_SAME]
+    return max(same, key=lambda choice: choice[0].num_draft_tokens)
 
 
 def _confirmed(prompts: Sequence[Prompt]) -> Sequence[Prompt]:
@@ -268,8 +273,8 @@ def _measured_speedup(bundle: Bundle, chosen: Way, prompts: Sequence[Prompt], op
         bundle.path,
         build=chosen.build.manifest.id,
         num_threads=chosen.num_threads,
-        num_draft_tokens=chosen.num_draft_tokens,
         verify=False,
+        **vars(chosen.loading),
     ) as generator:
         generator.generate(prompts[0].ids, max_new_tokens=4)
         for prompt in prompts:
@@ -294,7 +299,7 @@ def _suggestion(observed: Sequence[Observed], chosen: Way, bundle: Bundle) -> st
             own.curves[chosen.num_threads].rounds,
             curve.drafter_rounds,
         )
-        seconds = min(predicted_seconds(own.rounds, mixed, plan.drafter.num_draft_tokens))
+        seconds = best_way(plan, own.build, own.rounds, mixed).seconds
         if seconds < best:
             precision = other.build.manifest.precision["drafter"]
             best, found = seconds, f"target={own.build.manifest.precision['target']},drafter={precision}"

@@ -33,6 +33,11 @@ class LookaheadDrafter(DrafterPlan):
     num_branches: Branches = 4
     """G of the paper: most n-grams that are verified in a round."""
 
+    @property
+    def fills_tree(self) -> bool:
+        """A window and its branches change their shapes."""
+        return False
+
     def misfits(self, tree: TreeSpec) -> list[str]:
         """A tree without room for the window."""
         needed = round_tree(self.window_size, self.ngram_size, self.num_branches).num_nodes - 1

@@ -26,6 +26,8 @@ struct DrafterParameters {
   int num_top_ids = 0;
   // Whether it may draft the next block while the target verifies this one.
   bool overlap = false;
+  // Whether drafts have the shape of the plan's tree, if that is no chain.
+  bool fills_tree = true;
 
   // What does not fit the plan's drafts and tree; empty if all does.
   virtual std::string Misfit(int /*num_draft_tokens*/, const TreeSpec& /*tree*/) const {

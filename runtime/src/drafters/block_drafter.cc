@@ -163,7 +163,7 @@ void BlockDrafter::Grow(const DraftRow& row) {
 
 // The mask tokens of a run that drafts so many tokens. Rows that see the whole block need all.
 int BlockDrafter::Masks(int count) const {
-  return states_ != nullptr ? parameters_.block_size - 1 : tree_.depth(count) - 1;
+  return states_ != nullptr ? parameters_.block_size - 1 : tree_.height(count) - 1;
 }
 
 // Reads text of rows whose text and block do not fit into one run; whether there were any. The

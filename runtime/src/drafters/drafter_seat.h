@@ -15,7 +15,7 @@ namespace ptgc {
 // What a drafter is made from.
 struct DrafterSeat {
   const Bundle& bundle;        // The loaded bundle: roles, shapes, model.
-  const DecodePlan& plan;      // The bundle's plan, changed by the options.
+  const DecodePlan& plan;      // The bundle's, changed by the options: its tree may be a part.
   const LoadOptions& options;  // How the bundle is loaded.
   Engines& engines;            // By role; the drafter takes its own roles' engines.
   const std::map<std::string, std::shared_ptr<KVCache>>& caches;  // By role, if it has one.

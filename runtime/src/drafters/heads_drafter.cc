@@ -18,25 +18,27 @@ std::size_t Size(int value) { return static_cast<std::size_t>(value); }
 }  // namespace
 
 HeadsDrafter::HeadsDrafter(std::unique_ptr<Engine> engine, const Port& hidden_states, int batch,
-                           TreeSpec tree, std::int64_t vocab_size, double cost)
+                           const TreeSpec& whole, TreeSpec tree, std::int64_t vocab_size,
+                           double cost)
     : engine_(std::move(engine)),
       memory_(engine_->memory()),
+      num_drafts_(whole.num_nodes() - 1),
       tree_(std::move(tree)),
+      drafted_(tree_.NodesIn(whole)),
       places_(Size(tree_.num_nodes())),
       vocab_size_(vocab_size),
       cost_(cost),
       row_bytes_(static_cast<std::size_t>(hidden_states.last_size) * ItemSize(hidden_states.dtype)),
       hidden_states_(memory_, Size(batch) * row_bytes_),
       last_ids_(Size(batch) * sizeof(TokenId)),
-      drafts_(Size(batch) * Size(tree_.num_nodes() - 1) * sizeof(TokenId)),
+      drafts_(Size(batch) * Size(num_drafts_) * sizeof(TokenId)),
       knows_(Size(batch)) {
   const std::array<Tensor, 2> read = {Tensor{ports::kHiddenStates,
                                              hidden_states.dtype,
                                              hidden_states_.data(),
                                              {batch, 1, hidden_states.last_size}},
                                       PortOf(last_ids_, "input_ids", DType::kInt64, {batch, 1})};
-  const Tensor written =
-      PortOf(drafts_, ports::kDraftIds, DType::kInt64, {batch, tree_.num_nodes() - 1});
+  const Tensor written = PortOf(drafts_, ports::kDraftIds, DType::kInt64, {batch, num_drafts_});
   call_ = engine_->Bind(read, {&written, 1});
 }
 
@@ -64,10 +66,10 @@ void HeadsDrafter::Draft(std::span<const DraftRow> rows) {
   engine_seconds_ = SecondsSince(start);
   spent_ = cost_;
   for (const DraftRow& row : rows) {
-    const TokenId* drafts = drafts_.As<TokenId>() + row.row * (tree_.num_nodes() - 1);
+    const std::span<const TokenId> drafts = DraftsOf(row.row);
     places_[0] = 0;
     for (int node = 1; node <= row.limit; ++node) {
-      const TokenId draft = drafts[node - 1];
+      const TokenId draft = drafts[Size(drafted_[Size(node)]) - 1];
       const int parent = places_[Size(tree_.parent(node))];
       const bool is_known = draft >= 0 && draft < vocab_size_;
       places_[Size(node)] = parent < 0 || !is_known ? -1 : row.proposal->Add(parent, draft);
@@ -83,9 +85,11 @@ void HeadsDrafter::Observe(int row, const Observation& seen) {
 
 std::unique_ptr<Drafter> MakeHeads(DrafterSeat& seat) {
   const Role& role = seat.bundle.roles.at("heads");
+  TreeSpec whole = seat.bundle.plan.tree;
+  whole.Truncate(static_cast<int>(FindPort(role.outputs, ports::kDraftIds)->last_size) + 1);
   return std::make_unique<HeadsDrafter>(
       std::move(seat.engines.at("heads")), *FindPort(role.inputs, ports::kHiddenStates),
-      seat.bundle.shapes.batch, seat.plan.tree, seat.bundle.model.vocab_size,
+      seat.bundle.shapes.batch, whole, seat.plan.tree, seat.bundle.model.vocab_size,
       seat.target_costs.At(0) * kAssumedCost);
 }
 

@@ -25,9 +25,10 @@ inline constexpr std::array<std::string_view, 1> kHeadsRoles = {"heads"};
 // tree.
 class HeadsDrafter : public Drafter {
  public:
-  // `cost` is the cost of a run in seconds.
-  HeadsDrafter(std::unique_ptr<Engine> engine, const Port& hidden_states, int batch, TreeSpec tree,
-               std::int64_t vocab_size, double cost);
+  // The heads draft the tree `whole`, of which `tree` is used. `cost` is the cost of a run in
+  // seconds.
+  HeadsDrafter(std::unique_ptr<Engine> engine, const Port& hidden_states, int batch,
+               const TreeSpec& whole, TreeSpec tree, std::int64_t vocab_size, double cost);
 
   void Begin(int row) override { knows_[static_cast<std::size_t>(row)] = false; }
   void Truncate(int row, int /*length*/) override { Begin(row); }
@@ -40,20 +41,26 @@ class HeadsDrafter : public Drafter {
   double engine_seconds() const override { return engine_seconds_; }
 
  private:
+  // The drafts of the heads for a row.
+  std::span<const TokenId> DraftsOf(int row) {
+    return {drafts_.As<TokenId>() + row * num_drafts_, static_cast<std::size_t>(num_drafts_)};
+  }
   void* StateOf(int row) const {
     return hidden_states_.At(static_cast<std::size_t>(row) * row_bytes_);
   }
 
   std::unique_ptr<Engine> engine_;  // Runs the graph.
   std::shared_ptr<Memory> memory_;  // Memory of the hidden states.
+  int num_drafts_;                  // Drafts of the heads for a row.
   TreeSpec tree_;                   // The tree of a full proposal.
+  std::vector<int> drafted_;        // [nodes], of the tree's nodes in that of the heads.
   std::vector<int> places_;         // [nodes], of the tree's nodes in the proposal; -1 for none.
   std::int64_t vocab_size_;         // Ids that the target knows.
   double cost_;                     // Cost of a run.
   std::size_t row_bytes_;           // Bytes of one hidden state.
   Block hidden_states_;             // [batch, 1, hidden_size], each row's last one.
   Buffer last_ids_;                 // [batch, 1], each text's last token, for heads that read it.
-  Buffer drafts_;                   // [batch, drafts]
+  Buffer drafts_;                   // [batch, drafts of the heads]
   std::unique_ptr<Call> call_;      // The engine's only call.
   std::vector<bool> knows_;         // [batch], whether a row's state matches its text.
   double engine_seconds_ = 0;       // Engine time of the last Draft.

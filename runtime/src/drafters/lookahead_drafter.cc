@@ -38,6 +38,7 @@ void ReadLookahead(const Fields& data, DrafterPlan& plan) {
   parameters->num_branches = static_cast<int>(data.Integer("num_branches", limits::kBranches));
   parameters->shortest_match = 1;
   parameters->longest_match = 2;
+  parameters->fills_tree = false;
   plan.parameters = std::move(parameters);
 }
 

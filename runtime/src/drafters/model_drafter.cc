@@ -11,8 +11,7 @@ namespace {
 
 std::size_t Size(int value) { return static_cast<std::size_t>(value); }
 
-// The first node of each depth of a tree with nodes ordered by depth, followed by the number of
-// nodes.
+// The first node of each depth of a tree, followed by the number of nodes.
 std::vector<int> DepthsOf(const TreeSpec& tree) {
   std::vector<int> first;
   for (int node = 0; node < tree.num_nodes(); ++node) {
@@ -20,6 +19,22 @@ std::vector<int> DepthsOf(const TreeSpec& tree) {
   }
   first.push_back(tree.num_nodes());
   return first;
+}
+
+// What making the first drafts of a tree costs, by their number. The first run reads what the last
+// round added; each further run reads the nodes of one depth.
+std::vector<double> DraftingCosts(const TreeSpec& tree, const CostCurve& costs) {
+  const std::size_t second = std::min<std::size_t>(1, costs.widths().size() - 1);
+  std::vector<int> nodes(Size(tree.height()) + 1);  // Of each depth.
+  std::vector<double> found = {0};
+  for (int count = 1; count < tree.num_nodes(); ++count) {
+    ++nodes[Size(tree.depth(count))];
+    double cost = costs.At(second);
+    for (int depth = 1; depth < tree.height(count); ++depth)
+      cost += costs.AtLeast(nodes[Size(depth)]);
+    found.push_back(cost);
+  }
+  return found;
 }
 
 }  // namespace
@@ -34,6 +49,7 @@ ModelDrafter::ModelDrafter(std::unique_ptr<CausalModel> model, bool shares_cache
       tree_(std::move(tree)),
       depths_(DepthsOf(tree_)),
       costs_(std::move(costs)),
+      drafting_(DraftingCosts(tree_, costs_)),
       drawn_(tree_, rule, model_->batch(), std::min(model_->vocab_size(), target_vocab_size)),
       rows_(Size(model_->batch())),
       inputs_(Size(model_->batch())) {
@@ -327,17 +343,6 @@ void ModelDrafter::Observe(int row, const Observation& seen) {
 
 std::vector<double> ModelDrafter::Measure(const EngineRuns& runs) {
   return runs.role == "drafter" ? model_->Measure(runs) : std::vector<double>();
-}
-
-// The first run reads what the last round added; each further run reads the nodes of one depth.
-double ModelDrafter::Cost(int count) const {
-  if (count == 0) return 0;
-  const std::size_t second = std::min<std::size_t>(1, costs_.widths().size() - 1);
-  double cost = costs_.At(second);
-  for (std::size_t depth = 1; depths_[depth + 1] <= count; ++depth) {
-    cost += costs_.AtLeast(depths_[depth + 1] - depths_[depth]);
-  }
-  return cost;
 }
 
 double ModelDrafter::CatchUp(const DraftRow& row) const {

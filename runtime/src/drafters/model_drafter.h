@@ -33,12 +33,12 @@ namespace ptgc {
 // read again in the next round, now with the target's states.
 class ModelDrafter : public Drafter {
  public:
-  // `tree` is the plan's, with nodes ordered by depth, and so is `is_dynamic`; `model` allows a
-  // chain of as many runs as there are depths. There are no drafts beyond the model's
-  // `context_length`. The model's logits may be padded to another size than the target's; it then
-  // drafts the likeliest tokens, and never an id that the target lacks. With `shares_cache` its
-  // layers are the target's: it does not read again what the target has read, and the target
-  // maintains the cache.
+  // `tree` is the plan's, or the part of it that drafts fill; proposals have its nodes ordered by
+  // depth. A dynamic one is the plan's. `model` allows a chain of as many runs as there are depths.
+  // There are no drafts beyond the model's `context_length`. The model's logits may be padded to
+  // another size than the target's; it then drafts the likeliest tokens, and never an id that the
+  // target lacks. With `shares_cache` its layers are the target's: it does not read again what the
+  // target has read, and the target maintains the cache.
   ModelDrafter(std::unique_ptr<CausalModel> model, bool shares_cache, std::int64_t context_length,
                std::int64_t target_vocab_size, TreeSpec tree, bool is_dynamic, AcceptanceRule rule,
                CostCurve costs);
@@ -52,7 +52,7 @@ class ModelDrafter : public Drafter {
   void Collect(std::span<const DraftRow> rows) override;
   std::vector<Tensor> PendingIds() const override { return model_->ChainIds(); }
   void Observe(int row, const Observation& seen) override;
-  double Cost(int count) const override;
+  double Cost(int count) const override { return drafting_[static_cast<std::size_t>(count)]; }
   double CatchUp(const DraftRow& row) const override;
   // Expected seconds of reading this many tokens before the first draft, beyond what Cost includes.
   double Reading(int tokens) const;
@@ -121,6 +121,7 @@ class ModelDrafter : public Drafter {
   std::vector<int> depths_;               // [height + 2], the first node of each depth.
   std::vector<int> parents_;              // [height + 1], nodes of each depth that have children.
   CostCurve costs_;                       // Costs of the drafter's rounds.
+  std::vector<double> drafting_;          // [nodes], costs of making so many drafts.
   DrawnDrafts drawn_;                     // Chooses drafts.
   std::unique_ptr<LikelyTokens> likely_;  // Finds candidates; null unless the tree is dynamic.
   std::vector<Row> rows_;                 // [batch]

@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/names.h"
 #include "drafters/reencoding.h"
@@ -24,8 +25,9 @@ struct LoadOptions {
   std::map<std::string, Costs> costs;  // By role; empty if nothing was measured.
   DraftLengthMode draft_length = DraftLengthMode::kMeasured;  // How many drafts are verified.
   int num_draft_tokens = -1;                                  // The most drafts; -1: the plan's.
-  std::optional<AcceptanceRule> acceptance;                   // Another rule than the plan's.
-  std::optional<NgramMatch> ngram_match;                      // Another match than the plan's.
+  std::optional<std::vector<int>> tree;      // Parents of a part of the plan's tree.
+  std::optional<AcceptanceRule> acceptance;  // Another rule than the plan's.
+  std::optional<NgramMatch> ngram_match;     // Another match than the plan's.
   // Whether drafts are made while the target verifies, if the plan allows; none: where processors
   // are left for it.
   std::optional<bool> overlap;

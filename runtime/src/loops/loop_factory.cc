@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "bundle/tree_part.h"
 #include "drafters/cost_curve.h"
 #include "drafters/drafter_seat.h"
 #include "drafters/registry.h"
@@ -62,6 +63,17 @@ bool Overlaps(const Bundle& bundle, const DecodePlan& plan, const LoadOptions& o
   return can && options.overlap.value_or(HasProcessorsLeft(options.num_threads));
 }
 
+// The tree that drafts fill: that of the options, which must be a part of the plan's, or the
+// plan's.
+TreeSpec DraftedTree(const DecodePlan& plan, const LoadOptions& options) {
+  if (!options.tree.has_value()) return plan.tree;
+  if (const std::string problem = TreePartProblem(plan, *options.tree); !problem.empty()) {
+    throw Error(ErrorCode::kUsage, "The tree that was given " + problem,
+                "Give a part of the tree that the bundle was exported with, or export again.");
+  }
+  return TreeSpec(*options.tree);
+}
+
 CostCurve TargetCosts(const ShapePlan& shapes, const LoadOptions& options) {
   const auto measured = options.costs.find("target");
   return CostCurve(shapes.roles.at("target").widths,
@@ -73,6 +85,8 @@ std::unique_ptr<DecodeLoop> MakeSpeculativeLoop(const Bundle& bundle, Engines en
                                                 std::span<Session* const> sessions) {
   const Role& target = bundle.roles.at("target");
   const DecodePlan plan = ChangedPlan(bundle.plan, options);
+  DecodePlan drafted = plan;
+  drafted.tree = DraftedTree(plan, options);
   const int num_draft_tokens = NumDraftTokens(plan, options.num_draft_tokens);
   const std::map<std::string, std::shared_ptr<KVCache>> caches = MakeCaches(bundle, engines);
   std::unique_ptr<Encoder> encoder;
@@ -82,7 +96,7 @@ std::unique_ptr<DecodeLoop> MakeSpeculativeLoop(const Bundle& bundle, Engines en
                                   CrossStates(target.cross_states, bundle.shapes), bundle.shapes);
   }
   DrafterSeat seat{bundle,
-                   plan,
+                   drafted,
                    options,
                    engines,
                    caches,
@@ -101,6 +115,7 @@ std::unique_ptr<DecodeLoop> MakeSpeculativeLoop(const Bundle& bundle, Engines en
       std::move(drafter),
       std::move(model),
       plan,
+      std::move(drafted.tree),
       bundle.shapes.roles.at("target"),
       DraftLength(options.draft_length, std::move(seat.target_costs)),
       num_draft_tokens,

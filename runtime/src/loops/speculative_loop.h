@@ -23,7 +23,8 @@ struct SpeculativeParts {
   std::unique_ptr<Encoder> encoder;     // Reads sources; null if there are none.
   std::unique_ptr<Drafter> drafter;     // Makes drafts; null for plain decoding.
   std::unique_ptr<CausalModel> target;  // Verifies; bound to the buffers of the two above.
-  DecodePlan plan;                      // The policies.
+  DecodePlan plan;                      // The policies; no proposal is larger than its tree.
+  TreeSpec tree;                        // The shape of drafts that are still to be made.
   RoleShapes shapes;                    // The shapes of the target's rounds.
   DraftLength draft_length;             // How many drafts pay.
   int num_draft_tokens = 0;             // The most drafts of a row.
@@ -76,7 +77,7 @@ class SpeculativeLoop : public DecodeLoop {
   void ShowDrafter(const Turn& turn, bool is_reading);
   void Emit(Turn& turn);
   void AddToken(Turn& turn, TokenId token);
-  Drafting ToDraft() const { return {*parts_.drafter, parts_.draft_length, parts_.plan.tree}; }
+  Drafting ToDraft() const { return {*parts_.drafter, parts_.draft_length, parts_.tree}; }
   Row& RowOf(const Session& session) { return rows_[static_cast<std::size_t>(session.row())]; }
 
   SpeculativeParts parts_;            // The loop's parts.

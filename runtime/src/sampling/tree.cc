@@ -1,7 +1,9 @@
 #include "sampling/tree.h"
 
 #include <algorithm>
+#include <map>
 #include <string>
+#include <utility>
 
 #include "base/error.h"
 
@@ -60,7 +62,32 @@ void TreeSpec::Truncate(int num_nodes) {
   chain_nodes_ = std::min(chain_nodes_, num_nodes);
 }
 
-int TreeSpec::height() const { return *std::max_element(depths_.begin(), depths_.end()); }
+int TreeSpec::height(int num_draft_tokens) const {
+  return *std::max_element(depths_.begin(), depths_.begin() + num_draft_tokens + 1);
+}
+
+std::vector<int> TreeSpec::NodesIn(const TreeSpec& larger) const {
+  std::map<std::pair<int, int>, int> places;  // By parent and rank.
+  const std::vector<int> others = larger.Ranks(), ranks = Ranks();
+  for (int node = 1; node < larger.num_nodes(); ++node) {
+    places[{larger.parent(node), others[static_cast<std::size_t>(node)]}] = node;
+  }
+  std::vector<int> found = {0};
+  for (int node = 1; node < num_nodes(); ++node) {
+    const int above = found[static_cast<std::size_t>(parent(node))];
+    const auto place = places.find({above, ranks[static_cast<std::size_t>(node)]});
+    found.push_back(place == places.end() ? -1 : place->second);
+  }
+  return found;
+}
+
+std::vector<int> TreeSpec::Ranks() const {
+  std::vector<int> seen(parents_.size()), ranks = {0};
+  for (int node = 1; node < num_nodes(); ++node) {
+    ranks.push_back(seen[static_cast<std::size_t>(parent(node))]++);
+  }
+  return ranks;
+}
 
 bool TreeSpec::is_by_depth() const { return std::is_sorted(depths_.begin(), depths_.end()); }
 

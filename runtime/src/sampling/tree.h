@@ -14,7 +14,8 @@ namespace ptgc {
 //     / \            .
 //    3   4
 //
-// The first n nodes of a tree are a tree again, so a short proposal is a prefix.
+// The first n nodes of a tree are a tree again, so a short proposal is a prefix. In the tree that
+// `ptgc tune` found, the most valuable nodes come first.
 class TreeSpec {
  public:
   // Throws a bundle error if a parent does not come before its child.
@@ -36,8 +37,12 @@ class TreeSpec {
   bool is_chain() const { return chain_nodes_ == num_nodes(); }
   int parent(int node) const { return parents_[static_cast<std::size_t>(node)]; }
   int depth(int node) const { return depths_[static_cast<std::size_t>(node)]; }
-  // Nodes of the longest path, without the root.
-  int height() const;
+  // Nodes of the longest path, without the root; or of the longest among the first drafts.
+  int height() const { return height(num_nodes() - 1); }
+  int height(int num_draft_tokens) const;
+  // The node of a larger tree that each node stands for: the one with the same ranks on its path.
+  // -1 for nodes that the larger tree lacks.
+  std::vector<int> NodesIn(const TreeSpec& larger) const;
   // Whether the nodes come in the order of their depths.
   bool is_by_depth() const;
   // How many children of the same parent come before a node.
@@ -53,6 +58,8 @@ class TreeSpec {
 
  private:
   explicit TreeSpec(std::size_t stride);
+  // The rank of every node.
+  std::vector<int> Ranks() const;
 
   std::size_t stride_;                    // Nodes that there is room for.
   std::vector<int> parents_;              // Parent of each node; -1 for the root.
