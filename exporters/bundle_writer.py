@@ -32,6 +32,7 @@ from ptgc.spec.output import check_bundle_output
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.role import Role
 from ptgc.spec.staging import locked, staged_directory
+from ptgc.spec.vocabulary import vocabulary_sha256
 
 Progress = Callable[[str], None]
 """Called with a text that describes the current step."""
@@ -92,6 +93,8 @@ def export(
         facts = model_facts or facts_of(roles[main], _vocab_size(traced[main]))
         if "encoder" in roles and facts.source_vocab_size is None:
             facts = replace(facts, source_vocab_size=source_vocab_size(roles["encoder"]))
+        if tokenizer is not None:
+            facts = replace(facts, vocabulary_sha256=vocabulary_sha256(tokenizer.get_vocab()))
         tokenizer_folder = _write_tokenizer(folder, tokenizer, "tokenizer")
         other = drafter_tokenizer if plan.drafter.reencodes else None
         drafter_folder = _write_tokenizer(folder, other, "drafter_tokenizer")

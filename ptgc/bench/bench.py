@@ -127,7 +127,7 @@ def assemble(
 ) -> list[Entrant]:
     """All contestants: strategy and plain decoding of every build, a plain bundle, and peers."""
     threads = options.num_threads or num_cores()
-    entrants = [own_entrant(bundle, build, threads, options.draft_length) for build in builds]
+    entrants = [own_entrant(bundle, build, threads, options.draft_length, options.datastore) for build in builds]
     for build in builds:
         note_missing_costs(build, threads, notes)
     if options.plain_bundle is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from ptgc.errors import UsageError
@@ -72,10 +73,15 @@ class Entrant:
         return self.engine in OWN
 
 
-def own_entrant(bundle: Bundle, build: Build, num_threads: int, draft_length: str | None = None) -> Entrant:
+def own_entrant(
+    bundle: Bundle, build: Build, num_threads: int, draft_length: str | None = None, datastore: Path | None = None
+) -> Entrant:
     """The bundle's strategy and plain decoding of the same build."""
     entrant = _entrant(PTGC, bundle, build, num_threads, modes_of(bundle.manifest.plan))
-    settings, facts = {"draft_length": draft_length}, {"draft_length": draft_length or LoadOptions.draft_length}
+    settings: dict[str, Any] = {"draft_length": draft_length}
+    if datastore is not None:
+        settings["datastore"] = str(datastore)
+    facts = {"draft_length": draft_length or LoadOptions.draft_length}
     return replace(entrant, settings={**entrant.settings, **settings}, facts={**entrant.facts, **facts})
 
 

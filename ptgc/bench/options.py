@@ -30,6 +30,8 @@ class BenchOptions:
     """How often each text is written."""
     draft_length: str | None = None
     """`measured` or `fixed`, as in `LoadOptions`; None takes its default."""
+    datastore: Path | None = None
+    """The datastore to draft from, for strategies that do."""
     num_threads: int | None = None
     """Threads of every engine; None takes the available processors."""
 
@@ -43,6 +45,7 @@ class BenchOptions:
             "--max-new-tokens": self.max_new_tokens,
             "--repeats": self.repeats,
             "--draft-length": self.draft_length,
+            "--datastore": self.datastore,
             "--num-threads": self.num_threads,
         }
         lists = {"--build": self.builds, "--prompts": self.prompts, "--against": self.against}

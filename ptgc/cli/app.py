@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import ptgc
-from ptgc.cli import bench, build, check, demo, export, inspect, pack, run, tune
+from ptgc.cli import bench, build, check, datastore, demo, export, inspect, pack, run, tune
 from ptgc.cli.strategy_options import Commands
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.command("tune")(tune.command)
 app.command("check")(check.command)
 app.command("inspect")(inspect.command)
 app.command("pack")(pack.command)
+app.command("datastore")(datastore.command)
 app.command("demo")(demo.command)
 
 

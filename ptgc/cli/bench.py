@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ptgc.cli.console import command_errors, notes, print_json, results
-from ptgc.cli.options import AsJson, BundlePath, DraftLength, NumThreads, Prompts, names
+from ptgc.cli.options import AsJson, BundlePath, Datastore, DraftLength, NumThreads, Prompts, names
 
 
 def command(
@@ -40,6 +40,7 @@ def command(
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens of each text.")] = 96,
     repeats: Annotated[int, typer.Option(min=1, help="How often each text is written.")] = 3,
     draft_length: DraftLength = None,
+    datastore: Datastore = None,
     num_threads: NumThreads = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the whole report as JSON.")] = None,
     as_json: AsJson = False,
@@ -63,6 +64,7 @@ def command(
             max_new_tokens=max_new_tokens,
             repeats=repeats,
             draft_length=draft_length,
+            datastore=datastore,
             num_threads=num_threads,
         )
         found = bench(bundle, options, notes)

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from ptgc.cli.console import command_errors, compiler_missing, notes, print_json, progress, results
-from ptgc.cli.options import AsJson, BundlePath
+from ptgc.cli.options import AsJson, BundlePath, Datastore
 from ptgc.errors import BackendError
 from ptgc.extras import how_to_install
 from ptgc.spec.bundle import Bundle, open_bundle
@@ -34,6 +34,7 @@ def command(
             "it; by default the bundle's reference texts.",
         ),
     ] = None,
+    datastore: Datastore = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare every stage of a bundle with the texts that PyTorch wrote at export."""
@@ -46,7 +47,7 @@ def command(
         with progress() as step:
             step("Opening the bundle")
             original = _original(open_bundle(bundle), model)
-            reports = check_bundle(bundle, step, original=original, text=text)
+            reports = check_bundle(bundle, step, original=original, text=text, datastore=datastore)
         if as_json:
             print_json({"stages": [report.to_json() for report in reports]})
         else:

@@ -35,6 +35,10 @@ Device = Annotated[str, typer.Option(help="Kind of device: cpu.")]
 NumThreads = Annotated[
     int | None, typer.Option(callback=_num_threads, help="Threads of the engine; by default all available processors.")
 ]
+Datastore = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="The datastore to draft from, for bundles that do; see ptgc datastore."),
+]
 DraftLength = Annotated[
     str | None,
     typer.Option(

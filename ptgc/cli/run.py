@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ptgc.cli.console import command_errors, note_refused, notes, print_json
-from ptgc.cli.options import AsJson, BuildId, BundlePath, Device, DraftLength, NumThreads
+from ptgc.cli.options import AsJson, BuildId, BundlePath, Datastore, Device, DraftLength, NumThreads
 from ptgc.cli.prompt import read_ids, read_object, read_prompt
 from ptgc.cli.round_report import check_has_rounds, write_report
 from ptgc.spec.output import check_output_file, write_output
@@ -77,6 +77,7 @@ def command(
     plain: Annotated[bool, typer.Option("--plain", help="Decode without drafts.")] = False,
     num_draft_tokens: Annotated[int | None, typer.Option(min=0, help="Most draft tokens per round.")] = None,
     draft_length: DraftLength = None,
+    datastore: Datastore = None,
     trace: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write what every round did, one JSON line per round.")
     ] = None,
@@ -122,6 +123,7 @@ def command(
             num_threads=num_threads,
             num_draft_tokens=num_draft_tokens,
             draft_length=draft_length,
+            datastore=datastore,
         ) as generator:
             if report is not None:
                 check_has_rounds(generator)

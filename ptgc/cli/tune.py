@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from ptgc.cli.console import command_errors, compiler_missing, notes, print_json, progress, results
-from ptgc.cli.options import AsJson, BundlePath, Prompts, names
+from ptgc.cli.options import AsJson, BundlePath, Datastore, Prompts, names
 from ptgc.cli.token_tree import show_tree
 from ptgc.compiler.precision.precision import MAX_DIVERGENCE
 from ptgc.errors import UsageError
@@ -44,6 +44,7 @@ def command(
             metavar="FILE", help="Text that this loss is measured on; by default the bundle's reference texts."
         ),
     ] = None,
+    datastore: Datastore = None,
     as_json: AsJson = False,
 ) -> None:
     """Choose build, threads, and draft tokens or their tree, by measured rounds and accepted drafts.
@@ -63,6 +64,7 @@ def command(
             threads=_threads(threads),
             max_divergence=max_divergence,
             text=text,
+            datastore=datastore,
         )
         with progress() as step:
             tuned = tune(bundle, options, step)

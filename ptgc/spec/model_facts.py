@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from ptgc.spec.fields import Count, Range, TokenId
+from ptgc.spec.fields import Count, Range, Sha256, TokenId
 from ptgc.spec.limits import MAX_CONTEXT_LENGTH, MAX_EOS_TOKENS, MAX_VOCAB_SIZE
 
 _VocabSize = Annotated[int, Range(1, MAX_VOCAB_SIZE)]
@@ -30,6 +30,8 @@ class ModelFacts:
     """Starts every text of an encoder-decoder."""
     source_vocab_size: _VocabSize | None = None
     """Entries of an encoder's vocabulary, if it has its own."""
+    vocabulary_sha256: Sha256 | None = None
+    """Digest of the tokenizer's vocabulary (`ptgc.spec.vocabulary`), which a datastore must have too."""
 
     def to_json(self) -> dict[str, Any]:
         """These facts as the manifest writes them."""
@@ -41,6 +43,7 @@ class ModelFacts:
             "bos_token_id": self.bos_token_id,
             "decoder_start_token_id": self.decoder_start_token_id,
             "source_vocab_size": self.source_vocab_size,
+            "vocabulary_sha256": self.vocabulary_sha256,
         }
 
     def problems(self) -> list[str]:

@@ -89,11 +89,21 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises:
         StorageError: It cannot be written.
     """
+    with staged_file(path) as made:
+        made.write_bytes(content)
+
+
+@contextlib.contextmanager
+def staged_file(path: Path) -> Iterator[Path]:
+    """The path of a file to write, which takes the name `path` when the block succeeds.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
     with passing_directory(path) as folder:
         made = folder / path.name
-        with made.open("wb") as file:
-            file.write(content)
-            file.flush()
+        yield made
+        with made.open("rb") as file:
             os.fsync(file.fileno())
         if path.exists():
             shutil.copymode(path, made)

@@ -18,6 +18,7 @@
 #include "base/names.h"
 #include "bundle/bundle_limits.h"
 #include "callbacks.h"
+#include "datastore_binding.h"
 #include "drafters/registry.h"
 #include "engines/device.h"
 #include "engines/gpu/cuda.h"
@@ -295,8 +296,8 @@ void BindGenerator(nb::module_& module) {
                        std::optional<std::vector<int>> tree,
                        const std::optional<std::string>& acceptance,
                        const std::optional<std::string>& ngram_match, std::optional<bool> overlap,
-                       double wait_seconds, int max_waiting, const nb::object& to_drafter,
-                       const nb::object& to_target, bool verify) {
+                       const std::string& datastore, double wait_seconds, int max_waiting,
+                       const nb::object& to_drafter, const nb::object& to_target, bool verify) {
              GeneratorOptions options;
              options.load.num_threads = num_threads;
              options.load.library = library;
@@ -308,6 +309,7 @@ void BindGenerator(nb::module_& module) {
                  ReadOptionalName<AcceptanceRule>(acceptance, "acceptance rule");
              options.load.ngram_match = ReadOptionalName<NgramMatch>(ngram_match, "n-gram match");
              options.load.overlap = overlap;
+             options.load.datastore = datastore;
              options.load.reencoding = {MakeReencode(to_drafter), MakeReencode(to_target)};
              options.waiting = {wait_seconds, max_waiting};
              options.verify = verify;
@@ -316,9 +318,9 @@ void BindGenerator(nb::module_& module) {
            "build_directory"_a, "num_threads"_a = 0, "library"_a = "",
            "costs"_a = std::map<std::string, Costs>(), "draft_length"_a = "measured",
            "num_draft_tokens"_a = -1, "tree"_a = nb::none(), "acceptance"_a = nb::none(),
-           "ngram_match"_a = nb::none(), "overlap"_a = nb::none(), "wait_seconds"_a = -1.0,
-           "max_waiting"_a = -1, "to_drafter"_a = nb::none(), "to_target"_a = nb::none(),
-           "verify"_a = false)
+           "ngram_match"_a = nb::none(), "overlap"_a = nb::none(), "datastore"_a = "",
+           "wait_seconds"_a = -1.0, "max_waiting"_a = -1, "to_drafter"_a = nb::none(),
+           "to_target"_a = nb::none(), "verify"_a = false)
       .def(
           "generate",
           [](Generator& self, const std::vector<const Request*>& requests,
@@ -384,6 +386,7 @@ NB_MODULE(_core, module) {
   ptgc::BindCancellation(module);
   ptgc::BindSession(module);
   ptgc::BindGenerator(module);
+  ptgc::BindDatastore(module);
   module.def("device_fingerprint", &ptgc::DeviceFingerprint, nb::arg("device") = "cpu",
              "Names this kind of processor, and for cuda its GPU, safe as a file name.");
   module.def("cuda_device_name", &ptgc::CudaDeviceName,

@@ -121,6 +121,7 @@ GeneratorOptions CoreOptions(const ptgc_load_options& options, const Bundle& bui
   } else if (tuning) {
     core.load.overlap = tuning->overlap;
   }
+  core.load.datastore = OrEmpty(options.datastore);
   core.waiting.seconds = options.wait_seconds;
   core.waiting.max_texts = options.max_waiting_texts;
   return core;

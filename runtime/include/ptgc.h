@@ -107,6 +107,7 @@ typedef struct ptgc_load_options {
   const char* library;       // The engine library's file; NULL: $PTGC_ONNXRUNTIME, or found.
   const void* ort_api_base;  // Result of OrtGetApiBase(), to use instead of a file; or NULL.
   void* cuda_stream;         // Reserved; NULL.
+  const char* datastore;     // The file of a bundle that drafts from one; NULL: plain rounds.
   double wait_seconds;       // How long a call waits for a row; 0: not at all. -1: as long as texts
                              // are being written, but not for rows that open sessions keep.
   int32_t max_waiting_texts;  // Most texts of all threads that wait for a row; -1: no limit.
@@ -122,6 +123,7 @@ typedef struct ptgc_load_options {
 } ptgc_load_options;
 #define PTGC_LOAD_OPTIONS_INIT \
   {sizeof(ptgc_load_options),  \
+   NULL,                       \
    NULL,                       \
    NULL,                       \
    NULL,                       \

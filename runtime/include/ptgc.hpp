@@ -50,6 +50,7 @@ struct LoadOptions {
   bool verify = true;                          // Compare the files with their hashes.
   double wait_seconds = -1;                    // How long a call waits for a row.
   int max_waiting_texts = -1;                  // Most texts that may wait; -1: no limit.
+  std::string datastore;                       // The file, for bundles that draft from one.
   std::string library;                         // Empty: $PTGC_ONNXRUNTIME, or found.
   const void* ort_api_base = nullptr;          // Result of OrtGetApiBase(), to use it.
 };
@@ -276,6 +277,7 @@ class Generator {
     load.overlap = options.overlap;
     load.wait_seconds = options.wait_seconds;
     load.max_waiting_texts = options.max_waiting_texts;
+    load.datastore = internal::OrNull(options.datastore);
     load.library = internal::OrNull(options.library);
     load.ort_api_base = options.ort_api_base;
     ptgc_generator* opened = nullptr;

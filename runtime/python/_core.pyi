@@ -182,16 +182,16 @@ class TraceRound:
         """Draft tokens verified."""
 
     @property
+    def part(self) -> int:
+        """Which of merged drafters made them."""
+
+    @property
     def parents(self) -> list[int]:
         """The node that each of them follows; 0 is the root."""
 
     @property
     def path(self) -> list[int]:
         """The nodes that were accepted."""
-
-    @property
-    def part(self) -> int:
-        """Which of merged drafters made them."""
 
     @property
     def is_ahead(self) -> bool:
@@ -289,7 +289,7 @@ class Session:
 class Generator:
     """A loaded build; many threads may use one."""
 
-    def __init__(self, build_directory: str | os.PathLike, num_threads: int = 0, library: str = '', costs: Mapping[str, Mapping[int, float]] = {}, draft_length: str = 'measured', num_draft_tokens: int = -1, tree: Sequence[int] | None = None, acceptance: str | None = None, ngram_match: str | None = None, overlap: bool | None = None, wait_seconds: float = -1.0, max_waiting: int = -1, to_drafter: object | None = None, to_target: object | None = None, verify: bool = False) -> None: ...
+    def __init__(self, build_directory: str | os.PathLike, num_threads: int = 0, library: str = '', costs: Mapping[str, Mapping[int, float]] = {}, draft_length: str = 'measured', num_draft_tokens: int = -1, tree: Sequence[int] | None = None, acceptance: str | None = None, ngram_match: str | None = None, overlap: bool | None = None, datastore: str = '', wait_seconds: float = -1.0, max_waiting: int = -1, to_drafter: object | None = None, to_target: object | None = None, verify: bool = False) -> None: ...
 
     def generate(self, requests: Sequence[Request], on_tokens: Callable[[int, list[int]], bool | None] | None = None, cancellation: Cancellation | None = None) -> list[Result]:
         """
@@ -328,6 +328,40 @@ class Generator:
 
     @property
     def engine_library_version(self) -> str: ...
+
+class Datastore:
+    """Texts as tokens, and where they occur, in a file."""
+
+    def __init__(self, path: str | os.PathLike) -> None: ...
+
+    def token(self, place: int) -> int:
+        """The token at a place; -1 at a document's end."""
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    @property
+    def num_tokens(self) -> int: ...
+
+    @property
+    def num_documents(self) -> int: ...
+
+    @property
+    def vocabulary_sha256(self) -> str: ...
+
+class DatastoreWriter:
+    """Makes a datastore."""
+
+    def __init__(self, vocab_size: int, vocabulary_sha256: str) -> None: ...
+
+    def append(self, token_ids: Sequence[int]) -> None:
+        """Continues the document."""
+
+    def end_document(self) -> None:
+        """What follows is another document."""
+
+    def write(self, path: str | os.PathLike) -> None:
+        """Sorts, and writes the file."""
 
 def device_fingerprint(device: str = 'cpu') -> str:
     """

@@ -70,6 +70,7 @@ def load_core(
         acceptance=chosen.acceptance,
         ngram_match=chosen.ngram_match,
         overlap=chosen.overlap,
+        datastore=str(chosen.datastore or ""),
         wait_seconds=-1.0 if chosen.wait is None else chosen.wait,
         max_waiting=-1 if chosen.max_waiting is None else chosen.max_waiting,
         to_drafter=reencoding.to_drafter if reencoding else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ptgc.runtime.option_values import read_options
@@ -31,6 +32,9 @@ class LoadOptions:
     overlap: bool | None = None
     """Whether drafts are made while the target verifies, for bundles exported with `--overlap`; None does what `ptgc
     tune` found on this device, or so if as many processors are left for the drafter as `num_threads`."""
+    datastore: str | Path | None = None
+    """datastore: the file to draft from, made by `ptgc datastore` with the tokenizer of the bundle. Without one, all
+    rounds are plain."""
     wait: float | None = None
     """Seconds that a call waits for a row; 0 fails at once. None waits as long as texts are being written, because
     those end, but not for rows that open sessions keep."""

@@ -6,6 +6,7 @@ import math
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
+from pathlib import PurePath
 from typing import Any, TypeVar
 
 from ptgc.errors import UsageError
@@ -129,6 +130,12 @@ def _text(value: Any) -> str:
     return value
 
 
+def _path(value: Any) -> str:
+    if not isinstance(value, str | PurePath) or not str(value):
+        raise _WrongTypeError("a path")
+    return str(value)
+
+
 def _texts(value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
         return (value,)
@@ -207,6 +214,7 @@ READERS: Mapping[str, Callable[[Any], Any]] = {
     "float | None": _number,
     "str": _text,
     "str | None": _text,
+    "str | Path | None": _path,
     "str | Sequence[str]": _texts,
     "Sequence[int]": _token_ids,
     "TreeSpec | None": _tree,

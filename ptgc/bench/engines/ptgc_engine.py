@@ -23,10 +23,20 @@ class PtgcEngine:
         build: Name of the build.
         num_threads: Threads of the engine.
         draft_length: As in `LoadOptions`.
+        datastore: As in `LoadOptions`.
     """
 
-    def __init__(self, bundle: str, build: str, num_threads: int, draft_length: str | None = None) -> None:
-        self._generator = Generator(bundle, build=build, num_threads=num_threads, draft_length=draft_length)
+    def __init__(
+        self,
+        bundle: str,
+        build: str,
+        num_threads: int,
+        draft_length: str | None = None,
+        datastore: str | None = None,
+    ) -> None:
+        self._generator = Generator(
+            bundle, build=build, num_threads=num_threads, draft_length=draft_length, datastore=datastore
+        )
         self.writes_on = self._generator.bundle.manifest.plan.loop is Loop.SPECULATIVE
 
     def generate(self, ids: Sequence[int], max_new_tokens: int, mode: str) -> Written:

@@ -43,6 +43,8 @@ class Task:
     """Reference texts of the whole bundle."""
     text: Path | None = None
     """The file to measure fidelity on; None takes the reference texts."""
+    datastore: Path | None = None
+    """The datastore that the strategy drafts from, if it does."""
 
     @property
     def vocab_size(self) -> int:
@@ -56,6 +58,7 @@ def check_bundle(
     *,
     original: Mapping[str, Any] | None = None,
     text: Path | None = None,
+    datastore: Path | None = None,
 ) -> list[StageReport]:
     """Compare in order PyTorch, the canonical graphs, and every build's prepared graphs and engine.
 
@@ -67,6 +70,7 @@ def check_bundle(
         progress: Called with each step.
         original: What PyTorch writes now, in the format of the bundle's reference file; None skips this comparison.
         text: A file to measure the fidelity of quantised builds on; None takes the reference texts.
+        datastore: What the strategy drafts from, if it drafts from a datastore.
 
     Raises:
         PtgcError: The bundle or a build is damaged or packed, a backend is missing, or the text is unusable.
@@ -77,7 +81,7 @@ def check_bundle(
     bundle.verify()
     if text is not None:
         _check_text(text, bundle)
-    task = Task(bundle, _role_references(bundle, main), main, text)
+    task = Task(bundle, _role_references(bundle, main), main, text, datastore)
     reports = []
     if original is not None:
         reports.append(_check_original(main, References.from_json(original)))
@@ -198,7 +202,7 @@ def _check_build(task: Task, build: Build) -> list[StageReport]:
     else:
         texts = [text for text in texts if max(len(text.given), text.canvas_length) <= made.shapes.max_length]
     if texts and runs_here:
-        reports += check_engine(task.bundle, build, texts, exact=exact)
+        reports += check_engine(task.bundle, build, texts, exact=exact, datastore=task.datastore)
     return reports
 
 

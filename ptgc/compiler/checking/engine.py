@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,9 @@ SAMPLING = {"temperature": 0.8, "top_k": 40, "seed": _SEED}
 """Options of the texts that are sampled."""
 
 
-def check_engine(bundle: Bundle, build: Build, texts: Sequence[Reference], *, exact: bool) -> list[StageReport]:
+def check_engine(
+    bundle: Bundle, build: Build, texts: Sequence[Reference], *, exact: bool, datastore: Path | None = None
+) -> list[StageReport]:
     """Let the runtime write every text: with plain decoding, with the bundle's strategy, and sampled.
 
     Args:
@@ -33,11 +36,12 @@ def check_engine(bundle: Bundle, build: Build, texts: Sequence[Reference], *, ex
         build: The build to run.
         texts: What PyTorch wrote.
         exact: Whether plain decoding must reproduce the original's texts.
+        datastore: What the strategy drafts from, if it drafts from a datastore.
     """
     name = build.manifest.id
     report = StageReport(f"{name}: engine", exact)
     plan = bundle.manifest.plan
-    with Generator(bundle.path, build=name, device=build.manifest.device) as generator:
+    with Generator(bundle.path, build=name, device=build.manifest.device, datastore=datastore) as generator:
         if plan.loop is not Loop.SPECULATIVE:
             _check_whole_texts(report, generator, texts, plan)
             return [report]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ptgc.runtime.generator import Generator
+from ptgc.runtime.load_options import LoadOptions
 from ptgc.spec.bundle import Build
 from ptgc.texts.prompt_set import Prompt
 
@@ -12,7 +14,7 @@ _WORTH_IT = 0.97  # overlap is chosen if it takes less than this share of the ti
 
 
 def overlap_pays(
-    build: Build, num_threads: int, num_draft_tokens: int, prompts: Sequence[Prompt], max_new_tokens: int
+    build: Build, num_threads: int, loading: LoadOptions, prompts: Sequence[Prompt], max_new_tokens: int
 ) -> bool:
     """Whether texts are written faster with overlap, by the decoding time of some prompts, measured in turns.
 
@@ -21,7 +23,7 @@ def overlap_pays(
     Args:
         build: The build, whose drafter can overlap.
         num_threads: Threads of each engine.
-        num_draft_tokens: Most draft tokens of a round.
+        loading: Load options, which say how it drafts.
         prompts: The prompts.
         max_new_tokens: Most new tokens of each text.
     """
@@ -30,9 +32,8 @@ def overlap_pays(
             build.path.parent.parent,
             build=build.manifest.id,
             num_threads=num_threads,
-            num_draft_tokens=num_draft_tokens,
-            overlap=overlap,
             verify=False,
+            **vars(replace(loading, overlap=overlap)),
         )
         for overlap in (False, True)
     }

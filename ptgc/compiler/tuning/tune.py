@@ -54,6 +54,8 @@ class TuneOptions:
     """The most that a build may have lost, in nats per token, to be chosen. A single build may have lost more."""
     text: Path | None = None
     """The text that this loss is measured on; None takes the bundle's reference texts."""
+    datastore: Path | None = None
+    """The datastore to draft from, which strategies that do so need."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def tune(path: str | Path, options: TuneOptions, progress: Progress = lambda _: 
         progress: Called with each step.
 
     Raises:
-        UsageError: The prompts do not exist, or the strategy drafts nothing.
+        UsageError: The prompts do not exist, the strategy drafts nothing, or needs a datastore for that.
         BundleError: A build does not exist.
         BuildError: No build can be tuned, or all have lost too much.
     """
@@ -110,6 +112,8 @@ def tune(path: str | Path, options: TuneOptions, progress: Progress = lambda _: 
             f"Strategy '{bundle.manifest.plan.strategy}' has no draft tokens to choose a number of.",
             "ptgc bench measures its builds.",
         )
+    if options.datastore is None and any(part.kind == "datastore" for part in bundle.manifest.plan.drafter.parts):
+        raise UsageError("This bundle drafts from a datastore.", "Tune it for one: ptgc tune BUNDLE --datastore FILE")
     sets = read_sets(options.prompts, bundle, options.num_prompts)
     builds = _builds(bundle, options, sets)
     threads = options.threads or _numbers_of_threads()
@@ -186,7 +190,7 @@ def _observe(
         curves[number] = curve
     progress(f"{name}: writing texts")
     most = bundle.manifest.plan.drafter.num_draft_tokens
-    fixed = LoadOptions(num_draft_tokens=most, draft_length="fixed")
+    fixed = LoadOptions(num_draft_tokens=most, draft_length="fixed", datastore=options.datastore)
     rounds = tuple(drafted_rounds(build, sets, options.max_new_tokens, fixed))
     if not rounds:
         raise UsageError(
@@ -228,6 +232,11 @@ def _fastest(ways: Sequence[Way], observed: Sequence[Observed], max_divergence: 
     return min(within, key=lambda way: way.seconds)
 
 
+def _loading(way: Way, options: TuneOptions) -> LoadOptions:
+    """How a build is loaded to draft in this way."""
+    return replace(way.loading, datastore=options.datastore)
+
+
 def _settled(
     bundle: Bundle, way: Way, own: Observed, options: TuneOptions, sets: Sequence[PromptSet]
 ) -> tuple[Way, float]:
@@ -247,7 +256,7 @@ def _settled(
     for one in {way.num_draft_tokens: way, largest.num_draft_tokens: largest}.values():
         if one.num_draft_tokens == 0:
             continue
-        rounds = list(drafted_rounds(way.build, sets, options.max_new_tokens, one.loading, way.num_threads))
+        rounds = list(drafted_rounds(way.build, sets, options.max_new_tokens, _loading(one, options), way.num_threads))
         seconds = taken_seconds(rounds, curve, drafter.rows_at_once, one.loading.tree)
         found.append((replace(one, seconds=seconds), sum(done.accepted + 1 for done in rounds) / len(rounds)))
     least = min(one.seconds for one, _ in found)
@@ -263,7 +272,7 @@ def _overlaps(bundle: Bundle, chosen: Way, prompts: Sequence[Prompt], options: T
     if not bundle.manifest.plan.drafter.parts[-1].overlap or chosen.num_draft_tokens == 0:
         return False
     progress("Comparing drafts made while the target verifies with drafts made in turns")
-    return overlap_pays(chosen.build, chosen.num_threads, chosen.num_draft_tokens, prompts, options.max_new_tokens)
+    return overlap_pays(chosen.build, chosen.num_threads, _loading(chosen, options), prompts, options.max_new_tokens)
 
 
 def _measured_speedup(bundle: Bundle, chosen: Way, prompts: Sequence[Prompt], options: TuneOptions) -> float:
@@ -274,7 +283,7 @@ def _measured_speedup(bundle: Bundle, chosen: Way, prompts: Sequence[Prompt], op
         build=chosen.build.manifest.id,
         num_threads=chosen.num_threads,
         verify=False,
-        **vars(chosen.loading),
+        **vars(_loading(chosen, options)),
     ) as generator:
         generator.generate(prompts[0].ids, max_new_tokens=4)
         for prompt in prompts:

@@ -16,6 +16,7 @@ BUILT_IN = (
     "autoregressive",
     "ngram",
     "suffix",
+    "datastore",
     "recycling",
     "jacobi",
     "lookahead",

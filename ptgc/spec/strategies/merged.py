@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar
 from ptgc.spec.drafter import DrafterPlan
 from ptgc.spec.fields import Count
 from ptgc.spec.plan import DecodePlan
+from ptgc.spec.strategies.datastore import DatastoreDrafter
 from ptgc.spec.strategies.ngram import NgramDrafter
 from ptgc.spec.strategies.suffix import SuffixDrafter
 
@@ -69,7 +70,7 @@ class MergedDrafter(DrafterPlan):
 
 
 class Lookup(str, Enum):
-    """What drafts in place of a model where it finds the end of the text earlier in it."""
+    """What drafts in place of a model where it finds the end of the text, earlier in it or in a datastore."""
 
     NONE = "none"
     """Nothing: the model always drafts."""
@@ -77,6 +78,8 @@ class Lookup(str, Enum):
     """See the strategy ngram."""
     SUFFIX = "suffix"
     """See the strategy suffix."""
+    DATASTORE = "datastore"
+    """See the strategy datastore."""
 
 
 _DRAFTS = 15  # of a lookup; those of a model cost a run each
@@ -84,6 +87,7 @@ _SHORTEST = 3  # fewer tokens are no reason to do without a model
 _LOOKUPS: dict[Lookup, DrafterPlan] = {
     Lookup.NGRAM: NgramDrafter(_DRAFTS, min_ngram_size=_SHORTEST),
     Lookup.SUFFIX: SuffixDrafter(_DRAFTS, min_match_length=_SHORTEST),
+    Lookup.DATASTORE: DatastoreDrafter(_DRAFTS, min_match_length=_SHORTEST),
 }
 
 

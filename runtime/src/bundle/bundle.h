@@ -23,6 +23,7 @@ struct ModelFacts {
   std::vector<TokenId> eos_token_ids;             // Any of them ends a text.
   std::optional<TokenId> start_token_id;          // Starts every text of an encoder-decoder.
   std::optional<std::int64_t> source_vocab_size;  // For prompts, if an encoder has its own.
+  std::optional<std::string> vocabulary_sha256;   // Of the tokenizer, in hexadecimal digits.
 };
 
 // How tokens are chosen if a request does not say.

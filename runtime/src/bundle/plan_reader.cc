@@ -31,6 +31,16 @@ std::string ReadStrategy(const Fields& manifest) {
 
 Range TokensOf(const ModelFacts& model) { return {0, model.vocab_size - 1}; }
 
+// A digest that may be absent or null.
+std::optional<std::string> ReadOptionalSha256(const Fields& data, const char* name) {
+  if (data.Find(name) == nullptr) return std::nullopt;
+  std::string digest = data.Text(name);
+  if (digest.size() != 64 || digest.find_first_not_of("0123456789abcdef") != std::string::npos) {
+    data.Add(name, " must be a sha256 in lower-case hexadecimal.");
+  }
+  return digest;
+}
+
 // The tree; a chain, with a problem added, if the parents do not form a tree.
 TreeSpec ReadTree(const Fields& data) {
   constexpr Range kParent{-1, limits::kTreeNodes - 1};
@@ -165,6 +175,7 @@ ModelFacts ReadModel(const Fields& manifest) {
   const Range tokens = TokensOf(model);
   model.eos_token_ids = data.Integers("eos_token_ids", tokens, limits::kEndTokens);
   model.source_vocab_size = data.OptionalInteger("source_vocab_size", limits::kVocabSize);
+  model.vocabulary_sha256 = ReadOptionalSha256(data, "vocabulary_sha256");
   model.start_token_id = data.OptionalInteger("decoder_start_token_id", tokens);
   // Begins a prompt, which may be in the encoder's own vocabulary.
   data.OptionalInteger("bos_token_id", {0, model.source_vocab_size.value_or(model.vocab_size) - 1});

@@ -112,6 +112,9 @@ class Drafter {
   // Called with the outcome of every run of the target for a row, also while prompts are read.
   virtual void Observe(int /*row*/, const Observation& /*seen*/) {}
 
+  // Why it drafts nothing, whatever the text; null if it does.
+  virtual const char* idle_reason() const { return nullptr; }
+
   // Expected seconds of drafting `count` tokens that Propose did not fill in; 0 if it costs
   // nothing.
   virtual double Cost(int count) const = 0;

@@ -5,6 +5,7 @@
 
 #include "bundle/json_document.h"
 #include "drafters/block_drafter.h"
+#include "drafters/datastore_drafter.h"
 #include "drafters/draft_model.h"
 #include "drafters/drafter.h"
 #include "drafters/heads_drafter.h"
@@ -23,6 +24,7 @@ constexpr auto kKinds = std::to_array<DrafterKind>({
      [](DrafterSeat&) -> std::unique_ptr<Drafter> { return nullptr; }},
     {"ngram", &ReadNgram, &MakeNgram},
     {"suffix", &ReadSuffix, &MakeSuffix},
+    {"datastore", &ReadDatastore, &MakeDatastore},
     {"recycling", &ReadRecycling, &MakeRecycling},
     {"jacobi", &ReadJacobi, &MakeJacobi},
     {"lookahead", &ReadLookahead, &MakeLookahead},

@@ -65,6 +65,8 @@ class DecodeLoop {
   virtual bool has_prefill() const = 0;
   // Most draft tokens of a row in a round.
   virtual int max_drafts() const { return 0; }
+  // Why no round has drafts, whatever the text; null if rounds may have some, or never do.
+  virtual const char* idle_reason() const { return nullptr; }
   // Starts a request in a session that holds its prompt.
   virtual void Start(const Session& session, const Request& request) = 0;
   // Runs one round for the sessions of `turns`; other sessions are unchanged.

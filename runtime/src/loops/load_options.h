@@ -31,6 +31,7 @@ struct LoadOptions {
   // Whether drafts are made while the target verifies, if the plan allows; none: where processors
   // are left for it.
   std::optional<bool> overlap;
+  std::string datastore;  // The file of a drafter that reads one; empty if none was given.
   Reencoding reencoding;  // For a drafter with its own tokenizer.
 };
 

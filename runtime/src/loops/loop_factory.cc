@@ -74,6 +74,18 @@ TreeSpec DraftedTree(const DecodePlan& plan, const LoadOptions& options) {
   return TreeSpec(*options.tree);
 }
 
+// Throws a usage error if a datastore was given that nothing would read.
+void CheckDatastore(const DecodePlan& plan, const LoadOptions& options) {
+  if (options.datastore.empty()) return;
+  for (const DrafterPlan& part : plan.drafter.Parts()) {
+    if (part.kind == "datastore") return;
+  }
+  throw Error(ErrorCode::kUsage,
+              "A datastore was given; the strategy '" + plan.strategy +
+                  "' of this bundle does not read one.",
+              "Leave it out, or export with --strategy datastore or --lookup datastore.");
+}
+
 CostCurve TargetCosts(const ShapePlan& shapes, const LoadOptions& options) {
   const auto measured = options.costs.find("target");
   return CostCurve(shapes.roles.at("target").widths,
@@ -143,6 +155,7 @@ std::unique_ptr<Encoder> MakeReader(const Bundle& bundle, Engines& engines) {
 std::unique_ptr<DecodeLoop> MakeLoop(const Bundle& bundle, Engines engines,
                                      const LoadOptions& options,
                                      std::span<Session* const> sessions) {
+  CheckDatastore(bundle.plan, options);
   switch (bundle.plan.loop) {
     case LoopKind::kSpeculative:
       return MakeSpeculativeLoop(bundle, std::move(engines), options, sessions);

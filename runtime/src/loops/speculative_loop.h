@@ -39,6 +39,9 @@ class SpeculativeLoop : public DecodeLoop {
 
   bool has_prefill() const override { return true; }
   int max_drafts() const override { return parts_.num_draft_tokens; }
+  const char* idle_reason() const override {
+    return parts_.drafter == nullptr ? nullptr : parts_.drafter->idle_reason();
+  }
   void Start(const Session& session, const Request& request) override;
   RoundReport Round(std::span<Turn> turns) override;
   void Begin(const Session& session) override;

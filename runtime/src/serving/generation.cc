@@ -45,6 +45,7 @@ void Generation::Start(Session& session, DecodeLoop& loop) {
   started_ = first_token_ = Clock::now();
   result_.statistics.prompt_tokens = session.prompt_length();
   has_prefill_ = loop.has_prefill();
+  if (!request_->plain) idle_reason_ = loop.idle_reason();
   // A tree has at most so many places, and a lookup's chain beside it as many again.
   result_.statistics.draft_counts.reserve(2 * static_cast<std::size_t>(loop.max_drafts()));
   loop.Start(session, *request_);
@@ -165,6 +166,7 @@ Result Generation::TakeResult(double load_seconds) {
   if (declined_rounds_ > statistics.rounds - statistics.plain_rounds) {
     statistics.fallback_reason = kDoesNotPay;
   }
+  if (idle_reason_ != nullptr) statistics.fallback_reason = idle_reason_;
   statistics.load_seconds = load_seconds;
   statistics.peak_memory_bytes = PeakMemoryBytes();
   result_.finish_reason = reason_.value_or(FinishReason::kLength);

@@ -55,6 +55,7 @@ class Generation {
   Clock::time_point first_token_;       // Time of its first new token.
   Session* session_ = nullptr;          // Its row, once it has one.
   bool has_prefill_ = true;             // Whether prompts are read before text is written.
+  const char* idle_reason_ = nullptr;   // Why none of its rounds may have drafts.
   std::int64_t first_tokens_ = 0;       // New tokens of the round that ended the prefill.
   std::int64_t declined_rounds_ = 0;    // Rounds whose offered drafts did not pay.
   Result result_;                       // Grows round by round.
