@@ -14,6 +14,7 @@ from ptgc.exporters.bundle_writer import Progress, export, made_by
 from ptgc.exporters.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from ptgc.exporters.strategies.base import Sources, exporter_of
 from ptgc.spec.bundle import open_bundle
+from ptgc.spec.layers import LayerSets
 from ptgc.spec.manifest import dumps
 from ptgc.spec.options import checkpoints_of, values_of
 from ptgc.spec.output import TakenError, check_bundle_output
@@ -117,10 +118,11 @@ def export_checkpoint(
         return Path(output)
     progress("Loading weights")
     tokenizer = sources.model.load_tokenizer(note)
-    plan = sources.plan(tokenizer)
     exporter = exporter_of(sources.strategy)
+    settled = exporter.settle(sources, progress, note)
+    plan = settled.plan(tokenizer)
     return export(
-        exporter.modules(sources, note),
+        exporter.modules(settled, note),
         plan,
         output,
         tokenizer=tokenizer,
@@ -157,6 +159,8 @@ def _json(value: Any) -> Any:
     """An option's value as the manifest writes it."""
     if isinstance(value, Enum):
         return value.value
+    if isinstance(value, LayerSets):
+        return str(value)
     return value.to_json() if isinstance(value, TreeSpec) else value
 
 

@@ -38,7 +38,7 @@ def reference_texts(model: PreTrainedModel, tokenizer: Any | None) -> dict[str, 
     """
     context = context_of(model) or _CONTEXT
     found = []
-    for text, ids in _prompts(tokenizer, int(model.config.get_text_config().vocab_size)):
+    for text, ids in reference_prompts(tokenizer, int(model.config.get_text_config().vocab_size)):
         ids = ids[: max(1, context - NEW_TOKENS)]
         new_ids, logits = greedy_text(model, ids, max(1, min(NEW_TOKENS, context - len(ids))))
         found.append({"text": text, "prompt_ids": ids, "token_ids": new_ids} | largest_logits(logits))
@@ -54,7 +54,8 @@ def largest_logits(logits: NDArray[np.float32]) -> dict[str, Any]:
     }
 
 
-def _prompts(tokenizer: Any | None, vocab_size: int) -> list[tuple[str | None, list[int]]]:
+def reference_prompts(tokenizer: Any | None, vocab_size: int) -> list[tuple[str | None, list[int]]]:
+    """Texts with their tokens; without a tokenizer, tokens alone."""
     if tokenizer is None:
         return [(None, [(37 * i + 11 * n) % vocab_size for i in range(n)]) for n in (5, 12, 40)]
     return [(text, list(tokenizer(text)["input_ids"])) for text in PROMPTS]

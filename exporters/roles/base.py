@@ -80,6 +80,11 @@ class RoleSource:
     """The roles traced before it; an encoder comes before the roles that read its output."""
 
     @property
+    def kind(self) -> str:
+        """The role that it is traced as: all drafters of which one is chosen are like the first."""
+        return "drafter" if self.name in self.plan.drafter.alternatives else self.name
+
+    @property
     def attention(self) -> AttentionKind:
         """What the rows of a round may see of each other, in a model that verifies or drafts."""
         return AttentionKind.CAUSAL if self.plan.tree.is_chain else AttentionKind.TREE
@@ -144,12 +149,12 @@ def trace_role(source: RoleSource) -> TracedRole:
     Raises:
         ExportError: No exporter knows it, or it cannot become a standard graph.
     """
-    key = f"{source.plan.loop.value}.{source.name}"
+    key = f"{source.plan.loop.value}.{source.kind}"
     for entry in sorted(entry_points(group=ENTRY_POINTS, name=key), key=lambda entry: entry.value):
         traced = cast("RoleExporter", entry.load())(source)
         if traced is not None:
             return traced
-    module, _, function = _BUILT_IN.get((source.plan.loop, source.name), "").partition(":")
+    module, _, function = _BUILT_IN.get((source.plan.loop, source.kind), "").partition(":")
     traced = cast("RoleExporter", getattr(import_module(module), function))(source) if module else None
     if traced is None:
         raise ExportError(

@@ -16,6 +16,8 @@ from ptgc.exporters.roles.layers_drafter import export_layers_drafter
 from ptgc.exporters.roles.target import trace_target
 from ptgc.spec.drafter import LayersDrafter, MaskDrafter
 from ptgc.spec.kv_cache import SharedLayer
+from ptgc.spec.layers import spell_layers
+from ptgc.spec.strategies.layer_skip import LayerSkipDrafter
 
 _EXAMPLES = 3  # number of differing entries in a message
 _SPELLING_SHARE = 0.1  # share of entries that may differ in spelling; if more do, the ids mean something else
@@ -36,9 +38,27 @@ def export_drafter(source: RoleSource) -> TracedRole | None:
     tree = source.plan.tree
     # A tree is drafted depth by depth: each round sees the nodes of the previous rounds.
     traced = trace_target(source.module, source.attention, 0 if tree.is_chain else tree.num_nodes - 1)
-    if not source.plan.drafter.is_part_of_target:
+    drafter = source.plan.drafter
+    if not isinstance(drafter, LayerSkipDrafter):
         return traced
-    shared = (replace(state, shared_with=SharedLayer("target", layer)) for layer, state in enumerate(traced.states))
+    return _sharing(traced, drafter.layers[drafter.roles.index(source.name)])
+
+
+def _sharing(traced: TracedRole, layers: Sequence[int]) -> TracedRole:
+    """A role whose layers have the caches of these layers of the target.
+
+    Raises:
+        ExportError: It has another number of layers.
+    """
+    if len(traced.states) != len(layers):
+        raise ExportError(
+            f"The drafter has {len(traced.states)} layers with a cache; the plan's layers are {spell_layers(layers)}.",
+            "Give as many layers of the target as the plan names.",
+        )
+    shared = (
+        replace(state, shared_with=SharedLayer("target", layer))
+        for layer, state in zip(layers, traced.states, strict=True)
+    )
     return replace(traced, states=tuple(shared))
 
 

@@ -60,6 +60,10 @@ class StrategyExporter(ABC):
         named = checkpoints_of(options)
         return {name: open_checkpoint(one, trust_remote_code=trust_remote_code) for name, one in named.items()}
 
+    def settle(self, sources: Sources, progress: Note, note: Note) -> Sources:  # noqa: ARG002
+        """The sources with what only the weights can settle of the options; plan and modules are made from these."""
+        return sources
+
     @abstractmethod
     def modules(self, sources: Sources, note: Note) -> dict[str, nn.Module]:
         """The PyTorch modules by role."""

@@ -91,8 +91,12 @@ def _export(asked: _Asked, output: Path, *, force: bool) -> None:
             trust_remote_code=asked.trust_remote_code,
             force=force,
             progress=step,
-            note=lambda text: notes.print(f"Note: {text}", markup=False, soft_wrap=True),
+            note=_print_note,
         )
+
+
+def _print_note(text: str) -> None:
+    notes.print(f"Note: {text}", markup=False, soft_wrap=True)
 
 
 def _show_bundle(path: Path, as_json: bool) -> None:
@@ -106,6 +110,7 @@ def _show_bundle(path: Path, as_json: bool) -> None:
 
 def _show_plan(asked: _Asked, as_json: bool) -> None:
     from ptgc.exporters.from_checkpoint import open_sources
+    from ptgc.exporters.strategies.base import exporter_of
     from ptgc.exporters.tracing.rotary_frequencies import scaled_length
 
     sources = open_sources(
@@ -115,6 +120,8 @@ def _show_plan(asked: _Asked, as_json: bool) -> None:
         revision=asked.revision,
         trust_remote_code=asked.trust_remote_code,
     )
+    with progress() as step:
+        settled = exporter_of(sources.strategy).settle(sources, step, _print_note)
     config = sources.model.config.get_text_config()
     found: dict[str, Any] = {
         "family": config.model_type,
@@ -123,7 +130,7 @@ def _show_plan(asked: _Asked, as_json: bool) -> None:
         "context_length": scaled_length(config),
         "weight_bytes": sources.model.weight_bytes,
         "strategy": sources.strategy.name,
-        "plan": sources.plan(sources.model.load_tokenizer()).to_json(),
+        "plan": settled.plan(sources.model.load_tokenizer()).to_json(),
     }
     found |= {f"{name}_weight_bytes": one.weight_bytes for name, one in sources.others.items()}
     if as_json:

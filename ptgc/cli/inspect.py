@@ -86,7 +86,8 @@ def _measured(bundle: Bundle, build: Build) -> MeasuredBuild | None:
     from ptgc.runtime.tuning import read_tuning
 
     tuning = read_tuning(build, bundle.manifest.plan)
-    curve = read_costs(build, tuning.num_threads if tuning else default_num_threads())
+    role = tuning.chosen_drafter(bundle.manifest.plan) if tuning else None
+    curve = read_costs(build, tuning.num_threads if tuning else default_num_threads(), role)
     if curve is None or not curve.rounds:
         return None
     drafter = bundle.manifest.plan.drafter
@@ -140,8 +141,9 @@ def _show_bundle(bundle: Bundle) -> None:
     table.add_row("model", f"{manifest.model.family}, vocabulary {manifest.model.vocab_size:,}")
     table.add_row("context", f"{manifest.model.context_length:,} tokens")
     for name, role in manifest.roles.items():
+        parts = f" ({drafter.describe(name)} of the target)" if name in drafter.alternatives else ""
         state = sum(layer.bytes_per_token for layer in role.states)
-        table.add_row(f"role {name}", f"{len(role.states)} layers, {state:,} bytes of cache for each token")
+        table.add_row(f"role {name}", f"{len(role.states)} layers{parts}, {state:,} bytes of cache for each token")
     table.add_row("size", megabytes(sum(entry.size for entry in manifest.files)))
     table.add_row("defaults", _defaults(manifest.generation))
     table.add_row("tokenizer", "yes" if manifest.tokenizer else "no: token ids only")

@@ -78,6 +78,10 @@ def command(
     num_draft_tokens: Annotated[int | None, typer.Option(min=0, help="Most draft tokens per round.")] = None,
     draft_length: DraftLength = None,
     datastore: Datastore = None,
+    drafter: Annotated[
+        str | None,
+        typer.Option(metavar="ROLE", help="Which role drafts, if several can; by default as tuned, or the first."),
+    ] = None,
     trace: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write what every round did, one JSON line per round.")
     ] = None,
@@ -124,6 +128,7 @@ def command(
             num_draft_tokens=num_draft_tokens,
             draft_length=draft_length,
             datastore=datastore,
+            drafter=drafter,
         ) as generator:
             if report is not None:
                 check_has_rounds(generator)

@@ -13,6 +13,7 @@ from ptgc.cli.options import AsJson, BundlePath, Datastore, Prompts, names
 from ptgc.cli.token_tree import show_tree
 from ptgc.compiler.precision.precision import MAX_DIVERGENCE
 from ptgc.errors import UsageError
+from ptgc.spec.bundle import open_bundle
 
 if TYPE_CHECKING:
     from ptgc.compiler.tuning.tune import Observed, Tuned
@@ -47,7 +48,7 @@ def command(
     datastore: Datastore = None,
     as_json: AsJson = False,
 ) -> None:
-    """Choose build, threads, and draft tokens or their tree, by measured rounds and accepted drafts.
+    """Choose build, drafter, threads, and draft tokens or their tree, by measured rounds and accepted drafts.
 
     `run` then uses them.
     """
@@ -82,10 +83,9 @@ def _threads(text: str | None) -> tuple[int, ...]:
 
 
 def _document(tuned: Tuned) -> dict[str, Any]:
-    observed = {one.build.manifest.id: one for one in tuned.observed}
     return {
-        "rows": [_row(way, observed[way.build.manifest.id]) for way in tuned.ways],
-        "chosen": _row(tuned.chosen, observed[tuned.chosen.build.manifest.id]),
+        "rows": [_row(way, _observed(tuned, way)) for way in tuned.ways],
+        "chosen": _row(tuned.chosen, _observed(tuned, tuned.chosen)),
         "acceptance": list(tuned.tuning.acceptance),
         "overlap": tuned.tuning.overlap,
         "tokens_per_round": tuned.tokens_per_round,
@@ -94,12 +94,17 @@ def _document(tuned: Tuned) -> dict[str, Any]:
     }
 
 
+def _observed(tuned: Tuned, way: Way) -> Observed:
+    return next(one for one in tuned.observed if one.is_of(way))
+
+
 def _row(way: Way, observed: Observed) -> dict[str, Any]:
     return {
         "build": way.build.manifest.id,
         "divergence": observed.divergence,
         "noisy": observed.curves[way.num_threads].is_noisy,
         "num_threads": way.num_threads,
+        "drafter": way.drafter,
         "num_draft_tokens": way.num_draft_tokens,
         "tree": way.tree.tree.to_json() if way.tree else None,
         "gains": list(way.tree.gains) if way.tree else [],
@@ -112,19 +117,20 @@ def _row(way: Way, observed: Observed) -> dict[str, Any]:
 
 def _show(tuned: Tuned, bundle: Path) -> None:
     table = Table("build", "lost (nats)", "threads", "plain", "fixed drafts", "a token", "speedup", "")
-    lost = {one.build.manifest.id: one.divergence for one in tuned.observed}
+    drafter = open_bundle(bundle).manifest.plan.drafter
     for way in tuned.ways:
-        name = way.build.manifest.id
-        divergence = lost[name]
+        drafts = f", {drafter.describe(way.drafter)}" if way.drafter else ""
+        divergence = _observed(tuned, way).divergence
+        is_chosen = _observed(tuned, way).is_of(tuned.chosen) and way.num_threads == tuned.chosen.num_threads
         table.add_row(
-            name,
+            way.build.manifest.id + drafts,
             "-" if divergence is None else f"{divergence:.4f}",
             str(way.num_threads),
             f"{way.plain_seconds * 1e3:.2f} ms",
             str(way.num_draft_tokens),
             f"{way.seconds * 1e3:.2f} ms",
             f"{way.plain_seconds / way.seconds:.2f}x",
-            "chosen" if (way.build, way.num_threads) == (tuned.chosen.build, tuned.chosen.num_threads) else "",
+            "chosen" if is_chosen else "",
         )
     results.print(table)
     chosen = tuned.chosen
@@ -139,8 +145,7 @@ def _show(tuned: Tuned, bundle: Path) -> None:
     elif tuned.tuning.acceptance:
         lines.append("Drafts do not pay on these prompts: rounds are plain but for a few that try.")
     lines.append(f"Tokens of a round on these prompts: {tuned.tokens_per_round:.2f}")
-    curves = next(one.curves for one in tuned.observed if one.build is chosen.build)
-    if curves[chosen.num_threads].is_noisy:
+    if _observed(tuned, chosen).curves[chosen.num_threads].is_noisy:
         lines.append("The machine was busy while rounds were measured: tune again on a quiet one.")
     if tuned.tuning.overlap:
         lines.append("The next drafts are made while the target verifies.")

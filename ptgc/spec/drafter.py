@@ -24,7 +24,7 @@ class DrafterPlan:
     taps: ClassVar[tuple[str, ...]] = ()
     """Outputs of the target, other than logits, that its roles read."""
     is_part_of_target: ClassVar[bool] = False
-    """Whether its role is the first layers of the target, with the target's vocabulary and those layers' caches."""
+    """Whether its roles are layers of the target, with the target's vocabulary and those layers' caches."""
 
     draws_dynamic_trees: ClassVar[bool] = False
     """Whether its tree may depend on how likely its drafts are (`DecodePlan.dynamic_tree`)."""
@@ -46,6 +46,15 @@ class DrafterPlan:
     def overlap(self) -> bool:
         """Whether it may draft the next block while the target verifies this one."""
         return False
+
+    @property
+    def alternatives(self) -> tuple[str, ...]:
+        """Those of its roles of which one is chosen on loading; empty if it runs all of them."""
+        return ()
+
+    def describe(self, role: str) -> str:
+        """What one of its alternatives is, for people."""
+        return role
 
     @property
     def num_top_ids(self) -> int:
@@ -174,6 +183,11 @@ class LayersDrafter(OneRunDrafter):
     def rows_read_again(self) -> int:
         """Layer k has read k - 1 drafts at the last tokens of the text."""
         return self.num_layers - 1
+
+
+def alternative_roles(count: int) -> tuple[str, ...]:
+    """The names of that many drafters of which one is chosen: drafter, drafter_2, drafter_3 ..."""
+    return ("drafter", *(f"drafter_{number}" for number in range(2, count + 1)))
 
 
 def drafter_feature(kind: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ptgc.spec import ports
@@ -139,7 +139,7 @@ def role_problems(plan: DecodePlan, roles: Mapping[str, Role]) -> list[str]:
     if shares and isinstance(plan.drafter, OneRunDrafter):
         found.append(f"roles.drafter shares layers; a drafter of kind {plan.drafter.kind} cannot")
     if plan.loop is Loop.SPECULATIVE and "target" in roles:
-        found += _cross_problems(roles)
+        found += _cross_problems(roles, plan.drafter.roles)
         if roles["target"].attention is AttentionKind.CAUSAL and not plan.tree.is_chain:
             found.append("roles.target.attention is causal; plan.tree is no chain")
         found += _tap_problems(plan, roles)
@@ -251,7 +251,7 @@ def _sharing_problems(roles: Mapping[str, Role]) -> list[str]:
     return found
 
 
-def _cross_problems(roles: Mapping[str, Role]) -> list[str]:
+def _cross_problems(roles: Mapping[str, Role], drafting: Sequence[str]) -> list[str]:
     """A target must attend to an encoder exactly if there is one, and to exactly what it gives."""
     given = roles["encoder"].cross_states if "encoder" in roles else ()
     found = []
@@ -259,8 +259,9 @@ def _cross_problems(roles: Mapping[str, Role]) -> list[str]:
         found.append("roles.target.cross_states must be those of roles.encoder, and none without one")
     if "encoder" in roles and not given:
         found.append("roles.encoder.cross_states is empty; the target must attend to it")
-    if "drafter" in roles and roles["drafter"].cross_states:
-        found.append("roles.drafter.cross_states must be empty")
+    found += [
+        f"roles.{name}.cross_states must be empty" for name in drafting if name in roles and roles[name].cross_states
+    ]
     if "encoder" in roles and roles["encoder"].states:
         found.append("roles.encoder.states must be empty")
     return found

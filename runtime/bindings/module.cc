@@ -296,8 +296,9 @@ void BindGenerator(nb::module_& module) {
                        std::optional<std::vector<int>> tree,
                        const std::optional<std::string>& acceptance,
                        const std::optional<std::string>& ngram_match, std::optional<bool> overlap,
-                       const std::string& datastore, double wait_seconds, int max_waiting,
-                       const nb::object& to_drafter, const nb::object& to_target, bool verify) {
+                       const std::string& datastore, const std::string& drafter,
+                       double wait_seconds, int max_waiting, const nb::object& to_drafter,
+                       const nb::object& to_target, bool verify) {
              GeneratorOptions options;
              options.load.num_threads = num_threads;
              options.load.library = library;
@@ -310,6 +311,7 @@ void BindGenerator(nb::module_& module) {
              options.load.ngram_match = ReadOptionalName<NgramMatch>(ngram_match, "n-gram match");
              options.load.overlap = overlap;
              options.load.datastore = datastore;
+             options.load.drafter = drafter;
              options.load.reencoding = {MakeReencode(to_drafter), MakeReencode(to_target)};
              options.waiting = {wait_seconds, max_waiting};
              options.verify = verify;
@@ -319,8 +321,8 @@ void BindGenerator(nb::module_& module) {
            "costs"_a = std::map<std::string, Costs>(), "draft_length"_a = "measured",
            "num_draft_tokens"_a = -1, "tree"_a = nb::none(), "acceptance"_a = nb::none(),
            "ngram_match"_a = nb::none(), "overlap"_a = nb::none(), "datastore"_a = "",
-           "wait_seconds"_a = -1.0, "max_waiting"_a = -1, "to_drafter"_a = nb::none(),
-           "to_target"_a = nb::none(), "verify"_a = false)
+           "drafter"_a = "", "wait_seconds"_a = -1.0, "max_waiting"_a = -1,
+           "to_drafter"_a = nb::none(), "to_target"_a = nb::none(), "verify"_a = false)
       .def(
           "generate",
           [](Generator& self, const std::vector<const Request*>& requests,

@@ -19,8 +19,9 @@ Bundle ChooseBuild(const std::filesystem::path& path, const std::string& id,
                    const std::string& device);
 
 // Seconds of a round by role and width, as measured for this build on this device with this number
-// of threads; empty if not measured.
-std::map<std::string, std::map<int, double>> MeasuredCosts(const Bundle& build, int num_threads);
+// of threads and this drafter (empty: the first); empty if not measured.
+std::map<std::string, std::map<int, double>> MeasuredCosts(const Bundle& build, int num_threads,
+                                                           const std::string& drafter = "");
 
 // The settings that `ptgc tune` found for a build on this device.
 struct Tuning {
@@ -28,6 +29,7 @@ struct Tuning {
   int num_draft_tokens = 0;              // The most drafts of a round, at most the plan's.
   bool overlap = false;                  // Whether drafts are made while the target verifies.
   std::optional<std::vector<int>> tree;  // Parents of the part of the plan's tree that drafts fill.
+  std::string drafter;                   // The role that drafts; empty: the first.
 };
 
 // The settings of this build; none if it was not tuned here.

@@ -18,7 +18,7 @@ namespace {
 
 // Size of version 1 of the API: up to its last field.
 constexpr std::size_t kOptionsSize =
-    offsetof(ptgc_load_options, overlap) + sizeof(ptgc_load_options::overlap);
+    offsetof(ptgc_load_options, drafter) + sizeof(ptgc_load_options::drafter);
 static_assert(static_cast<int>(DraftLengthMode::kFixed) == PTGC_DRAFT_LENGTH_FIXED &&
               static_cast<int>(DraftLengthMode::kMeasured) == PTGC_DRAFT_LENGTH_MEASURED);
 static_assert(static_cast<int>(AcceptanceRule::kMatch) == PTGC_ACCEPTANCE_MATCH &&
@@ -107,7 +107,9 @@ GeneratorOptions CoreOptions(const ptgc_load_options& options, const Bundle& bui
   }
   core.load.library = OrEmpty(options.library);
   core.load.ort_api_base = options.ort_api_base;
-  core.load.costs = MeasuredCosts(build, core.load.num_threads);
+  core.load.drafter = OrEmpty(options.drafter);
+  if (tuning && options.drafter == nullptr) core.load.drafter = tuning->drafter;
+  core.load.costs = MeasuredCosts(build, core.load.num_threads, core.load.drafter);
   core.load.draft_length = static_cast<DraftLengthMode>(options.draft_length);
   core.load.num_draft_tokens = options.num_draft_tokens;
   if (tuning && options.num_draft_tokens == -1) {

@@ -7,11 +7,13 @@
 #include <string>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "build_choice.h"
 #include "bundle/json_document.h"
 #include "bundle/tree_part.h"
+#include "drafters/registry.h"
 #include "engines/device.h"
 
 namespace ptgc::capi {
@@ -115,13 +117,18 @@ std::optional<std::vector<int>> ReadTree(const Fields& document, const DecodePla
 Tuning ReadTuning(const Fields& document, const DecodePlan& plan) {
   return {static_cast<int>(document.Integer("num_threads", kThreads)),
           static_cast<int>(document.Integer("num_draft_tokens", limits::kDraftTokens)),
-          document.Flag("overlap", false), ReadTree(document, plan)};
+          document.Flag("overlap", false), ReadTree(document, plan),
+          document.Find("drafter") == nullptr ? "" : document.Text("drafter")};
 }
 
 }  // namespace
 
-std::map<std::string, std::map<int, double>> MeasuredCosts(const Bundle& build, int num_threads) {
-  const std::string name = std::string("t").append(std::to_string(num_threads));
+std::map<std::string, std::map<int, double>> MeasuredCosts(const Bundle& build, int num_threads,
+                                                           const std::string& drafter) {
+  std::string name = std::string("t").append(std::to_string(num_threads));
+  const std::vector<std::string> roles = RolesOf(build.plan.drafter);
+  const auto role = std::find(roles.begin(), roles.end(), drafter);
+  if (role != roles.end() && role != roles.begin()) name.append("-").append(drafter);
   return ReadMeasured(build, name, &ReadCosts)
       .value_or(std::map<std::string, std::map<int, double>>());
 }
@@ -133,6 +140,9 @@ std::optional<Tuning> MeasuredTuning(const Bundle& build) {
     tuning->num_draft_tokens =
         std::min(tuning->num_draft_tokens, build.plan.drafter.num_draft_tokens);
     tuning->overlap = tuning->overlap && build.plan.drafter.Parts().back().parameters->overlap;
+    const std::vector<std::string> roles = RolesOf(build.plan.drafter);
+    const bool drafts = std::find(roles.begin(), roles.end(), tuning->drafter) != roles.end();
+    if (!drafts) tuning->drafter.clear();
   }
   return tuning;
 }

@@ -120,6 +120,7 @@ typedef struct ptgc_load_options {
   int32_t ngram_match;        // PTGC_NGRAM_MATCH_...
   int32_t skip_verification;  // 1: do not compare the files with their hashes.
   int32_t overlap;            // PTGC_OVERLAP_...
+  const char* drafter;        // Role that drafts, if several can; NULL: as tuned, or the first.
 } ptgc_load_options;
 #define PTGC_LOAD_OPTIONS_INIT \
   {sizeof(ptgc_load_options),  \
@@ -137,7 +138,8 @@ typedef struct ptgc_load_options {
    PTGC_ACCEPTANCE_PLANNED,    \
    PTGC_NGRAM_MATCH_PLANNED,   \
    0,                          \
-   PTGC_OVERLAP_TUNED}
+   PTGC_OVERLAP_TUNED,         \
+   NULL}
 
 // What a generator has loaded; its pointers are valid until the generator is closed.
 typedef struct ptgc_generator_info {

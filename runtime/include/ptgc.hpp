@@ -41,6 +41,7 @@ class Error : public std::runtime_error {
 struct LoadOptions {
   std::string build_id;                        // Empty: the newest for the device.
   std::string device = "cpu";                  // Kind of device.
+  std::string drafter;                         // Empty: as tuned, or the first that can draft.
   int num_threads = 0;                         // 0: as tuned, or the available processors.
   int num_draft_tokens = -1;                   // -1: as tuned, or the plan's.
   bool measured_draft_length = true;           // Verify as many drafts as pay here.
@@ -267,6 +268,7 @@ class Generator {
     ptgc_load_options load = PTGC_LOAD_OPTIONS_INIT;
     load.build_id = internal::OrNull(options.build_id);
     load.device = internal::OrNull(options.device);
+    load.drafter = internal::OrNull(options.drafter);
     load.num_threads = options.num_threads;
     load.num_draft_tokens = options.num_draft_tokens;
     load.draft_length =

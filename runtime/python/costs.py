@@ -94,16 +94,21 @@ def _seconds(rounds: dict[int, RoundCost], *, is_noisy: bool) -> dict[int, float
     return dict(sorted(found.items()))
 
 
-def write_costs(build: Build, curve: CostCurve) -> Path:
-    """Store a curve, beside the build if that can be written."""
-    return write_measured(build, f"t{curve.num_threads}", asdict(curve) | {"noisy": curve.is_noisy})
+def _name(num_threads: int, drafter: str | None) -> str:
+    """The name of a curve; each drafter that can take the first one's place has its own."""
+    return f"t{num_threads}" if drafter in (None, "drafter") else f"t{num_threads}-{drafter}"
 
 
-def read_costs(build: Build, num_threads: int) -> CostCurve | None:
-    """The curve measured for this build on this device with this number of threads, or None."""
+def write_costs(build: Build, curve: CostCurve, drafter: str | None = None) -> Path:
+    """Store a curve, measured with the first drafter or this one, beside the build if that can be written."""
+    return write_measured(build, _name(curve.num_threads, drafter), asdict(curve) | {"noisy": curve.is_noisy})
+
+
+def read_costs(build: Build, num_threads: int, drafter: str | None = None) -> CostCurve | None:
+    """The curve measured for this build on this device with these threads and this drafter (the first), or None."""
     widths = {role: set(shapes.widths) for role, shapes in build.manifest.shapes.roles.items()}
     measured = (widths.get("target", set()), widths.get("drafter", set()))
-    for curve in read_measured(build, f"t{num_threads}", CostCurve):
+    for curve in read_measured(build, _name(num_threads, drafter), CostCurve):
         if (set(curve.rounds), set(curve.drafter_rounds)) == measured:
             return curve
     return None

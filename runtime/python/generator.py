@@ -71,6 +71,7 @@ def load_core(
         ngram_match=chosen.ngram_match,
         overlap=chosen.overlap,
         datastore=str(chosen.datastore or ""),
+        drafter=chosen.drafter or "",
         wait_seconds=-1.0 if chosen.wait is None else chosen.wait,
         max_waiting=-1 if chosen.max_waiting is None else chosen.max_waiting,
         to_drafter=reencoding.to_drafter if reencoding else None,
@@ -130,7 +131,9 @@ class Generator:
             chosen_options = replace(chosen_options, num_draft_tokens=most, tree=tuning.tree)
         if tuning is not None and chosen_options.overlap is None:
             chosen_options = replace(chosen_options, overlap=tuning.overlaps(opened.manifest.plan))
-        curve = read_costs(chosen, threads)
+        if tuning is not None and chosen_options.drafter is None:
+            chosen_options = replace(chosen_options, drafter=tuning.chosen_drafter(opened.manifest.plan))
+        curve = read_costs(chosen, threads, chosen_options.drafter)
         files = tokenizer_files(opened, opened.manifest.tokenizer)
         others = tokenizer_files(opened, opened.manifest.drafter_tokenizer)
         codec = TextCodec(files) if files else None

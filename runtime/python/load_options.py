@@ -35,6 +35,9 @@ class LoadOptions:
     datastore: str | Path | None = None
     """datastore: the file to draft from, made by `ptgc datastore` with the tokenizer of the bundle. Without one, all
     rounds are plain."""
+    drafter: str | None = None
+    """The role that drafts, in a bundle that has several for it (layer-skip); None takes what `ptgc tune` found on this
+    device, or the first."""
     wait: float | None = None
     """Seconds that a call waits for a row; 0 fails at once. None waits as long as texts are being written, because
     those end, but not for rows that open sessions keep."""

@@ -35,6 +35,9 @@ class Tuning:
     gains: Annotated[tuple[_Share, ...], Count(0, MAX_TREE_NODES)] = ()
     """The probability that each draft of the tree is accepted, with all those above it."""
 
+    drafter: str | None = None
+    """The role that drafts, of those that can take each other's place; None where there is no choice."""
+
     def problems(self) -> list[str]:
         """Contradictions within."""
         drafts = 0 if self.tree is None else self.tree.num_nodes - 1
@@ -61,6 +64,10 @@ class Tuning:
     def to_json(self) -> dict[str, Any]:
         """This tuning as it is stored."""
         return asdict(self) | {"tree": None if self.tree is None else self.tree.to_json()}
+
+    def chosen_drafter(self, plan: DecodePlan) -> str | None:
+        """The role that drafts; None where the bundle's plan has no such role."""
+        return self.drafter if self.drafter in plan.drafter.roles else None
 
 
 def write_tuning(build: Build, tuning: Tuning) -> None:

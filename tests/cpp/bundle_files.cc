@@ -254,15 +254,40 @@ BundleDocuments RecyclingDocuments() {
   return documents;
 }
 
+BundleDocuments LayerSkipDocuments() {
+  BundleDocuments documents = NgramDocuments();
+  documents.manifest["strategy"] = "layer-skip";
+  documents.manifest["plan"]["drafter"] = {
+      {"kind", "layer-skip"}, {"num_draft_tokens", 3}, {"layers", {{0}, {1}}}};
+  documents.build["roles"]["target"]["states"] = {State("full"), State("full")};
+  int layer = 0;
+  for (const char* name : {"drafter", "drafter_2"}) {
+    json role = Causal(name);
+    role["states"][0]["shared_with"] = {{"role", "target"}, {"layer", layer++}};
+    AddRole(documents, name, role, Rounds({1, 2, 8}, 1, {48, 80}));
+  }
+  return documents;
+}
+
 std::vector<BundleDocuments> DocumentsOfEveryLoop() {
-  return {NgramDocuments(), DraftModel(), EncoderDecoder(),     Canvas(), OneShot(),    Edit(),
-          StateReader(),    Heads(),      RecyclingDocuments(), Merged(), BlockReader()};
+  return {NgramDocuments(),
+          DraftModel(),
+          EncoderDecoder(),
+          Canvas(),
+          OneShot(),
+          Edit(),
+          StateReader(),
+          Heads(),
+          RecyclingDocuments(),
+          Merged(),
+          LayerSkipDocuments(),
+          BlockReader()};
 }
 
 BundleFolder::BundleFolder() {
   std::filesystem::create_directories(build_);
-  for (const char* role : {"target", "drafter", "encoder", "denoiser", "decoder", "deleter",
-                           "inserter", "filler", "heads"}) {
+  for (const char* role : {"target", "drafter", "drafter_2", "encoder", "denoiser", "decoder",
+                           "deleter", "inserter", "filler", "heads"}) {
     std::ofstream(build_ / (std::string(role) + ".onnx")) << kGraph;
   }
 }

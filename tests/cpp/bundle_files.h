@@ -19,12 +19,14 @@ struct BundleDocuments {
 };
 
 // Of n-gram drafts, a drafting model, an encoder-decoder with a window, a canvas, CTC, edits,
-// drafters that read states, heads, merged drafters, and a drafter of blocks.
+// drafters that read states, heads, merged drafters, layers that draft, and a drafter of blocks.
 std::vector<BundleDocuments> DocumentsOfEveryLoop();
 // The first of them.
 BundleDocuments NgramDocuments();
 // Those whose drafter reads the likeliest tokens after each row.
 BundleDocuments RecyclingDocuments();
+// Those with two drafters of one layer of the target each, of which one is chosen.
+BundleDocuments LayerSkipDocuments();
 
 // The folder of such a bundle.
 class BundleFolder {

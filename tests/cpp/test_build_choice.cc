@@ -162,6 +162,42 @@ TEST_F(BuildChoices, MeasuredCostsAreReadForThreadsAndSequence) {
   EXPECT_TRUE(MeasuredCosts(build, 2).empty());
 }
 
+// A bundle with a second drafter, which has costs of its own and may have been tuned.
+TEST_F(BuildChoices, MeasurementsAreThoseOfTheChosenDrafter) {
+  Add("a", 4);
+  Bundle build = ChooseBuild(bundle_, "", "cpu");
+  auto parameters = std::make_shared<DrafterParameters>();
+  parameters->num_alternatives = 2;
+  build.plan.drafter.kind = "layer-skip";
+  build.plan.drafter.parameters = parameters;
+  const fs::path folder = bundle_ / "builds" / "a" / "measured";
+  fs::create_directories(folder);
+  const auto write = [&](const std::string& name, const json& document) {
+    std::ofstream(folder / (DeviceFingerprint() + "-" + name + ".json")) << document;
+  };
+  for (const auto& [name, seconds] : {std::pair("t2", 0.5), std::pair("t2-drafter_2", 0.25)}) {
+    write(name, {{"sequence", 4},
+                 {"rounds", {{"1", {{"median", 1}}}}},
+                 {"drafter_rounds", {{"1", {{"median", seconds}}}}}});
+  }
+  for (const auto& [drafter, seconds] :
+       {std::pair("", 0.5), std::pair("drafter", 0.5), std::pair("drafter_2", 0.25)}) {
+    EXPECT_EQ(MeasuredCosts(build, 2, drafter).at("drafter").at(1), seconds) << drafter;
+  }
+  json tuning = {{"sequence", 4}, {"num_threads", 2}, {"num_draft_tokens", 3}};
+  for (const auto& [given, expected] :
+       {std::pair(json(), ""), std::pair(json("drafter_2"), "drafter_2"),
+        std::pair(json("drafter_3"), ""), std::pair(json("target"), "")}) {
+    tuning["drafter"] = given;
+    write("tuning", tuning);
+    ASSERT_TRUE(MeasuredTuning(build).has_value()) << given;
+    EXPECT_EQ(MeasuredTuning(build)->drafter, expected) << given;
+  }
+  tuning["drafter"] = 2;
+  write("tuning", tuning);
+  EXPECT_FALSE(MeasuredTuning(build).has_value());
+}
+
 TEST_F(BuildChoices, DamagedMeasurementsAreAsNone) {
   Add("a", 4);
   const Bundle build = ChooseBuild(bundle_, "", "cpu");

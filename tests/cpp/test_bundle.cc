@@ -558,6 +558,28 @@ TEST_F(BundleOnDisk, DraftersFitTheirTree) {
   EXPECT_NO_THROW(ReadBundle(build_));
 }
 
+TEST_F(BundleOnDisk, EverySubsetOfLayersIsARole) {
+  BundleDocuments documents = LayerSkipDocuments();
+  folder_.Write(documents);
+  EXPECT_EQ(ReadBundle(build_).plan.drafter.parameters->num_alternatives, 2);
+  json& layers = documents.manifest["plan"]["drafter"]["layers"];
+  const auto expect = [&](const json& given, const std::vector<std::string>& texts) {
+    layers = given;
+    folder_.Write(documents);
+    for (const std::string& text : texts) ExpectRefusal(text);
+  };
+  expect({{0}, {1}, {0, 1}}, {"roles lacks the role 'drafter_3'"});
+  const json first = json::array({0});
+  expect(json::array({first}), {"roles has the role 'drafter_2', which this loop does not run"});
+  expect({{1, 0}, {1, 1}, {0}, {0}, json::array(), {-1}, {4096}, {"x"}, 3},
+         {"layers[0] must ascend", "layers[1] must ascend", "layers[3] are those of an earlier",
+          "layers[4] must have an entry", "layers[5][0] is -1", "layers[6][0] is 4096",
+          "layers[7][0]", "layers[8]"});
+  expect(json::array(), {"layers must have an entry"});
+  expect(json(), {"layers"});
+  expect(json::array_t(17, first), {"layers has 17 entries"});
+}
+
 TEST_F(BundleOnDisk, EveryRoleHasShapesOfItsOwn) {
   const BundleDocuments good = DocumentsOfEveryLoop()[1];
   folder_.Write(good);

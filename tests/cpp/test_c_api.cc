@@ -55,12 +55,12 @@ TEST(CApi, FinishReasonsHaveTheCoresNames) {
 
 // Version 1 is frozen: a caller compiled with it has structs of these sizes.
 TEST(CApi, StructsOfVersionOneKeepTheirLayout) {
-  static_assert(sizeof(void*) != 8 ||
-                (offsetof(ptgc_load_options, overlap) == 84 &&
-                 offsetof(ptgc_generator_info, load_seconds) == 96 &&
-                 offsetof(ptgc_sampling, top_k) == 84 && offsetof(ptgc_request, plain) == 84 &&
-                 offsetof(ptgc_chunk, num_tokens) == 32 &&
-                 offsetof(ptgc_statistics, peak_memory_bytes) == 128));
+  static_assert(
+      sizeof(void*) != 8 ||
+      (offsetof(ptgc_load_options, overlap) == 84 && offsetof(ptgc_load_options, drafter) == 88 &&
+       offsetof(ptgc_generator_info, load_seconds) == 96 && offsetof(ptgc_sampling, top_k) == 84 &&
+       offsetof(ptgc_request, plain) == 84 && offsetof(ptgc_chunk, num_tokens) == 32 &&
+       offsetof(ptgc_statistics, peak_memory_bytes) == 128));
 }
 
 TEST(CApi, DescribesWhatIsLoaded) {

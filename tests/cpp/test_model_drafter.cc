@@ -21,7 +21,8 @@ constexpr int kChainDrafts = 5;
 // A drafter of two rows that errs at every third position, driven by hand.
 struct Fixture {
   explicit Fixture(std::int64_t target_vocab_size = kVocabSize,
-                   TreeSpec tree = TreeSpec::Chain(kChainDrafts), bool is_dynamic = false) {
+                   TreeSpec tree = TreeSpec::Chain(kChainDrafts), bool is_dynamic = false,
+                   bool shares_cache = false) {
     Bundle bundle = SubstituteBundle(2, ModelPlan(tree.num_nodes() - 1));
     bundle.shapes.roles.at("drafter").verify_width = tree.is_chain() ? 1 : 8;
     CausalNeighbours chain;
@@ -30,7 +31,7 @@ struct Fixture {
         std::make_unique<SubstituteEngine>(seen, std::set<std::string>(), /*wrong_every=*/3),
         bundle, "drafter", kVocabSize, std::move(chain));
     drafter = std::make_unique<ModelDrafter>(
-        std::move(model), false, kContext, target_vocab_size, std::move(tree), is_dynamic,
+        std::move(model), shares_cache, kContext, target_vocab_size, std::move(tree), is_dynamic,
         AcceptanceRule::kMatch, CostCurve(bundle.shapes.roles.at("drafter").widths, {}));
     costs = CostCurve(bundle.shapes.roles.at("drafter").widths, {});
   }
@@ -100,6 +101,17 @@ TEST(ModelDrafter, DraftsWhatItsModelSays) {
   }
   EXPECT_TRUE(fixture.was_pending);
   EXPECT_EQ(fixture.seen.broken_texts, 0);
+}
+
+TEST(ModelDrafter, OverTheTargetsCacheItWaitsUntilTheTargetHasReadThePrompt) {
+  Fixture fixture(kVocabSize, TreeSpec::Chain(kChainDrafts), /*is_dynamic=*/false,
+                  /*shares_cache=*/true);
+  const int length = static_cast<int>(fixture.texts[1].size());
+  for (int committed = 0; committed < length; ++committed) {
+    const int offered =
+        fixture.drafter->Propose({1, fixture.texts[1], committed, 3, nullptr, nullptr});
+    EXPECT_EQ(offered, committed + 1 < length ? 0 : 3) << committed;
+  }
 }
 
 // Somebody must see each draft before the next: one row's are drawn, or may be unknown to the

@@ -339,9 +339,12 @@ def test_a_tree_that_is_deeper_than_there_are_heads_is_refused(tmp_path: Path) -
         export(roles, medusa(TreeSpec.chain(4)), tmp_path / "bundle")
 
 
-@pytest.mark.parametrize("count", [0, 3, 9])
-def test_some_layers_are_left_out_of_a_drafter(count: int) -> None:
-    with pytest.raises(ExportError, match=f"--num-layers is {count}; LlamaForCausalLM has 3 layers"):
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [(0, "a drafter has at least one layer"), (3, "layers 0-2 are all of them"), (9, "layers 0-8 are more than that")],
+)
+def test_some_layers_are_left_out_of_a_drafter(count: int, said: str) -> None:
+    with pytest.raises(ExportError, match=f"LlamaForCausalLM has 3 layers, from 0 to 2: {said}"):
         first_layers(tiny_model("llama"), count)
 
 

@@ -19,10 +19,13 @@ from ptgc.spec.strategies.draft_model import draft_model
 from ptgc.spec.strategies.masked_diffusion import masked_diffusion
 from ptgc.spec.tree import TreeSpec
 
-NEEDED: dict[str, Any] = {"drafter": "x", "heads": "x", "num_layers": 1}
+NEEDED: dict[str, Any] = {"drafter": "x", "heads": "x"}
 """Options without a default, of any strategy."""
+_ALSO: dict[str, dict[str, Any]] = {"layer-skip": {"num_layers": 1}}
+"""Options that are needed if another one is not given."""
 JUDGED: dict[str, dict[str, Any]] = {
     name: {one.name: NEEDED[one.name] for one in options_of(find_strategy(name).options) if one.default is MISSING}
+    | _ALSO.get(name, {})
     for name in BUILT_IN
     if issubclass(find_strategy(name).options, AcceptanceOptions)
 }

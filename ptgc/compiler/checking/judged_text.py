@@ -27,7 +27,8 @@ def judged_text(bundle: Bundle, role: str, file: Path | None, longest: int) -> l
         return list(read_sample_text(file, bundle, role, longest).sequences)
     if bundle.manifest.reference is None:
         return []
-    shares = role == "drafter" and not bundle.manifest.plan.drafter.reencodes
+    drafter = bundle.manifest.plan.drafter
+    shares = role in drafter.roles and not drafter.reencodes
     own = read_role_references(bundle, role)
     references = read_references(bundle) if own is None and (role == "target" or shares) else own
     texts = [text.context[:longest] for text in references.texts] if references is not None else []

@@ -74,6 +74,8 @@ def choose_precision(task: PrepareTask, asked: Precision, judgement: Judgement, 
         The choice; tried builds exist until the block ends.
     """
     judged = list(judgement.texts)
+    drafter = task.bundle.manifest.plan.drafter
+    alternatives = [role for role in drafter.alternatives[1:] if asked[role] == AUTO and "drafter" in judged]
     precision = with_default(task.backend, asked)
     if not judged:
         yield Choice(precision)
@@ -87,6 +89,8 @@ def choose_precision(task: PrepareTask, asked: Precision, judgement: Judgement, 
             precision |= of_role(best.precision, role) if best else {role: _LOSSLESS}
             reasons[role] = _reason(role, precision, trials, judgement.max_divergence)
             progress(f"{role}: {reasons[role]}")
+        for role in alternatives:  # which have weights of the first
+            precision |= {role: precision["drafter"]}
         same = [trial.build for trial in trials if trial.precision == precision and task.batch_size == 1]
         yield Choice(precision, reasons, same[0] if same else None)
 
@@ -95,7 +99,9 @@ def judged_roles(task: PrepareTask, asked: Precision) -> list[str]:
     """Roles whose precision is chosen by measurement: language models on their own, if builds run here."""
     if not task.backend.candidates:
         return []
-    roles = task.bundle.manifest.roles.items()
+    manifest = task.bundle.manifest
+    others = manifest.plan.drafter.alternatives[1:]
+    roles = [(name, role) for name, role in manifest.roles.items() if name not in others]
     return [name for name, role in roles if asked[name] == AUTO and writes_alone(role)]
 
 

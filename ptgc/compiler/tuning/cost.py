@@ -9,6 +9,7 @@ from statistics import quantiles
 from ptgc.runtime._core import Generator
 from ptgc.runtime.costs import CostCurve, RoundCost
 from ptgc.runtime.generator import default_num_threads, load_core
+from ptgc.runtime.load_options import LoadOptions
 from ptgc.spec.bundle import Build
 from ptgc.spec.shapes import ShapePlan
 
@@ -20,16 +21,20 @@ _LONGEST_PAUSE = 2.0  # seconds between two of them
 _PREFILL_REPEATS = 3  # for wider rounds, which no choice depends on
 
 
-def measure_costs(build: Build, num_threads: int | None, progress: Callable[[str], None]) -> CostCurve:
+def measure_costs(
+    build: Build, num_threads: int | None, progress: Callable[[str], None], drafter: str | None = None
+) -> CostCurve:
     """Time bare engine runs of every width, interleaved so that drift of the machine affects all alike.
 
-    Verifying widths compute logits for every row, prefill widths for one; a drafter's for as many rows as may draft. If
-    the machine is busy, this waits a little and measures again; of several noisy curves the least noisy is returned.
+    Verifying widths compute logits for every row, prefill widths for one; a drafter's for as many rows as may draft. Of
+    several drafters of which one is chosen, the first or the given one is measured. If the machine is busy, this waits
+    a little and measures again; of several noisy curves the least noisy is returned.
     """
     shapes = build.manifest.shapes
     threads = num_threads or default_num_threads()
-    core = load_core(build, num_threads=threads)
+    core = load_core(build, num_threads=threads, options=LoadOptions(drafter=drafter))
     past = min(_PAST, shapes.max_length // 2)
+    # Whichever drafter is loaded is the core's role "drafter".
     roles = [name for name in ("target", "drafter") if name in shapes.roles]
     if not roles:  # canvas loops choose nothing by the cost of their rounds
         return CostCurve(num_threads=threads, past_length=0, rounds={})

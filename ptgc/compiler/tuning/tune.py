@@ -70,6 +70,12 @@ class Observed:
     """The rounds of all prompts, each drafting as much as the plan allows."""
     curves: dict[int, CostCurve]
     """What its rounds cost, by number of threads."""
+    drafter: str | None = None
+    """The role that drafted, where several can."""
+
+    def is_of(self, way: Way) -> bool:
+        """Whether a way uses this build and drafter."""
+        return self.build is way.build and self.drafter == way.drafter
 
 
 @dataclass(frozen=True)
@@ -77,9 +83,9 @@ class Tuned:
     """The result of tuning."""
 
     ways: tuple[Way, ...]
-    """The best number of draft tokens, or tree, for every build and number of threads, the same in every round."""
+    """The best number of draft tokens, or tree, for every build, drafter and number of threads."""
     observed: tuple[Observed, ...]
-    """Every build."""
+    """Every build, with each of its drafters."""
     chosen: Way
     """The fastest way of a build within the allowed loss. Its draft tokens are an upper limit; in each round the
     runtime drafts as many as pay."""
@@ -94,7 +100,7 @@ class Tuned:
 
 
 def tune(path: str | Path, options: TuneOptions, progress: Progress = lambda _: None) -> Tuned:
-    """Choose build, threads, and draft tokens or their tree, for real prompts on this device; store the choice.
+    """Choose build, drafter, threads, and draft tokens or their tree for real prompts here, and store the choice.
 
     Args:
         path: The bundle.
@@ -117,10 +123,15 @@ def tune(path: str | Path, options: TuneOptions, progress: Progress = lambda _: 
     sets = read_sets(options.prompts, bundle, options.num_prompts)
     builds = _builds(bundle, options, sets)
     threads = options.threads or _numbers_of_threads()
-    observed = tuple(_observe(bundle, build, options, sets, threads, progress) for build in builds)
+    alternatives = bundle.manifest.plan.drafter.alternatives
+    observed = tuple(
+        _observe(bundle, build, drafter, options, sets, threads, progress)
+        for build in builds
+        for drafter in (alternatives if len(alternatives) > 1 else (None,))
+    )
     ways = tuple(way for one in observed for way in _ways(bundle, one))
     fastest = _fastest(ways, observed, options.max_divergence)
-    own = next(one for one in observed if one.build is fastest.build)
+    own = next(one for one in observed if one.is_of(fastest))
     progress(f"{own.build.manifest.id}: writing texts as the runtime drafts")
     chosen, tokens = _settled(bundle, fastest, own, options, sets)
     prompts = _confirmed([prompt for one in sets for prompt in one.prompts])
@@ -132,6 +143,7 @@ def tune(path: str | Path, options: TuneOptions, progress: Progress = lambda _: 
         _overlaps(bundle, chosen, prompts, options, progress),
         chosen.tree.tree if chosen.tree else None,
         chosen.tree.gains if chosen.tree else (),
+        chosen.drafter,
     )
     write_tuning(chosen.build, tuning)
     progress("Comparing the choice with plain decoding")
@@ -172,32 +184,37 @@ def _numbers_of_threads() -> tuple[int, ...]:
 def _observe(
     bundle: Bundle,
     build: Build,
+    drafter: str | None,
     options: TuneOptions,
     sets: Sequence[PromptSet],
     threads: Sequence[int],
     progress: Progress,
 ) -> Observed:
-    name = build.manifest.id
-    curves = {}
-    for number in threads:
-        curve = read_costs(build, number)
-        if curve is None or curve.is_noisy:
-            progress(f"{name}: measuring rounds with {number} threads")
-            measured = measure_costs(build, number, progress)
-            if curve is None or measured.noise < curve.noise:
-                curve = measured
-                write_costs(build, curve)
-        curves[number] = curve
+    name = build.manifest.id if drafter is None else f"{build.manifest.id}, {drafter}"
+    curves = {number: _curve(build, drafter, number, name, progress) for number in threads}
     progress(f"{name}: writing texts")
     most = bundle.manifest.plan.drafter.num_draft_tokens
-    fixed = LoadOptions(num_draft_tokens=most, draft_length="fixed", datastore=options.datastore)
+    fixed = LoadOptions(num_draft_tokens=most, draft_length="fixed", datastore=options.datastore, drafter=drafter)
     rounds = tuple(drafted_rounds(build, sets, options.max_new_tokens, fixed))
     if not rounds:
         raise UsageError(
             "Every text on these prompts ends with its first token, so that there are no rounds to tune.",
             "Give prompts that the model continues.",
         )
-    return Observed(build, _divergence(bundle, build, options), rounds, curves)
+    return Observed(build, _divergence(bundle, build, options), rounds, curves, drafter)
+
+
+def _curve(build: Build, drafter: str | None, num_threads: int, name: str, progress: Progress) -> CostCurve:
+    """What rounds cost; those of the target are the same ones for all drafters, so that these are compared alone."""
+    curve = read_costs(build, num_threads, drafter)
+    if curve is None or curve.is_noisy:
+        progress(f"{name}: measuring rounds with {num_threads} threads")
+        measured = measure_costs(build, num_threads, progress, drafter)
+        if curve is None or measured.noise < curve.noise:
+            curve = measured
+            write_costs(build, curve, drafter)
+    first = read_costs(build, num_threads)
+    return curve if drafter is None or first is None else replace(curve, rounds=first.rounds)
 
 
 def _divergence(bundle: Bundle, build: Build, options: TuneOptions) -> float | None:
@@ -217,12 +234,12 @@ def _divergence(bundle: Bundle, build: Build, options: TuneOptions) -> float | N
 def _ways(bundle: Bundle, observed: Observed) -> Iterator[Way]:
     """The best way for every number of threads."""
     for curve in observed.curves.values():
-        yield best_way(bundle.manifest.plan, observed.build, observed.rounds, curve)
+        yield replace(best_way(bundle.manifest.plan, observed.build, observed.rounds, curve), drafter=observed.drafter)
 
 
 def _fastest(ways: Sequence[Way], observed: Sequence[Observed], max_divergence: float) -> Way:
     lost = {one.build.manifest.id: one.divergence or 0.0 for one in observed}
-    within = [way for way in ways if len(observed) == 1 or lost[way.build.manifest.id] <= max_divergence]
+    within = [way for way in ways if len(lost) == 1 or lost[way.build.manifest.id] <= max_divergence]
     if not within:
         found = ", ".join(f"{name} {divergence:.4f}" for name, divergence in lost.items())
         raise BuildError(
@@ -298,9 +315,11 @@ def _suggestion(observed: Sequence[Observed], chosen: Way, bundle: Bundle) -> st
     plan = bundle.manifest.plan
     if not plan.drafter.roles:
         return None
-    own = next(one for one in observed if one.build is chosen.build)
+    own = next(one for one in observed if one.is_of(chosen))
     best, found = chosen.seconds * _WORTH_A_BUILD, None
     for other in observed:
+        if other.drafter != chosen.drafter:
+            continue
         curve = other.curves[chosen.num_threads]
         mixed = CostCurve(
             curve.num_threads,
@@ -310,6 +329,7 @@ def _suggestion(observed: Sequence[Observed], chosen: Way, bundle: Bundle) -> st
         )
         seconds = best_way(plan, own.build, own.rounds, mixed).seconds
         if seconds < best:
-            precision = other.build.manifest.precision["drafter"]
-            best, found = seconds, f"target={own.build.manifest.precision['target']},drafter={precision}"
+            role = chosen.drafter or "drafter"
+            precision = other.build.manifest.precision[role]
+            best, found = seconds, f"target={own.build.manifest.precision['target']},{role}={precision}"
     return found

@@ -28,13 +28,16 @@ class Way:
     """Predicted seconds per token."""
     plain_seconds: float
     """The same without drafts."""
+    drafter: str | None = None
+    """The role that drafts, where several can."""
     tree: ValuedTree | None = None
     """The part of the plan's tree that drafts fill; None if they fill none."""
 
     @property
     def loading(self) -> LoadOptions:
         """How the build is loaded to draft like this."""
-        return LoadOptions(num_draft_tokens=self.num_draft_tokens, tree=self.tree.tree if self.tree else None)
+        tree = self.tree.tree if self.tree else None
+        return LoadOptions(num_draft_tokens=self.num_draft_tokens, tree=tree, drafter=self.drafter)
 
 
 def best_way(plan: DecodePlan, build: Build, rounds: Sequence[DraftedRound], curve: CostCurve) -> Way:
@@ -48,7 +51,7 @@ def best_way(plan: DecodePlan, build: Build, rounds: Sequence[DraftedRound], cur
         seconds = predicted_seconds(rounds, curve, most, drafter.rows_at_once, shape)
         best = min(range(most + 1), key=seconds.__getitem__)
         cut = tree.first(best) if tree else None
-        found.append(Way(build, curve.num_threads, best, seconds[best], seconds[0], cut))
+        found.append(Way(build, curve.num_threads, best, seconds[best], seconds[0], tree=cut))
     return min(found, key=lambda way: way.seconds)
 
 

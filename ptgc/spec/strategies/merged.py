@@ -60,6 +60,15 @@ class MergedDrafter(DrafterPlan):
         return self.drafters
 
     @property
+    def alternatives(self) -> tuple[str, ...]:
+        """See DrafterPlan."""
+        return self.parts[-1].alternatives
+
+    def describe(self, role: str) -> str:
+        """See DrafterPlan."""
+        return self.parts[-1].describe(role)
+
+    @property
     def reencodes(self) -> bool:
         """See DrafterPlan."""
         return self.parts[-1].reencodes

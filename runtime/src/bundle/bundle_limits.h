@@ -47,7 +47,8 @@ inline constexpr std::int64_t kRank = 8;  // Of a port.
 // Plans.
 inline constexpr std::int64_t kTreeNodes = 4096;
 inline constexpr Range kDraftTokens{0, kTreeNodes - 1};
-inline constexpr std::int64_t kDrafters = 8;  // Merged.
+inline constexpr std::int64_t kDrafters = 8;       // Merged.
+inline constexpr std::int64_t kAlternatives = 16;  // Drafters of which one is chosen.
 inline constexpr Range kNgramSize{1, 64};
 inline constexpr Range kCandidates{1, 1024};  // Of rule `relaxed`.
 inline constexpr double kMargin = 100;        // Of log-probabilities.

@@ -214,6 +214,21 @@ std::vector<std::int64_t> Fields::Integers(const char* name, Range range, std::i
   return values;
 }
 
+std::vector<std::vector<std::int64_t>> Fields::IntegerLists(const char* name, Range range,
+                                                            std::int64_t most_lists,
+                                                            std::int64_t most) const {
+  std::vector<std::vector<std::int64_t>> lists;
+  const json* found = OfType(name, json::value_t::array, /*may_be_absent=*/false);
+  if (found == nullptr || !HasAtMost(name, found->size(), most_lists)) return lists;
+  for (std::size_t i = 0; i < found->size(); ++i) {
+    // As the only field of an object, whose name is the place of the list.
+    const std::string place = std::string(name) + "[" + std::to_string(i) + "]";
+    const json list = {{place, (*found)[i]}};
+    lists.push_back(Fields(list, place_, *problems_).Integers(place.c_str(), range, most));
+  }
+  return lists;
+}
+
 std::vector<std::string> Fields::Texts(const char* name, std::int64_t most) const {
   std::vector<std::string> texts;
   const json* found = OfType(name, json::value_t::array, /*may_be_absent=*/false);

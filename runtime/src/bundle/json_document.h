@@ -60,6 +60,10 @@ class Fields {
   // A list of at most `most` integers; empty if absent and `may_be_absent`.
   std::vector<std::int64_t> Integers(const char* name, Range range, std::int64_t most,
                                      bool may_be_absent = false) const;
+  // A list of at most `most_lists` lists of at most `most` integers.
+  std::vector<std::vector<std::int64_t>> IntegerLists(const char* name, Range range,
+                                                      std::int64_t most_lists,
+                                                      std::int64_t most) const;
   // A list of at most `most` texts.
   std::vector<std::string> Texts(const char* name, std::int64_t most) const;
   // The name of an enum value; with `otherwise`, the field may be absent.

@@ -28,6 +28,8 @@ struct DrafterParameters {
   bool overlap = false;
   // Whether drafts have the shape of the plan's tree, if that is no chain.
   bool fills_tree = true;
+  // Roles that can draft, of which one is chosen on loading: drafter, drafter_2, ...
+  int num_alternatives = 1;
 
   // What does not fit the plan's drafts and tree; empty if all does.
   virtual std::string Misfit(int /*num_draft_tokens*/, const TreeSpec& /*tree*/) const {

@@ -131,8 +131,8 @@ std::map<std::string, RoleRule> RulesOf(const Bundle& bundle) {
         rules["encoder"] = {{kSourceIds, kSourceMask}, {}};
       }
       const DrafterKind& kind = LearnedKind(bundle.plan.drafter);
-      for (const std::string_view role : kind.roles) {
-        rules[std::string(role)] = kind.reads_states ? ReaderRule(kind, role) : CausalRule();
+      for (const std::string& role : RolesOf(bundle.plan.drafter)) {
+        rules[role] = kind.reads_states ? ReaderRule(kind, role) : CausalRule();
       }
       break;
     }
@@ -292,9 +292,11 @@ void CheckVocabulary(const Fields& build, const Bundle& bundle) {
                                   " tokens; the model's vocabulary has " +
                                   std::to_string(bundle.model.vocab_size) + ".");
   }
-  const auto drafter = bundle.roles.find("drafter");
-  if (drafter != bundle.roles.end() && !limits::kVocabSize.Holds(drafter->second.vocab_size)) {
-    build.Add("roles.drafter", " has no logits over a vocabulary of at most " +
+  for (const std::string& name : RolesOf(bundle.plan.drafter)) {
+    const auto drafter = bundle.roles.find(name);
+    if (drafter == bundle.roles.end() || name == "heads") continue;
+    if (limits::kVocabSize.Holds(drafter->second.vocab_size)) continue;
+    build.Add("roles." + name, " has no logits over a vocabulary of at most " +
                                    std::to_string(limits::kVocabSize.most) + " tokens.");
   }
 }

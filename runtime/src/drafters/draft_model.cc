@@ -1,7 +1,10 @@
 #include "drafters/draft_model.h"
 
 #include <algorithm>
+#include <functional>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "bundle/json_document.h"
@@ -42,8 +45,24 @@ std::string DraftModelParameters::Misfit(int /*num_draft_tokens*/, const TreeSpe
 }
 
 void ReadLayerSkip(const Fields& data, DrafterPlan& plan) {
-  data.Integer("num_layers", {1, limits::kStates});
-  plan.parameters = std::make_shared<DraftModelParameters>();
+  const std::vector<std::vector<std::int64_t>> subsets =
+      data.IntegerLists("layers", {0, limits::kStates - 1}, limits::kAlternatives, limits::kStates);
+  if (subsets.empty()) data.Add("layers", " must have an entry.");
+  for (std::size_t i = 0; i < subsets.size(); ++i) {
+    const std::vector<std::int64_t>& layers = subsets[i];
+    const std::string name = "layers[" + std::to_string(i) + "]";
+    if (layers.empty()) data.Add(name, " must have an entry.");
+    if (std::ranges::adjacent_find(layers, std::greater_equal()) != layers.end()) {
+      data.Add(name, " must ascend.");
+    }
+    const auto before = subsets.begin() + static_cast<std::ptrdiff_t>(i);
+    if (std::find(subsets.begin(), before, layers) != before) {
+      data.Add(name, " are those of an earlier entry.");
+    }
+  }
+  auto parameters = std::make_shared<DraftModelParameters>();
+  parameters->num_alternatives = std::max(static_cast<int>(subsets.size()), 1);
+  plan.parameters = std::move(parameters);
 }
 
 void ReadEagle(const Fields& /*data*/, DrafterPlan& plan) {

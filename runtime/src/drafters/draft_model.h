@@ -26,7 +26,7 @@ struct DraftModelParameters : DrafterParameters {
 };
 
 void ReadDraftModel(const Fields& data, DrafterPlan& plan);
-// Reads the kind "layer-skip": the target's own first layers.
+// Reads the kind "layer-skip": some of the target's own layers.
 void ReadLayerSkip(const Fields& data, DrafterPlan& plan);
 // A drafter that reads hidden states of the target has no fields of its own.
 void ReadEagle(const Fields& data, DrafterPlan& plan);

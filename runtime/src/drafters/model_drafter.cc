@@ -98,7 +98,11 @@ void ModelDrafter::CopyRow(int from, int to) {
 }
 
 int ModelDrafter::Propose(const DraftRow& row) {
-  if (shares_cache_) RowAt(row.row).length = row.committed;
+  if (shares_cache_) {
+    // The target reads a prompt first, so that no row is run twice and drafts see what it keeps.
+    if (Size(row.committed) + 1 < row.text.size()) return 0;
+    RowAt(row.row).length = row.committed;
+  }
   // There are no states of tokens that the target has not read yet.
   if (states_ != nullptr && (row.committed == 0 || Size(row.committed) + 1 < row.text.size())) {
     return 0;

@@ -52,4 +52,13 @@ const DrafterKind& LearnedKind(const DrafterPlan& plan) {
   return *FindDrafterKind(plan.Parts().back().kind);
 }
 
+std::vector<std::string> RolesOf(const DrafterPlan& plan) {
+  const std::span<const std::string_view> own = LearnedKind(plan).roles;
+  std::vector<std::string> roles(own.begin(), own.end());
+  for (int number = 2; number <= plan.Parts().back().parameters->num_alternatives; ++number) {
+    roles.push_back(roles.front() + "_" + std::to_string(number));
+  }
+  return roles;
+}
+
 }  // namespace ptgc

@@ -3,7 +3,9 @@
 
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "bundle/plan.h"
 
@@ -36,5 +38,7 @@ std::span<const DrafterKind> DrafterKinds();
 const DrafterKind* FindDrafterKind(std::string_view name);
 // The kind of a plan's drafter; of merged ones that of the last, the only one that may have roles.
 const DrafterKind& LearnedKind(const DrafterPlan& plan);
+// The roles of a plan's drafter in addition to the target, with all that can take its place.
+std::vector<std::string> RolesOf(const DrafterPlan& plan);
 
 }  // namespace ptgc

@@ -23,6 +23,7 @@ struct LoadOptions {
   std::string library;                 // The engine library's file; empty: searched.
   const void* ort_api_base = nullptr;  // ONNX Runtime's OrtApiBase, if already opened.
   std::map<std::string, Costs> costs;  // By role; empty if nothing was measured.
+  std::string drafter;                 // The role that drafts; empty: the first.
   DraftLengthMode draft_length = DraftLengthMode::kMeasured;  // How many drafts are verified.
   int num_draft_tokens = -1;                                  // The most drafts; -1: the plan's.
   std::optional<std::vector<int>> tree;      // Parents of a part of the plan's tree.

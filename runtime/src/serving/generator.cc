@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/home_process.h"
 #include "bundle/build_files.h"
+#include "bundle/drafter_choice.h"
 
 namespace ptgc {
 namespace {
@@ -77,6 +78,7 @@ std::unique_ptr<Generator> Generator::Open(Bundle bundle, const GeneratorOptions
 }
 
 std::unique_ptr<Generator> Generator::Load(Bundle bundle, const GeneratorOptions& options) {
+  ChooseDrafter(options.load.drafter, bundle);
   if (options.verify) VerifyOtherFiles(bundle);
   const std::unique_ptr<Backend> backend =
       MakeBackend({bundle.backend, bundle.device, options.load.library, options.load.ort_api_base,

@@ -55,7 +55,7 @@ def growth(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """
     settings = {"row": 0.01, "drafter": 1.0}
 
-    def measured(made: Build, threads: int, _: object) -> CostCurve:
+    def measured(made: Build, threads: int, _: object, _drafter: str | None = None) -> CostCurve:
         def rounds(precision: str, share: float = 1.0) -> dict[int, RoundCost]:
             costs = {
                 w: share * PLAIN[precision] / threads * (1 + settings["row"] * w)
