@@ -107,7 +107,6 @@ typedef struct ptgc_load_options {
   const char* library;       // The engine library's file; NULL: $PTGC_ONNXRUNTIME, or found.
   const void* ort_api_base;  // Result of OrtGetApiBase(), to use instead of a file; or NULL.
   void* cuda_stream;         // Reserved; NULL.
-  const char* datastore;     // The file of a bundle that drafts from one; NULL: plain rounds.
   double wait_seconds;       // How long a call waits for a row; 0: not at all. -1: as long as texts
                              // are being written, but not for rows that open sessions keep.
   int32_t max_waiting_texts;  // Most texts of all threads that wait for a row; -1: no limit.
@@ -121,10 +120,10 @@ typedef struct ptgc_load_options {
   int32_t skip_verification;  // 1: do not compare the files with their hashes.
   int32_t overlap;            // PTGC_OVERLAP_...
   const char* drafter;        // Role that drafts, if several can; NULL: as tuned, or the first.
+  const char* datastore;      // The file of a bundle that drafts from one; NULL: plain rounds.
 } ptgc_load_options;
 #define PTGC_LOAD_OPTIONS_INIT \
   {sizeof(ptgc_load_options),  \
-   NULL,                       \
    NULL,                       \
    NULL,                       \
    NULL,                       \
@@ -139,6 +138,7 @@ typedef struct ptgc_load_options {
    PTGC_NGRAM_MATCH_PLANNED,   \
    0,                          \
    PTGC_OVERLAP_TUNED,         \
+   NULL,                       \
    NULL}
 
 // What a generator has loaded; its pointers are valid until the generator is closed.

@@ -58,6 +58,7 @@ TEST(CApi, StructsOfVersionOneKeepTheirLayout) {
   static_assert(
       sizeof(void*) != 8 ||
       (offsetof(ptgc_load_options, overlap) == 84 && offsetof(ptgc_load_options, drafter) == 88 &&
+       offsetof(ptgc_load_options, datastore) == 96 &&
        offsetof(ptgc_generator_info, load_seconds) == 96 && offsetof(ptgc_sampling, top_k) == 84 &&
        offsetof(ptgc_request, plain) == 84 && offsetof(ptgc_chunk, num_tokens) == 32 &&
        offsetof(ptgc_statistics, peak_memory_bytes) == 128));

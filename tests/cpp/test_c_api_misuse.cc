@@ -149,7 +149,7 @@ TEST(CApiMisuse, SizesThatAreNoneAreRefused) {
     request.sampling = &sampling;
     ExpectRefusal(Generate(fixture.generator, request), PTGC_ERROR_USAGE, "ptgc_sampling.struct_");
     ptgc_load_options options = PTGC_LOAD_OPTIONS_INIT;
-    options.struct_size = std::min(size, sizeof(options) - 1);
+    options.struct_size = std::min(size, offsetof(ptgc_load_options, drafter) - 1);
     ExpectRefusal(Open("x", &options), PTGC_ERROR_USAGE, "ptgc_load_options.struct_size");
     ptgc_generator_info info = PTGC_GENERATOR_INFO_INIT;
     info.struct_size = std::min(size, sizeof(info) - 1);

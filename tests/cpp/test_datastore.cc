@@ -107,7 +107,9 @@ void ExpectAllOccurrences(std::int64_t vocab_size, TokenId first) {
       if (length > 2) {
         EXPECT_TRUE(std::includes(found.begin(), found.end(), expected.begin(), expected.end()));
       }
-      if (longer > length && length < 12) EXPECT_LE(expected.size(), found.size());
+      if (longer > length && length < 12) {
+        EXPECT_LE(expected.size(), found.size());
+      }
     }
   }
 }

@@ -187,7 +187,7 @@ def test_tuning_chooses_the_layers_that_pay_most_and_runs_use_them(own: Path, tm
     best = min(tuned["rows"], key=lambda row: row["milliseconds"])
     assert tuned["chosen"]["drafter"] == best["drafter"] == "drafter_2"
     made = open_bundle(own).build(name)
-    found = read_tuning(made)
+    found = read_tuning(made, open_bundle(own).manifest.plan)
     assert found is not None and found.drafter == "drafter_2"
     shown = CliRunner().invoke(app, ["tune", str(own), *map(str, asked)]).output
     assert "layers 0,2,5" in " ".join(shown.split())

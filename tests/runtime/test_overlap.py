@@ -194,7 +194,8 @@ def test_the_commands_export_check_run_and_tune_it(tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_text(json.dumps({"id": "0", "token_ids": prompt(12)}) + "\n")
     tuned = run.invoke(app, ["tune", str(path), "--prompts", str(tmp_path / "p.jsonl"), "--threads", "1", "--json"])
     assert tuned.exit_code == 0, tuned.output
-    stored = read_tuning(open_bundle(path).build())
+    bundle = open_bundle(path)
+    stored = read_tuning(bundle.build(), bundle.manifest.plan)
     assert stored is not None and stored.overlap is json.loads(tuned.stdout)["overlap"]
     with Generator(path, draft_length="fixed", overlap=True) as generator:
         results = generator.generate([ids * 2 for ids in PROMPTS[:3]], max_new_tokens=32, trace=True)
