@@ -83,7 +83,8 @@ def _with_options(strategies: Sequence[Strategy]) -> Callable[..., None]:
 def _parameter(option: Option, strategy: Strategy) -> inspect.Parameter:
     metavar = "MODEL" if option.names_checkpoint else None
     panel = f"Options of {strategy.name}"
-    shown: Any = typer.Option(help=option.described, metavar=metavar, rich_help_panel=panel)
+    names = (option.flag,) if option.default is False else ()  # without a --no-... that would say the default
+    shown: Any = typer.Option(*names, help=option.described, metavar=metavar, rich_help_panel=panel)
     kind: Any = str if hasattr(option.kind, "parse") else option.kind
     annotation = Annotated[kind | None, shown]
     return inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)

@@ -71,7 +71,7 @@ def test_an_object_of_options_names_its_strategy() -> None:
     with pytest.raises(UsageError, match="--num-draft-tokens is 64; it must be from 1 to 63"):
         possible_choices(None, NgramOptions(64))
     with pytest.raises(
-        UsageError, match="Strategy 'ngram' takes no --drafter, --drafter-vocabulary, --lookup, --acceptance"
+        UsageError, match="Strategy 'ngram' takes no --drafter, --drafter-vocabulary, --lookup, --overlap, --acceptance"
     ):
         possible_choices("ngram", DraftModelOptions("somewhere"))
     with pytest.raises(UsageError, match="Path is no strategy's options"):
