@@ -2,9 +2,7 @@
 
 #include <algorithm>
 
-#include "base/error.h"
-#include "sampling/counted_path.h"
-#include "sampling/row_sampling.h"
+#include "drafters/drafter_logits.h"
 #include "sampling/target_choice.h"
 
 namespace ptgc {
@@ -48,13 +46,7 @@ void DrawnDrafts::AddChildren(const DraftRow& row, int node, LogitsRow logits) {
   while (child < end && !is_child(child)) ++child;
   if (child >= end) return;
   logits.size = std::min(logits.size, num_ids_);
-  {
-    const CountedPath path(row.sampling->counts(), *row.proposal, node);
-    if (!sampler_.Read(logits, options, row.sampling->counts())) {
-      throw Error(ErrorCode::kBackend, "The drafter's logits are not numbers.",
-                  "Find out with `ptgc check` which stage is damaged.");
-    }
-  }
+  ReadDrafterLogits(sampler_, &Sampler::Read, row, *row.proposal, node, logits);
   const bool records = NeedsProbabilities(rule_) && !options.is_greedy();
   const int family = records ? families_[Size(place)] : DraftProbabilities::kCertain;
   if (records) sampler_.WriteProbabilities(Distributions(row.row, family, 1));

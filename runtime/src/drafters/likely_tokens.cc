@@ -3,9 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "base/error.h"
-#include "sampling/counted_path.h"
-#include "sampling/row_sampling.h"
+#include "drafters/drafter_logits.h"
 #include "sampling/target_choice.h"
 
 namespace ptgc {
@@ -20,13 +18,7 @@ std::span<const LikelyToken> LikelyTokens::Read(const DraftRow& row, const Propo
                                                 int depth, LogitsRow logits) {
   const SamplingOptions& options = row.sampling->options();
   logits.size = std::min(logits.size, num_ids_);
-  {
-    const CountedPath counted(row.sampling->counts(), path, node);
-    if (!sampler_.ReadDistribution(logits, options, row.sampling->counts())) {
-      throw Error(ErrorCode::kBackend, "The drafter's logits are not numbers.",
-                  "Find out with `ptgc check` which stage is damaged.");
-    }
-  }
+  ReadDrafterLogits(sampler_, &Sampler::ReadDistribution, row, path, node, logits);
   tokens_.clear();
   if (options.is_greedy() || NeedsProbabilities(rule_)) {
     Rank();
