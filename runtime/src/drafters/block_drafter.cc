@@ -66,7 +66,9 @@ BlockDrafter::BlockDrafter(std::unique_ptr<CausalModel> model, const BlockParame
       chain_(TreeSpec::Chain(parameters.block_size - 1)),
       masks_(Size(parameters.block_size - 1), parameters.mask_token_id),
       costs_(std::move(costs)),
-      drawn_(tree_, rule, model_->batch(), std::min(model_->vocab_size(), target_vocab_size)),
+      // Drafts of a dynamic tree are certain: nothing is kept of what they were drawn from.
+      drawn_(tree_, is_dynamic ? AcceptanceRule::kMatch : rule, model_->batch(),
+             std::min(model_->vocab_size(), target_vocab_size)),
       rows_(Size(model_->batch())),
       inputs_(Size(model_->batch())) {
   if (const Port* port = model_->states_read(); port != nullptr) {

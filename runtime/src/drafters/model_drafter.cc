@@ -50,7 +50,9 @@ ModelDrafter::ModelDrafter(std::unique_ptr<CausalModel> model, bool shares_cache
       depths_(DepthsOf(tree_)),
       costs_(std::move(costs)),
       drafting_(DraftingCosts(tree_, costs_)),
-      drawn_(tree_, rule, model_->batch(), std::min(model_->vocab_size(), target_vocab_size)),
+      // Drafts of a dynamic tree are certain: nothing is kept of what they were drawn from.
+      drawn_(tree_, is_dynamic ? AcceptanceRule::kMatch : rule, model_->batch(),
+             std::min(model_->vocab_size(), target_vocab_size)),
       rows_(Size(model_->batch())),
       inputs_(Size(model_->batch())) {
   if (const Port* port = model_->states_read(); port != nullptr) {
