@@ -6,6 +6,7 @@ import ctypes
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,8 @@ from tests.models import prompt
 from tests.wheels import environment_beside
 
 HEADER = (ROOT / "runtime" / "include" / "ptgc.h").read_text(encoding="utf-8")
+ARM_COMPILERS = list(Path("/usr/bin").glob("aarch64-linux-gnu-g++*"))
+EMULATOR = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64") or ""
 NUM_NEW_TOKENS = 24
 
 
@@ -135,7 +138,8 @@ def test_the_library_shows_the_functions_of_its_header_and_nothing_else(library:
     shown = subprocess.run(["nm", "-D", "--defined-only", library], capture_output=True, text=True, check=True).stdout
     declared = re.findall(r"^PTGC_API [^(]*?(ptgc_\w+)\(", HEADER, re.MULTILINE)
     assert len(declared) > 20
-    assert {line.split()[-1] for line in shown.splitlines()} == set(declared)
+    operators = "RegisterCustomOps"  # what ONNX Runtime asks a library of operators for
+    assert {line.split()[-1] for line in shown.splitlines()} == {*declared, operators}
 
 
 def test_statuses_are_the_codes_of_the_errors(library: Path) -> None:
@@ -148,13 +152,27 @@ def test_statuses_are_the_codes_of_the_errors(library: Path) -> None:
         assert loaded.ptgc_status_name(value).decode() == name
 
 
+@pytest.mark.skipif(not EMULATOR, reason="no emulator of 64-bit ARM (the package qemu-user-static)")
+@pytest.mark.skipif(not ARM_COMPILERS, reason="no compiler for 64-bit ARM (the package g++-aarch64-linux-gnu)")
+def test_kernels_have_the_same_bits_on_64_bit_arm(tmp_path: Path) -> None:
+    options = ["-DCMAKE_TOOLCHAIN_FILE=runtime/cmake/aarch64-linux-gnu.cmake", "-DPTGC_BUILD_TESTS=ON"]
+    options += ["-DCMAKE_EXE_LINKER_FLAGS=-static", f"-DPython_EXECUTABLE={sys.executable}"]
+    subprocess.run(["cmake", "-S", ROOT, "-B", tmp_path, *options], check=True, capture_output=True)
+    subprocess.run(["cmake", "--build", tmp_path, "--target", "ptgc_kernel_tests"], check=True, capture_output=True)
+    done = subprocess.run(
+        [EMULATOR, tmp_path / "tests/cpp/ptgc_kernel_tests"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    assert "BitsAreTheSameOnEveryMachine" in done.stdout
+
+
 @pytest.mark.parametrize("machine", ["this one", "aarch64"])
 def test_the_library_is_configured_with_a_compiler_and_cmake_alone(machine: str, tmp_path: Path) -> None:
     """Without Python, and without downloads: HOME and PATH are empty."""
     cmake, options = shutil.which("cmake"), []
     if machine == "aarch64":
         options = ["-DCMAKE_TOOLCHAIN_FILE=runtime/cmake/aarch64-linux-gnu.cmake"]
-        if not list(Path("/usr/bin").glob("aarch64-linux-gnu-g++*")):
+        if not ARM_COMPILERS:
             pytest.skip("no compiler for 64-bit ARM (the package g++-aarch64-linux-gnu)")
     command = [cmake, "-S", ROOT, "-B", tmp_path / "build", "-G", "Unix Makefiles", *options]
     done = subprocess.run(

@@ -53,7 +53,10 @@ def command(
     ] = None,
     lowering: Annotated[
         Lowering,
-        typer.Option(help="Operators of the graphs: portable (opset 20 at most) is for TensorRT before 10.15."),
+        typer.Option(
+            help="Operators of the graphs: vendor-products takes ONNX Runtime's MatMulNBits on a CPU, not ptgc's own; "
+            "portable (opset 20 at most) is for TensorRT before 10.15."
+        ),
     ] = Lowering.NATIVE,
     max_length: Annotated[
         int | None,

@@ -174,6 +174,9 @@ def _show_build(bundle: Bundle, build: Build) -> None:
     table.add_row("for", f"{manifest.backend}, {manifest.device}, {precision}")
     table.add_row("weights", megabytes(manifest.weight_bytes))
     table.add_row("length", f"{manifest.shapes.max_length:,} tokens, batch {manifest.shapes.batch}")
+    for role in manifest.roles:
+        if operators := manifest.provenance.get(f"operators.{role}"):
+            table.add_row(f"operators of {role}", operators + _instruction_set(operators))
     for engine in manifest.engines:
         table.add_row(f"engine {engine.role}", _engine(engine, manifest.compute_capabilities))
     found = _measured(bundle, build)
@@ -186,6 +189,13 @@ def _show_build(bundle: Bundle, build: Build) -> None:
     if found is not None:
         _show_rounds(found)
     _show_tuning(bundle, build)
+
+
+def _instruction_set(operators: str) -> str:
+    """What ptgc's own operators use on this machine, where a build has some."""
+    from ptgc.runtime import _core
+
+    return f" ({_core.kernels()} here)" if "BlockProduct" in operators or "CachedAttention" in operators else ""
 
 
 def _show_tuning(bundle: Bundle, build: Build) -> None:

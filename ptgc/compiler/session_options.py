@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from ptgc.errors import BackendError
@@ -36,6 +37,10 @@ def session_options(model: str | bytes) -> Any:
         raise BackendError(f"{model if isinstance(model, str) else 'This'} is no ONNX graph: {error}") from error
     if any(not known.domain and known.version < _FLOAT8_MOVES_SINCE for known in proto.opset_import):
         options.add_session_config_entry("session.disable_quant_qdq", "1")
+    if any(known.domain == "ptgc" for known in proto.opset_import):
+        from ptgc.runtime import _core
+
+        options.register_custom_ops_library(str(Path(_core.__file__).parents[1] / "lib" / "libptgc.so"))
     return options
 
 

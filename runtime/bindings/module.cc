@@ -22,6 +22,7 @@
 #include "drafters/registry.h"
 #include "engines/device.h"
 #include "engines/gpu/cuda.h"
+#include "kernels/block_product.h"
 #include "loops/request.h"
 #include "python_errors.h"
 #include "running_call.h"
@@ -400,6 +401,9 @@ NB_MODULE(_core, module) {
       "Whether this thread is in a callback of a call.");
   module.def("peak_memory_bytes", &ptgc::PeakMemoryBytes,
              "Largest resident memory of the process so far.");
+  module.def(
+      "kernels", [] { return std::string(ptgc::ChosenBlockKernels().name); },
+      "The instruction set of ptgc's own operators on this processor.");
   module.def("limits", &ptgc::Limits, "The largest numbers that a bundle's documents may hold.");
   module.def("enum_names", &ptgc::EnumNames,
              "The spellings of every enum of the core, and the kinds of drafters.");

@@ -186,16 +186,16 @@ class TraceRound:
         """Which of merged drafters made them."""
 
     @property
+    def is_ahead(self) -> bool:
+        """Whether they were made during the round before."""
+
+    @property
     def parents(self) -> list[int]:
         """The node that each of them follows; 0 is the root."""
 
     @property
     def path(self) -> list[int]:
         """The nodes that were accepted."""
-
-    @property
-    def is_ahead(self) -> bool:
-        """Whether they were made during the round before."""
 
     @property
     def accepted(self) -> int:
@@ -383,6 +383,9 @@ def is_inside_call() -> bool:
 
 def peak_memory_bytes() -> int:
     """Largest resident memory of the process so far."""
+
+def kernels() -> str:
+    """The instruction set of ptgc's own operators on this processor."""
 
 def limits() -> dict[str, int]:
     """The largest numbers that a bundle's documents may hold."""

@@ -13,6 +13,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from ptgc.cli.app import app
+from ptgc.runtime import _core
 from tests.bundles import build_id, own_copy, real_build, tiny_build, tiny_bundle
 from tests.models import prompt, save, tiny_model
 
@@ -64,7 +65,8 @@ def test_export_build_run_check_inspect(checkpoint: Path, tmp_path: Path, cache_
     assert all(stage["passed"] for stage in json.loads(checked.stdout)["stages"])
     inspected = json.loads(run("inspect", bundle, "--json").stdout)
     assert inspected["builds"][0]["round_seconds"]["1"] > 0
-    assert "ngram" in run("inspect", bundle).stdout
+    shown = run("inspect", bundle).stdout
+    assert "ngram" in shown and "CachedAttention" in shown and _core.kernels() in shown
 
 
 def test_the_same_checkpoint_gives_the_same_bytes(checkpoint: Path, tmp_path: Path) -> None:

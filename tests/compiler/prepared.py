@@ -16,6 +16,7 @@ from ptgc.exporters.roles.base import TracedRole
 from ptgc.exporters.roles.target import trace_target
 from ptgc.graphs.passes.normalize_linear import NormalizeLinearPass
 from ptgc.graphs.storage import save
+from ptgc.spec.lowering import Lowering
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.role import Role
 from ptgc.spec.shapes import RoleShapes
@@ -60,20 +61,26 @@ def prepared_model(
     batch: int = 1,
     plan: DecodePlan | None = None,
     role: Role | None = None,
+    lowering: Lowering = Lowering.NATIVE,
 ) -> tuple[ir.Model, Role]:
     """The graph lowered for ONNX Runtime on the CPU; give `role` for attention other than causal."""
     save(traced(family).model, folder, "canonical")
     model = ir.load(folder / "canonical.onnx")
     shapes = RoleShapes((1, 2, 4, 8, 16, 32), 16, (CAPACITY,))
-    task = Preparation(plan or ngram(), shapes, precision, batch=batch)
+    task = Preparation(plan or ngram(), shapes, precision, batch=batch, lowering=lowering)
     made = OnnxRuntimeBackend().prepare(model, role or role_of(traced(family)), task)
     return made.model, replace(made.role, graph=f"{precision}.onnx")
 
 
 def prepared(
-    family: str, folder: Path, precision: str = "float32", batch: int = 1, role: Role | None = None
+    family: str,
+    folder: Path,
+    precision: str = "float32",
+    batch: int = 1,
+    role: Role | None = None,
+    lowering: Lowering = Lowering.NATIVE,
 ) -> GraphSession:
     """The same, loaded."""
-    model, role = prepared_model(family, folder, precision, batch, role=role)
+    model, role = prepared_model(family, folder, precision, batch, None, role, lowering)
     save(model, folder, precision)
     return GraphSession(folder / role.graph, role, CAPACITY, num_threads=1)

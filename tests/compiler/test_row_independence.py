@@ -17,6 +17,7 @@ from ptgc.compiler.backends.base import Backend, Preparation
 from ptgc.compiler.backends.onnxruntime import OnnxRuntimeBackend
 from ptgc.compiler.backends.tensorrt import TENSORRT_RTX, TensorRTBackend
 from ptgc.compiler.graph_session import NUMPY_TYPES
+from ptgc.compiler.session_options import session_options
 from ptgc.exporters.roles.base import TracedRole
 from ptgc.exporters.roles.target import trace_target
 from ptgc.graphs.storage import save
@@ -56,9 +57,7 @@ def _prepared(family: str, backend: Backend, precision: str, batch: int, folder:
 def _logits(graph: Path, ids: np.ndarray) -> np.ndarray:
     """Logits of every row `[batch, rows, vocab]`, after a few slots of zeros."""
     batch = ids.shape[0]
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(graph), session_options(str(graph)), providers=["CPUExecutionProvider"])
     given = {
         "input_ids": ids,
         "position_ids": np.tile(PAST + np.arange(ROWS), (batch, 1)),

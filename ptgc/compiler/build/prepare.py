@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
+
+import onnx_ir as ir
 
 import ptgc
 from ptgc.compiler.backends.base import Backend, Preparation, Progress
@@ -23,6 +26,10 @@ from ptgc.spec.role import Role
 from ptgc.spec.shapes import ShapePlan
 from ptgc.texts.sample_text import SampleText
 
+_HEAVY = (
+    *("MatMul", "Gemm", "Conv", "MatMulNBits", "BlockProduct", "MoE", "QMoE"),
+    *("Attention", "CachedAttention", "TensorScatter", "GatherBlockQuantized", "BlockGather"),
+)
 _NO_REASONS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -101,6 +108,7 @@ def prepare(
     """
     bundle, backend, shapes = task.bundle, task.backend, task.shapes()
     roles, engine_options, saved = {}, {}, SavedWeights()
+    operators: dict[str, str] = {}
     for name, role in bundle.manifest.roles.items():
         progress(f"Preparing {name} ({spell(of_role(precision, name), [name])})")
         text = task.samples[name].sequences if name in task.samples else ()
@@ -108,6 +116,7 @@ def prepare(
         chosen = (task.lowering, task.quantizer, shapes.batch)
         wanted = Preparation(bundle.manifest.plan, shapes.roles[name], precision[name], parts, text, *chosen)
         prepared = backend.prepare(load(bundle.path / role.graph), role, wanted)
+        operators[f"operators.{name}"] = operators_of(prepared.model)
         save(prepared.model, folder, name, saved)
         roles[name] = replace(prepared.role, graph=f"{name}.onnx")
         engine_options[name] = prepared.engine_options
@@ -127,9 +136,15 @@ def prepare(
         weight_bytes=sum(entry.size for entry in files if entry.path.endswith(".data")),
         engine_options=engine_options,
         min_onnxruntime=backend.min_onnxruntime,
-        provenance=_provenance(task, precision) | _named(reasons),
+        provenance=_provenance(task, precision) | operators | _named(reasons),
     )
     write_build_manifest(folder, manifest)
+
+
+def operators_of(model: ir.Model) -> str:
+    """How often a prepared graph has each operator that reads weights or caches, the most frequent first."""
+    counts = Counter(node.op_type for node in model.graph if node.op_type in _HEAVY)
+    return ", ".join(f"{count} {name}" for name, count in counts.most_common())
 
 
 def adopt(bundle: Bundle, prepared: Build, build_id: str, folder: Path, reasons: Mapping[str, str]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
-from ptgc.compiler.lowering.matmul_nbits import with_offset
+from ptgc.compiler.lowering.quantized_weights import with_offset
 from ptgc.compiler.precision.quantization.round_matrix import Rounded
 from ptgc.graphs.experts import Experts, Stack, mixtures
 from ptgc.graphs.piece import MODULE_KEY, Piece

@@ -12,8 +12,8 @@ from ptgc.spec import ports
 class PadSingleRowPass(ir.passes.InPlacePass):
     """A round of one row attends as two rows, of which the second is dropped.
 
-    ONNX Runtime's kernels sum a single row in another order than several; LowerAttentionPass does the same for its
-    operator. Keys and values stay as they are: the padded query sees nothing.
+    ONNX Runtime's kernels sum a single row in another order than several. Keys and values stay as they are: the padded
+    query sees nothing.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ptgc.compiler.precision.quantization.number_grid import NumberGrid
+from ptgc.compiler.precision.quantization.number_grid import NumberGrid, in_half
 
 _DAMPING = 0.01  # of the mean diagonal, as in the paper
 _BATCH = 128  # rows whose errors are passed on together, as in the paper
@@ -58,7 +58,7 @@ def best_scales(block: np.ndarray, weights: np.ndarray, grid: NumberGrid) -> np.
     widest = best = grid.scales(block)
     least = np.full(widest.shape, np.inf, np.float32)
     for factor in grid.shrinking:
-        tried = widest * factor
+        tried = in_half(widest * factor)
         error = weights @ np.square(grid.round(block / tried) * tried - block)
         best = np.where(error < least, tried, best)
         least = np.minimum(error, least)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ptgc.compiler.precision.quantization.number_grid import NumberGrid
+from ptgc.compiler.precision.quantization.number_grid import NumberGrid, in_half
 
 _P = 0.7  # p, β, κ and the number of iterations are the paper's
 _BETA = 10.0
@@ -68,6 +68,6 @@ def _half_quadratic_scales(blocks: np.ndarray, grid: NumberGrid) -> np.ndarray:
         wanted = blocks - np.copysign(kept, errors) * unit
         energy = np.square(numbers).sum(axis=0)
         moved = (wanted * numbers).sum(axis=0) / np.where(energy == 0, 1, energy)
-        scales = np.where(moved * unit > 0, moved, scales)  # a scale keeps its sign, and is never 0
+        scales = np.where(moved * unit > 0, in_half(moved), scales)  # a scale keeps its sign, and is never 0
         beta *= _KAPPA
     return best

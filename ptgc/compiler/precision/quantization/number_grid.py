@@ -9,7 +9,17 @@ from typing import Any
 
 import numpy as np
 
+_HALF_LOSS = np.float32(2.0**-8)  # the most that a scale may change to fit half precision
+
 _SHRINKING = tuple(np.linspace(0.7, 1.05, 15, dtype=np.float32))
+
+
+def in_half(scales: np.ndarray) -> np.ndarray:
+    """Scales that half precision holds exactly, float32; those that it has nothing near to (tiny ones) stay."""
+    with np.errstate(over="ignore"):
+        halves = scales.astype(np.float16).astype(np.float32)
+    near: np.ndarray = np.abs(halves - scales) <= np.abs(scales) * _HALF_LOSS
+    return np.where(near, halves, scales)
 
 
 class NumberGrid(ABC):
@@ -27,7 +37,7 @@ class NumberGrid(ABC):
 
     @abstractmethod
     def scales(self, block: np.ndarray) -> np.ndarray:
-        """The smallest scale for each column of `[block, out]` that clips no weight; never 0."""
+        """The smallest scale for each column of `[block, out]` that clips no weight, but for rounding; never 0."""
 
     @abstractmethod
     def round(self, ratios: np.ndarray) -> np.ndarray:
@@ -62,7 +72,7 @@ class IntegerGrid(NumberGrid):
             largest = np.take_along_axis(block, np.abs(block).argmax(axis=0)[None], axis=0)[0]
             found = largest / np.float32(-self._limit)
         found[found == 0] = 1
-        return found
+        return in_half(found)
 
     def round(self, ratios: np.ndarray) -> np.ndarray:
         """See NumberGrid."""

@@ -1,12 +1,6 @@
-"""Rounds a matrix to integers, each weight to the nearest; blocks that already lie on a grid keep it.
-
-Source of the block arithmetic: onnxruntime's own block quantiser (symmetric, the largest magnitude of a block becomes
-the most negative integer).
-"""
+"""Rounds a matrix to integers, each weight to the nearest; blocks that already lie on a grid keep it."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 
@@ -31,22 +25,15 @@ def quantize_blocks(matrix: np.ndarray, bits: int, block_size: int) -> tuple[np.
 
 
 def _round_blocks(matrix: np.ndarray, bits: int, block_size: int) -> tuple[np.ndarray, np.ndarray]:
-    from onnxruntime.capi import _pybind_state
-
-    kernels: Any = _pybind_state  # compiled, without stubs
-
     rows, columns = matrix.shape
-    blocks = rows // block_size
-    packed = np.zeros((columns, blocks, block_size * bits // 8), np.uint8)
-    scales = np.zeros(columns * blocks, np.float32)
-    zero_points = np.zeros((columns, (blocks * bits + 7) // 8), np.uint8)
-    kernel = kernels.quantize_matmul_4bits if bits == 4 else kernels.quantize_matmul_8bits
-    kernel(packed, np.ascontiguousarray(matrix), scales, zero_points, block_size, columns, rows, True)
-    if bits == 4:
-        integers = np.stack([packed & 15, packed >> 4], axis=-1).reshape(columns, rows).astype(np.int8) - 8
-    else:
-        integers = (packed.reshape(columns, rows) ^ np.uint8(0x80)).view(np.int8)
-    return integers, scales.reshape(columns, blocks)
+    grid = IntegerGrid(bits, positive=False)
+    integers = np.empty((columns, rows), np.int8)
+    scales = np.empty((columns, rows // block_size), np.float32)
+    for block in range(rows // block_size):
+        part = slice(block * block_size, (block + 1) * block_size)
+        scales[:, block] = grid.scales(matrix[part])
+        integers[:, part] = grid.round(matrix[part] / scales[:, block]).T
+    return integers, scales
 
 
 def quantize_channels(matrix: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:

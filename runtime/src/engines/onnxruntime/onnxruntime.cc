@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "engines/onnxruntime/onnxruntime_library.h"
+#include "engines/onnxruntime/onnxruntime_operators.h"
 #include "engines/onnxruntime/onnxruntime_values.h"
 
 namespace ptgc {
@@ -135,6 +136,7 @@ class OnnxRuntimeBackend : public Backend {
         session_options.AddConfigEntry("session.force_spinning_stop", "1");
       }
       Configure(session_options, source, options);
+      AddOperators(session_options);
       Ort::Session session(*library_.env, source.content.data(), source.content.size(),
                            session_options);
       library_.memory->Trim();

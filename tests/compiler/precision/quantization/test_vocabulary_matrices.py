@@ -26,10 +26,10 @@ def bits(bundle: Path, precision: str) -> dict[str, list[int]]:
     """Bits of the embedding, of all matrices but the last, and of the last, which is the head; 32 for floats."""
     made = build(bundle, BuildOptions(precision=precision, max_length=64, stage=Stage.PREPARE))
     graph = ir.load(made.path / "target.onnx").graph
-    tables = [node for node in graph if node.op_type in ("Gather", "GatherBlockQuantized")]
+    tables = [node for node in graph if node.op_type in ("Gather", "BlockGather")]
     looked_up = [node for node in tables if "input_ids" in {value.name for value in node.inputs if value is not None}]
     constant = [node for node in graph if node.op_type == "MatMul" and node.inputs[1] is not None]
-    products = [node for node in graph if node.op_type == "MatMulNBits" or node in constant]
+    products = [node for node in graph if node.op_type == "BlockProduct" or node in constant]
     found = [node.attributes.get_int("bits", 32) for node in products]
     return {
         "embedding": [node.attributes.get_int("bits", 32) for node in looked_up],

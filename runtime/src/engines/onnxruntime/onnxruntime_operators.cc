@@ -1,0 +1,216 @@
+#define ORT_API_MANUAL_INIT
+#include "engines/onnxruntime/onnxruntime_operators.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "engines/onnxruntime/attention_operator.h"
+#include "kernels/block_product.h"
+
+namespace ptgc {
+namespace {
+
+// Bytes of weights that are worth a turn of a thread.
+constexpr std::size_t kShare = 32768;
+constexpr std::int64_t kMostFeatures = std::int64_t{1} << 24;
+
+[[noreturn]] void Refuse(const std::string& what) {
+  ORT_CXX_API_THROW("ptgc: " + what, ORT_INVALID_GRAPH);
+}
+
+std::int64_t Attribute(const Ort::ConstKernelInfo& info, const char* name) {
+  const auto value = info.GetAttribute<std::int64_t>(name);
+  if (value < 1 || value > kMostFeatures) Refuse(std::string(name) + " is out of range");
+  return value;
+}
+
+// A constant input of exactly so many entries.
+Ort::ConstValue Constant(const Ort::ConstKernelInfo& info, std::size_t index, std::size_t count) {
+  int is_constant = 0;
+  const Ort::ConstValue value = info.GetTensorConstantInput(index, &is_constant);
+  if (is_constant == 0) Refuse("weights must be constants");
+  const std::size_t found = value.GetTensorTypeAndShapeInfo().GetElementCount();
+  if (found != count) {
+    Refuse("weights have " + std::to_string(found) + " entries instead of " +
+           std::to_string(count));
+  }
+  return value;
+}
+
+BlockWeights WeightsOf(const Ort::ConstKernelInfo& info) {
+  BlockWeights weights;
+  weights.outputs = static_cast<int>(Attribute(info, "N"));
+  weights.inputs = static_cast<int>(Attribute(info, "K"));
+  weights.bits = static_cast<int>(Attribute(info, "bits"));
+  weights.block_size = static_cast<int>(Attribute(info, "block_size"));
+  if (weights.bits != 4 && weights.bits != 8) Refuse("bits must be 4 or 8");
+  if (weights.block_size % 16 != 0 || weights.inputs % weights.block_size != 0) {
+    Refuse("block_size must be a multiple of 16 that divides inputs");
+  }
+  const auto tiles = static_cast<std::size_t>(weights.tiles());
+  const std::size_t num_scales =
+      tiles * static_cast<std::size_t>(weights.blocks()) * BlockWeights::kTile;
+  weights.values = Constant(info, 1, tiles * weights.tile_bytes()).GetTensorData<std::uint8_t>();
+  const Ort::ConstValue scales = Constant(info, 2, num_scales);
+  const auto type = scales.GetTensorTypeAndShapeInfo().GetElementType();
+  weights.has_half_scales = type == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16;
+  if (!weights.has_half_scales && type != ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT) {
+    Refuse("scales must be float or float16");
+  }
+  weights.scales = scales.GetTensorRawData();
+  for (std::size_t i = 0; i < num_scales; ++i) {
+    if (!std::isfinite(weights.Scale(i))) Refuse("weights have a scale that is no finite number");
+  }
+  return weights;
+}
+
+// Memory of a thread that grows to what was needed most.
+void* Scratch(std::size_t bytes) {
+  thread_local std::vector<float> memory;
+  const std::size_t floats = (bytes + sizeof(float) - 1) / sizeof(float);
+  if (memory.size() < floats) memory.resize(floats);
+  return memory.data();
+}
+
+// One product, as the threads see it.
+struct Product {
+  const BlockKernels& kernels;
+  BlockWeights weights;
+  QuantizedRows rows;
+  float* out;
+  int tiles_per_share;
+
+  static void Run(void* data, std::size_t share) {
+    const Product& own = *static_cast<const Product*>(data);
+    const int first = static_cast<int>(share) * own.tiles_per_share;
+    const int last = std::min(first + own.tiles_per_share, own.weights.tiles());
+    own.kernels.multiply(own.weights, own.rows, first, last, own.out);
+  }
+};
+
+class BlockProductKernel {
+ public:
+  explicit BlockProductKernel(const OrtKernelInfo* info)
+      : weights_(WeightsOf(Ort::ConstKernelInfo(info))), kernels_(ChosenBlockKernels()) {}
+
+  void Compute(OrtKernelContext* raw) {
+    const Ort::KernelContext context(raw);
+    const Ort::ConstValue input = context.GetInput(0);
+    std::vector<std::int64_t> shape = input.GetTensorTypeAndShapeInfo().GetShape();
+    if (shape.empty() || shape.back() != weights_.inputs) {
+      Refuse("rows have another size than the weights");
+    }
+    std::int64_t count = 1;
+    for (std::size_t i = 0; i + 1 < shape.size(); ++i) count *= shape[i];
+    shape.back() = weights_.outputs;
+    float* out = context.GetOutput(0, shape).GetTensorMutableData<float>();
+    if (count == 0) return;
+    Product product{kernels_, weights_, {}, out, 1};
+    product.rows = QuantizedAt(Scratch(QuantizedBytes(weights_, static_cast<int>(count))), weights_,
+                               static_cast<int>(count));
+    kernels_.quantize(input.GetTensorData<float>(), weights_, product.rows);
+    if (context.GetInputCount() > 3) {
+      const Ort::ConstValue bias = context.GetInput(3);
+      if (bias) product.weights.bias = bias.GetTensorData<float>();
+    }
+    const std::size_t rows = static_cast<std::size_t>(count);
+    product.tiles_per_share = static_cast<int>(
+        std::max<std::size_t>(kShare / (weights_.tile_bytes() * ((rows + 7) / 8)), 1));
+    const int shares = (weights_.tiles() + product.tiles_per_share - 1) / product.tiles_per_share;
+    context.ParallelFor(&Product::Run, static_cast<std::size_t>(shares), 0, &product);
+  }
+
+ private:
+  BlockWeights weights_;         // In the graph's own memory.
+  const BlockKernels& kernels_;  // Of this machine.
+};
+
+class BlockGatherKernel {
+ public:
+  explicit BlockGatherKernel(const OrtKernelInfo* info)
+      : weights_(WeightsOf(Ort::ConstKernelInfo(info))) {}
+
+  void Compute(OrtKernelContext* raw) {
+    const Ort::KernelContext context(raw);
+    const Ort::ConstValue ids = context.GetInput(0);
+    std::vector<std::int64_t> shape = ids.GetTensorTypeAndShapeInfo().GetShape();
+    const std::size_t count = ids.GetTensorTypeAndShapeInfo().GetElementCount();
+    shape.push_back(weights_.inputs);
+    float* out = context.GetOutput(0, shape).GetTensorMutableData<float>();
+    for (std::size_t i = 0; i < count; ++i) {
+      std::int64_t id = ids.GetTensorData<std::int64_t>()[i];
+      if (id < 0) id += weights_.outputs;
+      if (id < 0 || id >= weights_.outputs) Refuse("there is no row " + std::to_string(id));
+      ReadOutput(weights_, static_cast<int>(id),
+                 out + i * static_cast<std::size_t>(weights_.inputs));
+    }
+  }
+
+ private:
+  BlockWeights weights_;  // In the graph's own memory.
+};
+
+template <typename Operator, typename Kernel>
+struct OperatorBase : Ort::CustomOpBase<Operator, Kernel> {
+  void* CreateKernel(const OrtApi& /*api*/, const OrtKernelInfo* info) const {
+    return new Kernel(info);
+  }
+  std::size_t GetOutputTypeCount() const { return 1; }
+  ONNXTensorElementDataType GetOutputType(std::size_t /*index*/) const {
+    return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+  }
+};
+
+struct BlockProduct : OperatorBase<BlockProduct, BlockProductKernel> {
+  const char* GetName() const { return "BlockProduct"; }
+  std::size_t GetInputTypeCount() const { return 4; }
+  ONNXTensorElementDataType GetInputType(std::size_t index) const {
+    constexpr ONNXTensorElementDataType kTypes[] = {
+        ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8,
+        ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT};
+    return kTypes[index];
+  }
+  OrtCustomOpInputOutputCharacteristic GetInputCharacteristic(std::size_t index) const {
+    return index == 3 ? INPUT_OUTPUT_OPTIONAL : INPUT_OUTPUT_REQUIRED;
+  }
+};
+
+struct BlockGather : OperatorBase<BlockGather, BlockGatherKernel> {
+  const char* GetName() const { return "BlockGather"; }
+  std::size_t GetInputTypeCount() const { return 3; }
+  ONNXTensorElementDataType GetInputType(std::size_t index) const {
+    constexpr ONNXTensorElementDataType kTypes[] = {ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64,
+                                                    ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8,
+                                                    ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED};
+    return kTypes[index];
+  }
+};
+
+// Never destroyed: sessions may outlive static objects.
+OrtCustomOpDomain* Domain() {
+  static OrtCustomOpDomain* const domain = [] {
+    auto* made = new Ort::CustomOpDomain("ptgc");
+    made->Add(new BlockProduct);
+    made->Add(new BlockGather);
+    made->Add(new CachedAttention);
+    return static_cast<OrtCustomOpDomain*>(*made);
+  }();
+  return domain;
+}
+
+}  // namespace
+
+void AddOperators(Ort::SessionOptions& options) { options.Add(Domain()); }
+
+void AddOperators(OrtSessionOptions* options, const OrtApi& api) {
+  if (Ort::Global<void>::api_ == nullptr) Ort::InitApi(&api);
+  if (&Ort::GetApi() != &api)
+    throw std::runtime_error("ptgc already runs another ONNX Runtime here");
+  Ort::ThrowOnError(Ort::GetApi().AddCustomOpDomain(options, Domain()));
+}
+
+}  // namespace ptgc

@@ -1,0 +1,54 @@
+// Attention of a few rows over a cache of keys and values.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+namespace ptgc {
+
+// The slots of a cache that a row sees, in the order of their positions: a range, and slots after
+// it.
+//
+//   cache     | begin ........ end |  .  x  .  x  .  |        a range of committed text, and of a
+//   tree
+//                                     2     4                 the row's ancestors and the row
+//                                     itself
+struct SeenSlots {
+  int begin = 0;
+  int end = 0;
+  std::span<const std::int32_t> others = {};
+
+  int count() const { return end - begin + static_cast<int>(others.size()); }
+};
+
+// Queries that read the same keys and values: those of some rows and of the heads of a group.
+struct AttentionTask {
+  int head_dim = 0;
+  float scale = 1;    // Of the scores.
+  float softcap = 0;  // Scores s become softcap * tanh(s / softcap); 0 leaves them.
+  int count = 0;      // Queries.
+  const float* const* queries = nullptr;   // [count], each [head_dim]
+  float* const* out = nullptr;             // [count], each [head_dim]
+  const SeenSlots* const* seen = nullptr;  // [count], of their rows; no row sees nothing.
+  const float* keys = nullptr;             // [slots, head_dim]
+  const float* values = nullptr;           // [slots, head_dim]
+  float* scores = nullptr;                 // Scratch: [count, the most slots that a row sees].
+  std::size_t most_seen = 0;
+};
+
+// An instruction set's implementation. A query's result depends on what it sees in order, and on
+// nothing else: not on slots, on other queries, or on the instruction set. Sums over head_dim have
+// 16 lanes, that are added in one order; so have the sums of a softmax over what is seen; values
+// are added in order.
+struct AttentionKernel {
+  std::string_view name;
+  bool (*is_supported)();
+  void (*attend)(const AttentionTask& task);
+};
+
+std::span<const AttentionKernel* const> AllAttentionKernels();
+const AttentionKernel& ChosenAttentionKernel();
+
+}  // namespace ptgc

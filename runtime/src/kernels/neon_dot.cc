@@ -1,0 +1,86 @@
+#include <arm_neon.h>
+#include <sys/auxv.h>
+
+#include "kernels/attention_loops.h"
+#include "kernels/block_kernel.h"
+#include "kernels/instruction_sets.h"
+
+namespace ptgc {
+namespace {
+
+struct NeonDot {
+  static constexpr int kParts = 4;
+  static constexpr int kMostRows = 8;
+  static constexpr int kOffset8 = 0;
+  using Bytes = uint8x16_t;
+  using Ints = int32x4_t;
+  using Floats = float32x4_t;
+
+  static Bytes Load(const std::uint8_t* from) { return vld1q_u8(from); }
+  static Bytes Low(Bytes bytes) { return vandq_u8(bytes, vdupq_n_u8(15)); }
+  static Bytes High(Bytes bytes) { return vshrq_n_u8(bytes, 4); }
+  static int8x16_t Four(const std::int8_t* row) {
+    std::int32_t four;
+    std::memcpy(&four, row, sizeof(four));
+    return vreinterpretq_s8_s32(vdupq_n_s32(four));
+  }
+  static Ints Dot8(Ints sum, Bytes bytes, const std::int8_t* row) {
+    return vdotq_s32(sum, vreinterpretq_s8_u8(veorq_u8(bytes, vdupq_n_u8(128))), Four(row));
+  }
+  static Ints Dot4(Ints sum, Bytes bytes, const std::int8_t* row) {
+    return vdotq_s32(sum, vreinterpretq_s8_u8(bytes), Four(row));
+  }
+  static Ints Set(std::int32_t value) { return vdupq_n_s32(value); }
+  static Floats LoadFloats(const float* from) { return vld1q_f32(from); }
+  static Floats LoadHalves(const std::uint16_t* from) {
+    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(from)));
+  }
+  static Floats Zero() { return vdupq_n_f32(0); }
+  static void Store(float* to, Floats values) { vst1q_f32(to, values); }
+  static Floats AddScaled(Floats out, Ints sum, Floats scale, float row_scale) {
+    return vfmaq_f32(out, vcvtq_f32_s32(sum), vmulq_n_f32(scale, row_scale));
+  }
+};
+
+struct Neon {
+  struct Floats16 {
+    float32x4_t at[4];
+  };
+
+  static Floats16 Load(const float* from) {
+    return {{vld1q_f32(from), vld1q_f32(from + 4), vld1q_f32(from + 8), vld1q_f32(from + 12)}};
+  }
+  static void Store(float* to, const Floats16& values) {
+    for (int i = 0; i < 4; ++i) vst1q_f32(to + 4 * i, values.at[i]);
+  }
+  static Floats16 Zero() { return Set(0); }
+  static Floats16 Set(float value) {
+    const float32x4_t four = vdupq_n_f32(value);
+    return {{four, four, four, four}};
+  }
+  static Floats16 Add(Floats16 a, const Floats16& b) {
+    for (int i = 0; i < 4; ++i) a.at[i] = vaddq_f32(a.at[i], b.at[i]);
+    return a;
+  }
+  static Floats16 MultiplyAdd(const Floats16& a, const Floats16& b, Floats16 c) {
+    for (int i = 0; i < 4; ++i) c.at[i] = vfmaq_f32(c.at[i], a.at[i], b.at[i]);
+    return c;
+  }
+  static float Sum(const Floats16& values) {
+    const float32x4_t low = vaddq_f32(values.at[0], values.at[2]);
+    const float32x4_t high = vaddq_f32(values.at[1], values.at[3]);
+    const float32x4_t four = vaddq_f32(low, high);
+    const float32x2_t two = vadd_f32(vget_low_f32(four), vget_high_f32(four));
+    return vget_lane_f32(two, 0) + vget_lane_f32(two, 1);
+  }
+};
+
+bool IsSupported() { return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0; }
+
+}  // namespace
+
+const BlockKernels kNeonDotKernels = {"neon-dotprod", &IsSupported, &Quantize<NeonDot>,
+                                      &Multiply<NeonDot>};
+const AttentionKernel kNeonAttention = {"neon-dotprod", &IsSupported, &Attend<Neon>};
+
+}  // namespace ptgc
