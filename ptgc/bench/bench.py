@@ -14,7 +14,8 @@ from ptgc.bench.checkpoint_files import check_origin, read_checkpoint
 from ptgc.bench.contestants import AUTOREGRESSIVE, Entrant, own_entrant, plain_entrant, precision_of
 from ptgc.bench.measuring import run_all, start_workers, warm_up
 from ptgc.bench.options import BenchOptions
-from ptgc.bench.peers import PEERS, Peer, PeerTask
+from ptgc.bench.peers import PEERS
+from ptgc.bench.peers.base import Peer, PeerTask
 from ptgc.bench.provenance import machine, num_cores, provenance
 from ptgc.bench.report import summarize
 from ptgc.errors import BackendError, BuildError, BundleError, UsageError
@@ -138,7 +139,8 @@ def assemble(
     if peers and bundle.manifest.plan.loop is not Loop.SPECULATIVE:
         raise UsageError(f"No peer runs strategy '{bundle.manifest.plan.strategy}'; leave --against out.")
     if peers:
-        entrants += _peer_entrants(bundle, builds, options, peers, notes, absences)
+        task = peer_task(bundle, options, max(one.longest for one in sets) + options.max_new_tokens)
+        entrants += peer_entrants(task, builds, peers, notes, absences)
     return entrants
 
 
@@ -162,19 +164,23 @@ def choose_peers(options: BenchOptions, absences: Absences) -> list[Peer]:
     return found
 
 
-def _peer_entrants(
-    bundle: Bundle,
-    builds: Sequence[Build],
-    options: BenchOptions,
-    peers: Sequence[Peer],
-    notes: Console,
-    absences: Absences,
-) -> list[Entrant]:
+def peer_task(bundle: Bundle, options: BenchOptions, max_length: int) -> PeerTask:
+    """The checkpoints and settings for peers.
+
+    Raises:
+        UsageError: The checkpoint is not that of the bundle.
+    """
     assert options.model is not None
     target = read_checkpoint(options.model)
     check_origin(bundle, target)
     drafter = read_checkpoint(options.drafter) if options.drafter else None
-    task = PeerTask(target, drafter, bundle.manifest.plan, options.num_threads or num_cores())
+    return PeerTask(target, drafter, bundle.manifest.plan, options.num_threads or num_cores(), max_length)
+
+
+def peer_entrants(
+    task: PeerTask, builds: Sequence[Build], peers: Sequence[Peer], notes: Console, absences: Absences
+) -> list[Entrant]:
+    """The entrants of peers at the precisions of the builds, without those that cannot be made."""
 
     def say(step: str) -> None:
         notes.print(step, markup=False)
@@ -183,7 +189,8 @@ def _peer_entrants(
     for peer in peers:
         precisions = dict.fromkeys(peer.precision(build) for build in builds)
         if None in precisions:
-            absences.add(peer.name, "It has nothing like the precision of a build.")
+            lacking = ", ".join(precision_of(build) for build in builds if peer.precision(build) is None)
+            absences.add(peer.name, f"It has nothing like the precision of a build ({lacking}).")
         for precision in filter(None, precisions):
             try:
                 entrants += peer.entrants(task, precision, say)

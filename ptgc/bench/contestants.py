@@ -63,6 +63,11 @@ class Entrant:
     """Facts about it for the report."""
 
     @property
+    def name(self) -> str:
+        """Its name in messages; without a mode if it has several."""
+        return self.contestants[0].name if len(self.modes) == 1 else f"{self.engine} {self.precision}"
+
+    @property
     def contestants(self) -> list[Contestant]:
         """One for each mode."""
         return [Contestant(self.engine, mode, self.precision) for mode in self.modes]

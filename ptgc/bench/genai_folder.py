@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from ptgc.bench.checkpoint_files import CheckpointFiles
-from ptgc.errors import BackendError, BuildError
+from ptgc.bench.converted import run_converter
+from ptgc.errors import BackendError
 from ptgc.extras import how_to_install
 from ptgc.runtime.measured import cache_directory
 from ptgc.spec.staging import scratch_directory, staged_directory
@@ -23,7 +22,6 @@ PRECISIONS = {"float32": "fp32", "int8": "int8", "int4": "int4"}
 
 Progress = Callable[[str], None]
 _CONFIG = "genai_config.json"
-_SHOWN_LINES = 5
 
 
 def genai_version() -> str:
@@ -97,16 +95,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _run_builder(model: Path, precision: str, output: Path) -> None:
-    builder = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-i", str(model)]
     with scratch_directory() as scratch:
-        made = subprocess.run(
-            [*builder, "-o", str(output), "-c", str(scratch), "-p", PRECISIONS[precision], "-e", "cpu"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-            env={**os.environ, "ORT_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1"},
-        )
-    if made.returncode != 0 or not (output / _CONFIG).is_file():
-        said = [line for line in made.stdout.splitlines() if line.strip()]
-        raise BuildError(f"onnxruntime-genai's builder failed for {precision}.", "\n".join(said[-_SHOWN_LINES:]))
+        builder = ["-m", "onnxruntime_genai.models.builder", "-i", str(model), "-o", str(output), "-c", str(scratch)]
+        failure = f"onnxruntime-genai's builder failed for {precision}."
+        run_converter([*builder, "-p", PRECISIONS[precision], "-e", "cpu"], output / _CONFIG, failure)

@@ -34,11 +34,10 @@ def start_workers(stack: ExitStack, entrants: Sequence[Entrant], absences: Absen
     """
     workers: dict[Contestant, EngineWorker] = {}
     for entrant in entrants:
-        name = f"{entrant.engine} {entrant.precision}"
         try:
-            worker = stack.enter_context(EngineWorker(name, entrant.worker, entrant.settings))
+            worker = stack.enter_context(EngineWorker(entrant.name, entrant.worker, entrant.settings))
         except BackendError as error:
-            absences.cannot_begin(name, error, is_own=entrant.is_own)
+            absences.cannot_begin(entrant.name, error, is_own=entrant.is_own)
         else:
             workers |= dict.fromkeys(entrant.contestants, worker)
     return workers

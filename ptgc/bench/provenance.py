@@ -13,7 +13,10 @@ from typing import Any
 
 from ptgc.spec.bundle import Bundle
 
-PACKAGES = ("ptgc", "onnxruntime", "onnxruntime-genai", "numpy", "tokenizers", "torch", "transformers")
+PACKAGES = (
+    *("ptgc", "onnxruntime", "numpy", "tokenizers", "torch", "transformers"),
+    *("onnxruntime-genai", "openvino", "openvino-genai", "nncf", "llama-cpp-python", "ctranslate2"),
+)
 _FEATURES = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm", "sve")
 
 

@@ -42,10 +42,31 @@ def _transformers(**arguments: Any) -> Engine:
     return TransformersEngine(**arguments)
 
 
+def _openvino(**arguments: Any) -> Engine:
+    from ptgc.bench.engines.openvino_engine import OpenVinoEngine
+
+    return OpenVinoEngine(**arguments)
+
+
+def _llama_cpp(**arguments: Any) -> Engine:
+    from ptgc.bench.engines.llama_cpp_engine import LlamaCppEngine
+
+    return LlamaCppEngine(**arguments)
+
+
+def _ctranslate2(**arguments: Any) -> Engine:
+    from ptgc.bench.engines.ctranslate2_engine import Ctranslate2Engine
+
+    return Ctranslate2Engine(**arguments)
+
+
 ENGINES: dict[str, Callable[..., Engine]] = {
     "ptgc": _ptgc,
     "onnxruntime-genai": _genai,
     "transformers": _transformers,
+    "openvino-genai": _openvino,
+    "llama.cpp": _llama_cpp,
+    "ctranslate2": _ctranslate2,
 }
 
 

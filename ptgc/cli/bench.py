@@ -25,7 +25,8 @@ def command(
         str | None,
         typer.Option(
             metavar="PEER,...",
-            help="Peers: autoregressive, transformers, onnxruntime-genai; with --model, by default all installed ones.",
+            help="Peers: autoregressive, transformers, onnxruntime-genai, openvino-genai, llama.cpp, ctranslate2; "
+            "with --model, by default all installed ones.",
         ),
     ] = None,
     plain_bundle: Annotated[

@@ -12,10 +12,11 @@ from click.testing import Result
 from rich.console import Console
 from typer.testing import CliRunner
 
-from ptgc.bench import genai_folder, peers
+from ptgc.bench import genai_folder
 from ptgc.bench.absences import Absences
 from ptgc.bench.bench import check_options, choose_peers
 from ptgc.bench.options import BenchOptions
+from ptgc.bench.peers import base, transformers_peer
 from ptgc.cli.app import app
 from ptgc.errors import BackendError, UsageError
 from tests.bench.checkpoints import checkpoint_bundle
@@ -36,7 +37,7 @@ def test_strategy_baseline_and_peers_write_the_same_prompts(
     bundle = checkpoint_bundle(bench_place)
     plain = checkpoint_bundle(bench_place, "autoregressive")
     given = ("--model", target, "--drafter", drafter, "--plain-bundle", plain, "--report", tmp_path / "r.json")
-    result = run(bundle, *SHORT, *given, "--json")
+    result = run(bundle, *SHORT, *given, "--against", "transformers,onnxruntime-genai", "--json")
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     names = [row["name"] for row in found["rows"]]
@@ -74,7 +75,10 @@ def test_without_a_checkpoint_only_the_bundle_runs(bench_place: Path) -> None:
     ("options", "problem"),
     [
         (BenchOptions(max_new_tokens=1), "--max-new-tokens"),
-        (BenchOptions(against=("vllm",)), "vllm; there are: autoregressive, transformers, onnxruntime-genai"),
+        (
+            BenchOptions(against=("vllm",)),
+            "vllm; there are: autoregressive, transformers, onnxruntime-genai, openvino-genai, llama.cpp",
+        ),
         (BenchOptions(against=("transformers",)), "--model"),
         (BenchOptions(drafter=Path("x")), "--drafter"),
     ],
@@ -91,19 +95,22 @@ def test_a_peer_that_is_missing_is_noted_unless_it_was_named(
         raise genai_folder.PackageNotFoundError(name)
 
     monkeypatch.setattr(genai_folder, "version", missing)
+    monkeypatch.setattr(base, "find_spec", lambda name: None)
     absences = Absences(Console(stderr=True))
     found = choose_peers(BenchOptions(model=Path("x")), absences)
     assert [peer.name for peer in found] == ["transformers"]
-    assert absences.found[0]["engine"] == "onnxruntime-genai"
+    missing_peers = ["onnxruntime-genai", "openvino-genai", "llama.cpp", "ctranslate2"]
+    assert [absent["engine"] for absent in absences.found] == missing_peers
+    assert {absent["reason"] for absent in absences.found} == {f"{name} is not installed." for name in missing_peers}
     assert "[bench,export]" in capsys.readouterr().err.replace("\n", "")
     with pytest.raises(BackendError, match=r"\.whl\[bench,export\]"):
         choose_peers(BenchOptions(model=Path("x"), against=("onnxruntime-genai",)), Absences(SILENT, named=True))
 
 
 def test_transformers_without_torch_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peers, "find_spec", lambda name: None)
+    monkeypatch.setattr(transformers_peer, "find_spec", lambda name: None)
     with pytest.raises(BackendError, match=r"\.whl\[export\]"):
-        peers.TransformersPeer().require()
+        transformers_peer.TransformersPeer().require()
 
 
 def test_a_build_that_is_too_short_says_how_long_it_must_be(bench_place: Path) -> None:

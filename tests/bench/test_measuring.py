@@ -76,7 +76,7 @@ def test_a_peer_that_cannot_be_loaded_takes_no_part() -> None:
     absences = Absences(SILENT)
     with ExitStack() as stack:
         assert not start_workers(stack, [entrant("transformers")], absences)
-    assert absences.found[0]["engine"] == "transformers int8"
+    assert absences.found[0]["engine"] == "transformers plain int8"
     assert "could not be loaded" in absences.found[0]["reason"]
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Exports, builds and measures: tools/bench/run.sh PART FOLDER
-#   copies   SmolLM2-135M, n-gram, every precision, beside transformers and onnxruntime-genai
+#   copies   SmolLM2-135M, n-gram, every precision, beside the installed peers
 #   pair     TinyLlama-1.1B with stories15M as its drafter, on stories
 #   small    what ptgc costs around its engines, including small ones
 set -euo pipefail

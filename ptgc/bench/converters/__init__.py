@@ -1,0 +1,1 @@
+"""Converters: a Hugging Face checkpoint to the files that a peer reads."""
