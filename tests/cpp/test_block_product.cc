@@ -204,6 +204,53 @@ TEST(BlockKernels, BitsAreTheSameOnEveryMachine) {
   }
 }
 
+TEST(BlockKernels, NormsAreThoseOfFloat64AndTheSameOnEveryInstructionSet) {
+  constexpr int kRows = 3, kSize = 80;
+  const std::vector<float> rows = FixedNumbers(kRows * kSize, 1),
+                           added = FixedNumbers(kRows * kSize, 2), weights = FixedNumbers(kSize, 3);
+  for (const BlockKernels* kernels : AllBlockKernels()) {
+    if (!kernels->is_supported()) continue;
+    std::vector<float> sums(rows.size()), out(rows.size());
+    kernels->normalize(
+        {kRows, kSize, rows.data(), added.data(), weights.data(), 0.01F, sums.data(), out.data()});
+    EXPECT_EQ(Fingerprint(out), 8829997023775209572ULL) << kernels->name;
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      double squares = 0;
+      for (std::size_t k = i / kSize * kSize; k < (i / kSize + 1) * kSize; ++k) {
+        squares += static_cast<double>(sums[k]) * static_cast<double>(sums[k]);
+      }
+      const double norm = std::sqrt(squares / kSize + 0.01);
+      EXPECT_EQ(sums[i], rows[i] + added[i]);
+      EXPECT_NEAR(out[i],
+                  static_cast<double>(sums[i]) / norm * static_cast<double>(weights[i % kSize]),
+                  1e-6);
+    }
+  }
+}
+
+TEST(BlockKernels, GatesAreThoseOfFloat64AndTheSameOnEveryInstructionSet) {
+  constexpr int kRows = 2, kOutputs = 96;
+  std::vector<float> products = FixedNumbers(kRows * kOutputs, 4);
+  for (float& one : products) one *= 20;
+  products[3] = 200;
+  products[4] = -200;
+  for (const BlockKernels* kernels : AllBlockKernels()) {
+    if (!kernels->is_supported()) continue;
+    std::vector<float> out(products.size() / 2, -1);
+    kernels->gate(products.data(), kRows, kOutputs, 2, 6, out.data());
+    EXPECT_EQ(out[0], -1);
+    kernels->gate(products.data(), kRows, kOutputs, 0, 2, out.data());
+    EXPECT_EQ(Fingerprint(out), 11859543044825075572ULL) << kernels->name;
+    for (std::size_t i = 0; i < out.size(); ++i) {
+      const std::size_t row = i / (kOutputs / 2), at = i % (kOutputs / 2);
+      const std::size_t from = row * kOutputs + at / 16 * 32 + at % 16;
+      const double gate = static_cast<double>(products[from]);
+      const double exact = gate / (1 + std::exp(-gate)) * static_cast<double>(products[from + 16]);
+      EXPECT_NEAR(out[i], exact, std::abs(exact) * 1e-6 + 1e-12);
+    }
+  }
+}
+
 TEST(BlockKernels, AreNamedAndChosenByTheMachine) {
   EXPECT_EQ(AllBlockKernels().back()->name, "portable");
   EXPECT_TRUE(ChosenBlockKernels().is_supported());

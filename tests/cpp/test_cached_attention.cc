@@ -45,9 +45,15 @@ struct Fixture {
     task.queries = from.data();
     task.out = to.data();
     task.seen = slots.data();
-    task.keys = keys.data();
-    task.values = values.data();
+    std::vector<std::uint16_t> half_keys(keys.size()), half_values(values.size());
+    std::vector<float> widened(static_cast<std::size_t>(kSlotsAtOnce * dim));
+    kernel.narrow(keys.data(), static_cast<int>(keys.size()), half_keys.data());
+    kernel.narrow(values.data(), static_cast<int>(values.size()), half_values.data());
+    task.keys = is_half ? static_cast<const void*>(half_keys.data()) : keys.data();
+    task.values = is_half ? static_cast<const void*>(half_values.data()) : values.data();
+    task.is_half = is_half;
     task.scores = scores.data();
+    task.widened = widened.data();
     kernel.attend(task);
     return out;
   }
@@ -78,6 +84,7 @@ struct Fixture {
 
   int dim;
   float softcap = 0;
+  bool is_half = false;
   std::mt19937 chance;
   std::vector<float> keys, values;
 };
@@ -93,9 +100,10 @@ class CachedAttention : public testing::TestWithParam<int> {};
 INSTANTIATE_TEST_SUITE_P(HeadDims, CachedAttention, testing::Values(8, 16, 23, 64, 80, 128, 256));
 
 TEST_P(CachedAttention, IsThatOfFloat64AndTheSameOnEveryInstructionSet) {
-  for (const float softcap : {0.0F, 2.0F}) {
+  for (const auto& [softcap, is_half] : {std::pair{0.0F, false}, {2.0F, false}, {0.0F, true}}) {
     Fixture fixture(GetParam(), 120, 1);
     fixture.softcap = softcap;
+    fixture.is_half = is_half;
     const std::vector<std::int32_t> tree = {101, 104, 105}, itself = {103};
     const std::vector<SeenSlots> seen = {{0, 100, tree}, {37, 100, itself}, {0, 0, itself},
                                          {99, 100, {}},  {0, 33, {}},       {64, 96, tree}};
@@ -108,7 +116,8 @@ TEST_P(CachedAttention, IsThatOfFloat64AndTheSameOnEveryInstructionSet) {
     for (std::size_t q = 0; q < seen.size(); ++q) {
       const std::size_t at = q * static_cast<std::size_t>(GetParam());
       const std::vector<double> exact = fixture.Exact(queries.data() + at, SlotsOf(seen[q]));
-      for (std::size_t d = 0; d < exact.size(); ++d) EXPECT_NEAR(out[at + d], exact[d], 1e-5);
+      for (std::size_t d = 0; d < exact.size(); ++d)
+        EXPECT_NEAR(out[at + d], exact[d], is_half ? 1e-2 : 1e-5);
     }
   }
 }
@@ -143,6 +152,24 @@ TEST_P(CachedAttention, DoesNotDependOnSlotsOrOtherQueries) {
   }
 }
 
+TEST(AttentionKernels, NarrowToTheNearestHalf) {
+  const std::vector<float> values = {
+      0,     1,     -2.5F, 1 + 0x1p-11F, 1 + 0x3p-11F, 0x1p-14F, 0x1.8p-24F, 0x1p-25F, -0x1p-26F,
+      65504, 65519, 65520, -1e30F,       0x1.7p-20F,   3.0e-6F,  -INFINITY,  0.333F,   1e-8F};
+  const std::vector<std::uint16_t> halves = {0,      0x3C00, 0xC100, 0x3C00, 0x3C02, 0x0400,
+                                             0x0002, 0,      0x8000, 0x7BFF, 0x7BFF, 0x7BFF,
+                                             0xFBFF, 0x0017, 0x0032, 0xFBFF, 0x3554, 0};
+  for (const AttentionKernel* kernel : AllAttentionKernels()) {
+    if (!kernel->is_supported()) continue;
+    std::vector<std::uint16_t> out(values.size());
+    kernel->narrow(values.data(), static_cast<int>(values.size()), out.data());
+    EXPECT_EQ(out, halves) << kernel->name;
+    const float bad = std::nanf("");
+    kernel->narrow(&bad, 1, out.data());
+    EXPECT_GT(out[0] & 0x7FFF, 0x7C00) << kernel->name;
+  }
+}
+
 // The numbers were written down on x86-64; any other machine must give the same.
 TEST(AttentionKernels, BitsAreTheSameOnEveryMachine) {
   Fixture fixture(64, 200, 1);
@@ -156,6 +183,10 @@ TEST(AttentionKernels, BitsAreTheSameOnEveryMachine) {
     fixture.softcap = 0;
     EXPECT_EQ(Fingerprint(fixture.Attend(*kernel, queries, seen)), 7068696386150042958ULL)
         << kernel->name;
+    fixture.is_half = true;
+    EXPECT_EQ(Fingerprint(fixture.Attend(*kernel, queries, seen)), 10091961681682739290ULL)
+        << kernel->name;
+    fixture.is_half = false;
     fixture.softcap = 1;
     EXPECT_EQ(Fingerprint(fixture.Attend(*kernel, queries, seen)), 16659492496850906350ULL)
         << kernel->name;

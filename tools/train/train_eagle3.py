@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from drafter_training import Batch, Depth, Texts, open_target, options_parser, train
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import LlamaConfig
@@ -115,13 +115,30 @@ class Eagle3Drafting:
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
+def load_earlier(drafter: Eagle3Drafter, tensors: dict[str, Tensor]) -> None:
+    """Take the weights that `save` wrote."""
+    drafter.tap.project.load_state_dict({"weight": tensors["fc.weight"]})
+    prefix = "midlayer."
+    layer = {name.removeprefix(prefix): one for name, one in tensors.items() if name.startswith(prefix)}
+    drafter.model.layers[0].load_state_dict(layer)
+    with torch.no_grad():
+        drafter.norm.weight.copy_(tensors["norm.weight"])
+        drafter.lm_head.weight.copy_(tensors["lm_head.weight"])
+
+
 def main() -> int:
     """Train and write; the exit status."""
-    options = options_parser(__doc__).parse_args()
+    parser = options_parser(__doc__)
+    parser.add_argument("--start", type=Path, metavar="FOLDER", help="what an earlier training wrote, to go on from")
+    options = parser.parse_args()
     target = open_target(options.checkpoint)
     text = target.config
     texts = Texts(options.texts, options.held_out, text.hidden_size)
-    ids = texts.frequent(text.vocab_size, options.draft_vocab_size)
+    earlier = load_file(options.start / "model.safetensors") if options.start else None
+    if earlier is None:
+        ids = texts.frequent(text.vocab_size, options.draft_vocab_size)
+    else:
+        ids = earlier["d2t"] + torch.arange(len(earlier["d2t"]))
     config = LlamaConfig(
         vocab_size=text.vocab_size,
         hidden_size=text.hidden_size,
@@ -140,6 +157,8 @@ def main() -> int:
         drafter.lm_head.weight.copy_(head)
         drafter.norm.weight.copy_(target.model.norm.weight)
     drafter.requires_grad_(True)
+    if earlier is not None:
+        load_earlier(drafter, earlier)
     drafter.model.embed_tokens = target.model.embed_tokens
     train(Eagle3Drafting(drafter, ids, options.depth), texts, head, ids, options)
     return 0

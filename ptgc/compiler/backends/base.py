@@ -43,6 +43,8 @@ class Preparation:
     """How weights are to be rounded, as requested."""
     batch: int = 1
     """Sequences that are decoded together."""
+    half_cache: bool = False
+    """Whether caches may be float16 where the backend computes in float32: every role of the build is quantised."""
 
     @property
     def rounding(self) -> Quantizer:

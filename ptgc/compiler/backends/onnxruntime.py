@@ -11,10 +11,11 @@ from ptgc.compiler.backends.base import Backend, Preparation, PreparedRole
 from ptgc.compiler.backends.onnxruntime_cuda import OnnxRuntimeCudaBackend
 from ptgc.compiler.backends.onnxruntime_package import onnxruntime_version
 from ptgc.compiler.backends.onnxruntime_weights import FORMATS, quantize_weights, rounds_weights
-from ptgc.compiler.build.float_roles import in_float32
+from ptgc.compiler.build.float_roles import in_float32, with_cache_in
 from ptgc.compiler.lowering.block_products import LowerBlockProductsPass
 from ptgc.compiler.lowering.cached_attention import LowerCachedAttentionPass
 from ptgc.compiler.lowering.experts import LowerExpertsPass
+from ptgc.compiler.lowering.fuse_block_products import FuseBlockProductsPass
 from ptgc.compiler.lowering.matmul_nbits import LowerQuantizedWeightsPass
 from ptgc.compiler.lowering.pack_projections import PackProjectionsPass
 from ptgc.compiler.lowering.pad_single_row import PadSingleRowPass, PadSingleRowProductsPass
@@ -27,6 +28,7 @@ from ptgc.graphs.passes.normalize_linear import NormalizeLinearPass
 from ptgc.graphs.passes.set_float_type import SetFloatTypePass
 from ptgc.spec.lowering import Lowering
 from ptgc.spec.onnxruntime_version import MIN_ONNXRUNTIME
+from ptgc.spec.ports import DType
 from ptgc.spec.role import Role
 
 
@@ -68,6 +70,8 @@ class OnnxRuntimeBackend(Backend):
             experts = round_experts(model, role, task.calibration, weight_format, task.rounding)
         LowerExpertsPass(experts)(model)
         PackProjectionsPass()(model)
+        if role.attention is not None and task.half_cache:
+            role = with_cache_in(role, DType.FLOAT16)
         if role.attention is not None:
             LowerCachedAttentionPass(role.states, task.shapes, role.attention)(model)
         # The width of a round depends on the drafts and, in a batch, on what the other rows read.
@@ -78,8 +82,11 @@ class OnnxRuntimeBackend(Backend):
         SkipNormalizationPass()(model)
         if rounds:
             quantize_weights(model, role, task)
-            own = task.lowering is Lowering.NATIVE
-            (LowerBlockProductsPass() if own else LowerQuantizedWeightsPass())(model)
+            if task.lowering is Lowering.NATIVE:
+                LowerBlockProductsPass()(model)
+                FuseBlockProductsPass()(model)
+            else:
+                LowerQuantizedWeightsPass()(model)
         if pad_single_row:
             PadSingleRowProductsPass()(model)
         common.RemoveUnusedNodesPass()(model)

@@ -33,6 +33,11 @@ def in_type(role: Role, dtype: DType) -> Role:
     )
 
 
+def with_cache_in(role: Role, dtype: DType) -> Role:
+    """The role with caches of that type."""
+    return replace(role, states=tuple(replace(state, dtype=dtype) for state in role.states))
+
+
 def in_float32(role: Role) -> Role:
     """The role as the CPU computes it, which has no half-precision matrix products."""
 

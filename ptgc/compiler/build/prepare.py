@@ -109,12 +109,15 @@ def prepare(
     bundle, backend, shapes = task.bundle, task.backend, task.shapes()
     roles, engine_options, saved = {}, {}, SavedWeights()
     operators: dict[str, str] = {}
+    half_cache = QUANTIZED.issuperset(precision.values())
     for name, role in bundle.manifest.roles.items():
         progress(f"Preparing {name} ({spell(of_role(precision, name), [name])})")
         text = task.samples[name].sequences if name in task.samples else ()
         parts = parts_of(precision, name)
         chosen = (task.lowering, task.quantizer, shapes.batch)
-        wanted = Preparation(bundle.manifest.plan, shapes.roles[name], precision[name], parts, text, *chosen)
+        wanted = Preparation(
+            bundle.manifest.plan, shapes.roles[name], precision[name], parts, text, *chosen, half_cache
+        )
         prepared = backend.prepare(load(bundle.path / role.graph), role, wanted)
         operators[f"operators.{name}"] = operators_of(prepared.model)
         save(prepared.model, folder, name, saved)

@@ -13,7 +13,8 @@ from ptgc.graphs.values import add_initializer
 
 DOMAIN = "ptgc"
 """Of the operators that the runtime brings along."""
-_TILE = 16  # outputs that are stored together
+TILE = 16
+"""Outputs that are stored together."""
 
 
 class LowerBlockProductsPass(ir.passes.InPlacePass):
@@ -54,7 +55,8 @@ def _lower(graph: ir.Graph, weights: QuantizedWeights) -> None:
         return piece.op("BlockGather", ids, values, by_tile, **about)
 
     def product(piece: Piece, rows: ir.Value, bias: ir.Value | None) -> ir.Value:
-        return piece.op("BlockProduct", rows, values, by_tile, *(() if bias is None else (bias,)), **about)
+        inputs = (rows, values, by_tile, *(() if bias is None else (bias,)))
+        return piece.op("BlockProduct", *inputs, gated=0, epsilon=0.0, **about)
 
     weights.replace(graph, gather, product)
 
@@ -70,18 +72,18 @@ def in_tiles(values: np.ndarray, bits: int) -> np.ndarray:
         uint8 `[tiles, in * bits / 32, 64]`; outputs that are missing in the last tile are zero weights.
     """
     zero = 128 if bits == 8 else 0x88
-    padded = np.pad(values, ((0, -len(values) % _TILE), (0, 0)), constant_values=zero)
+    padded = np.pad(values, ((0, -len(values) % TILE), (0, 0)), constant_values=zero)
     if bits == 4:
         halves = np.stack([padded & 15, padded >> 4], axis=-1).reshape(len(padded), -1, 2, 4)
         padded = (halves[:, :, 0] | halves[:, :, 1] << 4).reshape(len(padded), -1)
-    lines = padded.reshape(-1, _TILE, padded.shape[1] // 4, 4).transpose(0, 2, 1, 3)
-    return np.ascontiguousarray(lines).reshape(len(lines), -1, 4 * _TILE)
+    lines = padded.reshape(-1, TILE, padded.shape[1] // 4, 4).transpose(0, 2, 1, 3)
+    return np.ascontiguousarray(lines).reshape(len(lines), -1, 4 * TILE)
 
 
 def scales_in_tiles(scales: np.ndarray) -> np.ndarray:
     """Scales `[out, blocks]` as `[tiles, blocks, 16]`, float16 if that holds them exactly, else float32."""
-    padded = np.pad(scales.astype(np.float32), ((0, -len(scales) % _TILE), (0, 0)))
+    padded = np.pad(scales.astype(np.float32), ((0, -len(scales) % TILE), (0, 0)))
     with np.errstate(over="ignore"):
         halves = padded.astype(np.float16)
     stored = halves if np.array_equal(halves, padded) else padded
-    return np.ascontiguousarray(stored.reshape(-1, _TILE, scales.shape[1]).transpose(0, 2, 1))
+    return np.ascontiguousarray(stored.reshape(-1, TILE, scales.shape[1]).transpose(0, 2, 1))

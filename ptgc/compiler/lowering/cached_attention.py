@@ -12,7 +12,7 @@ from ptgc.compiler.lowering.constant_table import table_over_positions
 from ptgc.graphs.attention_mask import is_causal
 from ptgc.graphs.linear import only_user
 from ptgc.graphs.piece import MODULE_KEY, Piece
-from ptgc.graphs.values import add_initializer, take_place
+from ptgc.graphs.values import add_initializer, onnx_type, take_place
 from ptgc.spec import ports
 from ptgc.spec.attention import AttentionKind
 from ptgc.spec.kv_cache import LayerState
@@ -37,7 +37,7 @@ class LowerCachedAttentionPass(ir.passes.InPlacePass):
     of its round.
 
     Args:
-        states: The cache by layer, in the order of the Attention nodes.
+        states: The cache by layer, in the order of the Attention nodes; float32 or float16, whatever the graph has.
         shapes: The shapes that the role may run. The largest cache bounds the positions; smaller caches of windows
             slide.
         attention: Which rows of a round may see each other.
@@ -69,19 +69,20 @@ class LowerCachedAttentionPass(ir.passes.InPlacePass):
         scatter_key, scatter_value = keys.producer(), values.producer()
         assert scatter_key is not None and scatter_value is not None
         key, value = scatter_key.inputs[1], scatter_value.inputs[1]
-        assert key is not None and value is not None
+        pasts = (scatter_key.inputs[0], scatter_value.inputs[0])
+        assert key is not None and value is not None and pasts[0] is not None and pasts[1] is not None
         rotary, query, key = self._rotary(graph, query, key)
         assert query.shape is not None
         heads = query.shape[1]
         assert isinstance(heads, int)
         piece = Piece(attention.metadata_props.get(MODULE_KEY, ""))
         named = {value.name: value for value in graph.inputs}
+        rows = _packed([_as_rows(piece, one) for one in (query, key, value)])
         slides = state.window in self._sliding
         out, present_key, present_value = piece.op_outputs(
             "CachedAttention",
-            *(_as_rows(piece, one) for one in (query, key, value)),
-            scatter_key.inputs[0],
-            scatter_value.inputs[0],
+            *rows,
+            *pasts,
             *(named[port.name] for port in (ports.POSITION_IDS, ports.WRITE_INDEX, ports.MASK_START, ports.ROW_COUNT)),
             None if self._in_order else named[ports.TREE_MASK.name],
             named[ports.WINDOW_OFFSET.name] if slides else None,
@@ -96,8 +97,9 @@ class LowerCachedAttentionPass(ir.passes.InPlacePass):
             causal=int(self._in_order or is_causal(attention)),
         )
         piece.insert_before(attention)
-        take_place(present_key, keys)
-        take_place(present_value, values)
+        for past, present, old in ((pasts[0], present_key, keys), (pasts[1], present_value, values)):
+            take_place(present, old)
+            past.dtype = present.dtype = onnx_type(state.dtype)
         _replace_output(attention, out, heads * state.head_dim)
 
     def _rotary(self, graph: ir.Graph, query: ir.Value, key: ir.Value) -> tuple[_Rotary | None, ir.Value, ir.Value]:
@@ -152,6 +154,13 @@ def _as_rows(piece: Piece, heads: ir.Value) -> ir.Value:
     count, size = heads.shape[1], heads.shape[3]
     assert isinstance(count, int) and isinstance(size, int)
     return piece.op("Reshape", rows, piece.constant([0, 0, count * size]))
+
+
+def _packed(rows: list[ir.Value]) -> list[ir.Value | None]:
+    """Query, key and value; or, where they are what one product gives, side by side, that and nothing else."""
+    split = rows[0].producer()
+    whole = split.op_type == "Split" and split.attributes.get_int("axis", 0) == -1 if split is not None else False
+    return [split.inputs[0], None, None] if split is not None and whole and list(split.outputs) == rows else [*rows]
 
 
 def _replace_output(attention: ir.Node, rows: ir.Value, width: int) -> None:

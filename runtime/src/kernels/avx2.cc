@@ -33,6 +33,19 @@ struct Floats256 {
   static Floats16 Load(const float* from) {
     return {_mm256_loadu_ps(from), _mm256_loadu_ps(from + 8)};
   }
+  static Floats16 Load(const std::uint16_t* from) {
+    return {Avx2::LoadHalves(from), Avx2::LoadHalves(from + 8)};
+  }
+  static void StoreHalves(std::uint16_t* to, Floats16 values) {
+    StoreHalves(to, values.low);
+    StoreHalves(to + 8, values.high);
+  }
+  static void StoreHalves(std::uint16_t* to, __m256 values) {
+    const __m256 limit = _mm256_set1_ps(65504);  // Of two operands, NaN gives the second.
+    values = _mm256_max_ps(_mm256_sub_ps(_mm256_setzero_ps(), limit), _mm256_min_ps(limit, values));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to),
+                     _mm256_cvtps_ph(values, _MM_FROUND_TO_NEAREST_INT));
+  }
   static void Store(float* to, Floats16 values) {
     _mm256_storeu_ps(to, values.low);
     _mm256_storeu_ps(to + 8, values.high);
@@ -45,6 +58,26 @@ struct Floats256 {
   static Floats16 MultiplyAdd(Floats16 a, Floats16 b, Floats16 c) {
     return {_mm256_fmadd_ps(a.low, b.low, c.low), _mm256_fmadd_ps(a.high, b.high, c.high)};
   }
+  static Floats16 Multiply(Floats16 a, Floats16 b) {
+    return {_mm256_mul_ps(a.low, b.low), _mm256_mul_ps(a.high, b.high)};
+  }
+  static Floats16 Sums(const Floats16* from) { return {SumsOf8(from), SumsOf8(from + 8)}; }
+  // Of 2, 4 and 8 vectors at a time, the halves that are left of each.
+  static __m256 SumsOf8(const Floats16* from) {
+    __m256 eighths[2], quarters[4];
+    for (int i = 0; i < 4; ++i) {
+      const __m256 a = _mm256_add_ps(from[i].low, from[i].high);
+      const __m256 b = _mm256_add_ps(from[4 + i].low, from[4 + i].high);
+      quarters[i] =
+          _mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));
+    }
+    for (int i = 0; i < 2; ++i) {
+      const __m256 a = quarters[2 * i], b = quarters[2 * i + 1];
+      eighths[i] = _mm256_add_ps(_mm256_shuffle_ps(a, b, 0x44), _mm256_shuffle_ps(a, b, 0xEE));
+    }
+    return _mm256_add_ps(_mm256_shuffle_ps(eighths[0], eighths[1], 0x88),
+                         _mm256_shuffle_ps(eighths[0], eighths[1], 0xDD));
+  }
   static float Sum(Floats16 values) { return SumOf8(_mm256_add_ps(values.low, values.high)); }
 };
 
@@ -55,7 +88,9 @@ bool IsSupported() {
 
 }  // namespace
 
-const BlockKernels kAvx2Kernels = {"avx2", &IsSupported, &Quantize<Avx2>, &Multiply<Avx2>};
-const AttentionKernel kAvx2Attention = {"avx2", &IsSupported, &Attend<Floats256>};
+const BlockKernels kAvx2Kernels = {"avx2",          &IsSupported,    &Normalize,
+                                   &Quantize<Avx2>, &Multiply<Avx2>, &Gate};
+const AttentionKernel kAvx2Attention = {"avx2", &IsSupported, &Attend<Floats256>,
+                                        &Narrow<Floats256>};
 
 }  // namespace ptgc

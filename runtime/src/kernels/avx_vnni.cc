@@ -23,6 +23,9 @@ const BlockKernels kAvxVnniKernels = {"avx-vnni",
                                                __builtin_cpu_supports("fma") &&
                                                __builtin_cpu_supports("f16c");
                                       },
-                                      &Quantize<AvxVnni>, &Multiply<AvxVnni>};
+                                      &Normalize,
+                                      &Quantize<AvxVnni>,
+                                      &Multiply<AvxVnni>,
+                                      &Gate};
 
 }  // namespace ptgc

@@ -4,12 +4,14 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <limits>
 
 #include "kernels/block_product.h"
+#include "sampling/exponential.h"
 
 namespace ptgc {
 namespace {
@@ -40,7 +42,7 @@ inline Ahead AheadOf(const BlockWeights& w, int tile, int reading, int readings)
 //   Bytes, Ints, Floats
 //   Load, Low, High bytes of a line; their low and high halves
 //   Dot8, Dot4      sum of ints + products of each 4 bytes with the same 4 bytes of a row
-//   Set, LoadFloats, LoadHalves, Zero, Store
+//   Set, AddInts, LoadFloats, LoadHalves, Zero, Store
 //   AddScaled       out + float(sum) * (scale * row_scale), rounded once after the product of
 //   scales
 template <class V, int kRows, int kBits>
@@ -48,6 +50,7 @@ void MultiplyTile(const BlockWeights& w, const QuantizedRows& rows, int row, int
                   int readings, float* out) {
   constexpr int kOutputs = BlockWeights::kTile / V::kParts;
   constexpr int kInputs = 32 / kBits;  // Of a line.
+  constexpr bool kHasTwo = kBits == 4 && kRows <= 2;
   const std::size_t inputs = static_cast<std::size_t>(w.inputs);
   const std::size_t blocks = static_cast<std::size_t>(w.blocks());
   const std::size_t first_block = static_cast<std::size_t>(row) * blocks;
@@ -61,9 +64,11 @@ void MultiplyTile(const BlockWeights& w, const QuantizedRows& rows, int row, int
     typename V::Floats total[kRows];
     for (int r = 0; r < kRows; ++r) total[r] = V::Zero();
     for (std::size_t block = 0; block < blocks; ++block) {
-      typename V::Ints sum[kRows];
+      typename V::Ints sum[kRows],
+          sum_high[kRows];  // Few rows would wait for each other's results.
       for (int r = 0; r < kRows; ++r) {
         sum[r] = V::Set(rows.starts[first_block + static_cast<std::size_t>(r) * blocks + block]);
+        if constexpr (kHasTwo) sum_high[r] = V::Set(0);
       }
       for (int i = 0; i < w.block_size; i += kInputs) {
         __builtin_prefetch(ahead.from);
@@ -82,7 +87,8 @@ void MultiplyTile(const BlockWeights& w, const QuantizedRows& rows, int row, int
           }
 #pragma GCC unroll 8
           for (int r = 0; r < kRows; ++r) {
-            sum[r] = V::Dot4(sum[r], high, from + static_cast<std::size_t>(r) * inputs + 4);
+            typename V::Ints& added = kHasTwo ? sum_high[r] : sum[r];
+            added = V::Dot4(added, high, from + static_cast<std::size_t>(r) * inputs + 4);
           }
         }
         line += BlockWeights::kLine;
@@ -93,6 +99,7 @@ void MultiplyTile(const BlockWeights& w, const QuantizedRows& rows, int row, int
           w.has_half_scales ? V::LoadHalves(static_cast<const std::uint16_t*>(w.scales) + at)
                             : V::LoadFloats(static_cast<const float*>(w.scales) + at);
       for (int r = 0; r < kRows; ++r) {
+        if constexpr (kHasTwo) sum[r] = V::AddInts(sum[r], sum_high[r]);
         const float row_scale =
             rows.scales[first_block + static_cast<std::size_t>(r) * blocks + block];
         total[r] = V::AddScaled(total[r], sum[r], scale, row_scale);
@@ -180,6 +187,47 @@ void Quantize(const float* values, const BlockWeights& w, const QuantizedRows& r
     }
     rows.scales[block] = !is_finite ? std::numeric_limits<float>::quiet_NaN() : largest / 127;
     rows.starts[block] = -offset * sum;
+  }
+}
+
+inline void Normalize(const RowsToNormalize& task) {
+  constexpr int kLanes = 16;
+  const auto size = static_cast<std::size_t>(task.size);
+  for (int row = 0; row < task.count; ++row) {
+    const std::size_t at = static_cast<std::size_t>(row) * size;
+    const float* from = task.rows + at;
+    if (task.added != nullptr) {
+      float* sums = task.sums + at;
+      for (std::size_t i = 0; i < size; ++i) sums[i] = from[i] + task.added[at + i];
+      from = sums;
+    }
+    float squares[kLanes] = {};
+    for (std::size_t i = 0; i < size; i += kLanes) {
+      for (std::size_t lane = 0; lane < kLanes; ++lane)
+        squares[lane] += from[i + lane] * from[i + lane];
+    }
+    for (int half = kLanes / 2; half > 0; half /= 2) {
+      for (int lane = 0; lane < half; ++lane) squares[lane] += squares[lane + half];
+    }
+    const float factor = 1 / std::sqrt(squares[0] / static_cast<float>(task.size) + task.epsilon);
+    float* out = task.out + at;
+    for (std::size_t i = 0; i < size; ++i) out[i] = from[i] * factor * task.weights[i];
+  }
+}
+
+inline void Gate(const float* from, int rows, int outputs, int first, int last, float* out) {
+  constexpr int kTile = BlockWeights::kTile;
+  for (int row = 0; row < rows; ++row) {
+    const float* tiles = from + static_cast<std::size_t>(row) * static_cast<std::size_t>(outputs);
+    float* to = out + static_cast<std::size_t>(row) * static_cast<std::size_t>(outputs / 2);
+    for (int tile = first; tile < last; tile += 2) {
+      for (int o = 0; o < kTile; ++o) {
+        const float gate = tiles[tile * kTile + o], gated = tiles[(tile + 1) * kTile + o];
+        const float e = Exp(-std::abs(gate));
+        const float share = (gate < 0 ? e : 1.0F) / (1.0F + e);  // The logistic function.
+        to[tile / 2 * kTile + o] = gate * share * gated;
+      }
+    }
   }
 }
 

@@ -59,16 +59,33 @@ std::size_t QuantizedBytes(const BlockWeights& weights, int count);
 // The arrays, one behind the other from an address with the alignment of float on.
 QuantizedRows QuantizedAt(void* memory, const BlockWeights& weights, int count);
 
+// Rows that are added to others, and normalised by their root mean square (Zhang and Sennrich,
+// arXiv 1910.07467).
+struct RowsToNormalize {
+  int count = 0;
+  int size = 0;                    // Of a row; a multiple of 16.
+  const float* rows = nullptr;     // [count, size]
+  const float* added = nullptr;    // [count, size]; null for nothing.
+  const float* weights = nullptr;  // [size]
+  float epsilon = 0;               // Added to the mean square.
+  float* sums = nullptr;           // [count, size], rows + added; null if there is nothing to add.
+  float* out = nullptr;            // [count, size]
+};
+
 // An instruction set's implementation. All give the same bits: sums within a block are exact
 // integers, and the products with scales are added in the order of the blocks, rounded once each.
 struct BlockKernels {
   std::string_view name;
   bool (*is_supported)();
+  void (*normalize)(const RowsToNormalize& task);
   // Rounds `rows.count` rows of weights.inputs values: to the nearest, ties to even.
   void (*quantize)(const float* values, const BlockWeights& weights, const QuantizedRows& rows);
   // Writes the outputs of tiles first .. last - 1 of every row; `out` is [rows, outputs].
   void (*multiply)(const BlockWeights& weights, const QuantizedRows& rows, int first, int last,
                    float* out);
+  // Tiles 2i are gates, tiles 2i + 1 what they gate: writes silu(gate) * gated to `out`, [rows,
+  // outputs / 2], for tiles first .. last - 1 (both even) of products `from`, [rows, outputs].
+  void (*gate)(const float* from, int rows, int outputs, int first, int last, float* out);
 };
 
 // All that are compiled in, the fastest first; the last one runs anywhere.

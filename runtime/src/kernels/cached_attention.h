@@ -8,13 +8,10 @@
 
 namespace ptgc {
 
-// The slots of a cache that a row sees, in the order of their positions: a range, and slots after
-// it.
+// The slots of a cache that a row sees, in the order of their positions: a range of committed text,
+// and slots after it, which are the row's ancestors in a tree and the row itself.
 //
-//   cache     | begin ........ end |  .  x  .  x  .  |        a range of committed text, and of a
-//   tree
-//                                     2     4                 the row's ancestors and the row
-//                                     itself
+//   cache     | begin ........ end |  .  x  .  x  .  |
 struct SeenSlots {
   int begin = 0;
   int end = 0;
@@ -23,18 +20,24 @@ struct SeenSlots {
   int count() const { return end - begin + static_cast<int>(others.size()); }
 };
 
+// Slots that are read for all queries before the next ones: their keys stay in the nearest cache.
+constexpr int kSlotsAtOnce = 32;
+constexpr int kMostQueries = 16;  // Of a task.
+
 // Queries that read the same keys and values: those of some rows and of the heads of a group.
 struct AttentionTask {
   int head_dim = 0;
   float scale = 1;    // Of the scores.
   float softcap = 0;  // Scores s become softcap * tanh(s / softcap); 0 leaves them.
-  int count = 0;      // Queries.
+  int count = 0;      // Queries, at most kMostQueries.
   const float* const* queries = nullptr;   // [count], each [head_dim]
   float* const* out = nullptr;             // [count], each [head_dim]
   const SeenSlots* const* seen = nullptr;  // [count], of their rows; no row sees nothing.
-  const float* keys = nullptr;             // [slots, head_dim]
-  const float* values = nullptr;           // [slots, head_dim]
-  float* scores = nullptr;                 // Scratch: [count, the most slots that a row sees].
+  const void* keys = nullptr;              // [slots, head_dim]
+  const void* values = nullptr;            // [slots, head_dim]
+  bool is_half = false;      // Whether keys and values are float16, otherwise float32.
+  float* scores = nullptr;   // Scratch: [count, the most slots that a row sees].
+  float* widened = nullptr;  // Scratch: [kSlotsAtOnce, head_dim].
   std::size_t most_seen = 0;
 };
 
@@ -46,6 +49,8 @@ struct AttentionKernel {
   std::string_view name;
   bool (*is_supported)();
   void (*attend)(const AttentionTask& task);
+  // Rounds to float16: to the nearest, ties to even, and what is too large to the largest.
+  void (*narrow)(const float* from, int count, std::uint16_t* to);
 };
 
 std::span<const AttentionKernel* const> AllAttentionKernels();

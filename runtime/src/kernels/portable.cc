@@ -49,6 +49,10 @@ struct Portable {
     std::fill_n(ints.at, kOutputs, value);
     return ints;
   }
+  static Ints AddInts(Ints a, const Ints& b) {
+    for (int o = 0; o < kOutputs; ++o) a.at[o] += b.at[o];
+    return a;
+  }
   static Floats LoadFloats(const float* from) {
     Floats floats;
     std::memcpy(floats.at, from, sizeof(floats.at));
@@ -81,6 +85,14 @@ struct PortableFloats {
     std::memcpy(values.at, from, sizeof(values.at));
     return values;
   }
+  static Floats16 Load(const std::uint16_t* from) {
+    Floats16 values;
+    std::transform(from, from + kLanes, values.at, Float32FromFloat16);
+    return values;
+  }
+  static void StoreHalves(std::uint16_t* to, const Floats16& values) {
+    std::transform(values.at, values.at + kLanes, to, Float16FromFloat32);
+  }
   static void Store(float* to, const Floats16& values) {
     std::memcpy(to, values.at, sizeof(values.at));
   }
@@ -98,6 +110,15 @@ struct PortableFloats {
     for (int i = 0; i < kLanes; ++i) c.at[i] = std::fma(a.at[i], b.at[i], c.at[i]);
     return c;
   }
+  static Floats16 Multiply(Floats16 a, const Floats16& b) {
+    for (int i = 0; i < kLanes; ++i) a.at[i] *= b.at[i];
+    return a;
+  }
+  static Floats16 Sums(const Floats16* from) {
+    Floats16 sums;
+    for (int i = 0; i < kLanes; ++i) sums.at[i] = Sum(from[i]);
+    return sums;
+  }
   static float Sum(Floats16 values) {
     for (int half = kLanes / 2; half > 0; half /= 2) {
       for (int i = 0; i < half; ++i) values.at[i] += values.at[i + half];
@@ -110,8 +131,9 @@ bool IsSupported() { return true; }
 
 }  // namespace
 
-const BlockKernels kPortableKernels = {"portable", &IsSupported, &Quantize<Portable>,
-                                       &Multiply<Portable>};
-const AttentionKernel kPortableAttention = {"portable", &IsSupported, &Attend<PortableFloats>};
+const BlockKernels kPortableKernels = {"portable",          &IsSupported,        &Normalize,
+                                       &Quantize<Portable>, &Multiply<Portable>, &Gate};
+const AttentionKernel kPortableAttention = {"portable", &IsSupported, &Attend<PortableFloats>,
+                                            &Narrow<PortableFloats>};
 
 }  // namespace ptgc

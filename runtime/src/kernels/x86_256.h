@@ -29,6 +29,7 @@ struct Vectors256 {
   static Bytes Low(Bytes bytes) { return _mm256_and_si256(bytes, _mm256_set1_epi8(15)); }
   static Bytes High(Bytes bytes) { return Low(_mm256_srli_epi16(bytes, 4)); }
   static Ints Set(std::int32_t value) { return _mm256_set1_epi32(value); }
+  static Ints AddInts(Ints a, Ints b) { return _mm256_add_epi32(a, b); }
   static Ints Four(const std::int8_t* from) {
     std::int32_t four;
     std::memcpy(&four, from, sizeof(four));

@@ -23,6 +23,7 @@ def _model(op: str, values: np.ndarray, scales: np.ndarray, *, constant: bool = 
     if not constant:
         inputs.append(helper.make_tensor_value_info("values", TensorProto.UINT8, values.shape))
         held = held[1:]
+    about = about if op == "BlockGather" else {"gated": 0, "epsilon": 0.0} | about
     node = helper.make_node(op, ["rows", "values", "scales"], ["out"], domain="ptgc", **about)
     graph = helper.make_graph(
         [node], "product", inputs, [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)], held
@@ -78,6 +79,40 @@ def test_products_of_any_shape_are_those_of_float64(
     np.testing.assert_array_equal(looked_up.run(None, {"rows": ids})[0], matrix[ids].astype(np.float32))
 
 
+@pytest.mark.parametrize("with_sum", [True, False])
+def test_norms_and_gates_are_those_of_float64(with_sum: bool) -> None:
+    rng, inputs, outputs = np.random.default_rng(0), 64, 96
+    weights = rng.integers(-128, 128, (outputs, inputs))
+    scales = np.full((outputs, 2), 2.0**-9, np.float32)
+    norm = rng.uniform(0.5, 2, inputs).astype(np.float32)
+    bias = rng.normal(size=outputs).astype(np.float32)
+    rows, added = rng.normal(size=(2, 2, 5, inputs)).astype(np.float32)
+    names = ["rows", "values", "scales", "bias", "added" if with_sum else "", "norm"]
+    node = helper.make_node(
+        "BlockProduct", names, ["out", "sum"][: 2 if with_sum else 1], domain="ptgc", gated=1, epsilon=1e-3,
+        K=inputs, N=outputs, bits=8, block_size=32,
+    )  # fmt: skip
+    held = {"values": _packed(weights, 8), "scales": scales_in_tiles(scales), "bias": bias, "norm": norm}
+    graph = helper.make_graph(
+        [node],
+        "product",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("rows", "added")[: 1 + with_sum]],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in node.output],
+        [numpy_helper.from_array(array, name) for name, array in held.items()],
+    )
+    opsets = [helper.make_opsetid("", 21), helper.make_opsetid("ptgc", 1)]
+    session = _session(helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString())
+    found = session.run(None, {"rows": rows, "added": added} if with_sum else {"rows": rows})
+    total = rows.astype(np.float64) + (added if with_sum else 0)
+    normed = total / np.sqrt((total**2).mean(-1, keepdims=True) + 1e-3) * norm
+    products = (normed @ (weights * 2.0**-9).T + bias).reshape(2, 5, -1, 2, 16)
+    gate, gated = products[:, :, :, 0], products[:, :, :, 1]
+    expected = (gate / (1 + np.exp(-gate)) * gated).reshape(2, 5, outputs // 2)
+    assert np.abs(found[0] - expected).max() < 0.02 * np.abs(expected).max()  # rows are rounded to int8
+    if with_sum:
+        np.testing.assert_array_equal(found[1], rows + added)
+
+
 def test_scales_take_half_the_memory_where_nothing_is_lost() -> None:
     exact = np.array([[0.5, 2.0**-20], [0.25, 1]], np.float32)
     assert scales_in_tiles(exact).dtype == np.float16
@@ -114,6 +149,8 @@ def test_damaged_weights_are_refused_when_they_are_loaded(
 
 
 def test_rows_of_another_size_and_ids_of_no_row_are_refused() -> None:
+    with pytest.raises(Exception, match="whole tiles"):
+        _session(_model("BlockProduct", VALUES, SCALES, **GOOD, gated=1))
     product = _session(_model("BlockProduct", VALUES, SCALES, **GOOD))
     with pytest.raises(Exception, match="another size"):
         product.run(None, {"rows": np.zeros((2, 16), np.float32)})

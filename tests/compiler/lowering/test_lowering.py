@@ -82,6 +82,10 @@ def test_every_linear_layer_embedding_and_head_is_quantised(precision: str, tmp_
     model, _ = prepared_model("llama", tmp_path, precision)
     counts = Counter(node.op_type for node in model.graph)
     assert counts["BlockGather"] == 1 and counts["BlockProduct"] == 3 * 4 + 1
+    assert not counts["Split"] and not counts["Sigmoid"]  # they are in the products
+    assert (
+        counts["RMSNormalization"] + counts["SkipSimplifiedLayerNormalization"] == 1
+    )  # rows are chosen after the last
     assert not linears(model.graph)
     assert not any(name.endswith(".scales") for name in model.graph.initializers)  # those of tiles took their place
 

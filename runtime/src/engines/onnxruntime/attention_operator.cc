@@ -9,6 +9,8 @@
 namespace ptgc {
 namespace {
 
+constexpr std::int64_t kFewShares = 6;  // Of work, for as many threads as small machines have.
+
 std::size_t Size(std::int64_t value) { return static_cast<std::size_t>(value); }
 
 [[noreturn]] void Refuse(const std::string& what) {
@@ -28,10 +30,13 @@ struct Round {
   std::int64_t batch, rows, slots, mask_slots;
   std::int64_t num_heads, kv_num_heads, head_dim, rotary_dim, positions;
   const float *query, *key, *value;
+  std::int64_t query_stride, key_stride;  // From row to row.
   const std::int64_t *position_ids, *write_index, *mask_start, *row_count, *window_offset;
   const bool* tree_mask;
   const float *cos, *sin;
-  float *keys, *values, *out;
+  void *keys, *values;
+  bool is_half;  // Whether keys and values are float16.
+  float* out;
   int window;
   bool is_causal;
 
@@ -57,8 +62,22 @@ void Rotate(const Round& round, const float* from, std::int64_t position, float*
   }
 }
 
+// An entry of a cache.
+void* At(const Round& round, void* cache, std::int64_t index) {
+  return static_cast<char*>(cache) + index * (round.is_half ? 2 : 4);
+}
+
 // Writes the keys and values of a text's rows to its caches.
-void WriteRows(const Round& round, std::int64_t b) {
+void WriteRows(const Round& round, std::int64_t b, const AttentionKernel& kernel) {
+  thread_local std::vector<float> rotated;
+  rotated.resize(Size(round.head_dim));
+  const auto write = [&](const float* from, void* to) {
+    if (round.is_half) {
+      kernel.narrow(from, static_cast<int>(round.head_dim), static_cast<std::uint16_t*>(to));
+    } else {
+      std::copy(from, from + round.head_dim, static_cast<float*>(to));
+    }
+  };
   const std::int64_t first = round.write_index[b] - round.Offset(b);
   const std::int64_t count = std::min(round.rows, round.slots - first);
   if (first < 0) Refuse("a round is written before its cache");
@@ -66,12 +85,11 @@ void WriteRows(const Round& round, std::int64_t b) {
     const std::int64_t cache =
         ((b * round.kv_num_heads + head) * round.slots + first) * round.head_dim;
     for (std::int64_t row = 0; row < count; ++row) {
-      const std::int64_t from =
-          ((b * round.rows + row) * round.kv_num_heads + head) * round.head_dim;
-      Rotate(round, round.key + from, round.Position(b, row),
-             round.keys + cache + row * round.head_dim);
-      std::copy(round.value + from, round.value + from + round.head_dim,
-                round.values + cache + row * round.head_dim);
+      const std::int64_t from = (b * round.rows + row) * round.key_stride + head * round.head_dim;
+      const std::int64_t to = cache + row * round.head_dim;
+      Rotate(round, round.key + from, round.Position(b, row), rotated.data());
+      write(rotated.data(), At(round, round.keys, to));
+      write(round.value + from, At(round, round.values, to));
     }
   }
 }
@@ -99,7 +117,12 @@ SeenSlots Seen(const Round& round, std::int64_t b, std::int64_t row,
     const bool is_shown = mask == nullptr || (u < round.mask_slots && mask[u]);
     if (other != row && (!is_shown || (is_row && other >= round.row_count[b]))) continue;
     if (round.window > 0 && is_row && position - round.Position(b, other) >= round.window) continue;
-    others.push_back(static_cast<std::int32_t>(start - offset + u));
+    const int slot = static_cast<int>(start - offset + u);
+    if (slot == seen.end && others.size() == first) {
+      ++seen.end;  // Rows of a chain follow the text.
+    } else {
+      others.push_back(slot);
+    }
   }
   seen.others = std::span(others).subspan(first);
   return seen;
@@ -130,19 +153,21 @@ void Share::Run(void* data, std::size_t index) {
   if (first >= last) return;
   thread_local std::vector<float> memory;
   const std::size_t count = Size(last - first), dim = Size(round.head_dim);
-  if (memory.size() < count * (own.most_seen + dim)) memory.resize(count * (own.most_seen + dim));
+  const std::size_t needed = count * (own.most_seen + dim) + kSlotsAtOnce * dim;
+  if (memory.size() < needed) memory.resize(needed);
   float* rotated = memory.data() + count * own.most_seen;
-  const float* queries[64];
-  float* out[64];
-  const SeenSlots* seen[64];
+  const float* queries[kMostQueries];
+  float* out[kMostQueries];
+  const SeenSlots* seen[kMostQueries];
   for (std::int64_t query = first; query < last; ++query) {
     const std::size_t i = Size(query - first);
     const std::int64_t row = query / round.group(),
                        head = kv_head * round.group() + query % round.group();
-    const std::int64_t from = ((b * round.rows + row) * round.num_heads + head) * round.head_dim;
-    Rotate(round, round.query + from, round.Position(b, row), rotated + i * dim);
+    const std::int64_t flat = b * round.rows + row, from = head * round.head_dim;
+    Rotate(round, round.query + flat * round.query_stride + from, round.Position(b, row),
+           rotated + i * dim);
     queries[i] = rotated + i * dim;
-    out[i] = round.out + from;
+    out[i] = round.out + flat * round.num_heads * round.head_dim + from;
     seen[i] = &(*own.seen)[Size(b * round.rows + row)];
   }
   AttentionTask task;
@@ -154,22 +179,26 @@ void Share::Run(void* data, std::size_t index) {
   task.out = out;
   task.seen = seen;
   const std::int64_t cache = (b * round.kv_num_heads + kv_head) * round.slots * round.head_dim;
-  task.keys = round.keys + cache;
-  task.values = round.values + cache;
+  task.keys = At(round, round.keys, cache);
+  task.values = At(round, round.values, cache);
+  task.is_half = round.is_half;
   task.scores = memory.data();
+  task.widened = rotated + count * dim;
   task.most_seen = own.most_seen;
   own.kernel->attend(task);
 }
 
 // The cache that goes out: the one that came in, unless it has another address.
-float* Present(const Ort::KernelContext& context, std::size_t input, std::size_t output) {
+void* Present(const Ort::KernelContext& context, std::size_t input, std::size_t output,
+              bool is_half) {
   const Ort::ConstValue past = context.GetInput(input);
-  const auto shape = past.GetTensorTypeAndShapeInfo().GetShape();
-  float* present = context.GetOutput(output, shape).GetTensorMutableData<float>();
-  const float* from = past.GetTensorData<float>();
-  if (present != from) {
-    std::copy(from, from + past.GetTensorTypeAndShapeInfo().GetElementCount(), present);
-  }
+  const auto about = past.GetTensorTypeAndShapeInfo();
+  const auto type =
+      is_half ? ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16 : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+  if (about.GetElementType() != type) Refuse("caches must be float or float16, keys as values");
+  void* present = context.GetOutput(output, about.GetShape()).GetTensorMutableRawData();
+  const void* from = past.GetTensorRawData();
+  if (present != from) std::memcpy(present, from, about.GetElementCount() * (is_half ? 2 : 4));
   return present;
 }
 
@@ -202,12 +231,22 @@ void CachedAttentionKernel::Compute(OrtKernelContext* raw) {
   round.head_dim = past[3];
   round.window = window_;
   round.is_causal = is_causal_;
-  if (shape[2] != round.num_heads * round.head_dim) {
+  const std::int64_t query_size = round.num_heads * round.head_dim;
+  const std::int64_t key_size = round.kv_num_heads * round.head_dim;
+  round.query = context.GetInput(0).GetTensorData<float>();
+  round.key = Optional<float>(context, 1);
+  round.value = Optional<float>(context, 2);
+  round.query_stride = shape[2];
+  round.key_stride = key_size;
+  if (const bool is_packed = round.key == nullptr; is_packed) {
+    round.key = round.query + query_size;
+    round.value = round.key + key_size;
+    round.key_stride = shape[2];
+  }
+  if (shape[2] != query_size + (round.key_stride == key_size ? 0 : 2 * key_size)) {
     Refuse("heads have another size than the cache");
   }
-  round.query = context.GetInput(0).GetTensorData<float>();
-  round.key = context.GetInput(1).GetTensorData<float>();
-  round.value = context.GetInput(2).GetTensorData<float>();
+  shape[2] = query_size;
   round.position_ids = Optional<std::int64_t>(context, 5);
   round.write_index = Optional<std::int64_t>(context, 6);
   round.mask_start = Optional<std::int64_t>(context, 7);
@@ -225,8 +264,10 @@ void CachedAttentionKernel::Compute(OrtKernelContext* raw) {
     round.rotary_dim = 2 * table[1];
   }
   round.out = context.GetOutput(0, shape).GetTensorMutableData<float>();
-  round.keys = Present(context, 3, 1);
-  round.values = Present(context, 4, 2);
+  const auto type = context.GetInput(3).GetTensorTypeAndShapeInfo().GetElementType();
+  round.is_half = type == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16;
+  round.keys = Present(context, 3, 1, round.is_half);
+  round.values = Present(context, 4, 2, round.is_half);
 
   // Rows of padding are zero: nobody reads them, and no cache gets anything that is no number from
   // them.
@@ -241,7 +282,7 @@ void CachedAttentionKernel::Compute(OrtKernelContext* raw) {
   Share share{&round, &kernel_, scale_, softcap_, 1, 1, 1, &seen};
   std::int64_t most_queries = 0;
   for (std::int64_t b = 0; b < round.batch; ++b) {
-    WriteRows(round, b);
+    WriteRows(round, b, kernel_);
     const std::int64_t valid = std::clamp<std::int64_t>(round.row_count[b], 0, round.rows);
     most_queries = std::max(most_queries, valid * round.group());
     for (std::int64_t row = 0; row < round.rows; ++row) {
@@ -255,7 +296,11 @@ void CachedAttentionKernel::Compute(OrtKernelContext* raw) {
     }
   }
   share.most_seen = (share.most_seen + 15) / 16 * 16;
-  share.queries_at_once = std::clamp<std::int64_t>(most_queries / 2, 1, 16);
+  // Enough shares for a few threads; each reads its keys and values once.
+  const std::int64_t heads = round.batch * round.kv_num_heads;
+  const std::int64_t wanted = (kFewShares + heads - 1) / heads;
+  share.queries_at_once =
+      std::clamp<std::int64_t>((most_queries + wanted - 1) / wanted, 1, kMostQueries);
   share.shares_per_head = (most_queries + share.queries_at_once - 1) / share.queries_at_once;
   const std::int64_t shares = round.batch * round.kv_num_heads * share.shares_per_head;
   if (shares > 0) context.ParallelFor(&Share::Run, Size(shares), 0, &share);

@@ -68,34 +68,100 @@ BlockWeights WeightsOf(const Ort::ConstKernelInfo& info) {
   return weights;
 }
 
+std::size_t Size(int value) { return static_cast<std::size_t>(value); }
+
+// An input that may be absent.
+Ort::ConstValue Input(const Ort::KernelContext& context, std::size_t index) {
+  return index < context.GetInputCount() ? context.GetInput(index) : Ort::ConstValue{nullptr};
+}
+
+// The values of such an input, which are as many as the weights say; null if it is absent.
+const float* Vector(const Ort::KernelContext& context, std::size_t index, int size) {
+  const Ort::ConstValue value = Input(context, index);
+  if (!value) return nullptr;
+  if (value.GetTensorTypeAndShapeInfo().GetElementCount() != Size(size)) {
+    Refuse("a bias or norm has another size than the weights");
+  }
+  return value.GetTensorData<float>();
+}
+
 // Memory of a thread that grows to what was needed most.
-void* Scratch(std::size_t bytes) {
+float* Scratch(std::size_t bytes) {
   thread_local std::vector<float> memory;
   const std::size_t floats = (bytes + sizeof(float) - 1) / sizeof(float);
   if (memory.size() < floats) memory.resize(floats);
   return memory.data();
 }
 
+// Rows before a product, as the threads see them.
+struct RowsBefore {
+  static constexpr int kAtOnce = 8;  // Fewer are not worth a turn of a thread.
+
+  const BlockKernels& kernels;
+  const BlockWeights& weights;
+  const float* rows;
+  RowsToNormalize norm;  // Without weights if rows are not normalised.
+  QuantizedRows rounded;
+
+  static void Run(void* data, std::size_t share) {
+    const RowsBefore& own = *static_cast<const RowsBefore*>(data);
+    const int first = static_cast<int>(share) * kAtOnce;
+    own.Take(first, std::min(kAtOnce, own.rounded.count - first));
+  }
+
+  // Normalises and rounds `count` rows.
+  void Take(int first, int count) const {
+    const std::size_t at = Size(first) * Size(weights.inputs);
+    const std::size_t block = Size(first) * Size(weights.blocks());
+    const float* from = rows + at;
+    if (norm.weights != nullptr) {
+      RowsToNormalize task = norm;
+      task.count = count;
+      task.rows = from;
+      task.out += at;
+      if (task.added != nullptr) {
+        task.added += at;
+        task.sums += at;
+      }
+      kernels.normalize(task);
+      from = task.out;
+    }
+    kernels.quantize(from, weights,
+                     {count, rounded.values + at, rounded.scales + block, rounded.starts + block});
+  }
+};
+
 // One product, as the threads see it.
 struct Product {
   const BlockKernels& kernels;
   BlockWeights weights;
   QuantizedRows rows;
-  float* out;
+  float* products;  // [rows, outputs]
+  float* gated;     // [rows, outputs / 2]; null if products are the result.
   int tiles_per_share;
 
   static void Run(void* data, std::size_t share) {
     const Product& own = *static_cast<const Product*>(data);
     const int first = static_cast<int>(share) * own.tiles_per_share;
     const int last = std::min(first + own.tiles_per_share, own.weights.tiles());
-    own.kernels.multiply(own.weights, own.rows, first, last, own.out);
+    own.kernels.multiply(own.weights, own.rows, first, last, own.products);
+    if (own.gated != nullptr) {
+      own.kernels.gate(own.products, own.rows.count, own.weights.outputs, first, last, own.gated);
+    }
   }
 };
 
 class BlockProductKernel {
  public:
-  explicit BlockProductKernel(const OrtKernelInfo* info)
-      : weights_(WeightsOf(Ort::ConstKernelInfo(info))), kernels_(ChosenBlockKernels()) {}
+  explicit BlockProductKernel(const OrtKernelInfo* raw) : kernels_(ChosenBlockKernels()) {
+    const Ort::ConstKernelInfo info(raw);
+    weights_ = WeightsOf(info);
+    is_gated_ = info.GetAttribute<std::int64_t>("gated") != 0;
+    epsilon_ = info.GetAttribute<float>("epsilon");
+    if (is_gated_ && weights_.outputs % (2 * BlockWeights::kTile) != 0) {
+      Refuse("gates and what they gate must be whole tiles");
+    }
+  }
 
   void Compute(OrtKernelContext* raw) {
     const Ort::KernelContext context(raw);
@@ -104,29 +170,64 @@ class BlockProductKernel {
     if (shape.empty() || shape.back() != weights_.inputs) {
       Refuse("rows have another size than the weights");
     }
-    std::int64_t count = 1;
-    for (std::size_t i = 0; i + 1 < shape.size(); ++i) count *= shape[i];
-    shape.back() = weights_.outputs;
+    std::int64_t total = 1;
+    for (std::size_t i = 0; i + 1 < shape.size(); ++i) total *= shape[i];
+    const std::size_t count = static_cast<std::size_t>(total);
+    Product product{kernels_, weights_, {}, nullptr, nullptr, 1};
+    product.weights.bias = Vector(context, 3, weights_.outputs);
+
+    // Scratch: what is rounded, the normalised rows, the products that are gated.
+    const float* norm = Vector(context, 5, weights_.inputs);
+    const std::size_t normalized = norm != nullptr ? count * Size(weights_.inputs) : 0;
+    const std::size_t ungated = is_gated_ ? count * Size(weights_.outputs) : 0;
+    const std::size_t rounded = QuantizedBytes(weights_, static_cast<int>(total));
+    float* scratch = Scratch((normalized + ungated) * sizeof(float) + rounded);
+    product.rows = QuantizedAt(scratch + normalized + ungated, weights_, static_cast<int>(total));
+    const RowsToNormalize norm_task =
+        norm != nullptr ? Normalization(context, shape, norm, scratch) : RowsToNormalize{};
+    RowsBefore before{kernels_, weights_, input.GetTensorData<float>(), norm_task, product.rows};
+    shape.back() = is_gated_ ? weights_.outputs / 2 : weights_.outputs;
     float* out = context.GetOutput(0, shape).GetTensorMutableData<float>();
     if (count == 0) return;
-    Product product{kernels_, weights_, {}, out, 1};
-    product.rows = QuantizedAt(Scratch(QuantizedBytes(weights_, static_cast<int>(count))), weights_,
-                               static_cast<int>(count));
-    kernels_.quantize(input.GetTensorData<float>(), weights_, product.rows);
-    if (context.GetInputCount() > 3) {
-      const Ort::ConstValue bias = context.GetInput(3);
-      if (bias) product.weights.bias = bias.GetTensorData<float>();
+    product.products = is_gated_ ? scratch + normalized : out;
+    product.gated = is_gated_ ? out : nullptr;
+    if (count <= RowsBefore::kAtOnce) {
+      before.Take(0, static_cast<int>(total));
+    } else {
+      const std::size_t shares = (count + RowsBefore::kAtOnce - 1) / RowsBefore::kAtOnce;
+      context.ParallelFor(&RowsBefore::Run, shares, 0, &before);
     }
-    const std::size_t rows = static_cast<std::size_t>(count);
-    product.tiles_per_share = static_cast<int>(
-        std::max<std::size_t>(kShare / (weights_.tile_bytes() * ((rows + 7) / 8)), 1));
+    const std::size_t tiles = kShare / (weights_.tile_bytes() * ((count + 7) / 8));
+    product.tiles_per_share =
+        static_cast<int>(std::max<std::size_t>(tiles / 2 * 2, is_gated_ ? 2 : 1));
     const int shares = (weights_.tiles() + product.tiles_per_share - 1) / product.tiles_per_share;
     context.ParallelFor(&Product::Run, static_cast<std::size_t>(shares), 0, &product);
   }
 
  private:
+  // What is done to rows of that shape before they are rounded.
+  RowsToNormalize Normalization(const Ort::KernelContext& context,
+                                const std::vector<std::int64_t>& shape, const float* weights,
+                                float* out) const {
+    RowsToNormalize task;
+    task.size = weights_.inputs;
+    task.weights = weights;
+    task.epsilon = epsilon_;
+    task.out = out;
+    if (const Ort::ConstValue added = Input(context, 4)) {
+      if (added.GetTensorTypeAndShapeInfo().GetShape() != shape) {
+        Refuse("rows have another shape than what is added to them");
+      }
+      task.added = added.GetTensorData<float>();
+      task.sums = context.GetOutput(1, shape).GetTensorMutableData<float>();
+    }
+    return task;
+  }
+
   BlockWeights weights_;         // In the graph's own memory.
   const BlockKernels& kernels_;  // Of this machine.
+  bool is_gated_ = false;
+  float epsilon_ = 0;
 };
 
 class BlockGatherKernel {
@@ -167,15 +268,18 @@ struct OperatorBase : Ort::CustomOpBase<Operator, Kernel> {
 
 struct BlockProduct : OperatorBase<BlockProduct, BlockProductKernel> {
   const char* GetName() const { return "BlockProduct"; }
-  std::size_t GetInputTypeCount() const { return 4; }
+  std::size_t GetInputTypeCount() const { return 6; }
   ONNXTensorElementDataType GetInputType(std::size_t index) const {
-    constexpr ONNXTensorElementDataType kTypes[] = {
-        ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8,
-        ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT};
-    return kTypes[index];
+    if (index == 1) return ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8;
+    return index == 2 ? ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED
+                      : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
   }
   OrtCustomOpInputOutputCharacteristic GetInputCharacteristic(std::size_t index) const {
-    return index == 3 ? INPUT_OUTPUT_OPTIONAL : INPUT_OUTPUT_REQUIRED;
+    return index >= 3 ? INPUT_OUTPUT_OPTIONAL : INPUT_OUTPUT_REQUIRED;
+  }
+  std::size_t GetOutputTypeCount() const { return 2; }
+  OrtCustomOpInputOutputCharacteristic GetOutputCharacteristic(std::size_t index) const {
+    return index == 1 ? INPUT_OUTPUT_OPTIONAL : INPUT_OUTPUT_REQUIRED;
   }
 };
 
@@ -196,7 +300,8 @@ OrtCustomOpDomain* Domain() {
     auto* made = new Ort::CustomOpDomain("ptgc");
     made->Add(new BlockProduct);
     made->Add(new BlockGather);
-    made->Add(new CachedAttention);
+    made->Add(new CachedAttention<ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT>);
+    made->Add(new CachedAttention<ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16>);
     return static_cast<OrtCustomOpDomain*>(*made);
   }();
   return domain;

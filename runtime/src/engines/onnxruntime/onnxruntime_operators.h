@@ -5,14 +5,25 @@
 
 namespace ptgc {
 
-// BlockProduct  rows [..., inputs] float, values uint8, scales float or float16, bias float
-// (optional)
-//               -> [..., outputs] float
-// BlockGather   ids int64, values, scales -> ids' shape + [inputs] float
+// BlockProduct: rows times weights.
+//
+//   0 rows [..., inputs] float   1 values uint8   2 scales float or float16
+//   3 bias [outputs], 4 added [..., inputs] (only with norm), 5 norm [inputs]: float, each optional
+//   -> products [..., outputs] float, and rows + added if there is `added`
+//
+// With `norm`, rows are normalised by their root mean square (attribute `epsilon`) and scaled by it
+// first. With the attribute `gated`, gates and what they gate are tiles by turns, and the result is
+// silu(gate) * gated, [..., outputs / 2].
+//
+// BlockGather: rows of weights by `ids`, int64.
+//
+//   0 ids   1 values   2 scales   -> ids' shape + [inputs] float
 //
 // Both read weights as BlockWeights has them, with the attributes `K` (inputs), `N` (outputs),
 // `bits` and `block_size`; values and scales are constants of the graph, and are used where they
-// lie in its file. Adds them to a session's options; the library must be open.
+// lie in its file.
+
+// Adds the operators to a session's options; the library must be open.
 void AddOperators(Ort::SessionOptions& options);
 // The same for a process that only calls the operators: `api` is that of the session's ONNX
 // Runtime. Throws if another copy of it is in use.
