@@ -34,6 +34,36 @@ inline Ahead AheadOf(const BlockWeights& w, int tile, int reading, int readings)
           std::max(BlockWeights::kLine / readings, 1)};
 }
 
+// The scales of a vector's outputs.
+template <class V>
+typename V::Floats ScalesAt(const BlockWeights& w, std::size_t index) {
+  return w.has_half_scales ? V::LoadHalves(static_cast<const std::uint16_t*>(w.scales) + index)
+                           : V::LoadFloats(static_cast<const float*>(w.scales) + index);
+}
+
+// Writes a part of a tile, of some rows, with the bias; the last tile may be padded.
+template <class V, int kRows>
+void StoreOutputs(const BlockWeights& w, const typename V::Floats* total, int row, int tile,
+                  int part, float* out) {
+  constexpr int kOutputs = BlockWeights::kTile / V::kParts;
+  const int output = tile * BlockWeights::kTile + part * kOutputs;
+  const int count = std::min(kOutputs, w.outputs - output);
+  const bool is_plain = count == kOutputs && w.bias == nullptr;
+  for (int r = 0; r < kRows && count > 0; ++r) {
+    float* to =
+        out + static_cast<std::size_t>(row + r) * static_cast<std::size_t>(w.outputs) + output;
+    if (is_plain) {
+      V::Store(to, total[r]);
+      continue;
+    }
+    float values[kOutputs];
+    V::Store(values, total[r]);
+    for (int o = 0; o < count; ++o) {
+      to[o] = w.bias == nullptr ? values[o] : values[o] + w.bias[output + o];
+    }
+  }
+}
+
 // Vectors `V` hold 16 / kParts outputs:
 //
 //   kParts          vectors of a line
@@ -95,9 +125,7 @@ void MultiplyTile(const BlockWeights& w, const QuantizedRows& rows, int row, int
         from += kInputs;
       }
       const std::size_t at = first_scale + block * BlockWeights::kTile;
-      const typename V::Floats scale =
-          w.has_half_scales ? V::LoadHalves(static_cast<const std::uint16_t*>(w.scales) + at)
-                            : V::LoadFloats(static_cast<const float*>(w.scales) + at);
+      const typename V::Floats scale = ScalesAt<V>(w, at);
       for (int r = 0; r < kRows; ++r) {
         if constexpr (kHasTwo) sum[r] = V::AddInts(sum[r], sum_high[r]);
         const float row_scale =
@@ -105,16 +133,7 @@ void MultiplyTile(const BlockWeights& w, const QuantizedRows& rows, int row, int
         total[r] = V::AddScaled(total[r], sum[r], scale, row_scale);
       }
     }
-    const int output = tile * BlockWeights::kTile + part * kOutputs;
-    const int count = std::min(kOutputs, w.outputs - output);
-    for (int r = 0; r < kRows && count > 0; ++r) {
-      float values[kOutputs];
-      V::Store(values, total[r]);
-      float* to =
-          out + static_cast<std::size_t>(row + r) * static_cast<std::size_t>(w.outputs) + output;
-      for (int o = 0; o < count; ++o)
-        to[o] = w.bias == nullptr ? values[o] : values[o] + w.bias[output + o];
-    }
+    StoreOutputs<V, kRows>(w, total, row, tile, part, out);
   }
 }
 

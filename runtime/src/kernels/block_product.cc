@@ -11,6 +11,7 @@ constexpr const BlockKernels* kAll[] = {
     &kAvxVnniKernels,
     &kAvx2Kernels,
 #elif defined(__aarch64__)
+    &kNeonI8mmKernels,
     &kNeonDotKernels,
 #endif
     &kPortableKernels,

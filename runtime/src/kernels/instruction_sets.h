@@ -14,7 +14,7 @@ namespace ptgc {
 extern const BlockKernels kAvx512VnniKernels, kAvxVnniKernels, kAvx2Kernels;
 extern const AttentionKernel kAvx512Attention, kAvx2Attention;
 #elif defined(__aarch64__)
-extern const BlockKernels kNeonDotKernels;
+extern const BlockKernels kNeonI8mmKernels, kNeonDotKernels;
 extern const AttentionKernel kNeonAttention;
 #endif
 extern const BlockKernels kPortableKernels;

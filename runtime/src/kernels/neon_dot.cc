@@ -4,44 +4,10 @@
 #include "kernels/attention_loops.h"
 #include "kernels/block_kernel.h"
 #include "kernels/instruction_sets.h"
+#include "kernels/neon_vectors.h"
 
 namespace ptgc {
 namespace {
-
-struct NeonDot {
-  static constexpr int kParts = 4;
-  static constexpr int kMostRows = 8;
-  static constexpr int kOffset8 = 0;
-  using Bytes = uint8x16_t;
-  using Ints = int32x4_t;
-  using Floats = float32x4_t;
-
-  static Bytes Load(const std::uint8_t* from) { return vld1q_u8(from); }
-  static Bytes Low(Bytes bytes) { return vandq_u8(bytes, vdupq_n_u8(15)); }
-  static Bytes High(Bytes bytes) { return vshrq_n_u8(bytes, 4); }
-  static int8x16_t Four(const std::int8_t* row) {
-    std::int32_t four;
-    std::memcpy(&four, row, sizeof(four));
-    return vreinterpretq_s8_s32(vdupq_n_s32(four));
-  }
-  static Ints Dot8(Ints sum, Bytes bytes, const std::int8_t* row) {
-    return vdotq_s32(sum, vreinterpretq_s8_u8(veorq_u8(bytes, vdupq_n_u8(128))), Four(row));
-  }
-  static Ints Dot4(Ints sum, Bytes bytes, const std::int8_t* row) {
-    return vdotq_s32(sum, vreinterpretq_s8_u8(bytes), Four(row));
-  }
-  static Ints Set(std::int32_t value) { return vdupq_n_s32(value); }
-  static Ints AddInts(Ints a, Ints b) { return vaddq_s32(a, b); }
-  static Floats LoadFloats(const float* from) { return vld1q_f32(from); }
-  static Floats LoadHalves(const std::uint16_t* from) {
-    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(from)));
-  }
-  static Floats Zero() { return vdupq_n_f32(0); }
-  static void Store(float* to, Floats values) { vst1q_f32(to, values); }
-  static Floats AddScaled(Floats out, Ints sum, Floats scale, float row_scale) {
-    return vfmaq_f32(out, vcvtq_f32_s32(sum), vmulq_n_f32(scale, row_scale));
-  }
-};
 
 struct Neon {
   struct Floats16 {
@@ -52,8 +18,8 @@ struct Neon {
     return {{vld1q_f32(from), vld1q_f32(from + 4), vld1q_f32(from + 8), vld1q_f32(from + 12)}};
   }
   static Floats16 Load(const std::uint16_t* from) {
-    return {{NeonDot::LoadHalves(from), NeonDot::LoadHalves(from + 4),
-             NeonDot::LoadHalves(from + 8), NeonDot::LoadHalves(from + 12)}};
+    return {{NeonVectors::LoadHalves(from), NeonVectors::LoadHalves(from + 4),
+             NeonVectors::LoadHalves(from + 8), NeonVectors::LoadHalves(from + 12)}};
   }
   static void StoreHalves(std::uint16_t* to, const Floats16& values) {
     const float32x4_t limit = vdupq_n_f32(65504);
@@ -111,8 +77,8 @@ bool IsSupported() { return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0; }
 
 }  // namespace
 
-const BlockKernels kNeonDotKernels = {"neon-dotprod",     &IsSupported,       &Normalize,
-                                      &Quantize<NeonDot>, &Multiply<NeonDot>, &Gate};
+const BlockKernels kNeonDotKernels = {"neon-dotprod",         &IsSupported,           &Normalize,
+                                      &Quantize<NeonVectors>, &Multiply<NeonVectors>, &Gate};
 const AttentionKernel kNeonAttention = {"neon-dotprod", &IsSupported, &Attend<Neon>, &Narrow<Neon>};
 
 }  // namespace ptgc
