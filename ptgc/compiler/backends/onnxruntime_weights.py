@@ -12,9 +12,8 @@ from ptgc.compiler.precision.quantization.vocabulary_matrices import vocabulary_
 from ptgc.compiler.precision.quantization.weight_format import WeightFormat
 from ptgc.spec.role import Role
 
-# int8 loses next to nothing in blocks of 64, and reads a sixteenth less than in blocks of 32, because there are fewer
-# scales. Larger blocks would make wide rounds cheaper, but the CPU kernels for blocks of 128 (64 at 4 bits) sum a
-# single row in another order than several rows, so drafts would change the text (onnxruntime 1.31.1).
+# Larger blocks lose more than their bytes are worth, smaller ones gain less (docs/precision.md). In larger ones, besides,
+# MatMulNBits sums a single row in another order than several, so that drafts would change the text (onnxruntime 1.31.1).
 FORMATS = {"int8": WeightFormat(8, (64, 32, 16)), "int4": WeightFormat(4, (32, 16))}
 """Block formats by precision; other precisions have none."""
 
