@@ -102,6 +102,12 @@ def test_products_may_be_those_of_the_engine_library(precision: str, tmp_path: P
     assert np.corrcoef(own.ravel(), vendor.ravel())[0, 1] > 0.999  # both round rows in blocks
 
 
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_a_build_for_a_batch_has_the_logits_of_one_for_a_sequence(precision: str, tmp_path: Path) -> None:
+    one, several = (prepared("gemma3", tmp_path, precision, batch).forward(prompt(24)) for batch in (1, 3))
+    np.testing.assert_array_equal(one, several)
+
+
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("precision", ["int8", "int4"])
 @pytest.mark.parametrize("family", [*FAMILIES, "mixtral", "gemma3"])
