@@ -12,8 +12,8 @@ from ptgc.compiler.precision.quantization.vocabulary_matrices import vocabulary_
 from ptgc.compiler.precision.quantization.weight_format import WeightFormat
 from ptgc.spec.role import Role
 
-# Larger blocks lose more than their bytes are worth, smaller ones gain less (docs/precision.md). In larger ones, besides,
-# MatMulNBits sums a single row in another order than several, so that drafts would change the text (onnxruntime 1.31.1).
+# Larger blocks lose more than their bytes are worth, smaller ones gain less (docs/precision.md). Besides, MatMulNBits
+# sums a single row in larger ones in another order than several, so drafts would change the text (onnxruntime 1.31.1).
 FORMATS = {"int8": WeightFormat(8, (64, 32, 16)), "int4": WeightFormat(4, (32, 16))}
 """Block formats by precision; other precisions have none."""
 
