@@ -7,6 +7,7 @@
 
 #include "float_bits.h"
 #include "kernels/cached_attention.h"
+#include "kernels/instruction_sets.h"
 
 namespace ptgc {
 namespace {
@@ -150,6 +151,22 @@ TEST_P(CachedAttention, DoesNotDependOnSlotsOrOtherQueries) {
                          slid.Attend(*kernel, first, {{12, 45, {}}})))
         << kernel->name;
   }
+}
+
+TEST(AttentionKernels, AreNoFasterThanWhatTheEnvironmentNames) {
+  for (const char* name :
+       {"avx512-vnni", "avx-vnni", "avx2", "neon-i8mm", "neon-dotprod", "portable", "none"}) {
+    setenv("PTGC_KERNELS", name, 1);
+    const AttentionKernel& chosen = ChooseKernel<AttentionKernel>(AllAttentionKernels());
+    EXPECT_TRUE(chosen.is_supported() &&
+                (Rank(chosen.name) >= Rank(name) || chosen.name == "portable"));
+    for (const AttentionKernel* other : AllAttentionKernels()) {
+      if (Rank(other->name) >= Rank(name) && Rank(other->name) < Rank(chosen.name)) {
+        EXPECT_FALSE(other->is_supported()) << other->name;
+      }
+    }
+  }
+  unsetenv("PTGC_KERNELS");
 }
 
 TEST(AttentionKernels, NarrowToTheNearestHalf) {

@@ -1,7 +1,10 @@
 // The instruction sets that kernels are compiled for.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdlib>
+#include <iterator>
 #include <span>
 #include <string_view>
 
@@ -20,15 +23,21 @@ extern const AttentionKernel kNeonAttention;
 extern const BlockKernels kPortableKernels;
 extern const AttentionKernel kPortableAttention;
 
-// The first kernel that this machine runs, but not before the one that $PTGC_KERNELS names, for
-// tests. The last one runs anywhere.
+// The faster an instruction set, the lower; what is none of them comes last.
+inline std::ptrdiff_t Rank(std::string_view name) {
+  constexpr std::string_view kNames[] = {"avx512-vnni", "avx-vnni",     "avx2",
+                                         "neon-i8mm",   "neon-dotprod", "portable"};
+  return std::ranges::find(kNames, name) - std::begin(kNames);
+}
+
+// The first kernel that this machine runs; of those that are no faster than what $PTGC_KERNELS
+// names, for tests. The last one runs anywhere.
 template <typename Kernel>
 const Kernel& ChooseKernel(std::span<const Kernel* const> all) {
   const char* given = std::getenv("PTGC_KERNELS");
-  bool is_reached = given == nullptr;
+  const std::ptrdiff_t least = given == nullptr ? 0 : Rank(given);
   for (const Kernel* one : all) {
-    is_reached = is_reached || one->name == given;
-    if (is_reached && one->is_supported()) return *one;
+    if (Rank(one->name) >= least && one->is_supported()) return *one;
   }
   return *all.back();
 }
