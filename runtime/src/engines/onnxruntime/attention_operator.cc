@@ -110,8 +110,10 @@ SeenSlots Seen(const Round& round, std::int64_t b, std::int64_t row,
   const bool* mask = round.tree_mask;
   if (mask != nullptr) mask += (b * round.rows + row) * round.mask_slots;
   const std::int64_t own = before + row + 1;
-  const std::int64_t last = round.is_causal ? own : std::max(round.mask_slots, own);
-  for (std::int64_t u = 0; u < last; ++u) {
+  const std::int64_t shown = round.is_causal ? own : std::max(round.mask_slots, own);
+  const std::int64_t last =
+      std::min(shown, round.slots - start + offset);  // Behind it is no cache.
+  for (std::int64_t u = std::max<std::int64_t>(0, offset - start); u < last; ++u) {
     const std::int64_t other = u - before;  // The row of the slot.
     const bool is_row = other >= 0 && other < round.rows;
     const bool is_shown = mask == nullptr || (u < round.mask_slots && mask[u]);
