@@ -171,7 +171,7 @@ def test_the_public_commands(tmp_path: Path) -> None:
     command("export", checkpoint, "-o", bundle, "--strategy", "datastore", "--num-draft-tokens", 6)
     command("build", bundle, "--precision", "int8", "--max-length", 64)
     command("datastore", text, "--tokenizer", bundle, "-o", store)
-    asked = ("-p", "abcdefgh", "--max-new-tokens", 24, "--datastore", store)
+    asked = ("-p", "abcdefgh", "--max-new-tokens", 24, "--datastore", store, "--draft-length", "fixed")
     drafted, plain = (json.loads(command("run", bundle, *asked, *kind, "--json")) for kind in ((), ("--plain",)))
     assert drafted["token_ids"] == plain["token_ids"]
     assert (drafted["strategy"], drafted["lossless"]) == ("datastore", True)
