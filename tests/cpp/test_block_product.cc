@@ -228,6 +228,29 @@ TEST(BlockKernels, NormsAreThoseOfFloat64AndTheSameOnEveryInstructionSet) {
   }
 }
 
+TEST(BlockKernels, TheLargestIsTheFirstOfEqualOnes) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  const float nan = std::nanf("");
+  for (const BlockKernels* kernels : AllBlockKernels()) {
+    if (!kernels->is_supported()) continue;
+    for (const int size : {1, 2, 15, 63, 64, 65, 200, 1000}) {
+      std::vector<float> values =
+          FixedNumbers(static_cast<std::size_t>(size), static_cast<std::uint32_t>(size));
+      const auto largest = std::max_element(values.begin(), values.end()) - values.begin();
+      EXPECT_EQ(kernels->largest(values.data(), size), largest) << kernels->name;
+      values[static_cast<std::size_t>(size / 2)] = values[static_cast<std::size_t>(size - 1)] = 7;
+      EXPECT_EQ(kernels->largest(values.data(), size), size / 2) << kernels->name;
+      values[0] = nan;
+      EXPECT_EQ(kernels->largest(values.data(), size), size == 1 ? 0 : std::max(size / 2, 1))
+          << kernels->name;
+      std::fill(values.begin(), values.end(), -kInfinity);
+      EXPECT_EQ(kernels->largest(values.data(), size), 0) << kernels->name;
+      std::fill(values.begin(), values.end(), nan);
+      EXPECT_EQ(kernels->largest(values.data(), size), 0) << kernels->name;
+    }
+  }
+}
+
 TEST(BlockKernels, GatesAreThoseOfFloat64AndTheSameOnEveryInstructionSet) {
   constexpr int kRows = 2, kOutputs = 96;
   std::vector<float> products = FixedNumbers(kRows * kOutputs, 4);

@@ -20,6 +20,7 @@ from ptgc.compiler.lowering.matmul_nbits import LowerQuantizedWeightsPass
 from ptgc.compiler.lowering.pack_projections import PackProjectionsPass
 from ptgc.compiler.lowering.pad_single_row import PadSingleRowPass, PadSingleRowProductsPass
 from ptgc.compiler.lowering.remaining_ports import remaining_ports
+from ptgc.compiler.lowering.row_argmax import LowerRowArgMaxPass
 from ptgc.compiler.lowering.skip_normalization import SkipNormalizationPass
 from ptgc.compiler.precision.quantization.awq import scale_channels
 from ptgc.compiler.precision.quantization.round_experts import round_experts
@@ -80,6 +81,7 @@ class OnnxRuntimeBackend(Backend):
         if pad_single_row:
             PadSingleRowPass()(model)
         SkipNormalizationPass()(model)
+        LowerRowArgMaxPass()(model)
         if rounds:
             quantize_weights(model, role, task)
             if task.lowering is Lowering.NATIVE:

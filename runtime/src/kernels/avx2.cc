@@ -88,7 +88,7 @@ bool IsSupported() {
 
 }  // namespace
 
-const BlockKernels kAvx2Kernels = {"avx2",          &IsSupported,    &Normalize,
+const BlockKernels kAvx2Kernels = {"avx2",          &IsSupported,    &Normalize, &Largest,
                                    &Quantize<Avx2>, &Multiply<Avx2>, &Gate};
 const AttentionKernel kAvx2Attention = {"avx2", &IsSupported, &Attend<Floats256>,
                                         &Narrow<Floats256>};

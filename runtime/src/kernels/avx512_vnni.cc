@@ -89,8 +89,9 @@ bool IsSupported() {
 
 }  // namespace
 
-const BlockKernels kAvx512VnniKernels = {"avx512-vnni",         &IsSupported,          &Normalize,
-                                         &Quantize<Avx512Vnni>, &Multiply<Avx512Vnni>, &Gate};
+const BlockKernels kAvx512VnniKernels = {
+    "avx512-vnni",         &IsSupported,          &Normalize, &Largest,
+    &Quantize<Avx512Vnni>, &Multiply<Avx512Vnni>, &Gate};
 const AttentionKernel kAvx512Attention = {"avx512-vnni", &IsSupported, &Attend<Avx512>,
                                           &Narrow<Avx512>};
 

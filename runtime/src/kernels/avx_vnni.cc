@@ -24,6 +24,7 @@ const BlockKernels kAvxVnniKernels = {"avx-vnni",
                                                __builtin_cpu_supports("f16c");
                                       },
                                       &Normalize,
+                                      &Largest,
                                       &Quantize<AvxVnni>,
                                       &Multiply<AvxVnni>,
                                       &Gate};

@@ -234,6 +234,22 @@ inline void Normalize(const RowsToNormalize& task) {
   }
 }
 
+inline int Largest(const float* values, int size) {
+  constexpr int kLanes = 64;
+  float lanes[kLanes];
+  std::fill_n(lanes, kLanes, -std::numeric_limits<float>::infinity());
+  const int whole = size / kLanes * kLanes;
+  for (int i = 0; i < whole; i += kLanes) {
+    for (int lane = 0; lane < kLanes; ++lane) {
+      lanes[lane] = values[i + lane] > lanes[lane] ? values[i + lane] : lanes[lane];
+    }
+  }
+  float most = *std::max_element(lanes, lanes + kLanes);
+  for (int i = whole; i < size; ++i) most = values[i] > most ? values[i] : most;
+  const float* found = std::find(values, values + size, most);
+  return found == values + size ? 0 : static_cast<int>(found - values);
+}
+
 inline void Gate(const float* from, int rows, int outputs, int first, int last, float* out) {
   constexpr int kTile = BlockWeights::kTile;
   for (int row = 0; row < rows; ++row) {

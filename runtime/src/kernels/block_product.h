@@ -78,6 +78,8 @@ struct BlockKernels {
   std::string_view name;
   bool (*is_supported)();
   void (*normalize)(const RowsToNormalize& task);
+  // Where the largest of `size` values is, of equal ones the first; 0 if all are NaN.
+  int (*largest)(const float* values, int size);
   // Rounds `rows.count` rows of weights.inputs values: to the nearest, ties to even.
   void (*quantize)(const float* values, const BlockWeights& weights, const QuantizedRows& rows);
   // Writes the outputs of tiles first .. last - 1 of every row; `out` is [rows, outputs].

@@ -77,8 +77,9 @@ bool IsSupported() { return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0; }
 
 }  // namespace
 
-const BlockKernels kNeonDotKernels = {"neon-dotprod",         &IsSupported,           &Normalize,
-                                      &Quantize<NeonVectors>, &Multiply<NeonVectors>, &Gate};
+const BlockKernels kNeonDotKernels = {
+    "neon-dotprod",         &IsSupported,           &Normalize, &Largest,
+    &Quantize<NeonVectors>, &Multiply<NeonVectors>, &Gate};
 const AttentionKernel kNeonAttention = {"neon-dotprod", &IsSupported, &Attend<Neon>, &Narrow<Neon>};
 
 }  // namespace ptgc

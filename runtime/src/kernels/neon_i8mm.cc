@@ -122,7 +122,8 @@ bool IsSupported() { return (getauxval(AT_HWCAP2) & HWCAP2_I8MM) != 0; }
 
 }  // namespace
 
-const BlockKernels kNeonI8mmKernels = {
-    "neon-i8mm", &IsSupported, &Normalize, &Quantize<NeonVectors>, &MultiplyByPairs, &Gate};
+const BlockKernels kNeonI8mmKernels = {"neon-i8mm", &IsSupported,           &Normalize,
+                                       &Largest,    &Quantize<NeonVectors>, &MultiplyByPairs,
+                                       &Gate};
 
 }  // namespace ptgc

@@ -131,8 +131,9 @@ bool IsSupported() { return true; }
 
 }  // namespace
 
-const BlockKernels kPortableKernels = {"portable",          &IsSupported,        &Normalize,
-                                       &Quantize<Portable>, &Multiply<Portable>, &Gate};
+const BlockKernels kPortableKernels = {"portable", &IsSupported,        &Normalize,
+                                       &Largest,   &Quantize<Portable>, &Multiply<Portable>,
+                                       &Gate};
 const AttentionKernel kPortableAttention = {"portable", &IsSupported, &Attend<PortableFloats>,
                                             &Narrow<PortableFloats>};
 

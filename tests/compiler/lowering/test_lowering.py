@@ -11,6 +11,7 @@ import pytest
 
 from ptgc.compiler.lowering.pack_projections import PackProjectionsPass
 from ptgc.compiler.lowering.pad_single_row import PadSingleRowPass, PadSingleRowProductsPass
+from ptgc.compiler.lowering.row_argmax import LowerRowArgMaxPass
 from ptgc.compiler.lowering.skip_normalization import SkipNormalizationPass
 from ptgc.graphs.linear import linears
 from ptgc.graphs.passes.normalize_linear import NormalizeLinearPass
@@ -43,6 +44,7 @@ def test_text_in_order_needs_no_mask(tmp_path: Path) -> None:
     model, role = prepared_model("llama", tmp_path)
     counts = Counter(node.op_type for node in model.graph)
     assert counts["CachedAttention"] == 3 and not counts["Attention"] and not counts["TensorScatter"]
+    assert counts["RowArgMax"] == 1 and not counts["ArgMax"]
     assert not counts["RotaryEmbedding"] and not counts["Cos"]
     ports = {"input_ids", "position_ids", "mask_start", "write_index", "row_count", "logits_rows"}
     assert {port.name for port in role.inputs} == ports
@@ -133,7 +135,10 @@ def test_a_token_has_the_same_logits_in_a_round_of_any_width(
 
 @pytest.mark.parametrize(
     "lowering",
-    [NormalizeLinearPass, PackProjectionsPass, PadSingleRowPass, PadSingleRowProductsPass, SkipNormalizationPass],
+    [
+        *(NormalizeLinearPass, PackProjectionsPass, PadSingleRowPass, PadSingleRowProductsPass, SkipNormalizationPass),
+        LowerRowArgMaxPass,
+    ],
 )
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_a_pass_run_twice_changes_nothing(lowering: type[ir.passes.InPlacePass], family: str) -> None:

@@ -255,6 +255,45 @@ class BlockGatherKernel {
   BlockWeights weights_;  // In the graph's own memory.
 };
 
+class RowArgMaxKernel {
+ public:
+  explicit RowArgMaxKernel(const OrtKernelInfo* /*info*/) : kernels_(ChosenBlockKernels()) {}
+
+  void Compute(OrtKernelContext* raw) {
+    const Ort::KernelContext context(raw);
+    const Ort::ConstValue rows = context.GetInput(0);
+    std::vector<std::int64_t> shape = rows.GetTensorTypeAndShapeInfo().GetShape();
+    if (shape.empty() || shape.back() < 1 || shape.back() > kMostFeatures)
+      Refuse("there is nothing in a row");
+    const int size = static_cast<int>(shape.back());
+    shape.pop_back();
+    std::size_t count = 1;
+    for (const std::int64_t one : shape) count *= static_cast<std::size_t>(one);
+    Task task{kernels_, rows.GetTensorData<float>(), size,
+              context.GetOutput(0, shape).GetTensorMutableData<std::int64_t>()};
+    if (count == 1) {
+      Task::Run(&task, 0);
+    } else if (count > 1) {
+      context.ParallelFor(&Task::Run, count, 0, &task);
+    }
+  }
+
+ private:
+  struct Task {
+    const BlockKernels& kernels;
+    const float* rows;
+    int size;
+    std::int64_t* out;
+
+    static void Run(void* data, std::size_t row) {
+      const Task& own = *static_cast<const Task*>(data);
+      own.out[row] = own.kernels.largest(own.rows + row * Size(own.size), own.size);
+    }
+  };
+
+  const BlockKernels& kernels_;  // Of this machine.
+};
+
 template <typename Operator, typename Kernel>
 struct OperatorBase : Ort::CustomOpBase<Operator, Kernel> {
   void* CreateKernel(const OrtApi& /*api*/, const OrtKernelInfo* info) const {
@@ -294,12 +333,28 @@ struct BlockGather : OperatorBase<BlockGather, BlockGatherKernel> {
   }
 };
 
+struct RowArgMax : Ort::CustomOpBase<RowArgMax, RowArgMaxKernel> {
+  void* CreateKernel(const OrtApi& /*api*/, const OrtKernelInfo* info) const {
+    return new RowArgMaxKernel(info);
+  }
+  const char* GetName() const { return "RowArgMax"; }
+  std::size_t GetInputTypeCount() const { return 1; }
+  ONNXTensorElementDataType GetInputType(std::size_t /*index*/) const {
+    return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+  }
+  std::size_t GetOutputTypeCount() const { return 1; }
+  ONNXTensorElementDataType GetOutputType(std::size_t /*index*/) const {
+    return ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
+  }
+};
+
 // Never destroyed: sessions may outlive static objects.
 OrtCustomOpDomain* Domain() {
   static OrtCustomOpDomain* const domain = [] {
     auto* made = new Ort::CustomOpDomain("ptgc");
     made->Add(new BlockProduct);
     made->Add(new BlockGather);
+    made->Add(new RowArgMax);
     made->Add(new CachedAttention<ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT>);
     made->Add(new CachedAttention<ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16>);
     return static_cast<OrtCustomOpDomain*>(*made);

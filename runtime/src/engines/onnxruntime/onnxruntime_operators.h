@@ -19,9 +19,13 @@ namespace ptgc {
 //
 //   0 ids   1 values   2 scales   -> ids' shape + [inputs] float
 //
-// Both read weights as BlockWeights has them, with the attributes `K` (inputs), `N` (outputs),
-// `bits` and `block_size`; values and scales are constants of the graph, and are used where they
-// lie in its file.
+// RowArgMax: where the largest value of each row is, of equal ones the first.
+//
+//   0 rows [..., size] float   -> [...] int64
+//
+// The others read weights as BlockWeights has them, with the attributes `K` (inputs), `N`
+// (outputs), `bits` and `block_size`; values and scales are constants of the graph, and are used
+// where they lie in its file.
 
 // Adds the operators to a session's options; the library must be open.
 void AddOperators(Ort::SessionOptions& options);
