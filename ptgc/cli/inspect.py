@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,8 +26,9 @@ def _print_cmake_directory(wanted: bool) -> None:
     if not wanted:
         return
     with command_errors():
-        module = find_spec("ptgc.runtime._core")  # in an editable install, this shows where compiled parts are
-        package = Path(module.origin).parents[1] if module is not None and module.origin else Path()
+        from ptgc.runtime.libraries import compiled_package
+
+        package = compiled_package()
         folder = package / "lib" / "cmake" / "ptgc"
         if not (folder / "ptgcConfig.cmake").is_file():
             raise UsageError(f"There is no C library in {package}.", "Install ptgc again.")

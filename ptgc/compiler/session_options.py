@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from ptgc.errors import BackendError
@@ -38,9 +37,9 @@ def session_options(model: str | bytes) -> Any:
     if any(not known.domain and known.version < _FLOAT8_MOVES_SINCE for known in proto.opset_import):
         options.add_session_config_entry("session.disable_quant_qdq", "1")
     if any(known.domain == "ptgc" for known in proto.opset_import):
-        from ptgc.runtime import _core
+        from ptgc.runtime.libraries import compiled_package
 
-        options.register_custom_ops_library(str(Path(_core.__file__).parents[1] / "lib" / "libptgc.so"))
+        options.register_custom_ops_library(str(compiled_package() / "lib" / "libptgc.so"))
     return options
 
 

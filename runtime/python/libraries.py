@@ -14,6 +14,12 @@ _CUDA = ("cudart", "nvJitLink", "cublasLt", "cublas", "curand", "cufft", "nvrtc"
 """The libraries that the CUDA provider needs, each after its own dependencies."""
 
 
+def compiled_package() -> Path:
+    """The package's folder with what was compiled: in an editable install, another than that of its sources."""
+    module = importlib.util.find_spec("ptgc.runtime._core")
+    return Path(module.origin).parents[1] if module is not None and module.origin else Path()
+
+
 def onnxruntime_library() -> str:
     """Path of ONNX Runtime's shared library: `$PTGC_ONNXRUNTIME`, or the installed wheel's.
 

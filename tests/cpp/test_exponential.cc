@@ -3,7 +3,7 @@
 #include <cmath>
 #include <limits>
 
-#include "sampling/exponential.h"
+#include "base/exponential.h"
 
 namespace ptgc {
 namespace {

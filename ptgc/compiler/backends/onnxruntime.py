@@ -71,10 +71,10 @@ class OnnxRuntimeBackend(Backend):
             experts = round_experts(model, role, task.calibration, weight_format, task.rounding)
         LowerExpertsPass(experts)(model)
         PackProjectionsPass()(model)
-        if role.attention is not None and task.half_cache:
-            role = with_cache_in(role, DType.FLOAT16)
-        if role.attention is not None:
-            LowerCachedAttentionPass(role.states, task.shapes, role.attention)(model)
+        attention = role.attention
+        if attention is not None:
+            role = with_cache_in(role, DType.FLOAT16) if task.half_cache else role
+            LowerCachedAttentionPass(role.states, task.shapes, attention)(model)
         # The width of a round depends on the drafts and, in a batch, on what the other rows read.
         widths_vary = plan.tree.num_nodes > 1 or task.batch > 1
         pad_single_row = rounds and widths_vary and bool(role.states)

@@ -7,9 +7,9 @@
 #include <cstdint>
 #include <limits>
 
+#include "base/exponential.h"
 #include "base/half.h"
 #include "kernels/cached_attention.h"
-#include "sampling/exponential.h"
 
 namespace ptgc {
 namespace {

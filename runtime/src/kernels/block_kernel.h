@@ -10,8 +10,8 @@
 #include <cstring>
 #include <limits>
 
+#include "base/exponential.h"
 #include "kernels/block_product.h"
-#include "sampling/exponential.h"
 
 namespace ptgc {
 namespace {
@@ -73,8 +73,8 @@ void StoreOutputs(const BlockWeights& w, const typename V::Floats* total, int ro
 //   Load, Low, High bytes of a line; their low and high halves
 //   Dot8, Dot4      sum of ints + products of each 4 bytes with the same 4 bytes of a row
 //   Set, AddInts, LoadFloats, LoadHalves, Zero, Store
-//   AddScaled       out + float(sum) * (scale * row_scale), rounded once after the product of
-//   scales
+//   AddScaled       out + float(sum) * (scale * row_scale); the product of scales is rounded, then
+//                   the result
 template <class V, int kRows, int kBits>
 void MultiplyTile(const BlockWeights& w, const QuantizedRows& rows, int row, int tile, int reading,
                   int readings, float* out) {
@@ -94,8 +94,8 @@ void MultiplyTile(const BlockWeights& w, const QuantizedRows& rows, int row, int
     typename V::Floats total[kRows];
     for (int r = 0; r < kRows; ++r) total[r] = V::Zero();
     for (std::size_t block = 0; block < blocks; ++block) {
-      typename V::Ints sum[kRows],
-          sum_high[kRows];  // Few rows would wait for each other's results.
+      typename V::Ints sum[kRows];
+      typename V::Ints sum_high[kRows];  // Of few rows, which would wait for their own sums.
       for (int r = 0; r < kRows; ++r) {
         sum[r] = V::Set(rows.starts[first_block + static_cast<std::size_t>(r) * blocks + block]);
         if constexpr (kHasTwo) sum_high[r] = V::Set(0);

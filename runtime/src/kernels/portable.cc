@@ -7,74 +7,6 @@
 namespace ptgc {
 namespace {
 
-struct Portable {
-  static constexpr int kParts = 1;
-  static constexpr int kMostRows = 2;
-  static constexpr int kOffset8 = 128;
-  static constexpr int kOutputs = BlockWeights::kTile;
-  struct Bytes {
-    std::uint8_t at[BlockWeights::kLine];
-  };
-  struct Ints {
-    std::int32_t at[kOutputs];
-  };
-  struct Floats {
-    float at[kOutputs];
-  };
-
-  static Bytes Load(const std::uint8_t* from) {
-    Bytes bytes;
-    std::memcpy(bytes.at, from, sizeof(bytes.at));
-    return bytes;
-  }
-  static Bytes Low(Bytes bytes) {
-    for (std::uint8_t& byte : bytes.at) byte &= 15;
-    return bytes;
-  }
-  static Bytes High(Bytes bytes) {
-    for (std::uint8_t& byte : bytes.at) byte >>= 4;
-    return bytes;
-  }
-  static Ints Dot8(Ints sum, const Bytes& bytes, const std::int8_t* row) {
-    for (int o = 0; o < kOutputs; ++o) {
-      for (int i = 0; i < 4; ++i) sum.at[o] += bytes.at[4 * o + i] * row[i];
-    }
-    return sum;
-  }
-  static Ints Dot4(Ints sum, const Bytes& bytes, const std::int8_t* row) {
-    return Dot8(sum, bytes, row);
-  }
-  static Ints Set(std::int32_t value) {
-    Ints ints;
-    std::fill_n(ints.at, kOutputs, value);
-    return ints;
-  }
-  static Ints AddInts(Ints a, const Ints& b) {
-    for (int o = 0; o < kOutputs; ++o) a.at[o] += b.at[o];
-    return a;
-  }
-  static Floats LoadFloats(const float* from) {
-    Floats floats;
-    std::memcpy(floats.at, from, sizeof(floats.at));
-    return floats;
-  }
-  static Floats LoadHalves(const std::uint16_t* from) {
-    Floats floats;
-    std::transform(from, from + kOutputs, floats.at, Float32FromFloat16);
-    return floats;
-  }
-  static Floats Zero() { return {}; }
-  static void Store(float* to, const Floats& values) {
-    std::memcpy(to, values.at, sizeof(values.at));
-  }
-  static Floats AddScaled(Floats out, const Ints& sum, const Floats& scale, float row_scale) {
-    for (int o = 0; o < kOutputs; ++o) {
-      out.at[o] = std::fma(static_cast<float>(sum.at[o]), scale.at[o] * row_scale, out.at[o]);
-    }
-    return out;
-  }
-};
-
 struct PortableFloats {
   struct Floats16 {
     float at[kLanes];
@@ -124,6 +56,62 @@ struct PortableFloats {
       for (int i = 0; i < half; ++i) values.at[i] += values.at[i + half];
     }
     return values.at[0];
+  }
+};
+
+struct Portable {
+  static constexpr int kParts = 1;
+  static constexpr int kMostRows = 2;
+  static constexpr int kOffset8 = 128;
+  static constexpr int kOutputs = BlockWeights::kTile;
+  struct Bytes {
+    std::uint8_t at[BlockWeights::kLine];
+  };
+  struct Ints {
+    std::int32_t at[kOutputs];
+  };
+  using Floats = PortableFloats::Floats16;
+
+  static Bytes Load(const std::uint8_t* from) {
+    Bytes bytes;
+    std::memcpy(bytes.at, from, sizeof(bytes.at));
+    return bytes;
+  }
+  static Bytes Low(Bytes bytes) {
+    for (std::uint8_t& byte : bytes.at) byte &= 15;
+    return bytes;
+  }
+  static Bytes High(Bytes bytes) {
+    for (std::uint8_t& byte : bytes.at) byte >>= 4;
+    return bytes;
+  }
+  static Ints Dot8(Ints sum, const Bytes& bytes, const std::int8_t* row) {
+    for (int o = 0; o < kOutputs; ++o) {
+      for (int i = 0; i < 4; ++i) sum.at[o] += bytes.at[4 * o + i] * row[i];
+    }
+    return sum;
+  }
+  static Ints Dot4(Ints sum, const Bytes& bytes, const std::int8_t* row) {
+    return Dot8(sum, bytes, row);
+  }
+  static Ints Set(std::int32_t value) {
+    Ints ints;
+    std::fill_n(ints.at, kOutputs, value);
+    return ints;
+  }
+  static Ints AddInts(Ints a, const Ints& b) {
+    for (int o = 0; o < kOutputs; ++o) a.at[o] += b.at[o];
+    return a;
+  }
+  static Floats LoadFloats(const float* from) { return PortableFloats::Load(from); }
+  static Floats LoadHalves(const std::uint16_t* from) { return PortableFloats::Load(from); }
+  static Floats Zero() { return PortableFloats::Zero(); }
+  static void Store(float* to, const Floats& values) { PortableFloats::Store(to, values); }
+  static Floats AddScaled(Floats out, const Ints& sum, const Floats& scale, float row_scale) {
+    for (int o = 0; o < kOutputs; ++o) {
+      out.at[o] = std::fma(static_cast<float>(sum.at[o]), scale.at[o] * row_scale, out.at[o]);
+    }
+    return out;
   }
 };
 

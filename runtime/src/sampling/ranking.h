@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-#include "sampling/exponential.h"
+#include "base/exponential.h"
 
 namespace ptgc {
 

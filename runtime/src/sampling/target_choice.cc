@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cstddef>
 
+#include "base/exponential.h"
 #include "sampling/counted_path.h"
-#include "sampling/exponential.h"
 #include "sampling/random.h"
 
 namespace ptgc {

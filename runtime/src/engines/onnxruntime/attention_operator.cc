@@ -6,6 +6,8 @@
 #include <span>
 #include <string>
 
+#include "engines/onnxruntime/operator_inputs.h"
+
 namespace ptgc {
 namespace {
 
@@ -15,14 +17,6 @@ std::size_t Size(std::int64_t value) { return static_cast<std::size_t>(value); }
 
 [[noreturn]] void Refuse(const std::string& what) {
   ORT_CXX_API_THROW("ptgc: " + what, ORT_INVALID_ARGUMENT);
-}
-
-// An input's values; null if it is absent.
-template <typename T>
-const T* Optional(const Ort::KernelContext& context, std::size_t index) {
-  if (index >= context.GetInputCount()) return nullptr;
-  const Ort::ConstValue value = context.GetInput(index);
-  return value ? value.GetTensorData<T>() : nullptr;
 }
 
 // One round of all texts.
@@ -236,30 +230,31 @@ void CachedAttentionKernel::Compute(OrtKernelContext* raw) {
   const std::int64_t query_size = round.num_heads * round.head_dim;
   const std::int64_t key_size = round.kv_num_heads * round.head_dim;
   round.query = context.GetInput(0).GetTensorData<float>();
-  round.key = Optional<float>(context, 1);
-  round.value = Optional<float>(context, 2);
+  round.key = OptionalValues<float>(context, 1);
+  round.value = OptionalValues<float>(context, 2);
   round.query_stride = shape[2];
   round.key_stride = key_size;
-  if (const bool is_packed = round.key == nullptr; is_packed) {
+  const bool is_packed = round.key == nullptr;
+  if (shape[2] != query_size + (is_packed ? 2 * key_size : 0)) {
+    Refuse("heads have another size than the cache");
+  }
+  if (is_packed) {
     round.key = round.query + query_size;
     round.value = round.key + key_size;
     round.key_stride = shape[2];
   }
-  if (shape[2] != query_size + (round.key_stride == key_size ? 0 : 2 * key_size)) {
-    Refuse("heads have another size than the cache");
-  }
   shape[2] = query_size;
-  round.position_ids = Optional<std::int64_t>(context, 5);
-  round.write_index = Optional<std::int64_t>(context, 6);
-  round.mask_start = Optional<std::int64_t>(context, 7);
-  round.row_count = Optional<std::int64_t>(context, 8);
-  round.tree_mask = Optional<bool>(context, 9);
+  round.position_ids = OptionalValues<std::int64_t>(context, 5);
+  round.write_index = OptionalValues<std::int64_t>(context, 6);
+  round.mask_start = OptionalValues<std::int64_t>(context, 7);
+  round.row_count = OptionalValues<std::int64_t>(context, 8);
+  round.tree_mask = OptionalValues<bool>(context, 9);
   if (round.tree_mask != nullptr) {
     round.mask_slots = context.GetInput(9).GetTensorTypeAndShapeInfo().GetShape()[2];
   }
-  round.window_offset = Optional<std::int64_t>(context, 10);
-  round.cos = Optional<float>(context, 11);
-  round.sin = Optional<float>(context, 12);
+  round.window_offset = OptionalValues<std::int64_t>(context, 10);
+  round.cos = OptionalValues<float>(context, 11);
+  round.sin = OptionalValues<float>(context, 12);
   if (round.cos != nullptr) {
     const auto table = context.GetInput(11).GetTensorTypeAndShapeInfo().GetShape();
     round.positions = table[0];
@@ -273,8 +268,10 @@ void CachedAttentionKernel::Compute(OrtKernelContext* raw) {
 
   // Rows of padding are zero: nobody reads them, and no cache gets anything that is no number from
   // them.
-  std::vector<std::int32_t> others;
-  std::vector<SeenSlots> seen(Size(round.batch * round.rows));
+  thread_local std::vector<std::int32_t> others;  // Memory that every round and layer takes again.
+  thread_local std::vector<SeenSlots> seen;
+  others.clear();
+  seen.assign(Size(round.batch * round.rows), {});
   std::size_t most_others = 0;
   for (std::int64_t b = 0; b < round.batch; ++b) {
     const std::int64_t window = round.write_index[b] - round.mask_start[b] + round.rows;

@@ -17,9 +17,8 @@ namespace ptgc {
 // Inputs (R rows, C slots; the ports of a round are described in docs/bundle.md):
 //
 //   0 query          [batch, R, num_heads * head_dim]
-//   1 key, 2 value   [batch, R, kv_num_heads * head_dim], absent if each row of the query has its
-//   key and
-//                    value behind it
+//   1 key, 2 value   [batch, R, kv_num_heads * head_dim], absent if they stand behind the query in
+//                    each of its rows
 //   3, 4             past_key, past_value [batch, kv_num_heads, C, head_dim], float or float16
 //   5 position_ids [batch, R]   6 write_index [batch]   7 mask_start [batch]   8 row_count [batch]
 //   9 tree_mask [batch, R, slots], absent if each row sees all before it

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engines/onnxruntime/attention_operator.h"
+#include "engines/onnxruntime/operator_inputs.h"
 #include "kernels/block_product.h"
 
 namespace ptgc {
@@ -70,14 +71,9 @@ BlockWeights WeightsOf(const Ort::ConstKernelInfo& info) {
 
 std::size_t Size(int value) { return static_cast<std::size_t>(value); }
 
-// An input that may be absent.
-Ort::ConstValue Input(const Ort::KernelContext& context, std::size_t index) {
-  return index < context.GetInputCount() ? context.GetInput(index) : Ort::ConstValue{nullptr};
-}
-
-// The values of such an input, which are as many as the weights say; null if it is absent.
+// The values of an input, which are as many as the weights say; null if it is absent.
 const float* Vector(const Ort::KernelContext& context, std::size_t index, int size) {
-  const Ort::ConstValue value = Input(context, index);
+  const Ort::ConstValue value = OptionalInput(context, index);
   if (!value) return nullptr;
   if (value.GetTensorTypeAndShapeInfo().GetElementCount() != Size(size)) {
     Refuse("a bias or norm has another size than the weights");
@@ -166,13 +162,13 @@ class BlockProductKernel {
   void Compute(OrtKernelContext* raw) {
     const Ort::KernelContext context(raw);
     const Ort::ConstValue input = context.GetInput(0);
-    std::vector<std::int64_t> shape = input.GetTensorTypeAndShapeInfo().GetShape();
+    const auto about = input.GetTensorTypeAndShapeInfo();
+    std::vector<std::int64_t> shape = about.GetShape();
     if (shape.empty() || shape.back() != weights_.inputs) {
       Refuse("rows have another size than the weights");
     }
-    std::int64_t total = 1;
-    for (std::size_t i = 0; i + 1 < shape.size(); ++i) total *= shape[i];
-    const std::size_t count = static_cast<std::size_t>(total);
+    const std::size_t count = about.GetElementCount() / Size(weights_.inputs);
+    const int total = static_cast<int>(count);
     Product product{kernels_, weights_, {}, nullptr, nullptr, 1};
     product.weights.bias = Vector(context, 3, weights_.outputs);
 
@@ -180,9 +176,9 @@ class BlockProductKernel {
     const float* norm = Vector(context, 5, weights_.inputs);
     const std::size_t normalized = norm != nullptr ? count * Size(weights_.inputs) : 0;
     const std::size_t ungated = is_gated_ ? count * Size(weights_.outputs) : 0;
-    const std::size_t rounded = QuantizedBytes(weights_, static_cast<int>(total));
+    const std::size_t rounded = QuantizedBytes(weights_, total);
     float* scratch = Scratch((normalized + ungated) * sizeof(float) + rounded);
-    product.rows = QuantizedAt(scratch + normalized + ungated, weights_, static_cast<int>(total));
+    product.rows = QuantizedAt(scratch + normalized + ungated, weights_, total);
     const RowsToNormalize norm_task =
         norm != nullptr ? Normalization(context, shape, norm, scratch) : RowsToNormalize{};
     RowsBefore before{kernels_, weights_, input.GetTensorData<float>(), norm_task, product.rows};
@@ -192,7 +188,7 @@ class BlockProductKernel {
     product.products = is_gated_ ? scratch + normalized : out;
     product.gated = is_gated_ ? out : nullptr;
     if (count <= RowsBefore::kAtOnce) {
-      before.Take(0, static_cast<int>(total));
+      before.Take(0, total);
     } else {
       const std::size_t shares = (count + RowsBefore::kAtOnce - 1) / RowsBefore::kAtOnce;
       context.ParallelFor(&RowsBefore::Run, shares, 0, &before);
@@ -214,7 +210,7 @@ class BlockProductKernel {
     task.weights = weights;
     task.epsilon = epsilon_;
     task.out = out;
-    if (const Ort::ConstValue added = Input(context, 4)) {
+    if (const Ort::ConstValue added = OptionalInput(context, 4)) {
       if (added.GetTensorTypeAndShapeInfo().GetShape() != shape) {
         Refuse("rows have another shape than what is added to them");
       }
@@ -262,13 +258,14 @@ class RowArgMaxKernel {
   void Compute(OrtKernelContext* raw) {
     const Ort::KernelContext context(raw);
     const Ort::ConstValue rows = context.GetInput(0);
-    std::vector<std::int64_t> shape = rows.GetTensorTypeAndShapeInfo().GetShape();
-    if (shape.empty() || shape.back() < 1 || shape.back() > kMostFeatures)
-      Refuse("there is nothing in a row");
+    const auto about = rows.GetTensorTypeAndShapeInfo();
+    std::vector<std::int64_t> shape = about.GetShape();
+    if (shape.empty() || shape.back() < 1 || shape.back() > kMostFeatures) {
+      Refuse("a row must have 1 to " + std::to_string(kMostFeatures) + " values");
+    }
     const int size = static_cast<int>(shape.back());
     shape.pop_back();
-    std::size_t count = 1;
-    for (const std::int64_t one : shape) count *= static_cast<std::size_t>(one);
+    const std::size_t count = about.GetElementCount() / Size(size);
     Task task{kernels_, rows.GetTensorData<float>(), size,
               context.GetOutput(0, shape).GetTensorMutableData<std::int64_t>()};
     if (count == 1) {
@@ -333,16 +330,12 @@ struct BlockGather : OperatorBase<BlockGather, BlockGatherKernel> {
   }
 };
 
-struct RowArgMax : Ort::CustomOpBase<RowArgMax, RowArgMaxKernel> {
-  void* CreateKernel(const OrtApi& /*api*/, const OrtKernelInfo* info) const {
-    return new RowArgMaxKernel(info);
-  }
+struct RowArgMax : OperatorBase<RowArgMax, RowArgMaxKernel> {
   const char* GetName() const { return "RowArgMax"; }
   std::size_t GetInputTypeCount() const { return 1; }
   ONNXTensorElementDataType GetInputType(std::size_t /*index*/) const {
     return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
   }
-  std::size_t GetOutputTypeCount() const { return 1; }
   ONNXTensorElementDataType GetOutputType(std::size_t /*index*/) const {
     return ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
   }
@@ -368,8 +361,9 @@ void AddOperators(Ort::SessionOptions& options) { options.Add(Domain()); }
 
 void AddOperators(OrtSessionOptions* options, const OrtApi& api) {
   if (Ort::Global<void>::api_ == nullptr) Ort::InitApi(&api);
-  if (&Ort::GetApi() != &api)
+  if (&Ort::GetApi() != &api) {
     throw std::runtime_error("ptgc already runs another ONNX Runtime here");
+  }
   Ort::ThrowOnError(Ort::GetApi().AddCustomOpDomain(options, Domain()));
 }
 

@@ -23,9 +23,9 @@ namespace ptgc {
 //
 //   0 rows [..., size] float   -> [...] int64
 //
-// The others read weights as BlockWeights has them, with the attributes `K` (inputs), `N`
-// (outputs), `bits` and `block_size`; values and scales are constants of the graph, and are used
-// where they lie in its file.
+// BlockProduct and BlockGather read weights as BlockWeights has them, with the attributes `K`
+// (inputs), `N` (outputs), `bits` and `block_size`; values and scales are constants of the graph,
+// and are used where they lie in its file.
 
 // Adds the operators to a session's options; the library must be open.
 void AddOperators(Ort::SessionOptions& options);
