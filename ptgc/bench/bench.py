@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import Any
 from rich.console import Console
 
 from ptgc.bench.absences import Absences
-from ptgc.bench.checkpoint_files import check_origin, read_checkpoint
-from ptgc.bench.contestants import AUTOREGRESSIVE, Entrant, own_entrant, plain_entrant, precision_of
+from ptgc.bench.checkpoint_files import check_origin, check_same_model, read_checkpoint
+from ptgc.bench.contestants import AUTOREGRESSIVE, Entrant, beside_entrant, own_entrant, plain_entrant, precision_of
 from ptgc.bench.measuring import run_all, start_workers, warm_up
 from ptgc.bench.options import BenchOptions
 from ptgc.bench.peers import PEERS
@@ -128,20 +129,45 @@ def assemble(
 ) -> list[Entrant]:
     """All contestants: strategy and plain decoding of every build, a plain bundle, and peers."""
     threads = options.num_threads or num_cores()
-    entrants = [own_entrant(bundle, build, threads, options.draft_length, options.datastore) for build in builds]
+    datastore = _datastore(bundle, options)
+    entrants = [own_entrant(bundle, build, threads, options.draft_length, datastore) for build in builds]
     for build in builds:
         note_missing_costs(build, threads, notes)
+    length = max(one.longest for one in sets) + options.max_new_tokens
+    for path in options.beside:
+        other = open_bundle(path)
+        check_same_model(bundle, other)
+        for build in builds:
+            like = _build_like(other, build, length)
+            note_missing_costs(like, threads, notes)
+            entrant = own_entrant(other, like, threads, options.draft_length, _datastore(other, options))
+            entrants.append(beside_entrant(entrant, other))
     if options.plain_bundle is not None:
         plain = open_bundle(options.plain_bundle)
-        length = max(one.longest for one in sets) + options.max_new_tokens
-        entrants += [plain_entrant(plain, _plain_build(plain, build, length), threads) for build in builds]
+        entrants += [plain_entrant(plain, _build_like(plain, build, length), threads) for build in builds]
+    check_names(entrants)
     peers = choose_peers(options, absences)
     if peers and bundle.manifest.plan.loop is not Loop.SPECULATIVE:
         raise UsageError(f"No peer runs strategy '{bundle.manifest.plan.strategy}'; leave --against out.")
     if peers:
-        task = peer_task(bundle, options, max(one.longest for one in sets) + options.max_new_tokens)
+        task = peer_task(bundle, options, length)
         entrants += peer_entrants(task, builds, peers, notes, absences)
     return entrants
+
+
+def check_names(entrants: Sequence[Entrant]) -> None:
+    """Refuse contestants that rows could not tell apart.
+
+    Raises:
+        UsageError: The error names them.
+    """
+    names = [one.name for entrant in entrants for one in entrant.contestants]
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice:
+        raise UsageError(
+            f"Two bundles are called {', '.join(twice)}.",
+            "A bundle of --beside is called after its folder: rename one, or leave it out.",
+        )
 
 
 def choose_peers(options: BenchOptions, absences: Absences) -> list[Peer]:
@@ -199,23 +225,28 @@ def peer_entrants(
     return entrants
 
 
-def _plain_build(plain: Bundle, build: Build, length: int) -> Build:
-    """The newest build of a plain bundle at the precision of another build's target."""
+def _datastore(bundle: Bundle, options: BenchOptions) -> Path | None:
+    """The datastore, for the bundles that draft from one; a lone bundle that does not is told so when it is loaded."""
+    return options.datastore if not options.beside or bundle.manifest.plan.strategy == "datastore" else None
+
+
+def _build_like(other: Bundle, build: Build, length: int) -> Build:
+    """The newest build of another bundle at the precision of a build's target."""
     wanted = build.manifest.precision["target"]
     fitting = [
         one
-        for one in plain.builds()
+        for one in other.builds()
         if one.manifest.device == _DEVICE
-        and one.manifest.bundle_sha256 == plain.sha256
+        and one.manifest.bundle_sha256 == other.sha256
         and one.manifest.precision.get("target") == wanted
         and one.manifest.shapes.batch == 1
     ]
     if not fitting:
         raise BundleError(
-            f"{plain.path} has no {wanted} build for one sequence.",
-            f"Make one: ptgc build {plain.path} --precision {wanted}",
+            f"{other.path} has no {wanted} build for one sequence.",
+            f"Make one: ptgc build {other.path} --precision {wanted}",
         )
-    _check_length(plain, fitting[-1], length)
+    _check_length(other, fitting[-1], length)
     return fitting[-1]
 
 

@@ -58,3 +58,20 @@ def check_origin(bundle: Bundle, checkpoint: CheckpointFiles) -> None:
                 f"{checkpoint.path} is not what {bundle.path} was exported from: {name} differs.",
                 "Give the checkpoint of this bundle with --model, or export the bundle again.",
             )
+
+
+def check_same_model(bundle: Bundle, other: Bundle) -> None:
+    """Refuse a bundle of another model beside one.
+
+    Raises:
+        UsageError: The target's weights differ; the error names both bundles.
+    """
+    one, another = (
+        {digest for name, digest in of.manifest.provenance.get("files", {}).items() if name.endswith(".safetensors")}
+        for of in (bundle, other)
+    )
+    if one != another:
+        raise UsageError(
+            f"{other.path} was exported from another model than {bundle.path}.",
+            "Export both from one checkpoint; --beside compares strategies.",
+        )

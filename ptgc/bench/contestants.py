@@ -90,6 +90,20 @@ def own_entrant(
     return replace(entrant, settings={**entrant.settings, **settings}, facts={**entrant.facts, **facts})
 
 
+def beside_entrant(entrant: Entrant, bundle: Bundle) -> Entrant:
+    """The strategy of another bundle of the same model, whose mode has the name of the bundle's folder.
+
+    Raises:
+        UsageError: The bundle decodes plainly.
+    """
+    drafting = tuple(mode for mode in entrant.modes if mode != PLAIN)
+    if not drafting:
+        raise UsageError(
+            f"--beside {bundle.path} decodes plainly.", "Measure such a bundle as the baseline: --plain-bundle BUNDLE"
+        )
+    return replace(entrant, modes=(bundle.path.name,))
+
+
 def plain_entrant(bundle: Bundle, build: Build, num_threads: int) -> Entrant:
     """An entrant for a bundle that was exported for plain decoding.
 

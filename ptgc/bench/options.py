@@ -20,6 +20,8 @@ class BenchOptions:
     """Which peers; None takes all installed ones if there is a checkpoint for them."""
     plain_bundle: Path | None = None
     """A bundle of strategy autoregressive to measure too."""
+    beside: tuple[Path, ...] = ()
+    """Further bundles of the same model, whose strategies are measured too."""
     model: Path | None = None
     """The checkpoint that the bundle was exported from, for peers."""
     drafter: Path | None = None
@@ -48,7 +50,12 @@ class BenchOptions:
             "--datastore": self.datastore,
             "--num-threads": self.num_threads,
         }
-        lists = {"--build": self.builds, "--prompts": self.prompts, "--against": self.against}
+        lists = {
+            "--build": self.builds,
+            "--prompts": self.prompts,
+            "--against": self.against,
+            "--beside": tuple(map(str, self.beside)),
+        }
         given = [str(bundle)]
         for name, value in single.items():
             given += [] if value is None else [name, str(value)]

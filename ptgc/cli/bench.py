@@ -32,6 +32,10 @@ def command(
     plain_bundle: Annotated[
         Path | None, typer.Option(metavar="BUNDLE", help="A bundle of strategy autoregressive to measure too.")
     ] = None,
+    beside: Annotated[
+        str | None,
+        typer.Option(metavar="BUNDLE,...", help="Further bundles of the same model, whose strategies to measure too."),
+    ] = None,
     model: Annotated[
         Path | None, typer.Option(metavar="CHECKPOINT", help="Directory of the bundle's original, for peers.")
     ] = None,
@@ -60,6 +64,7 @@ def command(
             num_prompts=num_prompts,
             against=None if against is None else names(against),
             plain_bundle=plain_bundle,
+            beside=tuple(map(Path, names(beside))),
             model=model,
             drafter=drafter,
             max_new_tokens=max_new_tokens,

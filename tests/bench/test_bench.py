@@ -19,6 +19,7 @@ from ptgc.bench.options import BenchOptions
 from ptgc.bench.peers import base, transformers_peer
 from ptgc.cli.app import app
 from ptgc.errors import BackendError, UsageError
+from ptgc.exporters import export_checkpoint
 from tests.bench.checkpoints import checkpoint_bundle
 
 SILENT = Console(file=io.StringIO())
@@ -125,6 +126,35 @@ def test_a_plain_bundle_must_decode_plainly(bench_place: Path) -> None:
     result = run(bundle, *SHORT, "--plain-bundle", bundle)
     assert result.exit_code == 2
     assert "--strategy autoregressive" in result.stderr
+
+
+def test_bundles_beside_are_named_after_their_folders(bench_place: Path, tmp_path: Path) -> None:
+    bundle, other = checkpoint_bundle(bench_place), checkpoint_bundle(bench_place, "suffix")
+    result = run(bundle, *SHORT, "--beside", other, "--report", tmp_path / "r.json", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert [row["name"] for row in found["rows"]] == [
+        "ptgc plain int8",
+        "ptgc ngram int8",
+        f"ptgc {other.name} int8",
+    ]
+    texts = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["texts"]
+    by_prompt = {text["prompt"]: text["token_ids"] for text in texts if text["name"] == "ptgc plain int8"}
+    assert all(text["token_ids"] == by_prompt[text["prompt"]] for text in texts)
+
+
+def test_bundles_beside_must_draft_for_the_same_model_and_have_their_own_names(
+    bench_place: Path, drafter: Path, tmp_path: Path
+) -> None:
+    bundle = checkpoint_bundle(bench_place)
+    for other, said in (
+        (checkpoint_bundle(bench_place, "autoregressive"), "--plain-bundle"),
+        (export_checkpoint(drafter, tmp_path / "foreign", strategy="suffix"), "another model"),
+        (f"{checkpoint_bundle(bench_place, 'suffix')},{checkpoint_bundle(bench_place, 'suffix')}", "Two bundles"),
+    ):
+        result = run(bundle, *SHORT, "--beside", other)
+        assert result.exit_code == 2
+        assert said in result.stderr.replace("\n", " ")
 
 
 def test_a_report_that_cannot_be_written_is_found_before_measuring(bench_place: Path, tmp_path: Path) -> None:

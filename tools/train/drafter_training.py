@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
+MUON_RATE = 5.0  # of matrices between states, against that of the others
 DEPTH_WEIGHT = 0.8  # of a depth's loss against that of the depth before
 
 
@@ -35,7 +36,7 @@ class Depth:
     """Drafts of one depth, from many places of the texts at once."""
 
     logits: Tensor  # [texts, places, draft_vocab]
-    states: Tensor  # [texts, places, hidden], from which the target's head chooses the token
+    wanted: Tensor  # [texts, places, draft_vocab], the target's distribution over the drafted tokens
     ids: Tensor  # [texts, places], the token that the text has there
     counts: Tensor  # bool [texts, places], whether it is learnt
 
@@ -43,8 +44,11 @@ class Depth:
 class Drafting(Protocol):
     """A drafter over whole texts."""
 
-    def depths(self, batch: Batch) -> Iterator[Depth]:
-        """Its drafts, depth by depth; places are the same ones, of which the last may be missing at deeper depths."""
+    def depths(self, batch: Batch, wanted: Tensor) -> Iterator[Depth]:
+        """Its drafts, depth by depth; places are the same ones, of which the last may be missing at deeper depths.
+
+        `wanted` `[texts, tokens, draft_vocab]` is the target's distribution over the drafted tokens behind each token.
+        """
         ...
 
     def parameters(self) -> Iterator[nn.Parameter]:
@@ -141,7 +145,7 @@ def train(drafting: Drafting, texts: Texts, head: Tensor, ids: Tensor, options: 
         options: Of `options_parser`.
     """
     parameters = list(drafting.parameters())
-    optimizer = torch.optim.AdamW(parameters, lr=options.rate, betas=(0.9, 0.95), weight_decay=0.01)
+    optimizers = _optimizers(parameters, len(ids))
     begun = time.process_time()
     for step, batch in enumerate(_endless(texts, options.tokens)):
         spent = (time.process_time() - begun) / 60
@@ -149,27 +153,54 @@ def train(drafting: Drafting, texts: Texts, head: Tensor, ids: Tensor, options: 
         if step % options.every == 0 or share >= 1:
             print(
                 json.dumps(
-                    {"step": step, "minutes": round(spent, 1), "agreement": agreement(drafting, texts, ids, options)}
+                    {
+                        "step": step,
+                        "minutes": round(spent, 1),
+                        "agreement": agreement(drafting, texts, head, ids, options),
+                    }
                 ),
                 flush=True,
             )
             drafting.save(options.output)
         if share >= 1:
             return
-        for group in optimizer.param_groups:
-            group["lr"] = options.rate * min(1.0, (step + 1) / 100) * max(0.5 * (1 + math.cos(math.pi * share)), 0.02)
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+            group["lr"] = (
+                group["scale"]
+                * options.rate
+                * min(1.0, (step + 1) / 100)
+                * max(0.5 * (1 + math.cos(math.pi * share)), 0.02)
+            )
         losses = []
         with torch.autocast("cpu", torch.bfloat16):
-            for depth, made in enumerate(drafting.depths(batch)):
-                wanted = (made.states @ head.T).float().softmax(-1)
-                loss = -(wanted * made.logits.float().log_softmax(-1)).sum(-1)
+            wanted = (batch.last @ head.T).softmax(-1)
+            for depth, made in enumerate(drafting.depths(batch, wanted)):
+                loss = -(made.wanted * made.logits.float().log_softmax(-1)).sum(-1)
                 losses.append(DEPTH_WEIGHT**depth * (loss * made.counts).sum() / made.counts.sum().clamp(min=1))
-        optimizer.zero_grad()
+        for optimizer in optimizers:
+            optimizer.zero_grad()
         torch.stack(losses).sum().backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         if step % 50 == 0:
             print(f"step {step} loss {losses[0].item():.3f} {spent:.1f} min", flush=True)
+
+
+def _optimizers(parameters: list[nn.Parameter], draft_vocab: int) -> list[torch.optim.Optimizer]:
+    """Muon (Jordan et al., 2024) for the matrices between states; AdamW for vectors and what belongs to tokens."""
+    between = [one for one in parameters if one.ndim == 2 and draft_vocab not in one.shape]
+    others = [one for one in parameters if one.ndim != 2 or draft_vocab in one.shape]
+    made: list[torch.optim.Optimizer] = []
+    if between:
+        muon = torch.optim.Muon(between, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
+        muon.param_groups[0]["scale"] = MUON_RATE
+        made.append(muon)
+    if others:
+        adam = torch.optim.AdamW(others, betas=(0.9, 0.95), weight_decay=0.01)
+        adam.param_groups[0]["scale"] = 1.0
+        made.append(adam)
+    return made
 
 
 def _endless(texts: Texts, tokens: int) -> Iterator[Batch]:
@@ -180,12 +211,12 @@ def _endless(texts: Texts, tokens: int) -> Iterator[Batch]:
 
 
 @torch.no_grad()
-def agreement(drafting: Drafting, texts: Texts, ids: Tensor, options: argparse.Namespace) -> list[float]:
+def agreement(drafting: Drafting, texts: Texts, head: Tensor, ids: Tensor, options: argparse.Namespace) -> list[float]:
     """By depth, the share of held-out tokens that the drafter finds if it has found those before."""
     right, tried = np.zeros(options.depth), np.zeros(options.depth)
     for batch in texts.batches(texts.test, options.tokens, 0):  # in float32, as drafts are made
         found: Tensor | None = None  # whether everything before was found
-        for depth, made in enumerate(drafting.depths(batch)):
+        for depth, made in enumerate(drafting.depths(batch, batch.last @ head.T)):
             counts = made.counts if found is None else made.counts & found[:, : made.counts.shape[1]]
             found = counts & (ids[made.logits.argmax(-1)] == made.ids)
             right[depth] += float(found.sum())

@@ -40,7 +40,7 @@ class DFlashDrafting:
         self.mask = mask
         self.chance = torch.Generator().manual_seed(1)
 
-    def depths(self, batch: Batch) -> Iterator[Depth]:
+    def depths(self, batch: Batch, wanted: Tensor) -> Iterator[Depth]:
         """Blocks whose first draft is a token that counts."""
         length = batch.ids.shape[1]
         weights = batch.counts[:, 1:].float() + 1e-9
@@ -51,10 +51,10 @@ class DFlashDrafting:
         made = made.unflatten(1, (self.num_blocks, self.block_size))
         for depth in range(1, self.block_size):
             at = (anchors + depth).clamp(max=length - 1)
-            before = (at - 1)[..., None].expand(-1, -1, batch.last.shape[-1])
+            before = (at - 1)[..., None].expand(-1, -1, wanted.shape[-1])
             yield Depth(
                 self.drafter.lm_head(made[:, :, depth]),
-                batch.last.gather(1, before),
+                wanted.gather(1, before),
                 batch.ids.gather(1, at),
                 batch.counts.gather(1, at) & (anchors + depth < length),
             )

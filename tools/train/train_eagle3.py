@@ -40,7 +40,7 @@ class Eagle3Drafting:
         self.layer = drafter.model.layers[0]
         assert isinstance(self.layer, Eagle3Layer)
 
-    def depths(self, batch: Batch) -> Iterator[Depth]:
+    def depths(self, batch: Batch, wanted: Tensor) -> Iterator[Depth]:
         """Drafts from all positions at once; those of a depth read the drafter's own states of the depth before."""
         states = self.drafter.tap.project(batch.tapped[:, :-2])
         length = states.shape[1]
@@ -53,7 +53,7 @@ class Eagle3Drafting:
             embedded = self.drafter.model.embed_tokens(batch.ids[:, read])
             states = self._layer(embedded, states[:, : length - depth], keys, values, depth)
             logits = self.drafter.lm_head(self.drafter.norm(states))
-            yield Depth(logits, batch.last[:, read], batch.ids[:, drafted], batch.counts[:, drafted])
+            yield Depth(logits, wanted[:, read], batch.ids[:, drafted], batch.counts[:, drafted])
 
     def _layer(self, embedded: Tensor, states: Tensor, keys: list[Tensor], values: list[Tensor], depth: int) -> Tensor:
         layer: Any = self.layer

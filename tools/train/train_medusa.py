@@ -31,7 +31,7 @@ class MedusaDrafting:
         self.num_layers = num_layers
         self.target = target
 
-    def depths(self, batch: Batch) -> Iterator[Depth]:
+    def depths(self, batch: Batch, wanted: Tensor) -> Iterator[Depth]:
         """From the state of token t, whose own head gives token t + 1, head d gives token t + 2 + d."""
         for depth, block in enumerate(self.heads.blocks):
             last = batch.last[:, : -2 - depth]
@@ -40,7 +40,7 @@ class MedusaDrafting:
             assert self.heads.lm_head is not None
             yield Depth(
                 self.heads.lm_head(block(last)),
-                batch.last[:, 1 + depth : -1],
+                wanted[:, 1 + depth : -1],
                 batch.ids[:, 2 + depth :],
                 batch.counts[:, 2 + depth :],
             )
