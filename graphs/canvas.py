@@ -7,27 +7,26 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from ptgc.graphs.piece import Piece
-from ptgc.graphs.placement import columns_of, positions_below
+from ptgc.graphs.placement import columns_of
 
 
 @dataclass(frozen=True)
-class CanvasPorts:
-    """The values that describe one round on a canvas."""
+class Columns:
+    """The positions whose tokens a round may decide, and how many it fills."""
 
-    input_ids: ir.Value  # int64 [batch, canvas_length]
-    lengths: ir.Value  # int64 [batch]
-    canvas_mask: ir.Value  # bool [batch, canvas_length]
+    ids: ir.Value  # int64 [batch, columns], their tokens
+    mask: ir.Value  # bool [batch, columns]: to be filled
     step: ir.Value  # int64 [batch]
     threshold: ir.Value  # float32 [batch]
 
 
 @dataclass(frozen=True)
-class FilledCanvas:
-    """The canvas after a round."""
+class FilledColumns:
+    """The same positions after a round."""
 
-    output_ids: ir.Value  # int64 [batch, canvas_length]
-    output_mask: ir.Value  # bool [batch, canvas_length]: still to be filled
-    confidence: ir.Value  # float32 [batch, canvas_length]
+    output_ids: ir.Value  # int64 [batch, columns]
+    num_masked: ir.Value  # int64 [batch]: how many are still to be filled
+    confidence: ir.Value  # float32 [batch, columns]
 
 
 def without_tokens(piece: Piece, logits: ir.Value, token_ids: tuple[int, ...]) -> ir.Value:
@@ -42,7 +41,7 @@ def without_tokens(piece: Piece, logits: ir.Value, token_ids: tuple[int, ...]) -
     return op("Where", barred, constant(float("-inf"), ir.DataType.FLOAT), logits)
 
 
-def fill_most_confident(piece: Piece, logits: ir.Value, canvas: CanvasPorts, mask_token_id: int) -> FilledCanvas:
+def fill_most_confident(piece: Piece, logits: ir.Value, columns: Columns, mask_token_id: int) -> FilledColumns:
     """Fill `step` masked positions, the most confident first, and all those above the threshold.
 
     Confidence is the softmax probability of the most likely token, with the mask token left out (MaskGIT, arXiv
@@ -51,8 +50,8 @@ def fill_most_confident(piece: Piece, logits: ir.Value, canvas: CanvasPorts, mas
 
     Args:
         piece: Where the nodes go.
-        logits: `[batch, canvas_length, vocab]`.
-        canvas: The round.
+        logits: `[batch, columns, vocab]`.
+        columns: The round.
         mask_token_id: Never chosen.
     """
     op = piece.op
@@ -60,14 +59,14 @@ def fill_most_confident(piece: Piece, logits: ir.Value, canvas: CanvasPorts, mas
     chosen = op("ArgMax", logits, axis=-1, keepdims=0, select_last_index=0)
     last = piece.constant([-1])
     confidence = op("ReduceMax", op("Softmax", logits, axis=-1), last, keepdims=0)
-    masked = op("And", canvas.canvas_mask, positions_below(piece, canvas.input_ids, canvas.lengths))
-    rank = _rank(piece, op("Where", masked, confidence, piece.constant(-1.0, ir.DataType.FLOAT)))
-    first = op("Less", rank, op("Unsqueeze", canvas.step, last))
-    above = op("Greater", confidence, op("Unsqueeze", canvas.threshold, last))
-    filled = op("And", masked, op("Or", first, above))
-    return FilledCanvas(
-        output_ids=op("Where", filled, chosen, canvas.input_ids),
-        output_mask=op("And", canvas.canvas_mask, op("Not", filled)),
+    rank = _rank(piece, op("Where", columns.mask, confidence, piece.constant(-1.0, ir.DataType.FLOAT)))
+    first = op("Less", rank, op("Unsqueeze", columns.step, last))
+    above = op("Greater", confidence, op("Unsqueeze", columns.threshold, last))
+    filled = op("And", columns.mask, op("Or", first, above))
+    left = op("Cast", op("And", columns.mask, op("Not", filled)), to=ir.DataType.INT64)
+    return FilledColumns(
+        output_ids=op("Where", filled, chosen, columns.ids),
+        num_masked=op("ReduceSum", left, last, keepdims=0),
         confidence=confidence,
     )
 

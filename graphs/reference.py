@@ -65,20 +65,20 @@ def drafts_of_heads(logits: Float, tree: TreeSpec, drafted_ids: Sequence[int] | 
 
 
 def fill_most_confident(
-    logits: Float, ids: Int, lengths: Int, mask: Bool, step: Int, threshold: Float, mask_token_id: int
-) -> tuple[Int, Bool, Float]:
+    logits: Float, ids: Int, mask: Bool, step: Int, threshold: Float, mask_token_id: int
+) -> tuple[Int, Int, Float]:
     """See `graphs.canvas.fill_most_confident`."""
     logits = logits.astype(np.float32)
     logits[..., mask_token_id] = -np.inf
     weight = np.exp(logits - logits.max(axis=-1, keepdims=True))
     confidence = (weight / weight.sum(axis=-1, keepdims=True)).max(axis=-1)
     ids, mask = ids.copy(), mask.copy()
-    for b, length in enumerate(lengths):
-        order = sorted((-confidence[b, t], t) for t in range(length) if mask[b, t])
+    for b, row in enumerate(confidence):
+        order = sorted((-row[t], t) for t in np.flatnonzero(mask[b]))
         for rank, (_, t) in enumerate(order):
             if rank < step[b] or confidence[b, t] > threshold[b]:
                 ids[b, t], mask[b, t] = logits[b, t].argmax(), False
-    return ids, mask, confidence
+    return ids, mask.sum(axis=1), confidence
 
 
 def _rows(texts: list[list[int]], columns: int, fill: int) -> tuple[Int, Int]:

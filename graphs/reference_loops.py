@@ -144,24 +144,10 @@ def _fill_blocks(denoiser: RoleCall, plan: CanvasPlan, given: Sequence[int]) -> 
             if not left.any():
                 break
             fills = -(-int(left.sum()) // remaining)
-            block[:] = denoiser(_block_round(plan, block, start, left, fills))[ports.BLOCK_IDS.name]
+            block[:] = denoiser(_round(plan, block, left, fills, start))[ports.OUTPUT_IDS.name]
             rounds += 1
-        denoiser(_block_round(plan, block, start, np.zeros_like(block, np.bool_), 0))
+        denoiser(_round(plan, block, np.zeros_like(block, np.bool_), 0, start))
     return WrittenText(ids[0].tolist(), rounds, len(given))
-
-
-def _block_round(plan: CanvasPlan, block: NDArray[Any], start: int, masked: NDArray[Any], fills: int) -> Values:
-    """Inputs for rows that all see each other, after `start` slots."""
-    count = block.shape[1]
-    at = np.array([start], np.int64)
-    return _policy(plan, masked, fills) | {
-        ports.INPUT_IDS.name: block.copy(),
-        ports.POSITION_IDS.name: start + np.arange(count)[None],
-        ports.TREE_MASK.name: np.ones((1, count, count), np.bool_),
-        ports.MASK_START.name: at,
-        ports.WRITE_INDEX.name: at,
-        ports.ROW_COUNT.name: np.array([count], np.int64),
-    }
 
 
 def _policy(plan: CanvasPlan, masked: NDArray[Any], fills: int) -> Values:
@@ -169,10 +155,24 @@ def _policy(plan: CanvasPlan, masked: NDArray[Any], fills: int) -> Values:
     return given | {ports.CANVAS_MASK.name: masked, ports.STEP.name: np.array([fills], np.int64)}
 
 
-def _round(plan: CanvasPlan, ids: NDArray[Any], masked: NDArray[Any], fills: int) -> Values:
+def _round(plan: CanvasPlan, ids: NDArray[Any], masked: NDArray[Any], fills: int, start: int = 0) -> Values:
+    """Inputs of a round over texts `[batch, rows]` that all see each other and the `start` slots before them.
+
+    They serve both kinds of denoisers: those that read texts, and language models, all of whose positions are columns.
+    """
+    batch, count = ids.shape
+    rows = np.tile(np.arange(count), (batch, 1))
     return _policy(plan, masked, fills) | {
-        ports.CANVAS_IDS.name: ids,
-        ports.LENGTHS.name: np.array([ids.shape[1]], np.int64),
+        ports.CANVAS_IDS.name: ids.copy(),
+        ports.LENGTHS.name: np.full(batch, count),
+        ports.POSITION_IDS.name: start + rows,
+        ports.TREE_MASK.name: np.ones((batch, count, count), np.bool_),
+        ports.MASK_START.name: np.full(batch, start),
+        ports.WRITE_INDEX.name: np.full(batch, start),
+        ports.ROW_COUNT.name: np.full(batch, count),
+        ports.WINDOW_OFFSET.name: np.zeros(batch, np.int64),
+        ports.LOGITS_ROWS.name: np.maximum(rows - 1, 0) if plan.shift else rows,
+        ports.COLUMN_IDS.name: ids.copy(),
     }
 
 

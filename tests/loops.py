@@ -55,6 +55,7 @@ def _loop_bundle(place: Path, name: str, plan: DecodePlan) -> Path:
     makers = {
         "bert": lambda: {"denoiser": tiny_bert()},
         "block-diffusion": lambda: {"denoiser": tiny_block_diffusion()},
+        "llama": lambda: {"denoiser": tiny_block_diffusion()},
         "ctc": lambda: tiny_ctc(2),
         "drafter": lambda: {"target": tiny_model("llama"), "drafter": tiny_model("llama")},
         "levenshtein": tiny_levenshtein,

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from ptgc.errors import ExportError
 from ptgc.exporters.model_facts import eos_token_ids, start_token_id
 from ptgc.exporters.own_code import own_code_errors
-from ptgc.exporters.roles.denoiser import denoise
+from ptgc.exporters.roles.denoiser import denoise, reads_rounds
 from ptgc.exporters.roles.one_shot import encode
 from ptgc.exporters.tracing.traced_module import Call, call_module
 from ptgc.graphs import reference
@@ -32,6 +32,7 @@ OPERATIONS: Mapping[str, tuple[Operation, str]] = {
 }
 """For each role of the edit loop, how it edits a canvas by its module's scores, and which token it needs."""
 _HIDDEN_STATES = "encoder_hidden_states"
+_FILLED = [port.name for port in (ports.OUTPUT_IDS, ports.NUM_MASKED, ports.CONFIDENCE)]
 
 
 def original_roles(modules: Mapping[str, nn.Module], plan: DecodePlan) -> dict[str, RoleCall]:
@@ -44,8 +45,8 @@ def original_roles(modules: Mapping[str, nn.Module], plan: DecodePlan) -> dict[s
     Raises:
         ExportError: An operation is unknown, or lacks its token.
     """
-    if plan.canvas is not None and plan.canvas.cache is CanvasCache.BLOCK:
-        return {"denoiser": _block_denoiser(modules["denoiser"], plan.canvas)}
+    if plan.canvas is not None and reads_rounds(modules["denoiser"], plan.canvas):
+        return {"denoiser": _round_denoiser(modules["denoiser"], plan.canvas)}
     if plan.canvas is not None:
         return {"denoiser": _denoiser(modules["denoiser"], plan)}
     found = {"encoder": _encoder(modules["encoder"])} if "encoder" in modules else {}
@@ -111,32 +112,32 @@ def _denoiser(module: nn.Module, plan: DecodePlan) -> RoleCall:
         ids, lengths = values[ports.CANVAS_IDS.name], values[ports.LENGTHS.name]
         logits = _scores(module, denoise, ids, lengths)
         mask, step, threshold = (values[port.name] for port in (ports.CANVAS_MASK, ports.STEP, ports.THRESHOLD))
-        made = reference.fill_most_confident(logits, ids, lengths, mask, step, threshold, mask_token_id)
-        names = [port.name for port in (ports.OUTPUT_IDS, ports.OUTPUT_MASK, ports.CONFIDENCE)]
-        return dict(zip(names, made, strict=True))
+        made = reference.fill_most_confident(logits, ids, mask, step, threshold, mask_token_id)
+        return dict(zip(_FILLED, made, strict=True))
 
     return run
 
 
-def _block_denoiser(module: nn.Module, plan: CanvasPlan) -> RoleCall:
-    """Without a cache: a block is read together with all blocks before it; no block sees later ones."""
+def _round_denoiser(module: nn.Module, plan: CanvasPlan) -> RoleCall:
+    """Without a cache: all of a text is read, and with blocks, none sees later ones."""
     text: list[int] = []
 
     def attend(model: nn.Module, ids: Tensor) -> Tensor:
-        block = torch.arange(ids.shape[1]) // plan.block_length
-        mask = (block[:, None] >= block)[None, None]
+        mask = torch.ones(1, 1, ids.shape[1], ids.shape[1], dtype=torch.bool)
+        if plan.cache is CanvasCache.BLOCK:
+            block = torch.arange(ids.shape[1]) // plan.block_length
+            mask[0, 0] = block[:, None] >= block
         logits: Tensor = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
         return logits
 
     def run(values: Values) -> Values:
         ids, start = values[ports.INPUT_IDS.name], int(values[ports.WRITE_INDEX.name][0])
         text[start:] = ids[0].tolist()
-        logits = _scores(module, attend, np.array([text], np.int64))[:, start:]
-        mask, step, threshold = (values[port.name] for port in (ports.BLOCK_MASK, ports.STEP, ports.THRESHOLD))
-        lengths = values[ports.ROW_COUNT.name]
-        made = reference.fill_most_confident(logits, ids, lengths, mask, step, threshold, plan.mask_token_id)
-        names = [port.name for port in (ports.BLOCK_IDS, ports.BLOCK_LEFT, ports.BLOCK_CONFIDENCE)]
-        return dict(zip(names, made, strict=True))
+        rows = start + values[ports.LOGITS_ROWS.name][0]
+        logits = _scores(module, attend, np.array([text], np.int64))[:, rows]
+        columns = (ports.COLUMN_IDS, ports.COLUMN_MASK, ports.STEP, ports.THRESHOLD)
+        made = reference.fill_most_confident(logits, *(values[port.name] for port in columns), plan.mask_token_id)
+        return dict(zip(_FILLED, made, strict=True))
 
     return run
 

@@ -16,18 +16,20 @@ from ptgc.exporters.roles.base import RoleSource, TracedRole
 from ptgc.exporters.roles.one_shot import finish, only_output
 from ptgc.exporters.roles.target import trace_target
 from ptgc.exporters.tracing.traced_module import standard_attention, trace_module
-from ptgc.graphs.canvas import CanvasPorts, fill_most_confident
+from ptgc.graphs.canvas import Columns, fill_most_confident
 from ptgc.graphs.passes.tidy import TidyPass
 from ptgc.graphs.piece import Piece
-from ptgc.graphs.placement import columns_of
+from ptgc.graphs.placement import positions_below
 from ptgc.graphs.values import describe, input_value
 from ptgc.spec import ports
 from ptgc.spec.attention import AttentionKind
 from ptgc.spec.canvas import CanvasCache, CanvasPlan
 
-_INPUTS = (ports.CANVAS_IDS, ports.LENGTHS, ports.CANVAS_MASK, ports.STEP, ports.THRESHOLD)
+_POLICY = (ports.STEP, ports.THRESHOLD)
+_INPUTS = (ports.CANVAS_IDS, ports.LENGTHS, ports.CANVAS_MASK, *_POLICY)
 _TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.2}  # relative to the largest logit
-_OUTPUTS = (ports.OUTPUT_IDS, ports.OUTPUT_MASK, ports.CONFIDENCE)
+_OUTPUTS = (ports.OUTPUT_IDS, ports.NUM_MASKED, ports.CONFIDENCE)
+_COLUMN_OUTPUTS = (ports.COLUMN_OUTPUT_IDS, ports.NUM_MASKED, ports.COLUMN_CONFIDENCE)
 
 
 def denoise(module: nn.Module, input_ids: Tensor, lengths: Tensor) -> Tensor:
@@ -51,52 +53,55 @@ def denoise(module: nn.Module, input_ids: Tensor, lengths: Tensor) -> Tensor:
     return result
 
 
+def reads_rounds(module: nn.Module, plan: CanvasPlan) -> bool:
+    """Whether a module is traced as a language model, which reads rows over a cache; others read whole texts."""
+    if not isinstance(module, PreTrainedModel):
+        return False
+    return plan.cache is not CanvasCache.NONE or (module.can_generate() and not is_own_code(module))
+
+
 def export_denoiser(source: RoleSource) -> TracedRole | None:
     """Trace the model and append the operators that choose and fill positions."""
-    canvas = source.plan.canvas
+    canvas, module = source.plan.canvas, source.module
     assert canvas is not None, "a plan of the canvas loop has its policies"
-    if canvas.cache is CanvasCache.BLOCK:
-        return _export_block_denoiser(source.module, canvas) if isinstance(source.module, PreTrainedModel) else None
-    if isinstance(source.module, PreTrainedModel):
-        _check_padding(source.module, canvas.mask_token_id)
-    longest = {ports.CANVAS_LENGTH: context_of(source.module)}
-    with standard_attention(source.module):
-        model = trace_module(source.module, (ports.CANVAS_IDS, ports.LENGTHS), denoise, longest)
+    if reads_rounds(module, canvas):
+        assert isinstance(module, PreTrainedModel)
+        return _export_round_denoiser(module, canvas)
+    if canvas.cache is not CanvasCache.NONE:
+        return None
+    if isinstance(module, PreTrainedModel):
+        _check_padding(module, canvas.mask_token_id)
+    longest = {ports.CANVAS_LENGTH: context_of(module)}
+    with standard_attention(module):
+        model = trace_module(module, (ports.CANVAS_IDS, ports.LENGTHS), denoise, longest)
     logits = only_output(model, source, "logits [batch, canvas_length, vocab]")
     graph = model.graph
     graph.inputs.extend(input_value(port) for port in _INPUTS[2:])
+    ids, lengths, mask, step, threshold = graph.inputs
     piece = Piece("ptgc.unmasking")
-    filled = fill_most_confident(piece, logits, CanvasPorts(*graph.inputs), canvas.mask_token_id)
-    finish(model, piece, (filled.output_ids, filled.output_mask, filled.confidence), _OUTPUTS)
+    mask = piece.op("And", mask, positions_below(piece, ids, lengths))
+    filled = fill_most_confident(piece, logits, Columns(ids, mask, step, threshold), canvas.mask_token_id)
+    finish(model, piece, (filled.output_ids, filled.num_masked, filled.confidence), _OUTPUTS)
     return TracedRole(model, _INPUTS, _OUTPUTS)
 
 
-def _export_block_denoiser(module: PreTrainedModel, plan: CanvasPlan) -> TracedRole:
-    """Trace a language model whose rows predict their own positions, over a cache of the previous blocks."""
+def _export_round_denoiser(module: PreTrainedModel, plan: CanvasPlan) -> TracedRole:
+    """Trace a language model, some of whose rows decide the tokens of positions."""
     traced = trace_target(module, AttentionKind.BLOCK)
     graph = traced.model.graph
-    named = {value.name: value for value in (*graph.inputs, *graph.outputs)}
-    all_rows = Piece("ptgc.rows")
-    rows = columns_of(all_rows, named[ports.INPUT_IDS.name])
-    rows = all_rows.op("Expand", rows, all_rows.op("Shape", named[ports.INPUT_IDS.name]))
-    all_rows.insert_at_start(graph)
-    named[ports.LOGITS_ROWS.name].replace_all_uses_with(rows)
-    graph.inputs.remove(named[ports.LOGITS_ROWS.name])
-    policy = (ports.BLOCK_MASK, ports.STEP, ports.THRESHOLD)
-    round_ports = tuple(port for port in traced.inputs if port != ports.LOGITS_ROWS)
-    given = [input_value(port) for port in policy]
-    graph.inputs[:] = [*graph.inputs[: len(round_ports)], *given, *graph.inputs[len(round_ports) :]]
+    columns = (ports.COLUMN_IDS, ports.COLUMN_MASK, *_POLICY)
+    given = [input_value(port) for port in columns]
+    graph.inputs[:] = [*graph.inputs[: len(traced.inputs)], *given, *graph.inputs[len(traced.inputs) :]]
     piece = Piece("ptgc.unmasking")
-    canvas = CanvasPorts(named[ports.INPUT_IDS.name], named[ports.ROW_COUNT.name], *given)
-    filled = fill_most_confident(piece, named["logits"], canvas, plan.mask_token_id)
+    logits = next(value for value in graph.outputs if value.name == "logits")
+    filled = fill_most_confident(piece, logits, Columns(*given), plan.mask_token_id)
     piece.append_to(graph)
-    outputs = (ports.BLOCK_IDS, ports.BLOCK_LEFT, ports.BLOCK_CONFIDENCE)
-    made = (filled.output_ids, filled.output_mask, filled.confidence)
+    made = (filled.output_ids, filled.num_masked, filled.confidence)
     graph.outputs[:] = [*made, *graph.outputs[len(traced.outputs) :]]
-    for value, port in zip(made, outputs, strict=True):
+    for value, port in zip(made, _COLUMN_OUTPUTS, strict=True):
         describe(value, port)
     TidyPass()(traced.model)
-    return replace(traced, inputs=(*round_ports, *policy), outputs=outputs)
+    return replace(traced, inputs=(*traced.inputs, *columns), outputs=_COLUMN_OUTPUTS)
 
 
 @torch.no_grad()

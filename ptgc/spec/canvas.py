@@ -44,12 +44,19 @@ class CanvasPlan:
     """The inputs of the policy."""
     cache: CanvasCache = CanvasCache.NONE
     """What is kept between rounds."""
+    shift: bool = False
+    """Whether a position is predicted by the row before it, as in models that were causal before (Dream, arXiv
+    2508.15487); the first position of a text is predicted by its own."""
 
     def to_json(self) -> dict[str, Any]:
         """These policies as the manifest writes them."""
         return asdict(self) | {"cache": self.cache.value}
 
     def problems(self) -> list[str]:
-        """A block cache without a block length."""
-        is_whole = self.cache is CanvasCache.BLOCK and self.block_length == 0
-        return ["block_length is 0; cache is block, which needs a length"] if is_whole else []
+        """A block cache without a block length, or with rows that predict what lies behind their block."""
+        if self.cache is not CanvasCache.BLOCK:
+            return []
+        found = ["block_length is 0; cache is block, which needs a length"] if self.block_length == 0 else []
+        return (
+            [*found, "shift is true; cache is block, whose rows predict their own positions"] if self.shift else found
+        )

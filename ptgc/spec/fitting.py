@@ -120,7 +120,7 @@ def _role_problems(place: str, role: Role, shapes: RoleShapes, max_length: int) 
 def _round_problems(place: str, role: Role, shapes: RoleShapes, max_length: int) -> list[str]:
     found = []
     widest = shapes.widths[-1]
-    if ports.NUM_LOGITS in role.dimensions and shapes.widths[0] != 1:
+    if ports.NUM_LOGITS in role.dimensions and ports.COLUMN_IDS not in role.inputs and shapes.widths[0] != 1:
         found.append(f"{place}.widths must ascend from 1")
     if shapes.verify_width > widest:
         found.append(f"{place}.verify_width is {shapes.verify_width}; it must be from 1 to {widest}")

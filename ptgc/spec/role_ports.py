@@ -47,16 +47,16 @@ _TAPPED = ports.tapped(_STATES)
 _CARRIED = ports.carried_states(1, DType.FLOAT32)
 _READER = RolePorts((ports.SOURCE_IDS, ports.ENCODER_ATTENTION_MASK), (_HIDDEN_STATES,), (_HIDDEN_STATES,))
 _WRITTEN = (ports.OUTPUT_IDS, ports.OUTPUT_LENGTHS)
-_FILLED = (ports.OUTPUT_IDS, ports.OUTPUT_MASK)
 _OPERATION = RolePorts((ports.CANVAS_IDS, ports.LENGTHS), _WRITTEN, _WRITTEN)
 _READING_OPERATION = RolePorts((*_OPERATION.inputs, _HIDDEN_STATES, ports.ENCODER_ATTENTION_MASK), _WRITTEN, _WRITTEN)
-_ROUND = tuple(port for port in ports.CAUSAL_INPUTS if port is not ports.LOGITS_ROWS)
-_BLOCK_DENOISER = RolePorts(
-    (*_ROUND, ports.BLOCK_MASK, ports.STEP, ports.THRESHOLD),
-    (ports.BLOCK_IDS, ports.BLOCK_LEFT, ports.BLOCK_CONFIDENCE),
-    (ports.BLOCK_IDS,),
+_POLICY = (ports.STEP, ports.THRESHOLD)
+_ROUND_DENOISER = RolePorts(
+    (*ports.CAUSAL_INPUTS, ports.WINDOW_OFFSET, ports.COLUMN_IDS, ports.COLUMN_MASK, *_POLICY),
+    (ports.COLUMN_OUTPUT_IDS, ports.NUM_MASKED, ports.COLUMN_CONFIDENCE),
+    (ports.COLUMN_OUTPUT_IDS, ports.NUM_MASKED),
     has_states=True,
 )
+"""A language model, which reads rows over a cache."""
 _STATE_READERS = {
     "heads": RolePorts((_TAPPED, ports.LAST_IDS), (ports.draft_ids(1),), (ports.draft_ids(1),)),
     "drafter": RolePorts(
@@ -80,9 +80,9 @@ _ROLES: Mapping[Loop, Mapping[str, RolePorts]] = {
     },
     Loop.CANVAS: {
         "denoiser": RolePorts(
-            (ports.CANVAS_IDS, ports.LENGTHS, ports.CANVAS_MASK, ports.STEP, ports.THRESHOLD),
-            (*_FILLED, ports.CONFIDENCE),
-            _FILLED,
+            (ports.CANVAS_IDS, ports.LENGTHS, ports.CANVAS_MASK, *_POLICY),
+            (ports.OUTPUT_IDS, ports.NUM_MASKED, ports.CONFIDENCE),
+            (ports.OUTPUT_IDS, ports.NUM_MASKED),
         )
     },
     Loop.ONE_SHOT: {
@@ -93,12 +93,13 @@ _ROLES: Mapping[Loop, Mapping[str, RolePorts]] = {
 }
 
 
-def roles_of(plan: DecodePlan, *, has_encoder: bool) -> dict[str, RolePorts]:
+def roles_of(plan: DecodePlan, *, has_encoder: bool, keeps_states: bool = False) -> dict[str, RolePorts]:
     """The roles that a plan runs, an encoder first.
 
     Args:
         plan: The loop and its policies.
         has_encoder: Whether there is an encoder, for loops in which it is optional.
+        keeps_states: Whether the denoiser, if there is one, has a cache.
     """
     known = dict(_ROLES[plan.loop])
     reads_prompt = plan.loop is Loop.SPECULATIVE or (plan.edit is not None and plan.edit.start is EditStart.SOURCE)
@@ -111,8 +112,8 @@ def roles_of(plan: DecodePlan, *, has_encoder: bool) -> dict[str, RolePorts]:
         if plan.drafter.num_top_ids:
             top_ids = ports.top_ids(plan.drafter.num_top_ids)
             known["target"] = replace(_CAUSAL, outputs=(*_CAUSAL.outputs, top_ids), needed=(*_CAUSAL.needed, top_ids))
-    if plan.canvas is not None and plan.canvas.cache is CanvasCache.BLOCK:
-        known["denoiser"] = _BLOCK_DENOISER
+    if plan.canvas is not None and (keeps_states or plan.canvas.cache is not CanvasCache.NONE):
+        known["denoiser"] = _ROUND_DENOISER
     if plan.edit is not None:
         known |= dict.fromkeys(plan.edit.operations, _READING_OPERATION if "encoder" in known else _OPERATION)
     return known
@@ -120,7 +121,8 @@ def roles_of(plan: DecodePlan, *, has_encoder: bool) -> dict[str, RolePorts]:
 
 def role_problems(plan: DecodePlan, roles: Mapping[str, Role]) -> list[str]:
     """The problems of the roles of a bundle or build: missing or unknown roles, their ports and their states."""
-    known = roles_of(plan, has_encoder="encoder" in roles)
+    keeps_states = "denoiser" in roles and bool(roles["denoiser"].states)
+    known = roles_of(plan, has_encoder="encoder" in roles, keeps_states=keeps_states)
     found = [f"roles lacks '{name}'" for name in known if name not in roles]
     for name, role in roles.items():
         if name not in known:
@@ -129,9 +131,12 @@ def role_problems(plan: DecodePlan, roles: Mapping[str, Role]) -> list[str]:
         found += _port_problems(f"roles.{name}", role, known[name])
         found += _state_problems(f"roles.{name}", role, known[name])
         found += _attention_problems(f"roles.{name}", role)
-    denoiser = roles.get("denoiser") if plan.canvas is not None and plan.canvas.cache is CanvasCache.BLOCK else None
-    if denoiser is not None and denoiser.attention is not AttentionKind.BLOCK:
-        found.append("roles.denoiser.attention must be block, with states; plan.canvas.cache is block")
+    if plan.canvas is not None and known["denoiser"] is _ROUND_DENOISER and "denoiser" in roles:
+        cache = plan.canvas.cache.value
+        if roles["denoiser"].attention is not AttentionKind.BLOCK:
+            found.append(f"roles.denoiser.attention must be block, with states; plan.canvas.cache is {cache}")
+    elif plan.canvas is not None and plan.canvas.shift:
+        found.append("plan.canvas.shift is true; a denoiser without states predicts each position by its own row")
     drafts_blocks = isinstance(plan.drafter, MaskDrafter) and bool(plan.drafter.taps)
     if drafts_blocks and "drafter" in roles and roles["drafter"].attention is not AttentionKind.BLOCK:
         found.append(f"roles.drafter.attention must be block, with states; plan.drafter.kind is {plan.drafter.kind}")
@@ -166,7 +171,7 @@ def _port_problems(name: str, role: Role, wanted: RolePorts) -> list[str]:
 
 def _is_like(port: Port, wanted: Port) -> bool:
     """Whether a port matches what is wanted; type and last size may be the model's own."""
-    free = (ports.THRESHOLD, ports.CONFIDENCE, ports.BLOCK_CONFIDENCE)
+    free = (ports.THRESHOLD, ports.CONFIDENCE, ports.COLUMN_CONFIDENCE)
     own_type = wanted.dtype is DType.FLOAT32 and wanted not in free
     own_size = wanted.shape[-1] == 1 and wanted is not ports.LAST_IDS
     same = port.shape == wanted.shape if not own_size else port.shape[:-1] == wanted.shape[:-1]

@@ -191,8 +191,7 @@ BundleDocuments Canvas() {
           MakeRole("denoiser",
                    {Ids("input_ids", "canvas_length"), Numbers("lengths"), mask, Numbers("step"),
                     MakePort("threshold", "float32", json::array({"batch"}))},
-                   {Ids("output_ids", "canvas_length"),
-                    MakePort("output_mask", "bool", {"batch", "canvas_length"})}),
+                   {Ids("output_ids", "canvas_length"), Numbers("num_masked")}),
           Lengths(json::array(), {32, 64}));
   return documents;
 }

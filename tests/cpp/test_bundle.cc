@@ -449,6 +449,15 @@ TEST_F(BundleOnDisk, RefusesWhatTheLoopCannotRun) {
   expect(3, plan("canvas", "policy", 7), "policy is 7");
   expect(3, shapes("denoiser", "widths", {4}), "widths must have one of at least 8");
   expect(3, plan("canvas", "cache", "prefix"), "cache is 'prefix'");
+  expect(3, plan("canvas", "shift", true),
+         "plan.canvas.shift is true, which needs a language model");
+  expect(
+      3,
+      [](BundleDocuments& d) {
+        d.manifest["plan"]["canvas"]["cache"] = "block";
+        d.manifest["plan"]["canvas"]["shift"] = true;
+      },
+      "shift is true; cache is 'block'");
   expect(3, plan("canvas", "cache", "block"), "must have block attention, with states");
   expect(
       3,

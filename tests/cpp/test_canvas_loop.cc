@@ -39,6 +39,13 @@ Bundle CanvasBundle(int batch, const CanvasPlan& plan) {
   return bundle;
 }
 
+// How many of the positions that were offered are masked.
+std::int64_t Masked(std::span<const TokenId> ids, std::span<const bool> offered) {
+  std::int64_t count = 0;
+  for (std::size_t i = 0; i < ids.size(); ++i) count += offered[i] && ids[i] == kMask ? 1 : 0;
+  return count;
+}
+
 // Fills from the right, `step` positions of those offered.
 struct Fixture {
   Fixture(int batch, const CanvasPlan& plan, bool on_gpu = false) {
@@ -66,6 +73,7 @@ struct Fixture {
         wrong_offers += ids[i] != kMask || static_cast<std::int64_t>(i) >= length ? 1 : 0;
         if (left-- > 0) written[i] = RightToken(ids[0], i);
       }
+      ports.Row<std::int64_t>("num_masked", row)[0] = Masked(written, offered);
     }
     steps.push_back(filled);
   }
@@ -221,6 +229,7 @@ struct BlockFixture {
     RoleShapes& shapes = bundle.shapes.roles["denoiser"];
     shapes = {};
     shapes.kv_capacities = {48 + widths.back()};
+    shapes.verify_width = 4;
     shapes.widths = std::move(widths);
     Role& role = bundle.roles["denoiser"];
     role.attention = AttentionKind::kBlock;
@@ -241,12 +250,14 @@ struct BlockFixture {
       const auto mask = ports.Row<const bool>("tree_mask", row);
       const auto offered = ports.Row<const bool>("canvas_mask", row);
       const auto cache = ports.Row<float>("present.0.key", row);
+      const auto columns = ports.Row<const TokenId>("column_ids", row);
+      const auto column_rows = ports.Row<const std::int64_t>("logits_rows", row);
       const auto written = ports.Row<TokenId>("output_ids", row);
       const auto first =
           static_cast<std::size_t>(ports.Row<const std::int64_t>("write_index", row)[0]);
       const auto count =
           static_cast<std::size_t>(ports.Row<const std::int64_t>("row_count", row)[0]);
-      std::copy(ids.begin(), ids.end(), written.begin());
+      std::copy(columns.begin(), columns.end(), written.begin());
       for (std::size_t i = 0; i < ids.size(); ++i) {
         for (std::size_t j = 0; j < ids.size(); ++j) {
           const bool sees = i < count && j < count ? j / 4 <= i / 4 : i == j;
@@ -256,13 +267,18 @@ struct BlockFixture {
       }
       runs.push_back({static_cast<int>(first), static_cast<int>(count)});
       std::int64_t left = ports.Row<const std::int64_t>("step", row)[0];
-      for (std::size_t i = 0; i < count; ++i) {
-        if (!offered[i]) continue;
+      for (std::size_t column = 0; column < columns.size(); ++column) {
+        if (!offered[column]) continue;
+        const auto i = static_cast<std::size_t>(column_rows[column]);
+        wrong_columns += i >= count || columns[column] != ids[i] ? 1 : 0;
         for (std::size_t slot = 0; slot < first + i / 4 * 4; ++slot) {
           wrong_slots += cache[slot] < 0.0F || cache[slot] == static_cast<float>(kMask) ? 1 : 0;
         }
-        if (left-- > 0) written[i] = RightToken(static_cast<TokenId>(cache[0]), first + i);
+        if (left-- > 0) {
+          written[column] = RightToken(static_cast<TokenId>(cache[0]), first + i);
+        }
       }
+      ports.Row<std::int64_t>("num_masked", row)[0] = Masked(written, offered);
     }
     read.push_back(runs);
   }
@@ -275,7 +291,8 @@ struct BlockFixture {
 
   std::vector<std::vector<std::array<int, 2>>> read;  // First slot and rows, by run and row.
   int wrong_masks = 0;                                // Rows that see others than they should.
-  int wrong_slots = 0;  // Slots that are seen and hold no token of the text.
+  int wrong_slots = 0;    // Slots that are seen and hold no token of the text.
+  int wrong_columns = 0;  // Columns whose row is padding or holds another token.
   std::unique_ptr<Generator> generator;
 };
 
@@ -289,6 +306,7 @@ TEST(CanvasLoop, ReadsABlockIntoTheCacheWhenItIsWhole) {
   EXPECT_EQ(fixture.read, (Reads{{{0, 8}}, {{4, 4}}, {{4, 8}}, {{8, 4}}, {{8, 6}}, {{12, 2}}}));
   EXPECT_EQ(fixture.wrong_masks, 0);
   EXPECT_EQ(fixture.wrong_slots, 0);
+  EXPECT_EQ(fixture.wrong_columns, 0);
 }
 
 TEST(CanvasLoop, ReadsALongPromptByWholeBlocks) {
@@ -298,6 +316,7 @@ TEST(CanvasLoop, ReadsALongPromptByWholeBlocks) {
   EXPECT_EQ(fixture.read, (Reads{{{0, 8}}, {{8, 8}}, {{16, 4}}, {{16, 8}}, {{20, 4}}, {{20, 4}}}));
   EXPECT_EQ(fixture.wrong_masks, 0);
   EXPECT_EQ(fixture.wrong_slots, 0);
+  EXPECT_EQ(fixture.wrong_columns, 0);
 }
 
 TEST(CanvasLoop, RaggedTextsShareRoundsOverACacheOfBlocks) {
@@ -315,6 +334,7 @@ TEST(CanvasLoop, RaggedTextsShareRoundsOverACacheOfBlocks) {
   }
   EXPECT_EQ(fixture.wrong_masks, 0);
   EXPECT_EQ(fixture.wrong_slots, 0);
+  EXPECT_EQ(fixture.wrong_columns, 0);
 }
 
 TEST(CanvasLoop, SessionsKeepTheirBlocks) {
@@ -335,6 +355,7 @@ TEST(CanvasLoop, SessionsKeepTheirBlocks) {
   session.Rewind(9);
   EXPECT_EQ(session.Generate(request, {}).token_ids, RightTokens(5, 3, 5));
   EXPECT_EQ(fixture.wrong_slots, 0);
+  EXPECT_EQ(fixture.wrong_columns, 0);
   EXPECT_EQ(fixture.wrong_masks, 0);
 }
 

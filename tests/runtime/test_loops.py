@@ -20,7 +20,7 @@ from ptgc.spec.strategies.masked_diffusion import masked_diffusion
 from ptgc.spec.strategies.ngram import ngram
 from ptgc.spec.strategies.recycling import recycling
 from ptgc.spec.tree import TreeSpec
-from tests.block_diffusion import BLOCK_DIFFUSION, diffuse_blocks, tiny_block_diffusion
+from tests.block_diffusion import BLOCK_DIFFUSION, diffuse_blocks, fill_both_ways, tiny_block_diffusion
 from tests.loops import INSERTION, LEVENSHTEIN, SOURCE_EDITS, loop_build
 from tests.originals import original_text
 from tests.other_models import (
@@ -62,6 +62,35 @@ def test_masked_positions_are_filled_as_pytorch_fills_them(batch: int, plan: Dec
         expected = original_text({"denoiser": tiny_bert()}, plan, prompt + [MASK] * 9)
         assert result.token_ids == expected.token_ids[len(prompt) :]
         assert result.finish_reason == "length"
+
+
+SHIFTED = replace(masked_diffusion(MASK, 1), canvas=CanvasPlan(MASK, 6, 4, PolicyInputs(0.3), shift=True))
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize(
+    "plan",
+    [masked_diffusion(MASK, 5), masked_diffusion(MASK, 8, threshold=0.2, block_length=3), SHIFTED],
+    ids=["steps", "threshold", "shift"],
+)
+def test_a_language_model_that_sees_both_ways_fills_as_pytorch_does(batch: int, plan: DecodePlan, place: Path) -> None:
+    infilled = [
+        [MASK, MASK, 7, MASK],
+        [5, MASK, 7, MASK, MASK, 30, MASK],
+        [8, MASK, MASK, 14],
+        [*range(4, 40), MASK, 9, MASK, MASK],
+    ]
+    prompts = [[9, 10, 11], [20], list(range(4, 29))]
+    with _generator(place, "llama", plan, batch) as generator:
+        found = generator.generate(infilled, max_new_tokens=4)
+        written = generator.generate(prompts, max_new_tokens=9)
+    assert plan.canvas is not None
+    for text, result in zip(infilled, found, strict=True):
+        expected, rounds = fill_both_ways(text, plan.canvas)
+        assert result.token_ids == expected[text.index(MASK) :]
+        assert result.statistics.rounds == rounds
+    for prompt, result in zip(prompts, written, strict=True):
+        assert result.token_ids == fill_both_ways(prompt + [MASK] * 9, plan.canvas)[0][len(prompt) :]
 
 
 BLOCKS = [

@@ -87,7 +87,7 @@ GOOD: dict[str, tuple[DecodePlan, dict[str, RoleShapes], dict[str, Role]]] = {
             "denoiser": Role(
                 "denoiser.onnx",
                 (ports.CANVAS_IDS, ports.LENGTHS, ports.CANVAS_MASK, ports.STEP, ports.THRESHOLD),
-                (ports.OUTPUT_IDS, ports.OUTPUT_MASK, ports.CONFIDENCE),
+                (ports.OUTPUT_IDS, ports.NUM_MASKED, ports.CONFIDENCE),
             )
         },
     ),

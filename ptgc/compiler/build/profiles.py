@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from ptgc.errors import BuildError
 from ptgc.spec import ports
+from ptgc.spec.canvas import CanvasCache
 from ptgc.spec.drafter import OneRunDrafter
 from ptgc.spec.kv_cache import StateKind
 from ptgc.spec.model_facts import ModelFacts
@@ -57,7 +58,7 @@ def shape_plan(
         lengths = [size for size in _doublings() if size < length] + [length]
     sources = _source_lengths(length, model, roles)
     canvases = _canvas_lengths(plan, length, sources)
-    widths = {name: _widths(name, role, plan, batch_size) for name, role in roles.items()}
+    widths = {name: _widths(name, role, plan, batch_size, canvases) for name, role in roles.items()}
     found = {}
     for name, role in roles.items():
         sharing = sharing_roles(name, roles)
@@ -65,7 +66,7 @@ def shape_plan(
         capacities = tuple(size + slack for size in lengths) if widths[name] else ()
         found[name] = RoleShapes(
             widths[name],
-            _verify_width(name, plan) if ports.NUM_LOGITS in role.dimensions else 0,
+            _verify_width(name, plan, widths[name]) if ports.NUM_LOGITS in role.dimensions else 0,
             capacities,
             _window_capacities([roles[other] for other in sharing], slack, max(capacities, default=0)),
             sources if ports.SOURCE_LENGTH in role.dimensions else (),
@@ -74,15 +75,15 @@ def shape_plan(
     return ShapePlan(batch_size, length, found)
 
 
-def _widths(name: str, role: Role, plan: DecodePlan, batch_size: int) -> tuple[int, ...]:
+def _widths(name: str, role: Role, plan: DecodePlan, batch_size: int, canvases: tuple[int, ...]) -> tuple[int, ...]:
     """The widths (rows) of a role's rounds: rows that are verified or drafted together, and chunks of prompts."""
     if ports.NUM_TOKENS not in role.dimensions:
         return ()
     if plan.canvas is not None:
-        return _block_widths(plan.canvas.block_length)
+        return _block_widths(plan.canvas.block_length) if plan.canvas.cache is CanvasCache.BLOCK else canvases
     if isinstance(plan.drafter, OneRunDrafter) and name == "drafter":
         return _one_run_widths(plan.drafter)
-    nodes = _verify_width(name, plan)
+    nodes = _verify_width(name, plan, ())
     if nodes == 1 and name != "target":
         return _DRAFTING_WIDTHS
     steps = _VERIFY_WIDTHS if batch_size == 1 else _BATCH_WIDTHS
@@ -110,11 +111,13 @@ def _one_run_widths(drafter: OneRunDrafter) -> tuple[int, ...]:
     return tuple(sorted({1, *shorter, *added, 2 * least, *prefill}))
 
 
-def _verify_width(name: str, plan: DecodePlan) -> int:
+def _verify_width(name: str, plan: DecodePlan, widths: tuple[int, ...]) -> int:
     """Rows for which a role gives logits at once: all nodes for a target, one for a role that drafts a chain.
 
-    A drafter of whole proposals gives them for every depth.
+    A drafter of whole proposals gives them for every depth, and a denoiser for a block.
     """
+    if plan.canvas is not None:
+        return min(plan.canvas.block_length or widths[-1], widths[-1])
     if isinstance(plan.drafter, OneRunDrafter) and name == "drafter":
         return plan.drafter.num_logits(plan.tree)
     return plan.tree.num_nodes if name == "target" or not plan.tree.is_chain else 1

@@ -82,6 +82,7 @@ struct CanvasPlan {
   int block_length = 0;                    // Positions of a block, delivered together; 0: all.
   PolicyInputs policy = {};                // Inputs of the policy.
   CanvasCache cache = CanvasCache::kNone;  // What is kept between rounds.
+  bool shift = false;                      // Whether a position is predicted by the row before it.
 };
 
 // one-shot: how the text is read from the single run.

@@ -124,6 +124,10 @@ CanvasPlan ReadCanvas(const Fields& data, const ModelFacts& model) {
   if (canvas.cache == CanvasCache::kBlock && canvas.block_length == 0) {
     data.Add("block_length", " is 0; cache is 'block', which needs a length.");
   }
+  canvas.shift = data.Flag("shift", false);
+  if (canvas.shift && canvas.cache == CanvasCache::kBlock) {
+    data.Add("shift", " is true; cache is 'block', whose rows predict their own positions.");
+  }
   if (data.Find("policy") == nullptr) return canvas;
   const Fields policy = data.Object("policy");
   if (policy.Find("threshold") != nullptr) {

@@ -99,14 +99,16 @@ RoleRule ReaderRule(const DrafterKind& kind, std::string_view role) {
 constexpr PortRule kStep = {"step", DType::kInt64, kRow, false};
 constexpr PortRule kThreshold = {"threshold", DType::kFloat32, kRow, false};
 
-// A round's rows are those of a target; every row gets a token.
-RoleRule BlockDenoiserRule() {
+constexpr PortRule kNumMasked = {"num_masked", DType::kInt64, kRow, true};
+
+// A round's rows are those of a target; the rows of its columns get tokens.
+RoleRule RoundDenoiserRule() {
   RoleRule rule = CausalRule();
-  std::erase_if(rule.inputs, [](const PortRule& port) { return port.name == "logits_rows"; });
-  rule.inputs.insert(rule.inputs.end(),
-                     {{"canvas_mask", DType::kBool, kRound, false}, kStep, kThreshold});
-  rule.outputs = {{"output_ids", DType::kInt64, kRound, true},
-                  {"output_mask", DType::kBool, kRound, true}};
+  rule.inputs.insert(rule.inputs.end(), {{"column_ids", DType::kInt64, kChoice, true},
+                                         {"canvas_mask", DType::kBool, kChoice, false},
+                                         kStep,
+                                         kThreshold});
+  rule.outputs = {{"output_ids", DType::kInt64, kChoice, true}, kNumMasked};
   return rule;
 }
 
@@ -118,6 +120,14 @@ constexpr PortRule kTokens = {"input_ids", DType::kInt64, kText, true};
 constexpr PortRule kLengths = {"lengths", DType::kInt64, kRow, false};
 constexpr PortRule kTextIds = {"output_ids", DType::kInt64, kText, true};
 constexpr PortRule kTextLengths = {"output_lengths", DType::kInt64, kRow, true};
+
+// Whether the denoiser is a language model, which reads rows over a cache.
+bool ReadsRounds(const Bundle& bundle) {
+  if (bundle.plan.loop != LoopKind::kCanvas) return false;
+  const auto denoiser = bundle.roles.find("denoiser");
+  const bool keeps_states = denoiser != bundle.roles.end() && !denoiser->second.states.empty();
+  return keeps_states || bundle.plan.canvas.cache != CanvasCache::kNone;
+}
 
 // The rules of the loop's roles, by name.
 std::map<std::string, RoleRule> RulesOf(const Bundle& bundle) {
@@ -137,13 +147,13 @@ std::map<std::string, RoleRule> RulesOf(const Bundle& bundle) {
       break;
     }
     case LoopKind::kCanvas:
-      if (bundle.plan.canvas.cache == CanvasCache::kBlock) {
-        rules["denoiser"] = BlockDenoiserRule();
+      if (ReadsRounds(bundle)) {
+        rules["denoiser"] = RoundDenoiserRule();
         break;
       }
       rules["denoiser"] = {
           {kTokens, kLengths, {"canvas_mask", DType::kBool, kText, false}, kStep, kThreshold},
-          {kTextIds, {"output_mask", DType::kBool, kText, true}}};
+          {kTextIds, kNumMasked}};
       break;
     case LoopKind::kEdit: {
       RoleRule operation = {{kTokens, kLengths}, {kTextIds, kTextLengths}};
@@ -194,9 +204,12 @@ class RoleCheck {
 
   // A role has attention exactly if it has a cache.
   void Attention() const {
-    const bool keeps_blocks = bundle_.plan.canvas.cache == CanvasCache::kBlock;
-    if (keeps_blocks && role_.attention != AttentionKind::kBlock) {
-      Add(" must have block attention, with states; plan.canvas.cache is 'block'.");
+    if (name_ == "denoiser" && bundle_.plan.canvas.shift && !ReadsRounds(bundle_)) {
+      Add(" has no states; plan.canvas.shift is true, which needs a language model.");
+    }
+    if (ReadsRounds(bundle_) && role_.attention != AttentionKind::kBlock) {
+      Add(std::string(" must have block attention, with states; plan.canvas.cache is ") +
+          (bundle_.plan.canvas.cache == CanvasCache::kBlock ? "'block'." : "'none'."));
     }
     const bool is_tree = name_ == "target" && !bundle_.plan.tree.is_chain();
     if (role_.attention.has_value() == role_.states.empty()) {

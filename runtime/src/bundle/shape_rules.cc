@@ -79,7 +79,7 @@ class ShapeCheck {
   void Rounds() const {
     const int widest = shapes_.widths.back();
     const std::vector<int>& capacities = shapes_.kv_capacities;
-    if (Has(role_, "num_logits") && shapes_.widths.front() != 1) {
+    if (bundle_.plan.loop == LoopKind::kSpeculative && shapes_.widths.front() != 1) {
       Add("widths", " must ascend from 1.");
     }
     if (shapes_.verify_width > widest) Add("verify_width", " is outside the widths.");

@@ -40,6 +40,7 @@ void CanvasLoop::Start(const Session& session, const Request& request) {
   canvas.first =
       has_cache() ? canvas.written - canvas.written % plan_.block_length : canvas.written;
   canvas.block = canvas.first;
+  canvas.masked = MaskedInBlock(canvas);
   canvas.rounds_left = RoundsOfBlock(canvas);
   canvas.held = Held(session.row(), std::min(session.committed(), canvas.first));
 }
@@ -55,7 +56,7 @@ RoundReport CanvasLoop::Round(std::span<Turn> turns) {
   for (Turn& turn : turns) {
     const int row = turn.session->row();
     Canvas& canvas = canvases_[Size(row)];
-    Take(canvas, rows_[Size(row)], denoiser_->ids(row));
+    Take(canvas, row);
     Emit(canvas, turn);
     turn.session->Uncommit(canvas.held);
   }
@@ -85,16 +86,18 @@ int CanvasLoop::MaskedInBlock(const Canvas& canvas) const {
 }
 
 void CanvasLoop::NextBlock(Canvas& canvas) const {
-  while (canvas.block < canvas.end && MaskedInBlock(canvas) == 0) {
+  while (canvas.block < canvas.end && canvas.masked == 0) {
     canvas.block += BlockLength(canvas);
+    canvas.masked = MaskedInBlock(canvas);
     canvas.rounds_left = RoundsOfBlock(canvas);
   }
 }
 
-// The last round of a block must fill every masked position; otherwise the graph does not fit the
-// plan.
+// The last round of a block must fill every masked position, and the graph must count them rightly;
+// otherwise it does not fit the plan.
 void CanvasLoop::CheckProgress(const Canvas& canvas) const {
-  if (canvas.block >= canvas.end || canvas.rounds_left > 0) return;
+  const bool is_counted = canvas.masked == MaskedInBlock(canvas);
+  if (is_counted && (canvas.masked == 0 || canvas.rounds_left > 0)) return;
   throw Error(ErrorCode::kBackend,
               "The denoiser left positions masked in the last round of their block.",
               "Find out with `ptgc check` which stage is damaged.");
@@ -103,7 +106,7 @@ void CanvasLoop::CheckProgress(const Canvas& canvas) const {
 // How many of the first `length` positions of a row the cache holds in whole blocks.
 int CanvasLoop::Held(int row, int length) const {
   KVCache* cache = denoiser_->cache();
-  if (cache == nullptr) return 0;
+  if (!has_cache()) return 0;
   const int held = cache->Held(row, length - length % plan_.block_length);
   if (held == 0) cache->Begin(row);
   return held;
@@ -119,6 +122,7 @@ CanvasRow CanvasLoop::RowOf(const Canvas& canvas) const {
   const int wanted = has_cache() ? std::min(block_end - canvas.held, whole) : whole;
   CanvasRow row;
   row.first = canvas.held;
+  row.seen = has_cache() ? 0 : whole;
   if (wanted > denoiser_->largest()) {
     const int count = denoiser_->largest() - denoiser_->largest() % plan_.block_length;
     row.ids = text.first(Size(count));
@@ -128,18 +132,21 @@ CanvasRow CanvasLoop::RowOf(const Canvas& canvas) const {
   row.begin = canvas.block - canvas.held;
   row.end = std::min(block_end, canvas.end) - canvas.held;
   const int rounds = std::max(canvas.rounds_left, 1);
-  row.fills = (MaskedInBlock(canvas) + rounds - 1) / rounds;
+  row.fills = (canvas.masked + rounds - 1) / rounds;
   return row;
 }
 
-void CanvasLoop::Take(Canvas& canvas, const CanvasRow& row, const TokenId* ids) const {
-  std::copy_n(ids, row.ids.size(), canvas.ids.begin() + row.first);
+// Writes what the last run filled into a canvas.
+void CanvasLoop::Take(Canvas& canvas, int index) const {
+  const CanvasRow& row = rows_[Size(index)];
+  std::ranges::copy(denoiser_->filled(index, row), canvas.ids.begin() + row.first + row.begin);
   const int read = row.first + static_cast<int>(row.ids.size());
   if (has_cache()) canvas.held = std::min(read, canvas.block);
   if (read <= canvas.block) return;
+  canvas.masked = denoiser_->num_masked(index);
   --canvas.rounds_left;
-  NextBlock(canvas);
   CheckProgress(canvas);
+  NextBlock(canvas);
 }
 
 // Emits the positions before the block being filled, which are final.

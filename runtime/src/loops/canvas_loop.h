@@ -45,7 +45,8 @@ class CanvasLoop : public DecodeLoop {
     int end = 0;               // One after the last position.
     int written = 0;           // Positions in the session's text.
     int block = 0;             // First position of the block being filled.
-    int rounds_left = 0;       // Rounds left for this block.
+    int masked = 0;            // Masked positions of this block.
+    int rounds_left = 0;       // Rounds left for it.
     int held = 0;              // Positions in the cache, in whole blocks.
   };
   int BlockLength(const Canvas& canvas) const;
@@ -56,9 +57,9 @@ class CanvasLoop : public DecodeLoop {
   void CheckProgress(const Canvas& canvas) const;
   int Held(int row, int length) const;
   CanvasRow RowOf(const Canvas& canvas) const;
-  void Take(Canvas& canvas, const CanvasRow& row, const TokenId* ids) const;
+  void Take(Canvas& canvas, int index) const;
   void Emit(Canvas& canvas, Turn& turn) const;
-  bool has_cache() const { return denoiser_->cache() != nullptr; }
+  bool has_cache() const { return plan_.cache == CanvasCache::kBlock; }
 
   std::unique_ptr<Denoiser> denoiser_;  // Runs the rounds.
   CanvasPlan plan_;                     // The policies.

@@ -138,7 +138,8 @@ std::unique_ptr<DecodeLoop> MakeSpeculativeLoop(const Bundle& bundle, Engines en
 
 std::unique_ptr<Denoiser> MakeDenoiser(const Bundle& bundle, Engines& engines) {
   std::shared_ptr<KVCache> cache;
-  if (bundle.plan.canvas.cache == CanvasCache::kBlock) {
+  const auto role = bundle.roles.find("denoiser");
+  if (role != bundle.roles.end() && !role->second.states.empty()) {
     cache = MakeCaches(bundle, engines).at("denoiser");
   }
   return std::make_unique<Denoiser>(std::move(engines.at("denoiser")), bundle, std::move(cache));

@@ -61,13 +61,13 @@ void CausalPorts::Fill(int row, const RowInput& input, int width, int num_logits
   std::fill(positions + count, positions + width, last);
 
   Numbers(offsets_.write_index)[row] = input.first_slot();
-  Numbers(offsets_.mask_start)[row] = input.write_index;
+  Numbers(offsets_.mask_start)[row] = input.seen > 0 ? input.seen : input.write_index;
   Numbers(offsets_.row_count)[row] = input.count();
   Numbers(offsets_.window_offset)[row] = window_offset;
-  const int first = std::max(static_cast<int>(chunk) - 1, 0);
+  const int first = input.first_logits.value_or(std::max(static_cast<int>(chunk) - 1, 0));
   const int end = std::max(input.count() - 1, 0);
   std::int64_t* logits_rows = Numbers(offsets_.logits_rows) + row * num_logits;
-  for (int r = 0; r < num_logits; ++r) logits_rows[r] = std::min(first + r, end);
+  for (int r = 0; r < num_logits; ++r) logits_rows[r] = std::clamp(first + r, 0, end);
   if (has_tree_mask_) FillTreeMask(row, input, width);
 }
 
@@ -82,7 +82,7 @@ void CausalPorts::Fill(int row, const RowInput& input, int width, int num_logits
 //        p                x
 //
 // If earlier runs wrote nodes, the first columns are theirs. Rows see nothing of the last columns,
-// which this round does not write.
+// which this round does not write. Where all rows see the whole round, the mask covers nothing.
 void CausalPorts::FillTreeMask(int row, const RowInput& input, int num_tokens) {
   const std::size_t width = Size(num_tokens), slots = width + Size(mask_extra_);
   const std::size_t before = Size(input.first_node - 1);  // Nodes that earlier runs wrote.
@@ -92,8 +92,8 @@ void CausalPorts::FillTreeMask(int row, const RowInput& input, int num_tokens) {
   bool* mask = inputs_.As<bool>() + offsets_.tree_mask + Size(row) * width * slots;
   std::fill(mask, mask + width * slots, false);
   for (std::size_t t = 0; t < width; ++t, mask += slots) {
-    if (before + t < slots) mask[before + t] = true;
-    if (t >= count) continue;
+    if (before + t < slots && input.seen == 0) mask[before + t] = true;
+    if (t >= count || input.seen > 0) continue;
     if (block > 0) {
       std::fill(mask, mask + std::min((t / block + 1) * block, count), true);
       continue;

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -27,6 +28,11 @@ struct RowInput {
   int first_node = 1;
   // Length of blocks of rows that all see each other; 0 for text in order.
   int block_length = 0;
+  // If not 0, all rows see the slots below this, which lies behind the round, instead of those
+  // before the round.
+  int seen = 0;
+  // Row of the first logits, at least -1, which stands for 0; by default that of the last token.
+  std::optional<int> first_logits = {};
   // Of a model that reads hidden states: where those of `tokens` lie, one after the other. Without
   // them each row has the states of a row that the last run chose.
   const void* states = nullptr;

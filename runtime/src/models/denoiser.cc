@@ -17,32 +17,46 @@ Denoiser::Denoiser(std::unique_ptr<Engine> engine, const Bundle& bundle,
       plan_(bundle.plan.canvas),
       batch_(bundle.shapes.batch),
       max_length_(bundle.shapes.max_length),
+      shapes_(bundle.shapes.roles.at("denoiser")),
       cache_(std::move(cache)),
-      sizes_(cache_ == nullptr ? bundle.shapes.roles.at("denoiser").canvas_lengths
-                               : bundle.shapes.roles.at("denoiser").widths),
+      sizes_(cache_ == nullptr ? shapes_.canvas_lengths : shapes_.widths),
       size_(sizes_.front()),
+      columns_(size_),
       in_(bundle.shapes.batch, sizes_.back()),
       out_(bundle.shapes.batch, sizes_.back()),
       step_(Size(bundle.shapes.batch) * sizeof(std::int64_t)),
-      threshold_(Size(bundle.shapes.batch) * sizeof(float)) {
+      threshold_(Size(bundle.shapes.batch) * sizeof(float)),
+      num_masked_(Size(bundle.shapes.batch) * sizeof(std::int64_t)) {
   std::fill_n(threshold_.As<float>(), batch_, static_cast<float>(plan_.policy.threshold));
   if (cache_ == nullptr) return;
-  ports_.emplace(bundle.shapes.batch, sizes_.back(), 1, engine_->HasInput("tree_mask"),
-                 bundle.roles.at("denoiser").mask_extra);
+  ports_.emplace(bundle.shapes.batch, sizes_.back(), shapes_.LogitsFor(sizes_.back()),
+                 engine_->HasInput("tree_mask"), bundle.roles.at("denoiser").mask_extra);
 }
 
 void Denoiser::Run(std::span<const CanvasRow> rows) {
   std::size_t longest = 1;
-  for (const CanvasRow& row : rows) longest = std::max(longest, row.ids.size());
-  Call& call =
-      Prepare(rows, *std::lower_bound(sizes_.begin(), sizes_.end(), static_cast<int>(longest)));
+  bool fills = false;
+  for (const CanvasRow& row : rows) {
+    longest = std::max(longest, row.ids.size());
+    fills = fills || row.begin < row.end;
+  }
+  const int size = *std::lower_bound(sizes_.begin(), sizes_.end(), static_cast<int>(longest));
+  // A run that only reads has one column, which nothing is filled into.
+  const int columns = cache_ == nullptr ? size : fills ? shapes_.LogitsFor(size) : 1;
+  Call& call = Prepare(rows, size, columns);
   const Clock::time_point start = Clock::now();
   call.Run();
   engine_seconds_ = SecondsSince(start);
 }
 
-Call& Denoiser::Prepare(std::span<const CanvasRow> rows, int size) {
+std::span<const TokenId> Denoiser::filled(int row, const CanvasRow& given) const {
+  const int begin = cache_ == nullptr ? given.begin : 0;
+  return {out_.ids(row, columns_) + begin, Size(given.end - given.begin)};
+}
+
+Call& Denoiser::Prepare(std::span<const CanvasRow> rows, int size, int columns) {
   size_ = size;
+  columns_ = columns;
   if (cache_ != nullptr) {
     int first = 0;
     for (const CanvasRow& row : rows) first = std::max(first, row.first);
@@ -54,34 +68,42 @@ Call& Denoiser::Prepare(std::span<const CanvasRow> rows, int size) {
 
 void Denoiser::Fill(int row, const CanvasRow& given) {
   const TokenId filler = plan_.mask_token_id;
+  const int begin = cache_ == nullptr ? 0 : given.begin;  // The id of the first column.
+  std::span<const TokenId> ids = given.ids;
+  if (cache_ != nullptr) ids = ids.subspan(Size(given.begin), Size(given.end - given.begin));
   // An idle row gets one token, because attention over nothing is undefined.
-  in_.Write(row, size_, given.ids.empty() ? std::span(&filler, 1) : given.ids, filler);
-  bool* mask = in_.mask(row, size_);
-  std::fill_n(mask, size_, false);
-  for (int i = given.begin; i < given.end; ++i) mask[i] = given.ids[Size(i)] == filler;
+  in_.Write(row, columns_, ids.empty() ? std::span(&filler, 1) : ids, filler);
+  bool* mask = in_.mask(row, columns_);
+  std::fill_n(mask, columns_, false);
+  for (int i = given.begin; i < given.end; ++i) mask[i - begin] = given.ids[Size(i)] == filler;
   step_.As<std::int64_t>()[row] = given.fills;
   if (cache_ == nullptr) return;
   cache_->Slide(row, given.first);
   RowInput input;
   input.tokens = given.ids;
   input.write_index = given.first;
-  input.block_length = plan_.block_length;
-  ports_->Fill(row, input, size_, 1, cache_->window_offset(row));
+  input.block_length = given.seen > 0 ? 0 : plan_.block_length;
+  input.seen = given.seen;
+  input.first_logits = plan_.shift ? given.begin - 1 : given.begin;
+  ports_->Fill(row, input, size_, columns_, cache_->window_offset(row));
 }
 
 Call& Denoiser::BoundCall() {
-  std::unique_ptr<Call>& call = calls_[{cache_ == nullptr ? 0 : cache_->active(), size_}];
+  const std::size_t capacity = cache_ == nullptr ? 0 : cache_->active();
+  std::unique_ptr<Call>& call = calls_[{capacity, size_, columns_}];
   if (call != nullptr) return *call;
   std::vector<Tensor> inputs,
-      outputs = {out_.Ids("output_ids", size_), out_.Mask("output_mask", size_)};
+      outputs = {out_.Ids("output_ids", columns_),
+                 PortOf(num_masked_, "num_masked", DType::kInt64, {batch_})};
   if (cache_ == nullptr) {
     inputs = {in_.Ids("input_ids", size_), in_.Lengths("lengths")};
   } else {
-    inputs = ports_->Inputs(size_, 1);
+    inputs = ports_->Inputs(size_, columns_);
+    inputs.push_back(in_.Ids("column_ids", columns_));
     cache_->AppendPast("denoiser", inputs);
     cache_->AppendPresent("denoiser", outputs);
   }
-  inputs.push_back(in_.Mask("canvas_mask", size_));
+  inputs.push_back(in_.Mask("canvas_mask", columns_));
   inputs.push_back(PortOf(step_, "step", DType::kInt64, {batch_}));
   inputs.push_back(PortOf(threshold_, "threshold", DType::kFloat32, {batch_}));
   call = engine_->Bind(inputs, outputs);
@@ -100,9 +122,10 @@ std::vector<double> Denoiser::Measure(const EngineRuns& runs) {
     row.first = std::min(runs.past_length, max_length_ - static_cast<int>(text.size()));
     for (int i = 0; i < batch_; ++i) cache_->Begin(i);
   }
-  return TimeRuns(
-      Prepare(std::vector<CanvasRow>(static_cast<std::size_t>(batch_), row), runs.num_tokens),
-      runs.repeats);
+  const int columns = cache_ == nullptr ? runs.num_tokens : shapes_.LogitsFor(runs.num_tokens);
+  return TimeRuns(Prepare(std::vector<CanvasRow>(Size(static_cast<int>(batch_)), row),
+                          runs.num_tokens, columns),
+                  runs.repeats);
 }
 
 }  // namespace ptgc

@@ -6,7 +6,7 @@
 #include <memory>
 #include <optional>
 #include <span>
-#include <utility>
+#include <tuple>
 #include <vector>
 
 #include "base/buffer.h"
@@ -26,9 +26,12 @@ struct CanvasRow {
   int begin = 0;                      // Masked ids may be filled from this index ...
   int end = 0;                        // ... up to this one,
   int fills = 0;                      // and at least so many must be.
+  // Positions that all rows see; 0 if each sees its block and what lies before it.
+  int seen = 0;
 };
 
-// Without a cache, a run reads texts from the first position on.
+// A model that keeps states is a language model, which reads rows over a cache: a run chooses the
+// tokens of some of its rows, the columns. Others read texts from the first position on.
 class Denoiser {
  public:
   // `cache` is null if the role keeps no states.
@@ -36,12 +39,15 @@ class Denoiser {
 
   // Fills positions of `rows`, one for each of the batch.
   void Run(std::span<const CanvasRow> rows);
-  // A row's ids after the last run.
-  const TokenId* ids(int row) const { return out_.ids(row, size_); }
+  // The tokens from `given.begin` to `given.end` of a row that the last run was given.
+  std::span<const TokenId> filled(int row, const CanvasRow& given) const;
+  // How many of them are still masked.
+  int num_masked(int row) const { return static_cast<int>(num_masked_.As<std::int64_t>()[row]); }
   // Positions of a row in the last run, padding included.
   int size() const { return size_; }
   // Most positions of a row that a run reads.
   int largest() const { return sizes_.back(); }
+  // Null if the model keeps no states.
   KVCache* cache() const { return cache_.get(); }
   // Time inside the engine during the last run.
   double engine_seconds() const { return engine_seconds_; }
@@ -50,24 +56,27 @@ class Denoiser {
 
  private:
   void Fill(int row, const CanvasRow& given);
-  Call& Prepare(std::span<const CanvasRow> rows, int size);
+  Call& Prepare(std::span<const CanvasRow> rows, int size, int columns);
   Call& BoundCall();
 
   std::unique_ptr<Engine> engine_;    // Runs the graph.
   CanvasPlan plan_;                   // Its policies.
   std::int64_t batch_;                // Sequences.
   int max_length_;                    // Positions of a text.
-  std::shared_ptr<KVCache> cache_;    // Holds earlier blocks; null if nothing is kept.
+  RoleShapes shapes_;                 // Shapes of its runs.
+  std::shared_ptr<KVCache> cache_;    // Null if the model keeps no states.
   std::vector<int> sizes_;            // Canvas lengths, or widths over a cache; ascending.
-  int size_;                          // The size of the last run.
-  CanvasBuffers in_;                  // The canvases before a run ...
+  int size_;                          // The size of the last run, ...
+  int columns_;                       // ... and its columns.
+  CanvasBuffers in_;                  // The columns before a run ...
   CanvasBuffers out_;                 // ... and after it.
   std::optional<CausalPorts> ports_;  // Inputs of runs over a cache.
   Buffer step_;                       // [batch], fewest positions to fill.
   Buffer threshold_;                  // [batch], of the policy.
+  Buffer num_masked_;                 // [batch], positions that a run leaves masked.
   double engine_seconds_ = 0;         // Engine time of the last run.
-  // Bound calls, by index of the cache's capacity and by size.
-  std::map<std::pair<std::size_t, int>, std::unique_ptr<Call>> calls_;
+  // Bound calls, by index of the cache's capacity, by size and by columns.
+  std::map<std::tuple<std::size_t, int, int>, std::unique_ptr<Call>> calls_;
 };
 
 }  // namespace ptgc

@@ -51,7 +51,8 @@ def _run_loop(graph: Graph, texts: list[list[int]], plan: DecodePlan) -> tuple[l
         remaining = plan.canvas.num_steps - rounds
         step = -(-mask.sum(axis=1) // remaining)
         out = graph(input_ids=ids, lengths=lengths, canvas_mask=mask, step=step, threshold=threshold)
-        ids, mask, rounds = out["output_ids"], out["output_mask"], rounds + 1
+        ids, mask, rounds = out["output_ids"], mask & (out["output_ids"] == MASK), rounds + 1
+        assert out["num_masked"].tolist() == mask.sum(axis=1).tolist()
     return [row[:length].tolist() for row, length in zip(ids, lengths, strict=True)], rounds
 
 
@@ -93,8 +94,9 @@ def test_confidence_is_pytorchs_probability_whatever_the_neighbours_are(graph: G
     lengths = np.array([len(text) for text in TEXTS])
     ids = padded(TEXTS, 20, fill=60)
     step = np.zeros(4, np.int64)
-    out = graph(input_ids=ids, lengths=lengths, canvas_mask=ids == MASK, step=step, threshold=np.ones(4, np.float32))
+    out = graph(input_ids=ids, lengths=lengths, canvas_mask=ids >= 0, step=step, threshold=np.ones(4, np.float32))
     np.testing.assert_array_equal(out["output_ids"], ids)
+    assert out["num_masked"].tolist() == lengths.tolist()  # what lies behind a text is never filled
     for text, found in zip(TEXTS, out["confidence"], strict=True):
         logits = denoise(tiny_bert(), torch.tensor([text]), torch.tensor([len(text)]))[0]
         logits[:, MASK] = -torch.inf
@@ -137,6 +139,6 @@ def test_the_graph_has_the_ports_of_the_contract() -> None:
     role = _traced()["denoiser"]
     assert [value.name for value in role.model.graph.inputs] == [port.name for port in role.inputs]
     assert [value.name for value in role.model.graph.outputs] == [port.name for port in role.outputs]
-    assert [port.name for port in role.outputs] == ["output_ids", "output_mask", "confidence"]
+    assert [port.name for port in role.outputs] == ["output_ids", "num_masked", "confidence"]
     assert {node.domain for node in role.model.graph} == {""}
     assert [node.op_type for node in role.model.graph].count("Attention") == 2
