@@ -135,8 +135,9 @@ def _round_denoiser(module: nn.Module, plan: CanvasPlan) -> RoleCall:
         text[start:] = ids[0].tolist()
         rows = start + values[ports.LOGITS_ROWS.name][0]
         logits = _scores(module, attend, np.array([text], np.int64))[:, rows]
-        columns = (ports.COLUMN_IDS, ports.COLUMN_MASK, ports.STEP, ports.THRESHOLD)
-        made = reference.fill_most_confident(logits, *(values[port.name] for port in columns), plan.mask_token_id)
+        columns, mask = values[ports.COLUMN_IDS.name], values[ports.COLUMN_MASK.name]
+        step, threshold = values[ports.STEP.name], values[ports.THRESHOLD.name]
+        made = reference.fill_most_confident(logits, columns, mask, step, threshold, plan.mask_token_id)
         return dict(zip(_FILLED, made, strict=True))
 
     return run

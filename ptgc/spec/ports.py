@@ -79,9 +79,9 @@ class Port:
 INPUT_IDS = Port("input_ids", DType.INT64, (BATCH, NUM_TOKENS))
 POSITION_IDS = Port("position_ids", DType.INT64, (BATCH, NUM_TOKENS))
 # Every row sees all slots below `mask_start[b]`, and itself. From there on, row t sees slot `mask_start[b] + u` if
-# tree_mask[b, t, u] is true. The mask must cover what is left of the round: `mask_start` is at least `write_index` minus
-# the role's `mask_extra`. Where the rows of a round see each other and what lies behind them, as on a canvas, it is the
-# first slot behind all that they see.
+# tree_mask[b, t, u] is true. The mask must cover what is left of the round: `mask_start` is at least `write_index` less
+# the role's `mask_extra`. Where rows see each other and what lies behind them, as on a canvas, it is the first slot
+# behind all that they see.
 MASK_START = Port("mask_start", DType.INT64, (BATCH,))
 TREE_MASK = Port("tree_mask", DType.BOOL, (BATCH, NUM_TOKENS, MASK_SLOTS))
 WRITE_INDEX = Port("write_index", DType.INT64, (BATCH,))
@@ -119,8 +119,8 @@ NUM_MASKED = Port("num_masked", DType.INT64, (BATCH,))
 # confidence[b, t]: the probability of the likeliest token at position t.
 CONFIDENCE = Port("confidence", DType.FLOAT32, (BATCH, CANVAS_LENGTH))
 
-# A language model as a denoiser reads rows, and decides the tokens of some positions, its columns. Column r is predicted
-# by row `logits_rows[b, r]`, and column_ids[b, r] is its token before the round.
+# A language model as a denoiser reads rows, and decides the tokens of some positions, its columns. Row
+# `logits_rows[b, r]` predicts column r, and column_ids[b, r] is its token before the round.
 COLUMN_IDS, COLUMN_MASK, COLUMN_OUTPUT_IDS, COLUMN_CONFIDENCE = (
     Port(name, port.dtype, (BATCH, NUM_LOGITS))
     for name, port in (
@@ -130,6 +130,7 @@ COLUMN_IDS, COLUMN_MASK, COLUMN_OUTPUT_IDS, COLUMN_CONFIDENCE = (
         (CONFIDENCE.name, CONFIDENCE),
     )
 )
+
 # An output of a target in addition to logits, for drafters that read more than its text.
 HIDDEN_STATES = "hidden_states"
 
