@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests import shared, wheels
+from tests import shared, traces, wheels
 
 
 def pytest_configure() -> None:
@@ -23,6 +23,13 @@ def pytest_configure() -> None:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of this worker's bundles."""
     return tmp_path_factory.mktemp("bundles")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _shared_traces(place: Path) -> Iterator[None]:
+    """Traces of PyTorch that several tests need, made once."""
+    with traces.shared_traces(place):
+        yield
 
 
 @pytest.fixture(scope="session")
