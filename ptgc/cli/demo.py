@@ -1,10 +1,12 @@
-"""`ptgc demo`: export, build and run one model, plain and speculative side by side."""
+"""`ptgc demo`: export, build and run one model, plain and with drafts, side by side."""
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.columns import Columns
@@ -56,7 +58,34 @@ _TASK = (
     f"Here is the file Thermostat.java:\n\n```java\n{_FILE}```\n\n"
     "Change the first temperature from 20.0 to 18.0. Print the whole file again and leave everything else as it is."
 )
+_CHAT = "What makes bread dough rise, and how can I tell when it is ready to bake?"
+_PROMPTS = {"a chat message": _CHAT, "an edit": _TASK}
 _REPEATS = 3
+_PLAIN = "plain"
+
+
+@dataclass(frozen=True)
+class _Contender:
+    """A bundle that drafts."""
+
+    name: str
+    """The name of its strategy."""
+    folder: Path
+    """Its bundle."""
+    options: dict[str, Any]
+    """Of its export."""
+
+
+@dataclass(frozen=True)
+class _Heat:
+    """All texts that one precision wrote for one prompt."""
+
+    precision: str
+    """Of the builds."""
+    prompt: str
+    """What the prompt is."""
+    runs: dict[str, list[GenerationResult]]
+    """By strategy, plain decoding first."""
 
 
 def command(
@@ -64,106 +93,143 @@ def command(
         str | None,
         typer.Argument(metavar="[MODEL]", help="Local directory, GGUF file, or hub id of a chat model."),
     ] = None,
-    directory: Annotated[Path, typer.Option(help="Directory of the bundle; it is kept and reused.")] = Path(
+    directory: Annotated[Path, typer.Option(help="Directory of the bundles; they are kept and reused.")] = Path(
         "bundles/demo"
     ),
+    drafter: Annotated[
+        Path | None, typer.Option(metavar="CHECKPOINT", help="A drafter that was trained for the model, to show too.")
+    ] = None,
+    strategy: Annotated[str, typer.Option(help="Strategy of this drafter.")] = "eagle3",
     precision: Annotated[
         str, typer.Option(help="Precisions of the builds to compare, comma-separated.")
     ] = "float32,int8",
     max_new_tokens: Annotated[int, typer.Option(help="Tokens to write.")] = 160,
 ) -> None:
-    """Show what speculation gains on this machine: the same text, written plainly and with drafts."""
+    """Show what drafts gain on this machine: the same texts, written plainly and with drafts."""
     with command_errors():
-        _export(model, directory)
-        rows = []
-        for name in precision.split(","):
-            build_id = _build(directory, name.strip())
-            rows.append((name.strip(), *_race(directory, build_id, max_new_tokens)))
-        _show(rows)
+        contenders = [_Contender("ngram", directory / "ngram", {})]
+        if drafter is not None:
+            contenders.append(_Contender(strategy, directory / strategy, {"drafter": str(drafter)}))
+        for one in contenders:
+            _export(model, one)
+        heats = []
+        for name in (part.strip() for part in precision.split(",")):
+            builds = [_build(one.folder, name) for one in contenders]
+            heats += _race(contenders, builds, name, max_new_tokens)
+        _show(heats)
 
 
-def _export(model: str | None, directory: Path) -> None:
-    if (directory / "manifest.json").exists():
-        notes.print(f"Using the bundle in {directory}", markup=False)
+def _export(model: str | None, contender: _Contender) -> None:
+    folder = contender.folder
+    if (folder / "manifest.json").exists():
+        notes.print(f"Using the bundle in {folder}", markup=False)
         return
     if model is None:
         raise BundleError(
             "The demo needs a model: a directory, a GGUF file or a hub id.",
             "For example: ptgc demo HuggingFaceTB/SmolLM2-135M-Instruct",
         )
-    check_bundle_output(directory, force=False, sources=(Path(model),))
+    check_bundle_output(folder, force=False, sources=(Path(model),))
     need_torch("The demo's export")
     from ptgc.exporters import export_checkpoint
 
     with progress() as step:
-        export_checkpoint(model, directory, progress=step)
+        export_checkpoint(model, folder, contender.options, strategy=contender.name, progress=step)
 
 
-def _build(directory: Path, precision: str) -> str:
+def _build(folder: Path, precision: str) -> str:
     from ptgc.spec.bundle import open_bundle
 
-    bundle = open_bundle(directory)
-    wanted = {"target": precision}
-    made = [b for b in bundle.builds() if b.manifest.precision == wanted and b.manifest.bundle_sha256 == bundle.sha256]
+    bundle = open_bundle(folder)
+    made = [
+        build.manifest.id
+        for build in bundle.builds()
+        if set(build.manifest.precision.values()) == {precision} and build.manifest.bundle_sha256 == bundle.sha256
+    ]
     if made:
-        return made[-1].manifest.id
+        return made[-1]
     try:
         from ptgc.compiler.build.build import BuildOptions, build
     except ImportError as error:
         raise compiler_missing("The demo's build", error) from error
     with progress() as step:
-        return build(directory, BuildOptions(precision=precision, replace=True), step).manifest.id
+        return build(folder, BuildOptions(precision=precision, replace=True), step).manifest.id
 
 
-def _race(directory: Path, build_id: str, max_new_tokens: int) -> tuple[list[GenerationResult], list[GenerationResult]]:
-    """Run plain and speculative decoding in turns, so that both see the machine in the same state."""
+def _race(contenders: list[_Contender], builds: list[str], precision: str, max_new_tokens: int) -> list[_Heat]:
+    """Let all write in turns, so that they see the machine in the same state."""
     from ptgc.runtime import Generator
 
-    plain, drafted = [], []
-    with progress() as step, Generator(directory, build=build_id) as generator:
-        prompt = _prompt(generator)
-        for number in range(_REPEATS):
-            step(f"{build_id}: writing, {number + 1} of {_REPEATS}")
-            plain.append(generator.generate(prompt, max_new_tokens=max_new_tokens, plain=True))
-            drafted.append(generator.generate(prompt, max_new_tokens=max_new_tokens))
-    return plain, drafted
+    heats = []
+    with ExitStack() as stack:
+        step = stack.enter_context(progress())
+        generators = {
+            one.name: stack.enter_context(Generator(one.folder, build=build))
+            for one, build in zip(contenders, builds, strict=True)
+        }
+        first = next(iter(generators.values()))
+        for name, message in _PROMPTS.items():
+            prompt = _tokens(first, message)
+            heat = _Heat(precision, name, {_PLAIN: [], **{strategy: [] for strategy in generators}})
+            for number in range(_REPEATS):
+                step(f"{precision}: answering {name}, {number + 1} of {_REPEATS}")
+                heat.runs[_PLAIN].append(first.generate(prompt, max_new_tokens=max_new_tokens, plain=True))
+                for strategy, generator in generators.items():
+                    heat.runs[strategy].append(generator.generate(prompt, max_new_tokens=max_new_tokens))
+            heats.append(heat)
+    return heats
 
 
-def _prompt(generator: Generator) -> list[int]:
-    """The task as a chat message, or as the beginning of a text if the model has no chat template."""
+def _tokens(generator: Generator, message: str) -> list[int]:
+    """A chat message, or the beginning of a text if the model has no chat template."""
     from ptgc.errors import UsageError
 
     if generator.codec is None:
         return list(range(16)) * 4
     try:
-        return generator.codec.encode_messages([{"role": "user", "content": _TASK}])
+        return generator.codec.encode_messages([{"role": "user", "content": message}])
     except UsageError:
-        return generator.codec.encode(f"{_FILE}\n\n{_FILE[:60]}")
+        return generator.codec.encode(f"{message}\n\n{message[:60]}")
 
 
 def _speed(runs: list[GenerationResult]) -> float:
     return median(run.statistics.tokens_per_second for run in runs)
 
 
-def _show(rows: list[tuple[str, list[GenerationResult], list[GenerationResult]]]) -> None:
-    _, plain, drafted = rows[-1]
-    results.print(
-        Columns(
-            [
-                Panel(plain[0].text, title=f"plain, {_speed(plain):.0f} tokens/s", width=58),
-                Panel(drafted[0].text, title=f"{drafted[0].strategy}, {_speed(drafted):.0f} tokens/s", width=58),
-            ]
+def _show(heats: list[_Heat]) -> None:
+    for prompt in _PROMPTS:
+        rows = [heat for heat in heats if heat.prompt == prompt]
+        runs = rows[-1].runs
+        fastest = max(runs, key=lambda strategy: _speed(runs[strategy]))
+        shown = dict.fromkeys([_PLAIN, fastest])
+        results.print(
+            Columns(
+                [
+                    Panel(
+                        runs[strategy][0].text, title=f"{prompt}, {strategy}: {_speed(runs[strategy]):.0f}/s", width=58
+                    )
+                    for strategy in shown
+                ]
+            )
         )
-    )
-    table = Table("build", "plain, tokens/s", "speculative, tokens/s", "speedup", "tokens a round", "same text")
-    for name, plain, drafted in rows:
-        same = all(one.token_ids == other.token_ids for one, other in zip(plain, drafted, strict=True))
-        table.add_row(
-            name,
-            f"{_speed(plain):.1f}",
-            f"{_speed(drafted):.1f}",
-            f"{_speed(drafted) / _speed(plain):.2f}x",
-            f"{drafted[0].statistics.mean_accept_length:.2f}",
-            "yes" if same else "no",
-        )
-    results.print(table)
+        results.print(_table(rows))
+
+
+def _table(rows: list[_Heat]) -> Table:
+    """Tokens a second of one prompt, and by how much each strategy is faster than plain decoding."""
+    drafting = [strategy for strategy in rows[0].runs if strategy != _PLAIN]
+    table = Table("build", "plain, tokens/s", title=rows[0].prompt, title_justify="left")
+    for strategy in drafting:
+        table.add_column(strategy)
+        table.add_column("tokens a round")
+    table.add_column("same text")
+    for heat in rows:
+        plain = heat.runs[_PLAIN]
+        cells = [heat.precision, f"{_speed(plain):.1f}"]
+        for strategy in drafting:
+            runs = heat.runs[strategy]
+            cells.append(f"{_speed(runs):.1f} ({_speed(runs) / _speed(plain):.2f}x)")
+            cells.append(f"{runs[0].statistics.mean_accept_length:.2f}")
+        same = all(run.token_ids == plain[0].token_ids for runs in heat.runs.values() for run in runs)
+        table.add_row(*cells, "yes" if same else "no")
+    return table

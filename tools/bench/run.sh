@@ -2,6 +2,7 @@
 # Exports, builds and measures: tools/bench/run.sh PART FOLDER
 #   copies   SmolLM2-135M, n-gram, every precision, beside the installed peers
 #   pair     TinyLlama-1.1B with stories15M as its drafter, on stories
+#   drafters SmolLM2-135M, every drafter that needs no other model and those in tools/train/drafters, every precision
 #   small    what ptgc costs around its engines, including small ones
 set -euo pipefail
 part=$1 folder=$2
@@ -38,6 +39,25 @@ pair)
   bench_pair float32-alone onnxruntime-cpu-float32 story autoregressive
   bench_pair transformers onnxruntime-cpu-int8 story transformers --num-prompts 3
   ;;
+drafters)
+  model=$(fetch smollm2-135m-instruct)
+  names="suffix recycling lookahead jacobi layer-skip"
+  export_bundle "$folder/ngram" "$model" --strategy ngram
+  for name in suffix recycling lookahead jacobi; do export_bundle "$folder/$name" "$model" --strategy $name; done
+  export_bundle "$folder/layer-skip" "$model" --strategy layer-skip --num-layers 8
+  for drafter in tools/train/drafters/*/; do
+    name=$(basename "$drafter") && name=${name##*-} # MODEL-STRATEGY
+    case $name in medusa) given=--heads ;; *) given=--drafter ;; esac
+    export_bundle "$folder/$name" "$model" --strategy "$name" "$given" "$drafter"
+    names="$names $name"
+  done
+  export_bundle "$folder/plain" "$model" --strategy autoregressive
+  for name in ngram plain $names; do build_all "$folder/$name"; done
+  beside=$(printf "$folder/%s," $names)
+  ptgc bench "$folder/ngram" --build "$(builds)" --beside "${beside%,}" --plain-bundle "$folder/plain" --model "$model" \
+    --against transformers,onnxruntime-genai --num-threads $threads --num-prompts 8 --repeats 1 \
+    --report "$folder/drafters.json"
+  ;;
 small)
   model=$(fetch smollm2-135m-instruct)
   export_bundle "$folder/ngram" "$model" --strategy ngram
@@ -52,7 +72,7 @@ small)
     --repeats 6 --max-new-tokens 160 --threads $threads --report "$folder/host-small.json"
   ;;
 *)
-  sed -n '2,5s/^# //p' "$0" >&2
+  sed -n '2,6s/^# //p' "$0" >&2
   exit 2
   ;;
 esac
