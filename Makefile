@@ -91,7 +91,7 @@ fix: $(INSTALLED)
 
 # The commands of tools/bench/README.md, all of them: hours on two cores.
 bench: $(INSTALLED)
-	set -e; for part in copies pair small; do PATH="$(CURDIR)/$(BIN):$$PATH" tools/bench/run.sh $$part bundles/bench; done
+	set -e; for part in copies pair drafters small; do PATH="$(CURDIR)/$(BIN):$$PATH" tools/bench/run.sh $$part bundles/bench; done
 
 # Everything that needs a CUDA device (tools/gpu/README.md):
 #   make gpu [WHEELS=DIR] [BUNDLES=DIR] [REPORT=FILE] [GPU_OPTIONS="--only rounds"]
