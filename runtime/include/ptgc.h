@@ -262,7 +262,7 @@ typedef struct ptgc_statistics {
   int64_t new_tokens;           // Tokens written, including those of a stop sequence.
   int64_t rounds;               // Rounds after the first new token.
   int64_t plain_rounds;         // Rounds without draft tokens.
-  int64_t drafted_tokens;       // Draft tokens verified.
+  int64_t drafted_tokens;       // Draft tokens verified, without rows that none is accepted from.
   int64_t accepted_tokens;      // Draft tokens accepted.
   const char* fallback_reason;  // Why drafts were mostly declined; NULL if they were not.
   double mean_accept_length;    // New tokens per round.

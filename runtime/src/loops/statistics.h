@@ -26,7 +26,9 @@ struct Statistics {
   std::int64_t rounds = 0;                     // Decode rounds.
   std::int64_t plain_rounds = 0;               // Decode rounds without draft tokens.
   std::optional<std::string> fallback_reason;  // Why drafts were mostly declined, if they were.
-  std::int64_t drafted_tokens = 0;             // Draft tokens verified.
+  // Draft tokens verified. Rows that are run for their answers only, as in the window of lookahead,
+  // are none.
+  std::int64_t drafted_tokens = 0;
   std::int64_t accepted_tokens = 0;            // Draft tokens accepted.
   std::vector<DraftCount> draft_counts;        // The same by depth and rank, in that order.
   std::int64_t ahead_tokens = 0;       // Draft tokens made while the target verified others.
