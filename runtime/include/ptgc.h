@@ -94,7 +94,7 @@ enum { PTGC_NGRAM_MATCH_PLANNED = -1, PTGC_NGRAM_MATCH_LATEST = 0, PTGC_NGRAM_MA
 
 // Whether the next drafts are made while the target verifies.
 enum {
-  PTGC_OVERLAP_TUNED = 0,  // If the bundle allows it: as tuned, or where processors are left.
+  PTGC_OVERLAP_TUNED = 0,  // Where processors are left: as tuned, or if they are enough for both.
   PTGC_OVERLAP_OFF = 1,    // One after the other.
   PTGC_OVERLAP_ON = 2      // At once; the bundle must have been exported with --overlap.
 };

@@ -20,6 +20,7 @@ from ptgc.runtime.costs import CostCurve, RoundCost, read_costs, write_costs
 from ptgc.runtime.tuning import Tuning, read_tuning, write_tuning
 from ptgc.spec.bundle import Build, open_bundle
 from ptgc.spec.strategies.draft_model import draft_model
+from ptgc.spec.strategies.merged import Lookup, with_lookup
 from ptgc.spec.tree import TreeSpec
 from tests.models import greedy, prompt, tiny_model
 from tests.runtime.test_seams import TREE, build_of, probe
@@ -92,15 +93,16 @@ def test_drafts_that_were_always_accepted_are_made_at_once(place: Path, tmp_path
 
 
 def test_gains_are_those_of_the_tuned_tree_or_of_a_chain(place: Path) -> None:
-    plan = open_bundle(probe(place, "tree")).manifest.plan
+    plan = open_bundle(sure(place)).manifest.plan
     assert (OFTEN.draft_gains(plan), NEVER.draft_gains(plan)) == ((0.99, 0.98, 0.97), (0.0,))
-    merged = open_bundle(probe(place, "merged")).manifest.plan
-    assert NEVER.draft_gains(merged) == ()  # nobody knows which of the drafters it was
+    assert (
+        NEVER.draft_gains(with_lookup(draft_model(3), Lookup.SUFFIX)) == ()
+    )  # nobody knows which of the drafters it was
     with pytest.raises(UsageError, match=r"gains has 2 entries; tree has 3 drafts"):
-        Generator(probe(place, "tree"), build=build_of(1), tree=CHAIN, gains=[0.5, 0.2])
+        Generator(sure(place), build=build_of(1), tree=CHAIN, gains=[0.5, 0.2])
     for wrong in ([0.5, 1.5], [-0.1], 0.5, "0.5", [None]):
         with pytest.raises(UsageError, match=r"gains is .*; it must be (made of|a list of|a) number"):
-            Generator(probe(place, "tree"), build=build_of(1), gains=wrong)
+            Generator(sure(place), build=build_of(1), gains=wrong)
 
 
 def test_the_cost_of_heads_is_measured_and_decides(place: Path, tmp_path: Path) -> None:
