@@ -77,7 +77,7 @@ def _measure_role(role: str, core: Generator, shapes: ShapePlan, past: int) -> d
     for width in widths:
         core.measure(width, logits[width], past, 1, role)
         samples[width] = list(core.measure(width, logits[width], past, 1, role))
-    once = sum(samples[width][0] for width in own.widths if width <= chosen)
+    once = sum(samples[width][0] for width in widths if width <= chosen)
     repeats = min(_MAX_REPEATS, max(3, int(_SECONDS / once)))
     for repeat in range(1, repeats):
         for width in widths:
