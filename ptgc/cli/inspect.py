@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -18,6 +18,9 @@ from ptgc.errors import BundleError, UsageError
 from ptgc.spec.bundle import RUNNABLE, Build, Bundle, open_bundle
 from ptgc.spec.engine import Engine
 from ptgc.spec.generation import GenerationDefaults
+
+if TYPE_CHECKING:
+    from ptgc.runtime.tuning import Tuning
 
 _SHOWN_TOKENS = 8
 
@@ -79,13 +82,30 @@ def _reasons(refused: Mapping[str, BundleError]) -> dict[str, str]:
     return {name: error.message for name, error in refused.items()}
 
 
-def _measured(bundle: Bundle, build: Build) -> MeasuredBuild | None:
-    """A build's measurements on this device, for the number of threads that it runs with here."""
-    from ptgc.runtime.costs import read_costs
-    from ptgc.runtime.generator import default_num_threads
+@dataclass(frozen=True)
+class _Found:
+    """What was measured of a build on this device."""
+
+    tuning: Tuning | None
+    """What was tuned here."""
+    refused: list[str]
+    """Why settings that were found are not used."""
+    measured: MeasuredBuild | None
+    """Its rounds, with the number of threads that it runs with here."""
+
+
+def _find(bundle: Bundle, build: Build) -> _Found:
     from ptgc.runtime.tuning import read_tuning
 
-    tuning = read_tuning(build, bundle.manifest.plan)
+    refused: list[str] = []
+    tuning = read_tuning(build, bundle.manifest.plan, refused)
+    return _Found(tuning, refused, _measured(bundle, build, tuning))
+
+
+def _measured(bundle: Bundle, build: Build, tuning: Tuning | None) -> MeasuredBuild | None:
+    from ptgc.runtime.costs import read_costs
+    from ptgc.runtime.generator import default_num_threads
+
     role = tuning.chosen_drafter(bundle.manifest.plan) if tuning else None
     curve = read_costs(build, tuning.num_threads if tuning else default_num_threads(), role)
     if curve is None or not curve.rounds:
@@ -101,7 +121,8 @@ def _measured(bundle: Bundle, build: Build) -> MeasuredBuild | None:
 
 
 def _draw(bundle: Bundle, builds: list[Build], path: Path) -> None:
-    measured = [found for found in (_measured(bundle, build) for build in builds) if found is not None]
+    found = [_find(bundle, build).measured for build in builds]
+    measured = [one for one in found if one is not None]
     if not measured:
         raise UsageError(
             f"No build of {bundle.path} was measured on this device; there is nothing to draw.",
@@ -115,20 +136,12 @@ def _document(bundle: Bundle, builds: list[Build]) -> dict[str, Any]:
     for build in builds:
         document = build.manifest.to_json()
         document["current"] = build.manifest.bundle_sha256 == bundle.sha256
-        found = _measured(bundle, build)
-        document["round_seconds"] = found.curve.medians() if found else {}
-        document["rounds_are_noisy"] = found.curve.is_noisy if found else None
-        document["tuning"] = _tuning(bundle, build)
+        found = _find(bundle, build)
+        document["round_seconds"] = found.measured.curve.medians() if found.measured else {}
+        document["rounds_are_noisy"] = found.measured.curve.is_noisy if found.measured else None
+        document["tuning"] = found.tuning.to_json() if found.tuning else None
         described.append(document)
     return {"manifest": bundle.manifest.to_json(), "builds": described}
-
-
-def _tuning(bundle: Bundle, build: Build) -> dict[str, Any] | None:
-    """What was tuned here, as it is stored."""
-    from ptgc.runtime.tuning import read_tuning
-
-    found = read_tuning(build, bundle.manifest.plan)
-    return found.to_json() if found else None
 
 
 def _show_bundle(bundle: Bundle) -> None:
@@ -179,16 +192,20 @@ def _show_build(bundle: Bundle, build: Build) -> None:
             table.add_row(f"operators of {role}", operators + _instruction_set(operators))
     for engine in manifest.engines:
         table.add_row(f"engine {engine.role}", _engine(engine, manifest.compute_capabilities))
-    found = _measured(bundle, build)
+    found = _find(bundle, build)
     if manifest.backend not in RUNNABLE:
         state = "compiled ahead of time" if manifest.engines else "prepared, not compiled"
         table.add_row("rounds here", f"not run: {state}")
-    elif found is None and "target" in manifest.shapes.roles:
+    elif found.measured is None and "target" in manifest.shapes.roles:
         table.add_row("rounds here", f"not measured: ptgc build {bundle.path} --stage compile --id {manifest.id}")
     results.print(table)
-    if found is not None:
-        _show_rounds(found)
-    _show_tuning(bundle, build)
+    if found.measured is not None:
+        _show_rounds(found.measured)
+    for reason in found.refused:
+        text = f"tuning of {manifest.id} here is not used: {reason}; tune again: ptgc tune {bundle.path}"
+        results.print(text, markup=False, soft_wrap=True)
+    if found.tuning is not None and found.tuning.tree is not None:
+        show_tree(manifest.id, found.tuning.tree, found.tuning.gains)
 
 
 def _instruction_set(operators: str) -> str:
@@ -196,19 +213,6 @@ def _instruction_set(operators: str) -> str:
     from ptgc.runtime import _core
 
     return f" ({_core.kernels()} here)" if "BlockProduct" in operators or "CachedAttention" in operators else ""
-
-
-def _show_tuning(bundle: Bundle, build: Build) -> None:
-    """Print the tree that drafts fill here, or why what was tuned is not used."""
-    from ptgc.runtime.tuning import read_tuning
-
-    refused: list[str] = []
-    tuning = read_tuning(build, bundle.manifest.plan, refused)
-    for reason in refused:
-        text = f"tuning of {build.manifest.id} here is not used: {reason}; tune again: ptgc tune {bundle.path}"
-        results.print(text, markup=False, soft_wrap=True)
-    if tuning is not None and tuning.tree is not None:
-        show_tree(build.manifest.id, tuning.tree, tuning.gains)
 
 
 def _show_rounds(build: MeasuredBuild) -> None:

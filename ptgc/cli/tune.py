@@ -13,7 +13,6 @@ from ptgc.cli.options import AsJson, BundlePath, Datastore, Prompts, names
 from ptgc.cli.token_tree import show_tree
 from ptgc.compiler.precision.precision import MAX_DIVERGENCE
 from ptgc.errors import UsageError
-from ptgc.spec.bundle import open_bundle
 
 if TYPE_CHECKING:
     from ptgc.compiler.tuning.tune import Observed, Tuned
@@ -117,9 +116,8 @@ def _row(way: Way, observed: Observed) -> dict[str, Any]:
 
 def _show(tuned: Tuned, bundle: Path) -> None:
     table = Table("build", "lost (nats)", "threads", "plain", "fixed drafts", "a token", "speedup", "")
-    drafter = open_bundle(bundle).manifest.plan.drafter
     for way in tuned.ways:
-        drafts = f", {drafter.describe(way.drafter)}" if way.drafter else ""
+        drafts = f", {tuned.plan.drafter.describe(way.drafter)}" if way.drafter else ""
         divergence = _observed(tuned, way).divergence
         is_chosen = _observed(tuned, way).is_of(tuned.chosen) and way.num_threads == tuned.chosen.num_threads
         table.add_row(

@@ -16,6 +16,7 @@
 
 #include "base/error.h"
 #include "base/names.h"
+#include "base/processors.h"
 #include "bundle/bundle_limits.h"
 #include "callbacks.h"
 #include "datastore_binding.h"
@@ -294,12 +295,12 @@ void BindGenerator(nb::module_& module) {
       .def(nb::new_([](const std::filesystem::path& build_directory, int num_threads,
                        const std::string& library, const std::map<std::string, Costs>& costs,
                        const std::string& draft_length, int num_draft_tokens,
-                       std::optional<std::vector<int>> tree,
+                       std::optional<std::vector<int>> tree, std::vector<double> gains,
                        const std::optional<std::string>& acceptance,
                        const std::optional<std::string>& ngram_match, std::optional<bool> overlap,
-                       const std::string& datastore, const std::string& drafter,
-                       double wait_seconds, int max_waiting, const nb::object& to_drafter,
-                       const nb::object& to_target, bool verify) {
+                       std::optional<bool> tuned_overlap, const std::string& datastore,
+                       const std::string& drafter, double wait_seconds, int max_waiting,
+                       const nb::object& to_drafter, const nb::object& to_target, bool verify) {
              GeneratorOptions options;
              options.load.num_threads = num_threads;
              options.load.library = library;
@@ -307,10 +308,12 @@ void BindGenerator(nb::module_& module) {
              options.load.draft_length = ReadName<DraftLengthMode>(draft_length, "draft length");
              options.load.num_draft_tokens = num_draft_tokens;
              options.load.tree = std::move(tree);
+             options.load.gains = std::move(gains);
              options.load.acceptance =
                  ReadOptionalName<AcceptanceRule>(acceptance, "acceptance rule");
              options.load.ngram_match = ReadOptionalName<NgramMatch>(ngram_match, "n-gram match");
              options.load.overlap = overlap;
+             options.load.tuned_overlap = tuned_overlap;
              options.load.datastore = datastore;
              options.load.drafter = drafter;
              options.load.reencoding = {MakeReencode(to_drafter), MakeReencode(to_target)};
@@ -320,10 +323,11 @@ void BindGenerator(nb::module_& module) {
            }),
            "build_directory"_a, "num_threads"_a = 0, "library"_a = "",
            "costs"_a = std::map<std::string, Costs>(), "draft_length"_a = "measured",
-           "num_draft_tokens"_a = -1, "tree"_a = nb::none(), "acceptance"_a = nb::none(),
-           "ngram_match"_a = nb::none(), "overlap"_a = nb::none(), "datastore"_a = "",
-           "drafter"_a = "", "wait_seconds"_a = -1.0, "max_waiting"_a = -1,
-           "to_drafter"_a = nb::none(), "to_target"_a = nb::none(), "verify"_a = false)
+           "num_draft_tokens"_a = -1, "tree"_a = nb::none(), "gains"_a = std::vector<double>(),
+           "acceptance"_a = nb::none(), "ngram_match"_a = nb::none(), "overlap"_a = nb::none(),
+           "tuned_overlap"_a = nb::none(), "datastore"_a = "", "drafter"_a = "",
+           "wait_seconds"_a = -1.0, "max_waiting"_a = -1, "to_drafter"_a = nb::none(),
+           "to_target"_a = nb::none(), "verify"_a = false)
       .def(
           "generate",
           [](Generator& self, const std::vector<const Request*>& requests,
@@ -390,6 +394,8 @@ NB_MODULE(_core, module) {
   ptgc::BindSession(module);
   ptgc::BindGenerator(module);
   ptgc::BindDatastore(module);
+  module.def("available_processors", &ptgc::AvailableProcessors,
+             "Number of processors that this process may use.");
   module.def("device_fingerprint", &ptgc::DeviceFingerprint, nb::arg("device") = "cpu",
              "Names this kind of processor, and for cuda its GPU, safe as a file name.");
   module.def("cuda_device_name", &ptgc::CudaDeviceName,

@@ -29,6 +29,7 @@ struct Tuning {
   int num_draft_tokens = 0;              // The most drafts of a round, at most the plan's.
   bool overlap = false;                  // Whether drafts are made while the target verifies.
   std::optional<std::vector<int>> tree;  // Parents of the part of the plan's tree that drafts fill.
+  std::vector<double> gains;             // Of that tree, or of a chain; see LoadOptions.
   std::string drafter;                   // The role that drafts; empty: the first.
 };
 

@@ -1,14 +1,11 @@
 #include "load.h"
 
-#include <sched.h>
-
-#include <algorithm>
 #include <cstddef>
 #include <optional>
 #include <string>
-#include <thread>
 #include <utility>
 
+#include "base/processors.h"
 #include "build_choice.h"
 #include "sized_struct.h"
 #include "status.h"
@@ -30,15 +27,6 @@ static_assert(static_cast<int>(NgramMatch::kLatest) == PTGC_NGRAM_MATCH_LATEST &
               static_cast<int>(NgramMatch::kFirst) == PTGC_NGRAM_MATCH_FIRST);
 
 std::string OrEmpty(const char* text) { return text == nullptr ? "" : text; }
-
-// Number of processors that this process may use, counted as in ptgc.runtime.
-int ProcessorsAtHand() {
-#if defined(__linux__)
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof(set), &set) == 0) return CPU_COUNT(&set);
-#endif
-  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-}
 
 // Collects values that are out of range.
 class Problems {
@@ -103,7 +91,7 @@ GeneratorOptions CoreOptions(const ptgc_load_options& options, const Bundle& bui
   GeneratorOptions core;
   core.load.num_threads = options.num_threads;
   if (options.num_threads == 0) {
-    core.load.num_threads = tuning ? tuning->num_threads : ProcessorsAtHand();
+    core.load.num_threads = tuning ? tuning->num_threads : AvailableProcessors();
   }
   core.load.library = OrEmpty(options.library);
   core.load.ort_api_base = options.ort_api_base;
@@ -116,12 +104,14 @@ GeneratorOptions CoreOptions(const ptgc_load_options& options, const Bundle& bui
     core.load.num_draft_tokens = tuning->num_draft_tokens;
     core.load.tree = tuning->tree;
   }
+  if (tuning && core.load.tree == tuning->tree && core.load.drafter == tuning->drafter) {
+    core.load.gains = tuning->gains;
+  }
   core.load.acceptance = UnlessPlanned<AcceptanceRule>(options.acceptance);
   core.load.ngram_match = UnlessPlanned<NgramMatch>(options.ngram_match);
-  if (options.overlap != PTGC_OVERLAP_TUNED) {
-    core.load.overlap = options.overlap == PTGC_OVERLAP_ON;
-  } else if (tuning) {
-    core.load.overlap = tuning->overlap;
+  if (options.overlap != PTGC_OVERLAP_TUNED) core.load.overlap = options.overlap == PTGC_OVERLAP_ON;
+  if (tuning && core.load.num_threads == tuning->num_threads) {
+    core.load.tuned_overlap = tuning->overlap;
   }
   core.load.datastore = OrEmpty(options.datastore);
   core.waiting.seconds = options.wait_seconds;

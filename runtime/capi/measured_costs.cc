@@ -114,10 +114,28 @@ std::optional<std::vector<int>> ReadTree(const Fields& document, const DecodePla
   return parents;
 }
 
+// The gains of the tree, or those of a chain: the shares of rounds that accepted at least one
+// draft, two drafts ... Of merged drafters, nobody knows which of them made those.
+std::vector<double> ReadGains(const Fields& document, const DecodePlan& plan, bool has_tree) {
+  const std::vector<double> shares =
+      document.Numbers("acceptance", 0, 1, limits::kTreeNodes, /*may_be_absent=*/true);
+  std::vector<double> gains = document.Numbers("gains", 0, 1, limits::kTreeNodes, !has_tree);
+  if (has_tree) return gains;
+  if (!gains.empty()) document.Add("gains", " has entries; there is no tree.");
+  return plan.drafter.Parts().size() == 1 ? shares : std::vector<double>();
+}
+
 Tuning ReadTuning(const Fields& document, const DecodePlan& plan) {
+  const std::optional<std::vector<int>> tree = ReadTree(document, plan);
+  std::vector<double> gains = ReadGains(document, plan, tree.has_value());
+  if (tree.has_value() && gains.size() + 1 != tree->size()) {
+    document.Add("gains", " must have an entry for each draft of tree.");
+  }
   return {static_cast<int>(document.Integer("num_threads", kThreads)),
           static_cast<int>(document.Integer("num_draft_tokens", limits::kDraftTokens)),
-          document.Flag("overlap", false), ReadTree(document, plan),
+          document.Flag("overlap", false),
+          tree,
+          std::move(gains),
           document.Find("drafter") == nullptr ? "" : document.Text("drafter")};
 }
 
@@ -139,7 +157,6 @@ std::optional<Tuning> MeasuredTuning(const Bundle& build) {
   if (tuning.has_value()) {
     tuning->num_draft_tokens =
         std::min(tuning->num_draft_tokens, build.plan.drafter.num_draft_tokens);
-    tuning->overlap = tuning->overlap && build.plan.drafter.Parts().back().parameters->overlap;
     const std::vector<std::string> roles = RolesOf(build.plan.drafter);
     const bool drafts = std::find(roles.begin(), roles.end(), tuning->drafter) != roles.end();
     if (!drafts) tuning->drafter.clear();

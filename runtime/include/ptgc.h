@@ -94,7 +94,7 @@ enum { PTGC_NGRAM_MATCH_PLANNED = -1, PTGC_NGRAM_MATCH_LATEST = 0, PTGC_NGRAM_MA
 
 // Whether the next drafts are made while the target verifies.
 enum {
-  PTGC_OVERLAP_TUNED = 0,  // If the bundle allows it: as tuned, or where processors are left.
+  PTGC_OVERLAP_TUNED = 0,  // Where processors are left: as tuned, or if they are enough for both.
   PTGC_OVERLAP_OFF = 1,    // One after the other.
   PTGC_OVERLAP_ON = 2      // At once; the bundle must have been exported with --overlap.
 };
@@ -262,7 +262,7 @@ typedef struct ptgc_statistics {
   int64_t new_tokens;           // Tokens written, including those of a stop sequence.
   int64_t rounds;               // Rounds after the first new token.
   int64_t plain_rounds;         // Rounds without draft tokens.
-  int64_t drafted_tokens;       // Draft tokens verified.
+  int64_t drafted_tokens;       // Draft tokens verified, without rows that none is accepted from.
   int64_t accepted_tokens;      // Draft tokens accepted.
   const char* fallback_reason;  // Why drafts were mostly declined; NULL if they were not.
   double mean_accept_length;    // New tokens per round.

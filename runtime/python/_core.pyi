@@ -289,7 +289,7 @@ class Session:
 class Generator:
     """A loaded build; many threads may use one."""
 
-    def __init__(self, build_directory: str | os.PathLike, num_threads: int = 0, library: str = '', costs: Mapping[str, Mapping[int, float]] = {}, draft_length: str = 'measured', num_draft_tokens: int = -1, tree: Sequence[int] | None = None, acceptance: str | None = None, ngram_match: str | None = None, overlap: bool | None = None, datastore: str = '', drafter: str = '', wait_seconds: float = -1.0, max_waiting: int = -1, to_drafter: object | None = None, to_target: object | None = None, verify: bool = False) -> None: ...
+    def __init__(self, build_directory: str | os.PathLike, num_threads: int = 0, library: str = '', costs: Mapping[str, Mapping[int, float]] = {}, draft_length: str = 'measured', num_draft_tokens: int = -1, tree: Sequence[int] | None = None, gains: Sequence[float] = [], acceptance: str | None = None, ngram_match: str | None = None, overlap: bool | None = None, tuned_overlap: bool | None = None, datastore: str = '', drafter: str = '', wait_seconds: float = -1.0, max_waiting: int = -1, to_drafter: object | None = None, to_target: object | None = None, verify: bool = False) -> None: ...
 
     def generate(self, requests: Sequence[Request], on_tokens: Callable[[int, list[int]], bool | None] | None = None, cancellation: Cancellation | None = None) -> list[Result]:
         """
@@ -362,6 +362,9 @@ class DatastoreWriter:
 
     def write(self, path: str | os.PathLike) -> None:
         """Sorts, and writes the file."""
+
+def available_processors() -> int:
+    """Number of processors that this process may use."""
 
 def device_fingerprint(device: str = 'cpu') -> str:
     """

@@ -50,7 +50,7 @@ class CostCurve:
     rounds: dict[_Width, RoundCost]
     """Costs of the target's rounds, by number of tokens in the round."""
     drafter_rounds: dict[_Width, RoundCost] = field(default_factory=dict)
-    """Costs of the drafter's rounds, if the drafter is a model."""
+    """Costs of the drafter's rounds, if the drafter is a model; heads have one of one row."""
 
     @property
     def noise(self) -> float:
@@ -107,7 +107,8 @@ def write_costs(build: Build, curve: CostCurve, drafter: str | None = None) -> P
 def read_costs(build: Build, num_threads: int, drafter: str | None = None) -> CostCurve | None:
     """The curve measured for this build on this device with these threads and this drafter (the first), or None."""
     widths = {role: set(shapes.widths) for role, shapes in build.manifest.shapes.roles.items()}
-    measured = (widths.get("target", set()), widths.get("drafter", set()))
+    drafting = {1} if "heads" in widths else widths.get("drafter", set())
+    measured = (widths.get("target", set()), drafting)
     for curve in read_measured(build, _name(num_threads, drafter), CostCurve):
         if (set(curve.rounds), set(curve.drafter_rounds)) == measured:
             return curve

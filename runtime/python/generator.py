@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import collections.abc
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, overload
@@ -35,7 +33,7 @@ if TYPE_CHECKING:
 
 def default_num_threads() -> int:
     """Number of processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return _core.available_processors()
 
 
 def load_core(
@@ -45,9 +43,12 @@ def load_core(
     costs: Mapping[str, Mapping[int, float]] | None = None,
     reencoding: Reencoding | None = None,
     options: LoadOptions | None = None,
+    tuned_overlap: bool | None = None,
     verify: bool = False,
 ) -> _core.Generator:
     """The C++ generator of a build; `costs` are seconds of a round by role and width.
+
+    `tuned_overlap` says whether overlap paid with these threads when it was tried; None if it was not.
 
     With `verify` it checks the hash of every file of the build before anything parses it.
 
@@ -67,9 +68,11 @@ def load_core(
         draft_length=chosen.draft_length,
         num_draft_tokens=-1 if chosen.num_draft_tokens is None else chosen.num_draft_tokens,
         tree=None if chosen.tree is None else list(chosen.tree.parents),
+        gains=list(chosen.gains or ()),
         acceptance=chosen.acceptance,
         ngram_match=chosen.ngram_match,
         overlap=chosen.overlap,
+        tuned_overlap=tuned_overlap,
         datastore=str(chosen.datastore or ""),
         drafter=chosen.drafter or "",
         wait_seconds=-1.0 if chosen.wait is None else chosen.wait,
@@ -126,13 +129,8 @@ class Generator:
         threads = num_threads
         if threads is None:
             threads = tuning.num_threads if tuning else default_num_threads()
-        if tuning is not None and chosen_options.num_draft_tokens is None and chosen_options.tree is None:
-            most = tuning.most_draft_tokens(opened.manifest.plan)
-            chosen_options = replace(chosen_options, num_draft_tokens=most, tree=tuning.tree)
-        if tuning is not None and chosen_options.overlap is None:
-            chosen_options = replace(chosen_options, overlap=tuning.overlaps(opened.manifest.plan))
-        if tuning is not None and chosen_options.drafter is None:
-            chosen_options = replace(chosen_options, drafter=tuning.chosen_drafter(opened.manifest.plan))
+        if tuning is not None:
+            chosen_options = tuning.applied_to(chosen_options, opened.manifest.plan)
         curve = read_costs(chosen, threads, chosen_options.drafter)
         files = tokenizer_files(opened, opened.manifest.tokenizer)
         others = tokenizer_files(opened, opened.manifest.drafter_tokenizer)
@@ -144,6 +142,7 @@ class Generator:
             costs=curve.medians_by_role() if curve else None,
             options=chosen_options,
             reencoding=reencoding,
+            tuned_overlap=tuning.overlap if tuning and tuning.num_threads == threads else None,
             verify=verify,
         )
         if open_build(chosen.path).manifest != chosen.manifest:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,9 @@ class LoadOptions:
     tree: TreeSpec | None = None
     """A part of the plan's tree that drafts fill, or the parents of its nodes, the most valuable nodes first; None
     takes what `ptgc tune` found on this device if `num_draft_tokens` is None too, or the plan's tree."""
+    gains: Sequence[float] | None = None
+    """The probability that each draft of that tree, or of a chain, is accepted with all before it: what is expected of
+    a text at first. None takes what `ptgc tune` found for that tree on this device."""
     draft_length: str = "measured"
     """`measured` drafts as many tokens as pay by the measured costs, `fixed` always as many as possible."""
     acceptance: str | None = None
@@ -30,8 +33,9 @@ class LoadOptions:
     ngram_match: str | None = None
     """ngram: whether the `latest` or the `first` of equal matches is continued; None takes the plan's."""
     overlap: bool | None = None
-    """Whether drafts are made while the target verifies, for bundles exported with `--overlap`; None does what `ptgc
-    tune` found on this device, or so if as many processors are left for the drafter as `num_threads`."""
+    """Whether drafts are made while the target verifies, for bundles exported with `--overlap`. None does so if `ptgc
+    tune` found on this device that it pays with `num_threads`; if it did not try, where as many processors are left for
+    the drafter. It never does where none is left."""
     datastore: str | Path | None = None
     """datastore: the file to draft from, made by `ptgc datastore` with the tokenizer of the bundle. Without one, all
     rounds are plain."""
@@ -60,4 +64,6 @@ class LoadOptions:
             value = getattr(self, name)
             if value is not None and value < 0:
                 found.append(f"{name} is {value}; it must be 0 or more.")
+        if self.tree is not None and self.gains and len(self.gains) != self.tree.num_nodes - 1:
+            found.append(f"gains has {len(self.gains)} entries; tree has {self.tree.num_nodes - 1} drafts.")
         return found

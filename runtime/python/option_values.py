@@ -189,6 +189,15 @@ def _tree(value: Any) -> TreeSpec:
         raise _WrongTypeError(f"a tree, but {error}") from error
 
 
+def _shares(value: Any) -> tuple[float, ...]:
+    if not _is_list(value):
+        raise _WrongTypeError("a list of numbers from 0 to 1")
+    shares = tuple(_number(one) for one in value)
+    if not all(0 <= one <= 1 for one in shares):
+        raise _WrongTypeError("made of numbers from 0 to 1")
+    return shares
+
+
 def _object(value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping) or not all(isinstance(one, str) for one in value):
         raise _WrongTypeError("an object")
@@ -218,6 +227,7 @@ READERS: Mapping[str, Callable[[Any], Any]] = {
     "str | Sequence[str]": _texts,
     "Sequence[int]": _token_ids,
     "TreeSpec | None": _tree,
+    "Sequence[float] | None": _shares,
     "Mapping[int, float]": _biases,
     "Mapping[str, Any]": _object,
     "Sequence[Mapping[str, Any]] | None": _objects,

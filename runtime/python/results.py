@@ -35,7 +35,8 @@ class Statistics:
     fallback_reason: str | None
     """Why more rounds declined their drafts than verified them; None if they did not."""
     drafted_tokens: int
-    """Draft tokens that the target verified."""
+    """Draft tokens that the target verified. Rows that are run for their answers only, as in the window of lookahead,
+    are none."""
     accepted_tokens: int
     """Draft tokens that it accepted."""
     draft_counts: list[DraftCount]

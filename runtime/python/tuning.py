@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any
 
+from ptgc.runtime.load_options import LoadOptions
 from ptgc.runtime.measured import read_measured, write_measured
 from ptgc.spec.bundle import Build
 from ptgc.spec.fields import Count, Range, Sha256
@@ -53,13 +54,27 @@ class Tuning:
         absent = [node for node, other in enumerate(self.tree.nodes_in(whole)) if other is None]
         return [f"tree has node {absent[0]}, which the plan's tree lacks"] if absent else []
 
+    def applied_to(self, options: LoadOptions, plan: DecodePlan) -> LoadOptions:
+        """The options, with what was tuned in place of what is not given."""
+        drafter = self.chosen_drafter(plan)
+        if options.num_draft_tokens is None and options.tree is None:
+            options = replace(options, num_draft_tokens=self.most_draft_tokens(plan), tree=self.tree)
+        if options.drafter is None:
+            options = replace(options, drafter=drafter)
+        if options.gains is None and (options.tree, options.drafter) == (self.tree, drafter):
+            options = replace(options, gains=self.draft_gains(plan))
+        return options
+
     def most_draft_tokens(self, plan: DecodePlan) -> int:
         """Most draft tokens per round, never more than the bundle's plan has."""
         return min(self.num_draft_tokens, plan.drafter.num_draft_tokens)
 
-    def overlaps(self, plan: DecodePlan) -> bool:
-        """Whether drafts are made while the target verifies, if the bundle's plan allows it."""
-        return self.overlap and plan.drafter.parts[-1].overlap
+    def draft_gains(self, plan: DecodePlan) -> tuple[float, ...]:
+        """The gains of the tree, or those of a chain; empty where they are not known.
+
+        Of merged drafters that fill no tree, nobody knows which of them made the drafts.
+        """
+        return self.acceptance if self.tree is None and len(plan.drafter.parts) == 1 else self.gains
 
     def to_json(self) -> dict[str, Any]:
         """This tuning as it is stored."""

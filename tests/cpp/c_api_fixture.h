@@ -18,9 +18,11 @@ using Tokens = std::vector<TokenId>;
 // A generator of `batch` rows as a C caller holds it.
 class CApiFixture {
  public:
-  explicit CApiFixture(int batch, const GenerationDefaults& defaults = {})
+  explicit CApiFixture(int batch, const GenerationDefaults& defaults = {},
+                       const DrafterPlan& drafter = NgramPlan(),
+                       const GeneratorOptions& options = {})
       : generator(Generators().Add(std::make_shared<GeneratorState>(std::make_unique<Generator>(
-            BundleWith(batch, defaults), SubstituteEngines(seen), GeneratorOptions())))) {}
+            BundleWith(batch, defaults, drafter), SubstituteEngines(seen), options)))) {}
   ~CApiFixture() { ptgc_generator_close(generator); }
   CApiFixture(const CApiFixture&) = delete;
   CApiFixture& operator=(const CApiFixture&) = delete;
@@ -35,8 +37,9 @@ class CApiFixture {
   ptgc_generator* generator;  // Closed with this.
 
  private:
-  static Bundle BundleWith(int batch, const GenerationDefaults& defaults) {
-    Bundle bundle = SubstituteBundle(batch, NgramPlan());
+  static Bundle BundleWith(int batch, const GenerationDefaults& defaults,
+                           const DrafterPlan& drafter) {
+    Bundle bundle = SubstituteBundle(batch, drafter);
     bundle.generation = defaults;
     return bundle;
   }

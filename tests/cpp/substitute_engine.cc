@@ -206,6 +206,13 @@ DrafterPlan SuffixPlan() {
   return {"suffix", 7, std::move(parameters)};
 }
 
+DrafterPlan DatastorePlan() {
+  auto parameters = std::make_shared<DrafterParameters>();
+  parameters->shortest_match = 2;
+  parameters->longest_match = 16;
+  return {"datastore", 7, std::move(parameters)};
+}
+
 DrafterPlan MergedPlan(std::vector<DrafterPlan> parts) {
   DrafterPlan plan;
   plan.kind = "merged";

@@ -59,6 +59,8 @@ DrafterPlan ModelPlan(int num_draft_tokens,
 DrafterPlan OverlapPlan(int num_draft_tokens);
 // Up to 7 drafts behind suffixes of any length.
 DrafterPlan SuffixPlan();
+// Up to 7 drafts from a datastore.
+DrafterPlan DatastorePlan();
 // Drafters of which each row asks one.
 DrafterPlan MergedPlan(std::vector<DrafterPlan> parts);
 NgramParameters NgramSizes(int shortest, int longest, NgramMatch match = NgramMatch::kLatest);

@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -10,6 +11,7 @@
 #include "build_choice.h"
 #include "bundle_files.h"
 #include "engines/device.h"
+#include "substitute_engine.h"
 
 namespace ptgc::capi {
 namespace {
@@ -243,9 +245,15 @@ TEST_F(BuildChoices, TunedTreeIsAPartOfThePlans) {
   Bundle build = ChooseBuild(bundle_, "", "cpu");
   const fs::path folder = bundle_ / "builds" / "a" / "measured";
   fs::create_directories(folder);
-  const auto tuned = [&](const std::string& tree) {
-    std::ofstream(folder / (DeviceFingerprint() + "-tuning.json"))
-        << R"({"sequence": 4, "num_threads": 3, "num_draft_tokens": 3, "tree": )" << tree << "}";
+  const auto tuned = [&](const std::string& tree, const std::string& more = "") {
+    const auto drafts = std::ranges::count(tree, ',');
+    json document = {{"sequence", 4},
+                     {"num_threads", 3},
+                     {"num_draft_tokens", 3},
+                     {"tree", json::parse(tree)},
+                     {"gains", std::vector<double>(static_cast<std::size_t>(drafts), 0.5)}};
+    if (!more.empty()) document.update(json::parse(more));
+    std::ofstream(folder / (DeviceFingerprint() + "-tuning.json")) << document;
     return MeasuredTuning(build);
   };
   EXPECT_FALSE(tuned("[-1, 0, 1]").has_value());  // The plan has a chain.
@@ -259,6 +267,17 @@ TEST_F(BuildChoices, TunedTreeIsAPartOfThePlans) {
         "[-1, -1]", "[-1, 4294967296]", R"("4,2")", "[[-1]]", "7", "{}"}) {
     EXPECT_FALSE(tuned(tree).has_value()) << tree;
   }
+  const char* part = "[-1, 0, 1, 0]";
+  EXPECT_EQ(tuned(part, R"({"gains": [0.6, 0.3, 0.2]})")->gains, (std::vector{0.6, 0.3, 0.2}));
+  for (const char* gains : {"[0.6, 0.3]", "[]", "null", "[0.6, 0.3, 1.5]", "[0.6, 0.3, -1]", "7",
+                            R"(["0.6", 0.3, 0.2])"}) {
+    EXPECT_FALSE(tuned(part, R"({"gains": )" + std::string(gains) + "}").has_value()) << gains;
+  }
+  EXPECT_EQ(tuned("null", R"({"acceptance": [0.5, 0.25]})")->gains, (std::vector{0.5, 0.25}));
+  EXPECT_FALSE(tuned("null", R"({"acceptance": [2.0]})").has_value());
+  EXPECT_FALSE(tuned("null", R"({"gains": [0.5]})").has_value());
+  build.plan.drafter = MergedPlan({NgramPlan(), ModelPlan(3)});
+  EXPECT_TRUE(tuned("null", R"({"acceptance": [0.5]})")->gains.empty());
 }
 
 }  // namespace

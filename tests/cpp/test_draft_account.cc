@@ -5,8 +5,10 @@
 #include <functional>
 #include <map>
 #include <random>
+#include <span>
 #include <vector>
 
+#include "drafters/acceptance_estimate.h"
 #include "drafters/draft_account.h"
 #include "drafters/draft_length.h"
 
@@ -14,6 +16,7 @@ namespace ptgc {
 namespace {
 
 const std::vector<int> kWidths = {1, 2, 4, 8, 16, 64};
+constexpr std::array kNodes = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};  // Of a chain.
 
 // What a drafter and a device are like.
 struct Setting {
@@ -52,7 +55,8 @@ Text Write(const Setting& setting, int count, const std::function<double(int)>& 
     int accepted = 0;
     while (accepted < drafts && uniform(random) < rate(run.tokens)) ++accepted;
     if (drafts > 0) {
-      estimate.Observe(match, std::min(accepted + 1, drafts), accepted);
+      const auto path = std::span(kNodes).first(static_cast<std::size_t>(accepted));
+      estimate.Observe(TreeSpec::Chain(15), match, std::min(accepted + 1, drafts), path);
     } else {
       estimate.Skip(match);
     }

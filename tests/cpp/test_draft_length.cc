@@ -77,46 +77,5 @@ TEST(DraftLength, DrafterThatCostsMuchDraftsLess) {
   EXPECT_EQ(Choose(length, offer, [](int drafts) { return drafts * 1.0; }), 0);
 }
 
-TEST(AcceptanceEstimate, GainsOfAChainAreThePowersOfItsRate) {
-  const AcceptanceEstimate estimate(2, 8);
-  std::vector<double> gains(3);
-  estimate.WriteGains(TreeSpec::Chain(7), 2, gains);
-  EXPECT_EQ(gains, (std::vector<double>{0.5, 0.25, 0.125}));
-}
-
-TEST(AcceptanceEstimate, SiblingsShareTheRateOfTheirParentTheEarlierTheMore) {
-  const AcceptanceEstimate estimate(2, 8);
-  std::vector<double> gains(5);
-  estimate.WriteGains(TreeSpec({-1, 0, 0, 1, 1, 2}), 2, gains);
-  EXPECT_DOUBLE_EQ(gains[0] + gains[1], 0.5);
-  EXPECT_GT(gains[0], gains[1]);
-  EXPECT_DOUBLE_EQ(gains[2] + gains[3], gains[0] * 0.5);
-  EXPECT_DOUBLE_EQ(gains[4], gains[1] * 0.5);
-}
-
-TEST(AcceptanceEstimate, PriorRisesWithTheMatch) {
-  const AcceptanceEstimate estimate(2, 8);
-  EXPECT_DOUBLE_EQ(estimate.Rate(2), 0.5);
-  EXPECT_DOUBLE_EQ(estimate.Rate(8), 0.85);
-  EXPECT_GT(estimate.Rate(6), estimate.Rate(4));
-}
-
-TEST(AcceptanceEstimate, LearnsByMatchLength) {
-  AcceptanceEstimate estimate(2, 8);
-  for (int i = 0; i < 20; ++i) estimate.Observe(2, 1, 0);
-  EXPECT_LT(estimate.Rate(2), 0.15);
-  EXPECT_DOUBLE_EQ(estimate.Rate(8), 0.85);
-  for (int i = 0; i < 20; ++i) estimate.Observe(2, 4, 4);
-  EXPECT_GT(estimate.Rate(2), 0.75);
-}
-
-TEST(AcceptanceEstimate, WhatIsNotTriedReturnsToThePrior) {
-  AcceptanceEstimate estimate(2, 8);
-  for (int i = 0; i < 20; ++i) estimate.Observe(5, 1, 0);
-  const double learnt = estimate.Rate(5);
-  for (int i = 0; i < 200; ++i) estimate.Skip(5);
-  EXPECT_GT(estimate.Rate(5), learnt + 0.3);
-}
-
 }  // namespace
 }  // namespace ptgc

@@ -80,6 +80,15 @@ TEST(HeadsDrafter, DraftsTheTreeFromTheLastAcceptedNode) {
   EXPECT_EQ(fixture.drafter.Cost(2), 0.5);
 }
 
+TEST(HeadsDrafter, MeasuresItsRuns) {
+  Fixture fixture;
+  const std::vector<double> seconds = fixture.drafter.Measure({"heads", 1, 1, 0, 3});
+  EXPECT_EQ(seconds.size(), 3U);
+  for (const double one : seconds) EXPECT_GE(one, 0);
+  EXPECT_TRUE(fixture.drafter.Measure({"heads", 2, 1, 0, 3}).empty());
+  EXPECT_TRUE(fixture.drafter.Measure({"drafter", 1, 1, 0, 3}).empty());
+}
+
 TEST(HeadsDrafter, TakesThoseDraftsOfItsHeadsThatATreeHas) {
   Fixture fixture(TreeSpec({-1, 0, 1}));
   fixture.Observe(0, {1, 3}, 7);

@@ -170,12 +170,15 @@ class Knowing : public Scripted {
  public:
   Knowing() : Scripted(0, false) {}
   int Propose(const DraftRow& row) override {
+    ++times_asked;
     if (row.text.size() % 2 == 1) return 0;
     for (TokenId token : Continuation({row.text.begin(), row.text.end()}, std::min(row.limit, 3))) {
       row.proposal->Append(token);
     }
     return row.proposal->size();
   }
+
+  int times_asked = 0;
 };
 
 // Always wrong, and a third of a round expensive.
@@ -200,6 +203,7 @@ class Erring : public Scripted {
 TEST(MergedDrafter, EachPartAnswersForItself) {
   auto lookup = std::make_unique<Knowing>();
   auto model = std::make_unique<Erring>();
+  const Knowing& knowing = *lookup;
   const Erring& erring = *model;
   std::vector<std::unique_ptr<Drafter>> drafters;
   drafters.push_back(std::move(lookup));
@@ -216,6 +220,7 @@ TEST(MergedDrafter, EachPartAnswersForItself) {
       bundle.shapes.roles.at("target"),
       DraftLength(DraftLengthMode::kMeasured,
                   CostCurve(bundle.shapes.roles.at("target").widths, {})),
+      AcceptanceRates(),
       7,
       bundle.shapes.max_length,
   };
@@ -224,19 +229,21 @@ TEST(MergedDrafter, EachPartAnswersForItself) {
   SpeculativeLoop loop(std::move(parts), sessions);
   const Tokens prompt = MakePrompt(5, 1);
   session.Append(prompt);
-  int accepted[2] = {0, 0};
+  int accepted[2] = {0, 0}, rounds = 0;
   while (session.length() < 105) {
     Turn turn;
     turn.session = &session;
     turn.max_new_tokens = 105 - session.length();
     turn.may_draft = true;
     loop.Round({&turn, 1});
+    if (turn.max_new_tokens > 1) ++rounds;
     accepted[turn.part] += turn.accepted;
   }
   EXPECT_EQ(Tokens(session.tokens().begin() + 5, session.tokens().end()),
             Continuation(prompt, 100));
   EXPECT_GT(accepted[0], 40);
   EXPECT_EQ(accepted[1], 0);
+  EXPECT_EQ(knowing.times_asked, rounds);
   EXPECT_GT(erring.rounds, 0);
   EXPECT_LE(erring.rounds * 0.36, 1.5 + 0.5 * 0.015 * 100);
 }

@@ -44,6 +44,7 @@ class Loop {
         bundle.plan.tree,
         bundle.shapes.roles.at("target"),
         DraftLength(mode, CostCurve(bundle.shapes.roles.at("target").widths, costs)),
+        AcceptanceRates(),
         bundle.plan.tree.num_nodes() - 1,
         bundle.shapes.max_length,
     };

@@ -17,6 +17,7 @@ from ptgc.compiler.build.stage import Stage
 from ptgc.errors import UsageError
 from ptgc.exporters import export
 from ptgc.runtime import Generator
+from ptgc.runtime.generator import default_num_threads
 from ptgc.runtime.tuning import Tuning, read_tuning, write_tuning
 from ptgc.spec.bundle import open_bundle
 from ptgc.spec.options import make_options
@@ -158,11 +159,27 @@ def test_it_is_off_where_no_processors_are_left_and_as_tuned_where_it_was(place:
 
     path = bundle(place)
     made = build(path, BuildOptions(precision="float32", max_length=64, stage=Stage.PREPARE))
-    assert not made_ahead(num_threads=os.cpu_count())
+    available = len(os.sched_getaffinity(0))
+    assert made_ahead(num_threads=1) is (available > 1)
+    assert not made_ahead(num_threads=available)
+    assert made_ahead(num_threads=available, overlap=True)
     for overlap in (True, False):
         write_tuning(made, Tuning(1, DRAFTS, (), {}, overlap=overlap))
-        assert made_ahead() is overlap
+        assert made_ahead() is (overlap and available > 1)
         assert made_ahead(overlap=not overlap) is not overlap
+        assert not made_ahead(num_threads=available)  # whatever was tuned for another number
+
+
+def test_processors_count_that_the_process_may_use(place: Path) -> None:
+    whole = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(whole)})
+    try:
+        assert default_num_threads() == 1
+        with loaded(bundle(place), overlap=None, num_threads=1) as generator:
+            assert not generator.generate(PROMPTS[1], max_new_tokens=16).statistics.ahead_tokens
+    finally:
+        os.sched_setaffinity(0, whole)
+    assert default_num_threads() == len(whole)
 
 
 def test_what_does_not_go_with_it_is_refused() -> None:

@@ -34,15 +34,15 @@ def measure_costs(
     threads = num_threads or default_num_threads()
     core = load_core(build, num_threads=threads, options=LoadOptions(drafter=drafter))
     past = min(_PAST, shapes.max_length // 2)
-    # Whichever drafter is loaded is the core's role "drafter".
-    roles = [name for name in ("target", "drafter") if name in shapes.roles]
+    # Whichever drafter is loaded is the core's role "drafter", unless it is one of heads.
+    roles = [name for name in ("target", "drafter", "heads") if name in shapes.roles]
     if not roles:  # canvas loops choose nothing by the cost of their rounds
         return CostCurve(num_threads=threads, past_length=0, rounds={})
     curves: list[CostCurve] = []
     while True:
         start = time.perf_counter()
         found = {role: _measure_role(role, core, shapes, past) for role in roles}
-        curves.append(CostCurve(threads, past, found["target"], found.get("drafter", {})))
+        curves.append(CostCurve(threads, past, found["target"], found.get("drafter") or found.get("heads", {})))
         if not curves[-1].is_noisy or len(curves) == _ATTEMPTS:
             break
         progress(f"The machine is busy: rounds differ by {curves[-1].noise:.0%}; measuring them again")
@@ -68,18 +68,19 @@ def noise_warning(build: Build, curve: CostCurve) -> str:
 def _measure_role(role: str, core: Generator, shapes: ShapePlan, past: int) -> dict[int, RoundCost]:
     """Measure one role; widths up to the verifying width are measured more often than those that read prompts."""
     own, chosen = shapes.roles[role], shapes.roles["target"].verify_width
+    widths = own.widths or (1,)
     logits = {
-        width: min(width, own.verify_width) if role != "target" or width <= own.verify_width else 1
-        for width in own.widths
+        width: max(min(width, own.verify_width), 1) if role != "target" or width <= own.verify_width else 1
+        for width in widths
     }
     samples: dict[int, list[float]] = {}
-    for width in own.widths:
+    for width in widths:
         core.measure(width, logits[width], past, 1, role)
         samples[width] = list(core.measure(width, logits[width], past, 1, role))
-    once = sum(samples[width][0] for width in own.widths if width <= chosen)
+    once = sum(samples[width][0] for width in widths if width <= chosen)
     repeats = min(_MAX_REPEATS, max(3, int(_SECONDS / once)))
     for repeat in range(1, repeats):
-        for width in own.widths:
+        for width in widths:
             if width <= chosen or repeat < _PREFILL_REPEATS:
                 samples[width] += core.measure(width, logits[width], past, 1, role)
     return {width: _cost(times, verifies=width <= chosen) for width, times in samples.items()}

@@ -87,9 +87,9 @@ def _depth(places: Mapping[tuple[int, int], int], path: Sequence[int], most: int
 
 
 def accepted_shares(rounds: Sequence[DraftedRound]) -> tuple[float, ...]:
-    """The shares of rounds with drafts that accepted at least 1, 2, ... tokens."""
+    """The shares of rounds with drafts that accepted at least 1, 2, ... tokens; empty if no round had drafts."""
     drafting = [one for one in rounds if one.drafted]
-    longest = max((one.accepted for one in drafting), default=0)
+    longest = max((max(one.accepted, 1) for one in drafting), default=0)
     return tuple(sum(one.accepted >= kept for one in drafting) / len(drafting) for kept in range(1, longest + 1))
 
 

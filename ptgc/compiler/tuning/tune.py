@@ -26,6 +26,7 @@ from ptgc.runtime.load_options import LoadOptions
 from ptgc.runtime.tuning import Tuning, write_tuning
 from ptgc.spec.bundle import RUNNABLE, Build, Bundle, open_bundle
 from ptgc.spec.loop import Loop
+from ptgc.spec.plan import DecodePlan
 from ptgc.texts.prompt_set import Prompt, PromptSet, read_sets
 
 Progress = Callable[[str], None]
@@ -82,6 +83,8 @@ class Observed:
 class Tuned:
     """The result of tuning."""
 
+    plan: DecodePlan
+    """The bundle's."""
     ways: tuple[Way, ...]
     """The best number of draft tokens, or tree, for every build, drafter and number of threads."""
     observed: tuple[Observed, ...]
@@ -148,7 +151,9 @@ def tune(path: str | Path, options: TuneOptions, progress: Progress = lambda _: 
     write_tuning(chosen.build, tuning)
     progress("Comparing the choice with plain decoding")
     speedup = _measured_speedup(bundle, chosen, prompts, options)
-    return Tuned(ways, observed, chosen, tokens, tuning, speedup, _suggestion(observed, fastest, bundle))
+    return Tuned(
+        bundle.manifest.plan, ways, observed, chosen, tokens, tuning, speedup, _suggestion(observed, fastest, bundle)
+    )
 
 
 def _builds(bundle: Bundle, options: TuneOptions, sets: Sequence[PromptSet]) -> list[Build]:
@@ -288,6 +293,8 @@ def _confirmed(prompts: Sequence[Prompt]) -> Sequence[Prompt]:
 def _overlaps(bundle: Bundle, chosen: Way, prompts: Sequence[Prompt], options: TuneOptions, progress: Progress) -> bool:
     if not bundle.manifest.plan.drafter.parts[-1].overlap or chosen.num_draft_tokens == 0:
         return False
+    if default_num_threads() <= chosen.num_threads:  # no processor is left for the drafter
+        return False
     progress("Comparing drafts made while the target verifies with drafts made in turns")
     return overlap_pays(chosen.build, chosen.num_threads, _loading(chosen, options), prompts, options.max_new_tokens)
 
@@ -329,7 +336,7 @@ def _suggestion(observed: Sequence[Observed], chosen: Way, bundle: Bundle) -> st
         )
         seconds = best_way(plan, own.build, own.rounds, mixed).seconds
         if seconds < best:
-            role = chosen.drafter or "drafter"
+            role = chosen.drafter or plan.drafter.roles[0]
             precision = other.build.manifest.precision[role]
             best, found = seconds, f"target={own.build.manifest.precision['target']},{role}={precision}"
     return found

@@ -27,6 +27,11 @@ class HeadsDrafter(DrafterPlan):
     roles: ClassVar[tuple[str, ...]] = ("heads",)
     taps: ClassVar[tuple[str, ...]] = (HIDDEN_STATES,)
 
+    @property
+    def rows_at_once(self) -> int:
+        """The last hidden state."""
+        return 1
+
 
 @dataclass(frozen=True)
 class HeadsOptions(TreeOptions):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Annotated, Any, ClassVar
 
-from ptgc.spec.drafter import DrafterPlan
+from ptgc.spec.drafter import DrafterPlan, OneRunDrafter
 from ptgc.spec.fields import Count
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.strategies.datastore import DatastoreDrafter
@@ -43,7 +43,7 @@ class MergedDrafter(DrafterPlan):
         found = [
             f"drafters[{place}] is of kind '{one.kind}', which cannot be merged"
             for place, one in enumerate(self.drafters)
-            if one.kind in _ALONE or one.rows_at_once or one.num_top_ids
+            if one.kind in _ALONE or isinstance(one, OneRunDrafter) or one.num_top_ids
         ]
         found += [
             f"drafters[{place}] is of kind '{one.kind}', which runs a model; it must be the last"
@@ -53,6 +53,11 @@ class MergedDrafter(DrafterPlan):
         if self.num_draft_tokens != most:
             found.append(f"num_draft_tokens is {self.num_draft_tokens}; the most of the merged drafters is {most}")
         return found
+
+    @property
+    def rows_at_once(self) -> int:
+        """Those of the last drafter, the only one that may run a model."""
+        return self.drafters[-1].rows_at_once
 
     @property
     def parts(self) -> tuple[DrafterPlan, ...]:

@@ -145,6 +145,15 @@ const json* Fields::OfType(const char* name, json::value_t type, bool may_be_abs
   return nullptr;
 }
 
+double Fields::NumberOf(const json& value, const std::string& place, double least,
+                        double most) const {
+  const double number = value.is_number() ? value.get<double>() : NAN;
+  if (number >= least && number <= most) return number;
+  problems_->Add(place + " is " + Shown(value) + "; it must be a number from " +
+                 json(least).dump() + " to " + json(most).dump() + ".");
+  return least;
+}
+
 std::int64_t Fields::IntegerOf(const json& value, const std::string& place, Range range) const {
   const std::optional<std::int64_t> integer = IntegerIn(value, range);
   if (!integer) problems_->Add(place + " is " + Shown(value) + "; " + InRange(range));
@@ -177,12 +186,19 @@ std::optional<std::int64_t> Fields::OptionalInteger(const char* name, Range rang
 
 double Fields::Number(const char* name, double least, double most) const {
   const json* found = Required(name);
-  if (found == nullptr) return least;
-  const double value = found->is_number() ? found->get<double>() : NAN;
-  if (value >= least && value <= most) return value;
-  Add(name, " is " + Shown(*found) + "; it must be a number from " + json(least).dump() + " to " +
-                json(most).dump() + ".");
-  return least;
+  return found == nullptr ? least : NumberOf(*found, place_ + name, least, most);
+}
+
+std::vector<double> Fields::Numbers(const char* name, double least, double most,
+                                    std::int64_t most_entries, bool may_be_absent) const {
+  std::vector<double> values;
+  const json* found = OfType(name, json::value_t::array, may_be_absent);
+  if (found == nullptr || !HasAtMost(name, found->size(), most_entries)) return values;
+  for (std::size_t i = 0; i < found->size(); ++i) {
+    values.push_back(
+        NumberOf((*found)[i], place_ + name + "[" + std::to_string(i) + "]", least, most));
+  }
+  return values;
 }
 
 bool Fields::Flag(const char* name, bool otherwise) const {

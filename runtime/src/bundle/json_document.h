@@ -60,6 +60,9 @@ class Fields {
   // A list of at most `most` integers; empty if absent and `may_be_absent`.
   std::vector<std::int64_t> Integers(const char* name, Range range, std::int64_t most,
                                      bool may_be_absent = false) const;
+  // A list of at most `most` numbers; empty if absent and `may_be_absent`.
+  std::vector<double> Numbers(const char* name, double least, double most,
+                              std::int64_t most_entries, bool may_be_absent = false) const;
   // A list of at most `most_lists` lists of at most `most` integers.
   std::vector<std::vector<std::int64_t>> IntegerLists(const char* name, Range range,
                                                       std::int64_t most_lists,
@@ -102,6 +105,8 @@ class Fields {
   const nlohmann::json* Required(const char* name) const;
   std::optional<std::string> OptionalText(const nlohmann::json* value,
                                           const std::string& place) const;
+  double NumberOf(const nlohmann::json& value, const std::string& place, double least,
+                  double most) const;
   std::int64_t IntegerOf(const nlohmann::json& value, const std::string& place, Range range) const;
   bool HasAtMost(const char* name, std::size_t size, std::int64_t most) const;
   // The field; null, with a problem added, if it is not of that type.

@@ -96,19 +96,11 @@ void BlockDrafter::CopyRow(int from, int to) {
 }
 
 int BlockDrafter::Propose(const DraftRow& row) {
-  // There are no states of tokens that the target has not read yet.
-  if (states_ != nullptr && (row.committed == 0 || Size(row.committed) + 1 < row.text.size())) {
-    return 0;
-  }
   const std::int64_t room = std::min<std::int64_t>(context_length_, model_->max_length()) -
                             static_cast<std::int64_t>(row.text.size());
   const std::span<const TokenId> text = TextOf(row);
-  const std::span<const TokenId> unread =
-      text.subspan(std::min(Size(RowAt(row.row).length), text.size()));
-  const bool knows = std::all_of(unread.begin(), unread.end(), [this](TokenId token) {
-    return token >= 0 && token < model_->vocab_size();
-  });
-  if (!knows) return 0;
+  const std::size_t held = std::min(Size(RowAt(row.row).length), text.size());
+  if (!CanDraftBehind(*model_, row, text.subspan(held))) return 0;
   return static_cast<int>(std::clamp<std::int64_t>(room, 0, std::min(row.limit, max_drafts())));
 }
 

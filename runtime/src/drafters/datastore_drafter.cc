@@ -106,8 +106,4 @@ int DatastoreDrafter::Propose(const DraftRow& row) {
   return proposal.size();
 }
 
-void DatastoreDrafter::Draft(std::span<const DraftRow> rows) {
-  for (const DraftRow& row : rows) row.proposal->Truncate(row.limit);
-}
-
 }  // namespace ptgc

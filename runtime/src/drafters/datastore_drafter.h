@@ -9,8 +9,8 @@
 
 #include "bundle/plan.h"
 #include "drafters/datastore.h"
-#include "drafters/drafter.h"
 #include "drafters/drafter_seat.h"
+#include "drafters/lookup_drafter.h"
 
 namespace ptgc {
 
@@ -22,18 +22,13 @@ std::unique_ptr<Drafter> MakeDatastore(DrafterSeat& seat);
 // Source: REST, He et al., arXiv 2311.08252, section 3: the longest end of the text that occurs in
 // the datastore is looked up, and of the trie of what follows its occurrences, the nodes that most
 // of them pass are the drafts. With a plan for chains, these are the most frequent continuation.
-class DatastoreDrafter : public Drafter {
+class DatastoreDrafter : public LookupDrafter {
  public:
   // Without a datastore it drafts nothing.
   DatastoreDrafter(std::unique_ptr<const Datastore> store, const DrafterParameters& parameters,
                    bool drafts_chains);
 
-  void Begin(int) override {}
-  void Truncate(int, int) override {}
-  void CopyRow(int, int) override {}
   int Propose(const DraftRow& row) override;
-  void Draft(std::span<const DraftRow> rows) override;
-  double Cost(int) const override { return 0; }
   const char* idle_reason() const override;
 
  private:

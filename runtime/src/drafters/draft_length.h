@@ -2,52 +2,14 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <limits>
 #include <span>
 #include <utility>
 
 #include "base/names.h"
 #include "drafters/cost_curve.h"
-#include "sampling/tree.h"
 
 namespace ptgc {
-
-// The probability that one of a node's children is accepted if the node is, by match length: the
-// length of the text that the drafter found again. It is learnt within one session. Old rounds
-// fade, and estimates that are not tried return to the prior, so that drafting is tried again
-// later.
-class AcceptanceEstimate {
- public:
-  // Match lengths run from `shortest` to `longest`.
-  AcceptanceEstimate(int shortest, int longest) : shortest_(shortest), longest_(longest) {}
-
-  double Rate(int match_length) const;
-  // Writes the gain of every draft of a tree: the probability that it is accepted with all its
-  // ancestors. Siblings share their parent's rate; earlier ones get more of it.
-  void WriteGains(const TreeSpec& tree, int match_length, std::span<double> gains) const;
-  // Records a round that tried the children of `tried` nodes, one below the other, and accepted a
-  // child of `accepted` of them.
-  void Observe(int match_length, int tried, int accepted);
-  // Records a round in which this match length was offered but not tried.
-  void Skip(int match_length);
-
- private:
-  // Decayed counts for one range of match lengths.
-  struct Bucket {
-    double tried = 0;  // Draft tokens verified, up to the first rejected one.
-    double kept = 0;   // How many of them were accepted.
-  };
-  static constexpr int kBuckets = 8;
-
-  // The position of a match length between the shortest (0) and the longest (1).
-  double Position(int match_length) const;
-  std::size_t BucketOf(int match_length) const;
-
-  int shortest_;                            // Match length of the first bucket.
-  int longest_;                             // Match length of the last bucket.
-  std::array<Bucket, kBuckets> buckets_{};  // Counts by match length.
-};
 
 // What the drafter offers for one sequence this round.
 struct DraftOffer {

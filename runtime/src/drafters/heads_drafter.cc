@@ -10,7 +10,7 @@
 namespace ptgc {
 namespace {
 
-// Assumed cost of a run, in rounds of the target.
+// Assumed cost of a run, in rounds of the target, until it is measured.
 constexpr double kAssumedCost = 0.05;
 
 std::size_t Size(int value) { return static_cast<std::size_t>(value); }
@@ -83,14 +83,21 @@ void HeadsDrafter::Observe(int row, const Observation& seen) {
   if (knows_[Size(row)]) seen.taps->Copy(seen.Place(node), 1, StateOf(row));
 }
 
+std::vector<double> HeadsDrafter::Measure(const EngineRuns& runs) {
+  const bool is_own = runs.role == "heads" && runs.num_tokens == 1 && runs.num_logits == 1;
+  return is_own ? TimeRuns(*call_, runs.repeats) : std::vector<double>();
+}
+
 std::unique_ptr<Drafter> MakeHeads(DrafterSeat& seat) {
   const Role& role = seat.bundle.roles.at("heads");
   TreeSpec whole = seat.bundle.plan.tree;
   whole.Truncate(static_cast<int>(FindPort(role.outputs, ports::kDraftIds)->last_size) + 1);
+  const auto measured = seat.options.costs.find("drafter");
+  const bool is_measured = measured != seat.options.costs.end() && !measured->second.empty();
   return std::make_unique<HeadsDrafter>(
       std::move(seat.engines.at("heads")), *FindPort(role.inputs, ports::kHiddenStates),
       seat.bundle.shapes.batch, whole, seat.plan.tree, seat.bundle.model.vocab_size,
-      seat.target_costs.At(0) * kAssumedCost);
+      is_measured ? measured->second.begin()->second : seat.target_costs.At(0) * kAssumedCost);
 }
 
 }  // namespace ptgc

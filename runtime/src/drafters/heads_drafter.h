@@ -39,6 +39,7 @@ class HeadsDrafter : public Drafter {
   double Cost(int count) const override { return count > 0 ? cost_ : 0; }
   double spent() const override { return spent_; }
   double engine_seconds() const override { return engine_seconds_; }
+  std::vector<double> Measure(const EngineRuns& runs) override;
 
  private:
   // The drafts of the heads for a row.

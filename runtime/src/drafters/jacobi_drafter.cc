@@ -38,10 +38,6 @@ int JacobiDrafter::Propose(const DraftRow& row) {
   return row.proposal->size();
 }
 
-void JacobiDrafter::Draft(std::span<const DraftRow> rows) {
-  for (const DraftRow& row : rows) row.proposal->Truncate(row.limit);
-}
-
 // The answer after draft i is the new guess i + 1. Guesses that this round did not run stay.
 //
 //   depth           1   2   3   4   5

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "bundle/plan.h"
-#include "drafters/drafter.h"
 #include "drafters/drafter_seat.h"
+#include "drafters/lookup_drafter.h"
 
 namespace ptgc {
 
@@ -21,7 +21,7 @@ std::unique_ptr<Drafter> MakeJacobi(DrafterSeat& seat);
 // the text, a round computes y_i <- argmax p(. | text, y_1 ... y_{i-1}) for all i at once. Guesses
 // that did not change, from the first one on, are accepted; the others move up, and new ones at the
 // end repeat the last.
-class JacobiDrafter : public Drafter {
+class JacobiDrafter : public LookupDrafter {
  public:
   JacobiDrafter(int batch, int num_draft_tokens);
 
@@ -29,9 +29,7 @@ class JacobiDrafter : public Drafter {
   void Truncate(int row, int /*length*/) override { Begin(row); }
   void CopyRow(int from, int to) override { GuessesOf(to) = GuessesOf(from); }
   int Propose(const DraftRow& row) override;
-  void Draft(std::span<const DraftRow> rows) override;
   void Observe(int row, const Observation& seen) override;
-  double Cost(int) const override { return 0; }
 
  private:
   // What may follow a text.

@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "bundle/plan.h"
-#include "drafters/drafter.h"
 #include "drafters/drafter_seat.h"
 #include "drafters/lookahead_pool.h"
+#include "drafters/lookup_drafter.h"
 
 namespace ptgc {
 
@@ -42,18 +42,16 @@ std::unique_ptr<Drafter> MakeLookahead(DrafterSeat& seat);
 //
 // The next round's levels are b, c and d, after the new x. Those n-grams of the pool that begin
 // with x are verified as a tree in the same run, and only they can be accepted.
-class LookaheadDrafter : public Drafter {
+class LookaheadDrafter : public LookupDrafter {
  public:
   LookaheadDrafter(int batch, const LookaheadParameters& parameters);
 
   void Begin(int row) override;
   // A window that continues another text is as good as any.
-  void Truncate(int /*row*/, int /*length*/) override {}
   void CopyRow(int from, int to) override { RowOf(to) = RowOf(from); }
   int Propose(const DraftRow& row) override;
   void Draft(std::span<const DraftRow> rows) override;
   void Observe(int row, const Observation& seen) override;
-  double Cost(int) const override { return 0; }
 
  private:
   // The state of one sequence. While levels are being filled, there are as many more columns as

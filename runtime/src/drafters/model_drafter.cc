@@ -105,18 +105,10 @@ int ModelDrafter::Propose(const DraftRow& row) {
     if (Size(row.committed) + 1 < row.text.size()) return 0;
     RowAt(row.row).length = row.committed;
   }
-  // There are no states of tokens that the target has not read yet.
-  if (states_ != nullptr && (row.committed == 0 || Size(row.committed) + 1 < row.text.size())) {
-    return 0;
-  }
   const std::span<const TokenId> text = TextOf(row);
   const std::int64_t room = std::min<std::int64_t>(context_length_, model_->max_length()) -
                             static_cast<std::int64_t>(text.size());
-  const std::span<const TokenId> unread = text.subspan(Size(RowAt(row.row).length));
-  const bool knows = std::all_of(unread.begin(), unread.end(), [this](TokenId token) {
-    return token >= 0 && token < model_->vocab_size();
-  });
-  if (!knows) return 0;
+  if (!CanDraftBehind(*model_, row, text.subspan(Size(RowAt(row.row).length)))) return 0;
   // If a cache slid while drafts were made, it would lack tokens that the text still sees if they
   // are rejected. A shared cache stays at the offset of the target's committed text.
   const int length = static_cast<int>(text.size());

@@ -46,10 +46,6 @@ int NgramDrafter::Propose(const DraftRow& row) {
   return proposal.size();
 }
 
-void NgramDrafter::Draft(std::span<const DraftRow> rows) {
-  for (const DraftRow& row : rows) row.proposal->Truncate(row.limit);
-}
-
 NgramDrafter::Match NgramDrafter::Latest(std::span<const TokenId> text) const {
   const std::size_t max_length = static_cast<std::size_t>(parameters_.longest_match);
   const std::size_t last = text.size() - 1;

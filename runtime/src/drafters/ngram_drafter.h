@@ -6,8 +6,8 @@
 
 #include "base/names.h"
 #include "bundle/plan.h"
-#include "drafters/drafter.h"
 #include "drafters/drafter_seat.h"
+#include "drafters/lookup_drafter.h"
 
 namespace ptgc {
 
@@ -23,16 +23,11 @@ std::unique_ptr<Drafter> MakeNgram(DrafterSeat& seat);
 
 // Proposes what followed the longest suffix of the text that occurs earlier in it (prompt lookup,
 // Saxena 2023; LLMA, Yang et al., arXiv 2304.04487, section 3). Its cost is negligible.
-class NgramDrafter : public Drafter {
+class NgramDrafter : public LookupDrafter {
  public:
   explicit NgramDrafter(const NgramParameters& parameters) : parameters_(parameters) {}
 
-  void Begin(int) override {}
-  void Truncate(int, int) override {}
-  void CopyRow(int, int) override {}
   int Propose(const DraftRow& row) override;
-  void Draft(std::span<const DraftRow> rows) override;
-  double Cost(int) const override { return 0; }
 
  private:
   // A place in the text that agrees with its end.

@@ -56,10 +56,6 @@ int RecyclingDrafter::Propose(const DraftRow& row) {
   return proposal.size();
 }
 
-void RecyclingDrafter::Draft(std::span<const DraftRow> rows) {
-  for (const DraftRow& row : rows) row.proposal->Truncate(row.limit);
-}
-
 // Of several rows of one token the last one counts, and rows of the text count more than drafts
 // that were rejected: these were read after text that does not exist.
 void RecyclingDrafter::Observe(int /*row*/, const Observation& seen) {

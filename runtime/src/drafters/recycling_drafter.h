@@ -10,8 +10,8 @@
 
 #include "base/buffer.h"
 #include "bundle/plan.h"
-#include "drafters/drafter.h"
 #include "drafters/drafter_seat.h"
+#include "drafters/lookup_drafter.h"
 
 namespace ptgc {
 
@@ -29,18 +29,13 @@ std::unique_ptr<Drafter> MakeRecycling(DrafterSeat& seat);
 // holds the k likeliest tokens after the last row of the target that read token t, whether that row
 // was text or a rejected draft. The plan's tree is filled from it: the child of rank r of a node
 // with token t is M[t, r]. All sequences and all texts, one after the other, share one matrix.
-class RecyclingDrafter : public Drafter {
+class RecyclingDrafter : public LookupDrafter {
  public:
   RecyclingDrafter(TreeSpec tree, std::int64_t vocab_size, int num_candidates);
 
   // What a token was followed by remains a good guess in other texts.
-  void Begin(int) override {}
-  void Truncate(int, int) override {}
-  void CopyRow(int, int) override {}
   int Propose(const DraftRow& row) override;
-  void Draft(std::span<const DraftRow> rows) override;
   void Observe(int row, const Observation& seen) override;
-  double Cost(int) const override { return 0; }
 
  private:
   void Keep(TokenId token, std::span<const TokenId> candidates);

@@ -64,8 +64,4 @@ int SuffixDrafter::Propose(const DraftRow& row) {
   return proposal.size();
 }
 
-void SuffixDrafter::Draft(std::span<const DraftRow> rows) {
-  for (const DraftRow& row : rows) row.proposal->Truncate(row.limit);
-}
-
 }  // namespace ptgc

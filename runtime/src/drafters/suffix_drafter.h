@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "bundle/plan.h"
-#include "drafters/drafter.h"
 #include "drafters/drafter_seat.h"
+#include "drafters/lookup_drafter.h"
 #include "drafters/suffix_automaton.h"
 
 namespace ptgc {
@@ -27,7 +27,7 @@ std::unique_ptr<Drafter> MakeSuffix(DrafterSeat& seat);
 // Hu et al., arXiv 2411.10666, section 3. From the state of the suffix it takes the likeliest
 // continuation, token by token. At the end of the text, which nothing follows yet, it goes on from
 // the suffix again, so that a text that repeats itself is continued.
-class SuffixDrafter : public Drafter {
+class SuffixDrafter : public LookupDrafter {
  public:
   // For `batch` texts of at most `max_length` tokens.
   SuffixDrafter(const SuffixParameters& parameters, int batch, int max_length);
@@ -36,8 +36,6 @@ class SuffixDrafter : public Drafter {
   void Truncate(int row, int length) override;
   void CopyRow(int from, int to) override { Read(to) = Read(from); }
   int Propose(const DraftRow& row) override;
-  void Draft(std::span<const DraftRow> rows) override;
-  double Cost(int) const override { return 0; }
 
  private:
   // What was read of a row's text.

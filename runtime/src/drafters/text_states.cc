@@ -1,8 +1,19 @@
 #include "drafters/text_states.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace ptgc {
+
+// There are no states of tokens that the target has not read yet.
+bool CanDraftBehind(const CausalModel& model, const DraftRow& row,
+                    std::span<const TokenId> unread) {
+  const std::size_t committed = static_cast<std::size_t>(row.committed);
+  const bool lacks_states = committed == 0 || committed + 1 < row.text.size();
+  if (model.states_read() != nullptr && lacks_states) return false;
+  return std::all_of(unread.begin(), unread.end(),
+                     [&](TokenId token) { return token >= 0 && token < model.vocab_size(); });
+}
 
 TextStates::TextStates(std::shared_ptr<Memory> memory, const Port& port, int batch, int max_length)
     : memory_(std::move(memory)),

@@ -3,12 +3,19 @@
 
 #include <cstddef>
 #include <memory>
+#include <span>
 
 #include "base/memory.h"
+#include "base/token.h"
 #include "bundle/bundle.h"
 #include "drafters/drafter.h"
+#include "models/causal_model.h"
 
 namespace ptgc {
+
+// Whether a model can draft behind a row's text: it has tokens like those that it has not read yet
+// and, if it reads hidden states, the target has read all tokens whose states it needs.
+bool CanDraftBehind(const CausalModel& model, const DraftRow& row, std::span<const TokenId> unread);
 
 class TextStates {
  public:

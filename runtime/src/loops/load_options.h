@@ -29,9 +29,13 @@ struct LoadOptions {
   std::optional<std::vector<int>> tree;      // Parents of a part of the plan's tree.
   std::optional<AcceptanceRule> acceptance;  // Another rule than the plan's.
   std::optional<NgramMatch> ngram_match;     // Another match than the plan's.
+  // The probability that each draft of that tree, or of a chain if there is none, is accepted with
+  // all before it, in the texts that were tuned on; empty if nobody knows.
+  std::vector<double> gains;
   // Whether drafts are made while the target verifies, if the plan allows; none: where processors
-  // are left for it.
+  // are left for it, and that pays.
   std::optional<bool> overlap;
+  std::optional<bool> tuned_overlap;  // Whether it paid with so many threads; none if not tried.
   std::string datastore;  // The file of a drafter that reads one; empty if none was given.
   Reencoding reencoding;  // For a drafter with its own tokenizer.
 };

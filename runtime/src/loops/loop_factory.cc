@@ -1,10 +1,10 @@
 #include "loops/loop_factory.h"
 
 #include <string>
-#include <thread>
 #include <utility>
 
 #include "base/error.h"
+#include "base/processors.h"
 #include "bundle/tree_part.h"
 #include "drafters/cost_curve.h"
 #include "drafters/drafter_seat.h"
@@ -42,10 +42,12 @@ DecodePlan ChangedPlan(const DecodePlan& plan, const LoadOptions& options) {
   return changed;
 }
 
-// Whether this machine has as many processors for the drafter as the target uses.
-bool HasProcessorsLeft(int num_threads) {
-  return num_threads > 0 &&
-         static_cast<int>(std::thread::hardware_concurrency()) >= 2 * num_threads;
+// Drafter and target have so many threads each. As long as the target has all processors to itself,
+// nothing is gained by drafting beside it.
+bool PaysToOverlap(const LoadOptions& options) {
+  const int left = AvailableProcessors() - options.num_threads;
+  if (options.num_threads == 0 || left <= 0) return false;
+  return options.tuned_overlap.value_or(left >= options.num_threads);
 }
 
 // Whether drafts are made while the target verifies. A device runs one engine after the other.
@@ -60,7 +62,7 @@ bool Overlaps(const Bundle& bundle, const DecodePlan& plan, const LoadOptions& o
                 planned ? "Load a build for the cpu, or leave it out."
                         : "Export again with --overlap, or leave it out.");
   }
-  return can && options.overlap.value_or(HasProcessorsLeft(options.num_threads));
+  return can && options.overlap.value_or(PaysToOverlap(options));
 }
 
 // The tree that drafts fill: that of the options, which must be a part of the plan's, or the
@@ -84,6 +86,11 @@ void CheckDatastore(const DecodePlan& plan, const LoadOptions& options) {
               "A datastore was given; the strategy '" + plan.strategy +
                   "' of this bundle does not read one.",
               "Leave it out, or export with --strategy datastore or --lookup datastore.");
+}
+
+AcceptanceRates MeasuredRates(const LoadOptions& options) {
+  const int num_drafts = static_cast<int>(options.gains.size());
+  return {options.tree ? TreeSpec(*options.tree) : TreeSpec::Chain(num_drafts), options.gains};
 }
 
 CostCurve TargetCosts(const ShapePlan& shapes, const LoadOptions& options) {
@@ -130,6 +137,7 @@ std::unique_ptr<DecodeLoop> MakeSpeculativeLoop(const Bundle& bundle, Engines en
       std::move(drafted.tree),
       bundle.shapes.roles.at("target"),
       DraftLength(options.draft_length, std::move(seat.target_costs)),
+      MeasuredRates(options),
       num_draft_tokens,
       bundle.shapes.max_length,
   };

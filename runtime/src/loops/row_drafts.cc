@@ -1,6 +1,7 @@
 #include "loops/row_drafts.h"
 
 #include <cstddef>
+#include <utility>
 
 namespace ptgc {
 namespace {
@@ -18,11 +19,16 @@ int Tried(const Proposal& proposal, std::span<const int> path) {
 
 }  // namespace
 
-RowDrafts::RowDrafts(std::span<const DrafterPlan> parts, int capacity)
-    : gains_(static_cast<std::size_t>(capacity)) {
+RowDrafts::RowDrafts(std::span<const DrafterPlan> parts, int capacity,
+                     const AcceptanceRates& measured)
+    : best_(capacity) {
   for (const DrafterPlan& part : parts) {
     const DrafterParameters& own = *part.parameters;
-    beginning_.push_back({AcceptanceEstimate(own.shortest_match, own.longest_match)});
+    const bool is_last = &part == &parts.back();
+    beginning_.push_back({AcceptanceEstimate(own.shortest_match, own.longest_match,
+                                             is_last ? measured : AcceptanceRates()),
+                          DraftAccount(), kNoOffer,
+                          std::vector<double>(static_cast<std::size_t>(capacity))});
   }
   parts_ = beginning_;
 }
@@ -35,20 +41,25 @@ void RowDrafts::SkipRound() {
 
 DraftOffer RowDrafts::Ask(const Drafting& drafting, DraftRow& wanted, int chunk) {
   const int num_parts = static_cast<int>(parts_.size());
-  if (num_parts == 1) return AskPart(drafting, wanted, chunk);
-  int best = 0;
+  DraftOffer best{{}, chunk};
+  int best_part = 0;
   double best_pace = 0;
+  best_.Clear();
   for (wanted.part = 0; wanted.part < num_parts; ++wanted.part) {
-    DraftOffer offer = AskPart(drafting, wanted, chunk);
+    const DraftOffer offer = AskPart(drafting, wanted, chunk);
     if (offer.tokens() == 0) continue;
-    if (!drafting.length.weighs_costs()) return offer;
-    const double pace = drafting.length.Best(std::span(&offer, 1), drafting.Cost()).pace;
+    if (num_parts == 1 || !drafting.length.weighs_costs()) return offer;
+    DraftOffer weighed = offer;
+    const double pace = drafting.length.Best(std::span(&weighed, 1), drafting.Cost()).pace;
     if (pace <= best_pace) continue;
     best_pace = pace;
-    best = wanted.part;
+    best = offer;
+    best_part = wanted.part;
+    std::swap(*wanted.proposal, best_);
   }
-  wanted.part = best;
-  return AskPart(drafting, wanted, chunk);
+  wanted.part = best_part;
+  std::swap(*wanted.proposal, best_);
+  return best;
 }
 
 // What each part may lose is its share of what all drafts may.
@@ -61,7 +72,7 @@ DraftOffer RowDrafts::AskPart(const Drafting& drafting, const DraftRow& wanted, 
   if (offered == 0) return offer;
   part.offered = proposal.match_length();
   offer.is_drafted = proposal.size() > 0;
-  const std::span<double> gains = std::span(gains_).first(static_cast<std::size_t>(offered));
+  const std::span<double> gains = std::span(part.gains).first(static_cast<std::size_t>(offered));
   part.estimate.WriteGains(offer.is_drafted ? proposal.tree() : drafting.tree, part.offered, gains);
   offer.gains = gains;
   const double share = drafting.length.plain_cost() / static_cast<double>(parts_.size());
@@ -74,7 +85,7 @@ void RowDrafts::Learn(int part, const Proposal& proposal, std::span<const int> p
     Part& one = parts_[i];
     if (one.offered == kNoOffer) continue;
     if (static_cast<int>(i) == part && proposal.size() > 0) {
-      one.estimate.Observe(one.offered, Tried(proposal, path), static_cast<int>(path.size()));
+      one.estimate.Observe(proposal.tree(), one.offered, Tried(proposal, path), path);
     } else {
       one.estimate.Skip(one.offered);
     }

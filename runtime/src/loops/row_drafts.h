@@ -4,6 +4,7 @@
 #include <span>
 #include <vector>
 
+#include "drafters/acceptance_estimate.h"
 #include "drafters/draft_account.h"
 #include "drafters/draft_length.h"
 #include "drafters/drafter.h"
@@ -26,8 +27,8 @@ struct Drafting {
 // another drafter is its only part.
 class RowDrafts {
  public:
-  // `capacity` is the largest number of drafts in a round.
-  RowDrafts(std::span<const DrafterPlan> parts, int capacity);
+  // `capacity` is the largest number of drafts in a round. `measured` are rates of the last part.
+  RowDrafts(std::span<const DrafterPlan> parts, int capacity, const AcceptanceRates& measured);
 
   // A text begins.
   void Begin();
@@ -48,14 +49,15 @@ class RowDrafts {
   static constexpr int kNoOffer = -1;
   struct Part {
     AcceptanceEstimate estimate;  // How often its drafts are accepted.
-    DraftAccount account = {};    // What they cost so far.
+    DraftAccount account;         // What they cost so far.
     int offered = kNoOffer;       // Match length of what it offered this round.
+    std::vector<double> gains;    // [capacity], of the drafts that are offered.
   };
   DraftOffer AskPart(const Drafting& drafting, const DraftRow& wanted, int chunk);
 
   std::vector<Part> parts_;      // At least one.
   std::vector<Part> beginning_;  // The same at the beginning of a text.
-  std::vector<double> gains_;    // [capacity], of the drafts that are offered.
+  Proposal best_;  // The drafts of the part that promises most, while others are asked.
 };
 
 }  // namespace ptgc

@@ -37,38 +37,25 @@ class TargetTaps : public Taps {
   int row_;                    // The row of the batch.
 };
 
-// Waits for drafts that are made ahead if the target's run fails.
-class AheadGuard {
- public:
-  explicit AheadGuard(Drafter* drafter) : drafter_(drafter) {}
-  ~AheadGuard() {
-    if (drafter_ != nullptr) drafter_->DropAhead();
-  }
-  AheadGuard(const AheadGuard&) = delete;
-  AheadGuard& operator=(const AheadGuard&) = delete;
-
- private:
-  Drafter* drafter_;  // May be null.
-};
-
 }  // namespace
 
 SpeculativeLoop::SpeculativeLoop(SpeculativeParts parts, std::span<Session* const> sessions)
     : parts_(std::move(parts)),
+      num_draft_tokens_(std::min({parts_.num_draft_tokens, parts_.shapes.verify_width - 1,
+                                  parts_.plan.tree.num_nodes() - 1})),
+      overlap_(parts_.drafter.get(), parts_.draft_length, num_draft_tokens_,
+               static_cast<int>(sessions.size())),
       choice_(parts_.target->vocab_size(), parts_.plan.tree.num_nodes() - 1),
       inputs_(sessions.size()) {
   const int most = parts_.plan.tree.num_nodes() - 1;
   for (Session* session : sessions) {
-    rows_.push_back(
-        {session, Proposal(most), Acceptance(most), RowDrafts(parts_.plan.drafter.Parts(), most)});
+    rows_.push_back({session, Proposal(most), Acceptance(most),
+                     RowDrafts(parts_.plan.drafter.Parts(), most, parts_.rates)});
   }
   offers_.reserve(sessions.size());
   draft_rows_.reserve(sessions.size());
   drafted_.reserve(sessions.size());
-  ahead_rows_.reserve(sessions.size());
   sources_.reserve(sessions.size());
-  parts_.num_draft_tokens = std::min(
-      {parts_.num_draft_tokens, parts_.shapes.verify_width - 1, parts_.plan.tree.num_nodes() - 1});
 }
 
 void SpeculativeLoop::Start(const Session& session, const Request& request) {
@@ -143,86 +130,42 @@ void SpeculativeLoop::CutDrafts() {
   }
 }
 
-// Runs the target over all rows; an idle row is padding after the text that it holds.
+// Runs the target over all rows.
 void SpeculativeLoop::Verify(std::span<Turn> turns, RoundReport& report) {
   if (parts_.encoder != nullptr) Encode(turns);
   const bool is_pending = parts_.drafter != nullptr && parts_.drafter->is_pending();
   const bool takes_pending = is_pending && TakesPending(turns);
   if (is_pending && !takes_pending) parts_.drafter->Collect(draft_rows_);
-  int width = 1;
+  const int width = WriteInputs(turns);
+  const auto of_any = [&](auto holds) { return std::any_of(turns.begin(), turns.end(), holds); };
   Wanted wanted;
-  bool drafted = false;
-  for (std::size_t row = 0; row < rows_.size(); ++row) {
-    inputs_[row] = RowInput();
-    inputs_[row].write_index = rows_[row].session->committed();
-  }
-  for (const Turn& turn : turns) {
-    Row& row = RowOf(*turn.session);
-    RowInput& input = inputs_[static_cast<std::size_t>(turn.session->row())];
-    input.tokens = turn.session->pending().first(static_cast<std::size_t>(turn.chunk));
-    input.drafts = turn.drafted;
-    input.tree = &row.proposal.tree();
-    width = std::max(width, input.count());
-    drafted = drafted || !input.drafts.empty();
-    wanted.logits = wanted.logits || ReadsLogits(row);
-  }
-  width = parts_.shapes.WidthFor(width);
+  wanted.logits = of_any([this](const Turn& turn) { return ReadsLogits(RowOf(*turn.session)); });
+  const bool drafted = of_any([](const Turn& turn) { return !turn.drafted.empty(); });
   wanted.num_logits = drafted ? parts_.shapes.LogitsFor(width) : 1;
   wanted.pending_drafts = takes_pending;
   report.width = width;
-  if (parts_.drafter != nullptr && parts_.drafter->drafts_ahead()) DraftAhead(turns, width);
-  {
-    const AheadGuard guard(parts_.drafter.get());
-    parts_.target->Forward(inputs_, width, wanted);
-    report.draft_seconds += FinishAhead(turns);
-  }
+  report.draft_seconds += overlap_.Beside(turns, draft_rows_, width,
+                                          [&] { parts_.target->Forward(inputs_, width, wanted); });
   if (takes_pending) parts_.drafter->Collect(draft_rows_);
   if (parts_.encoder != nullptr) parts_.encoder->Wait();
 }
 
-// The next drafts begin while the target verifies these. Rows without drafts have none: where
-// drafts do not pay, those of the next round would not either.
-void SpeculativeLoop::DraftAhead(std::span<const Turn> turns, int width) {
-  ahead_rows_ = draft_rows_;
-  for (std::size_t i = 0; i < turns.size(); ++i) {
-    ahead_rows_[i].limit = AheadLimit(turns[i], width);
+// Writes what each row feeds, and gives the width of the round. An idle row is padding after the
+// text that it holds.
+int SpeculativeLoop::WriteInputs(std::span<const Turn> turns) {
+  for (std::size_t row = 0; row < rows_.size(); ++row) {
+    inputs_[row] = RowInput();
+    inputs_[row].write_index = rows_[row].session->committed();
   }
-  parts_.drafter->DraftAhead(ahead_rows_);
-}
-
-// As many drafts as the next round may have, and the token before them. If costs are weighed, those
-// that take no longer than the target's run (PEARL, arXiv 2408.11850, section 4.3), but no fewer
-// than in this round, where as many pay even if they are waited for.
-int SpeculativeLoop::AheadLimit(const Turn& turn, int width) const {
-  const int drafts = static_cast<int>(turn.drafted.size());
-  const int most = std::min(parts_.num_draft_tokens, turn.max_new_tokens - 1 - drafts - 1);
-  if (drafts == 0 || most <= 0) return 0;
-  if (!parts_.draft_length.weighs_costs()) return most + 1;
-  const double seconds = parts_.draft_length.costs().AtLeast(width);
-  int count = std::min(drafts, most);
-  while (count < most && parts_.drafter->Cost(count + 2) <= seconds) ++count;
-  return count + 1;
-}
-
-// Expected seconds for which the target's run, of so many rows, is over and a row's drafts ahead
-// are not.
-double SpeculativeLoop::AheadCost(const Turn& turn, int width) const {
-  if (turn.ahead == 0) return 0;
-  const double seconds = parts_.draft_length.costs().AtLeast(width);
-  return std::max(parts_.drafter->Cost(turn.ahead) - seconds, 0.0);
-}
-
-// Seconds of waiting for the drafts that are made ahead.
-double SpeculativeLoop::FinishAhead(std::span<Turn> turns) {
-  if (parts_.drafter == nullptr || !parts_.drafter->drafts_ahead()) return 0;
-  const Clock::time_point start = Clock::now();
-  parts_.drafter->FinishAhead();
-  for (Turn& turn : turns) {
-    const AheadDrafts ahead = parts_.drafter->ahead(turn.session->row());
-    turn.ahead = ahead.made;
-    turn.is_ahead = ahead.is_used && !turn.drafted.empty();
+  int widest = 1;
+  for (const Turn& turn : turns) {
+    RowInput& input = inputs_[static_cast<std::size_t>(turn.session->row())];
+    input.tokens = turn.session->pending().first(static_cast<std::size_t>(turn.chunk));
+    input.drafts = turn.drafted;
+    input.tree = &RowOf(*turn.session).proposal.tree();
+    widest = std::max(widest, input.count());
   }
-  return SecondsSince(start);
+  return parts_.shapes.WidthFor(widest);
 }
 
 // Pending drafts are written after the first token of every row, so no row may feed more text.
@@ -287,7 +230,7 @@ void SpeculativeLoop::Settle(std::span<const Turn> turns, int width) {
   for (std::size_t i = 0; i < turns.size(); ++i) {
     const Turn& turn = turns[i];
     const int rows = turn.chunk + static_cast<int>(turn.drafted.size());
-    double cost = parts_.draft_length.Extra(offers_, rows) + AheadCost(turn, width);
+    double cost = parts_.draft_length.Extra(offers_, rows) + overlap_.Cost(turn, width);
     if (draft_rows_[i].limit > 0 && !offers_[i].is_drafted) cost += parts_.drafter->spent();
     const double saved = turn.accepted * parts_.draft_length.plain_cost();
     RowOf(*turn.session)
@@ -333,7 +276,7 @@ void SpeculativeLoop::OfferDrafts(Turn& turn) {
   turn.offered = 0;
   const bool whole = turn.chunk == static_cast<int>(session.pending().size());
   const int limit =
-      std::min({parts_.num_draft_tokens, turn.max_new_tokens - 1, Room(session) - turn.chunk});
+      std::min({num_draft_tokens_, turn.max_new_tokens - 1, Room(session) - turn.chunk});
   DraftRow wanted = {session.row(), session.tokens(), session.committed(), limit,
                      &row.proposal, &row.sampling,    &turn.error};
   DraftOffer offer{{}, turn.chunk};

@@ -5,9 +5,11 @@
 #include <span>
 #include <vector>
 
+#include "drafters/acceptance_estimate.h"
 #include "drafters/draft_length.h"
 #include "drafters/drafter.h"
 #include "loops/decode_loop.h"
+#include "loops/overlap.h"
 #include "loops/row_drafts.h"
 #include "models/causal_model.h"
 #include "models/encoder.h"
@@ -27,6 +29,7 @@ struct SpeculativeParts {
   TreeSpec tree;                        // The shape of drafts that are still to be made.
   RoleShapes shapes;                    // The shapes of the target's rounds.
   DraftLength draft_length;             // How many drafts pay.
+  AcceptanceRates rates;                // How often drafts were accepted in other texts.
   int num_draft_tokens = 0;             // The most drafts of a row.
   int max_length = 0;                   // Most tokens of a text.
 };
@@ -38,7 +41,7 @@ class SpeculativeLoop : public DecodeLoop {
   SpeculativeLoop(SpeculativeParts parts, std::span<Session* const> sessions);
 
   bool has_prefill() const override { return true; }
-  int max_drafts() const override { return parts_.num_draft_tokens; }
+  int max_drafts() const override { return num_draft_tokens_; }
   const char* idle_reason() const override {
     return parts_.drafter == nullptr ? nullptr : parts_.drafter->idle_reason();
   }
@@ -62,6 +65,7 @@ class SpeculativeLoop : public DecodeLoop {
   double Draft(std::span<Turn> turns);
   void CutDrafts();
   void Verify(std::span<Turn> turns, RoundReport& report);
+  int WriteInputs(std::span<const Turn> turns);
   bool TakesPending(std::span<const Turn> turns) const;
   void Accept(std::span<Turn> turns);
   void Commit(std::span<Turn> turns);
@@ -71,10 +75,6 @@ class SpeculativeLoop : public DecodeLoop {
   int Room(const Session& session) const;
   int ChunkLength(const Turn& turn) const;
   void OfferDrafts(Turn& turn);
-  void DraftAhead(std::span<const Turn> turns, int width);
-  int AheadLimit(const Turn& turn, int width) const;
-  double AheadCost(const Turn& turn, int width) const;
-  double FinishAhead(std::span<Turn> turns);
   bool ReadsLogits(const Row& row) const;
   void Choose(const Turn& turn);
   void ShowDrafter(const Turn& turn, bool is_reading);
@@ -84,12 +84,13 @@ class SpeculativeLoop : public DecodeLoop {
   Row& RowOf(const Session& session) { return rows_[static_cast<std::size_t>(session.row())]; }
 
   SpeculativeParts parts_;            // The loop's parts.
+  int num_draft_tokens_;              // The most drafts of a row that a round has room for.
+  Overlap overlap_;                   // Makes drafts while the target runs.
   std::vector<Row> rows_;             // [batch]
   TargetChoice choice_;               // Chooses tokens if logits are read.
   std::vector<DraftOffer> offers_;    // [batch], of the rows with turns.
   std::vector<DraftRow> draft_rows_;  // [batch], of the same rows.
   std::vector<DraftOffer> drafted_;   // [batch], of the same rows, when their drafts are known.
-  std::vector<DraftRow> ahead_rows_;  // [batch], of the same rows: drafts behind these.
   std::vector<RowInput> inputs_;      // [batch]
   std::vector<Source> sources_;       // [batch], of the rows whose texts begin.
 };

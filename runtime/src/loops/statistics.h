@@ -26,22 +26,24 @@ struct Statistics {
   std::int64_t rounds = 0;                     // Decode rounds.
   std::int64_t plain_rounds = 0;               // Decode rounds without draft tokens.
   std::optional<std::string> fallback_reason;  // Why drafts were mostly declined, if they were.
-  std::int64_t drafted_tokens = 0;             // Draft tokens verified.
-  std::int64_t accepted_tokens = 0;            // Draft tokens accepted.
-  std::vector<DraftCount> draft_counts;        // The same by depth and rank, in that order.
-  std::int64_t ahead_tokens = 0;       // Draft tokens made while the target verified others.
-  std::int64_t ahead_used_tokens = 0;  // How many of them were verified.
-  double mean_accept_length = 0;       // New tokens per decode round.
-  double load_seconds = 0;             // Loading the build, once per generator.
-  double time_to_first_token = 0;      // From the call, including waiting for a row.
-  double prefill_seconds = 0;          // From the row's start to its first new token.
-  double decode_seconds = 0;           // From the first new token to the last.
-  double engine_seconds = 0;           // Inside engine calls, part of decode_seconds.
-  double draft_seconds = 0;            // Drafting, part of decode_seconds.
-  double accept_seconds = 0;           // Choosing tokens and accepting drafts, part of it.
-  double commit_seconds = 0;           // Moving what was accepted, part of it.
-  double tokens_per_second = 0;        // New tokens of decode rounds / decode_seconds.
-  std::int64_t peak_memory_bytes = 0;  // Largest resident size of the process so far.
+  // Draft tokens verified. Rows that are run for their answers only, as in the window of lookahead,
+  // are none.
+  std::int64_t drafted_tokens = 0;
+  std::int64_t accepted_tokens = 0;      // Draft tokens accepted.
+  std::vector<DraftCount> draft_counts;  // The same by depth and rank, in that order.
+  std::int64_t ahead_tokens = 0;         // Draft tokens made while the target verified others.
+  std::int64_t ahead_used_tokens = 0;    // How many of them were verified.
+  double mean_accept_length = 0;         // New tokens per decode round.
+  double load_seconds = 0;               // Loading the build, once per generator.
+  double time_to_first_token = 0;        // From the call, including waiting for a row.
+  double prefill_seconds = 0;            // From the row's start to its first new token.
+  double decode_seconds = 0;             // From the first new token to the last.
+  double engine_seconds = 0;             // Inside engine calls, part of decode_seconds.
+  double draft_seconds = 0;              // Drafting, part of decode_seconds.
+  double accept_seconds = 0;             // Choosing tokens and accepting drafts, part of it.
+  double commit_seconds = 0;             // Moving what was accepted, part of it.
+  double tokens_per_second = 0;          // New tokens of decode rounds / decode_seconds.
+  std::int64_t peak_memory_bytes = 0;    // Largest resident size of the process so far.
   // On a device, in decode rounds; rows that share a round each count all of it.
   std::int64_t graph_launches = 0;    // Engine runs that were one captured graph.
   std::int64_t uncaptured_runs = 0;   // Engine runs queued piece by piece.

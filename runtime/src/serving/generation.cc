@@ -120,7 +120,7 @@ void Generation::RecordDrafts(const Turn& turn) {
   Statistics& statistics = result_.statistics;
   statistics.ahead_tokens += turn.ahead;
   if (turn.is_ahead) statistics.ahead_used_tokens += static_cast<std::int64_t>(turn.drafted.size());
-  statistics.drafted_tokens += static_cast<std::int64_t>(turn.drafted.size());
+  statistics.drafted_tokens += turn.proposal->num_acceptable();
   statistics.accepted_tokens += turn.accepted;
   CountDrafts(turn, statistics.draft_counts);
 }

@@ -58,4 +58,5 @@ def test_plain_decoding_is_a_round_a_token_and_all_drafts_are_the_rounds_themsel
 def test_shares_are_of_rounds_with_drafts() -> None:
     rounds = [DraftedRound(0, 0), DraftedRound(3, 2), DraftedRound(3, 0), DraftedRound(1, 1), DraftedRound(2, 2)]
     assert accepted_shares(rounds) == (0.75, 0.5)
+    assert accepted_shares([DraftedRound(3, 0)]) == (0.0,)
     assert accepted_shares([DraftedRound(0, 0)]) == ()
