@@ -40,6 +40,8 @@ class Rows:
         self.ids = np.concatenate([np.array(text) for text in texts])
         begins = np.cumsum([0, *map(len, texts)])[:-1]
         self.begins = begins[begins + _LENGTH <= len(self.ids)]
+        if len(self.begins) <= 2 * _HELD_OUT:
+            sys.exit(f"{path} has {len(texts)} stories, too few: {_HELD_OUT} of them are held out.")
         self.chance = np.random.default_rng(0)
 
     def held_out(self) -> Tensor:
