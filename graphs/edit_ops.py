@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from ptgc.graphs.canvas import without_tokens
 from ptgc.graphs.piece import Piece
 from ptgc.graphs.placement import columns_of, keep_only, place, positions_below, sum_through
+from ptgc.graphs.selection import without_tokens
 from ptgc.spec.edit import EditPlan
 
 

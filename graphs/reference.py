@@ -64,23 +64,6 @@ def drafts_of_heads(logits: Float, tree: TreeSpec, drafted_ids: Sequence[int] | 
     return made if drafted_ids is None else np.array(drafted_ids)[made]
 
 
-def fill_most_confident(
-    logits: Float, ids: Int, mask: Bool, step: Int, threshold: Float, mask_token_id: int
-) -> tuple[Int, Int, Float]:
-    """See `graphs.canvas.fill_most_confident`."""
-    logits = logits.astype(np.float32)
-    logits[..., mask_token_id] = -np.inf
-    weight = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    confidence = (weight / weight.sum(axis=-1, keepdims=True)).max(axis=-1)
-    ids, mask = ids.copy(), mask.copy()
-    for b, row in enumerate(confidence):
-        order = sorted((-row[t], t) for t in np.flatnonzero(mask[b]))
-        for rank, (_, t) in enumerate(order):
-            if rank < step[b] or confidence[b, t] > threshold[b]:
-                ids[b, t], mask[b, t] = logits[b, t].argmax(), False
-    return ids, mask.sum(axis=1), confidence
-
-
 def _rows(texts: list[list[int]], columns: int, fill: int) -> tuple[Int, Int]:
     """Ragged texts as ids `[batch, columns]` and lengths `[batch]`."""
     ids = np.array([text + [fill] * (columns - len(text)) for text in texts], dtype=np.int64)

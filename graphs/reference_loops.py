@@ -5,16 +5,16 @@ All loops are compared with this module: `ptgc check` runs it on graphs, and exp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ptgc.graphs.canvas.reference_loop import fill
 from ptgc.spec import ports
 from ptgc.spec.acceptance import AcceptanceRule, RelaxedAcceptance, TypicalAcceptance
-from ptgc.spec.canvas import CanvasCache, CanvasPlan
 from ptgc.spec.edit import EditPlan
 from ptgc.spec.plan import DecodePlan
 
@@ -44,10 +44,9 @@ def write(roles: Roles, plan: DecodePlan, given: Sequence[int], longest: int) ->
         given: The user's input: a canvas with masks, or a source.
         longest: Tokens that a growing canvas can hold.
     """
-    if plan.canvas is not None and plan.canvas.cache is CanvasCache.BLOCK:
-        return _fill_blocks(roles["denoiser"], plan.canvas, given)
     if plan.canvas is not None:
-        return _fill_canvas(roles["denoiser"], plan.canvas, given)
+        ids, rounds = fill(roles["denoiser"], plan.canvas, given)
+        return WrittenText(ids, rounds, len(given))
     if plan.edit is not None:
         return _edit(roles, plan.edit, given, longest)
     text = _kept(roles["decoder"](encode(roles["encoder"], given)))
@@ -110,83 +109,6 @@ def encode(encoder: RoleCall, source: Sequence[int]) -> Values:
     made = encoder({ports.SOURCE_IDS.name: ids, ports.ENCODER_ATTENTION_MASK.name: mask})
     named = {name.replace("present.", "past_key_values.", 1): value for name, value in made.items()}
     return {**named, ports.ENCODER_ATTENTION_MASK.name: mask}
-
-
-def first_round(plan: CanvasPlan, canvas: Sequence[int], *, fills: int) -> Values:
-    """A denoiser's inputs for a canvas where every masked position may be filled, and at least `fills` of them are."""
-    ids = np.array([canvas], np.int64)
-    return _round(plan, ids, ids == plan.mask_token_id, fills)
-
-
-def _fill_canvas(denoiser: RoleCall, plan: CanvasPlan, given: Sequence[int]) -> WrittenText:
-    """Fill every block in its rounds, each with an equal share of positions or more."""
-    ids, rounds = np.array([given], np.int64), 0
-    for block, num_rounds in _blocks(ids[0] == plan.mask_token_id, plan):
-        for remaining in range(num_rounds, 0, -1):
-            masked = (ids == plan.mask_token_id) & block
-            if not masked.any():
-                break
-            ids = denoiser(_round(plan, ids, masked, -(-int(masked.sum()) // remaining)))[ports.OUTPUT_IDS.name]
-            rounds += 1
-    return WrittenText(ids[0].tolist(), rounds, len(given))
-
-
-def _fill_blocks(denoiser: RoleCall, plan: CanvasPlan, given: Sequence[int]) -> WrittenText:
-    """Fill the masks of each block over the blocks read before it, then read the complete block."""
-    ids, rounds, length = np.array([given], np.int64), 0, plan.block_length
-    masked = np.flatnonzero(ids[0] == plan.mask_token_id)
-    end = int(masked[-1]) + 1 if masked.size else 0
-    num_blocks = -(-end // length) - int(masked[0]) // length if masked.size else 0
-    for start in range(0, end, length):
-        block = ids[:, start : start + length]
-        for remaining in range(max(1, plan.num_steps // num_blocks), 0, -1):
-            left = block == plan.mask_token_id
-            if not left.any():
-                break
-            fills = -(-int(left.sum()) // remaining)
-            block[:] = denoiser(_round(plan, block, left, fills, start))[ports.OUTPUT_IDS.name]
-            rounds += 1
-        denoiser(_round(plan, block, np.zeros_like(block, np.bool_), 0, start))
-    return WrittenText(ids[0].tolist(), rounds, len(given))
-
-
-def _policy(plan: CanvasPlan, masked: NDArray[Any], fills: int) -> Values:
-    given = {name: np.array([value], np.float32) for name, value in asdict(plan.policy).items()}
-    return given | {ports.CANVAS_MASK.name: masked, ports.STEP.name: np.array([fills], np.int64)}
-
-
-def _round(plan: CanvasPlan, ids: NDArray[Any], masked: NDArray[Any], fills: int, start: int = 0) -> Values:
-    """Inputs of a round over texts `[batch, rows]` that all see each other and the `start` slots before them.
-
-    They serve both kinds of denoisers: those that read texts, and language models, all of whose positions are columns.
-    """
-    batch, count = ids.shape
-    rows = np.tile(np.arange(count), (batch, 1))
-    return _policy(plan, masked, fills) | {
-        ports.CANVAS_IDS.name: ids.copy(),
-        ports.LENGTHS.name: np.full(batch, count),
-        ports.POSITION_IDS.name: start + rows,
-        ports.TREE_MASK.name: np.ones((batch, count, count), np.bool_),
-        ports.MASK_START.name: np.full(batch, start),
-        ports.WRITE_INDEX.name: np.full(batch, start),
-        ports.ROW_COUNT.name: np.full(batch, count),
-        ports.WINDOW_OFFSET.name: np.zeros(batch, np.int64),
-        ports.LOGITS_ROWS.name: np.maximum(rows - 1, 0) if plan.shift else rows,
-        ports.COLUMN_IDS.name: ids.copy(),
-    }
-
-
-def _blocks(masked: NDArray[Any], plan: CanvasPlan) -> Iterator[tuple[NDArray[Any], int]]:
-    """The positions of each block, and its number of rounds; blocks begin at the first masked position."""
-    positions = np.flatnonzero(masked)
-    if not positions.size:
-        return
-    start, end = int(positions[0]), int(positions[-1]) + 1
-    length = plan.block_length or end - start
-    starts = range(start, end, length)
-    where = np.arange(masked.size)
-    for first in starts:
-        yield (where >= first) & (where < first + length), max(1, plan.num_steps // len(starts))
 
 
 def _edit(roles: Roles, plan: EditPlan, given: Sequence[int], longest: int) -> WrittenText:

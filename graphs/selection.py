@@ -15,6 +15,18 @@ def argmax(piece: Piece, logits: ir.Value) -> ir.Value:
     return piece.op("ArgMax", logits, axis=-1, keepdims=0, select_last_index=0)
 
 
+def without_tokens(piece: Piece, logits: ir.Value, token_ids: tuple[int, ...]) -> ir.Value:
+    """The logits in float32, with minus infinity for some tokens: [..., vocab]."""
+    op, constant = piece.op, piece.constant
+    logits = op("Cast", logits, to=ir.DataType.FLOAT)
+    vocab = op("Squeeze", op("Shape", logits, start=-1))
+    ids = op("Range", constant(0), vocab, constant(1))
+    barred = op("Equal", ids, constant(token_ids[0]))
+    for token in token_ids[1:]:
+        barred = op("Or", barred, op("Equal", ids, constant(token)))
+    return op("Where", barred, constant(float("-inf"), ir.DataType.FLOAT), logits)
+
+
 def top_ids(piece: Piece, logits: ir.Value, count: int) -> ir.Value:
     """The indices of the largest logits, among equals the lowest first: int64 [.., count] from [.., vocab]."""
     return piece.op_outputs("TopK", logits, piece.constant([count]), outputs=2, axis=-1)[1]

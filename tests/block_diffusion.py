@@ -84,5 +84,5 @@ def _fill(text: torch.Tensor, logits: torch.Tensor, masked: torch.Tensor, remain
     order = torch.where(masked, confidence, -1).argsort(descending=True, stable=True)
     filled = torch.zeros_like(masked)
     filled[order[: -(-int(masked.sum()) // remaining)]] = True
-    filled |= confidence > plan.policy.threshold
+    filled |= confidence > plan.policy.bound
     text[filled & masked] = chosen[filled & masked]  # perhaps a view into a longer text

@@ -18,6 +18,7 @@ from ptgc.exporters.roles.denoiser import denoise, reads_rounds
 from ptgc.exporters.roles.one_shot import encode
 from ptgc.exporters.tracing.traced_module import Call, call_module
 from ptgc.graphs import reference
+from ptgc.graphs.canvas.reference import choose
 from ptgc.graphs.reference_loops import RoleCall, Values, write_greedily
 from ptgc.spec import ports
 from ptgc.spec.canvas import CanvasCache, CanvasPlan
@@ -32,7 +33,6 @@ OPERATIONS: Mapping[str, tuple[Operation, str]] = {
 }
 """For each role of the edit loop, how it edits a canvas by its module's scores, and which token it needs."""
 _HIDDEN_STATES = "encoder_hidden_states"
-_FILLED = [port.name for port in (ports.OUTPUT_IDS, ports.NUM_MASKED, ports.CONFIDENCE)]
 
 
 def original_roles(modules: Mapping[str, nn.Module], plan: DecodePlan) -> dict[str, RoleCall]:
@@ -48,7 +48,7 @@ def original_roles(modules: Mapping[str, nn.Module], plan: DecodePlan) -> dict[s
     if plan.canvas is not None and reads_rounds(modules["denoiser"], plan.canvas):
         return {"denoiser": _round_denoiser(modules["denoiser"], plan.canvas)}
     if plan.canvas is not None:
-        return {"denoiser": _denoiser(modules["denoiser"], plan)}
+        return {"denoiser": _denoiser(modules["denoiser"], plan.canvas)}
     found = {"encoder": _encoder(modules["encoder"])} if "encoder" in modules else {}
     if plan.edit is not None:
         return found | {name: _operation(name, modules[name], plan) for name in plan.edit.operations}
@@ -104,16 +104,11 @@ def _prompt(ids: Tensor, length: int) -> dict[str, Tensor]:
     return {"input_ids": ids, "attention_mask": torch.ones(1, length, dtype=torch.long)}
 
 
-def _denoiser(module: nn.Module, plan: DecodePlan) -> RoleCall:
-    assert plan.canvas is not None
-    mask_token_id = plan.canvas.mask_token_id
-
+def _denoiser(module: nn.Module, plan: CanvasPlan) -> RoleCall:
     def run(values: Values) -> Values:
-        ids, lengths = values[ports.CANVAS_IDS.name], values[ports.LENGTHS.name]
-        logits = _scores(module, denoise, ids, lengths)
-        mask, step, threshold = (values[port.name] for port in (ports.CANVAS_MASK, ports.STEP, ports.THRESHOLD))
-        made = reference.fill_most_confident(logits, ids, mask, step, threshold, mask_token_id)
-        return dict(zip(_FILLED, made, strict=True))
+        ids = values[ports.CANVAS_IDS.name]
+        logits = _scores(module, denoise, ids, values[ports.LENGTHS.name])
+        return choose(logits, ids, values, plan)
 
     return run
 
@@ -135,10 +130,7 @@ def _round_denoiser(module: nn.Module, plan: CanvasPlan) -> RoleCall:
         text[start:] = ids[0].tolist()
         rows = start + values[ports.LOGITS_ROWS.name][0]
         logits = _scores(module, attend, np.array([text], np.int64))[:, rows]
-        columns, mask = values[ports.COLUMN_IDS.name], values[ports.COLUMN_MASK.name]
-        step, threshold = values[ports.STEP.name], values[ports.THRESHOLD.name]
-        made = reference.fill_most_confident(logits, columns, mask, step, threshold, plan.mask_token_id)
-        return dict(zip(_FILLED, made, strict=True))
+        return choose(logits, values[ports.COLUMN_IDS.name], values, plan)
 
     return run
 

@@ -12,7 +12,8 @@ from ptgc.errors import ExportError
 from ptgc.exporters.model_facts import context_of, start_token_id
 from ptgc.exporters.references.original_roles import original_roles, translate
 from ptgc.exporters.references.reference_texts import NEW_TOKENS, PROMPTS, largest_logits, reference_texts
-from ptgc.graphs.reference_loops import first_round, write
+from ptgc.graphs.canvas.reference_loop import first_round
+from ptgc.graphs.reference_loops import write
 from ptgc.spec import ports
 from ptgc.spec.canvas import CanvasCache
 from ptgc.spec.edit import EditStart

@@ -1,4 +1,4 @@
-"""The denoiser role: a masked language model that fills positions of a canvas by confidence."""
+"""The denoiser role: a masked language model that fills positions of a canvas."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ptgc.exporters.roles.base import RoleSource, TracedRole
 from ptgc.exporters.roles.one_shot import finish, only_output
 from ptgc.exporters.roles.target import trace_target
 from ptgc.exporters.tracing.traced_module import standard_attention, trace_module
-from ptgc.graphs.canvas import Columns, fill_most_confident
+from ptgc.graphs.canvas.choose import choose
 from ptgc.graphs.passes.tidy import TidyPass
 from ptgc.graphs.piece import Piece
 from ptgc.graphs.placement import positions_below
@@ -24,9 +24,8 @@ from ptgc.graphs.values import describe, input_value
 from ptgc.spec import ports
 from ptgc.spec.attention import AttentionKind
 from ptgc.spec.canvas import CanvasCache, CanvasPlan
+from ptgc.spec.role_ports import policy_inputs
 
-_POLICY = (ports.STEP, ports.THRESHOLD)
-_INPUTS = (ports.CANVAS_IDS, ports.LENGTHS, ports.CANVAS_MASK, *_POLICY)
 _TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.2}  # relative to the largest logit
 _OUTPUTS = (ports.OUTPUT_IDS, ports.NUM_MASKED, ports.CONFIDENCE)
 _COLUMN_OUTPUTS = (ports.COLUMN_OUTPUT_IDS, ports.NUM_MASKED, ports.COLUMN_CONFIDENCE)
@@ -76,25 +75,27 @@ def export_denoiser(source: RoleSource) -> TracedRole | None:
         model = trace_module(module, (ports.CANVAS_IDS, ports.LENGTHS), denoise, longest)
     logits = only_output(model, source, "logits [batch, canvas_length, vocab]")
     graph = model.graph
-    graph.inputs.extend(input_value(port) for port in _INPUTS[2:])
-    ids, lengths, mask, step, threshold = graph.inputs
+    ids, lengths = graph.inputs
+    policy = policy_inputs(canvas.policy, columns=False)
+    given = {port.name: input_value(port) for port in policy}
+    graph.inputs.extend(given.values())
     piece = Piece("ptgc.unmasking")
-    mask = piece.op("And", mask, positions_below(piece, ids, lengths))
-    filled = fill_most_confident(piece, logits, Columns(ids, mask, step, threshold), canvas.mask_token_id)
+    mask = piece.op("And", given[ports.CANVAS_MASK.name], positions_below(piece, ids, lengths))
+    filled = choose(piece, logits, ids, given | {ports.CANVAS_MASK.name: mask}, canvas)
     finish(model, piece, (filled.output_ids, filled.num_masked, filled.confidence), _OUTPUTS)
-    return TracedRole(model, _INPUTS, _OUTPUTS)
+    return TracedRole(model, (ports.CANVAS_IDS, ports.LENGTHS, *policy), _OUTPUTS)
 
 
 def _export_round_denoiser(module: PreTrainedModel, plan: CanvasPlan) -> TracedRole:
     """Trace a language model, some of whose rows decide the tokens of positions."""
     traced = trace_target(module, AttentionKind.BLOCK)
     graph = traced.model.graph
-    columns = (ports.COLUMN_IDS, ports.COLUMN_MASK, *_POLICY)
-    given = [input_value(port) for port in columns]
-    graph.inputs[:] = [*graph.inputs[: len(traced.inputs)], *given, *graph.inputs[len(traced.inputs) :]]
+    columns = (ports.COLUMN_IDS, *policy_inputs(plan.policy, columns=True))
+    given = {port.name: input_value(port) for port in columns}
+    graph.inputs[:] = [*graph.inputs[: len(traced.inputs)], *given.values(), *graph.inputs[len(traced.inputs) :]]
     piece = Piece("ptgc.unmasking")
     logits = next(value for value in graph.outputs if value.name == "logits")
-    filled = fill_most_confident(piece, logits, Columns(*given), plan.mask_token_id)
+    filled = choose(piece, logits, given[ports.COLUMN_IDS.name], given, plan)
     piece.append_to(graph)
     made = (filled.output_ids, filled.num_masked, filled.confidence)
     graph.outputs[:] = [*made, *graph.outputs[len(traced.outputs) :]]

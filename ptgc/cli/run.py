@@ -74,6 +74,12 @@ def command(
         bool, typer.Option("--ignore-defaults", help="Ignore the bundle's generation defaults (see ptgc inspect).")
     ] = False,
     seed: Annotated[int | None, typer.Option(help="Equal seeds give equal texts; by default a new seed.")] = None,
+    num_steps: Annotated[
+        int | None, typer.Option(help="Most rounds that fill a canvas; by default the bundle's.")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Which positions of a canvas are filled sooner; by default the bundle's.")
+    ] = None,
     plain: Annotated[bool, typer.Option("--plain", help="Decode without drafts.")] = False,
     num_draft_tokens: Annotated[int | None, typer.Option(min=0, help="Most draft tokens per round.")] = None,
     draft_length: DraftLength = None,
@@ -119,6 +125,8 @@ def command(
             "frequency_penalty": frequency_penalty,
             "ignore_defaults": ignore_defaults,
             "seed": seed,
+            "num_steps": num_steps,
+            "threshold": threshold,
         }
         with Generator(
             bundle,

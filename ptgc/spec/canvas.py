@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Annotated, Any
 
 from ptgc.spec.fields import Range, TokenId
-from ptgc.spec.limits import MAX_LENGTH, MAX_ROUNDS
+from ptgc.spec.limits import MAX_LENGTH, MAX_ROUNDS, MAX_THRESHOLD
 
 
 class CanvasCache(str, Enum):
@@ -21,13 +21,109 @@ class CanvasCache(str, Enum):
     length."""
 
 
-@dataclass(frozen=True)
-class PolicyInputs:
-    """Inputs of the unmasking policy in the denoiser's graph for every row: one port for each of these numbers."""
+class PolicyKind(str, Enum):
+    """Which masked positions a round fills first, and what its threshold adds."""
 
-    threshold: Annotated[float, Range(0, 1)] = 1.0
-    """Positions with higher confidence are filled in addition to those that a round must fill (Fast-dLLM, arXiv
-    2505.22618, section 3.3); 1 for none (MaskGIT, arXiv 2202.04200; LLaDA, arXiv 2502.09992)."""
+    CONFIDENCE = "confidence"
+    """The most probable tokens first (MaskGIT, arXiv 2202.04200); also all above the threshold (Fast-dLLM, arXiv
+    2505.22618, section 3.3)."""
+    FACTOR = "factor"
+    """The most probable tokens first; also the one of rank r (from 0) if its probability p satisfies (r + 2)(1 - p) <
+    threshold (Fast-dLLM, section 3.3)."""
+    ENTROPY = "entropy"
+    """The lowest entropy first; also all for which the entropies of those before add up to less than the threshold
+    (EB-Sampler, arXiv 2505.24857)."""
+    MARGIN = "margin"
+    """The largest difference between the two likeliest tokens first (arXiv 2502.06768); also all above the
+    threshold."""
+    RANDOM = "random"
+    """In random order (LLaDA, arXiv 2502.09992)."""
+    SEQUENTIAL = "sequential"
+    """From the first to the last."""
+
+
+class ConfidenceOf(str, Enum):
+    """The probabilities that a policy ranks by."""
+
+    MODEL = "model"
+    """The model's own, whatever the temperature (LLaDA)."""
+    SAMPLED = "sampled"
+    """Those after the temperature, which tokens are sampled from (Dream, arXiv 2508.15487; SDAR, arXiv 2510.06303)."""
+
+
+class Schedule(str, Enum):
+    """How many positions each round of a block must fill."""
+
+    LINEAR = "linear"
+    """An equal share of those still masked (LLaDA)."""
+    COSINE = "cosine"
+    """Few at first: after round i of n, cos(pi i / 2n) of them stay masked. At least one is filled (MaskGIT)."""
+    PER_BLOCK = "per-block"
+    """An equal share of a whole block, however many positions are masked (SDAR); num_steps counts a block's rounds."""
+
+
+class CanvasStop(str, Enum):
+    """What ends a text before all its positions are filled."""
+
+    BLOCK = "block"
+    """An end token in a finished block."""
+    EOS = "eos"
+    """An end token with no masked position before it (Fast-dLLM v2, LLaDA2)."""
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """The thresholds that a kind of policy takes."""
+
+    most: float
+    """The largest; the smallest is 0."""
+    none: float
+    """The threshold that adds no position."""
+
+
+THRESHOLDS = {
+    PolicyKind.CONFIDENCE: Thresholds(1, 1),
+    PolicyKind.FACTOR: Thresholds(MAX_THRESHOLD, 0),
+    PolicyKind.ENTROPY: Thresholds(MAX_THRESHOLD, 0),
+    PolicyKind.MARGIN: Thresholds(1, 1),
+}
+"""The policies that have a threshold."""
+
+
+@dataclass(frozen=True)
+class PolicyPlan:
+    """How the denoiser's graph chooses positions and their tokens."""
+
+    kind: PolicyKind = PolicyKind.CONFIDENCE
+    """Which positions come first."""
+    threshold: float | None = None
+    """Positions that a round fills in addition to those that it must fill; None for none."""
+    sampled: bool = False
+    """Whether the graph can sample tokens: it then has the inputs temperature and uniforms."""
+    confidence_of: ConfidenceOf = ConfidenceOf.MODEL
+    """The probabilities that positions are ranked by."""
+
+    @property
+    def bound(self) -> float:
+        """The threshold as the graph takes it, if this kind has any."""
+        return THRESHOLDS[self.kind].none if self.threshold is None else self.threshold
+
+    @property
+    def draws(self) -> bool:
+        """Whether the graph takes random numbers."""
+        return self.sampled or self.kind is PolicyKind.RANDOM
+
+    def to_json(self) -> dict[str, Any]:
+        """This policy as the manifest writes it."""
+        return asdict(self) | {"kind": self.kind.value, "confidence_of": self.confidence_of.value}
+
+    def problems(self) -> list[str]:
+        """A threshold that this kind does not have, or out of its range."""
+        known = THRESHOLDS.get(self.kind)
+        if self.threshold is None or (known is not None and 0 <= self.threshold <= known.most):
+            return []
+        wanted = "null" if known is None else f"from 0 to {known.most:g}"
+        return [f"threshold is {self.threshold:g}; with the policy {self.kind.value} it must be {wanted}"]
 
 
 @dataclass(frozen=True)
@@ -37,26 +133,37 @@ class CanvasPlan:
     mask_token_id: TokenId
     """Marks a position that is still to be filled."""
     num_steps: Annotated[int, Range(1, MAX_ROUNDS)]
-    """Most rounds for a whole canvas; each fills the same number of positions or more, the most confident first."""
+    """Most rounds for a whole canvas, or with the schedule `per-block` for a block."""
     block_length: Annotated[int, Range(0, MAX_LENGTH)] = 0
     """Positions that are filled and delivered before the next ones are started; 0 for all at once."""
-    policy: PolicyInputs = PolicyInputs()
-    """The inputs of the policy."""
+    policy: PolicyPlan = PolicyPlan()
+    """How positions and their tokens are chosen."""
     cache: CanvasCache = CanvasCache.NONE
     """What is kept between rounds."""
     shift: bool = False
     """Whether a position is predicted by the row before it, as in models that were causal before (Dream, arXiv
     2508.15487); the first position of a text is predicted by its own."""
+    schedule: Schedule = Schedule.LINEAR
+    """How many positions a round must fill."""
+    stop: CanvasStop = CanvasStop.BLOCK
+    """What ends a text early."""
 
     def to_json(self) -> dict[str, Any]:
         """These policies as the manifest writes them."""
-        return asdict(self) | {"cache": self.cache.value}
+        return asdict(self) | {
+            "policy": self.policy.to_json(),
+            "cache": self.cache.value,
+            "schedule": self.schedule.value,
+            "stop": self.stop.value,
+        }
 
     def problems(self) -> list[str]:
-        """A block cache without a block length, or with rows that predict what lies behind their block."""
-        if self.cache is not CanvasCache.BLOCK:
-            return []
-        found = ["block_length is 0; cache is block, which needs a length"] if self.block_length == 0 else []
-        return (
-            [*found, "shift is true; cache is block, whose rows predict their own positions"] if self.shift else found
-        )
+        """What needs a block length without one, and rows that predict what lies behind their block."""
+        found = []
+        if self.block_length == 0 and self.cache is CanvasCache.BLOCK:
+            found.append("block_length is 0; cache is block, which needs a length")
+        if self.block_length == 0 and self.schedule is Schedule.PER_BLOCK:
+            found.append("block_length is 0; schedule is per-block, which needs a length")
+        if self.shift and self.cache is CanvasCache.BLOCK:
+            found.append("shift is true; cache is block, whose rows predict their own positions")
+        return found

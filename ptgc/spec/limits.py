@@ -41,6 +41,8 @@ MAX_CANDIDATES = 1024
 """Tokens of which a lossy rule may accept any."""
 MAX_MARGIN = 100.0
 """Difference of log-probabilities."""
+MAX_THRESHOLD = 1000.0
+"""Threshold of an unmasking policy that is no probability: a factor, or a sum of entropies."""
 MAX_ROUNDS = 1 << 16
 """Rounds of one canvas or one edited text."""
 MAX_OPERATIONS = 64

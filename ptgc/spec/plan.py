@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Annotated, Any
 
 from ptgc.spec.acceptance import AcceptanceRule, RelaxedAcceptance, TypicalAcceptance
-from ptgc.spec.canvas import CanvasPlan
+from ptgc.spec.canvas import CanvasPlan, PolicyKind
 from ptgc.spec.drafter import DrafterPlan
 from ptgc.spec.edit import EditPlan
 from ptgc.spec.fields import Pattern
@@ -78,6 +78,11 @@ class DecodePlan:
     def drafts(self) -> bool:
         """Whether rounds may have draft tokens, so that plain decoding differs from the strategy."""
         return self.drafter.num_draft_tokens > 0
+
+    @property
+    def always_draws(self) -> bool:
+        """Whether texts depend on a seed whatever the temperature."""
+        return self.canvas is not None and self.canvas.policy.kind is PolicyKind.RANDOM
 
     def accepting(
         self,

@@ -107,25 +107,31 @@ CANVAS_IDS = Port("input_ids", DType.INT64, (BATCH, CANVAS_LENGTH))
 LENGTHS = Port("lengths", DType.INT64, (BATCH,))
 # canvas_mask[b, t]: position t is still to be filled.
 CANVAS_MASK = Port("canvas_mask", DType.BOOL, (BATCH, CANVAS_LENGTH))
-# step[b]: how many positions this round fills at least, the most confident first.
+# step[b]: how many positions this round fills at least, in the order of its policy.
 STEP = Port("step", DType.INT64, (BATCH,))
-# threshold[b]: every position with more confidence is filled as well; 1 for none.
+# threshold[b]: which positions are filled as well; see PolicyKind.
 THRESHOLD = Port("threshold", DType.FLOAT32, (BATCH,))
+# temperature[b]: tokens are sampled at this temperature; 0 for the likeliest.
+TEMPERATURE = Port("temperature", DType.FLOAT32, (BATCH,))
+# uniforms[b, t]: two random numbers in [0, 1), multiples of 2^-23: the first samples the token of position t, and the
+# second ranks it.
+UNIFORMS = Port("uniforms", DType.FLOAT32, (BATCH, CANVAS_LENGTH, 2))
 # The canvas after a round.
 OUTPUT_IDS = Port("output_ids", DType.INT64, (BATCH, CANVAS_LENGTH))
 OUTPUT_LENGTHS = Port("output_lengths", DType.INT64, (BATCH,))
 # num_masked[b]: how many positions of canvas_mask are left to be filled.
 NUM_MASKED = Port("num_masked", DType.INT64, (BATCH,))
-# confidence[b, t]: the probability of the likeliest token at position t.
+# confidence[b, t]: the probability of the token chosen for position t.
 CONFIDENCE = Port("confidence", DType.FLOAT32, (BATCH, CANVAS_LENGTH))
 
 # A language model as a denoiser reads rows, and decides the tokens of some positions, its columns. Row
 # `logits_rows[b, r]` predicts column r, and column_ids[b, r] is its token before the round.
-COLUMN_IDS, COLUMN_MASK, COLUMN_OUTPUT_IDS, COLUMN_CONFIDENCE = (
-    Port(name, port.dtype, (BATCH, NUM_LOGITS))
+COLUMN_IDS, COLUMN_MASK, COLUMN_UNIFORMS, COLUMN_OUTPUT_IDS, COLUMN_CONFIDENCE = (
+    Port(name, port.dtype, (BATCH, NUM_LOGITS, *port.shape[2:]))
     for name, port in (
         ("column_ids", CANVAS_IDS),
         (CANVAS_MASK.name, CANVAS_MASK),
+        (UNIFORMS.name, UNIFORMS),
         (OUTPUT_IDS.name, OUTPUT_IDS),
         (CONFIDENCE.name, CONFIDENCE),
     )
@@ -196,3 +202,8 @@ def cross_past(layer: int, part: str) -> str:
 def cross_present(layer: int, part: str) -> str:
     """Name of the encoder's output port of that cross state."""
     return f"present.{layer}.encoder.{part}"
+
+
+def has_models_type(name: str, num_dimensions: int) -> bool:
+    """Whether a floating-point port has the model's type; a policy's numbers and confidences are float32."""
+    return num_dimensions > 2 and name != UNIFORMS.name

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from ptgc.spec import ports
 from ptgc.spec.attention import AttentionKind
-from ptgc.spec.canvas import CanvasCache
+from ptgc.spec.canvas import THRESHOLDS, CanvasCache, CanvasPlan, PolicyPlan
 from ptgc.spec.drafter import MaskDrafter, OneRunDrafter
 from ptgc.spec.edit import EditStart
 from ptgc.spec.kv_cache import StateKind
@@ -19,6 +19,8 @@ from ptgc.spec.role import Role
 _HIDDEN_STATES = ports.encoder_hidden_states(1, DType.FLOAT32)
 _LOGITS = ports.logits(1, DType.FLOAT32)
 _KINDS = ", ".join(kind.value for kind in AttentionKind)
+_OF_POLICIES = {port.name for port in (ports.THRESHOLD, ports.TEMPERATURE, ports.UNIFORMS, ports.CONFIDENCE)}
+"""Floating-point ports that are float32 whatever the model's type."""
 _MODEL_TYPES = (DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16)
 
 
@@ -49,14 +51,19 @@ _READER = RolePorts((ports.SOURCE_IDS, ports.ENCODER_ATTENTION_MASK), (_HIDDEN_S
 _WRITTEN = (ports.OUTPUT_IDS, ports.OUTPUT_LENGTHS)
 _OPERATION = RolePorts((ports.CANVAS_IDS, ports.LENGTHS), _WRITTEN, _WRITTEN)
 _READING_OPERATION = RolePorts((*_OPERATION.inputs, _HIDDEN_STATES, ports.ENCODER_ATTENTION_MASK), _WRITTEN, _WRITTEN)
-_POLICY = (ports.STEP, ports.THRESHOLD)
+_TEXT_DENOISER = RolePorts(
+    (ports.CANVAS_IDS, ports.LENGTHS),
+    (ports.OUTPUT_IDS, ports.NUM_MASKED, ports.CONFIDENCE),
+    (ports.OUTPUT_IDS, ports.NUM_MASKED),
+)
+"""A model that reads whole texts; its policy's inputs are not listed."""
 _ROUND_DENOISER = RolePorts(
-    (*ports.CAUSAL_INPUTS, ports.WINDOW_OFFSET, ports.COLUMN_IDS, ports.COLUMN_MASK, *_POLICY),
+    (*ports.CAUSAL_INPUTS, ports.WINDOW_OFFSET, ports.COLUMN_IDS),
     (ports.COLUMN_OUTPUT_IDS, ports.NUM_MASKED, ports.COLUMN_CONFIDENCE),
     (ports.COLUMN_OUTPUT_IDS, ports.NUM_MASKED),
     has_states=True,
 )
-"""A language model, which reads rows over a cache."""
+"""The same for a language model, which reads rows over a cache."""
 _STATE_READERS = {
     "heads": RolePorts((_TAPPED, ports.LAST_IDS), (ports.draft_ids(1),), (ports.draft_ids(1),)),
     "drafter": RolePorts(
@@ -78,13 +85,7 @@ _ROLES: Mapping[Loop, Mapping[str, RolePorts]] = {
         "encoder": RolePorts(_READER.inputs, (), (), has_states=True),
         "target": _CAUSAL,
     },
-    Loop.CANVAS: {
-        "denoiser": RolePorts(
-            (ports.CANVAS_IDS, ports.LENGTHS, ports.CANVAS_MASK, *_POLICY),
-            (ports.OUTPUT_IDS, ports.NUM_MASKED, ports.CONFIDENCE),
-            (ports.OUTPUT_IDS, ports.NUM_MASKED),
-        )
-    },
+    Loop.CANVAS: {},
     Loop.ONE_SHOT: {
         "encoder": _READER,
         "decoder": RolePorts((_HIDDEN_STATES, ports.ENCODER_ATTENTION_MASK), _WRITTEN, _WRITTEN),
@@ -112,11 +113,37 @@ def roles_of(plan: DecodePlan, *, has_encoder: bool, keeps_states: bool = False)
         if plan.drafter.num_top_ids:
             top_ids = ports.top_ids(plan.drafter.num_top_ids)
             known["target"] = replace(_CAUSAL, outputs=(*_CAUSAL.outputs, top_ids), needed=(*_CAUSAL.needed, top_ids))
-    if plan.canvas is not None and (keeps_states or plan.canvas.cache is not CanvasCache.NONE):
-        known["denoiser"] = _ROUND_DENOISER
+    if plan.canvas is not None:
+        reads_rounds = _reads_rounds(plan.canvas, keeps_states=keeps_states)
+        denoiser = _ROUND_DENOISER if reads_rounds else _TEXT_DENOISER
+        known["denoiser"] = replace(
+            denoiser, inputs=(*denoiser.inputs, *policy_inputs(plan.canvas.policy, columns=reads_rounds))
+        )
     if plan.edit is not None:
         known |= dict.fromkeys(plan.edit.operations, _READING_OPERATION if "encoder" in known else _OPERATION)
     return known
+
+
+def _reads_rounds(plan: CanvasPlan, *, keeps_states: bool) -> bool:
+    """Whether the denoiser is a language model, which reads rows over a cache."""
+    return keeps_states or plan.cache is not CanvasCache.NONE
+
+
+def policy_inputs(policy: PolicyPlan, *, columns: bool) -> tuple[Port, ...]:
+    """The inputs of a denoiser that say which positions it may fill, and how many.
+
+    Args:
+        policy: How it chooses.
+        columns: Whether it decides the tokens of columns, as a language model does.
+    """
+    found = [ports.COLUMN_MASK if columns else ports.CANVAS_MASK, ports.STEP]
+    if policy.kind in THRESHOLDS:
+        found.append(ports.THRESHOLD)
+    if policy.sampled:
+        found.append(ports.TEMPERATURE)
+    if policy.draws:
+        found.append(ports.COLUMN_UNIFORMS if columns else ports.UNIFORMS)
+    return tuple(found)
 
 
 def role_problems(plan: DecodePlan, roles: Mapping[str, Role]) -> list[str]:
@@ -131,7 +158,8 @@ def role_problems(plan: DecodePlan, roles: Mapping[str, Role]) -> list[str]:
         found += _port_problems(f"roles.{name}", role, known[name])
         found += _state_problems(f"roles.{name}", role, known[name])
         found += _attention_problems(f"roles.{name}", role)
-    if plan.canvas is not None and known["denoiser"] is _ROUND_DENOISER and "denoiser" in roles:
+    reads_rounds = plan.canvas is not None and _reads_rounds(plan.canvas, keeps_states=keeps_states)
+    if plan.canvas is not None and reads_rounds and "denoiser" in roles:
         cache = plan.canvas.cache.value
         if roles["denoiser"].attention is not AttentionKind.BLOCK:
             found.append(f"roles.denoiser.attention must be block, with states; plan.canvas.cache is {cache}")
@@ -171,8 +199,7 @@ def _port_problems(name: str, role: Role, wanted: RolePorts) -> list[str]:
 
 def _is_like(port: Port, wanted: Port) -> bool:
     """Whether a port matches what is wanted; type and last size may be the model's own."""
-    free = (ports.THRESHOLD, ports.CONFIDENCE, ports.COLUMN_CONFIDENCE)
-    own_type = wanted.dtype is DType.FLOAT32 and wanted not in free
+    own_type = wanted.dtype is DType.FLOAT32 and wanted.name not in _OF_POLICIES
     own_size = wanted.shape[-1] == 1 and wanted is not ports.LAST_IDS
     same = port.shape == wanted.shape if not own_size else port.shape[:-1] == wanted.shape[:-1]
     types = _MODEL_TYPES if own_type else (wanted.dtype,)

@@ -74,6 +74,10 @@ std::map<std::string, std::vector<std::string>> EnumNames() {
       {"NgramMatch", AllNames<NgramMatch>()},
       {"DrafterVocabulary", AllNames<DrafterVocabulary>()},
       {"CanvasCache", AllNames<CanvasCache>()},
+      {"PolicyKind", AllNames<PolicyKind>()},
+      {"ConfidenceOf", AllNames<ConfidenceOf>()},
+      {"Schedule", AllNames<Schedule>()},
+      {"CanvasStop", AllNames<CanvasStop>()},
       {"EditStart", AllNames<EditStart>()},
       {"OneShotPath", AllNames<OneShotPath>()},
       {"AcceptanceRule", AllNames<AcceptanceRule>()},
@@ -142,18 +146,19 @@ void BindRequest(nb::module_& module) {
           "__init__",
           [](Request* self, std::vector<TokenId> prompt_ids, int max_new_tokens,
              std::vector<TokenId> eos_token_ids, bool plain, double deadline_seconds, bool trace,
-             const SamplingOptions& sampling) {
+             const SamplingOptions& sampling, int num_steps, std::optional<double> threshold) {
             new (self) Request{std::move(prompt_ids),
                                max_new_tokens,
                                std::move(eos_token_ids),
                                plain,
                                deadline_seconds,
                                trace,
-                               sampling};
+                               sampling,
+                               {num_steps, threshold}};
           },
           "prompt_ids"_a, "max_new_tokens"_a, "eos_token_ids"_a = std::vector<TokenId>(),
           "plain"_a = false, "deadline_seconds"_a = 0.0, "trace"_a = false,
-          "sampling"_a = SamplingOptions())
+          "sampling"_a = SamplingOptions(), "num_steps"_a = 0, "threshold"_a = nb::none())
       .def_ro("prompt_ids", &Request::prompt_ids,
               "What to continue; in a session, what to add first.")
       .def_ro("max_new_tokens", &Request::max_new_tokens, "Tokens to write at most.")
@@ -222,6 +227,9 @@ void BindResult(nb::module_& module) {
       .def_ro("parents", &TraceRound::parents, "The node that each of them follows; 0 is the root.")
       .def_ro("path", &TraceRound::path, "The nodes that were accepted.")
       .def_ro("accepted", &TraceRound::accepted, "How many of them became text.")
+      .def_ro("filled_positions", &TraceRound::filled_positions,
+              "Positions of a canvas that were filled.")
+      .def_ro("filled_ids", &TraceRound::filled_ids, "Their tokens.")
       .def_ro("emitted_ids", &TraceRound::emitted_ids,
               "New tokens; none while a prompt is being read.")
       .def_ro("engine_seconds", &TraceRound::engine_seconds, "Inside engine calls.")

@@ -19,7 +19,7 @@ namespace {
 constexpr std::int64_t kDefaultNewTokens = 256;
 // Sizes of version 1 of the API: up to its last fields.
 constexpr std::size_t kRequestSize =
-    offsetof(ptgc_request, reserved) + sizeof(ptgc_request::reserved);
+    offsetof(ptgc_request, threshold) + sizeof(ptgc_request::threshold);
 constexpr std::size_t kSamplingSize = offsetof(ptgc_sampling, top_k) + sizeof(ptgc_sampling::top_k);
 
 // The most tokens of a prompt.
@@ -60,10 +60,11 @@ void AddSuppressed(std::span<const TokenId> token_ids, std::vector<LogitBias>& l
 }
 
 SamplingOptions ReadSampling(const ptgc_sampling* given, const GenerationDefaults& defaults,
-                             const SessionLimits& limits) {
+                             const SessionLimits& limits, bool always_draws) {
   SamplingOptions options;
   options.repetition_penalty = defaults.repetition_penalty;
   if (given == nullptr) {
+    if (always_draws) options.seed = NewSeed();
     AddSuppressed(defaults.suppressed_token_ids, options.logit_bias);
     return options;
   }
@@ -88,7 +89,8 @@ SamplingOptions ReadSampling(const ptgc_sampling* given, const GenerationDefault
         "ptgc_sampling.has_seed is " + std::to_string(sampling.has_seed) + "; it must be 0 or 1.",
         "Initialise the struct with PTGC_SAMPLING_INIT.");
   }
-  if (!options.is_greedy()) options.seed = sampling.has_seed != 0 ? sampling.seed : NewSeed();
+  if (always_draws || !options.is_greedy())
+    options.seed = sampling.has_seed != 0 ? sampling.seed : NewSeed();
   return options;
 }
 
@@ -146,9 +148,6 @@ void CheckRanges(const ptgc_request& given) {
     if (flag == 0 || flag == 1) continue;
     problems += std::string(name) + " is " + std::to_string(flag) + "; it must be 0 or 1. ";
   }
-  if (given.reserved != 0) {
-    problems += "reserved is " + std::to_string(given.reserved) + "; it must be 0. ";
-  }
   if (problems.empty()) return;
   problems.pop_back();
   RefuseUsage(problems, "Initialise the struct with PTGC_REQUEST_INIT.");
@@ -189,9 +188,12 @@ ReadRequest ReadRequestOf(const ptgc_request* pointer, const Generator& generato
   request.eos_token_ids = ReadEndTokens(given, generator.bundle());
   request.plain = given.plain != 0;
   request.deadline_seconds = given.deadline_seconds;
+  request.canvas.num_steps = given.num_steps;
+  if (given.threshold != -1) request.canvas.threshold = given.threshold;
   const GenerationDefaults defaults =
       given.ignore_defaults != 0 ? GenerationDefaults() : generator.bundle().generation;
-  request.sampling = ReadSampling(given.sampling, defaults, limits);
+  const bool always_draws = generator.bundle().plan.always_draws();
+  request.sampling = ReadSampling(given.sampling, defaults, limits, always_draws);
   return {std::move(request), StopSequences(ReadStops(given, generator))};
 }
 

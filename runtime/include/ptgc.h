@@ -219,10 +219,11 @@ typedef struct ptgc_request {
   int32_t ignore_eos;                         // 1: continue after the token that ends a text.
   int32_t plain;                              // 1: decode without drafts.
   int32_t ignore_defaults;                    // 1: ignore the bundle's generation defaults.
-  int32_t reserved;                           // 0.
+  int32_t num_steps;                          // Most rounds of a canvas; 0: the bundle's.
+  double threshold;                           // Of a canvas's policy; -1: the bundle's.
 } ptgc_request;
 #define PTGC_REQUEST_INIT \
-  {sizeof(ptgc_request), NULL, 0, NULL, 0, NULL, 0, NULL, 0.0, 0, 0, 0, 0, 0}
+  {sizeof(ptgc_request), NULL, 0, NULL, 0, NULL, 0, NULL, 0.0, 0, 0, 0, 0, 0, -1.0}
 
 // New tokens of one text, valid during the callback. A round may give several tokens, and a text
 // that is refined as a whole may come as one chunk.

@@ -80,6 +80,8 @@ struct Request {
   double deadline_seconds = 0;           // Generation stops after this time; 0: never.
   bool plain = false;                    // Decode without drafts.
   bool ignore_defaults = false;          // Ignore the bundle's generation defaults.
+  int num_steps = 0;                     // Most rounds of a canvas; 0: the bundle's.
+  std::optional<double> threshold;       // Of a canvas's policy; none: the bundle's.
 };
 
 // Receives new tokens in the calling thread; false ends that text. An exception from it ends all
@@ -118,6 +120,8 @@ class RequestView {
     request_.ignore_eos = from.ignore_eos ? 1 : 0;
     request_.plain = from.plain ? 1 : 0;
     request_.ignore_defaults = from.ignore_defaults ? 1 : 0;
+    request_.num_steps = from.num_steps;
+    request_.threshold = from.threshold.value_or(-1.0);
     request_.sampling = &sampling_;
     SetSampling(from.sampling);
   }

@@ -20,7 +20,7 @@ class SamplingOptions:
 class Request:
     """One text to write."""
 
-    def __init__(self, prompt_ids: Sequence[int], max_new_tokens: int, eos_token_ids: Sequence[int] = [], plain: bool = False, deadline_seconds: float = 0.0, trace: bool = False, sampling: SamplingOptions = ...) -> None: ...
+    def __init__(self, prompt_ids: Sequence[int], max_new_tokens: int, eos_token_ids: Sequence[int] = [], plain: bool = False, deadline_seconds: float = 0.0, trace: bool = False, sampling: SamplingOptions = ..., num_steps: int = 0, threshold: float | None = None) -> None: ...
 
     @property
     def prompt_ids(self) -> list[int]:
@@ -200,6 +200,14 @@ class TraceRound:
     @property
     def accepted(self) -> int:
         """How many of them became text."""
+
+    @property
+    def filled_positions(self) -> list[int]:
+        """Positions of a canvas that were filled."""
+
+    @property
+    def filled_ids(self) -> list[int]:
+        """Their tokens."""
 
     @property
     def emitted_ids(self) -> list[int]:

@@ -203,7 +203,7 @@ class Generator:
         prompts = list(prompt) if is_batch(prompt) else [prompt]
         if not prompts:
             return []
-        running = [self._start(one, chosen.of_text(number)) for number, one in enumerate(prompts)]
+        running = [self._start(one, chosen.of_text(number, self._loaded.plan)) for number, one in enumerate(prompts)]
         watched = any(text.stops for text in running)
         results = self.core.generate(
             [text.request for text in running],
@@ -224,7 +224,7 @@ class Generator:
         """
         if is_batch(prompt):
             raise UsageError("stream takes one prompt.", "Use generate for a batch, or one stream for each prompt.")
-        text = self._start(prompt, GenerateOptions.from_names(options).of_text(0))
+        text = self._start(prompt, GenerateOptions.from_names(options).of_text(0, self._loaded.plan))
         return stream(text, lambda *hooks: self.core.generate([text.request], *hooks)[0])
 
     def session(self) -> Session:

@@ -17,6 +17,7 @@ from ptgc.runtime.results import DraftCount, GenerationResult, RoundTrace, Stati
 from ptgc.runtime.stop_matcher import StoppedText, ids_before
 from ptgc.runtime.text import TextCodec
 from ptgc.spec.generation import GenerationDefaults
+from ptgc.spec.plan import DecodePlan
 
 Prompt = str | Sequence[int] | Sequence[Mapping[str, Any]]
 Seed: TypeAlias = int
@@ -64,6 +65,10 @@ class GenerateOptions:
     """Ignore the bundle's generation defaults."""
     seed: Seed | None = None
     """Equal seeds give equal texts; None takes a new seed, which is in the result."""
+    num_steps: int | None = None
+    """Most rounds that fill a canvas, or as the bundle was exported each of its blocks; None takes the bundle's."""
+    threshold: float | None = None
+    """Which positions of a canvas are filled sooner, by the policy of the bundle; None takes the bundle's."""
 
     chat: ChatOptions = field(default_factory=ChatOptions)
     """How chat messages become a text; its fields are given as options of their own."""
@@ -87,13 +92,19 @@ class GenerateOptions:
             found.append(f"max_new_tokens is {self.max_new_tokens}; it must be 1 or more.")
         if self.deadline is not None and self.deadline <= 0:
             found.append(f"deadline is {self.deadline} s; it must be more than 0.")
+        if self.num_steps is not None and self.num_steps < 1:
+            found.append(f"num_steps is {self.num_steps}; it must be 1 or more.")
         if any(not stop for stop in self.stops):
             found.append("a stop string is empty.")
         return found
 
-    def of_text(self, number: int) -> GenerateOptions:
+    def draws(self, plan: DecodePlan) -> bool:
+        """Whether a text depends on the seed."""
+        return self.temperature > 0 or plan.always_draws
+
+    def of_text(self, number: int, plan: DecodePlan) -> GenerateOptions:
         """The options for one text of a list, with its own seed."""
-        if self.temperature == 0:
+        if not self.draws(plan):
             return self
         seed = secrets.randbits(63) if self.seed is None else self.seed + number
         return replace(self, seed=seed)
@@ -215,6 +226,8 @@ def make_request(loaded: Loaded, ids: Sequence[int], options: GenerateOptions, h
         deadline_seconds=0.0 if options.deadline is None else options.deadline,
         trace=options.trace,
         sampling=options.sampling(manifest.generation),
+        num_steps=options.num_steps or 0,
+        threshold=options.threshold,
     )
 
 
@@ -297,7 +310,7 @@ class RunningText:
             strategy="autoregressive" if plain else plan.strategy,
             lossless=plain or plan.lossless,
             build=self._loaded.build.manifest.id,
-            seed=self.request.sampling.seed if self._options.temperature > 0 else None,
+            seed=self.request.sampling.seed if self._options.draws(plan) else None,
             statistics=replace(
                 Statistics(**_fields(Statistics, result.statistics)),
                 draft_counts=[DraftCount(**_fields(DraftCount, one)) for one in result.statistics.draft_counts],

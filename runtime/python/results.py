@@ -103,6 +103,10 @@ class RoundTrace:
     """Time of moving what was accepted."""
     round_seconds: float
     """Time of the whole round."""
+    filled_positions: list[int] = field(default_factory=list)
+    """Positions of a canvas that were filled, in ascending order."""
+    filled_ids: list[int] = field(default_factory=list)
+    """Their tokens."""
     is_ahead: bool = False
     """Whether its drafts were made while the target verified those of the round before."""
 

@@ -80,7 +80,7 @@ class Session:
         The texts of successive calls are pieces of the session's text. A piece that ends within a character ends with
         U+FFFD, and the next one begins with the whole character.
         """
-        text = self._begin(GenerateOptions.from_names(options).of_text(0))
+        text = self._begin(GenerateOptions.from_names(options).of_text(0, self._loaded.plan))
         result = self._core.generate(text.request, (lambda _, ids: text.append(ids)[1]) if text.stops else None)
         return self._finish(text, result)
 
@@ -105,7 +105,7 @@ class Session:
         Yields:
             Chunks; the last one holds the result.
         """
-        text = self._begin(GenerateOptions.from_names(options).of_text(0))
+        text = self._begin(GenerateOptions.from_names(options).of_text(0, self._loaded.plan))
         return stream(text, lambda *hooks: self._core.generate(text.request, *hooks), self.rewind)
 
     def _settle(self, length: int) -> None:

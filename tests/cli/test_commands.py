@@ -158,6 +158,11 @@ def test_wrong_usage_exits_with_2(arguments: list[str], bundle: Path) -> None:
         ),
         (["--threshold", "1", "--block-length", "-1"], ["--block-length is -1"]),
         (["--threshold", "1"], ["--threshold is 1.0; it must be between 0 and 1"]),
+        (["--policy", "random", "--threshold", "0.5"], ["--threshold is 0.5; --policy random has none"]),
+        (
+            ["--policy", "entropy", "--threshold", "0", "--confidence-of", "sampled", "--schedule", "per-block"],
+            ["--threshold is 0.0; it must be between 0 and 1000", "needs --sampling", "needs --block-length"],
+        ),
         (["--strategy", "draft-model"], ["Strategy 'draft-model' needs --drafter"]),
         (["--strategy", "telepathy"], ["There is no strategy 'telepathy'", "masked-diffusion"]),
         (["--strategy", "ctc"], ["no checkpoint format that ptgc export reads"]),

@@ -34,7 +34,10 @@ from ptgc.spec import ports
 from ptgc.spec.attention import AttentionKind
 from ptgc.spec.build_manifest import BuildManifest
 from ptgc.spec.bundle import Build, open_bundle
+from ptgc.spec.canvas import ConfidenceOf, PolicyKind, PolicyPlan
 from ptgc.spec.engine import Engine
+from ptgc.spec.plan import DecodePlan
+from ptgc.spec.ports import DType
 from ptgc.spec.shapes import RoleShapes, ShapePlan
 from ptgc.spec.strategies.autoregressive import autoregressive
 from ptgc.spec.strategies.ctc import ctc
@@ -55,16 +58,26 @@ pytestmark = pytest.mark.tensorrt
 CAPACITY = 160
 LENGTH = 128
 TARGETS = ("8.6", "8.9", "12.0")
+MASKED = masked_diffusion(3)
 FLOAT8_TARGETS = ("8.9", "12.0")
+
+
+def _sampling(plan: DecodePlan, kind: PolicyKind) -> DecodePlan:
+    assert plan.canvas is not None
+    policy = PolicyPlan(kind, sampled=True, confidence_of=ConfidenceOf.SAMPLED)
+    return replace(plan, canvas=replace(plan.canvas, policy=policy))
+
 
 # The roles of every loop, whatever they are: all of them must compile.
 LOOPS: dict[str, Callable[[], dict[str, TracedRole]]] = {
     "encoder-decoder": cache(lambda: trace_all({"target": tiny_marian(), "encoder": tiny_marian()}, autoregressive())),
-    "masked-diffusion": cache(lambda: trace_all({"denoiser": tiny_bert()}, masked_diffusion(3))),
+    "masked-diffusion": cache(lambda: trace_all({"denoiser": tiny_bert()}, _sampling(MASKED, PolicyKind.MARGIN))),
     "ctc": cache(lambda: trace_all(tiny_ctc(2), ctc(0, 2))),
     "levenshtein": cache(lambda: trace_all(tiny_levenshtein(), levenshtein(3, 1, 2, 0, 6))),
     "insertion": cache(lambda: trace_all(tiny_insertion(), INSERTION)),
-    "block-diffusion": cache(lambda: trace_all({"denoiser": tiny_block_diffusion()}, BLOCK_DIFFUSION)),
+    "block-diffusion": cache(
+        lambda: trace_all({"denoiser": tiny_block_diffusion()}, _sampling(BLOCK_DIFFUSION, PolicyKind.ENTROPY))
+    ),
     "draft-model": cache(lambda: trace_all({"target": tiny_llama(layers=2), "drafter": tiny_llama()}, draft_model(4))),
 }
 
@@ -205,6 +218,7 @@ def test_every_role_of_every_loop_compiles(loop: str, precision: str, tmp_path: 
     options = CompilerOptions(FLOAT8_TARGETS if precision == "fp8" else TARGETS)
     engines = {e.role: e for e in backend.compile(Build(tmp_path, manifest), tmp_path, options, lambda step: None)}
     for name, one in traced_roles.items():
+        assert all(port.dtype is DType.FLOAT32 for port in roles[name].inputs if port.name == ports.UNIFORMS.name)
         attention = sum(node.op_type == "Attention" for node in one.model.graph)
         assert engines[name].layers.get("ATTENTION_OUTPUT", 0) == attention > 0
         assert engines[name].layers.get("KV_CACHE_UPDATE", 0) == 2 * len(one.states)

@@ -447,6 +447,24 @@ TEST_F(BundleOnDisk, RefusesWhatTheLoopCannotRun) {
   expect(3, plan("canvas", "mask_token_id", -1), "mask_token_id is -1");
   expect(3, plan("canvas", "policy", {{"threshold", 1.5}}), "policy.threshold is 1.5");
   expect(3, plan("canvas", "policy", 7), "policy is 7");
+  expect(3, plan("canvas", "policy", {{"kind", "charm"}}), "policy.kind is 'charm'");
+  expect(3, plan("canvas", "policy", {{"kind", "entropy"}, {"threshold", 1001}}),
+         "policy.threshold is 1001");
+  expect(3, plan("canvas", "policy", {{"kind", "random"}, {"threshold", 0.5}}),
+         "policy.threshold is given; the policy 'random' has none");
+  expect(3, plan("canvas", "policy", {{"sampled", 1}}), "policy.sampled is 1");
+  expect(3, plan("canvas", "policy", {{"confidence_of", "nobody"}}), "confidence_of is 'nobody'");
+  expect(3, plan("canvas", "schedule", "convex"), "schedule is 'convex'");
+  expect(3, plan("canvas", "stop", "never"), "stop is 'never'");
+  expect(
+      3,
+      [](BundleDocuments& d) {
+        d.manifest["plan"]["canvas"]["schedule"] = "per-block";
+        d.manifest["plan"]["canvas"]["block_length"] = 0;
+      },
+      "block_length is 0; schedule is 'per-block'");
+  expect(3, plan("canvas", "policy", {{"kind", "sequential"}}),
+         "has the input 'threshold', which this loop does not fill");
   expect(3, shapes("denoiser", "widths", {4}), "widths must have one of at least 8");
   expect(3, plan("canvas", "cache", "prefix"), "cache is 'prefix'");
   expect(3, plan("canvas", "shift", true),

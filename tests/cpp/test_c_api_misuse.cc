@@ -193,6 +193,13 @@ TEST(CApiMisuse, RequestsOutOfRangeAreRefusedWithEveryProblem) {
     ExpectRefusal(status, PTGC_ERROR_USAGE, part);
   }
   request = Ask(prompt, 2);
+  request.threshold = 0.5;
+  ExpectRefusal(Generate(fixture.generator, request), PTGC_ERROR_USAGE,
+                "num_steps and threshold are for canvases");
+  request = Ask(prompt, 2);
+  request.num_steps = 3;
+  ExpectRefusal(Generate(fixture.generator, request), PTGC_ERROR_USAGE, "are for canvases");
+  request = Ask(prompt, 2);
   request.deadline_seconds = -1;
   ExpectRefusal(Generate(fixture.generator, request), PTGC_ERROR_USAGE, "deadline_seconds");
   request = Ask(prompt, 2);

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "function_engine.h"
+#include "sampling/random.h"
 #include "serving/generator.h"
 #include "serving/session_handle.h"
 #include "substitute_gpu.h"
@@ -67,6 +68,11 @@ struct Fixture {
       std::int64_t left = ports.Row<const std::int64_t>("step", row)[0];
       const std::int64_t length = ports.Row<const std::int64_t>("lengths", row)[0];
       threshold = ports.Row<const float>("threshold", row)[0];
+      if (ports.Has("uniforms")) {
+        const auto numbers = ports.Row<const float>("uniforms", row);
+        uniforms.emplace_back(numbers.begin(), numbers.end());
+        temperatures.push_back(ports.Row<const float>("temperature", row)[0]);
+      }
       filled.push_back(static_cast<int>(left));
       for (std::size_t i = ids.size(); i-- > 0;) {
         if (!offered[i]) continue;
@@ -90,6 +96,8 @@ struct Fixture {
   std::vector<std::vector<int>> steps;  // Positions to be filled, by run and row.
   int wrong_offers = 0;                 // Positions offered that were not masked, or past the end.
   float threshold = 0;                  // The last one.
+  std::vector<std::vector<float>> uniforms;  // By run and row.
+  std::vector<float> temperatures;           // By run and row.
   std::unique_ptr<Generator> generator;
 };
 
@@ -147,6 +155,107 @@ TEST(CanvasLoop, HandsTheThresholdOn) {
   Fixture fixture(1, plan);
   fixture.Write({5}, 4);
   EXPECT_EQ(fixture.threshold, 0.75F);
+}
+
+Request RequestOf(const Tokens& prompt, int count) {
+  Request request;
+  request.prompt_ids = prompt;
+  request.max_new_tokens = count;
+  return request;
+}
+
+TEST(CanvasLoop, RequestsHaveTheirOwnStepsAndThresholds) {
+  CanvasPlan plan = MakePlan(2, 0);
+  plan.policy.threshold = 0.75;
+  Fixture fixture(3, plan);
+  std::vector<Request> requests(3, RequestOf({5}, 12));
+  requests[1].canvas.num_steps = 4;
+  requests[2].canvas = {1, 0.5};
+  for (const Result& result : fixture.generator->Generate(requests, {})) {
+    EXPECT_EQ(result.token_ids, RightTokens(5, 1, 13));
+  }
+  EXPECT_EQ(fixture.steps,
+            (std::vector<std::vector<int>>{{6, 3, 12}, {6, 3, 0}, {0, 3, 0}, {0, 3, 0}}));
+  Fixture alone(1, plan);
+  alone.generator->Generate({&requests[2], 1}, {});
+  EXPECT_EQ(alone.threshold, 0.5F);
+}
+
+TEST(CanvasLoop, FillsByTheScheduleOfItsPlan) {
+  CanvasPlan plan = MakePlan(4, 0);
+  plan.schedule = Schedule::kCosine;
+  Fixture cosine(1, plan);
+  cosine.Write({5}, 10);
+  // cos(pi i / 8) of 10 stay masked: 9, 7, 3, 0.
+  EXPECT_EQ(cosine.steps, (std::vector<std::vector<int>>{{1}, {2}, {4}, {3}}));
+  plan = MakePlan(3, 4);
+  plan.schedule = Schedule::kPerBlock;
+  Fixture per_block(1, plan);
+  per_block.Write({5}, 9);
+  // Blocks of 4, 4 and 1; a whole block takes 2, 1 and 1.
+  EXPECT_EQ(per_block.steps, (std::vector<std::vector<int>>{{2}, {1}, {1}, {2}, {1}, {1}, {1}}));
+}
+
+// The numbers of a text depend on its seed alone, not on the rows beside it.
+TEST(CanvasLoop, GivesEveryPositionAndRoundItsOwnNumbers) {
+  CanvasPlan plan = MakePlan(2, 0);
+  plan.policy.is_sampled = true;
+  Fixture fixture(3, plan);
+  std::vector<Request> requests(3, RequestOf({5, 1}, 4));
+  for (std::size_t i = 0; i < 3; ++i) {
+    requests[i].sampling.seed = i << 40;
+    requests[i].sampling.temperature = 0.5;
+  }
+  fixture.generator->Generate(requests, {});
+  ASSERT_EQ(fixture.uniforms.size(), 6U);
+  for (std::size_t run = 0; run < 6; ++run) {
+    EXPECT_EQ(fixture.temperatures[run], 0.5F);
+    for (std::size_t position = 0; position < 16; ++position) {
+      const auto words = PhiloxAt((run % 3) << 40, static_cast<std::int64_t>(position),
+                                  RandomStream::kCanvas, static_cast<std::uint32_t>(run / 3));
+      for (std::size_t k = 0; k < 2; ++k) {
+        const bool offered = position >= 2 && position < 6;
+        const float expected = offered ? static_cast<float>(words[k] >> 9) * 0x1p-23F : 0.0F;
+        EXPECT_EQ(fixture.uniforms[run][2 * position + k], expected);
+      }
+    }
+  }
+}
+
+TEST(CanvasLoop, RefusesOptionsThatThePolicyDoesNotHave) {
+  CanvasPlan plan = MakePlan(2, 0);
+  plan.policy.kind = PolicyKind::kEntropy;
+  Fixture fixture(1, plan);
+  const auto refusal = [&](const CanvasOptions& canvas, const SamplingOptions& sampling = {}) {
+    Request request = RequestOf({5}, 3);
+    request.canvas = canvas;
+    request.sampling = sampling;
+    try {
+      fixture.generator->Generate({&request, 1}, {});
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kUsage);
+      return error.message();
+    }
+    return std::string();
+  };
+  EXPECT_EQ(refusal({3, 2.5}), "");
+  EXPECT_NE(refusal({-1, -0.5}).find("num_steps is -1"), std::string::npos);
+  EXPECT_NE(refusal({-1, -0.5}).find("takes one from 0 to 1000"), std::string::npos);
+  EXPECT_NE(refusal({}, {.temperature = 0.5}).find("exported without --sampling"),
+            std::string::npos);
+  EXPECT_NE(refusal({}, {.presence_penalty = 1}).find("no penalties"), std::string::npos);
+  EXPECT_NE(refusal({}, {.temperature = 1, .min_p = 0.5}).find("without top_k"), std::string::npos);
+}
+
+TEST(CanvasLoop, TracesWhatEveryRoundFills) {
+  Fixture fixture(1, MakePlan(2, 0));
+  Request request = RequestOf({5, kMask, 7, kMask}, 0);
+  request.trace = true;
+  const std::vector<TraceRound> trace = fixture.generator->Generate({&request, 1}, {})[0].trace;
+  ASSERT_EQ(trace.size(), 2U);
+  EXPECT_EQ(trace[0].filled_positions, std::vector<int>{3});
+  EXPECT_EQ(trace[0].filled_ids, Tokens{RightToken(5, 3)});
+  EXPECT_EQ(trace[1].filled_positions, std::vector<int>{1});
 }
 
 TEST(CanvasLoop, FillsInAPromptThatHasMasks) {
@@ -222,8 +331,10 @@ TEST(CanvasLoop, WritesTheSameOnAGpu) {
 
 // Fills from the left, and shows what a run read of each row and what its first row sees.
 struct BlockFixture {
-  explicit BlockFixture(int batch, std::vector<int> widths = {4, 8, 16}) {
+  explicit BlockFixture(int batch, std::vector<int> widths = {4, 8, 16},
+                        CanvasStop stop = CanvasStop::kBlock) {
     CanvasPlan plan = MakePlan(6, 4);
+    plan.stop = stop;
     plan.cache = CanvasCache::kBlock;
     Bundle bundle = CanvasBundle(batch, plan);
     RoleShapes& shapes = bundle.shapes.roles["denoiser"];
@@ -282,10 +393,11 @@ struct BlockFixture {
     }
     read.push_back(runs);
   }
-  Result Write(const Tokens& prompt, int count) {
+  Result Write(const Tokens& prompt, int count, const Tokens& eos = {}) {
     Request request;
     request.prompt_ids = prompt;
     request.max_new_tokens = count;
+    request.eos_token_ids = eos;
     return generator->Generate({&request, 1}, {})[0];
   }
 
@@ -307,6 +419,20 @@ TEST(CanvasLoop, ReadsABlockIntoTheCacheWhenItIsWhole) {
   EXPECT_EQ(fixture.wrong_masks, 0);
   EXPECT_EQ(fixture.wrong_slots, 0);
   EXPECT_EQ(fixture.wrong_columns, 0);
+}
+
+// The first of two rounds of a block fills its first two positions.
+TEST(CanvasLoop, MayEndAtAnEndTokenWithNoMaskBeforeIt) {
+  for (const auto& [stop, rounds] : {std::pair(CanvasStop::kBlock, 4), {CanvasStop::kEos, 3}}) {
+    BlockFixture fixture(1, {4, 8, 16}, stop);
+    const Result result = fixture.Write({5, 1, 2, 3}, 12, {RightToken(5, 9)});
+    EXPECT_EQ(result.token_ids, RightTokens(5, 4, 10));
+    EXPECT_EQ(result.finish_reason, FinishReason::kEos);
+    EXPECT_EQ(fixture.read.size(), static_cast<std::size_t>(rounds));
+  }
+  Fixture from_the_right(1, MakePlan(2, 0));
+  EXPECT_EQ(from_the_right.Write({5}, 8, {RightToken(5, 6)}).token_ids, RightTokens(5, 1, 7));
+  EXPECT_EQ(from_the_right.steps.size(), 2U);
 }
 
 TEST(CanvasLoop, ReadsALongPromptByWholeBlocks) {

@@ -16,7 +16,7 @@ from ptgc.runtime import _core
 from ptgc.runtime.libraries import onnxruntime_library
 from ptgc.spec.acceptance import AcceptanceRule
 from ptgc.spec.attention import AttentionKind
-from ptgc.spec.canvas import CanvasCache
+from ptgc.spec.canvas import CanvasCache, CanvasStop, ConfidenceOf, PolicyKind, Schedule
 from ptgc.spec.drafter import DrafterPlan
 from ptgc.spec.edit import EditStart
 from ptgc.spec.kv_cache import StateKind
@@ -288,6 +288,10 @@ def test_graph_that_is_none_or_that_the_library_refuses(single: Path, content: b
         DrafterVocabulary,
         AcceptanceRule,
         CanvasCache,
+        PolicyKind,
+        ConfidenceOf,
+        Schedule,
+        CanvasStop,
         EditStart,
         OneShotPath,
         DType,

@@ -12,7 +12,7 @@ from ptgc.compiler.checking.check import check_bundle
 from ptgc.errors import CapacityError, UsageError
 from ptgc.exporters.references.original_roles import translate
 from ptgc.runtime import Generator
-from ptgc.spec.canvas import CanvasCache, CanvasPlan, PolicyInputs
+from ptgc.spec.canvas import CanvasCache, CanvasPlan, PolicyPlan
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.strategies.autoregressive import autoregressive
 from ptgc.spec.strategies.ctc import ctc
@@ -64,7 +64,7 @@ def test_masked_positions_are_filled_as_pytorch_fills_them(batch: int, plan: Dec
         assert result.finish_reason == "length"
 
 
-SHIFTED = replace(masked_diffusion(MASK, 1), canvas=CanvasPlan(MASK, 6, 4, PolicyInputs(0.3), shift=True))
+SHIFTED = replace(masked_diffusion(MASK, 1), canvas=CanvasPlan(MASK, 6, 4, PolicyPlan(threshold=0.3), shift=True))
 
 
 @pytest.mark.parametrize("batch", [1, 3])
@@ -95,7 +95,7 @@ def test_a_language_model_that_sees_both_ways_fills_as_pytorch_does(batch: int, 
 
 BLOCKS = [
     BLOCK_DIFFUSION,
-    replace(BLOCK_DIFFUSION, canvas=CanvasPlan(MASK, 9, 3, PolicyInputs(threshold=0.3), CanvasCache.BLOCK)),
+    replace(BLOCK_DIFFUSION, canvas=CanvasPlan(MASK, 9, 3, PolicyPlan(threshold=0.3), CanvasCache.BLOCK)),
 ]
 
 

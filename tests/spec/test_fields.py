@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ptgc.spec.acceptance import AcceptanceRule, RelaxedAcceptance, TypicalAcceptance
+from ptgc.spec.canvas import CanvasPlan, CanvasStop, ConfidenceOf, PolicyKind, PolicyPlan, Schedule
 from ptgc.spec.fields import read
 from ptgc.spec.json_file import UnreadableError
 from ptgc.spec.kv_cache import LayerState, SharedLayer, StateKind
@@ -37,6 +38,14 @@ SHAPES: dict[str, Any] = {"batch": 1, "max_length": 64, "roles": {"target": TARG
 STATE = {"kind": "full", "kv_heads": 2, "head_dim": 8, "dtype": "float32"}
 SUFFIX = suffix(3).drafter.to_json()
 MODEL_DRAFTER = draft_model(3).drafter.to_json()
+CANVAS = CanvasPlan(
+    3,
+    4,
+    8,
+    PolicyPlan(PolicyKind.ENTROPY, 1.5, sampled=True, confidence_of=ConfidenceOf.SAMPLED),
+    schedule=Schedule.PER_BLOCK,
+    stop=CanvasStop.EOS,
+)
 MODEL = {"family": "x", "vocab_size": 10, "context_length": 64, "eos_token_ids": [2], "bos_token_id": None}
 
 
@@ -53,6 +62,7 @@ def test_what_is_written_is_read() -> None:
         with_lookup(eagle3(tree=TreeSpec.branching(2, 2)), Lookup.SUFFIX),
         replace(eagle3(tree=TreeSpec.branching(2, 2)), dynamic_tree=True),
         masked_diffusion(3, threshold=0.5),
+        replace(masked_diffusion(3), canvas=CANVAS),
         levenshtein(3, 1, 2, 0),
         INSERTION,
         SOURCE_EDITS,
@@ -217,6 +227,26 @@ def test_a_threshold_is_a_number_from_0_to_1(threshold: Any) -> None:
     data: dict[str, Any] = masked_diffusion(3).to_json() | {"strategy": "masked-diffusion", "guarantee": "lossy"}
     data["canvas"] = data["canvas"] | {"policy": {"threshold": threshold}}
     with pytest.raises(UnreadableError, match=r"canvas\.policy\.threshold"):
+        read(DecodePlan, data)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"policy": {"kind": "charm"}}, r"canvas\.policy\.kind is 'charm'; it must be one of confidence, factor"),
+        ({"policy": {"kind": "entropy", "threshold": 1001}}, "with the policy entropy it must be from 0 to 1000"),
+        ({"policy": {"kind": "random", "threshold": 0.5}}, "with the policy random it must be null"),
+        ({"policy": {"sampled": 1}}, r"canvas\.policy\.sampled is 1; it must be true or false"),
+        ({"policy": {"confidence_of": "nobody"}}, r"confidence_of is 'nobody'; it must be one of model, sampled"),
+        ({"schedule": "convex"}, "schedule is 'convex'; it must be one of linear, cosine, per-block"),
+        ({"schedule": "per-block"}, "block_length is 0; schedule is per-block, which needs a length"),
+        ({"stop": "never"}, "stop is 'never'; it must be one of block, eos"),
+    ],
+)
+def test_a_policy_or_schedule_that_is_unknown_or_out_of_range_is_refused(changes: dict[str, Any], problem: str) -> None:
+    data: dict[str, Any] = masked_diffusion(3).to_json() | {"strategy": "masked-diffusion", "guarantee": "lossy"}
+    data["canvas"] |= changes
+    with pytest.raises(UnreadableError, match=problem):
         read(DecodePlan, data)
 
 

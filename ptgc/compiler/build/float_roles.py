@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ptgc.spec.ports import DType, Port
+from ptgc.spec.ports import DType, Port, has_models_type
 from ptgc.spec.role import Role
 
 _HALF = (DType.FLOAT16, DType.BFLOAT16)
@@ -19,10 +19,11 @@ def is_half(role: Role) -> bool:
 
 
 def in_type(role: Role, dtype: DType) -> Role:
-    """The role after SetHalfTypePass: ports of fewer than three dimensions stay float32."""
+    """The role after SetHalfTypePass."""
 
     def typed(port: Port) -> Port:
-        return replace(port, dtype=dtype) if port.dtype in _FLOATS and len(port.shape) > 2 else port
+        has_type = port.dtype in _FLOATS and has_models_type(port.name, len(port.shape))
+        return replace(port, dtype=dtype) if has_type else port
 
     return replace(
         role,

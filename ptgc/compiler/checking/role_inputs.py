@@ -109,6 +109,8 @@ def _value(port: InputPort, vocab_size: int, first_row: int) -> Array:
         ports.ENCODER_ATTENTION_MASK.name: lambda: np.ones(shape),
         ports.STEP.name: lambda: np.full(shape, 2),
         ports.THRESHOLD.name: lambda: np.ones(shape),
+        ports.TEMPERATURE.name: lambda: np.ones(shape),
+        ports.UNIFORMS.name: lambda: random.random(shape),
     }
     if port.name in made:
         return np.ascontiguousarray(made[port.name]().astype(port.dtype))

@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ptgc.graphs.piece import MODULE_KEY, Piece
+from ptgc.spec.ports import has_models_type
 
 _HALF_OPERATORS = frozenset(
     {
@@ -90,7 +91,7 @@ class SetHalfTypePass(ir.passes.InPlacePass):
 
     Requires: a graph whose every floating-point value is float32 (SetFloatTypePass), without subgraphs.
     Ensures: every cache, activation and weight of a matrix product is of the half type; ports of fewer than three
-    dimensions, which carry policy parameters and confidences, stay float32.
+    dimensions, which carry policy parameters and confidences, and random numbers stay float32.
 
     Args:
         dtype: FLOAT16 or BFLOAT16.
@@ -213,7 +214,7 @@ class SetHalfTypePass(ir.passes.InPlacePass):
 
 
 def _is_large_port(value: ir.Value) -> bool:
-    return value.shape is not None and len(value.shape) > 2
+    return value.shape is not None and has_models_type(value.name or "", len(value.shape))
 
 
 def _is_float_constant(node: ir.Node) -> bool:

@@ -6,30 +6,28 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from ptgc.errors import ExportError
-from ptgc.spec.canvas import CanvasPlan, PolicyInputs
+from ptgc.spec.canvas import CanvasPlan, Schedule
 from ptgc.spec.fields import Range
-from ptgc.spec.limits import MAX_LENGTH, MAX_ROUNDS
+from ptgc.spec.limits import MAX_LENGTH
 from ptgc.spec.loop import Loop
 from ptgc.spec.plan import DecodePlan, Guarantee
 from ptgc.spec.strategies.base import CheckpointFacts, Strategy
+from ptgc.spec.strategies.canvas_options import UnmaskingOptions
 
 
-@dataclass(frozen=True)
-class MaskedDiffusionOptions:
-    """How many positions a round fills."""
+@dataclass(frozen=True, kw_only=True)
+class MaskedDiffusionOptions(UnmaskingOptions):
+    """How a canvas is filled."""
 
-    num_steps: Annotated[int, Range(1, MAX_ROUNDS)] = 16
-    """Rounds that fill a canvas."""
-    threshold: float | None = None
-    """A round also fills every position with more confidence than this, between 0 and 1."""
     block_length: Annotated[int, Range(0, MAX_LENGTH)] = 0
     """Positions that are filled before the next ones are started; 0 for all at once."""
 
     def problems(self) -> list[str]:
-        """A threshold that every confidence or none exceeds."""
-        if self.threshold is None or 0 < self.threshold < 1:
-            return []
-        return [f"--threshold is {self.threshold}; it must be between 0 and 1."]
+        """Also a schedule of blocks without blocks."""
+        found = super().problems()
+        if self.schedule is Schedule.PER_BLOCK and self.block_length == 0:
+            found.append("--schedule is per-block, which needs --block-length.")
+        return found
 
 
 def masked_diffusion(
@@ -39,8 +37,11 @@ def masked_diffusion(
     block_length: int = MaskedDiffusionOptions.block_length,
 ) -> DecodePlan:
     """Each round fills some of the masked positions of a canvas, the most confident first."""
-    policy = PolicyInputs() if threshold is None else PolicyInputs(threshold)
-    canvas = CanvasPlan(mask_token_id, num_steps, block_length, policy)
+    options = MaskedDiffusionOptions(num_steps=num_steps, threshold=threshold, block_length=block_length)
+    return _filling(options.canvas(mask_token_id, block_length))
+
+
+def _filling(canvas: CanvasPlan) -> DecodePlan:
     return DecodePlan(STRATEGY.name, STRATEGY.loop, STRATEGY.guarantee, canvas=canvas)
 
 
@@ -50,15 +51,16 @@ def _plan(options: MaskedDiffusionOptions, facts: CheckpointFacts) -> DecodePlan
             "Strategy 'masked-diffusion' needs a mask token, and this checkpoint's tokenizer names none.",
             "Add mask_token to its tokenizer_config.json.",
         )
-    return masked_diffusion(facts.mask_token_id, options.num_steps, options.threshold, options.block_length)
+    return _filling(options.canvas(facts.mask_token_id, options.block_length))
 
 
 STRATEGY = Strategy(
     name="masked-diffusion",
     loop=Loop.CANVAS,
     guarantee=Guarantee.LOSSY,
-    summary="Each round fills some of the masked positions of a canvas, the most confident first.",
-    source="MaskGIT, arXiv 2202.04200, section 3.2; LLaDA, arXiv 2502.09992, appendix B; Fast-dLLM, arXiv 2505.22618",
+    summary="Each round fills some of the masked positions of a canvas, the most confident first or by another policy.",
+    source="MaskGIT, arXiv 2202.04200, section 3.2; LLaDA, arXiv 2502.09992, appendix B; Fast-dLLM, arXiv 2505.22618; "
+    "EB-Sampler, arXiv 2505.24857",
     options=MaskedDiffusionOptions,
     plan=_plan,
     exporter="ptgc.exporters.strategies.masked_diffusion:EXPORTER",

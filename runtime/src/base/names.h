@@ -56,6 +56,31 @@ struct Names<CanvasCache> {
   static constexpr std::array<std::string_view, 2> kAll = {"none", "block"};
 };
 
+enum class PolicyKind { kConfidence, kFactor, kEntropy, kMargin, kRandom, kSequential };
+template <>
+struct Names<PolicyKind> {
+  static constexpr std::array<std::string_view, 6> kAll = {"confidence", "factor", "entropy",
+                                                           "margin",     "random", "sequential"};
+};
+
+enum class ConfidenceOf { kModel, kSampled };
+template <>
+struct Names<ConfidenceOf> {
+  static constexpr std::array<std::string_view, 2> kAll = {"model", "sampled"};
+};
+
+enum class Schedule { kLinear, kCosine, kPerBlock };
+template <>
+struct Names<Schedule> {
+  static constexpr std::array<std::string_view, 3> kAll = {"linear", "cosine", "per-block"};
+};
+
+enum class CanvasStop { kBlock, kEos };
+template <>
+struct Names<CanvasStop> {
+  static constexpr std::array<std::string_view, 2> kAll = {"block", "eos"};
+};
+
 enum class OneShotPath { kCtc };
 template <>
 struct Names<OneShotPath> {

@@ -11,6 +11,7 @@
 
 #include "base/names.h"
 #include "base/token.h"
+#include "bundle/policy_plan.h"
 #include "sampling/acceptance_rule.h"
 #include "sampling/tree.h"
 
@@ -70,19 +71,16 @@ struct DrafterPlan {
   }
 };
 
-// canvas: inputs of the unmasking policy in the graph for every row, one port per number.
-struct PolicyInputs {
-  double threshold = 1;  // Positions with more confidence are filled too.
-};
-
 // canvas: how masked positions are filled.
 struct CanvasPlan {
   TokenId mask_token_id = 0;               // Marks a position still to be filled.
-  int num_steps = 1;                       // Most rounds for a whole canvas.
+  int num_steps = 1;                       // Most rounds for a canvas, or by schedule for a block.
   int block_length = 0;                    // Positions of a block, delivered together; 0: all.
-  PolicyInputs policy = {};                // Inputs of the policy.
+  PolicyPlan policy = {};                  // How positions and tokens are chosen.
   CanvasCache cache = CanvasCache::kNone;  // What is kept between rounds.
   bool shift = false;                      // Whether a position is predicted by the row before it.
+  Schedule schedule = Schedule::kLinear;   // How many positions a round must fill.
+  CanvasStop stop = CanvasStop::kBlock;    // What ends a text early.
 };
 
 // one-shot: how the text is read from the single run.
@@ -118,6 +116,10 @@ struct DecodePlan {
   OneShotPlan one_shot;                                // Policies of the one-shot loop.
   EditPlan edit;                                       // Policies of the edit loop.
 
+  // Whether texts depend on a seed whatever the temperature.
+  bool always_draws() const {
+    return loop == LoopKind::kCanvas && canvas.policy.kind == PolicyKind::kRandom;
+  }
   // Judges drafts by another rule, which may change the guarantee.
   void SetAcceptance(AcceptanceRule rule) {
     if (loop != LoopKind::kSpeculative) return;

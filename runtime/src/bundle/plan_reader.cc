@@ -113,6 +113,22 @@ void ReadSpeculative(const Fields& data, DecodePlan& plan) {
   ReadDynamicTree(data, plan);
 }
 
+PolicyPlan ReadPolicy(const Fields& data) {
+  PolicyPlan policy;
+  policy.kind = data.Choice<PolicyKind>("kind", PolicyKind::kConfidence);
+  policy.is_sampled = data.Flag("sampled", false);
+  data.Choice<ConfidenceOf>("confidence_of", ConfidenceOf::kModel);  // Used in the graph only.
+  if (data.Find("threshold") == nullptr) return policy;
+  const std::optional<Thresholds> known = ThresholdsOf(policy.kind);
+  if (known.has_value()) {
+    policy.threshold = data.Number("threshold", 0, known->most);
+  } else {
+    data.Add("threshold",
+             " is given; the policy '" + std::string(Name(policy.kind)) + "' has none.");
+  }
+  return policy;
+}
+
 CanvasPlan ReadCanvas(const Fields& data, const ModelFacts& model) {
   CanvasPlan canvas;
   canvas.mask_token_id = data.Integer("mask_token_id", TokensOf(model));
@@ -128,11 +144,12 @@ CanvasPlan ReadCanvas(const Fields& data, const ModelFacts& model) {
   if (canvas.shift && canvas.cache == CanvasCache::kBlock) {
     data.Add("shift", " is true; cache is 'block', whose rows predict their own positions.");
   }
-  if (data.Find("policy") == nullptr) return canvas;
-  const Fields policy = data.Object("policy");
-  if (policy.Find("threshold") != nullptr) {
-    canvas.policy.threshold = policy.Number("threshold", 0, 1);
+  canvas.schedule = data.Choice<Schedule>("schedule", Schedule::kLinear);
+  if (canvas.schedule == Schedule::kPerBlock && canvas.block_length == 0) {
+    data.Add("block_length", " is 0; schedule is 'per-block', which needs a length.");
   }
+  canvas.stop = data.Choice<CanvasStop>("stop", CanvasStop::kBlock);
+  if (data.Find("policy") != nullptr) canvas.policy = ReadPolicy(data.Object("policy"));
   return canvas;
 }
 

@@ -98,16 +98,24 @@ RoleRule ReaderRule(const DrafterKind& kind, std::string_view role) {
 
 constexpr PortRule kStep = {"step", DType::kInt64, kRow, false};
 constexpr PortRule kThreshold = {"threshold", DType::kFloat32, kRow, false};
+constexpr PortRule kTemperature = {"temperature", DType::kFloat32, kRow, false};
+
+// The inputs of a policy that decides the tokens of positions with these sizes.
+void AddPolicy(const PolicyPlan& policy, const char* sizes, const char* uniforms,
+               std::vector<PortRule>& inputs) {
+  inputs.insert(inputs.end(), {{"canvas_mask", DType::kBool, sizes, false}, kStep});
+  if (ThresholdsOf(policy.kind).has_value()) inputs.push_back(kThreshold);
+  if (policy.is_sampled) inputs.push_back(kTemperature);
+  if (policy.draws()) inputs.push_back({"uniforms", DType::kFloat32, uniforms, false});
+}
 
 constexpr PortRule kNumMasked = {"num_masked", DType::kInt64, kRow, true};
 
 // A round's rows are those of a target; the rows of its columns get tokens.
-RoleRule RoundDenoiserRule() {
+RoleRule RoundDenoiserRule(const PolicyPlan& policy) {
   RoleRule rule = CausalRule();
-  rule.inputs.insert(rule.inputs.end(), {{"column_ids", DType::kInt64, kChoice, true},
-                                         {"canvas_mask", DType::kBool, kChoice, false},
-                                         kStep,
-                                         kThreshold});
+  rule.inputs.push_back({"column_ids", DType::kInt64, kChoice, true});
+  AddPolicy(policy, kChoice, "batch num_logits #", rule.inputs);
   rule.outputs = {{"output_ids", DType::kInt64, kChoice, true}, kNumMasked};
   return rule;
 }
@@ -148,12 +156,12 @@ std::map<std::string, RoleRule> RulesOf(const Bundle& bundle) {
     }
     case LoopKind::kCanvas:
       if (ReadsRounds(bundle)) {
-        rules["denoiser"] = RoundDenoiserRule();
+        rules["denoiser"] = RoundDenoiserRule(bundle.plan.canvas.policy);
         break;
       }
-      rules["denoiser"] = {
-          {kTokens, kLengths, {"canvas_mask", DType::kBool, kText, false}, kStep, kThreshold},
-          {kTextIds, kNumMasked}};
+      rules["denoiser"] = {{kTokens, kLengths}, {kTextIds, kNumMasked}};
+      AddPolicy(bundle.plan.canvas.policy, kText, "batch canvas_length #",
+                rules["denoiser"].inputs);
       break;
     case LoopKind::kEdit: {
       RoleRule operation = {{kTokens, kLengths}, {kTextIds, kTextLengths}};

@@ -21,12 +21,17 @@ CanvasLoop::CanvasLoop(std::unique_ptr<Denoiser> denoiser, const CanvasPlan& pla
       sessions_(sessions.begin(), sessions.end()),
       canvases_(sessions.size()),
       rows_(sessions.size()) {
-  for (Canvas& canvas : canvases_) canvas.ids.reserve(Size(max_length));
+  for (Canvas& canvas : canvases_) {
+    canvas.ids.reserve(Size(max_length));
+    canvas.filled_positions.reserve(Size(max_length));
+    canvas.filled_ids.reserve(Size(max_length));
+  }
 }
 
 void CanvasLoop::Start(const Session& session, const Request& request) {
   Canvas& canvas = canvases_[Size(session.row())];
-  canvas = {std::move(canvas.ids)};
+  canvas = {std::move(canvas.ids), std::move(canvas.filled_positions),
+            std::move(canvas.filled_ids)};
   const std::span<const TokenId> text = session.tokens();
   canvas.ids.assign(text.begin(), text.end());
   canvas.fills_in = std::find(text.begin(), text.end(), plan_.mask_token_id) != text.end();
@@ -39,9 +44,13 @@ void CanvasLoop::Start(const Session& session, const Request& request) {
   canvas.end = static_cast<int>(canvas.ids.rend() - last);
   canvas.first =
       has_cache() ? canvas.written - canvas.written % plan_.block_length : canvas.written;
-  canvas.block = canvas.first;
-  canvas.masked = MaskedInBlock(canvas);
-  canvas.rounds_left = RoundsOfBlock(canvas);
+  const CanvasOptions& options = request.canvas;
+  canvas.num_steps = options.num_steps > 0 ? options.num_steps : plan_.num_steps;
+  const double none = ThresholdsOf(plan_.policy.kind).value_or(Thresholds()).none;
+  canvas.threshold = options.threshold.value_or(plan_.policy.threshold.value_or(none));
+  canvas.temperature = request.sampling.temperature;
+  canvas.seed = request.sampling.seed;
+  BeginBlock(canvas, canvas.first);
   canvas.held = Held(session.row(), std::min(session.committed(), canvas.first));
 }
 
@@ -57,6 +66,8 @@ RoundReport CanvasLoop::Round(std::span<Turn> turns) {
     const int row = turn.session->row();
     Canvas& canvas = canvases_[Size(row)];
     Take(canvas, row);
+    turn.filled_positions = canvas.filled_positions;
+    turn.filled_ids = canvas.filled_ids;
     Emit(canvas, turn);
     turn.session->Uncommit(canvas.held);
   }
@@ -65,11 +76,6 @@ RoundReport CanvasLoop::Round(std::span<Turn> turns) {
 
 int CanvasLoop::BlockLength(const Canvas& canvas) const {
   return plan_.block_length > 0 ? plan_.block_length : std::max(canvas.end - canvas.first, 1);
-}
-
-int CanvasLoop::RoundsOfBlock(const Canvas& canvas) const {
-  const int blocks = (canvas.end - canvas.first + BlockLength(canvas) - 1) / BlockLength(canvas);
-  return std::max(1, plan_.num_steps / std::max(blocks, 1));
 }
 
 bool CanvasLoop::IsMasked(const Canvas& canvas, int position) const {
@@ -85,19 +91,20 @@ int CanvasLoop::MaskedInBlock(const Canvas& canvas) const {
   return count;
 }
 
-void CanvasLoop::NextBlock(Canvas& canvas) const {
-  while (canvas.block < canvas.end && canvas.masked == 0) {
-    canvas.block += BlockLength(canvas);
-    canvas.masked = MaskedInBlock(canvas);
-    canvas.rounds_left = RoundsOfBlock(canvas);
-  }
+void CanvasLoop::BeginBlock(Canvas& canvas, int block) const {
+  const int length = BlockLength(canvas);
+  const int num_blocks = (canvas.end - canvas.first + length - 1) / length;
+  canvas.block = block;
+  canvas.masked = MaskedInBlock(canvas);
+  canvas.rounds = {length, canvas.masked,
+                   RoundsOfBlock(plan_.schedule, canvas.num_steps, num_blocks)};
 }
 
 // The last round of a block must fill every masked position, and the graph must count them rightly;
 // otherwise it does not fit the plan.
 void CanvasLoop::CheckProgress(const Canvas& canvas) const {
   const bool is_counted = canvas.masked == MaskedInBlock(canvas);
-  if (is_counted && (canvas.masked == 0 || canvas.rounds_left > 0)) return;
+  if (is_counted && (canvas.masked == 0 || canvas.rounds.done < canvas.rounds.rounds)) return;
   throw Error(ErrorCode::kBackend,
               "The denoiser left positions masked in the last round of their block.",
               "Find out with `ptgc check` which stage is damaged.");
@@ -131,34 +138,60 @@ CanvasRow CanvasLoop::RowOf(const Canvas& canvas) const {
   row.ids = text.first(Size(wanted));
   row.begin = canvas.block - canvas.held;
   row.end = std::min(block_end, canvas.end) - canvas.held;
-  const int rounds = std::max(canvas.rounds_left, 1);
-  row.fills = (canvas.masked + rounds - 1) / rounds;
+  row.fills = FillsOf(plan_.schedule, canvas.rounds, canvas.masked);
+  row.threshold = canvas.threshold;
+  row.temperature = canvas.temperature;
+  row.seed = canvas.seed;
+  row.round = canvas.round;
   return row;
 }
 
 // Writes what the last run filled into a canvas.
 void CanvasLoop::Take(Canvas& canvas, int index) const {
   const CanvasRow& row = rows_[Size(index)];
-  std::ranges::copy(denoiser_->filled(index, row), canvas.ids.begin() + row.first + row.begin);
+  canvas.filled_positions.clear();
+  canvas.filled_ids.clear();
+  int position = row.first + row.begin;
+  for (const TokenId token : denoiser_->filled(index, row)) {
+    TokenId& before = canvas.ids[Size(position)];
+    if (before != token) {
+      canvas.filled_positions.push_back(position);
+      canvas.filled_ids.push_back(token);
+    }
+    before = token;
+    ++position;
+  }
   const int read = row.first + static_cast<int>(row.ids.size());
   if (has_cache()) canvas.held = std::min(read, canvas.block);
   if (read <= canvas.block) return;
   canvas.masked = denoiser_->num_masked(index);
-  --canvas.rounds_left;
+  ++canvas.rounds.done;
+  ++canvas.round;
   CheckProgress(canvas);
-  NextBlock(canvas);
+  while (canvas.block < canvas.end && canvas.masked == 0) {
+    BeginBlock(canvas, canvas.block + BlockLength(canvas));
+  }
 }
 
-// Emits the positions before the block being filled, which are final.
+// How many positions of a canvas can be emitted: all before the block being filled, and of it those
+// up to an end token with no mask before it, if such a token ends a text at once.
+int CanvasLoop::FilledLength(const Canvas& canvas, std::span<const TokenId> eos_token_ids) const {
+  if (canvas.block >= canvas.end) return static_cast<int>(canvas.ids.size());
+  if (plan_.stop != CanvasStop::kEos) return canvas.block;
+  for (int i = canvas.written; !IsMasked(canvas, i); ++i) {
+    if (std::ranges::find(eos_token_ids, canvas.ids[Size(i)]) != eos_token_ids.end()) return i + 1;
+  }
+  return canvas.block;
+}
+
+// Emits the positions that are final, unless masks of a prompt are left.
 void CanvasLoop::Emit(Canvas& canvas, Turn& turn) const {
   turn.emitted = {};
   turn.ended = false;
-  const bool is_whole = canvas.block >= canvas.end;
-  if (canvas.fills_in && !is_whole) return;
+  if (canvas.fills_in && canvas.block < canvas.end) return;
   Session& session = *turn.session;
   const int first = std::min(canvas.written, session.length());
-  const int filled = is_whole ? static_cast<int>(canvas.ids.size()) : canvas.block;
-  canvas.written = std::max(canvas.written, filled);
+  canvas.written = std::max(canvas.written, FilledLength(canvas, turn.eos_token_ids));
   session.Truncate(first);
   turn.ended = canvas.fills_in;
   for (int i = first; i < canvas.written; ++i) {

@@ -22,18 +22,20 @@ struct Turn {
   bool may_draft = false;                  // Whether drafts may be verified.
   bool beside_text = false;                // Whether another call's text waits for the round.
 
-  int chunk = 0;                       // Text tokens fed this round.
-  int offered = 0;                     // Draft tokens that the drafter offered.
-  int part = 0;                        // Which of merged drafters offered them.
-  std::span<const TokenId> drafted;    // Draft tokens verified; valid until the next round.
-  const Proposal* proposal = nullptr;  // The same with their tree, if there are any.
-  std::span<const int> path;           // The nodes of the tree that were accepted.
-  int accepted = 0;                    // How many of them became text.
-  bool is_ahead = false;               // Whether they were made during the round before.
-  int ahead = 0;                       // Draft tokens made during this round for the next.
-  std::span<const TokenId> emitted;    // New tokens; none while a prompt is being read.
-  bool ended = false;                  // Whether the last new token ends the text.
-  std::exception_ptr error;            // Thrown by a caller's function for this text only.
+  int chunk = 0;                          // Text tokens fed this round.
+  int offered = 0;                        // Draft tokens that the drafter offered.
+  int part = 0;                           // Which of merged drafters offered them.
+  std::span<const TokenId> drafted;       // Draft tokens verified; valid until the next round.
+  const Proposal* proposal = nullptr;     // The same with their tree, if there are any.
+  std::span<const int> path;              // The nodes of the tree that were accepted.
+  int accepted = 0;                       // How many of them became text.
+  bool is_ahead = false;                  // Whether they were made during the round before.
+  int ahead = 0;                          // Draft tokens made during this round for the next.
+  std::span<const TokenId> emitted;       // New tokens; none while a prompt is being read.
+  std::span<const int> filled_positions;  // Of a canvas; valid until the next round.
+  std::span<const TokenId> filled_ids;    // Their tokens.
+  bool ended = false;                     // Whether the last new token ends the text.
+  std::exception_ptr error;               // Thrown by a caller's function for this text only.
 };
 
 // What a round did as a whole.

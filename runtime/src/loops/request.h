@@ -5,6 +5,7 @@
 
 #include "base/names.h"
 #include "base/token.h"
+#include "loops/canvas_options.h"
 #include "loops/statistics.h"
 #include "sampling/sampling_options.h"
 
@@ -19,6 +20,7 @@ struct Request {
   double deadline_seconds = 0;         // The text ends after this time; 0 for no limit.
   bool trace = false;                  // Record what every round did.
   SamplingOptions sampling;            // How tokens are chosen.
+  CanvasOptions canvas;                // How a canvas is filled.
 };
 
 // One text, written.

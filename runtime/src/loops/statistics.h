@@ -60,11 +60,13 @@ struct TraceRound {
   bool is_ahead = false;             // Whether they were made during the round before.
   int accepted = 0;                  // How many of them became text.
   std::vector<TokenId> emitted_ids;  // New tokens; none while a prompt is being read.
-  double engine_seconds = 0;         // Inside engine calls.
-  double draft_seconds = 0;          // Drafting, including engine calls.
-  double accept_seconds = 0;         // Choosing tokens and accepting drafts.
-  double commit_seconds = 0;         // Moving what was accepted.
-  double round_seconds = 0;          // The whole round.
+  std::vector<int> filled_positions;  // Positions of a canvas that were filled, in its order ...
+  std::vector<TokenId> filled_ids;    // ... and their tokens.
+  double engine_seconds = 0;          // Inside engine calls.
+  double draft_seconds = 0;           // Drafting, including engine calls.
+  double accept_seconds = 0;          // Choosing tokens and accepting drafts.
+  double commit_seconds = 0;          // Moving what was accepted.
+  double round_seconds = 0;           // The whole round.
 };
 
 }  // namespace ptgc

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/clock.h"
+#include "sampling/random.h"
 
 namespace ptgc {
 namespace {
@@ -26,8 +27,9 @@ Denoiser::Denoiser(std::unique_ptr<Engine> engine, const Bundle& bundle,
       out_(bundle.shapes.batch, sizes_.back()),
       step_(Size(bundle.shapes.batch) * sizeof(std::int64_t)),
       threshold_(Size(bundle.shapes.batch) * sizeof(float)),
+      temperature_(Size(bundle.shapes.batch) * sizeof(float)),
+      uniforms_(Size(bundle.shapes.batch) * Size(sizes_.back()) * 2 * sizeof(float)),
       num_masked_(Size(bundle.shapes.batch) * sizeof(std::int64_t)) {
-  std::fill_n(threshold_.As<float>(), batch_, static_cast<float>(plan_.policy.threshold));
   if (cache_ == nullptr) return;
   ports_.emplace(bundle.shapes.batch, sizes_.back(), shapes_.LogitsFor(sizes_.back()),
                  engine_->HasInput("tree_mask"), bundle.roles.at("denoiser").mask_extra);
@@ -77,6 +79,9 @@ void Denoiser::Fill(int row, const CanvasRow& given) {
   std::fill_n(mask, columns_, false);
   for (int i = given.begin; i < given.end; ++i) mask[i - begin] = given.ids[Size(i)] == filler;
   step_.As<std::int64_t>()[row] = given.fills;
+  threshold_.As<float>()[row] = static_cast<float>(given.threshold);
+  temperature_.As<float>()[row] = static_cast<float>(given.temperature);
+  if (plan_.policy.draws()) FillUniforms(row, given);
   if (cache_ == nullptr) return;
   cache_->Slide(row, given.first);
   RowInput input;
@@ -86,6 +91,20 @@ void Denoiser::Fill(int row, const CanvasRow& given) {
   input.seen = given.seen;
   input.first_logits = plan_.shift ? given.begin - 1 : given.begin;
   ports_->Fill(row, input, size_, columns_, cache_->window_offset(row));
+}
+
+// The numbers of a position depend on nothing but the text's seed and its rounds.
+void Denoiser::FillUniforms(int row, const CanvasRow& given) {
+  const int begin = cache_ == nullptr ? 0 : given.begin;
+  float* written = uniforms_.As<float>() + Size(row) * Size(columns_) * 2;
+  std::fill_n(written, Size(columns_) * 2, 0.0F);
+  for (int i = given.begin; i < given.end; ++i) {
+    const auto words = PhiloxAt(given.seed, given.first + i, RandomStream::kCanvas, given.round);
+    // 23 bits: a sum of float32 probabilities times the number stays below the sum.
+    for (int k = 0; k < 2; ++k) {
+      written[2 * (i - begin) + k] = static_cast<float>(words[Size(k)] >> 9) * 0x1p-23F;
+    }
+  }
 }
 
 Call& Denoiser::BoundCall() {
@@ -106,6 +125,10 @@ Call& Denoiser::BoundCall() {
   inputs.push_back(in_.Mask("canvas_mask", columns_));
   inputs.push_back(PortOf(step_, "step", DType::kInt64, {batch_}));
   inputs.push_back(PortOf(threshold_, "threshold", DType::kFloat32, {batch_}));
+  inputs.push_back(PortOf(temperature_, "temperature", DType::kFloat32, {batch_}));
+  if (plan_.policy.draws()) {
+    inputs.push_back(PortOf(uniforms_, "uniforms", DType::kFloat32, {batch_, columns_, 2}));
+  }
   call = engine_->Bind(inputs, outputs);
   return *call;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <optional>
@@ -26,6 +27,10 @@ struct CanvasRow {
   int begin = 0;                      // Masked ids may be filled from this index ...
   int end = 0;                        // ... up to this one,
   int fills = 0;                      // and at least so many must be.
+  double threshold = 0;               // Of the policy.
+  double temperature = 0;             // 0 takes the likeliest tokens.
+  std::uint64_t seed = 0;             // Of this text's random numbers.
+  std::uint32_t round = 0;            // Rounds that filled positions of this text before.
   // Positions that all rows see; 0 if each sees its block and what lies before it.
   int seen = 0;
 };
@@ -56,6 +61,7 @@ class Denoiser {
 
  private:
   void Fill(int row, const CanvasRow& given);
+  void FillUniforms(int row, const CanvasRow& given);
   Call& Prepare(std::span<const CanvasRow> rows, int size, int columns);
   Call& BoundCall();
 
@@ -73,6 +79,8 @@ class Denoiser {
   std::optional<CausalPorts> ports_;  // Inputs of runs over a cache.
   Buffer step_;                       // [batch], fewest positions to fill.
   Buffer threshold_;                  // [batch], of the policy.
+  Buffer temperature_;                // [batch], of sampling.
+  Buffer uniforms_;                   // [batch, columns, 2], random numbers.
   Buffer num_masked_;                 // [batch], positions that a run leaves masked.
   double engine_seconds_ = 0;         // Engine time of the last run.
   // Bound calls, by index of the cache's capacity, by size and by columns.

@@ -30,6 +30,7 @@ enum class RandomStream : std::uint32_t {
   kAccept,    // Whether a draft is accepted (rules `speculative` and `block`).
   kResidual,  // The token that replaces rejected drafts.
   kDraft,     // A drafter's tokens (rules `speculative` and `block`).
+  kCanvas,    // The token of a masked position, and its rank; `draw` is the round.
 };
 
 // The words for the token at index `position` of a text, of which there may be several for one

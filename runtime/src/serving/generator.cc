@@ -159,7 +159,7 @@ void Generator::CheckRequests(std::span<const Request> requests) const {
     try {
       limits_.CheckPrompt(0, prompt);
       limits_.CheckRequest(0, 0, prompt, requests[i].max_new_tokens);
-      CheckSampling(requests[i].sampling);
+      CheckOptions(requests[i]);
     } catch (const Error& error) {
       if (requests.size() == 1) throw;
       throw Error(error.code(), "Request " + std::to_string(i) + ": " + error.message(),
@@ -168,9 +168,12 @@ void Generator::CheckRequests(std::span<const Request> requests) const {
   }
 }
 
-void Generator::CheckSampling(const SamplingOptions& sampling) const {
+void Generator::CheckOptions(const Request& request) const {
+  const SamplingOptions& sampling = request.sampling;
   sampling.Check(bundle_.model.vocab_size);
-  if (sampling.is_argmax() || bundle_.plan.loop == LoopKind::kSpeculative) return;
+  request.canvas.Check(bundle_.plan, sampling);
+  const LoopKind loop = bundle_.plan.loop;
+  if (sampling.is_argmax() || loop == LoopKind::kSpeculative || loop == LoopKind::kCanvas) return;
   throw Error(ErrorCode::kUsage,
               "The strategy '" + bundle_.plan.strategy +
                   "' takes the likeliest tokens; it has no temperature, penalties or biases.",

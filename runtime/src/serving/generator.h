@@ -68,7 +68,7 @@ class Generator {
 
   void CheckRequests(std::span<const Request> requests) const;
   // Throws for options that are out of range or that the loop does not have.
-  void CheckSampling(const SamplingOptions& sampling) const;
+  void CheckOptions(const Request& request) const;
 
   Bundle bundle_;                                   // What was loaded.
   SessionLimits limits_;                            // What a session may hold.

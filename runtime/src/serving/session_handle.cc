@@ -27,7 +27,7 @@ Result SessionHandle::Generate(const Request& request, const Hooks& hooks) {
   Scheduler::Pause pause(*generator_.scheduler_);
   CheckOpen();
   session_.CheckRequest(request.prompt_ids, request.max_new_tokens);
-  generator_.CheckSampling(request.sampling);
+  generator_.CheckOptions(request);
   generator_.scheduler_->Continue(pause, session_, generation, hooks);
   return generation.TakeResult(generator_.load_seconds_);
 }

@@ -25,7 +25,7 @@ from ptgc.compiler.checking.report import StageReport
 from ptgc.errors import BundleError
 from ptgc.exporters import export
 from ptgc.spec.bundle import open_bundle
-from ptgc.spec.canvas import CanvasPlan, PolicyInputs
+from ptgc.spec.canvas import CanvasPlan, PolicyPlan
 from ptgc.spec.loop import Loop
 from ptgc.spec.plan import DecodePlan, Guarantee
 from ptgc.spec.reference import Reference
@@ -218,7 +218,7 @@ def test_a_canvas_is_filled_by_the_graph_as_by_pytorch(tmp_path: Path) -> None:
         "intermediate_size": 96,
     }
     model = BertForMaskedLM(BertConfig(vocab_size=300, max_position_embeddings=128, **sizes)).eval()
-    canvas = CanvasPlan(mask_token_id=4, num_steps=6, block_length=8, policy=PolicyInputs(threshold=0.02))
+    canvas = CanvasPlan(mask_token_id=4, num_steps=6, block_length=8, policy=PolicyPlan(threshold=0.02))
     plan = DecodePlan("masked-diffusion", Loop.CANVAS, Guarantee.LOSSY, canvas=canvas)
     bundle = export({"denoiser": model}, plan, tmp_path / "bundle")
     reports = check_bundle(bundle)

@@ -71,6 +71,20 @@ def test_nothing_overflows_in_float16_that_did_not_in_float32(tmp_path: Path) ->
     assert all(np.isfinite(np.asarray(array)).all() for array in found)
 
 
+def test_random_numbers_stay_float32() -> None:
+    numbers = ir.val("uniforms", ir.DataType.FLOAT, ir.Shape([1, 4, 2]))
+    hidden = ir.val("hidden", ir.DataType.FLOAT, ir.Shape([1, 4, 2]))
+    piece = Piece("draw")
+    drawn = piece.op("Greater", hidden, numbers)
+    drawn.name, drawn.dtype, drawn.shape = "drawn", ir.DataType.BOOL, ir.Shape([1, 4, 2])
+    model = ir.Model(ir.Graph([hidden, numbers], [drawn], nodes=piece.nodes, opset_imports={"": 24}), ir_version=10)
+    SetHalfTypePass(ir.DataType.FLOAT16)(model)
+    assert (hidden.dtype, numbers.dtype) == (ir.DataType.FLOAT16, ir.DataType.FLOAT)
+    assert all(
+        value is not None and value.dtype is ir.DataType.FLOAT for value in model.graph.outputs[0].producer().inputs
+    )
+
+
 def test_named_dimensions_become_numbers_and_the_others_stay() -> None:
     model = traced("llama").model.clone()
     assert dimension_names(model.graph) == ["batch", "num_tokens", "mask_slots", "num_logits", "kv_capacity"]

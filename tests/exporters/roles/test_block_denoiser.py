@@ -18,7 +18,7 @@ from ptgc.graphs.storage import save
 from ptgc.spec import ports
 from ptgc.spec.attention import AttentionKind
 from ptgc.spec.bundle import open_bundle
-from ptgc.spec.canvas import CanvasCache, CanvasPlan, PolicyInputs
+from ptgc.spec.canvas import CanvasCache, CanvasPlan, PolicyPlan
 from ptgc.spec.fitting import shape_problems
 from ptgc.spec.model_facts import ModelFacts
 from ptgc.spec.plan import DecodePlan
@@ -43,8 +43,8 @@ def _traced() -> TracedRole:
     return trace_all({"denoiser": tiny_block_diffusion()}, _plan())["denoiser"]
 
 
-@pytest.mark.parametrize("policy", [PolicyInputs(), PolicyInputs(threshold=0.3)], ids=["steps", "threshold"])
-def test_blocks_over_a_cache_are_filled_as_the_whole_text_is_without(policy: PolicyInputs, tmp_path: Path) -> None:
+@pytest.mark.parametrize("policy", [PolicyPlan(), PolicyPlan(threshold=0.3)], ids=["steps", "threshold"])
+def test_blocks_over_a_cache_are_filled_as_the_whole_text_is_without(policy: PolicyPlan, tmp_path: Path) -> None:
     plan = _plan(replace(CANVAS, policy=policy))
     assert plan.canvas is not None
     save(_traced().model, tmp_path, "denoiser")

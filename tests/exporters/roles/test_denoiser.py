@@ -45,7 +45,7 @@ def _run_loop(graph: Graph, texts: list[list[int]], plan: DecodePlan) -> tuple[l
     lengths = np.array([len(text) for text in texts])
     ids = padded(texts, int(lengths.max()) + 3)
     mask = (ids == MASK) & (np.arange(ids.shape[1]) < lengths[:, None])
-    threshold = np.full(len(texts), plan.canvas.policy.threshold, np.float32)
+    threshold = np.full(len(texts), plan.canvas.policy.bound, np.float32)
     rounds = 0
     while mask.any():
         remaining = plan.canvas.num_steps - rounds
