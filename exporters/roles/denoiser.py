@@ -47,9 +47,17 @@ def denoise(module: nn.Module, input_ids: Tensor, lengths: Tensor) -> Tensor:
         with own_code_errors(module), AttendToValid(valid):
             own: Tensor = module(input_ids=input_ids, attention_mask=valid.long()).logits
         return own
-    found: Any = module(input_ids=input_ids, attention_mask=valid[:, None, None, :])
+    found: Any = module(input_ids=input_ids, attention_mask=_mask(module, valid[:, None, None, :]))
     result: Tensor = found.logits
     return result
+
+
+def _mask(module: PreTrainedModel, seen: Tensor) -> Tensor:
+    """What positions see, bool, as a model of transformers takes it: eager attention adds its mask to the scores."""
+    if module.config._attn_implementation != "eager":
+        return seen
+    dtype = next(module.parameters()).dtype
+    return torch.zeros(seen.shape, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
 
 
 def reads_rounds(module: nn.Module, plan: CanvasPlan) -> bool:

@@ -26,7 +26,7 @@ from ptgc.spec.canvas import CanvasPlan, ConfidenceOf, PolicyPlan
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.strategies.masked_diffusion import masked_diffusion
 from tests.loops import loop_build
-from tests.other_models import lively
+from tests.other_models import lively, tiny_bert, words
 from tests.runtime.sampled_texts import chi_square
 from tests.unmasking import INFILLED, MASK, PLANS, Rounds, bert_logits, llama_logits, unmask
 
@@ -176,13 +176,33 @@ def test_what_a_canvas_does_not_have_is_refused(
         assert text in raised.value.message
 
 
-def test_the_command_takes_steps_and_threshold(place: Path) -> None:
-    with _generator(place, "llama", "confidence", 1) as generator:
-        bundle, expected = generator.bundle.path, generator.generate([9, 10, 11], max_new_tokens=9, num_steps=2)
-    arguments = ["run", str(bundle), "--prompt-ids", "9,10,11", "--max-new-tokens", "9", "--json"]
-    shown = json.loads(CliRunner().invoke(app, [*arguments, "--num-steps", "2"]).stdout)
-    assert (shown["token_ids"], shown["stats"]["rounds"]) == (expected.token_ids, 2)
-    shown = json.loads(CliRunner().invoke(app, [*arguments, "--threshold", "0"]).stdout)
-    assert shown["stats"]["rounds"] == 1
-    refused = CliRunner().invoke(app, [*arguments, "--threshold", "7"])
-    assert refused.exit_code == 2 and "from 0 to 1" in refused.stdout
+def _command(*arguments: object) -> Any:
+    result = CliRunner().invoke(app, [*map(str, arguments), "--json"])
+    return json.loads(result.stdout) | {"exit_code": result.exit_code}
+
+
+def test_the_commands_take_policy_schedule_steps_and_threshold(tmp_path: Path) -> None:
+    model, bundle = tmp_path / "model", tmp_path / "bundle"
+    tiny_bert().save_pretrained(model)
+    words(pad_token="<pad>", cls_token="<cls>", sep_token="<sep>", mask_token="<mask>").save_pretrained(model)
+    policy = ("--policy", "entropy", "--threshold", "2", "--schedule", "cosine", "--num-steps", "8", "--sampling")
+    exported = _command("export", model, "-o", bundle, *policy, "--stop", "eos")
+    assert exported["exit_code"] == 0, exported
+    canvas = json.loads((bundle / "manifest.json").read_text())["plan"]["canvas"]
+    assert canvas["policy"] == {"kind": "entropy", "threshold": 2, "sampled": True, "confidence_of": "model"}
+    assert (canvas["schedule"], canvas["stop"], canvas["num_steps"]) == ("cosine", "eos", 8)
+    assert _command("build", bundle, "--precision", "float32", "--max-length", "40")["exit_code"] == 0
+    run = ("run", bundle, "--prompt-ids", "9,10,11", "--max-new-tokens", "9")
+    plan = PLANS["entropy"]
+    for options, changed in (
+        ((), plan),
+        (("--num-steps", "2"), replace(plan, num_steps=2)),
+        (("--threshold", "0.5"), replace(plan, policy=replace(plan.policy, threshold=0.5))),
+    ):
+        shown, expected = _command(*run, *options), unmask(bert_logits, [9, 10, 11, *[MASK] * 9], changed)
+        assert shown["token_ids"] == [token for _, token in sorted(at for one in expected for at in one.items())]
+        assert (shown["stats"]["rounds"], shown["seed"]) == (len(expected), None)
+    sampled = [_command(*run, "--temperature", "1", "--seed", seed)["token_ids"] for seed in (1, 1, 2)]
+    assert sampled[0] == sampled[1] != sampled[2]
+    refused = _command(*run, "--threshold", "-7")
+    assert refused["exit_code"] == 2 and "from 0 to 1000" in refused["error"]["message"]
