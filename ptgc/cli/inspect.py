@@ -151,6 +151,8 @@ def _show_bundle(bundle: Bundle) -> None:
     draft = f", up to {drafter.num_draft_tokens} draft tokens" if drafter.num_draft_tokens else ""
     draft += ", with overlap" if drafter.parts[-1].overlap else ""
     table.add_row("strategy", f"{manifest.plan.strategy} ({manifest.plan.guarantee.value}{draft})")
+    if manifest.plan.canvas is not None:
+        table.add_row("canvas", manifest.plan.canvas.describe())
     table.add_row("model", f"{manifest.model.family}, vocabulary {manifest.model.vocab_size:,}")
     table.add_row("context", f"{manifest.model.context_length:,} tokens")
     for name, role in manifest.roles.items():

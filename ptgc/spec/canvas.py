@@ -148,6 +148,15 @@ class CanvasPlan:
     stop: CanvasStop = CanvasStop.BLOCK
     """What ends a text early."""
 
+    def describe(self) -> str:
+        """These policies in words."""
+        policy, of_what = self.policy, "a block" if self.schedule is Schedule.PER_BLOCK else "a canvas"
+        threshold = f", threshold {policy.threshold:g}" if policy.threshold is not None else ""
+        blocks = f", blocks of {self.block_length}" if self.block_length else ""
+        sampled = ", samples" if policy.sampled else ""
+        rounds = f"up to {self.num_steps} rounds for {of_what}"
+        return f"{policy.kind.value}{threshold}{sampled}; {self.schedule.value}, {rounds}{blocks}"
+
     def to_json(self) -> dict[str, Any]:
         """These policies as the manifest writes them."""
         return asdict(self) | {

@@ -191,6 +191,8 @@ def test_the_commands_take_policy_schedule_steps_and_threshold(tmp_path: Path) -
     canvas = json.loads((bundle / "manifest.json").read_text())["plan"]["canvas"]
     assert canvas["policy"] == {"kind": "entropy", "threshold": 2, "sampled": True, "confidence_of": "model"}
     assert (canvas["schedule"], canvas["stop"], canvas["num_steps"]) == ("cosine", "eos", 8)
+    shown = CliRunner().invoke(app, ["inspect", str(bundle)]).stdout
+    assert "entropy, threshold 2, samples; cosine, up to 8 rounds for a canvas" in shown
     assert _command("build", bundle, "--precision", "float32", "--max-length", "40")["exit_code"] == 0
     run = ("run", bundle, "--prompt-ids", "9,10,11", "--max-new-tokens", "9")
     plan = PLANS["entropy"]
