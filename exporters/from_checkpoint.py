@@ -56,7 +56,7 @@ def open_sources(
     if strategy is None and isinstance(options, Mapping):  # no fitting strategy has these options
         possible_choices(next(name for name in DEFAULTS if name in fitting), options)
     raise ExportError(
-        f"'{checkpoint.source}' is a {checkpoint.task.value}; it cannot generate by '{choices[0].strategy.name}'.",
+        f"'{checkpoint.source}' is a {checkpoint.kind}; it cannot generate by '{choices[0].strategy.name}'.",
         f"Choose from: {', '.join(fitting)}.",
     )
 

@@ -13,6 +13,7 @@ from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTr
 from ptgc.errors import CheckpointError
 from ptgc.exporters.checkpoint import gguf_checkpoint, gguf_tokenizer, quantized_checkpoint
 from ptgc.exporters.checkpoint.config import CONFIG_FILE, GIVE, foreign_errors, read_config, read_settings
+from ptgc.exporters.checkpoint.diffusion_formats import DiffusionFormat, diffusion_format
 from ptgc.exporters.checkpoint.gguf_file import read_gguf_file
 from ptgc.exporters.checkpoint.hub_snapshot import download_snapshot, is_hub_id
 from ptgc.exporters.checkpoint.huggingface_directory import frozen, quiet_transformers
@@ -64,6 +65,7 @@ class Checkpoint:
         task: What the model is for.
         packed: How the weights of a safetensors checkpoint are quantised; None if they are not.
         read_apart: Beginnings of names of tensors that are not the model's, but another role's.
+        diffusion: The format of a diffusion language model; None for other models.
     """
 
     source: str
@@ -77,6 +79,13 @@ class Checkpoint:
     task: Task = Task.CAUSAL_LM
     packed: PackedFormat | None = None
     read_apart: tuple[str, ...] = ()
+    diffusion: DiffusionFormat | None = None
+
+    @property
+    def kind(self) -> str:
+        """What the model is, for messages."""
+        attention = self.diffusion.attention if self.diffusion is not None else None
+        return self.task.value if attention is None else f"{self.task.value} with {attention.value} attention"
 
     @property
     def dtype(self) -> torch.dtype:
@@ -114,7 +123,8 @@ class Checkpoint:
         if dtype is None and len({one.dtype for one in model.parameters() if one.is_floating_point()}) > 1:
             # transformers keeps some modules of some architectures in float32; graphs have one type.
             model, report = self._load_directory(torch.float32)
-        check_fit(f"the checkpoint '{self.source}'", type(model).__name__, report, allow_unexpected=True)
+        may_have_more = self.diffusion is None  # the class of a diffusion format was chosen for what it must have
+        check_fit(f"the checkpoint '{self.source}'", type(model).__name__, report, allow_unexpected=may_have_more)
         own = [name for name in report["unexpected_keys"] if not str(name).startswith(self.read_apart)]
         unused = unused_tensors({"unexpected_keys": own})
         if unused:
@@ -122,9 +132,13 @@ class Checkpoint:
         return frozen(model)
 
     def _load_directory(self, dtype: torch.dtype) -> tuple[PreTrainedModel, dict[str, Any]]:
+        format_ = self.diffusion
+        model_class: Any = self.task.auto_class if format_ is None else format_.model_class
         with quiet_transformers(), foreign_errors(self.source):
-            loaded: tuple[PreTrainedModel, dict[str, Any]] = self.task.auto_class.from_pretrained(
+            loaded: tuple[PreTrainedModel, dict[str, Any]] = model_class.from_pretrained(
                 self.directory,
+                config=None if format_ is None else self.config,
+                key_mapping=None if format_ is None else dict(format_.renamed) or None,
                 dtype=dtype,
                 attn_implementation="eager",
                 use_safetensors=True,
@@ -159,14 +173,20 @@ class Checkpoint:
         if is_marian(self.directory):
             return load_marian_tokenizer(self.directory, note)
         with quiet_transformers(), foreign_errors(self.source):
-            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-                self.directory, local_files_only=True, trust_remote_code=self.trust_remote_code
-            )
+            tokenizer = self._tokenizer()
         if not getattr(tokenizer, "is_fast", False):
             name = type(tokenizer).__name__
             note(f"{name} has no fast form (tokenizer.json), which the runtime reads; the bundle takes token ids only.")
             return None
         return tokenizer
+
+    def _tokenizer(self) -> PreTrainedTokenizerBase:
+        named: dict[str, Any] = {"local_files_only": True, "trust_remote_code": self.trust_remote_code}
+        if self.diffusion is not None:  # transformers does not know its model type
+            named["config"] = self.config
+        own = None if self.diffusion is None else self.diffusion.tokenizer_class
+        loaded: PreTrainedTokenizerBase = (own or AutoTokenizer).from_pretrained(self.directory, **named)
+        return loaded
 
     def hashes(self) -> dict[str, str]:
         """Return file name -> sha256 of the weights and of every file that describes them."""
@@ -241,8 +261,23 @@ def _open_directory(source: str, directory: Path, commit: str | None, trust_remo
         raise _without_weights(directory)
     quantization = quantized_checkpoint.quantization_settings(directory, settings)
     packed = packed_format(source, quantization) if quantization else None
-    config = read_config(source, directory, settings, trust_remote_code=trust_remote_code)
     size = sum(file.stat().st_size for file in files)
+    diffusion = diffusion_format(source, settings)
+    if diffusion is not None:
+        if packed is not None and diffusion.renamed:
+            raise _with_packed_names(source, packed, settings)
+        return Checkpoint(
+            source,
+            directory,
+            diffusion.config(source, settings),
+            files,
+            size,
+            commit,
+            task=Task.DIFFUSION_LM,
+            packed=packed,
+            diffusion=diffusion,
+        )
+    config = read_config(source, directory, settings, trust_remote_code=trust_remote_code)
     return Checkpoint(
         source,
         directory,
@@ -253,6 +288,14 @@ def _open_directory(source: str, directory: Path, commit: str | None, trust_remo
         trust_remote_code=trust_remote_code,
         task=task_of(source, settings, trust_remote_code=trust_remote_code),
         packed=packed,
+    )
+
+
+def _with_packed_names(source: str, packed: PackedFormat, settings: dict[str, Any]) -> CheckpointError:
+    return CheckpointError(
+        f"Cannot open the checkpoint '{source}': its weights are quantised by {packed.method}, which is not read under "
+        f"the names that model type {settings['model_type']!r} gives them.",
+        "Give the original checkpoint, and choose a precision with: ptgc build --precision",
     )
 
 

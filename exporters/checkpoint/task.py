@@ -21,6 +21,7 @@ class Task(Enum):
     CAUSAL_LM = "causal language model"
     SEQ2SEQ_LM = "encoder-decoder"
     MASKED_LM = "masked language model"
+    DIFFUSION_LM = "diffusion language model"
     DRAFTER = "learned drafter, which is part of no model"
 
     @property
@@ -33,6 +34,7 @@ _AUTO_CLASSES: dict[Task, Any] = {
     Task.CAUSAL_LM: AutoModelForCausalLM,
     Task.SEQ2SEQ_LM: AutoModelForSeq2SeqLM,
     Task.MASKED_LM: AutoModelForMaskedLM,
+    Task.DIFFUSION_LM: AutoModelForCausalLM,
 }
 _ARCHITECTURES = {
     Task.CAUSAL_LM: MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,

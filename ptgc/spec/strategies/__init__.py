@@ -31,6 +31,7 @@ BUILT_IN = (
     "mtp",
     "dflash",
     "masked-diffusion",
+    "block-diffusion",
     "ctc",
     "levenshtein",
 )

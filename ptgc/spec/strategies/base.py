@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
+from ptgc.errors import ExportError
 from ptgc.spec.acceptance import AcceptanceRule, Candidates, Margin, RelaxedAcceptance, Share, TypicalAcceptance
 from ptgc.spec.drafter import DrafterPlan
 from ptgc.spec.fields import Range
@@ -111,13 +112,33 @@ class CheckpointFacts:
     """What plans need to know about a checkpoint."""
 
     mask_token_id: int | None = None
-    """The mask token of its tokenizer or its drafter, which marks a position still to be filled."""
+    """The mask token of its tokenizer, its configuration or its drafter, which marks a position still to be filled."""
     num_heads: int | None = None
     """Heads of the checkpoint that drafts, if it has heads: the most tokens in a row that they can draft."""
     block_size: int | None = None
     """Rows that its drafter fills in one run."""
     num_layers: int = 1
     """Its layers for multi-token prediction, each of which drafts one token further ahead."""
+    block_length: int | None = None
+    """Positions that it fills at a time, in blocks that do not see later ones."""
+    shift: bool = False
+    """Whether it predicts the token of a position by the row before."""
+
+
+def mask_token(given: int | None, facts: CheckpointFacts, strategy: str) -> int:
+    """The mask token that an option gives, or else the checkpoint.
+
+    Raises:
+        ExportError: Neither does.
+    """
+    found = facts.mask_token_id if given is None else given
+    if found is None:
+        raise ExportError(
+            f"Strategy '{strategy}' needs a mask token, and neither this checkpoint's tokenizer nor its config.json "
+            "names one.",
+            "Give it with --mask-token-id, or add mask_token to its tokenizer_config.json.",
+        )
+    return found
 
 
 @dataclass(frozen=True)

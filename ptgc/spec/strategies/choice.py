@@ -11,7 +11,7 @@ from ptgc.spec.options import make_options, options_of, values_of
 from ptgc.spec.strategies import find_strategy, strategy_names
 from ptgc.spec.strategies.base import Strategy
 
-DEFAULTS = ("ngram", "masked-diffusion")
+DEFAULTS = ("ngram", "masked-diffusion", "block-diffusion")
 """The strategies to choose from if none is named; the first that fits the checkpoint is taken."""
 
 

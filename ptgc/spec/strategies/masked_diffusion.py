@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
-from ptgc.errors import ExportError
 from ptgc.spec.canvas import CanvasPlan, Schedule
-from ptgc.spec.fields import Range
+from ptgc.spec.fields import Range, TokenId
 from ptgc.spec.limits import MAX_LENGTH
 from ptgc.spec.loop import Loop
 from ptgc.spec.plan import DecodePlan, Guarantee
-from ptgc.spec.strategies.base import CheckpointFacts, Strategy
+from ptgc.spec.strategies.base import CheckpointFacts, Strategy, mask_token
 from ptgc.spec.strategies.canvas_options import UnmaskingOptions
 
 
@@ -21,6 +20,11 @@ class MaskedDiffusionOptions(UnmaskingOptions):
 
     block_length: Annotated[int, Range(0, MAX_LENGTH)] = 0
     """Positions that are filled before the next ones are started; 0 for all at once."""
+    shift: bool = False
+    """Predict a position by the row before it, as in models that were causal before. Formats that say so need no
+    option."""
+    mask_token_id: TokenId | None = None
+    """The mask token, where neither the tokenizer nor config.json names one."""
 
     def problems(self) -> list[str]:
         """Also a schedule of blocks without blocks."""
@@ -35,23 +39,20 @@ def masked_diffusion(
     num_steps: int = MaskedDiffusionOptions.num_steps,
     threshold: float | None = None,
     block_length: int = MaskedDiffusionOptions.block_length,
+    shift: bool = False,
 ) -> DecodePlan:
     """Each round fills some of the masked positions of a canvas, the most confident first."""
     options = MaskedDiffusionOptions(num_steps=num_steps, threshold=threshold, block_length=block_length)
-    return _filling(options.canvas(mask_token_id, block_length))
+    return _filling(options.canvas(mask_token_id, block_length), shift=shift)
 
 
-def _filling(canvas: CanvasPlan) -> DecodePlan:
-    return DecodePlan(STRATEGY.name, STRATEGY.loop, STRATEGY.guarantee, canvas=canvas)
+def _filling(canvas: CanvasPlan, *, shift: bool) -> DecodePlan:
+    return DecodePlan(STRATEGY.name, STRATEGY.loop, STRATEGY.guarantee, canvas=replace(canvas, shift=shift))
 
 
 def _plan(options: MaskedDiffusionOptions, facts: CheckpointFacts) -> DecodePlan:
-    if facts.mask_token_id is None:
-        raise ExportError(
-            "Strategy 'masked-diffusion' needs a mask token, and this checkpoint's tokenizer names none.",
-            "Add mask_token to its tokenizer_config.json.",
-        )
-    return _filling(options.canvas(facts.mask_token_id, options.block_length))
+    mask_token_id = mask_token(options.mask_token_id, facts, STRATEGY.name)
+    return _filling(options.canvas(mask_token_id, options.block_length), shift=options.shift or facts.shift)
 
 
 STRATEGY = Strategy(

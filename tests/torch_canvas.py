@@ -1,0 +1,110 @@
+"""The generation loops of diffusion language models in plain PyTorch, written from their reference implementations.
+
+Each takes `model(ids, sees) -> logits`, see `tests.diffusion_models.PlainModel`, keeps no cache, and never chooses the
+mask token: the references allow it, which leaves the position masked for one more step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Model = Callable[[Tensor, Tensor], Tensor]
+
+
+def llada(model: Model, prompt: list[int], count: int, mask: int, **policy: float) -> list[int]:
+    """LLaDA (ML-GSAI/LLaDA, low-confidence remasking at temperature 0): the tokens that follow a prompt.
+
+    Args:
+        model: The model.
+        prompt: The beginning of the text.
+        count: Tokens to write.
+        mask: The mask token.
+        policy: `num_steps`, `block_length` and `threshold` (Fast-dLLM), see `_fill_block`.
+    """
+    return _bidirectional(lambda ids, sees: model(ids, sees), prompt, count, mask, **policy)
+
+
+def dream(model: Model, prompt: list[int], count: int, mask: int, **policy: float) -> list[int]:
+    """Dream: as LLaDA, but a position is predicted by the row before it."""
+
+    def shifted(ids: Tensor, sees: Tensor) -> Tensor:
+        logits = model(ids, sees)
+        return torch.cat([logits[:1], logits[:-1]])
+
+    return _bidirectional(shifted, prompt, count, mask, **policy)
+
+
+def _bidirectional(
+    model: Model,
+    prompt: list[int],
+    count: int,
+    mask: int,
+    num_steps: int,
+    block_length: int = 0,
+    threshold: float = 1.0,
+) -> list[int]:
+    text = torch.tensor(prompt + [mask] * count)
+    sees = torch.ones(len(text), len(text), dtype=torch.bool)
+    length = block_length or count
+    starts = range(len(prompt), len(text), length)
+    for start in starts:
+        block = torch.zeros(len(text), dtype=torch.bool)
+        block[start : start + length] = True
+        _fill_block(lambda: model(text, sees), text, block, max(1, num_steps // len(starts)), mask, threshold)
+    return text[len(prompt) :].tolist()
+
+
+def sdar(
+    model: Model, prompt: list[int], count: int, mask: int, block_length: int, num_steps: int, threshold: float = 1.0
+) -> list[int]:
+    """SDAR (JetAstra/SDAR, low-confidence static and dynamic): blocks at multiples of their length, the first of which
+    may hold the end of the prompt; the text is cut to its length at the end.
+
+    Args:
+        model: The model.
+        prompt: The beginning of the text.
+        count: Tokens to write.
+        mask: The mask token.
+        block_length: Positions of a block.
+        num_steps: Steps of a block, each of which fills an equal share of a whole block.
+        threshold: A step fills all positions above it, if these are more.
+    """
+    first = len(prompt) // block_length
+    blocks = -(-(len(prompt) + count) // block_length)
+    text = torch.tensor(prompt + [mask] * (blocks * block_length - len(prompt)))
+    of = torch.arange(len(text)) // block_length
+    for block in range(first, blocks):
+        seen = text[: (block + 1) * block_length]
+        sees = of[: len(seen), None] >= of[: len(seen)]
+        for quota in _shares(block_length, num_steps):
+            masked = (seen == mask) & (of[: len(seen)] == block)
+            if masked.any():
+                _fill(seen, model(seen, sees), masked, quota, mask, threshold)
+    return text[len(prompt) : len(prompt) + count].tolist()
+
+
+def _fill_block(
+    run: Callable[[], Tensor], text: Tensor, block: Tensor, num_steps: int, mask: int, threshold: float
+) -> None:
+    """All masks of a block: each step an equal share of those at the beginning, or all above the threshold."""
+    for quota in _shares(int(((text == mask) & block).sum()), num_steps):
+        masked = (text == mask) & block
+        if masked.any():
+            _fill(text, run(), masked, quota, mask, threshold)
+
+
+def _shares(count: int, num_steps: int) -> list[int]:
+    return [count // num_steps + (step < count % num_steps) for step in range(num_steps)]
+
+
+def _fill(text: Tensor, logits: Tensor, masked: Tensor, quota: int, mask: int, threshold: float) -> None:
+    logits = logits.float().index_fill(1, torch.tensor([mask]), -torch.inf)
+    confidence, chosen = logits.softmax(-1).max(-1)
+    order = torch.where(masked, confidence, -1.0).argsort(descending=True, stable=True)
+    filled = torch.zeros_like(masked)
+    filled[order[:quota]] = True
+    filled = (filled | (confidence > threshold)) & masked
+    text[filled] = chosen[filled]
