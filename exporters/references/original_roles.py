@@ -14,14 +14,14 @@ from transformers import PreTrainedModel
 from ptgc.errors import ExportError
 from ptgc.exporters.model_facts import eos_token_ids, start_token_id
 from ptgc.exporters.own_code import own_code_errors
-from ptgc.exporters.roles.denoiser import denoise, reads_rounds
+from ptgc.exporters.roles.denoiser import attend, denoise, reads_rounds
 from ptgc.exporters.roles.one_shot import encode
 from ptgc.exporters.tracing.traced_module import Call, call_module
 from ptgc.graphs import reference
 from ptgc.graphs.canvas.reference import choose
 from ptgc.graphs.reference_loops import RoleCall, Values, write_greedily
 from ptgc.spec import ports
-from ptgc.spec.canvas import CanvasCache, CanvasPlan
+from ptgc.spec.canvas import CanvasPlan
 from ptgc.spec.plan import DecodePlan
 
 Operation = Callable[..., tuple[NDArray[Any], NDArray[Any]]]
@@ -117,19 +117,11 @@ def _round_denoiser(module: nn.Module, plan: CanvasPlan) -> RoleCall:
     """Without a cache: all of a text is read, and with blocks, none sees later ones."""
     text: list[int] = []
 
-    def attend(model: nn.Module, ids: Tensor) -> Tensor:
-        mask = torch.ones(1, 1, ids.shape[1], ids.shape[1], dtype=torch.bool)
-        if plan.cache is CanvasCache.BLOCK:
-            block = torch.arange(ids.shape[1]) // plan.block_length
-            mask[0, 0] = block[:, None] >= block
-        logits: Tensor = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-        return logits
-
     def run(values: Values) -> Values:
         ids, start = values[ports.INPUT_IDS.name], int(values[ports.WRITE_INDEX.name][0])
         text[start:] = ids[0].tolist()
         rows = start + values[ports.LOGITS_ROWS.name][0]
-        logits = _scores(module, attend, np.array([text], np.int64))[:, rows]
+        logits = _scores(module, lambda model, ids: attend(model, ids, plan), np.array([text], np.int64))[:, rows]
         return choose(logits, values[ports.COLUMN_IDS.name], values, plan)
 
     return run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +27,7 @@ from ptgc.spec.attention import AttentionKind
 from ptgc.spec.canvas import CanvasCache, CanvasPlan
 from ptgc.spec.role_ports import policy_inputs
 
+_PROBED = 4  # positions of a text that shows whether a model looks ahead
 _TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.2}  # relative to the largest logit
 _OUTPUTS = (ports.OUTPUT_IDS, ports.NUM_MASKED, ports.CONFIDENCE)
 _COLUMN_OUTPUTS = (ports.COLUMN_OUTPUT_IDS, ports.NUM_MASKED, ports.COLUMN_CONFIDENCE)
@@ -60,6 +62,28 @@ def _mask(module: PreTrainedModel, seen: Tensor) -> Tensor:
     return torch.zeros(seen.shape, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
 
 
+def attend(module: PreTrainedModel, input_ids: Tensor, plan: CanvasPlan) -> Tensor:
+    """Logits `[batch, length, vocab]` of a language model that sees what a canvas lets it see.
+
+    Args:
+        module: A language model of transformers.
+        input_ids: int64 `[batch, length]`; all texts are that long.
+        plan: Whether every position sees all others, or only those up to the end of its block.
+    """
+    length = input_ids.shape[1]
+    seen = torch.ones(1, 1, length, length, dtype=torch.bool)
+    if keeps_blocks(plan):
+        block = torch.arange(length) // plan.block_length
+        seen[0, 0] = block[:, None] >= block
+    logits: Tensor = module(input_ids=input_ids, attention_mask=_mask(module, seen), use_cache=False).logits
+    return logits
+
+
+def keeps_blocks(plan: CanvasPlan) -> bool:
+    """Whether positions see only their own block and those before it."""
+    return plan.cache is CanvasCache.BLOCK
+
+
 def reads_rounds(module: nn.Module, plan: CanvasPlan) -> bool:
     """Whether a module is traced as a language model, which reads rows over a cache; others read whole texts."""
     if not isinstance(module, PreTrainedModel):
@@ -67,7 +91,7 @@ def reads_rounds(module: nn.Module, plan: CanvasPlan) -> bool:
     return plan.cache is not CanvasCache.NONE or (module.can_generate() and not is_own_code(module))
 
 
-def export_denoiser(source: RoleSource) -> TracedRole | None:
+def export_denoiser(source: RoleSource) -> TracedRole:
     """Trace the model and append the operators that choose and fill positions."""
     canvas, module = source.plan.canvas, source.module
     assert canvas is not None, "a plan of the canvas loop has its policies"
@@ -75,13 +99,17 @@ def export_denoiser(source: RoleSource) -> TracedRole | None:
         assert isinstance(module, PreTrainedModel)
         return _export_round_denoiser(module, canvas)
     if canvas.cache is not CanvasCache.NONE:
-        return None
+        raise ExportError(
+            f"{type(module).__name__} has no cache: only a language model of transformers reads a text in parts.",
+            "Export it with the strategy masked-diffusion, which reads the whole canvas every round.",
+        )
     if isinstance(module, PreTrainedModel):
         _check_padding(module, canvas.mask_token_id)
     longest = {ports.CANVAS_LENGTH: context_of(module)}
     with standard_attention(module):
         model = trace_module(module, (ports.CANVAS_IDS, ports.LENGTHS), denoise, longest)
     logits = only_output(model, source, "logits [batch, canvas_length, vocab]")
+    _check_sees_ahead(module, lambda ids: denoise(module, ids, torch.full((len(ids),), ids.shape[1])))
     graph = model.graph
     ids, lengths = graph.inputs
     policy = policy_inputs(canvas.policy, columns=False)
@@ -97,6 +125,7 @@ def export_denoiser(source: RoleSource) -> TracedRole | None:
 def _export_round_denoiser(module: PreTrainedModel, plan: CanvasPlan) -> TracedRole:
     """Trace a language model, some of whose rows decide the tokens of positions."""
     traced = trace_target(module, AttentionKind.BLOCK)
+    _check_sees_ahead(module, lambda ids: attend(module, ids, plan), plan.block_length if keeps_blocks(plan) else None)
     graph = traced.model.graph
     columns = (ports.COLUMN_IDS, *policy_inputs(plan.policy, columns=True))
     given = {port.name: input_value(port) for port in columns}
@@ -129,4 +158,39 @@ def _check_padding(module: PreTrainedModel, mask_token_id: int) -> None:
             f"{type(module).__name__} cannot fill a canvas: its logits change by {difference:.3g} with the padding "
             "behind a text, so it attends to what its attention_mask rules out.",
             "docs/adding-a-model.md says what a module must look like.",
+        )
+
+
+@torch.no_grad()
+def _check_sees_ahead(module: nn.Module, run: Callable[[Tensor], Tensor], block_length: int | None = None) -> None:
+    """Check, with texts that differ in one token, how far ahead the model looks.
+
+    Args:
+        module: The model, for the message.
+        run: Texts `[batch, length]` to logits.
+        block_length: Positions of a block, which sees no later block; None if all positions see each other.
+
+    Raises:
+        ExportError: It is causal, or sees later blocks.
+    """
+    end = block_length or _PROBED
+    changed = [one for one in (1, end - 1, end) if block_length is not None or one < end]
+    texts = torch.ones(1 + len(changed), max(changed) + 1, dtype=torch.int64)
+    texts[torch.arange(1, len(texts)), changed] = 2
+    with own_code_errors(module):
+        logits = run(texts)[:, 0].float()  # of the first position
+    size = float(logits.abs().max())
+    ahead = [other for place, other in zip(changed, logits[1:], strict=True) if place < end]
+    if end > 1 and all(torch.equal(logits[0], other) for other in ahead):
+        raise ExportError(
+            f"{type(module).__name__} is causal: what it predicts does not depend on tokens that come later, which a "
+            "model that fills a canvas must see.",
+            "Write its texts token by token, for example with --strategy ngram.",
+        )
+    difference = 0.0 if block_length is None else float((logits[0] - logits[-1]).abs().max())
+    if not difference <= _TOLERANCE[next(module.parameters()).dtype] * size:
+        raise ExportError(
+            f"{type(module).__name__} sees later blocks: with blocks of {block_length} positions, its logits in the "
+            f"first one change by {difference:.3g} with a token of the second, so finished blocks cannot be kept.",
+            "Export it with --strategy masked-diffusion.",
         )

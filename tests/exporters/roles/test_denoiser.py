@@ -15,10 +15,11 @@ from ptgc.errors import ExportError
 from ptgc.exporters.roles.base import TracedRole
 from ptgc.exporters.roles.denoiser import denoise
 from ptgc.spec.plan import DecodePlan
+from ptgc.spec.strategies.block_diffusion import block_diffusion
 from ptgc.spec.strategies.masked_diffusion import masked_diffusion
 from tests.exporters.graph_run import Graph, load_all, padded, trace_all
 from tests.originals import original_text
-from tests.other_models import VOCAB_SIZE, tiny_bert
+from tests.other_models import VOCAB_SIZE, tiny_bert, tiny_llama
 
 MASK = 3
 TEXTS = [
@@ -142,3 +143,36 @@ def test_the_graph_has_the_ports_of_the_contract() -> None:
     assert [port.name for port in role.outputs] == ["output_ids", "num_masked", "confidence"]
     assert {node.domain for node in role.model.graph} == {""}
     assert [node.op_type for node in role.model.graph].count("Attention") == 2
+
+
+class CausalDenoiser(AnyDenoiser):
+    """One that looks back only."""
+
+    def forward(self, input_ids: Tensor, lengths: Tensor) -> Any:
+        return self.mix(torch.tanh(self.embedding(input_ids).cumsum(1))) + 0.0 * lengths[:, None, None]
+
+
+def test_a_denoiser_that_looks_back_only_is_refused() -> None:
+    with pytest.raises(ExportError, match="CausalDenoiser is causal: what it predicts does not depend"):
+        trace_all({"denoiser": CausalDenoiser().eval()}, masked_diffusion(MASK))
+
+
+def test_a_language_model_that_ignores_its_mask_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def causal(module: nn.Module, input_ids: Tensor, _plan: Any) -> Tensor:
+        return module(input_ids=input_ids, use_cache=False).logits  # type: ignore[no-any-return]  # a Tensor
+
+    def unmasked(module: nn.Module, input_ids: Tensor, _plan: Any) -> Tensor:
+        length = input_ids.shape[1]
+        every = torch.ones(1, 1, length, length, dtype=torch.bool)
+        return module(input_ids=input_ids, attention_mask=every).logits  # type: ignore[no-any-return]  # a Tensor
+
+    plans = {masked_diffusion(MASK): (causal, "is causal"), block_diffusion(MASK, 4): (unmasked, "sees later blocks")}
+    for plan, (attend, said) in plans.items():
+        monkeypatch.setattr("ptgc.exporters.roles.denoiser.attend", attend)
+        with pytest.raises(ExportError, match=said):
+            trace_all({"denoiser": tiny_llama()}, plan)
+
+
+def test_a_module_without_states_has_no_cache_of_blocks() -> None:
+    with pytest.raises(ExportError, match="AnyDenoiser has no cache"):
+        trace_all({"denoiser": AnyDenoiser().eval()}, block_diffusion(MASK, 4))
