@@ -157,7 +157,7 @@ FORMATS = {
             "model_type": "a2d-qwen3",
             "architectures": ["A2DQwen3LMHeadModel"],
             "head_dim": HEAD,
-            "ptgc_diffusion": {"attention": "block", "block_length": 5},
+            "ptgc_diffusion": {"attention": "block", "block_length": 6},
         },
         has_head_norms=True,
     ),

@@ -45,10 +45,11 @@ def original_roles(modules: Mapping[str, nn.Module], plan: DecodePlan) -> dict[s
     Raises:
         ExportError: An operation is unknown, or lacks its token.
     """
-    if plan.canvas is not None and reads_rounds(modules["denoiser"], plan.canvas):
-        return {"denoiser": _round_denoiser(modules["denoiser"], plan.canvas)}
     if plan.canvas is not None:
-        return {"denoiser": _denoiser(modules["denoiser"], plan.canvas)}
+        module = modules["denoiser"]
+        if isinstance(module, PreTrainedModel) and reads_rounds(module, plan.canvas):
+            return {"denoiser": _round_denoiser(module, plan.canvas)}
+        return {"denoiser": _denoiser(module, plan.canvas)}
     found = {"encoder": _encoder(modules["encoder"])} if "encoder" in modules else {}
     if plan.edit is not None:
         return found | {name: _operation(name, modules[name], plan) for name in plan.edit.operations}
@@ -113,7 +114,7 @@ def _denoiser(module: nn.Module, plan: CanvasPlan) -> RoleCall:
     return run
 
 
-def _round_denoiser(module: nn.Module, plan: CanvasPlan) -> RoleCall:
+def _round_denoiser(module: PreTrainedModel, plan: CanvasPlan) -> RoleCall:
     """Without a cache: all of a text is read, and with blocks, none sees later ones."""
     text: list[int] = []
 
@@ -121,7 +122,7 @@ def _round_denoiser(module: nn.Module, plan: CanvasPlan) -> RoleCall:
         ids, start = values[ports.INPUT_IDS.name], int(values[ports.WRITE_INDEX.name][0])
         text[start:] = ids[0].tolist()
         rows = start + values[ports.LOGITS_ROWS.name][0]
-        logits = _scores(module, lambda model, ids: attend(model, ids, plan), np.array([text], np.int64))[:, rows]
+        logits = _scores(module, lambda _, ids: attend(module, ids, plan), np.array([text], np.int64))[:, rows]
         return choose(logits, values[ports.COLUMN_IDS.name], values, plan)
 
     return run

@@ -18,20 +18,15 @@ from ptgc.spec.canvas import CanvasCache
 from tests import torch_canvas
 from tests.diffusion_models import EOS, MASK, PlainModel
 from tests.originals import original_text
+from tests.other_models import VOCAB_SIZE, tiny_bert, words
 
-PROMPTS = [[5, 9, 30, 31, 8, 7], [6] * 8, [1, 2, 4], list(range(4, 29))]
-COUNT = 13
+PROMPTS = [[5, 9, 30, 31, 8, 7], [6] * 6, [1, 2, 4, *range(20, 35)], list(range(4, 34))]
+COUNT = 18  # whole blocks
 CASES: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
     "llada": (torch_canvas.llada, {"num_steps": 8, "block_length": 5}, {}),
-    "dream": (torch_canvas.dream, {"num_steps": 13, "threshold": 0.3}, {}),
+    "dream": (torch_canvas.dream, {"num_steps": 18, "threshold": 0.3}, {}),
     "sdar": (torch_canvas.sdar, {}, {"num_steps": 4, "block_length": 4}),
-    "a2d-llama": (torch_canvas.llada, {"num_steps": 4, "mask_token_id": MASK}, {}),
-    "a2d-qwen2": (torch_canvas.dream, {"num_steps": 5, "mask_token_id": MASK}, {}),
-    "a2d-qwen3": (
-        torch_canvas.sdar,
-        {"threshold": 0.3, "mask_token_id": MASK},
-        {"num_steps": 5, "block_length": 5},
-    ),
+    "a2d-qwen3": (torch_canvas.sdar, {"threshold": 0.3}, {"num_steps": 6, "block_length": 6}),
 }
 """For each format: the reference's loop, the options of the export, and what else the loop must know."""
 
@@ -39,7 +34,8 @@ CASES: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
 @cache
 def _bundle(place: Path, name: str) -> Path:
     folder = PlainModel(name).write(place / f"published-{name}")
-    return export_checkpoint(folder, place / f"bundle-{name}", dict(CASES[name][1]))
+    options = CASES[name][1] | ({} if name in ("llada", "dream", "sdar") else {"mask_token_id": MASK})
+    return export_checkpoint(folder, place / f"bundle-{name}", options)
 
 
 def _generator(place: Path, name: str, batch: int, precision: str = "float32") -> Generator:
@@ -54,11 +50,37 @@ def _generator(place: Path, name: str, batch: int, precision: str = "float32") -
 @pytest.mark.parametrize("name", CASES)
 def test_a_published_model_writes_what_its_reference_writes(name: str, batch: int, place: Path) -> None:
     loop, options, more = CASES[name]
-    policy = {key: value for key, value in options.items() if key != "mask_token_id"} | more
     with _generator(place, name, batch) as generator:
         found = generator.generate(PROMPTS, max_new_tokens=COUNT)
-    expected = [loop(PlainModel(name), prompt, COUNT, MASK, **policy) for prompt in PROMPTS]
+    expected = [loop(PlainModel(name), prompt, COUNT, MASK, **options, **more) for prompt in PROMPTS]
     assert len({token for text in expected for token in text}) > 9
     for text, result in zip(expected, found, strict=True):
         assert result.token_ids == text[: len(result.token_ids)]
         assert len(result.token_ids) == COUNT or (result.finish_reason, result.token_ids[-1]) == ("eos", EOS)
+    plan = open_bundle(_bundle(place, name)).manifest.plan
+    assert plan.canvas is not None and plan.canvas.cache is (CanvasCache.BLOCK if more else CanvasCache.NONE)
+
+
+@pytest.mark.parametrize("name", ["dream", "sdar"])
+def test_an_int8_build_writes_alike_in_every_row_and_passes_the_check(name: str, place: Path) -> None:
+    with _generator(place, name, 4, "int8") as generator:
+        together = generator.generate(PROMPTS, max_new_tokens=COUNT)
+        alone = [generator.generate(prompt, max_new_tokens=COUNT) for prompt in PROMPTS]
+    assert [result.token_ids for result in together] == [result.token_ids for result in alone]
+    reports = check_bundle(_bundle(place, name))
+    assert len(reports) > 2 and all(report.passed for report in reports), [one.divergences for one in reports]
+
+
+def test_a_masked_language_model_fills_a_canvas_from_its_checkpoint(place: Path) -> None:
+    folder = place / "published-bert"
+    tiny_bert().save_pretrained(folder)
+    words(VOCAB_SIZE, pad_token="<pad>", mask_token="<mask>").save_pretrained(folder)
+    bundle = export_checkpoint(folder, place / "bundle-bert", {"num_steps": 5})
+    made = build(bundle, BuildOptions(precision="float32", batch_size=2, max_length=24, stage=Stage.PREPARE))
+    mask, plan = 1, open_bundle(bundle).manifest.plan
+    prompts = [[9, 10, 11], [20]]
+    with Generator(bundle, build=made.path.name) as generator:
+        found = generator.generate(prompts, max_new_tokens=9)
+    for prompt, result in zip(prompts, found, strict=True):
+        expected = original_text({"denoiser": tiny_bert()}, plan, [*prompt, *[mask] * 9])
+        assert result.token_ids == expected.token_ids[len(prompt) :]

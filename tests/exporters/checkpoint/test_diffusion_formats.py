@@ -159,7 +159,7 @@ def test_other_tokenizers_are_read_as_transformers_reads_them(name: str, tmp_pat
         ("a2d-llama", {"mask_token_id": 5}, "masked-diffusion", (5, 0, False)),
         ("a2d-llama", {"mask_token_id": 5, "shift": True}, "masked-diffusion", (5, 0, True)),
         ("a2d-qwen2", {"mask_token_id": 5}, "masked-diffusion", (5, 0, True)),
-        ("a2d-qwen3", {"mask_token_id": 5}, "block-diffusion", (5, 5, False)),
+        ("a2d-qwen3", {"mask_token_id": 5}, "block-diffusion", (5, 6, False)),
     ],
 )
 def test_a_checkpoint_chooses_its_strategy(
