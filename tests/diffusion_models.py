@@ -9,8 +9,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 
 VOCAB, MASK, EOS, CONTEXT = 64, 63, 62, 96
 WIDTH, INNER, HEADS, KV_HEADS, HEAD, LAYERS = 32, 48, 4, 2, 8, 2
@@ -182,7 +181,8 @@ class PlainModel:
         for layer in range(LAYERS):
             prefix = names["layer"].format(layer)
             self.tensors |= {
-                prefix + names[part]: self._matrix(*shape) * (4 if part in ("q_proj", "k_proj") else 1)  # sharp attention
+                prefix + names[part]: self._matrix(*shape)
+                * (4 if part in ("q_proj", "k_proj") else 1)  # sharp attention
                 for part, shape in shapes.items()
             }
             self.tensors |= {prefix + names[part]: self._norm(WIDTH) for part in ("before_attention", "before_mlp")}
@@ -207,7 +207,7 @@ class PlainModel:
         for layer in range(LAYERS):
             x = x + self._attend(layer, self._normed(x, "before_attention", layer), sees)
             h = self._normed(x, "before_mlp", layer)
-            gated = F.silu(h @ self._of("gate", layer).T) * (h @ self._of("up", layer).T)
+            gated = nn.functional.silu(h @ self._of("gate", layer).T) * (h @ self._of("up", layer).T)
             x = x + gated @ self._of("down", layer).T
         return self._normed(x, "norm") @ self._of("head").T
 

@@ -85,8 +85,9 @@ class DiffusionFormat:
                 "docs/support.md lists what of this format is read.",
             )
         own = {name: value for name, value in given.items() if name not in _OF_THE_FORMAT}
+        config_class: Any = self.model_class.config_class
         with foreign_errors(source):
-            made: PreTrainedConfig = self.model_class.config_class.from_dict(self.translate(own))
+            made: PreTrainedConfig = config_class.from_dict(self.translate(own))
         return made
 
 
@@ -209,9 +210,7 @@ _LLADA = DiffusionFormat(
         r"^model\.transformer\.ff_out\.": "lm_head.",
     },
 )
-_SDAR = DiffusionFormat(
-    Qwen3ForCausalLM, Attention.BLOCK, mask_token_id=151669, block_length=4, required=_NO_WINDOWS
-)
+_SDAR = DiffusionFormat(Qwen3ForCausalLM, Attention.BLOCK, mask_token_id=151669, block_length=4, required=_NO_WINDOWS)
 _FORMATS: Mapping[str, DiffusionFormat] = {
     "llada": _LLADA,
     "Dream": DiffusionFormat(

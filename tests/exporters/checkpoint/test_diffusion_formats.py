@@ -90,7 +90,7 @@ def test_settings_that_are_left_out_have_the_formats_defaults(tmp_path: Path) ->
     for name in ("rope", "block_type", "activation_type"):
         del settings[name]
     (folder / "config.json").write_text(json.dumps(settings))
-    with pytest.raises(CheckpointError, match="'swiglu'.*'sequential'.*rope is False"):
+    with pytest.raises(CheckpointError, match=r"'swiglu'.*'sequential'.*rope is False"):
         open_checkpoint(folder)
 
 
