@@ -14,30 +14,7 @@ from torch import Tensor
 Model = Callable[[Tensor, Tensor], Tensor]
 
 
-def llada(model: Model, prompt: list[int], count: int, mask: int, **policy: float) -> list[int]:
-    """LLaDA (ML-GSAI/LLaDA, low-confidence remasking at temperature 0): the tokens that follow a prompt.
-
-    Args:
-        model: The model.
-        prompt: The beginning of the text.
-        count: Tokens to write.
-        mask: The mask token.
-        policy: `num_steps`, `block_length` and `threshold` (Fast-dLLM), see `_fill_block`.
-    """
-    return _bidirectional(lambda ids, sees: model(ids, sees), prompt, count, mask, **policy)
-
-
-def dream(model: Model, prompt: list[int], count: int, mask: int, **policy: float) -> list[int]:
-    """Dream: as LLaDA, but a position is predicted by the row before it."""
-
-    def shifted(ids: Tensor, sees: Tensor) -> Tensor:
-        logits = model(ids, sees)
-        return torch.cat([logits[:1], logits[:-1]])
-
-    return _bidirectional(shifted, prompt, count, mask, **policy)
-
-
-def _bidirectional(
+def llada(
     model: Model,
     prompt: list[int],
     count: int,
@@ -46,6 +23,17 @@ def _bidirectional(
     block_length: int = 0,
     threshold: float = 1.0,
 ) -> list[int]:
+    """LLaDA (ML-GSAI/LLaDA, low-confidence remasking at temperature 0): the tokens that follow a prompt.
+
+    Args:
+        model: The model.
+        prompt: The beginning of the text.
+        count: Tokens to write.
+        mask: The mask token.
+        num_steps: Steps of the whole text, each of which fills an equal share of its block.
+        block_length: Positions of a block; 0 for all.
+        threshold: A step fills all positions above it, if these are more (Fast-dLLM).
+    """
     text = torch.tensor(prompt + [mask] * count)
     sees = torch.ones(len(text), len(text), dtype=torch.bool)
     length = block_length or count
@@ -53,8 +41,21 @@ def _bidirectional(
     for start in starts:
         block = torch.zeros(len(text), dtype=torch.bool)
         block[start : start + length] = True
-        _fill_block(lambda: model(text, sees), text, block, max(1, num_steps // len(starts)), mask, threshold)
+        for quota in _shares(int(block.sum()), max(1, num_steps // len(starts))):
+            masked = (text == mask) & block
+            if masked.any():
+                _fill(text, model(text, sees), masked, quota, mask, threshold)
     return text[len(prompt) :].tolist()
+
+
+def dream(model: Model, prompt: list[int], count: int, mask: int, num_steps: int, threshold: float = 1.0) -> list[int]:
+    """Dream: as LLaDA, but a position is predicted by the row before it."""
+
+    def shifted(ids: Tensor, sees: Tensor) -> Tensor:
+        logits = model(ids, sees)
+        return torch.cat([logits[:1], logits[:-1]])
+
+    return llada(shifted, prompt, count, mask, num_steps, threshold=threshold)
 
 
 def sdar(
@@ -84,16 +85,6 @@ def sdar(
             if masked.any():
                 _fill(seen, model(seen, sees), masked, quota, mask, threshold)
     return text[len(prompt) : len(prompt) + count].tolist()
-
-
-def _fill_block(
-    run: Callable[[], Tensor], text: Tensor, block: Tensor, num_steps: int, mask: int, threshold: float
-) -> None:
-    """All masks of a block: each step an equal share of those at the beginning, or all above the threshold."""
-    for quota in _shares(int(((text == mask) & block).sum()), num_steps):
-        masked = (text == mask) & block
-        if masked.any():
-            _fill(text, run(), masked, quota, mask, threshold)
 
 
 def _shares(count: int, num_steps: int) -> list[int]:
