@@ -32,10 +32,12 @@ def tiny_block_diffusion() -> Any:
 def diffuse_blocks(prompt: list[int], count: int, plan: CanvasPlan) -> list[int]:
     """The text written after a prompt, in plain PyTorch and without a cache.
 
-    Blocks begin at multiples of the block length, so that the first may hold the end of the prompt.
+    Blocks begin at multiples of the block length, so that the first may hold the end of the prompt; the last is filled
+    to its end.
     """
     model, size = tiny_block_diffusion(), plan.block_length
-    text = torch.tensor(prompt + [plan.mask_token_id] * count)
+    rest = -(len(prompt) + count) % size
+    text = torch.tensor(prompt + [plan.mask_token_id] * (count + rest))
     starts = range(len(prompt) // size * size, len(text), size)
     for start in starts:
         seen = text[: start + size]
@@ -47,7 +49,7 @@ def diffuse_blocks(prompt: list[int], count: int, plan: CanvasPlan) -> list[int]
                 break
             logits = model(input_ids=seen[None], attention_mask=mask, use_cache=False).logits[0]
             _fill(seen, logits, masked, remaining, plan)
-    return text[len(prompt) :].tolist()
+    return text[len(prompt) : len(prompt) + count].tolist()
 
 
 @torch.no_grad()

@@ -410,12 +410,12 @@ struct BlockFixture {
 
 using Reads = std::vector<std::vector<std::array<int, 2>>>;
 
-// A block gets into the cache with the first round of the next.
+// A block gets into the cache with the first round of the next. The last one is filled whole.
 TEST(CanvasLoop, ReadsABlockIntoTheCacheWhenItIsWhole) {
   BlockFixture fixture(1);
   EXPECT_EQ(fixture.Write({5, 1, 2, 3, 4, 6}, 8).token_ids, RightTokens(5, 6, 14));
   // The prompt's first block, and the one that holds its end; then two more.
-  EXPECT_EQ(fixture.read, (Reads{{{0, 8}}, {{4, 4}}, {{4, 8}}, {{8, 4}}, {{8, 6}}, {{12, 2}}}));
+  EXPECT_EQ(fixture.read, (Reads{{{0, 8}}, {{4, 4}}, {{4, 8}}, {{8, 4}}, {{8, 8}}, {{12, 4}}}));
   EXPECT_EQ(fixture.wrong_masks, 0);
   EXPECT_EQ(fixture.wrong_slots, 0);
   EXPECT_EQ(fixture.wrong_columns, 0);

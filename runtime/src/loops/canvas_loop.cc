@@ -18,6 +18,7 @@ CanvasLoop::CanvasLoop(std::unique_ptr<Denoiser> denoiser, const CanvasPlan& pla
                        std::span<Session* const> sessions)
     : denoiser_(std::move(denoiser)),
       plan_(plan),
+      max_length_(max_length),
       sessions_(sessions.begin(), sessions.end()),
       canvases_(sessions.size()),
       rows_(sessions.size()) {
@@ -38,6 +39,8 @@ void CanvasLoop::Start(const Session& session, const Request& request) {
   if (!canvas.fills_in) {
     canvas.ids.insert(canvas.ids.end(), Size(request.max_new_tokens), plan_.mask_token_id);
   }
+  canvas.length = static_cast<int>(canvas.ids.size());
+  if (!canvas.fills_in) canvas.ids.resize(Size(WholeBlocks(canvas.length)), plan_.mask_token_id);
   const auto masked = std::find(canvas.ids.begin(), canvas.ids.end(), plan_.mask_token_id);
   const auto last = std::find(canvas.ids.rbegin(), canvas.ids.rend(), plan_.mask_token_id);
   canvas.written = static_cast<int>(masked - canvas.ids.begin());
@@ -72,6 +75,14 @@ RoundReport CanvasLoop::Round(std::span<Turn> turns) {
     turn.session->Uncommit(canvas.held);
   }
   return RoundReport::Of(denoiser_->size(), denoiser_->engine_seconds(), SecondsSince(start));
+}
+
+// The length of a text with its last block whole, as far as there is room: models with a cache of
+// blocks were trained on whole ones. What lies behind the text is never delivered.
+int CanvasLoop::WholeBlocks(int length) const {
+  if (!has_cache()) return length;
+  const int rest = length % plan_.block_length;
+  return rest == 0 ? length : std::min(length - rest + plan_.block_length, max_length_);
 }
 
 int CanvasLoop::BlockLength(const Canvas& canvas) const {
@@ -154,7 +165,7 @@ void CanvasLoop::Take(Canvas& canvas, int index) const {
   int position = row.first + row.begin;
   for (const TokenId token : denoiser_->filled(index, row)) {
     TokenId& before = canvas.ids[Size(position)];
-    if (before != token) {
+    if (before != token && position < canvas.length) {
       canvas.filled_positions.push_back(position);
       canvas.filled_ids.push_back(token);
     }
@@ -176,9 +187,9 @@ void CanvasLoop::Take(Canvas& canvas, int index) const {
 // How many positions of a canvas can be emitted: all before the block being filled, and of it those
 // up to an end token with no mask before it, if such a token ends a text at once.
 int CanvasLoop::FilledLength(const Canvas& canvas, std::span<const TokenId> eos_token_ids) const {
-  if (canvas.block >= canvas.end) return static_cast<int>(canvas.ids.size());
+  if (canvas.block >= canvas.end) return canvas.length;
   if (plan_.stop != CanvasStop::kEos) return canvas.block;
-  for (int i = canvas.written; !IsMasked(canvas, i); ++i) {
+  for (int i = canvas.written; i < canvas.length && !IsMasked(canvas, i); ++i) {
     if (std::ranges::find(eos_token_ids, canvas.ids[Size(i)]) != eos_token_ids.end()) return i + 1;
   }
   return canvas.block;

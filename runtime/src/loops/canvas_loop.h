@@ -23,7 +23,8 @@ namespace ptgc {
 //
 // With a block cache (BD3-LM, arXiv 2503.09573) a round reads a text from the first block that is
 // not in the cache to the block being filled. A filled block enters the cache in the first round of
-// the next block, and so do the last blocks of a prompt.
+// the next block, and so do the last blocks of a prompt. The last block of a text is filled to its
+// end, of which the text's part is delivered.
 class CanvasLoop : public DecodeLoop {
  public:
   // `sessions` has one per row of the batch.
@@ -42,12 +43,13 @@ class CanvasLoop : public DecodeLoop {
  private:
   // The text of one row while it is being written.
   struct Canvas {
-    std::vector<TokenId> ids;           // The whole text.
+    std::vector<TokenId> ids;           // The whole text, and what its last block has behind it.
     std::vector<int> filled_positions;  // Positions that the last round filled ...
     std::vector<TokenId> filled_ids;    // ... and their tokens.
     bool fills_in = false;              // Whether the prompt contained the masks.
     int first = 0;                      // First position of the first block with masks.
-    int end = 0;                        // One after the last position.
+    int end = 0;                        // One after the last position to fill.
+    int length = 0;                     // Positions of the whole text.
     int written = 0;                    // Positions in the session's text.
     int block = 0;                      // First position of the block being filled.
     int masked = 0;                     // Masked positions of this block.
@@ -59,6 +61,7 @@ class CanvasLoop : public DecodeLoop {
     std::uint32_t round = 0;            // Rounds that filled positions.
     int held = 0;                       // Positions in the cache, in whole blocks.
   };
+  int WholeBlocks(int length) const;
   int BlockLength(const Canvas& canvas) const;
   bool IsMasked(const Canvas& canvas, int position) const;
   int MaskedInBlock(const Canvas& canvas) const;
@@ -73,6 +76,7 @@ class CanvasLoop : public DecodeLoop {
 
   std::unique_ptr<Denoiser> denoiser_;  // Runs the rounds.
   CanvasPlan plan_;                     // The policies.
+  int max_length_;                      // Most positions of a text.
   std::vector<Session*> sessions_;      // [batch]
   std::vector<Canvas> canvases_;        // [batch]
   std::vector<CanvasRow> rows_;         // [batch], inputs of a round.
