@@ -31,7 +31,7 @@ class MaskedDiffusionExporter(StrategyExporter):
         if found is None:
             return CheckpointFacts(mask_token_id=mask)
         mask = found.mask_token_id if mask is None else mask
-        return CheckpointFacts(mask_token_id=mask, block_length=found.block_length, shift=found.shift)
+        return CheckpointFacts(mask_token_id=mask, block_size=found.block_length, shift=found.shift)
 
     def modules(self, sources: Sources, note: Note) -> dict[str, nn.Module]:
         """The denoiser."""

@@ -116,11 +116,9 @@ class CheckpointFacts:
     num_heads: int | None = None
     """Heads of the checkpoint that drafts, if it has heads: the most tokens in a row that they can draft."""
     block_size: int | None = None
-    """Rows that its drafter fills in one run."""
+    """Rows that its drafter fills in one run, or positions of the blocks that it fills one after the other."""
     num_layers: int = 1
     """Its layers for multi-token prediction, each of which drafts one token further ahead."""
-    block_length: int | None = None
-    """Positions that it fills at a time, in blocks that do not see later ones."""
     shift: bool = False
     """Whether it predicts the token of a position by the row before."""
 

@@ -55,7 +55,7 @@ def block_diffusion(
 
 
 def _plan(options: BlockDiffusionOptions, facts: CheckpointFacts) -> DecodePlan:
-    length = options.block_length or facts.block_length
+    length = options.block_length or facts.block_size
     if length is None:
         raise ExportError(
             f"Strategy '{STRATEGY.name}' needs the length of a block, and this checkpoint does not name it.",
