@@ -121,6 +121,8 @@ def diffusion_format(source: str, settings: Settings) -> DiffusionFormat | None:
         )
     if "attention" in given:
         given["attention"] = Attention(given["attention"])
+    if given.get("block_length") == 0:  # it has no blocks
+        del given["block_length"]
     return replace(found, **given)
 
 
@@ -129,7 +131,7 @@ def _is_valid(name: str, value: object) -> bool:
         return value in [one.value for one in Attention]
     if name == "shift":
         return isinstance(value, bool)
-    return name in ("mask_token_id", "block_length") and type(value) is int and value >= int(name == "block_length")
+    return name in ("mask_token_id", "block_length") and type(value) is int and value >= 0
 
 
 def _llama_of_llada(settings: dict[str, Any]) -> dict[str, Any]:

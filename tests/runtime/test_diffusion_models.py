@@ -26,7 +26,7 @@ CASES: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
     "llada": (torch_canvas.llada, {"num_steps": 8, "block_length": 5}, {}),
     "dream": (torch_canvas.dream, {"num_steps": 13, "threshold": 0.3}, {}),
     "sdar": (torch_canvas.sdar, {}, {"num_steps": 4, "block_length": 4}),
-    "a2d-qwen3": (torch_canvas.sdar, {"threshold": 0.3}, {"num_steps": 6, "block_length": 6}),
+    "a2d-qwen3": (torch_canvas.sdar, {"threshold": 0.5, "num_steps": 3}, {"block_length": 6}),
 }
 """For each format: the reference's loop, the options of the export, and what else the loop must know."""
 

@@ -67,7 +67,7 @@ def test_experts_are_loaded_as_transformers_stores_them(tmp_path: Path) -> None:
         ("llada", {"activation_type": "swiglu", "layer_norm_type": "default"}, ["activation_type is", "'default'"]),
         ("llada", {"d_model": "wide"}, ["Cannot load the checkpoint"]),
         ("dream", {"use_sliding_window": True}, ["use_sliding_window is True", "Qwen2ForCausalLM"]),
-        ("sdar", {"mask_token_id": "M", "block_size": 0}, ["mask_token_id is 'M'", "block_length is 0"]),
+        ("sdar", {"mask_token_id": "M", "block_size": -1}, ["mask_token_id is 'M'", "block_length is -1"]),
         (
             "a2d-llama",
             {"ptgc_diffusion": {"attention": "causal", "shift": 1, "blocks": 3}},
