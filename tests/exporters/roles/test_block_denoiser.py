@@ -50,8 +50,9 @@ def test_blocks_over_a_cache_are_filled_as_the_whole_text_is_without(policy: Pol
     save(_traced().model, tmp_path, "denoiser")
     denoiser = runner(tmp_path / "denoiser.onnx", _traced().states, 32)
     for prompt in PROMPTS:
-        expected = diffuse_blocks(prompt, COUNT, plan.canvas)
-        given = prompt + [MASK] * COUNT
+        count = COUNT + -(len(prompt) + COUNT) % plan.canvas.block_length  # whole blocks
+        expected = diffuse_blocks(prompt, count, plan.canvas)
+        given = prompt + [MASK] * count
         graph = write({"denoiser": denoiser}, plan, given, 0)
         original = original_text({"denoiser": tiny_block_diffusion()}, plan, given)
         assert graph.token_ids == original.token_ids == prompt + expected
