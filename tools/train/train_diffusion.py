@@ -118,7 +118,9 @@ def evaluate(diffusion: Diffusion, ids: Tensor) -> dict[str, float]:
 
 def save(diffusion: Diffusion, tokenizer: Any, folder: Path) -> None:
     """Write the model in float16, with what says how it attends."""
-    diffusion.model.save_pretrained(folder, state_dict={k: v.half() for k, v in diffusion.model.state_dict().items()})
+    tensors = diffusion.model.state_dict()
+    del tensors["lm_head.weight"]  # the embedding's
+    diffusion.model.save_pretrained(folder, state_dict={name: one.half() for name, one in tensors.items()})
     tokenizer.save_pretrained(folder)
     path = folder / "config.json"
     config = json.loads(path.read_text())
