@@ -6,7 +6,8 @@
 
 Stories are sampled at a temperature below 1: the less a model hesitates, the more positions can be filled at once by
 one that learns from it (Gu et al., arXiv 1711.02281, section 3.3, on texts of a teacher that are easier to write in
-parallel). The seeds are the numbers of the stories, so that a repeated run writes the same ones.
+parallel). The seeds are the numbers of the stories, so that a repeated run writes the same ones; a run goes on behind
+what an earlier one wrote.
 """
 
 from __future__ import annotations
@@ -34,8 +35,11 @@ def main() -> int:
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
     begun, tokens = time.monotonic(), 0
-    with Generator(options.bundle, num_threads=options.num_threads) as generator, options.output.open("w") as file:
-        for first in range(0, options.stories, _TOGETHER):
+    there = options.output.read_text().splitlines(keepends=True) if options.output.exists() else []
+    there = there[: len(there) // _TOGETHER * _TOGETHER]
+    options.output.write_text("".join(there))
+    with Generator(options.bundle, num_threads=options.num_threads) as generator, options.output.open("a") as file:
+        for first in range(len(there), options.stories, _TOGETHER):
             count = min(_TOGETHER, options.stories - first)
             written = generator.generate(
                 [[_BEGIN]] * count,
