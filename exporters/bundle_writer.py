@@ -21,7 +21,6 @@ from ptgc.exporters.roles.draft_model import check_pair
 from ptgc.graphs.storage import SavedWeights, save
 from ptgc.spec.bundle import MANIFEST, write_manifest
 from ptgc.spec.bundle_files import list_files
-from ptgc.spec.canvas import CanvasCache
 from ptgc.spec.drafter import drafter_feature
 from ptgc.spec.fields import read
 from ptgc.spec.generation import GenerationDefaults
@@ -184,7 +183,7 @@ def _features(plan: DecodePlan, traced: Mapping[str, TracedRole]) -> tuple[str, 
     found |= {"kv-cache-full": bool(states), "sliding-window-cache": any(s.window is not None for s in states)}
     found |= {drafter_feature(one.kind): plan.drafts for one in (plan.drafter, *plan.drafter.parts)}
     found["encoder"] = "encoder" in traced
-    found["block-cache"] = plan.canvas is not None and plan.canvas.cache is CanvasCache.BLOCK
+    found["block-cache"] = plan.canvas is not None and plan.canvas.keeps_blocks
     return tuple(name for name, there in found.items() if there)
 
 

@@ -1,8 +1,4 @@
-"""Tiny diffusion language models in plain PyTorch.
-
-With blocks (BD3-LM, arXiv 2503.09573) a block sees the blocks before it and all of itself; without, all positions see
-each other (LLaDA, arXiv 2502.09992).
-"""
+"""A tiny block diffusion model (BD3-LM, arXiv 2503.09573): a block sees the blocks before it and all of itself."""
 
 from __future__ import annotations
 
@@ -14,6 +10,7 @@ from ptgc.spec.canvas import CanvasCache, CanvasPlan
 from ptgc.spec.loop import Loop
 from ptgc.spec.plan import DecodePlan, Guarantee
 from tests.other_models import tiny_llama
+from tests.torch_canvas import fill
 
 BLOCK_DIFFUSION = DecodePlan(
     "block-diffusion",
@@ -48,43 +45,6 @@ def diffuse_blocks(prompt: list[int], count: int, plan: CanvasPlan) -> list[int]
             if not masked.any():
                 break
             logits = model(input_ids=seen[None], attention_mask=mask, use_cache=False).logits[0]
-            _fill(seen, logits, masked, remaining, plan)
+            quota = -(-int(masked.sum()) // remaining)
+            fill(seen, logits, masked, quota, plan.mask_token_id, plan.policy.bound)
     return text[len(prompt) : len(prompt) + count].tolist()
-
-
-@torch.no_grad()
-def fill_both_ways(given: list[int], plan: CanvasPlan) -> tuple[list[int], int]:
-    """A canvas whose masks are filled in, and the rounds that it took: every position sees every other.
-
-    Blocks begin at the first mask.
-    """
-    model, text, rounds = tiny_block_diffusion(), torch.tensor(given), 0
-    places = (text == plan.mask_token_id).nonzero().flatten().tolist()
-    first, end = places[0], places[-1] + 1
-    size = plan.block_length or end - first
-    starts = range(first, end, size)
-    mask = torch.ones(1, 1, len(given), len(given), dtype=torch.bool)
-    at = torch.arange(len(given))
-    for start in starts:
-        for remaining in range(max(1, plan.num_steps // len(starts)), 0, -1):
-            masked = (text == plan.mask_token_id) & (at >= start) & (at < start + size)
-            if not masked.any():
-                break
-            logits = model(input_ids=text[None], attention_mask=mask, use_cache=False).logits[0]
-            if plan.shift:
-                logits = torch.cat([logits[:1], logits[:-1]])
-            _fill(text, logits, masked, remaining, plan)
-            rounds += 1
-    return text.tolist(), rounds
-
-
-def _fill(text: torch.Tensor, logits: torch.Tensor, masked: torch.Tensor, remaining: int, plan: CanvasPlan) -> None:
-    """Fill an equal share of the masks, the most confident first, and all above the threshold."""
-    logits = logits.float()
-    logits[:, plan.mask_token_id] = -torch.inf
-    confidence, chosen = logits.softmax(-1).max(-1)
-    order = torch.where(masked, confidence, -1).argsort(descending=True, stable=True)
-    filled = torch.zeros_like(masked)
-    filled[order[: -(-int(masked.sum()) // remaining)]] = True
-    filled |= confidence > plan.policy.bound
-    text[filled & masked] = chosen[filled & masked]  # perhaps a view into a longer text

@@ -44,7 +44,7 @@ def llada(
         for quota in _shares(int(block.sum()), max(1, num_steps // len(starts))):
             masked = (text == mask) & block
             if masked.any():
-                _fill(text, model(text, sees), masked, quota, mask, threshold)
+                fill(text, model(text, sees), masked, quota, mask, threshold)
     return text[len(prompt) :].tolist()
 
 
@@ -83,7 +83,7 @@ def sdar(
         for quota in _shares(block_length, num_steps):
             masked = (seen == mask) & (of[: len(seen)] == block)
             if masked.any():
-                _fill(seen, model(seen, sees), masked, quota, mask, threshold)
+                fill(seen, model(seen, sees), masked, quota, mask, threshold)
     return text[len(prompt) : len(prompt) + count].tolist()
 
 
@@ -91,7 +91,8 @@ def _shares(count: int, num_steps: int) -> list[int]:
     return [count // num_steps + (step < count % num_steps) for step in range(num_steps)]
 
 
-def _fill(text: Tensor, logits: Tensor, masked: Tensor, quota: int, mask: int, threshold: float) -> None:
+def fill(text: Tensor, logits: Tensor, masked: Tensor, quota: int, mask: int, threshold: float) -> None:
+    """Fill `quota` of the masked positions of a text, the most confident first, and all above the threshold."""
     logits = logits.float().index_fill(1, torch.tensor([mask]), -torch.inf)
     confidence, chosen = logits.softmax(-1).max(-1)
     order = torch.where(masked, confidence, -1.0).argsort(descending=True, stable=True)

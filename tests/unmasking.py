@@ -88,6 +88,15 @@ def unmask(logits_of: Logits, given: Sequence[int], plan: CanvasPlan, seed: int 
     return rounds
 
 
+def filled(given: Sequence[int], rounds: Rounds) -> list[int]:
+    """The whole text after these rounds."""
+    text = list(given)
+    for one in rounds:
+        for at, token in one.items():
+            text[at] = token
+    return text
+
+
 def _probabilities(logits: Tensor, plan: CanvasPlan) -> Tensor:
     logits = torch.cat([logits[:1], logits[:-1]]) if plan.shift else logits.clone()
     logits[:, plan.mask_token_id] = -torch.inf

@@ -47,7 +47,7 @@ def original_roles(modules: Mapping[str, nn.Module], plan: DecodePlan) -> dict[s
     """
     if plan.canvas is not None:
         module = modules["denoiser"]
-        if isinstance(module, PreTrainedModel) and reads_rounds(module, plan.canvas):
+        if reads_rounds(module, plan.canvas):
             return {"denoiser": _round_denoiser(module, plan.canvas)}
         return {"denoiser": _denoiser(module, plan.canvas)}
     found = {"encoder": _encoder(modules["encoder"])} if "encoder" in modules else {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -72,19 +72,14 @@ def attend(module: PreTrainedModel, input_ids: Tensor, plan: CanvasPlan) -> Tens
     """
     length = input_ids.shape[1]
     seen = torch.ones(1, 1, length, length, dtype=torch.bool)
-    if keeps_blocks(plan):
+    if plan.keeps_blocks:
         block = torch.arange(length) // plan.block_length
         seen[0, 0] = block[:, None] >= block
     logits: Tensor = module(input_ids=input_ids, attention_mask=_mask(module, seen), use_cache=False).logits
     return logits
 
 
-def keeps_blocks(plan: CanvasPlan) -> bool:
-    """Whether positions see only their own block and those before it."""
-    return plan.cache is CanvasCache.BLOCK
-
-
-def reads_rounds(module: nn.Module, plan: CanvasPlan) -> bool:
+def reads_rounds(module: nn.Module, plan: CanvasPlan) -> TypeGuard[PreTrainedModel]:
     """Whether a module is traced as a language model, which reads rows over a cache; others read whole texts."""
     if not isinstance(module, PreTrainedModel):
         return False
@@ -96,7 +91,6 @@ def export_denoiser(source: RoleSource) -> TracedRole:
     canvas, module = source.plan.canvas, source.module
     assert canvas is not None, "a plan of the canvas loop has its policies"
     if reads_rounds(module, canvas):
-        assert isinstance(module, PreTrainedModel)
         return _export_round_denoiser(module, canvas)
     if canvas.cache is not CanvasCache.NONE:
         raise ExportError(
@@ -125,7 +119,7 @@ def export_denoiser(source: RoleSource) -> TracedRole:
 def _export_round_denoiser(module: PreTrainedModel, plan: CanvasPlan) -> TracedRole:
     """Trace a language model, some of whose rows decide the tokens of positions."""
     traced = trace_target(module, AttentionKind.BLOCK)
-    _check_sees_ahead(module, lambda ids: attend(module, ids, plan), plan.block_length if keeps_blocks(plan) else None)
+    _check_sees_ahead(module, lambda ids: attend(module, ids, plan), plan.block_length if plan.keeps_blocks else None)
     graph = traced.model.graph
     columns = (ports.COLUMN_IDS, *policy_inputs(plan.policy, columns=True))
     given = {port.name: input_value(port) for port in columns}

@@ -11,7 +11,7 @@ from ptgc.graphs.canvas.reference import Values
 from ptgc.graphs.canvas.schedule import BlockRounds, rounds_of_block
 from ptgc.graphs.canvas.uniforms import uniforms
 from ptgc.spec import ports
-from ptgc.spec.canvas import THRESHOLDS, CanvasCache, CanvasPlan
+from ptgc.spec.canvas import THRESHOLDS, CanvasPlan
 
 Denoiser = Callable[[Values], Values]
 
@@ -25,13 +25,12 @@ def fill(denoiser: Denoiser, plan: CanvasPlan, given: Sequence[int]) -> tuple[li
     masked = np.flatnonzero(ids[0] == plan.mask_token_id)
     if not masked.size:
         return ids[0].tolist(), 0
-    keeps_blocks = plan.cache is CanvasCache.BLOCK
     end = int(masked[-1]) + 1
-    first = int(masked[0]) // plan.block_length * plan.block_length if keeps_blocks else int(masked[0])
+    first = int(masked[0]) // plan.block_length * plan.block_length if plan.keeps_blocks else int(masked[0])
     length = plan.block_length or end - first
     num_rounds = rounds_of_block(plan, len(range(first, end, length)))
-    for start in range(0 if keeps_blocks else first, end, length):
-        read = slice(start, start + length) if keeps_blocks else slice(None)
+    for start in range(0 if plan.keeps_blocks else first, end, length):
+        read = slice(start, start + length) if plan.keeps_blocks else slice(None)
         canvas = ids[:, read]
         where = np.arange(ids.shape[1])[read]
         block = (where >= start) & (where < start + length)
@@ -45,7 +44,7 @@ def fill(denoiser: Denoiser, plan: CanvasPlan, given: Sequence[int]) -> tuple[li
             canvas[:] = made[ports.OUTPUT_IDS.name]
             left = (canvas == plan.mask_token_id) & block
             rounds += 1
-        if keeps_blocks:
+        if plan.keeps_blocks:
             denoiser(_round(plan, canvas, np.zeros_like(canvas, np.bool_), 0, start, rounds))
     return ids[0].tolist(), rounds
 

@@ -51,9 +51,8 @@ def check_origin(bundle: Bundle, checkpoint: CheckpointFiles) -> None:
     Raises:
         UsageError: The error names the file that differs.
     """
-    recorded: Mapping[str, str] = bundle.manifest.provenance.get("files", {})
-    for name, digest in recorded.items():
-        if name.endswith(".safetensors") and checkpoint.hashes.get(name) != digest:
+    for name, digest in _weight_hashes(bundle).items():
+        if checkpoint.hashes.get(name) != digest:
             raise UsageError(
                 f"{checkpoint.path} is not what {bundle.path} was exported from: {name} differs.",
                 "Give the checkpoint of this bundle with --model, or export the bundle again.",
@@ -66,12 +65,14 @@ def check_same_model(bundle: Bundle, other: Bundle) -> None:
     Raises:
         UsageError: The target's weights differ; the error names both bundles.
     """
-    one, another = (
-        {digest for name, digest in of.manifest.provenance.get("files", {}).items() if name.endswith(".safetensors")}
-        for of in (bundle, other)
-    )
-    if one != another:
+    if set(_weight_hashes(bundle).values()) != set(_weight_hashes(other).values()):
         raise UsageError(
             f"{other.path} was exported from another model than {bundle.path}.",
             "Export both from one checkpoint; --beside compares strategies.",
         )
+
+
+def _weight_hashes(bundle: Bundle) -> dict[str, str]:
+    """sha256 of the files of weights that a bundle was exported from, by name."""
+    recorded: Mapping[str, str] = bundle.manifest.provenance.get("files", {})
+    return {name: digest for name, digest in recorded.items() if name.endswith(".safetensors")}

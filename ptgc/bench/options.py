@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,11 +51,11 @@ class BenchOptions:
             "--datastore": self.datastore,
             "--num-threads": self.num_threads,
         }
-        lists = {
+        lists: dict[str, Sequence[str | Path] | None] = {
             "--build": self.builds,
             "--prompts": self.prompts,
             "--against": self.against,
-            "--beside": tuple(map(str, self.beside)),
+            "--beside": self.beside,
         }
         given = [str(bundle)]
         for name, value in single.items():

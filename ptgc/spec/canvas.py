@@ -148,6 +148,11 @@ class CanvasPlan:
     stop: CanvasStop = CanvasStop.BLOCK
     """What ends a text early."""
 
+    @property
+    def keeps_blocks(self) -> bool:
+        """Whether positions see only their own block and those before it, which are kept."""
+        return self.cache is CanvasCache.BLOCK
+
     def describe(self) -> str:
         """These policies in words."""
         policy, of_what = self.policy, "a block" if self.schedule is Schedule.PER_BLOCK else "a canvas"
@@ -169,10 +174,10 @@ class CanvasPlan:
     def problems(self) -> list[str]:
         """What needs a block length without one, and rows that predict what lies behind their block."""
         found = []
-        if self.block_length == 0 and self.cache is CanvasCache.BLOCK:
+        if self.block_length == 0 and self.keeps_blocks:
             found.append("block_length is 0; cache is block, which needs a length")
         if self.block_length == 0 and self.schedule is Schedule.PER_BLOCK:
             found.append("block_length is 0; schedule is per-block, which needs a length")
-        if self.shift and self.cache is CanvasCache.BLOCK:
+        if self.shift and self.keeps_blocks:
             found.append("shift is true; cache is block, whose rows predict their own positions")
         return found

@@ -19,8 +19,6 @@ from ptgc.spec.role import Role
 _HIDDEN_STATES = ports.encoder_hidden_states(1, DType.FLOAT32)
 _LOGITS = ports.logits(1, DType.FLOAT32)
 _KINDS = ", ".join(kind.value for kind in AttentionKind)
-_OF_POLICIES = {port.name for port in (ports.THRESHOLD, ports.TEMPERATURE, ports.UNIFORMS, ports.CONFIDENCE)}
-"""Floating-point ports that are float32 whatever the model's type."""
 _MODEL_TYPES = (DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16)
 
 
@@ -199,7 +197,7 @@ def _port_problems(name: str, role: Role, wanted: RolePorts) -> list[str]:
 
 def _is_like(port: Port, wanted: Port) -> bool:
     """Whether a port matches what is wanted; type and last size may be the model's own."""
-    own_type = wanted.dtype is DType.FLOAT32 and wanted.name not in _OF_POLICIES
+    own_type = wanted.dtype is DType.FLOAT32 and ports.has_models_type(wanted.name, len(wanted.shape))
     own_size = wanted.shape[-1] == 1 and wanted is not ports.LAST_IDS
     same = port.shape == wanted.shape if not own_size else port.shape[:-1] == wanted.shape[:-1]
     types = _MODEL_TYPES if own_type else (wanted.dtype,)

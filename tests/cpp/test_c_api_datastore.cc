@@ -13,12 +13,9 @@ namespace {
 
 constexpr int kCount = 60;
 
-// Three texts of the made-up language, cut where their prompts end.
+// Three texts of the made-up language, cut where their prompts end, and a datastore of them.
 struct Texts {
-  std::vector<Tokens> prompts = {MakePrompt(20, 1), MakePrompt(33, 2), MakePrompt(7, 3)};
-
-  // A datastore of these texts.
-  std::filesystem::path Write(const std::filesystem::path& path) const {
+  Texts() {
     DatastoreWriter writer(kVocabSize, std::string(64, 'a'));
     for (const Tokens& prompt : prompts) {
       Tokens text = prompt;
@@ -27,9 +24,13 @@ struct Texts {
       writer.Append(text);
       writer.EndDocument();
     }
-    writer.Write(path);
-    return path;
+    options.load.datastore = folder.path() / "store";
+    writer.Write(options.load.datastore);
   }
+
+  std::vector<Tokens> prompts = {MakePrompt(20, 1), MakePrompt(33, 2), MakePrompt(7, 3)};
+  TemporaryFolder folder;
+  GeneratorOptions options;  // With this datastore.
 };
 
 ptgc_statistics StatisticsOf(const ptgc_result* result) {
@@ -49,11 +50,8 @@ ptgc_result* Write(const CApiFixture& fixture, const Tokens& prompt) {
 }
 
 TEST(CApiDatastore, TextsOfADatastoreDraftTheirContinuation) {
-  const TemporaryFolder folder;
   const Texts texts;
-  GeneratorOptions options;
-  options.load.datastore = texts.Write(folder.path() / "store");
-  const CApiFixture fixture(2, {}, DatastorePlan(), options);
+  const CApiFixture fixture(2, {}, DatastorePlan(), texts.options);
   for (const Tokens& prompt : texts.prompts) {
     ptgc_result* result = Write(fixture, prompt);
     const ptgc_statistics statistics = StatisticsOf(result);
@@ -77,11 +75,8 @@ TEST(CApiDatastore, WithoutOneRoundsArePlainAndSayWhy) {
 }
 
 TEST(CApiDatastore, SessionsDraftFromItToo) {
-  const TemporaryFolder folder;
   const Texts texts;
-  GeneratorOptions options;
-  options.load.datastore = texts.Write(folder.path() / "store");
-  const CApiFixture fixture(1, {}, DatastorePlan(), options);
+  const CApiFixture fixture(1, {}, DatastorePlan(), texts.options);
   ptgc_session* session = fixture.OpenSession();
   const Tokens& prompt = texts.prompts[1];
   ASSERT_EQ(ptgc_session_append(session, prompt.data(), prompt.size()), PTGC_OK);

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "function_engine.h"
+#include "generator_fixture.h"
 #include "sampling/random.h"
 #include "serving/generator.h"
 #include "serving/session_handle.h"
@@ -84,9 +85,7 @@ struct Fixture {
     steps.push_back(filled);
   }
   Result Write(const Tokens& prompt, int count, const Tokens& eos = {}) {
-    Request request;
-    request.prompt_ids = prompt;
-    request.max_new_tokens = count;
+    Request request = Ask(count, prompt);
     request.eos_token_ids = eos;
     return generator->Generate({&request, 1}, {})[0];
   }
@@ -157,18 +156,11 @@ TEST(CanvasLoop, HandsTheThresholdOn) {
   EXPECT_EQ(fixture.threshold, 0.75F);
 }
 
-Request RequestOf(const Tokens& prompt, int count) {
-  Request request;
-  request.prompt_ids = prompt;
-  request.max_new_tokens = count;
-  return request;
-}
-
 TEST(CanvasLoop, RequestsHaveTheirOwnStepsAndThresholds) {
   CanvasPlan plan = MakePlan(2, 0);
   plan.policy.threshold = 0.75;
   Fixture fixture(3, plan);
-  std::vector<Request> requests(3, RequestOf({5}, 12));
+  std::vector<Request> requests(3, Ask(12, {5}));
   requests[1].canvas.num_steps = 4;
   requests[2].canvas = {1, 0.5};
   for (const Result& result : fixture.generator->Generate(requests, {})) {
@@ -201,7 +193,7 @@ TEST(CanvasLoop, GivesEveryPositionAndRoundItsOwnNumbers) {
   CanvasPlan plan = MakePlan(2, 0);
   plan.policy.is_sampled = true;
   Fixture fixture(3, plan);
-  std::vector<Request> requests(3, RequestOf({5, 1}, 4));
+  std::vector<Request> requests(3, Ask(4, {5, 1}));
   for (std::size_t i = 0; i < 3; ++i) {
     requests[i].sampling.seed = i << 40;
     requests[i].sampling.temperature = 0.5;
@@ -227,7 +219,7 @@ TEST(CanvasLoop, RefusesOptionsThatThePolicyDoesNotHave) {
   plan.policy.kind = PolicyKind::kEntropy;
   Fixture fixture(1, plan);
   const auto refusal = [&](const CanvasOptions& canvas, const SamplingOptions& sampling = {}) {
-    Request request = RequestOf({5}, 3);
+    Request request = Ask(3, {5});
     request.canvas = canvas;
     request.sampling = sampling;
     try {
@@ -249,7 +241,7 @@ TEST(CanvasLoop, RefusesOptionsThatThePolicyDoesNotHave) {
 
 TEST(CanvasLoop, TracesWhatEveryRoundFills) {
   Fixture fixture(1, MakePlan(2, 0));
-  Request request = RequestOf({5, kMask, 7, kMask}, 0);
+  Request request = Ask(0, {5, kMask, 7, kMask});
   request.trace = true;
   const std::vector<TraceRound> trace = fixture.generator->Generate({&request, 1}, {})[0].trace;
   ASSERT_EQ(trace.size(), 2U);
@@ -394,9 +386,7 @@ struct BlockFixture {
     read.push_back(runs);
   }
   Result Write(const Tokens& prompt, int count, const Tokens& eos = {}) {
-    Request request;
-    request.prompt_ids = prompt;
-    request.max_new_tokens = count;
+    Request request = Ask(count, prompt);
     request.eos_token_ids = eos;
     return generator->Generate({&request, 1}, {})[0];
   }

@@ -81,9 +81,7 @@ struct Fixture {
         std::make_unique<Generator>(std::move(bundle), std::move(engines), GeneratorOptions());
   }
   Result Write(const Tokens& source, int count) {
-    Request request;
-    request.prompt_ids = source;
-    request.max_new_tokens = count;
+    const Request request = Ask(count, source);
     return generator->Generate({&request, 1}, {})[0];
   }
 

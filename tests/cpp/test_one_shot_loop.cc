@@ -52,16 +52,9 @@ struct Fixture {
   std::unique_ptr<Generator> generator;
 };
 
-Request Ask(const Tokens& source, int count) {
-  Request request;
-  request.prompt_ids = source;
-  request.max_new_tokens = count;
-  return request;
-}
-
 TEST(OneShotLoop, WritesEveryTextInOneRound) {
   Fixture fixture(2);
-  const std::vector<Request> requests = {Ask({1, 2, 4, 3}, 30), Ask({9}, 30), Ask({5, 6, 7}, 30)};
+  const std::vector<Request> requests = {Ask(30, {1, 2, 4, 3}), Ask(30, {9}), Ask(30, {5, 6, 7})};
   const std::vector<Result> results = fixture.generator->Generate(requests, {});
   for (std::size_t i = 0; i < 3; ++i) {
     EXPECT_EQ(results[i].token_ids, TextOf(requests[i].prompt_ids));
@@ -75,7 +68,7 @@ TEST(OneShotLoop, WritesEveryTextInOneRound) {
 
 TEST(OneShotLoop, CutsAtTheNumberOfTokensAskedFor) {
   Fixture fixture(1);
-  const Request request = Ask({1, 2, 3}, 4);
+  const Request request = Ask(4, {1, 2, 3});
   const Result result = fixture.generator->Generate({&request, 1}, {})[0];
   EXPECT_EQ(result.token_ids, (Tokens{2, 2, 3, 3}));
   EXPECT_EQ(result.finish_reason, FinishReason::kLength);
@@ -85,14 +78,14 @@ TEST(OneShotLoop, TextsThatDoNotFitTheCanvasAreRefused) {
   for (int excess : {-7, 24}) {
     Fixture fixture(1);
     fixture.excess = excess;
-    const Request request = Ask({1, 2, 3}, 30);
+    const Request request = Ask(30, {1, 2, 3});
     EXPECT_EQ(CodeOf([&] { fixture.generator->Generate({&request, 1}, {}); }), ErrorCode::kBackend);
   }
 }
 
 TEST(OneShotLoop, TextMayBeEmpty) {
   Fixture fixture(1);
-  const Request request = Ask({4, 8}, 4);
+  const Request request = Ask(4, {4, 8});
   const Result result = fixture.generator->Generate({&request, 1}, {})[0];
   EXPECT_TRUE(result.token_ids.empty());
   EXPECT_EQ(result.finish_reason, FinishReason::kEos);
@@ -100,7 +93,7 @@ TEST(OneShotLoop, TextMayBeEmpty) {
 
 TEST(OneShotLoop, RefusesSourcesThatAreTooLong) {
   Fixture fixture(1);
-  const Request request = Ask(Tokens(13, 1), 4);
+  const Request request = Ask(4, Tokens(13, 1));
   EXPECT_THROW(fixture.generator->Generate({&request, 1}, {}), Error);
 }
 
@@ -109,10 +102,10 @@ TEST(OneShotLoop, SessionReadsItsSourceInParts) {
   SessionHandle session(*fixture.generator);
   session.Append(Tokens{1, 2});
   session.Append(Tokens{3});
-  EXPECT_EQ(session.Generate(Ask({}, 30), {}).token_ids, TextOf({1, 2, 3}));
+  EXPECT_EQ(session.Generate(Ask(30, {}), {}).token_ids, TextOf({1, 2, 3}));
   EXPECT_THROW(session.Append(Tokens{4}), Error);
   session.Reset();
-  EXPECT_EQ(session.Generate(Ask({7}, 30), {}).token_ids, TextOf({7}));
+  EXPECT_EQ(session.Generate(Ask(30, {7}), {}).token_ids, TextOf({7}));
 }
 
 }  // namespace

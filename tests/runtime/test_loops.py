@@ -20,7 +20,7 @@ from ptgc.spec.strategies.masked_diffusion import masked_diffusion
 from ptgc.spec.strategies.ngram import ngram
 from ptgc.spec.strategies.recycling import recycling
 from ptgc.spec.tree import TreeSpec
-from tests.block_diffusion import BLOCK_DIFFUSION, diffuse_blocks, fill_both_ways, tiny_block_diffusion
+from tests.block_diffusion import BLOCK_DIFFUSION, diffuse_blocks, tiny_block_diffusion
 from tests.loops import INSERTION, LEVENSHTEIN, SOURCE_EDITS, loop_build
 from tests.originals import original_text
 from tests.other_models import (
@@ -31,6 +31,7 @@ from tests.other_models import (
     tiny_marian,
     tiny_source_editor,
 )
+from tests.unmasking import filled, llama_logits, unmask
 
 MASK = 3
 SOURCES = [[5, 9, 30, 31, 8, 7, 2, 11, 12], [6, 4], [39], [20, 21, 22, 23, 24]]
@@ -86,11 +87,12 @@ def test_a_language_model_that_sees_both_ways_fills_as_pytorch_does(batch: int, 
         written = generator.generate(prompts, max_new_tokens=9)
     assert plan.canvas is not None
     for text, result in zip(infilled, found, strict=True):
-        expected, rounds = fill_both_ways(text, plan.canvas)
-        assert result.token_ids == expected[text.index(MASK) :]
-        assert result.statistics.rounds == rounds
+        rounds = unmask(llama_logits, text, plan.canvas)
+        assert result.token_ids == filled(text, rounds)[text.index(MASK) :]
+        assert result.statistics.rounds == len(rounds)
     for prompt, result in zip(prompts, written, strict=True):
-        assert result.token_ids == fill_both_ways(prompt + [MASK] * 9, plan.canvas)[0][len(prompt) :]
+        given = prompt + [MASK] * 9
+        assert result.token_ids == filled(given, unmask(llama_logits, given, plan.canvas))[len(prompt) :]
 
 
 BLOCKS = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 import time
 from collections.abc import Iterator
@@ -14,10 +13,11 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from optimizers import Optimizers, rate_at
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-MUON_RATE = 5.0  # of matrices between states, against that of the others
+MUON_SCALE = 5.0  # the rate of matrices between states, against that of the others
 DEPTH_WEIGHT = 0.8  # of a depth's loss against that of the depth before
 
 
@@ -145,7 +145,9 @@ def train(drafting: Drafting, texts: Texts, head: Tensor, ids: Tensor, options: 
         options: Of `options_parser`.
     """
     parameters = list(drafting.parameters())
-    optimizers = _optimizers(parameters, len(ids))
+    matrices = [one for one in parameters if one.ndim == 2 and len(ids) not in one.shape]
+    others = [one for one in parameters if one.ndim != 2 or len(ids) in one.shape]
+    optimizers = Optimizers(matrices, others, MUON_SCALE)
     begun = time.process_time()
     for step, batch in enumerate(_endless(texts, options.tokens)):
         spent = (time.process_time() - begun) / 60
@@ -164,43 +166,15 @@ def train(drafting: Drafting, texts: Texts, head: Tensor, ids: Tensor, options: 
             drafting.save(options.output)
         if share >= 1:
             return
-        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-            group["lr"] = (
-                group["scale"]
-                * options.rate
-                * min(1.0, (step + 1) / 100)
-                * max(0.5 * (1 + math.cos(math.pi * share)), 0.02)
-            )
         losses = []
         with torch.autocast("cpu", torch.bfloat16):
             wanted = (batch.last @ head.T).softmax(-1)
             for depth, made in enumerate(drafting.depths(batch, wanted)):
                 loss = -(made.wanted * made.logits.float().log_softmax(-1)).sum(-1)
                 losses.append(DEPTH_WEIGHT**depth * (loss * made.counts).sum() / made.counts.sum().clamp(min=1))
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-        torch.stack(losses).sum().backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
+        optimizers.step(torch.stack(losses).sum(), rate_at(options.rate, step, share))
         if step % 50 == 0:
             print(f"step {step} loss {losses[0].item():.3f} {spent:.1f} min", flush=True)
-
-
-def _optimizers(parameters: list[nn.Parameter], draft_vocab: int) -> list[torch.optim.Optimizer]:
-    """Muon (Jordan et al., 2024) for the matrices between states; AdamW for vectors and what belongs to tokens."""
-    between = [one for one in parameters if one.ndim == 2 and draft_vocab not in one.shape]
-    others = [one for one in parameters if one.ndim != 2 or draft_vocab in one.shape]
-    made: list[torch.optim.Optimizer] = []
-    if between:
-        muon = torch.optim.Muon(between, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
-        muon.param_groups[0]["scale"] = MUON_RATE
-        made.append(muon)
-    if others:
-        adam = torch.optim.AdamW(others, betas=(0.9, 0.95), weight_decay=0.01)
-        adam.param_groups[0]["scale"] = 1.0
-        made.append(adam)
-    return made
 
 
 def _endless(texts: Texts, tokens: int) -> Iterator[Batch]:

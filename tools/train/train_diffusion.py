@@ -22,11 +22,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from optimizers import Optimizers, rate_at
 from torch import Tensor, nn
 from transformers import AutoTokenizer, LlamaForCausalLM
 
 _LENGTH = 192  # tokens of a row
 _HELD_OUT = 64  # rows
+_MUON_SCALE = 3.0  # the rate of the layers' matrices, against that of the others
 _LARGEST_WEIGHT = 10.0  # of a loss, which is divided by the share of masks
 _LEVELS = (0.25, 0.5, 0.75, 1.0)  # shares of masks that a training is judged by
 
@@ -138,13 +140,10 @@ def save(diffusion: Diffusion, tokenizer: Any, folder: Path) -> None:
 
 def train(diffusion: Diffusion, rows: Rows, tokenizer: Any, options: argparse.Namespace) -> None:
     """Minimise the loss at masks until the time is over."""
-    parameters = list(diffusion.model.parameters())
-    matrices = [one for name, one in diffusion.model.named_parameters() if one.ndim == 2 and "embed" not in name]
-    others = [one for one in parameters if all(one is not matrix for matrix in matrices)]
-    optimizers: list[tuple[torch.optim.Optimizer, float]] = [
-        (torch.optim.Muon(matrices, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"), 3 * options.rate),
-        (torch.optim.AdamW(others, betas=(0.9, 0.95), weight_decay=0.01), options.rate),
-    ]
+    named = list(diffusion.model.named_parameters())
+    matrices = [one for name, one in named if one.ndim == 2 and "embed" not in name]
+    others = [one for name, one in named if one.ndim != 2 or "embed" in name]
+    optimizers = Optimizers(matrices, others, _MUON_SCALE)
     held_out, begun, step = rows.held_out(), time.process_time(), 0
     while True:
         spent = (time.process_time() - begun) / 60
@@ -166,14 +165,7 @@ def train(diffusion: Diffusion, rows: Rows, tokenizer: Any, options: argparse.Na
         with torch.autocast("cpu", torch.bfloat16):
             losses = diffusion.losses(ids, masked)
         weights = torch.ones_like(losses) if options.block_length else (1 / shares[masked]).clamp(max=_LARGEST_WEIGHT)
-        for optimizer, _ in optimizers:
-            optimizer.zero_grad()
-        ((losses * weights).sum() / ids.numel()).backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        for optimizer, rate in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = rate * min(1.0, (step + 1) / 100) * max(0.5 * (1 + math.cos(math.pi * share)), 0.02)
-            optimizer.step()
+        optimizers.step((losses * weights).sum() / ids.numel(), rate_at(options.rate, step, share))
         step += 1
 
 

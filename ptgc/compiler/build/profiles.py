@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 from ptgc.errors import BuildError
 from ptgc.spec import ports
-from ptgc.spec.canvas import CanvasCache
 from ptgc.spec.drafter import OneRunDrafter
 from ptgc.spec.kv_cache import StateKind
 from ptgc.spec.model_facts import ModelFacts
@@ -80,7 +79,7 @@ def _widths(name: str, role: Role, plan: DecodePlan, batch_size: int, canvases: 
     if ports.NUM_TOKENS not in role.dimensions:
         return ()
     if plan.canvas is not None:
-        return _block_widths(plan.canvas.block_length) if plan.canvas.cache is CanvasCache.BLOCK else canvases
+        return _block_widths(plan.canvas.block_length) if plan.canvas.keeps_blocks else canvases
     if isinstance(plan.drafter, OneRunDrafter) and name == "drafter":
         return _one_run_widths(plan.drafter)
     nodes = _verify_width(name, plan, ())

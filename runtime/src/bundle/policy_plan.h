@@ -35,6 +35,10 @@ struct PolicyPlan {
   std::optional<double> threshold = {};       // Positions that it fills in addition; null: none.
   bool is_sampled = false;                    // Whether the graph can sample tokens.
 
+  // The threshold as the graph takes it, if this kind has any.
+  double bound() const {
+    return threshold.value_or(ThresholdsOf(kind).value_or(Thresholds()).none);
+  }
   // Whether the graph takes random numbers.
   bool draws() const { return is_sampled || kind == PolicyKind::kRandom; }
 };

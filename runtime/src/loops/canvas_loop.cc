@@ -49,8 +49,7 @@ void CanvasLoop::Start(const Session& session, const Request& request) {
       has_cache() ? canvas.written - canvas.written % plan_.block_length : canvas.written;
   const CanvasOptions& options = request.canvas;
   canvas.num_steps = options.num_steps > 0 ? options.num_steps : plan_.num_steps;
-  const double none = ThresholdsOf(plan_.policy.kind).value_or(Thresholds()).none;
-  canvas.threshold = options.threshold.value_or(plan_.policy.threshold.value_or(none));
+  canvas.threshold = options.threshold.value_or(plan_.policy.bound());
   canvas.temperature = request.sampling.temperature;
   canvas.seed = request.sampling.seed;
   BeginBlock(canvas, canvas.first);
@@ -123,8 +122,8 @@ void CanvasLoop::CheckProgress(const Canvas& canvas) const {
 
 // How many of the first `length` positions of a row the cache holds in whole blocks.
 int CanvasLoop::Held(int row, int length) const {
-  KVCache* cache = denoiser_->cache();
   if (!has_cache()) return 0;
+  KVCache* cache = denoiser_->cache();
   const int held = cache->Held(row, length - length % plan_.block_length);
   if (held == 0) cache->Begin(row);
   return held;

@@ -1,6 +1,5 @@
 #include "loops/canvas_options.h"
 
-#include <cmath>
 #include <sstream>
 #include <string>
 

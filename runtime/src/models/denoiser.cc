@@ -43,9 +43,7 @@ void Denoiser::Run(std::span<const CanvasRow> rows) {
     fills = fills || row.begin < row.end;
   }
   const int size = *std::lower_bound(sizes_.begin(), sizes_.end(), static_cast<int>(longest));
-  // A run that only reads has one column, which nothing is filled into.
-  const int columns = cache_ == nullptr ? size : fills ? shapes_.LogitsFor(size) : 1;
-  Call& call = Prepare(rows, size, columns);
+  Call& call = Prepare(rows, size, fills);
   const Clock::time_point start = Clock::now();
   call.Run();
   engine_seconds_ = SecondsSince(start);
@@ -56,9 +54,10 @@ std::span<const TokenId> Denoiser::filled(int row, const CanvasRow& given) const
   return {out_.ids(row, columns_) + begin, Size(given.end - given.begin)};
 }
 
-Call& Denoiser::Prepare(std::span<const CanvasRow> rows, int size, int columns) {
+// A run over a cache that only reads has one column, which nothing is filled into.
+Call& Denoiser::Prepare(std::span<const CanvasRow> rows, int size, bool fills) {
   size_ = size;
-  columns_ = columns;
+  columns_ = cache_ == nullptr ? size : fills ? shapes_.LogitsFor(size) : 1;
   if (cache_ != nullptr) {
     int first = 0;
     for (const CanvasRow& row : rows) first = std::max(first, row.first);
@@ -145,10 +144,8 @@ std::vector<double> Denoiser::Measure(const EngineRuns& runs) {
     row.first = std::min(runs.past_length, max_length_ - static_cast<int>(text.size()));
     for (int i = 0; i < batch_; ++i) cache_->Begin(i);
   }
-  const int columns = cache_ == nullptr ? runs.num_tokens : shapes_.LogitsFor(runs.num_tokens);
-  return TimeRuns(Prepare(std::vector<CanvasRow>(Size(static_cast<int>(batch_)), row),
-                          runs.num_tokens, columns),
-                  runs.repeats);
+  const std::vector<CanvasRow> rows(static_cast<std::size_t>(batch_), row);
+  return TimeRuns(Prepare(rows, runs.num_tokens, /*fills=*/true), runs.repeats);
 }
 
 }  // namespace ptgc

@@ -62,7 +62,7 @@ class Denoiser {
  private:
   void Fill(int row, const CanvasRow& given);
   void FillUniforms(int row, const CanvasRow& given);
-  Call& Prepare(std::span<const CanvasRow> rows, int size, int columns);
+  Call& Prepare(std::span<const CanvasRow> rows, int size, bool fills);
   Call& BoundCall();
 
   std::unique_ptr<Engine> engine_;    // Runs the graph.
