@@ -14,8 +14,10 @@ from rich.panel import Panel
 from rich.table import Table
 
 from ptgc.cli.console import command_errors, compiler_missing, need_torch, notes, progress, results
-from ptgc.errors import BundleError
+from ptgc.errors import BundleError, UsageError
+from ptgc.spec.options import checkpoint_options
 from ptgc.spec.output import check_bundle_output
+from ptgc.spec.strategies import find_strategy
 
 if TYPE_CHECKING:
     from ptgc.runtime import GenerationResult, Generator
@@ -109,7 +111,7 @@ def command(
     with command_errors():
         contenders = [_Contender("ngram", directory / "ngram", {})]
         if drafter is not None:
-            contenders.append(_Contender(strategy, directory / strategy, {"drafter": str(drafter)}))
+            contenders.append(_Contender(strategy, directory / strategy, _drafting(strategy, drafter)))
         for one in contenders:
             _export(model, one)
         heats = []
@@ -117,6 +119,14 @@ def command(
             builds = [_build(one.folder, name) for one in contenders]
             heats += _race(contenders, builds, name, max_new_tokens)
         _show(heats)
+
+
+def _drafting(strategy: str, drafter: Path) -> dict[str, str]:
+    """The option of the export that names the checkpoint that drafts."""
+    named = checkpoint_options(find_strategy(strategy).options)
+    if not named:
+        raise UsageError(f"Strategy '{strategy}' drafts without a checkpoint.", "Name another with --strategy.")
+    return {named[0]: str(drafter)}
 
 
 def _export(model: str | None, contender: _Contender) -> None:
@@ -182,8 +192,6 @@ def _race(contenders: list[_Contender], builds: list[str], precision: str, max_n
 
 def _tokens(generator: Generator, message: str) -> list[int]:
     """A chat message, or the beginning of a text if the model has no chat template."""
-    from ptgc.errors import UsageError
-
     if generator.codec is None:
         return list(range(16)) * 4
     try:

@@ -163,9 +163,14 @@ def values_of(options: Any) -> dict[str, Any]:
     return {field.name: getattr(options, field.name) for field in _fields(type(options))}
 
 
+def checkpoint_options(kind: type[Any]) -> list[str]:
+    """The options of a dataclass that name checkpoints."""
+    return [option.name for option in options_of(kind) if option.names_checkpoint]
+
+
 def checkpoints_of(options: Any) -> dict[str, str]:
     """The checkpoints that options name, by field."""
-    named = [option.name for option in options_of(type(options)) if option.names_checkpoint]
+    named = checkpoint_options(type(options))
     return {name: value for name in named if (value := getattr(options, name)) is not None}
 
 

@@ -360,6 +360,11 @@ def test_the_version_is_that_of_the_package() -> None:
     assert run("--version").stdout.strip() == f"ptgc {ptgc.__version__}"
 
 
+def test_a_demo_needs_a_strategy_that_takes_its_drafter(tmp_path: Path) -> None:
+    result = run("demo", "--drafter", tmp_path, "--strategy", "ngram")
+    assert result.exit_code == 2 and "'ngram' drafts without a checkpoint" in result.output
+
+
 @pytest.mark.parametrize("command", ["export", "build", "run", "bench", "tune", "check", "inspect", "pack", "demo"])
 def test_every_command_has_help(command: str) -> None:
     result = run(command, "--help")
