@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from number_type import product_type
 from optimizers import Optimizers, rate_at
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
@@ -167,7 +168,7 @@ def train(drafting: Drafting, texts: Texts, head: Tensor, ids: Tensor, options: 
         if share >= 1:
             return
         losses = []
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=product_type() == torch.bfloat16):
             wanted = (batch.last @ head.T).softmax(-1)
             for depth, made in enumerate(drafting.depths(batch, wanted)):
                 loss = -(made.wanted * made.logits.float().log_softmax(-1)).sum(-1)

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from number_type import product_type
 from optimizers import Optimizers, rate_at
 from torch import Tensor, nn
 from transformers import AutoTokenizer, LlamaForCausalLM
@@ -162,7 +163,7 @@ def train(diffusion: Diffusion, rows: Rows, tokenizer: Any, options: argparse.Na
             ids, other = torch.cat([ids, ids]), ~masked
             other[:, 0] = False
             masked, shares = torch.cat([masked, other]), torch.cat([shares, 1 - shares])
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=product_type() == torch.bfloat16):
             losses = diffusion.losses(ids, masked)
         weights = torch.ones_like(losses) if options.block_length else (1 / shares[masked]).clamp(max=_LARGEST_WEIGHT)
         optimizers.step((losses * weights).sum() / ids.numel(), rate_at(options.rate, step, share))

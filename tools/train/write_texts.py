@@ -8,7 +8,7 @@ text, N being where the answer begins, and states.f16: for each token of all tex
 hidden], the input of each of the `--layers` (listed in layers.json) and that of the head. A run that was stopped goes
 on where it ended.
 
-Models of the Llama architecture, in bfloat16, many texts at once: a text that ends makes room for the next one.
+Models of the Llama architecture, many texts at once: a text that ends makes room for the next one.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from number_type import product_type
 from torch import Tensor
 from torch.nn.functional import linear, rms_norm, scaled_dot_product_attention, silu
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -42,23 +43,23 @@ class Decoder:
         self.heads, self.groups = config.num_key_value_heads, config.num_attention_heads // config.num_key_value_heads
         self.size = model.model.layers[0].self_attn.head_dim
         self.embedding, self.exact_head = model.model.embed_tokens.weight, model.lm_head.weight
-        self.head = self.exact_head.bfloat16()
+        self.dtype = product_type()
+        self.head = self.exact_head.to(self.dtype)
         self.norm = model.model.norm.weight
         self.layers = [self._weights(layer) for layer in model.model.layers]
-        self.caches = torch.zeros(len(self.layers), 2, rows, self.heads, length, self.size, dtype=torch.bfloat16)
+        self.caches = torch.zeros(len(self.layers), 2, rows, self.heads, length, self.size, dtype=self.dtype)
         at = torch.arange(length)[None]
         cos, sin = model.model.rotary_emb(self.embedding[:1, None], at)
         self.cos, self.sin = cos[0], sin[0]
         self.rows = torch.arange(rows)
 
-    @staticmethod
-    def _weights(layer: Any) -> tuple[Tensor, ...]:
+    def _weights(self, layer: Any) -> tuple[Tensor, ...]:
         attention, mlp = layer.self_attn, layer.mlp
         pairs = torch.cat([part.weight for part in (attention.q_proj, attention.k_proj, attention.v_proj)])
         gates = torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight])
         matrices = (pairs, attention.o_proj.weight, gates, mlp.down_proj.weight)
         norms = (layer.input_layernorm.weight, layer.post_attention_layernorm.weight)
-        return (*(matrix.bfloat16() for matrix in matrices), *norms)
+        return (*(matrix.to(self.dtype) for matrix in matrices), *norms)
 
     def step(self, ids: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Rough logits `[rows, vocab]` after one more token of each row, and its states `[rows, taps + 1, hidden]`."""
@@ -70,17 +71,20 @@ class Decoder:
         for index, (pairs, out, gates, down, before, after) in enumerate(self.layers):
             if index in self.taps:
                 tapped.append(hidden)
-            read = linear(rms_norm(hidden, hidden.shape[-1:], before, self.eps).bfloat16(), pairs)
+            read = linear(self._norm(hidden, before), pairs)
             made = self._attend(read.view(len(ids), -1, self.size), cos, sin, positions, seen, self.caches[index])
             hidden = hidden + linear(made, out)
-            gate, up = linear(rms_norm(hidden, hidden.shape[-1:], after, self.eps).bfloat16(), gates).chunk(2, dim=-1)
+            gate, up = linear(self._norm(hidden, after), gates).chunk(2, dim=-1)
             hidden = hidden + linear(silu(gate) * up, down)
         last = rms_norm(hidden, hidden.shape[-1:], self.norm, self.eps)
-        return linear(last.bfloat16(), self.head), torch.stack([*tapped, last], dim=1)
+        return linear(last.to(self.dtype), self.head), torch.stack([*tapped, last], dim=1)
+
+    def _norm(self, hidden: Tensor, weight: Tensor) -> Tensor:
+        return rms_norm(hidden, hidden.shape[-1:], weight, self.eps).to(self.dtype)
 
     def _attend(self, read: Tensor, cos: Tensor, sin: Tensor, positions: Tensor, seen: Tensor, cache: Tensor) -> Tensor:
         count = self.heads * self.groups
-        turned = _rotate(read[:, : count + self.heads].float(), cos, sin).bfloat16()
+        turned = _rotate(read[:, : count + self.heads].float(), cos, sin).to(self.dtype)
         cache[0, self.rows, :, positions] = turned[:, count:]
         cache[1, self.rows, :, positions] = read[:, count + self.heads :]
         query = turned[:, :count].reshape(len(read), self.heads, self.groups, self.size)
