@@ -97,6 +97,12 @@ def filled(given: Sequence[int], rounds: Rounds) -> list[int]:
     return text
 
 
+def likeliest(logits_of: Logits, given: Sequence[int], plan: CanvasPlan) -> list[float]:
+    """The probability of every position's likeliest token."""
+    best: list[float] = _probabilities(logits_of(torch.tensor(given)), plan).amax(-1).tolist()
+    return best
+
+
 def _probabilities(logits: Tensor, plan: CanvasPlan) -> Tensor:
     logits = torch.cat([logits[:1], logits[:-1]]) if plan.shift else logits.clone()
     logits[:, plan.mask_token_id] = -torch.inf

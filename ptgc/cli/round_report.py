@@ -17,12 +17,13 @@ def check_has_rounds(generator: Generator) -> None:
     """Check that there will be something to show.
 
     Raises:
-        UsageError: The bundle's loop does not draft and verify.
+        UsageError: The bundle's loop neither drafts and verifies nor fills a canvas.
     """
     plan = generator.bundle.manifest.plan
-    if plan.loop is not Loop.SPECULATIVE:
+    if plan.loop not in (Loop.SPECULATIVE, Loop.CANVAS):
         raise UsageError(
-            f"--report shows drafts and their verification; strategy '{plan.strategy}' has none.",
+            f"--report shows drafts and their verification, or how a canvas was filled; strategy '{plan.strategy}' has "
+            "neither.",
             "--trace writes what every round did.",
         )
 
@@ -33,16 +34,22 @@ def write_report(path: Path, generator: Generator, result: GenerationResult, pro
     Raises:
         StorageError: The file cannot be written.
     """
+    from ptgc.report.canvas import canvas_page
     from ptgc.report.rounds import rounds_page
 
-    codec = generator.codec
-    drafters = [one.kind for one in generator.bundle.manifest.plan.drafter.parts]
+    codec, plan = generator.codec, generator.bundle.manifest.plan
+
+    def read(token: int) -> str:
+        return f"{token} " if codec is None else codec.decode([token]) or f"<{token}>"
+
     if codec is None:
         pieces = [f"{token} " for token in result.token_ids]
-        html = rounds_page(result, pieces, lambda token: f"{token} ", drafters=drafters)
     else:
         growing = codec.growing()
         pieces = [growing.append([token]) for token in result.token_ids]
-        shown = prompt if isinstance(prompt, str) else ""
-        html = rounds_page(result, pieces, lambda token: codec.decode([token]) or f"<{token}>", shown, drafters)
+    shown = prompt if codec is not None and isinstance(prompt, str) else ""
+    if plan.loop is Loop.CANVAS:
+        html = canvas_page(result, pieces, read, shown)
+    else:
+        html = rounds_page(result, pieces, read, shown, [one.kind for one in plan.drafter.parts])
     write_output(path, html.encode())

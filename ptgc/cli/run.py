@@ -163,6 +163,12 @@ def _write(generator: Generator, prompt: Any, options: dict[str, Any], *, show: 
         result = generator.generate(prompt, **options)
         sys.stdout.write(",".join(str(token) for token in result.token_ids) + "\n")
         return result
+    if generator.bundle.manifest.plan.canvas is not None and notes.is_terminal:
+        from ptgc.cli.live_canvas import fill_live
+
+        filled = fill_live(generator, generator.codec, prompt, options)
+        sys.stdout.write(filled.text + "\n")
+        return filled
     final = None
     for chunk in generator.stream(prompt, **options):
         sys.stdout.write(chunk.text)

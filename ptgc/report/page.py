@@ -30,6 +30,11 @@ def figures(pairs: Iterable[tuple[str, str]]) -> str:
     return f'<div class="figures">{cells}</div>'
 
 
+def shown(text: str) -> str:
+    """A token with its white space made visible."""
+    return escape(text.replace("\n", "\N{RETURN SYMBOL}")) or "&empty;"
+
+
 def bar(parts: Mapping[str, float], total: float) -> str:
     """A bar of coloured parts; their classes are `c-` and a name, their lengths shares of `total`."""
     spans = "".join(

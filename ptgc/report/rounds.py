@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from html import escape
 
-from ptgc.report.page import bar, figures, page, table
+from ptgc.report.page import bar, figures, page, shown, table
 from ptgc.runtime.results import DraftCount, GenerationResult, RoundTrace
 
 Read = Callable[[int], str]
@@ -143,11 +143,11 @@ def _phases_of(one: RoundTrace) -> dict[str, float]:
 def _tree(one: RoundTrace, read: Read) -> str:
     """The drafts of a round: a chain in one line, a tree indented."""
     path = set(one.path[: one.accepted])
-    own = "".join(f'<code class="own">{_shown(read(token))}</code>' for token in one.emitted_ids[one.accepted :])
+    own = "".join(f'<code class="own">{shown(read(token))}</code>' for token in one.emitted_ids[one.accepted :])
 
     def code(node: int) -> str:
         kind = "yes" if node in path else "no"
-        return f'<code class="{kind}">{_shown(read(one.drafted_ids[node - 1]))}</code>'
+        return f'<code class="{kind}">{shown(read(one.drafted_ids[node - 1]))}</code>'
 
     if one.parents == list(range(len(one.parents))):
         accepted = "".join(code(node) for node in range(1, one.accepted + 1))
@@ -165,8 +165,3 @@ def _branches(parents: Sequence[int], root: int, code: Callable[[int], str]) -> 
         return code(children[0]) + _branches(parents, children[0], code)
     items = "".join(f"<li>{code(child)}{_branches(parents, child, code)}</li>" for child in children)
     return f"<ul>{items}</ul>"
-
-
-def _shown(text: str) -> str:
-    """A token with its white space made visible."""
-    return escape(text.replace("\n", "\N{RETURN SYMBOL}")) or "&empty;"

@@ -20,12 +20,17 @@ namespace {
 // threads.
 constexpr double kSecondsBetweenSignalChecks = 0.05;
 
+template <typename Number>
+nb::list ListOf(std::span<const Number> numbers) {
+  nb::list list;
+  for (const Number number : numbers) list.append(number);
+  return list;
+}
+
 // Calls Python with the new tokens; None means continue.
 bool CallBack(const nb::callable& on_tokens, std::size_t index, std::span<const TokenId> tokens) {
   return CallPython([&] {
-    nb::list ids;
-    for (TokenId token : tokens) ids.append(token);
-    const nb::object answer = on_tokens(index, ids);
+    const nb::object answer = on_tokens(index, ListOf(tokens));
     if (answer.is_none()) return true;
     const int truth = PyObject_IsTrue(answer.ptr());
     if (truth < 0) nb::raise_python_error();
@@ -44,9 +49,7 @@ void CheckSignals() {
 std::vector<TokenId> Reencoded(const nb::object& function, std::span<const TokenId> ids,
                                std::size_t context) {
   try {
-    nb::list list;
-    for (TokenId id : ids) list.append(id);
-    return nb::cast<std::vector<TokenId>>(function(list, context));
+    return nb::cast<std::vector<TokenId>>(function(ListOf(ids), context));
   } catch (nb::python_error& error) {
     if (error.matches(PyExc_Exception)) throw;
     RunningCall::Innermost()->Interrupt(std::current_exception());
@@ -59,12 +62,19 @@ std::vector<TokenId> Reencoded(const nb::object& function, std::span<const Token
 
 }  // namespace
 
-Hooks MakeHooks(const Callback& on_tokens, const Cancellation* cancellation) {
+Hooks MakeHooks(const Callback& on_tokens, const Cancellation* cancellation,
+                const FillCallback& on_fills) {
   Hooks hooks;
   if (cancellation != nullptr) hooks.cancelled = &cancellation->is_set;
   if (on_tokens.has_value()) {
     hooks.on_tokens = [&callback = *on_tokens](std::size_t index, std::span<const TokenId> tokens) {
       return CallBack(callback, index, tokens);
+    };
+  }
+  if (on_fills.has_value()) {
+    hooks.on_fills = [&callback = *on_fills](std::size_t index, std::span<const int> positions,
+                                             std::span<const TokenId> tokens) {
+      CallPython([&] { callback(index, ListOf(positions), ListOf(tokens)); });
     };
   }
   hooks.poll = [last = Clock::now()]() mutable {

@@ -16,6 +16,10 @@ using Callback =
     std::optional<nanobind::typed<nanobind::callable,
                                   std::optional<bool>(int, nanobind::typed<nanobind::list, int>)>>;
 
+using FillCallback = std::optional<
+    nanobind::typed<nanobind::callable, void(int, nanobind::typed<nanobind::list, int>,
+                                             nanobind::typed<nanobind::list, int>)>>;
+
 // Ends calls, from any thread.
 struct Cancellation {
   std::atomic<bool> is_set{false};  // Never cleared.
@@ -23,7 +27,8 @@ struct Cancellation {
 
 // The hooks refer to the arguments that they were made from.
 Hooks MakeHooks(const Callback& on_tokens = std::nullopt,
-                const Cancellation* cancellation = nullptr);
+                const Cancellation* cancellation = nullptr,
+                const FillCallback& on_fills = std::nullopt);
 
 // A Python function that may be called and destroyed without the GIL; empty for None.
 Reencode MakeReencode(const nanobind::object& function);

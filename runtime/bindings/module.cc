@@ -230,6 +230,7 @@ void BindResult(nb::module_& module) {
       .def_ro("filled_positions", &TraceRound::filled_positions,
               "Positions of a canvas that were filled.")
       .def_ro("filled_ids", &TraceRound::filled_ids, "Their tokens.")
+      .def_ro("confidences", &TraceRound::confidences, "The probabilities of these.")
       .def_ro("emitted_ids", &TraceRound::emitted_ids,
               "New tokens; none while a prompt is being read.")
       .def_ro("engine_seconds", &TraceRound::engine_seconds, "Inside engine calls.")
@@ -275,11 +276,12 @@ void BindSession(nb::module_& module) {
       .def(
           "generate",
           [](SessionHandle& self, const Request& request, const Callback& on_tokens,
-             const Cancellation* cancellation) {
-            const Hooks hooks = MakeHooks(on_tokens, cancellation);
+             const Cancellation* cancellation, const FillCallback& on_fills) {
+            const Hooks hooks = MakeHooks(on_tokens, cancellation, on_fills);
             return RunUnlocked(&self.generator(), [&] { return self.Generate(request, hooks); });
           },
           "request"_a, "on_tokens"_a = nb::none(), "cancellation"_a.none() = nb::none(),
+          "on_fills"_a = nb::none(),
           "Continues the text, after adding the request's prompt, if any.")
       .def("rewind", Unlocked(&SessionHandle::Rewind), "count"_a, "Drops the last tokens.")
       .def(
@@ -339,17 +341,20 @@ void BindGenerator(nb::module_& module) {
       .def(
           "generate",
           [](Generator& self, const std::vector<const Request*>& requests,
-             const Callback& on_tokens, const Cancellation* cancellation) {
+             const Callback& on_tokens, const Cancellation* cancellation,
+             const FillCallback& on_fills) {
             std::vector<Request> copies;
             for (const Request* request : requests) {
               if (request == nullptr) throw nb::type_error("requests must not contain None");
               copies.push_back(*request);
             }
-            const Hooks hooks = MakeHooks(on_tokens, cancellation);
+            const Hooks hooks = MakeHooks(on_tokens, cancellation, on_fills);
             return RunUnlocked(&self, [&] { return self.Generate(copies, hooks); });
           },
           "requests"_a, "on_tokens"_a = nb::none(), "cancellation"_a.none() = nb::none(),
-          "Writes any number of texts; `on_tokens(index, ids)` ends a text by returning False.")
+          "on_fills"_a = nb::none(),
+          "Writes any number of texts; `on_tokens(index, ids)` ends a text by returning False. "
+          "`on_fills(index, positions, ids)` hears what a round filled into a canvas.")
       .def(
           "session",
           [](Generator& self) {

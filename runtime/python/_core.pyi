@@ -210,6 +210,10 @@ class TraceRound:
         """Their tokens."""
 
     @property
+    def confidences(self) -> list[float]:
+        """The probabilities of these."""
+
+    @property
     def emitted_ids(self) -> list[int]:
         """New tokens; none while a prompt is being read."""
 
@@ -268,7 +272,7 @@ class Session:
     def append(self, token_ids: Sequence[int]) -> None:
         """Adds a prompt or a part of one."""
 
-    def generate(self, request: Request, on_tokens: Callable[[int, list[int]], bool | None] | None = None, cancellation: Cancellation | None = None) -> Result:
+    def generate(self, request: Request, on_tokens: Callable[[int, list[int]], bool | None] | None = None, cancellation: Cancellation | None = None, on_fills: Callable[[int, list[int], list[int]], None] | None = None) -> Result:
         """Continues the text, after adding the request's prompt, if any."""
 
     def rewind(self, count: int) -> None:
@@ -299,9 +303,9 @@ class Generator:
 
     def __init__(self, build_directory: str | os.PathLike, num_threads: int = 0, library: str = '', costs: Mapping[str, Mapping[int, float]] = {}, draft_length: str = 'measured', num_draft_tokens: int = -1, tree: Sequence[int] | None = None, gains: Sequence[float] = [], acceptance: str | None = None, ngram_match: str | None = None, overlap: bool | None = None, tuned_overlap: bool | None = None, datastore: str = '', drafter: str = '', wait_seconds: float = -1.0, max_waiting: int = -1, to_drafter: object | None = None, to_target: object | None = None, verify: bool = False) -> None: ...
 
-    def generate(self, requests: Sequence[Request], on_tokens: Callable[[int, list[int]], bool | None] | None = None, cancellation: Cancellation | None = None) -> list[Result]:
+    def generate(self, requests: Sequence[Request], on_tokens: Callable[[int, list[int]], bool | None] | None = None, cancellation: Cancellation | None = None, on_fills: Callable[[int, list[int], list[int]], None] | None = None) -> list[Result]:
         """
-        Writes any number of texts; `on_tokens(index, ids)` ends a text by returning False.
+        Writes any number of texts; `on_tokens(index, ids)` ends a text by returning False. `on_fills(index, positions, ids)` hears what a round filled into a canvas.
         """
 
     def session(self) -> Session:

@@ -212,11 +212,12 @@ class Generator:
         finished = [text.finish(result) for text, result in zip(running, results, strict=True)]
         return finished if is_batch(prompt) else finished[0]
 
-    def stream(self, prompt: Prompt, **options: Any) -> collections.abc.Generator[Chunk]:
+    def stream(self, prompt: Prompt, *, fills: bool = False, **options: Any) -> collections.abc.Generator[Chunk]:
         """Write the continuation of one prompt, piece by piece; closing the stream, or leaving its loop, cancels it.
 
         Args:
             prompt: A text, token ids or chat messages.
+            fills: Whether to yield also what every round fills into a canvas, in chunks without text.
             **options: The fields of `GenerateOptions`.
 
         Yields:
@@ -225,7 +226,7 @@ class Generator:
         if is_batch(prompt):
             raise UsageError("stream takes one prompt.", "Use generate for a batch, or one stream for each prompt.")
         text = self._start(prompt, GenerateOptions.from_names(options).of_text(0, self._loaded.plan))
-        return stream(text, lambda *hooks: self.core.generate([text.request], *hooks)[0])
+        return stream(text, lambda *hooks: self.core.generate([text.request], *hooks)[0], fills=fills)
 
     def session(self) -> Session:
         """A new session, which keeps its text in the cache between calls.

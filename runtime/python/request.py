@@ -209,6 +209,11 @@ def _checked_ids(prompt: Any) -> list[int]:
     return ids
 
 
+def default_new_tokens(room: int) -> int:
+    """How many tokens are written where the caller names no number, if there is room for `room`."""
+    return max(1, min(DEFAULT_NEW_TOKENS, room))
+
+
 def make_request(loaded: Loaded, ids: Sequence[int], options: GenerateOptions, held: int = 0) -> _core.Request:
     """The core's request; `held` tokens are already in the session."""
     shapes = loaded.build.manifest.shapes
@@ -220,7 +225,7 @@ def make_request(loaded: Loaded, ids: Sequence[int], options: GenerateOptions, h
     _check_stop_tokens(options, manifest.model.vocab_size)
     return _core.Request(
         prompt_ids=list(ids),
-        max_new_tokens=max(1, min(DEFAULT_NEW_TOKENS, room)) if wanted is None else wanted,
+        max_new_tokens=default_new_tokens(room) if wanted is None else wanted,
         eos_token_ids=[*eos, *options.stop_token_ids],
         plain=options.plain,
         deadline_seconds=0.0 if options.deadline is None else options.deadline,

@@ -107,6 +107,8 @@ class RoundTrace:
     """Positions of a canvas that were filled, in ascending order."""
     filled_ids: list[int] = field(default_factory=list)
     """Their tokens."""
+    confidences: list[float] = field(default_factory=list)
+    """The probabilities that the model gave these."""
     is_ahead: bool = False
     """Whether its drafts were made while the target verified those of the round before."""
 
@@ -158,3 +160,8 @@ class Chunk:
     """The tokens of this round."""
     result: GenerationResult | None = None
     """The whole result, in the last chunk only."""
+    filled_positions: list[int] = field(default_factory=list)
+    """Positions of a canvas that a round filled, counted from the beginning of the prompt; if asked for with `fills`,
+    such a chunk comes before the one with the text of this round."""
+    filled_ids: list[int] = field(default_factory=list)
+    """Their tokens."""

@@ -94,19 +94,21 @@ class Session:
         self.rewind(len(result.token_ids) - len(finished.token_ids))
         return finished
 
-    def stream(self, **options: Any) -> collections.abc.Generator[Chunk]:
+    def stream(self, *, fills: bool = False, **options: Any) -> collections.abc.Generator[Chunk]:
         """Continue the session's text, piece by piece; closing the stream, or leaving its loop, cancels it.
 
         The session keeps the tokens of the chunks that were taken, and after the last chunk those of its result.
 
         Args:
+            fills: Whether to yield also what every round fills into a canvas, in chunks without text.
             **options: The fields of `GenerateOptions`.
 
         Yields:
             Chunks; the last one holds the result.
         """
         text = self._begin(GenerateOptions.from_names(options).of_text(0, self._loaded.plan))
-        return stream(text, lambda *hooks: self._core.generate(text.request, *hooks), self.rewind)
+        write = self._core.generate
+        return stream(text, lambda *hooks: write(text.request, *hooks), self.rewind, fills=fills)
 
     def _settle(self, length: int) -> None:
         self._text, self._known = self._text.settled(length), length

@@ -16,7 +16,8 @@ from ptgc.runtime.request import RunningText
 from ptgc.runtime.results import Chunk
 
 OnTokens = Callable[[int, Sequence[int]], bool]
-Write = Callable[[OnTokens, _core.Cancellation], _core.Result]
+OnFills = Callable[[int, Sequence[int], Sequence[int]], None]
+Write = Callable[[OnTokens, _core.Cancellation, OnFills | None], _core.Result]
 
 _workers: set[threading.Thread] = set()
 _starting = threading.Lock()
@@ -34,7 +35,7 @@ def _end_calls() -> None:
 
 
 def stream(
-    text: RunningText, write: Write, rewind: Callable[[int], None] | None = None
+    text: RunningText, write: Write, rewind: Callable[[int], None] | None = None, *, fills: bool = False
 ) -> collections.abc.Generator[Chunk]:
     """Write a text in a thread and yield its pieces; closing the stream cancels it.
 
@@ -42,10 +43,15 @@ def stream(
         text: The text.
         write: Writes the text; called in the thread.
         rewind: Drops tokens that were written but are not in any chunk that was yielded.
+        fills: Whether there is also a chunk for every round that filled positions of a canvas.
     """
     pieces: SimpleQueue[Any] = SimpleQueue()
     cancellation = _core.Cancellation()
-    worker = _start(text, write, cancellation, pieces)
+
+    def on_fills(_index: int, positions: Sequence[int], ids: Sequence[int]) -> None:
+        pieces.put(Chunk("", [], filled_positions=list(positions), filled_ids=list(ids)))
+
+    worker = _start(text, lambda on_tokens: write(on_tokens, cancellation, on_fills if fills else None), pieces)
     given, result = 0, None
     try:
         while isinstance(piece := pieces.get(), Chunk):
@@ -69,9 +75,7 @@ def stream(
                 _take_back(rewind, _written(pieces) - given)
 
 
-def _start(
-    text: RunningText, write: Write, cancellation: _core.Cancellation, pieces: SimpleQueue[Any]
-) -> threading.Thread:
+def _start(text: RunningText, write: Callable[[OnTokens], _core.Result], pieces: SimpleQueue[Any]) -> threading.Thread:
     def on_tokens(_index: int, ids: Sequence[int]) -> bool:
         shown, go_on = text.append(ids)
         pieces.put(Chunk(shown, list(ids)))
@@ -79,7 +83,7 @@ def _start(
 
     def work() -> None:
         try:
-            pieces.put(write(on_tokens, cancellation))
+            pieces.put(write(on_tokens))
         except BaseException as error:  # noqa: BLE001  # passed to the reader of the stream
             pieces.put(error)
         finally:

@@ -28,7 +28,7 @@ from ptgc.spec.strategies.masked_diffusion import masked_diffusion
 from tests.loops import loop_build
 from tests.other_models import lively, tiny_bert, words
 from tests.runtime.sampled_texts import chi_square
-from tests.unmasking import INFILLED, MASK, PLANS, Rounds, bert_logits, llama_logits, unmask
+from tests.unmasking import INFILLED, MASK, PLANS, Rounds, bert_logits, filled, likeliest, llama_logits, unmask
 
 LOGITS = {"bert": bert_logits, "llama": llama_logits}
 PROMPTS = [[9, 10, 11], [20]]
@@ -41,7 +41,11 @@ def _generator(place: Path, name: str, policy: str, batch: int) -> Generator:
 
 
 def _rounds(result: Any) -> Rounds:
-    return [dict(zip(one.filled_positions, one.filled_ids, strict=True)) for one in result.trace]
+    return _rounds_of(result.trace)
+
+
+def _rounds_of(trace: Any) -> Rounds:
+    return [dict(zip(one.filled_positions, one.filled_ids, strict=True)) for one in trace]
 
 
 @pytest.mark.parametrize("batch", [1, 3])
@@ -59,6 +63,34 @@ def test_every_round_fills_what_pytorch_fills(name: str, policy: str, batch: int
         assert _rounds(result) == expected
         assert result.token_ids == [token for _, token in sorted(itertools.chain(*(one.items() for one in expected)))]
         assert result.seed == (7 + number if policy == "random" else None)
+
+
+@pytest.mark.parametrize("name", LOGITS)
+def test_a_round_tells_the_probabilities_of_what_it_fills(name: str, place: Path) -> None:
+    plan, text = PLANS["factor"], INFILLED[2]
+    with _generator(place, name, "factor", 1) as generator:
+        trace = generator.generate(text, trace=True).trace
+    for number, one in enumerate(trace):
+        best = likeliest(LOGITS[name], filled(text, _rounds_of(trace[:number])), plan)
+        assert one.confidences == pytest.approx([best[at] for at in one.filled_positions], abs=1e-4)
+
+
+def test_a_stream_tells_what_every_round_fills_before_it_gives_text(place: Path) -> None:
+    with _generator(place, "bert", "factor", 1) as generator:
+        expected = generator.generate(PROMPTS[0], max_new_tokens=9, trace=True)
+        chunks = list(generator.stream(PROMPTS[0], fills=True, max_new_tokens=9))
+        silent = list(generator.stream(PROMPTS[0], max_new_tokens=9))
+        session = generator.session()
+        session.append(PROMPTS[0])
+        continued = list(session.stream(fills=True, max_new_tokens=9))
+    told = [{"ids": [*one.token_ids], **dict(zip(one.filled_positions, one.filled_ids, strict=True))} for one in chunks]
+    rounds = []
+    for one in expected.trace:
+        rounds.append({"ids": [], **dict(zip(one.filled_positions, one.filled_ids, strict=True))})
+        rounds += [{"ids": one.emitted_ids}] if one.emitted_ids else []
+    assert told[:-1] == rounds and len(expected.trace) > 2
+    assert [replace(one, result=None) for one in continued] == [replace(one, result=None) for one in chunks]
+    assert not any(one.filled_positions for one in silent)
 
 
 def test_requests_that_share_rounds_have_their_own_steps_and_thresholds(place: Path) -> None:

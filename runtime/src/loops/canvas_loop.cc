@@ -26,13 +26,14 @@ CanvasLoop::CanvasLoop(std::unique_ptr<Denoiser> denoiser, const CanvasPlan& pla
     canvas.ids.reserve(Size(max_length));
     canvas.filled_positions.reserve(Size(max_length));
     canvas.filled_ids.reserve(Size(max_length));
+    canvas.confidences.reserve(Size(max_length));
   }
 }
 
 void CanvasLoop::Start(const Session& session, const Request& request) {
   Canvas& canvas = canvases_[Size(session.row())];
-  canvas = {std::move(canvas.ids), std::move(canvas.filled_positions),
-            std::move(canvas.filled_ids)};
+  canvas = {std::move(canvas.ids), std::move(canvas.filled_positions), std::move(canvas.filled_ids),
+            std::move(canvas.confidences)};
   const std::span<const TokenId> text = session.tokens();
   canvas.ids.assign(text.begin(), text.end());
   canvas.fills_in = std::find(text.begin(), text.end(), plan_.mask_token_id) != text.end();
@@ -70,6 +71,7 @@ RoundReport CanvasLoop::Round(std::span<Turn> turns) {
     Take(canvas, row);
     turn.filled_positions = canvas.filled_positions;
     turn.filled_ids = canvas.filled_ids;
+    turn.confidences = canvas.confidences;
     Emit(canvas, turn);
     turn.session->Uncommit(canvas.held);
   }
@@ -161,12 +163,15 @@ void CanvasLoop::Take(Canvas& canvas, int index) const {
   const CanvasRow& row = rows_[Size(index)];
   canvas.filled_positions.clear();
   canvas.filled_ids.clear();
+  canvas.confidences.clear();
+  const std::span<const float> confidences = denoiser_->confidences(index, row);
   int position = row.first + row.begin;
   for (const TokenId token : denoiser_->filled(index, row)) {
     TokenId& before = canvas.ids[Size(position)];
     if (before != token && position < canvas.length) {
       canvas.filled_positions.push_back(position);
       canvas.filled_ids.push_back(token);
+      canvas.confidences.push_back(confidences[Size(position - row.first - row.begin)]);
     }
     before = token;
     ++position;

@@ -45,7 +45,8 @@ class CanvasLoop : public DecodeLoop {
   struct Canvas {
     std::vector<TokenId> ids;           // The whole text, and what its last block has behind it.
     std::vector<int> filled_positions;  // Positions that the last round filled ...
-    std::vector<TokenId> filled_ids;    // ... and their tokens.
+    std::vector<TokenId> filled_ids;    // ... their tokens ...
+    std::vector<float> confidences;     // ... and the probabilities of these.
     bool fills_in = false;              // Whether the prompt contained the masks.
     int first = 0;                      // First position of the first block with masks.
     int end = 0;                        // One after the last position to fill.

@@ -33,7 +33,8 @@ struct Turn {
   int ahead = 0;                          // Draft tokens made during this round for the next.
   std::span<const TokenId> emitted;       // New tokens; none while a prompt is being read.
   std::span<const int> filled_positions;  // Of a canvas; valid until the next round.
-  std::span<const TokenId> filled_ids;    // Their tokens.
+  std::span<const TokenId> filled_ids;    // Their tokens ...
+  std::span<const float> confidences;     // ... and the probabilities of these.
   bool ended = false;                     // Whether the last new token ends the text.
   std::exception_ptr error;               // Thrown by a caller's function for this text only.
 };

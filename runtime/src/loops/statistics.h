@@ -61,7 +61,8 @@ struct TraceRound {
   int accepted = 0;                  // How many of them became text.
   std::vector<TokenId> emitted_ids;  // New tokens; none while a prompt is being read.
   std::vector<int> filled_positions;  // Positions of a canvas that were filled, in its order ...
-  std::vector<TokenId> filled_ids;    // ... and their tokens.
+  std::vector<TokenId> filled_ids;    // ... their tokens ...
+  std::vector<float> confidences;     // ... and the probabilities of these.
   double engine_seconds = 0;          // Inside engine calls.
   double draft_seconds = 0;           // Drafting, including engine calls.
   double accept_seconds = 0;          // Choosing tokens and accepting drafts.

@@ -29,7 +29,8 @@ Denoiser::Denoiser(std::unique_ptr<Engine> engine, const Bundle& bundle,
       threshold_(Size(bundle.shapes.batch) * sizeof(float)),
       temperature_(Size(bundle.shapes.batch) * sizeof(float)),
       uniforms_(Size(bundle.shapes.batch) * Size(sizes_.back()) * 2 * sizeof(float)),
-      num_masked_(Size(bundle.shapes.batch) * sizeof(std::int64_t)) {
+      num_masked_(Size(bundle.shapes.batch) * sizeof(std::int64_t)),
+      confidence_(Size(bundle.shapes.batch) * Size(sizes_.back()) * sizeof(float)) {
   if (cache_ == nullptr) return;
   ports_.emplace(bundle.shapes.batch, sizes_.back(), shapes_.LogitsFor(sizes_.back()),
                  engine_->HasInput("tree_mask"), bundle.roles.at("denoiser").mask_extra);
@@ -52,6 +53,12 @@ void Denoiser::Run(std::span<const CanvasRow> rows) {
 std::span<const TokenId> Denoiser::filled(int row, const CanvasRow& given) const {
   const int begin = cache_ == nullptr ? given.begin : 0;
   return {out_.ids(row, columns_) + begin, Size(given.end - given.begin)};
+}
+
+std::span<const float> Denoiser::confidences(int row, const CanvasRow& given) const {
+  const int begin = cache_ == nullptr ? given.begin : 0;
+  return {confidence_.As<float>() + Size(row) * Size(columns_) + Size(begin),
+          Size(given.end - given.begin)};
 }
 
 // A run over a cache that only reads has one column, which nothing is filled into.
@@ -112,7 +119,8 @@ Call& Denoiser::BoundCall() {
   if (call != nullptr) return *call;
   std::vector<Tensor> inputs,
       outputs = {out_.Ids("output_ids", columns_),
-                 PortOf(num_masked_, "num_masked", DType::kInt64, {batch_})};
+                 PortOf(num_masked_, "num_masked", DType::kInt64, {batch_}),
+                 PortOf(confidence_, "confidence", DType::kFloat32, {batch_, columns_})};
   if (cache_ == nullptr) {
     inputs = {in_.Ids("input_ids", size_), in_.Lengths("lengths")};
   } else {

@@ -46,6 +46,8 @@ class Denoiser {
   void Run(std::span<const CanvasRow> rows);
   // The tokens from `given.begin` to `given.end` of a row that the last run was given.
   std::span<const TokenId> filled(int row, const CanvasRow& given) const;
+  // The probabilities of the tokens that it chose for them, whether or not they were filled.
+  std::span<const float> confidences(int row, const CanvasRow& given) const;
   // How many of them are still masked.
   int num_masked(int row) const { return static_cast<int>(num_masked_.As<std::int64_t>()[row]); }
   // Positions of a row in the last run, padding included.
@@ -82,6 +84,7 @@ class Denoiser {
   Buffer temperature_;                // [batch], of sampling.
   Buffer uniforms_;                   // [batch, columns, 2], random numbers.
   Buffer num_masked_;                 // [batch], positions that a run leaves masked.
+  Buffer confidence_;                 // [batch, columns], probabilities of the chosen tokens.
   double engine_seconds_ = 0;         // Engine time of the last run.
   // Bound calls, by index of the cache's capacity, by size and by columns.
   std::map<std::tuple<std::size_t, int, int>, std::unique_ptr<Call>> calls_;

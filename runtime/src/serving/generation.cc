@@ -138,6 +138,7 @@ void Generation::RecordTrace(const Turn& turn, const RoundReport& report) {
   round.accepted = turn.accepted;
   round.filled_positions.assign(turn.filled_positions.begin(), turn.filled_positions.end());
   round.filled_ids.assign(turn.filled_ids.begin(), turn.filled_ids.end());
+  round.confidences.assign(turn.confidences.begin(), turn.confidences.end());
   round.emitted_ids.assign(turn.emitted.begin(), turn.emitted.end());
   round.engine_seconds = report.engine_seconds;
   round.draft_seconds = report.draft_seconds;

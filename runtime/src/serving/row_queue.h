@@ -23,6 +23,10 @@ namespace ptgc {
 struct Hooks {
   // New tokens of request `index`; false ends that text (finish reason stop). May be empty.
   std::function<bool(std::size_t index, std::span<const TokenId>)> on_tokens = {};
+  // The positions of the canvas of request `index` that a round filled, and their tokens; comes
+  // before the new tokens of that round. May be empty.
+  std::function<void(std::size_t index, std::span<const int>, std::span<const TokenId>)> on_fills =
+      {};
   // Runs after every round that this thread has run, at least every 50 ms while it waits, and once
   // before the call returns. May throw to give up. Everyone's rounds may wait for it, so it should
   // be quick. May be empty.

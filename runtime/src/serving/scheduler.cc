@@ -22,6 +22,14 @@ Clock::duration ToDuration(Seconds seconds) {
   return std::chrono::duration_cast<Clock::duration>(seconds);
 }
 
+// Tells the caller what a round did for one of its texts, which the caller may end.
+void CallHooks(const Hooks& hooks, std::size_t index, Turn& turn) {
+  if (hooks.on_fills && !turn.filled_ids.empty()) {
+    hooks.on_fills(index, turn.filled_positions, turn.filled_ids);
+  }
+  if (hooks.on_tokens && !turn.emitted.empty()) turn.ended = !hooks.on_tokens(index, turn.emitted);
+}
+
 DeviceCounters Since(const DeviceCounters& now, const DeviceCounters& before) {
   return {now.graph_launches - before.graph_launches, now.uncaptured_runs - before.uncaptured_runs,
           now.synchronisations - before.synchronisations, now.captures - before.captures,
@@ -233,7 +241,8 @@ void Scheduler::RecordRound(const RoundReport& report) {
     Job& job = *lane.job;
     lane.generation->Record(turns_[i], report);
     job.polled = false;
-    if (job.hooks->on_tokens && !turns_[i].emitted.empty()) {
+    const bool has_fills = job.hooks->on_fills && !turns_[i].filled_ids.empty();
+    if (has_fills || (job.hooks->on_tokens && !turns_[i].emitted.empty())) {
       job.heard.push_back(&lane);
       job.turns.push_back(turns_[i]);
       job.wake.notify_one();
@@ -278,8 +287,7 @@ void Scheduler::Deliver(Job& job, std::unique_lock<std::mutex>& lock) {
   try {
     // While only the poll runs, rounds may add new tokens; those are delivered next time.
     for (std::size_t i = 0; job.delivering && i < job.heard.size(); ++i, ++num_delivered) {
-      Turn& turn = job.turns[i];
-      turn.ended = !job.hooks->on_tokens(job.heard[i]->index, turn.emitted);
+      CallHooks(*job.hooks, job.heard[i]->index, job.turns[i]);
     }
     if (job.hooks->poll) job.hooks->poll();
   } catch (...) {
