@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+from muon import Muon
 from torch import Tensor, nn
 
 _WARM_UP = 100  # steps
@@ -19,7 +20,7 @@ def rate_at(rate: float, step: int, share: float) -> float:
 
 
 class Optimizers:
-    """Muon (Jordan et al., 2024) for the matrices between states; AdamW for vectors and what belongs to tokens.
+    """Muon for the matrices between states; AdamW for vectors and what belongs to tokens.
 
     Args:
         matrices: What Muon trains.
@@ -31,8 +32,7 @@ class Optimizers:
         self._parameters = [*matrices, *others]
         self._scaled: list[tuple[torch.optim.Optimizer, float]] = []
         if matrices:
-            muon = torch.optim.Muon(matrices, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
-            self._scaled.append((muon, muon_scale))
+            self._scaled.append((Muon(matrices), muon_scale))
         if others:
             self._scaled.append((torch.optim.AdamW(others, betas=(0.9, 0.95), weight_decay=0.01), 1.0))
 
