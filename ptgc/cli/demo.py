@@ -102,6 +102,10 @@ def command(
         Path | None, typer.Option(metavar="CHECKPOINT", help="A drafter that was trained for the model, to show too.")
     ] = None,
     strategy: Annotated[str, typer.Option(help="Strategy of this drafter.")] = "eagle3",
+    denoiser: Annotated[
+        Path | None,
+        typer.Option(metavar="CHECKPOINT", help="A diffusion model of stories, to show how it fills a canvas too."),
+    ] = None,
     precision: Annotated[
         str, typer.Option(help="Precisions of the builds to compare, comma-separated.")
     ] = "float32,int8",
@@ -112,13 +116,21 @@ def command(
         contenders = [_Contender("ngram", directory / "ngram", {})]
         if drafter is not None:
             contenders.append(_Contender(strategy, directory / strategy, _drafting(strategy, drafter)))
+        if denoiser is not None:
+            canvas = _Contender("masked-diffusion", directory / "masked-diffusion", {})
+            _export(str(denoiser), canvas)
         for one in contenders:
             _export(model, one)
         heats = []
-        for name in (part.strip() for part in precision.split(",")):
+        precisions = [part.strip() for part in precision.split(",")]
+        for name in precisions:
             builds = [_build(one.folder, name) for one in contenders]
             heats += _race(contenders, builds, name, max_new_tokens)
         _show(heats)
+        if denoiser is not None:
+            from ptgc.cli.demo_canvas import fill_canvas
+
+            fill_canvas(canvas.folder, _build(canvas.folder, precisions[-1]), max_new_tokens)
 
 
 def _drafting(strategy: str, drafter: Path) -> dict[str, str]:
