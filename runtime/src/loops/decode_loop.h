@@ -34,6 +34,7 @@ struct Turn {
   std::span<const TokenId> emitted;       // New tokens; none while a prompt is being read.
   std::span<const int> filled_positions;  // Of a canvas; valid until the next round.
   std::span<const TokenId> filled_ids;    // Their tokens.
+  int drafted_fills = 0;                  // Of a canvas: draft tokens verified.
   bool ended = false;                     // Whether the last new token ends the text.
   std::exception_ptr error;               // Thrown by a caller's function for this text only.
 };

@@ -46,6 +46,10 @@ class Denoiser {
   void Run(std::span<const CanvasRow> rows);
   // The tokens from `given.begin` to `given.end` of a row that the last run was given.
   std::span<const TokenId> filled(int row, const CanvasRow& given) const;
+  // The tokens that it would have filled in there ...
+  std::span<const TokenId> candidates(int row, const CanvasRow& given) const;
+  // ... and their order among the positions that were masked, from 0; both in plans that draft.
+  std::span<const std::int64_t> ranks(int row, const CanvasRow& given) const;
   // How many of them are still masked.
   int num_masked(int row) const { return static_cast<int>(num_masked_.As<std::int64_t>()[row]); }
   // Positions of a row in the last run, padding included.
@@ -60,6 +64,7 @@ class Denoiser {
   std::vector<double> Measure(const EngineRuns& runs);
 
  private:
+  std::size_t FirstColumn(int row, const CanvasRow& given) const;
   void Fill(int row, const CanvasRow& given);
   void FillUniforms(int row, const CanvasRow& given);
   Call& Prepare(std::span<const CanvasRow> rows, int size, bool fills);
@@ -82,6 +87,8 @@ class Denoiser {
   Buffer temperature_;                // [batch], of sampling.
   Buffer uniforms_;                   // [batch, columns, 2], random numbers.
   Buffer num_masked_;                 // [batch], positions that a run leaves masked.
+  Buffer candidates_;                 // [batch, columns], tokens; unused if nothing is drafted.
+  Buffer ranks_;                      // [batch, columns], their order.
   double engine_seconds_ = 0;         // Engine time of the last run.
   // Bound calls, by index of the cache's capacity, by size and by columns.
   std::map<std::tuple<std::size_t, int, int>, std::unique_ptr<Call>> calls_;
