@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -56,7 +56,8 @@ def export(
 
     Args:
         roles: The modules by role, in eval mode: transformers models for `target` (and `drafter`, `encoder`), or for
-            other loops any modules with the right ports (docs/adding-a-model.md).
+            other loops any modules with the right ports, and as `policy` a canvas's policy of one's own
+            (docs/adding-a-model.md).
         plan: The loop and its policies.
         output: Path of the bundle; it appears complete or not at all.
         tokenizer: A fast transformers tokenizer; without one the bundle takes token ids only.
@@ -78,8 +79,8 @@ def export(
     named = {"strategy": plan.strategy, "guarantee": plan.guarantee.value}
     _check_readable(lambda: read(DecodePlan, plan.to_json() | named, "plan"))
     final = check_bundle_output(output, force=force)
-    for name in order:
-        check_weights(name, roles[name])
+    for name, module in roles.items():
+        check_weights(name, module)
     settings = _generation(roles)
     notes = [*_check_drafter(roles, plan, tokenizer, drafter_tokenizer), *settings.notes]
     for text in notes:
@@ -88,7 +89,7 @@ def export(
         progress("Writing reference texts with PyTorch")
         main = "target" if "target" in order else order[-1]
         reference = _write_reference(folder, main, reference_of(roles, plan, tokenizer))
-        traced = _write_roles(folder, {name: roles[name] for name in order}, plan, progress)
+        traced = _write_roles(folder, roles, order, plan, progress)
         facts = model_facts or facts_of(roles[main], _vocab_size(traced[main]))
         if "encoder" in roles and facts.source_vocab_size is None:
             facts = replace(facts, source_vocab_size=source_vocab_size(roles["encoder"]))
@@ -151,15 +152,15 @@ def _write_reference(folder: Path, name: str, reference: Mapping[str, Any]) -> s
 
 
 def _write_roles(
-    folder: Path, roles: Mapping[str, nn.Module], plan: DecodePlan, progress: Progress
+    folder: Path, roles: Mapping[str, nn.Module], order: Sequence[str], plan: DecodePlan, progress: Progress
 ) -> dict[str, TracedRole]:
     """Trace every role and write its graphs; weights that roles share are stored once."""
     graphs = folder / "graphs"
     graphs.mkdir()
     saved, traced = SavedWeights(), dict[str, TracedRole]()
-    for name, module in roles.items():
+    for name in order:
         progress(f"Tracing the {name}")
-        made = trace_role(RoleSource(name, module, plan.learned, roles, traced))
+        made = trace_role(RoleSource(name, roles[name], plan.learned, roles, traced))
         progress(f"Writing graph and weights of the {name}")
         save(made.model, graphs, name, saved)
         traced[name] = made

@@ -11,7 +11,7 @@ from onnx_ir.tape import Tape
 MODULE_KEY = "ptgc.module"
 """Node metadata: the path of the PyTorch module, or the piece of graph, that a node came from."""
 
-Attribute = int | float | str | Sequence[int] | Sequence[float] | Sequence[str] | ir.TensorProtocol
+Attribute = int | float | str | Sequence[int] | Sequence[float] | Sequence[str] | ir.TensorProtocol | ir.Attr
 Constant = int | float | Sequence[int] | np.ndarray
 
 

@@ -16,9 +16,10 @@ from ptgc.exporters.model_facts import eos_token_ids, start_token_id
 from ptgc.exporters.own_code import own_code_errors
 from ptgc.exporters.roles.denoiser import attend, denoise, reads_rounds
 from ptgc.exporters.roles.one_shot import encode
+from ptgc.exporters.roles.own_policy import own_policy
 from ptgc.exporters.tracing.traced_module import Call, call_module
 from ptgc.graphs import reference
-from ptgc.graphs.canvas.reference import choose
+from ptgc.graphs.canvas.reference import OwnScores, choose
 from ptgc.graphs.reference_loops import RoleCall, Values, write_greedily
 from ptgc.spec import ports
 from ptgc.spec.canvas import CanvasPlan
@@ -47,9 +48,10 @@ def original_roles(modules: Mapping[str, nn.Module], plan: DecodePlan) -> dict[s
     """
     if plan.canvas is not None:
         module = modules["denoiser"]
+        own = own_policy(modules, plan.canvas)
         if reads_rounds(module, plan.canvas):
-            return {"denoiser": _round_denoiser(module, plan.canvas)}
-        return {"denoiser": _denoiser(module, plan.canvas)}
+            return {"denoiser": _round_denoiser(module, plan.canvas, own)}
+        return {"denoiser": _denoiser(module, plan.canvas, own)}
     found = {"encoder": _encoder(modules["encoder"])} if "encoder" in modules else {}
     if plan.edit is not None:
         return found | {name: _operation(name, modules[name], plan) for name in plan.edit.operations}
@@ -105,16 +107,16 @@ def _prompt(ids: Tensor, length: int) -> dict[str, Tensor]:
     return {"input_ids": ids, "attention_mask": torch.ones(1, length, dtype=torch.long)}
 
 
-def _denoiser(module: nn.Module, plan: CanvasPlan) -> RoleCall:
+def _denoiser(module: nn.Module, plan: CanvasPlan, own: OwnScores | None) -> RoleCall:
     def run(values: Values) -> Values:
         ids = values[ports.CANVAS_IDS.name]
         logits = _scores(module, denoise, ids, values[ports.LENGTHS.name])
-        return choose(logits, ids, values, plan)
+        return choose(logits, ids, values, plan, own)
 
     return run
 
 
-def _round_denoiser(module: PreTrainedModel, plan: CanvasPlan) -> RoleCall:
+def _round_denoiser(module: PreTrainedModel, plan: CanvasPlan, own: OwnScores | None) -> RoleCall:
     """Without a cache: all of a text is read, and with blocks, none sees later ones."""
     text: list[int] = []
 
@@ -123,7 +125,7 @@ def _round_denoiser(module: PreTrainedModel, plan: CanvasPlan) -> RoleCall:
         text[start:] = ids[0].tolist()
         rows = start + values[ports.LOGITS_ROWS.name][0]
         logits = _scores(module, lambda _, ids: attend(module, ids, plan), np.array([text], np.int64))[:, rows]
-        return choose(logits, values[ports.COLUMN_IDS.name], values, plan)
+        return choose(logits, values[ports.COLUMN_IDS.name], values, plan, own)
 
     return run
 

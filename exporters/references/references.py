@@ -40,7 +40,7 @@ def reference_of(roles: Roles, plan: DecodePlan, tokenizer: Any | None) -> dict[
       the largest canvas on the way.
     """
     if plan.loop is Loop.CANVAS:
-        return _document(roles["denoiser"], _canvases(roles["denoiser"], plan, tokenizer))
+        return _document(roles["denoiser"], _canvases(roles, plan, tokenizer))
     if plan.loop is Loop.ONE_SHOT:
         return _document(roles["decoder"], _runs(roles, plan, tokenizer))
     if plan.edit is not None:
@@ -71,9 +71,10 @@ def _document(module: nn.Module, texts: Texts) -> dict[str, Any]:
     return {"dtype": str(next(module.parameters()).dtype).removeprefix("torch."), "prompts": texts}
 
 
-def _canvases(denoiser: nn.Module, plan: DecodePlan, tokenizer: Any | None) -> Texts:
+def _canvases(roles: Roles, plan: DecodePlan, tokenizer: Any | None) -> Texts:
     assert plan.canvas is not None
-    found, mask, run = [], plan.canvas.mask_token_id, original_roles({"denoiser": denoiser}, plan)
+    denoiser = roles["denoiser"]
+    found, mask, run = [], plan.canvas.mask_token_id, original_roles(roles, plan)
     for text, ids in _prompts(denoiser, tokenizer, exclude=(mask,)):
         inner = range(1, len(ids) - 1)  # not the tokens that the tokenizer puts around a text
         canvas = [mask if t in inner and t % _MASKED == 0 else token for t, token in enumerate(ids)]

@@ -15,6 +15,7 @@ from torch import nn
 
 from ptgc.errors import ExportError
 from ptgc.spec.attention import AttentionKind
+from ptgc.spec.canvas import PolicyKind
 from ptgc.spec.kv_cache import LayerState
 from ptgc.spec.loop import Loop
 from ptgc.spec.plan import DecodePlan
@@ -22,6 +23,8 @@ from ptgc.spec.ports import Port
 from ptgc.spec.role import Role
 from ptgc.spec.role_ports import roles_of
 
+POLICY = "policy"
+"""Beside the roles: an unmasking policy of one's own."""
 ENTRY_POINTS = "ptgc.exporters"
 """Entry points of other packages: `LOOP.ROLE = "module:exporter"`, an exporter for the modules that it recognises."""
 
@@ -112,11 +115,19 @@ _BUILT_IN = {
 def check_roles(plan: DecodePlan, given: Sequence[str]) -> tuple[str, ...]:
     """The roles of a plan, in the order in which they are traced.
 
+    A policy of one's own must be given beside them; it becomes a part of the denoiser.
+
     Raises:
         ExportError: One is missing, or the plan does not use one that was given.
     """
     known = tuple(roles_of(plan, has_encoder="encoder" in given))
-    if set(known) != set(given):
+    takes_policy = plan.canvas is not None and plan.canvas.policy.kind is PolicyKind.OWN
+    if plan.canvas is not None and takes_policy is not (POLICY in given):
+        raise ExportError(
+            f"A policy is {'not ' if takes_policy else ''}given; the plan's is {plan.canvas.policy.kind.value}.",
+            "Give a module, export({'denoiser': ..., 'policy': ...}, ...), to a plan with PolicyKind.OWN, and only so.",
+        )
+    if set(known) != set(given) - {POLICY}:
         needed = ", ".join(f"'{role}'" for role in known)
         raise ExportError(
             f"Strategy '{plan.strategy}' has the roles {needed}; given: {', '.join(sorted(given)) or 'none'}.",

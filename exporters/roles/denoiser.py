@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeGuard
 
+import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -15,6 +16,7 @@ from ptgc.exporters.model_facts import context_of
 from ptgc.exporters.own_code import AttendToValid, is_own_code, own_code_errors
 from ptgc.exporters.roles.base import RoleSource, TracedRole
 from ptgc.exporters.roles.one_shot import finish, only_output
+from ptgc.exporters.roles.own_policy import trace_policy
 from ptgc.exporters.roles.target import trace_target
 from ptgc.exporters.tracing.traced_module import standard_attention, trace_module
 from ptgc.graphs.canvas.choose import choose
@@ -25,12 +27,10 @@ from ptgc.graphs.values import describe, input_value
 from ptgc.spec import ports
 from ptgc.spec.attention import AttentionKind
 from ptgc.spec.canvas import CanvasCache, CanvasPlan
-from ptgc.spec.role_ports import policy_inputs
+from ptgc.spec.role_ports import policy_inputs, policy_outputs
 
 _PROBED = 4  # positions of a text that shows whether a model looks ahead
 _TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.2}  # relative to the largest logit
-_OUTPUTS = (ports.OUTPUT_IDS, ports.NUM_MASKED, ports.CONFIDENCE)
-_COLUMN_OUTPUTS = (ports.COLUMN_OUTPUT_IDS, ports.NUM_MASKED, ports.COLUMN_CONFIDENCE)
 
 
 def denoise(module: nn.Module, input_ids: Tensor, lengths: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ def export_denoiser(source: RoleSource) -> TracedRole:
     canvas, module = source.plan.canvas, source.module
     assert canvas is not None, "a plan of the canvas loop has its policies"
     if reads_rounds(module, canvas):
-        return _export_round_denoiser(module, canvas)
+        return _export_round_denoiser(source, module, canvas)
     if canvas.cache is not CanvasCache.NONE:
         raise ExportError(
             f"{type(module).__name__} has no cache: only a language model of transformers reads a text in parts.",
@@ -106,34 +106,43 @@ def export_denoiser(source: RoleSource) -> TracedRole:
     _check_sees_ahead(module, lambda ids: denoise(module, ids, torch.full((len(ids),), ids.shape[1])))
     graph = model.graph
     ids, lengths = graph.inputs
-    policy = policy_inputs(canvas.policy, columns=False)
+    policy, outputs = policy_inputs(canvas, columns=False), policy_outputs(canvas, columns=False)
     given = {port.name: input_value(port) for port in policy}
     graph.inputs.extend(given.values())
     piece = Piece("ptgc.unmasking")
     mask = piece.op("And", given[ports.CANVAS_MASK.name], positions_below(piece, ids, lengths))
-    filled = choose(piece, logits, ids, given | {ports.CANVAS_MASK.name: mask}, canvas)
-    finish(model, piece, (filled.output_ids, filled.num_masked, filled.confidence), _OUTPUTS)
-    return TracedRole(model, (ports.CANVAS_IDS, ports.LENGTHS, *policy), _OUTPUTS)
+    own = trace_policy(source.modules, canvas, _size(logits), ports.CANVAS_LENGTH)
+    filled = choose(piece, logits, ids, given | {ports.CANVAS_MASK.name: mask}, canvas, own)
+    finish(model, piece, filled.values[: len(outputs)], outputs)
+    return TracedRole(model, (ports.CANVAS_IDS, ports.LENGTHS, *policy), outputs)
 
 
-def _export_round_denoiser(module: PreTrainedModel, plan: CanvasPlan) -> TracedRole:
+def _size(logits: ir.Value) -> int:
+    assert logits.shape is not None
+    size = logits.shape[-1]
+    assert isinstance(size, int)
+    return size
+
+
+def _export_round_denoiser(source: RoleSource, module: PreTrainedModel, plan: CanvasPlan) -> TracedRole:
     """Trace a language model, some of whose rows decide the tokens of positions."""
     traced = trace_target(module, AttentionKind.BLOCK)
     _check_sees_ahead(module, lambda ids: attend(module, ids, plan), plan.block_length if plan.keeps_blocks else None)
     graph = traced.model.graph
-    columns = (ports.COLUMN_IDS, *policy_inputs(plan.policy, columns=True))
+    columns, outputs = (ports.COLUMN_IDS, *policy_inputs(plan, columns=True)), policy_outputs(plan, columns=True)
     given = {port.name: input_value(port) for port in columns}
     graph.inputs[:] = [*graph.inputs[: len(traced.inputs)], *given.values(), *graph.inputs[len(traced.inputs) :]]
     piece = Piece("ptgc.unmasking")
     logits = next(value for value in graph.outputs if value.name == "logits")
-    filled = choose(piece, logits, given[ports.COLUMN_IDS.name], given, plan)
+    own = trace_policy(source.modules, plan, _size(logits), ports.NUM_LOGITS)
+    filled = choose(piece, logits, given[ports.COLUMN_IDS.name], given, plan, own)
     piece.append_to(graph)
-    made = (filled.output_ids, filled.num_masked, filled.confidence)
+    made = filled.values[: len(outputs)]
     graph.outputs[:] = [*made, *graph.outputs[len(traced.outputs) :]]
-    for value, port in zip(made, _COLUMN_OUTPUTS, strict=True):
+    for value, port in zip(made, outputs, strict=True):
         describe(value, port)
     TidyPass()(traced.model)
-    return replace(traced, inputs=(*traced.inputs, *columns), outputs=_COLUMN_OUTPUTS)
+    return replace(traced, inputs=(*traced.inputs, *columns), outputs=outputs)
 
 
 @torch.no_grad()

@@ -21,10 +21,22 @@ class FilledColumns:
     output_ids: ir.Value  # int64 [batch, columns]
     num_masked: ir.Value  # int64 [batch]: how many are still to be filled
     confidence: ir.Value  # float32 [batch, columns]
+    candidate_ids: ir.Value  # int64 [batch, columns]: the tokens chosen for them
+    candidate_ranks: ir.Value  # int64 [batch, columns]: their order among those that were masked, from 0
+
+    @property
+    def values(self) -> tuple[ir.Value, ...]:
+        """All of them, in the order of a denoiser's outputs."""
+        return (self.output_ids, self.num_masked, self.confidence, self.candidate_ids, self.candidate_ranks)
 
 
 def choose(
-    piece: Piece, logits: ir.Value, ids: ir.Value, given: Mapping[str, ir.Value], plan: CanvasPlan
+    piece: Piece,
+    logits: ir.Value,
+    ids: ir.Value,
+    given: Mapping[str, ir.Value],
+    plan: CanvasPlan,
+    own: ir.Model | None = None,
 ) -> FilledColumns:
     """Fill `step` masked positions, the first in the policy's order, and those that its threshold adds.
 
@@ -37,14 +49,17 @@ def choose(
         ids: The tokens before, int64 `[batch, columns]`.
         given: The inputs of the policy by port name; see `policy_inputs`.
         plan: The policy, and the mask token.
+        own: The graph of a policy of one's own; see docs/adding-a-model.md.
     """
     op, last = piece.op, piece.constant([-1])
     mask = given[ports.CANVAS_MASK.name]
     logits = without_tokens(piece, logits, (plan.mask_token_id,))
-    found = candidates(piece, logits, plan.policy, given)
+    found = candidates(piece, logits, plan.policy, given, own)
     order = order_of(piece, found, plan.policy, mask)
     filled = op("Less", order.rank, op("Unsqueeze", given[ports.STEP.name], last))
-    if plan.policy.kind in THRESHOLDS:
+    if found.added is not None:
+        filled = op("Or", filled, found.added)
+    elif own is None and plan.policy.kind in THRESHOLDS:
         threshold = op("Unsqueeze", given[ports.THRESHOLD.name], last)
         filled = op("Or", filled, _added(piece, plan.policy.kind, found, order, threshold))
     filled = op("And", mask, filled)
@@ -53,6 +68,8 @@ def choose(
         output_ids=op("Where", filled, found.token_ids, ids),
         num_masked=op("ReduceSum", left, last, keepdims=0),
         confidence=found.confidence,
+        candidate_ids=found.token_ids,
+        candidate_ranks=order.rank,
     )
 
 

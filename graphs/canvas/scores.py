@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
 from ptgc.graphs.piece import Piece
 from ptgc.graphs.placement import columns_of
 from ptgc.graphs.selection import argmax
+from ptgc.graphs.splice import splice
 from ptgc.spec import ports
 from ptgc.spec.canvas import ConfidenceOf, PolicyKind, PolicyPlan
 
 LEAST_LOG = -1e4
 """Stands for the logarithm of a probability of 0, so that the product of both is 0."""
+LEAST_SCORE = -3e38
+"""Stands for scores of minus infinity, which positions have that are not masked, and for NaN."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class Candidates:
     token_ids: ir.Value  # int64 [batch, columns]
     confidence: ir.Value  # float32 [batch, columns]: their probabilities
     score: ir.Value  # float32 [batch, columns]: the largest is filled first
+    added: ir.Value | None = None  # bool [batch, columns]: what a policy of one's own fills as well
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,9 @@ class Order:
     rank: ir.Value  # int64 [batch, columns]: how many do
 
 
-def candidates(piece: Piece, logits: ir.Value, policy: PolicyPlan, given: Mapping[str, ir.Value]) -> Candidates:
+def candidates(
+    piece: Piece, logits: ir.Value, policy: PolicyPlan, given: Mapping[str, ir.Value], own: ir.Model | None = None
+) -> Candidates:
     """Choose a token for every position, the likeliest or a sample, and score it.
 
     Args:
@@ -42,13 +48,14 @@ def candidates(piece: Piece, logits: ir.Value, policy: PolicyPlan, given: Mappin
         logits: float32 `[batch, columns, vocab]`.
         policy: How tokens are chosen and scored.
         given: The inputs of the policy by port name.
+        own: The graph of a policy of one's own.
     """
     op, last = piece.op, piece.constant([-1])
     p = op("Softmax", logits, axis=-1)
     token_ids = argmax(piece, logits)
     if not policy.sampled:
         confidence = op("ReduceMax", p, last, keepdims=0)
-        return Candidates(token_ids, confidence, _score(piece, p, token_ids, confidence, policy, given))
+        return _scored(piece, p, Candidates(token_ids, confidence, confidence), policy, given, own)
     temperature = op("Unsqueeze", given[ports.TEMPERATURE.name], piece.constant([1, 2]))
     zero, one = (piece.constant(value, ir.DataType.FLOAT) for value in (0.0, 1.0))
     samples = op("Greater", temperature, zero)
@@ -57,7 +64,7 @@ def candidates(piece: Piece, logits: ir.Value, policy: PolicyPlan, given: Mappin
     token_ids = op("Where", op("Squeeze", samples, last), drawn, token_ids)
     p = q if policy.confidence_of is ConfidenceOf.SAMPLED else p
     confidence = op("Squeeze", op("GatherElements", p, op("Unsqueeze", token_ids, last), axis=-1), last)
-    return Candidates(token_ids, confidence, _score(piece, p, token_ids, confidence, policy, given))
+    return _scored(piece, p, Candidates(token_ids, confidence, confidence), policy, given, own)
 
 
 def order_of(piece: Piece, found: Candidates, policy: PolicyPlan, mask: ir.Value) -> Order:
@@ -77,14 +84,25 @@ def order_of(piece: Piece, found: Candidates, policy: PolicyPlan, mask: ir.Value
     return Order(ahead, rank)
 
 
-def _score(
+def _scored(
     piece: Piece,
     p: ir.Value,
-    token_ids: ir.Value,
-    confidence: ir.Value,
+    found: Candidates,
     policy: PolicyPlan,
     given: Mapping[str, ir.Value],
-) -> ir.Value:
+    own: ir.Model | None,
+) -> Candidates:
+    """The candidates with what positions are ranked by."""
+    if own is None:
+        return replace(found, score=_score(piece, p, found, policy, given))
+    names = (ports.CANVAS_MASK.name, ports.STEP.name, ports.THRESHOLD.name)
+    score, *added = splice(piece, own, (p, found.token_ids, *(given[name] for name in names)))
+    least = piece.constant(LEAST_SCORE, ir.DataType.FLOAT)
+    score = piece.op("Where", piece.op("Greater", score, least), score, least)
+    return replace(found, score=score, added=added[0] if added else None)
+
+
+def _score(piece: Piece, p: ir.Value, found: Candidates, policy: PolicyPlan, given: Mapping[str, ir.Value]) -> ir.Value:
     """What positions are ranked by: float32 [batch, columns]."""
     op, last = piece.op, piece.constant([-1])
     if policy.kind is PolicyKind.RANDOM:
@@ -95,11 +113,11 @@ def _score(
     if policy.kind is PolicyKind.MARGIN:
         vocab = op("Squeeze", op("Shape", p, start=-1))
         tokens = op("Range", piece.constant(0), vocab, piece.constant(1))
-        best = argmax(piece, p) if policy.sampled else token_ids
+        best = argmax(piece, p) if policy.sampled else found.token_ids
         is_best = op("Equal", tokens, op("Unsqueeze", best, last))
         second = op("ReduceMax", op("Where", is_best, piece.constant(0.0, ir.DataType.FLOAT), p), last, keepdims=0)
         return op("Sub", op("ReduceMax", p, last, keepdims=0), second)
-    return confidence
+    return found.confidence
 
 
 def _draw(piece: Piece, p: ir.Value, uniform: ir.Value) -> ir.Value:

@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Annotated, Any
 
 from ptgc.spec.fields import Range, TokenId
-from ptgc.spec.limits import MAX_LENGTH, MAX_ROUNDS, MAX_THRESHOLD
+from ptgc.spec.limits import MAX_DRAFT_STEPS, MAX_LENGTH, MAX_ROUNDS, MAX_THRESHOLD
 
 
 class CanvasCache(str, Enum):
@@ -40,6 +40,8 @@ class PolicyKind(str, Enum):
     """In random order (LLaDA, arXiv 2502.09992)."""
     SEQUENTIAL = "sequential"
     """From the first to the last."""
+    OWN = "own"
+    """In the order of a module's scores, which is a part of the denoiser's graph; also what the module adds."""
 
 
 class ConfidenceOf(str, Enum):
@@ -86,6 +88,7 @@ THRESHOLDS = {
     PolicyKind.FACTOR: Thresholds(MAX_THRESHOLD, 0),
     PolicyKind.ENTROPY: Thresholds(MAX_THRESHOLD, 0),
     PolicyKind.MARGIN: Thresholds(1, 1),
+    PolicyKind.OWN: Thresholds(MAX_THRESHOLD, 1),
 }
 """The policies that have a threshold."""
 
@@ -147,6 +150,9 @@ class CanvasPlan:
     """How many positions a round must fill."""
     stop: CanvasStop = CanvasStop.BLOCK
     """What ends a text early."""
+    num_draft_steps: Annotated[int, Range(0, MAX_DRAFT_STEPS)] = 0
+    """Steps that are drafted from the predictions of a run and verified by the next one, in as many further rows for
+    each text (SSD, arXiv 2510.04147). The text is that of filling step by step."""
 
     @property
     def keeps_blocks(self) -> bool:
@@ -160,7 +166,8 @@ class CanvasPlan:
         blocks = f", blocks of {self.block_length}" if self.block_length else ""
         sampled = ", samples" if policy.sampled else ""
         rounds = f"up to {self.num_steps} rounds for {of_what}"
-        return f"{policy.kind.value}{threshold}{sampled}; {self.schedule.value}, {rounds}{blocks}"
+        drafts = f", {self.num_draft_steps} steps drafted" if self.num_draft_steps else ""
+        return f"{policy.kind.value}{threshold}{sampled}; {self.schedule.value}, {rounds}{blocks}{drafts}"
 
     def to_json(self) -> dict[str, Any]:
         """These policies as the manifest writes them."""
@@ -180,4 +187,6 @@ class CanvasPlan:
             found.append("block_length is 0; schedule is per-block, which needs a length")
         if self.shift and self.keeps_blocks:
             found.append("shift is true; cache is block, whose rows predict their own positions")
+        if self.num_draft_steps and self.keeps_blocks:
+            found.append(f"num_draft_steps is {self.num_draft_steps}; cache is block, with which no steps are drafted")
         return found

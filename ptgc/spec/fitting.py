@@ -184,6 +184,9 @@ def _plan_problems(plan: DecodePlan, shapes: ShapePlan) -> list[str]:
     if plan.canvas is not None and widths and plan.canvas.block_length > widths[-1]:
         block = plan.canvas.block_length
         found.append(f"shapes.roles.denoiser.widths ends with {widths[-1]}; plan.canvas.block_length is {block}")
+    rows = 1 + (plan.canvas.num_draft_steps if plan.canvas is not None else 0)
+    if shapes.batch % rows:
+        found.append(f"shapes.batch is {shapes.batch}; with plan.canvas.num_draft_steps it is a multiple of {rows}")
     for name, own in shapes.roles.items():
         if not own.canvas_lengths:
             continue

@@ -45,6 +45,8 @@ MAX_THRESHOLD = 1000.0
 """Threshold of an unmasking policy that is no probability: a factor, or a sum of entropies."""
 MAX_ROUNDS = 1 << 16
 """Rounds of one canvas or one edited text."""
+MAX_DRAFT_STEPS = 63
+"""Steps of a canvas that are drafted."""
 MAX_OPERATIONS = 64
 """Operations of an edit round."""
 MAX_UPSAMPLING = 64

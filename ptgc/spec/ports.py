@@ -123,10 +123,21 @@ OUTPUT_LENGTHS = Port("output_lengths", DType.INT64, (BATCH,))
 NUM_MASKED = Port("num_masked", DType.INT64, (BATCH,))
 # confidence[b, t]: the probability of the token chosen for position t.
 CONFIDENCE = Port("confidence", DType.FLOAT32, (BATCH, CANVAS_LENGTH))
+# In plans that draft steps: the token chosen for each position, and its order among those of canvas_mask, from 0.
+CANDIDATE_IDS = Port("candidate_ids", DType.INT64, (BATCH, CANVAS_LENGTH))
+CANDIDATE_RANKS = Port("candidate_ranks", DType.INT64, (BATCH, CANVAS_LENGTH))
 
 # A language model as a denoiser reads rows, and decides the tokens of some positions, its columns. Row
 # `logits_rows[b, r]` predicts column r, and column_ids[b, r] is its token before the round.
-COLUMN_IDS, COLUMN_MASK, COLUMN_UNIFORMS, COLUMN_OUTPUT_IDS, COLUMN_CONFIDENCE = (
+(
+    COLUMN_IDS,
+    COLUMN_MASK,
+    COLUMN_UNIFORMS,
+    COLUMN_OUTPUT_IDS,
+    COLUMN_CONFIDENCE,
+    COLUMN_CANDIDATE_IDS,
+    COLUMN_CANDIDATE_RANKS,
+) = (
     Port(name, port.dtype, (BATCH, NUM_LOGITS, *port.shape[2:]))
     for name, port in (
         ("column_ids", CANVAS_IDS),
@@ -134,6 +145,8 @@ COLUMN_IDS, COLUMN_MASK, COLUMN_UNIFORMS, COLUMN_OUTPUT_IDS, COLUMN_CONFIDENCE =
         (UNIFORMS.name, UNIFORMS),
         (OUTPUT_IDS.name, OUTPUT_IDS),
         (CONFIDENCE.name, CONFIDENCE),
+        (CANDIDATE_IDS.name, CANDIDATE_IDS),
+        (CANDIDATE_RANKS.name, CANDIDATE_RANKS),
     )
 )
 

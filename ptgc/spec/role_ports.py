@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from ptgc.spec import ports
 from ptgc.spec.attention import AttentionKind
-from ptgc.spec.canvas import THRESHOLDS, CanvasCache, CanvasPlan, PolicyPlan
+from ptgc.spec.canvas import THRESHOLDS, CanvasCache, CanvasPlan
 from ptgc.spec.drafter import MaskDrafter, OneRunDrafter
 from ptgc.spec.edit import EditStart
 from ptgc.spec.kv_cache import StateKind
@@ -51,14 +51,14 @@ _OPERATION = RolePorts((ports.CANVAS_IDS, ports.LENGTHS), _WRITTEN, _WRITTEN)
 _READING_OPERATION = RolePorts((*_OPERATION.inputs, _HIDDEN_STATES, ports.ENCODER_ATTENTION_MASK), _WRITTEN, _WRITTEN)
 _TEXT_DENOISER = RolePorts(
     (ports.CANVAS_IDS, ports.LENGTHS),
-    (ports.OUTPUT_IDS, ports.NUM_MASKED, ports.CONFIDENCE),
-    (ports.OUTPUT_IDS, ports.NUM_MASKED),
+    (),
+    (),
 )
-"""A model that reads whole texts; its policy's inputs are not listed."""
+"""A model that reads whole texts; its policy's inputs and outputs are not listed."""
 _ROUND_DENOISER = RolePorts(
     (*ports.CAUSAL_INPUTS, ports.WINDOW_OFFSET, ports.COLUMN_IDS),
-    (ports.COLUMN_OUTPUT_IDS, ports.NUM_MASKED, ports.COLUMN_CONFIDENCE),
-    (ports.COLUMN_OUTPUT_IDS, ports.NUM_MASKED),
+    (),
+    (),
     has_states=True,
 )
 """The same for a language model, which reads rows over a cache."""
@@ -114,9 +114,9 @@ def roles_of(plan: DecodePlan, *, has_encoder: bool, keeps_states: bool = False)
     if plan.canvas is not None:
         reads_rounds = _reads_rounds(plan.canvas, keeps_states=keeps_states)
         denoiser = _ROUND_DENOISER if reads_rounds else _TEXT_DENOISER
-        known["denoiser"] = replace(
-            denoiser, inputs=(*denoiser.inputs, *policy_inputs(plan.canvas.policy, columns=reads_rounds))
-        )
+        inputs, outputs = (made(plan.canvas, columns=reads_rounds) for made in (policy_inputs, policy_outputs))
+        needed = tuple(port for port in outputs if port.name != ports.CONFIDENCE.name)
+        known["denoiser"] = replace(denoiser, inputs=(*denoiser.inputs, *inputs), outputs=outputs, needed=needed)
     if plan.edit is not None:
         known |= dict.fromkeys(plan.edit.operations, _READING_OPERATION if "encoder" in known else _OPERATION)
     return known
@@ -127,13 +127,14 @@ def _reads_rounds(plan: CanvasPlan, *, keeps_states: bool) -> bool:
     return keeps_states or plan.cache is not CanvasCache.NONE
 
 
-def policy_inputs(policy: PolicyPlan, *, columns: bool) -> tuple[Port, ...]:
+def policy_inputs(plan: CanvasPlan, *, columns: bool) -> tuple[Port, ...]:
     """The inputs of a denoiser that say which positions it may fill, and how many.
 
     Args:
-        policy: How it chooses.
+        plan: How it chooses.
         columns: Whether it decides the tokens of columns, as a language model does.
     """
+    policy = plan.policy
     found = [ports.COLUMN_MASK if columns else ports.CANVAS_MASK, ports.STEP]
     if policy.kind in THRESHOLDS:
         found.append(ports.THRESHOLD)
@@ -142,6 +143,16 @@ def policy_inputs(policy: PolicyPlan, *, columns: bool) -> tuple[Port, ...]:
     if policy.draws:
         found.append(ports.COLUMN_UNIFORMS if columns else ports.UNIFORMS)
     return tuple(found)
+
+
+def policy_outputs(plan: CanvasPlan, *, columns: bool) -> tuple[Port, ...]:
+    """The outputs of a denoiser; see `policy_inputs`."""
+    found = (ports.COLUMN_OUTPUT_IDS, ports.NUM_MASKED, ports.COLUMN_CONFIDENCE)
+    drafts = (ports.COLUMN_CANDIDATE_IDS, ports.COLUMN_CANDIDATE_RANKS)
+    if not columns:
+        found = (ports.OUTPUT_IDS, ports.NUM_MASKED, ports.CONFIDENCE)
+        drafts = (ports.CANDIDATE_IDS, ports.CANDIDATE_RANKS)
+    return (*found, *drafts) if plan.num_draft_steps else found
 
 
 def role_problems(plan: DecodePlan, roles: Mapping[str, Role]) -> list[str]:

@@ -57,7 +57,7 @@ class ShapePlan:
     """Every shape that a build may run, role by role."""
 
     batch: Annotated[int, Range(1, MAX_BATCH)]
-    """Sequences that are decoded together."""
+    """Rows of a run: a sequence has one, and with drafted steps of a canvas one more for each."""
     max_length: Length
     """Tokens of one sequence, prompt and text."""
     roles: dict[str, RoleShapes]

@@ -378,7 +378,8 @@ void BindGenerator(nb::module_& module) {
             if (!AreCallsEnding()) RunUnlocked(&self, [&] { self.Close(); });
           },
           "Gives the engine's memory back.")
-      .def_prop_ro("batch_size", [](const Generator& self) { return self.bundle().shapes.batch; })
+      .def_prop_ro("batch_size",
+                   [](const Generator& self) { return self.bundle().num_sequences(); })
       .def_prop_ro("max_length",
                    [](const Generator& self) { return self.bundle().shapes.max_length; })
       .def_prop_ro("context_length",

@@ -42,7 +42,7 @@ ptgc_generator_info Describe(const GeneratorState& state) {
   info.vocab_size = bundle.model.vocab_size;
   info.max_length = generator.limits().length();
   info.max_source_length = generator.limits().max_source_length;
-  info.batch_size = bundle.shapes.batch;
+  info.batch_size = bundle.num_sequences();
   info.free_rows = generator.free_rows();
   info.load_seconds = generator.load_seconds();
   return info;

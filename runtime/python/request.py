@@ -17,6 +17,7 @@ from ptgc.runtime.results import DraftCount, GenerationResult, RoundTrace, Stati
 from ptgc.runtime.stop_matcher import StoppedText, ids_before
 from ptgc.runtime.text import TextCodec
 from ptgc.spec.generation import GenerationDefaults
+from ptgc.spec.loop import Loop
 from ptgc.spec.plan import DecodePlan
 
 Prompt = str | Sequence[int] | Sequence[Mapping[str, Any]]
@@ -307,7 +308,8 @@ class RunningText:
             assert self._loaded.codec is not None
             ids = ids_before(self._loaded.codec.detokenizer, ids, text, self._context)
             reason = "stop"
-        plain, plan = self._options.plain, self._loaded.plan
+        plan = self._loaded.plan
+        plain = self._options.plain and plan.loop is Loop.SPECULATIVE
         return GenerationResult(
             text=text,
             token_ids=ids,

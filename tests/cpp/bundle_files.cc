@@ -191,7 +191,8 @@ BundleDocuments Canvas() {
           MakeRole("denoiser",
                    {Ids("input_ids", "canvas_length"), Numbers("lengths"), mask, Numbers("step"),
                     MakePort("threshold", "float32", json::array({"batch"}))},
-                   {Ids("output_ids", "canvas_length"), Numbers("num_masked")}),
+                   {Ids("output_ids", "canvas_length"), Numbers("num_masked"),
+                    MakePort("confidence", "float32", {"batch", "canvas_length"})}),
           Lengths(json::array(), {32, 64}));
   return documents;
 }

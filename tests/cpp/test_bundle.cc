@@ -476,6 +476,8 @@ TEST_F(BundleOnDisk, RefusesWhatTheLoopCannotRun) {
         d.manifest["plan"]["canvas"]["shift"] = true;
       },
       "shift is true; cache is 'block'");
+  expect(3, plan("canvas", "num_draft_steps", 64), "num_draft_steps is 64");
+  expect(3, plan("canvas", "num_draft_steps", 2), "lacks the output 'candidate_ids'");
   expect(3, plan("canvas", "cache", "block"), "must have block attention, with states");
   expect(
       3,

@@ -240,6 +240,11 @@ def test_a_threshold_is_a_number_from_0_to_1(threshold: Any) -> None:
         ({"policy": {"confidence_of": "nobody"}}, r"confidence_of is 'nobody'; it must be one of model, sampled"),
         ({"schedule": "convex"}, "schedule is 'convex'; it must be one of linear, cosine, per-block"),
         ({"schedule": "per-block"}, "block_length is 0; schedule is per-block, which needs a length"),
+        ({"num_draft_steps": 64}, r"canvas\.num_draft_steps is 64; it must be from 0 to 63"),
+        (
+            {"num_draft_steps": 2, "cache": "block", "block_length": 4},
+            "num_draft_steps is 2; cache is block, with which no steps are drafted",
+        ),
         ({"stop": "never"}, "stop is 'never'; it must be one of block, eos"),
     ],
 )

@@ -8,6 +8,7 @@ from ptgc.errors import BuildError
 from ptgc.spec import ports
 from ptgc.spec.drafter import OneRunDrafter
 from ptgc.spec.kv_cache import StateKind
+from ptgc.spec.limits import MAX_BATCH
 from ptgc.spec.model_facts import ModelFacts
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.role import Role, sharing_roles
@@ -52,6 +53,13 @@ def shape_plan(
         )
     if not 1 <= batch_size <= 256:
         raise BuildError(f"--batch-size is {batch_size}.", "Choose a number from 1 to 256.")
+    rows = 1 + (plan.canvas.num_draft_steps if plan.canvas is not None else 0)
+    if batch_size * rows > MAX_BATCH:
+        raise BuildError(
+            f"--batch-size is {batch_size}; with {rows} rows for each text, {rows - 1} of them for drafted "
+            f"steps, a run has more than {MAX_BATCH} rows.",
+            f"Choose at most {MAX_BATCH // rows}.",
+        )
     lengths = [length]
     if pays_for_capacity:
         lengths = [size for size in _doublings() if size < length] + [length]
@@ -71,7 +79,7 @@ def shape_plan(
             sources if ports.SOURCE_LENGTH in role.dimensions else (),
             canvases if ports.CANVAS_LENGTH in role.dimensions else (),
         )
-    return ShapePlan(batch_size, length, found)
+    return ShapePlan(batch_size * rows, length, found)
 
 
 def _widths(name: str, role: Role, plan: DecodePlan, batch_size: int, canvases: tuple[int, ...]) -> tuple[int, ...]:

@@ -18,7 +18,8 @@ class UnmaskingOptions:
     """Most rounds that fill a canvas, or with --schedule per-block each of its blocks. A request may change it."""
     policy: PolicyKind = PolicyKind.CONFIDENCE
     """Which positions are filled first: those of the most probable tokens (confidence, factor), of the lowest entropy,
-    of the largest margin between two tokens, in random order, or sequentially."""
+    of the largest margin between two tokens, in random order, or sequentially; own is for modules that are exported
+    from Python."""
     threshold: float | None = None
     """Fill more positions in a round: all of more confidence or margin than this, between 0 and 1; with the policy
     factor, the one of rank r (from 0) if (r + 2)(1 - confidence) is less; with entropy, as long as the sum of entropies
@@ -41,6 +42,8 @@ class UnmaskingOptions:
     def problems(self) -> list[str]:
         """A threshold that adds all positions or none, and options that need others."""
         found = []
+        if self.policy is PolicyKind.OWN:
+            found.append("--policy is own, which needs a module: call ptgc.exporters.export (docs/adding-a-model.md).")
         known = THRESHOLDS.get(self.policy)
         if self.threshold is not None and known is None:
             found.append(f"--threshold is {self.threshold}; --policy {self.policy.value} has none.")

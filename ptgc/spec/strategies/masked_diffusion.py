@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-from ptgc.spec.canvas import CanvasPlan, Schedule
+from ptgc.spec.canvas import PolicyKind, Schedule
 from ptgc.spec.fields import Range, TokenId
-from ptgc.spec.limits import MAX_LENGTH
+from ptgc.spec.limits import MAX_DRAFT_STEPS, MAX_LENGTH
 from ptgc.spec.loop import Loop
 from ptgc.spec.plan import DecodePlan, Guarantee
 from ptgc.spec.strategies.base import CheckpointFacts, Strategy, mask_token
@@ -23,6 +23,9 @@ class MaskedDiffusionOptions(UnmaskingOptions):
     shift: bool = False
     """Predict a position by the row before it, as in models that were causal before. Formats that say so need no
     option."""
+    draft_steps: Annotated[int, Range(0, MAX_DRAFT_STEPS)] = 0
+    """Steps that are drafted from one run and verified by the next, in as many further rows: fewer runs of more rows
+    for the same text."""
     mask_token_id: TokenId | None = None
     """The mask token, where neither the tokenizer nor config.json names one."""
 
@@ -40,19 +43,30 @@ def masked_diffusion(
     threshold: float | None = None,
     block_length: int = MaskedDiffusionOptions.block_length,
     shift: bool = False,
+    policy: PolicyKind = MaskedDiffusionOptions.policy,
+    draft_steps: int = MaskedDiffusionOptions.draft_steps,
 ) -> DecodePlan:
-    """Each round fills some of the masked positions of a canvas, the most confident first."""
-    options = MaskedDiffusionOptions(num_steps=num_steps, threshold=threshold, block_length=block_length)
-    return _filling(options.canvas(mask_token_id, block_length), shift=shift)
+    """Each round fills some of the masked positions of a canvas, the most confident first or by another policy."""
+    options = MaskedDiffusionOptions(
+        num_steps=num_steps,
+        threshold=threshold,
+        block_length=block_length,
+        policy=policy,
+        shift=shift,
+        draft_steps=draft_steps,
+    )
+    return _filling(options, mask_token_id)
 
 
-def _filling(canvas: CanvasPlan, *, shift: bool) -> DecodePlan:
-    return DecodePlan(STRATEGY.name, STRATEGY.loop, STRATEGY.guarantee, canvas=replace(canvas, shift=shift))
+def _filling(options: MaskedDiffusionOptions, mask_token_id: int) -> DecodePlan:
+    canvas = options.canvas(mask_token_id, options.block_length)
+    canvas = replace(canvas, shift=options.shift, num_draft_steps=options.draft_steps)
+    return DecodePlan(STRATEGY.name, STRATEGY.loop, STRATEGY.guarantee, canvas=canvas)
 
 
 def _plan(options: MaskedDiffusionOptions, facts: CheckpointFacts) -> DecodePlan:
     mask_token_id = mask_token(options.mask_token_id, facts, STRATEGY.name)
-    return _filling(options.canvas(mask_token_id, options.block_length), shift=options.shift or facts.shift)
+    return _filling(replace(options, shift=options.shift or facts.shift), mask_token_id)
 
 
 STRATEGY = Strategy(

@@ -56,11 +56,11 @@ struct Names<CanvasCache> {
   static constexpr std::array<std::string_view, 2> kAll = {"none", "block"};
 };
 
-enum class PolicyKind { kConfidence, kFactor, kEntropy, kMargin, kRandom, kSequential };
+enum class PolicyKind { kConfidence, kFactor, kEntropy, kMargin, kRandom, kSequential, kOwn };
 template <>
 struct Names<PolicyKind> {
-  static constexpr std::array<std::string_view, 6> kAll = {"confidence", "factor", "entropy",
-                                                           "margin",     "random", "sequential"};
+  static constexpr std::array<std::string_view, 7> kAll = {
+      "confidence", "factor", "entropy", "margin", "random", "sequential", "own"};
 };
 
 enum class ConfidenceOf { kModel, kSampled };

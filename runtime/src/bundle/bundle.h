@@ -100,6 +100,9 @@ struct Bundle {
   std::vector<FileEntry> files;       // All files of the build except build.json.
   std::string manifest_sha256;        // Digest of the manifest that was read ...
   std::string bundle_sha256;          // ... and of the one that the build was made from.
+
+  // Sequences that are decoded together: each has a row of a run, and one for each drafted canvas.
+  int num_sequences() const { return shapes.batch / (1 + plan.canvas.num_draft_steps); }
 };
 
 // Reads `build_directory` (BUNDLE/builds/ID) and its bundle's manifest. Checks every field that is

@@ -81,6 +81,7 @@ struct CanvasPlan {
   bool shift = false;                      // Whether a position is predicted by the row before it.
   Schedule schedule = Schedule::kLinear;   // How many positions a round must fill.
   CanvasStop stop = CanvasStop::kBlock;    // What ends a text early.
+  int num_draft_steps = 0;                 // Steps that are drafted and verified in one run.
 };
 
 // one-shot: how the text is read from the single run.
@@ -149,7 +150,7 @@ struct RoleShapes {
 
 // Every shape that a build may run, role by role.
 struct ShapePlan {
-  int batch = 1;                            // Sequences decoded together.
+  int batch = 1;                            // Rows of a run; see Bundle::num_sequences.
   int max_length = 0;                       // Tokens of one sequence (prompt and text).
   std::map<std::string, RoleShapes> roles;  // By role name.
 };

@@ -149,6 +149,13 @@ CanvasPlan ReadCanvas(const Fields& data, const ModelFacts& model) {
     data.Add("block_length", " is 0; schedule is 'per-block', which needs a length.");
   }
   canvas.stop = data.Choice<CanvasStop>("stop", CanvasStop::kBlock);
+  if (data.Find("num_draft_steps") != nullptr) {
+    canvas.num_draft_steps = static_cast<int>(data.Integer("num_draft_steps", limits::kDraftSteps));
+  }
+  if (canvas.num_draft_steps > 0 && canvas.cache == CanvasCache::kBlock) {
+    data.Add("num_draft_steps", " is " + std::to_string(canvas.num_draft_steps) +
+                                    "; cache is 'block', with which no steps are drafted.");
+  }
   if (data.Find("policy") != nullptr) canvas.policy = ReadPolicy(data.Object("policy"));
   return canvas;
 }

@@ -15,7 +15,7 @@ struct Thresholds {
 
 // Null if the kind has no threshold.
 constexpr std::optional<Thresholds> ThresholdsOf(PolicyKind kind) {
-  constexpr double kMost = 1000;  // Of a factor, or a sum of entropies.
+  constexpr double kMost = 1000;  // Of a factor, a sum of entropies, or a module's own meaning.
   switch (kind) {
     case PolicyKind::kConfidence:
     case PolicyKind::kMargin:
@@ -23,6 +23,8 @@ constexpr std::optional<Thresholds> ThresholdsOf(PolicyKind kind) {
     case PolicyKind::kFactor:
     case PolicyKind::kEntropy:
       return Thresholds{kMost, 0};
+    case PolicyKind::kOwn:
+      return Thresholds{kMost, 1};
     case PolicyKind::kRandom:
     case PolicyKind::kSequential:
       return std::nullopt;

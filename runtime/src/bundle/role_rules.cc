@@ -109,14 +109,24 @@ void AddPolicy(const PolicyPlan& policy, const char* sizes, const char* uniforms
   if (policy.draws()) inputs.push_back({"uniforms", DType::kFloat32, uniforms, false});
 }
 
-constexpr PortRule kNumMasked = {"num_masked", DType::kInt64, kRow, true};
+// The outputs of a denoiser that decides the tokens of positions with these sizes.
+std::vector<PortRule> Filled(const CanvasPlan& plan, const char* sizes) {
+  std::vector<PortRule> outputs = {{"output_ids", DType::kInt64, sizes, true},
+                                   {"num_masked", DType::kInt64, kRow, true},
+                                   {"confidence", DType::kFloat32, sizes, true}};
+  if (plan.num_draft_steps > 0) {
+    outputs.push_back({"candidate_ids", DType::kInt64, sizes, true});
+    outputs.push_back({"candidate_ranks", DType::kInt64, sizes, true});
+  }
+  return outputs;
+}
 
 // A round's rows are those of a target; the rows of its columns get tokens.
-RoleRule RoundDenoiserRule(const PolicyPlan& policy) {
+RoleRule RoundDenoiserRule(const CanvasPlan& plan) {
   RoleRule rule = CausalRule();
   rule.inputs.push_back({"column_ids", DType::kInt64, kChoice, true});
-  AddPolicy(policy, kChoice, "batch num_logits #", rule.inputs);
-  rule.outputs = {{"output_ids", DType::kInt64, kChoice, true}, kNumMasked};
+  AddPolicy(plan.policy, kChoice, "batch num_logits #", rule.inputs);
+  rule.outputs = Filled(plan, kChoice);
   return rule;
 }
 
@@ -156,10 +166,10 @@ std::map<std::string, RoleRule> RulesOf(const Bundle& bundle) {
     }
     case LoopKind::kCanvas:
       if (ReadsRounds(bundle)) {
-        rules["denoiser"] = RoundDenoiserRule(bundle.plan.canvas.policy);
+        rules["denoiser"] = RoundDenoiserRule(bundle.plan.canvas);
         break;
       }
-      rules["denoiser"] = {{kTokens, kLengths}, {kTextIds, kNumMasked}};
+      rules["denoiser"] = {{kTokens, kLengths}, Filled(bundle.plan.canvas, kText)};
       AddPolicy(bundle.plan.canvas.policy, kText, "batch canvas_length #",
                 rules["denoiser"].inputs);
       break;

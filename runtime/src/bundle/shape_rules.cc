@@ -171,6 +171,12 @@ void CheckCanvas(const Fields& build, const std::string& name, const RoleShapes&
 void CheckCanvases(const Fields& build, const Bundle& bundle) {
   const DecodePlan& plan = bundle.plan;
   const std::int64_t longest = bundle.shapes.max_length;
+  const int canvases = 1 + plan.canvas.num_draft_steps;
+  if (bundle.shapes.batch % canvases != 0) {
+    build.Add("shapes.batch", " is " + std::to_string(bundle.shapes.batch) +
+                                  "; it must be a multiple of " + std::to_string(canvases) +
+                                  ", a text's rows with plan.canvas.num_draft_steps.");
+  }
   for (const auto& [name, shapes] : bundle.shapes.roles) {
     if (plan.loop == LoopKind::kCanvas && Longest(shapes.widths) < plan.canvas.block_length &&
         !shapes.widths.empty()) {

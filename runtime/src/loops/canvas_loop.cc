@@ -20,18 +20,19 @@ CanvasLoop::CanvasLoop(std::unique_ptr<Denoiser> denoiser, const CanvasPlan& pla
       plan_(plan),
       max_length_(max_length),
       sessions_(sessions.begin(), sessions.end()),
-      canvases_(sessions.size()),
-      rows_(sessions.size()) {
+      canvases_(sessions.size() * Size(1 + plan.num_draft_steps)),
+      rows_(canvases_.size()) {
   for (Canvas& canvas : canvases_) {
     canvas.ids.reserve(Size(max_length));
     canvas.filled_positions.reserve(Size(max_length));
     canvas.filled_ids.reserve(Size(max_length));
     canvas.confidences.reserve(Size(max_length));
   }
+  order_.reserve(Size(max_length));
 }
 
 void CanvasLoop::Start(const Session& session, const Request& request) {
-  Canvas& canvas = canvases_[Size(session.row())];
+  Canvas& canvas = canvases_[Size(IndexOf(session))];
   canvas = {std::move(canvas.ids), std::move(canvas.filled_positions), std::move(canvas.filled_ids),
             std::move(canvas.confidences)};
   const std::span<const TokenId> text = session.tokens();
@@ -60,15 +61,23 @@ void CanvasLoop::Start(const Session& session, const Request& request) {
 RoundReport CanvasLoop::Round(std::span<Turn> turns) {
   const Clock::time_point start = Clock::now();
   // The padding of an idle row is written after what its cache holds.
-  for (const Session* session : sessions_) rows_[Size(session->row())] = {{}, session->committed()};
+  std::ranges::fill(rows_, CanvasRow());
+  for (const Session* session : sessions_)
+    rows_[Size(IndexOf(*session))].first = session->committed();
   for (const Turn& turn : turns) {
-    rows_[Size(turn.session->row())] = RowOf(canvases_[Size(turn.session->row())]);
+    const int first = IndexOf(*turn.session);
+    const int last = first + canvases_[Size(first)].drafts;
+    for (int i = first; i <= last; ++i) rows_[Size(i)] = RowOf(canvases_[Size(i)]);
   }
   denoiser_->Run(rows_);
   for (Turn& turn : turns) {
-    const int row = turn.session->row();
-    Canvas& canvas = canvases_[Size(row)];
-    Take(canvas, row);
+    const int first = IndexOf(*turn.session);
+    Canvas& canvas = canvases_[Size(first)];
+    canvas.filled_positions.clear();
+    canvas.filled_ids.clear();
+    canvas.confidences.clear();
+    const int last = TakeDrafted(first, turn);
+    if (turn.may_draft) Draft(first, last);
     turn.filled_positions = canvas.filled_positions;
     turn.filled_ids = canvas.filled_ids;
     turn.confidences = canvas.confidences;
@@ -76,6 +85,10 @@ RoundReport CanvasLoop::Round(std::span<Turn> turns) {
     turn.session->Uncommit(canvas.held);
   }
   return RoundReport::Of(denoiser_->size(), denoiser_->engine_seconds(), SecondsSince(start));
+}
+
+int CanvasLoop::IndexOf(const Session& session) const {
+  return session.row() * (1 + plan_.num_draft_steps);
 }
 
 // The length of a text with its last block whole, as far as there is room: models with a cache of
@@ -161,9 +174,6 @@ CanvasRow CanvasLoop::RowOf(const Canvas& canvas) const {
 // Writes what the last run filled into a canvas.
 void CanvasLoop::Take(Canvas& canvas, int index) const {
   const CanvasRow& row = rows_[Size(index)];
-  canvas.filled_positions.clear();
-  canvas.filled_ids.clear();
-  canvas.confidences.clear();
   const std::span<const float> confidences = denoiser_->confidences(index, row);
   int position = row.first + row.begin;
   for (const TokenId token : denoiser_->filled(index, row)) {
@@ -185,6 +195,53 @@ void CanvasLoop::Take(Canvas& canvas, int index) const {
   CheckProgress(canvas);
   while (canvas.block < canvas.end && canvas.masked == 0) {
     BeginBlock(canvas, canvas.block + BlockLength(canvas));
+  }
+}
+
+// Writes what the last run filled into a text, and into its drafted canvases as long as they are
+// what the steps before leave. Returns the index of the last one taken.
+int CanvasLoop::TakeDrafted(int first, Turn& turn) {
+  Canvas& canvas = canvases_[Size(first)];
+  const int masked = canvas.masked, last = first + canvas.drafts;
+  turn.drafted_fills = masked - canvases_[Size(last)].masked;
+  Take(canvas, first);
+  int taken = first;
+  while (taken < last && canvas.ids == canvases_[Size(taken + 1)].ids &&
+         FilledLength(canvas, turn.eos_token_ids) <= canvas.block) {
+    Take(canvas, ++taken);
+    turn.accepted = masked - canvases_[Size(taken)].masked;
+  }
+  canvas.drafts = 0;
+  return taken;
+}
+
+// Drafts the next steps of a text from the predictions of the last run, of row `last`: its masked
+// positions are filled in their order there. The step that would fill a block is not drafted,
+// because nothing is left to be verified behind it, and a new block has no predictions yet.
+void CanvasLoop::Draft(int first, int last) {
+  const CanvasRow& row = rows_[Size(last)];
+  Canvas& canvas = canvases_[Size(first)];
+  if (plan_.num_draft_steps == 0 || canvas.block >= canvas.end || row.begin != canvas.block) return;
+  const std::span<const TokenId> candidates = denoiser_->candidates(last, row);
+  const std::span<const std::int64_t> ranks = denoiser_->ranks(last, row);
+  order_.clear();
+  for (int i = row.begin; i < row.end; ++i) {
+    if (IsMasked(canvas, i)) order_.push_back(i - row.begin);
+  }
+  std::ranges::sort(order_, {}, [&](int i) { return ranks[Size(i)]; });
+  auto next = order_.begin();
+  for (int i = first; i < first + plan_.num_draft_steps; ++i) {
+    const int fills = FillsOf(plan_.schedule, canvases_[Size(i)].rounds, canvases_[Size(i)].masked);
+    if (fills >= canvases_[Size(i)].masked) return;
+    Canvas& drafted = canvases_[Size(i + 1)];
+    drafted = canvases_[Size(i)];
+    for (int n = 0; n < fills; ++n, ++next) {
+      drafted.ids[Size(canvas.block + *next)] = candidates[Size(*next)];
+    }
+    drafted.masked -= fills;
+    ++drafted.rounds.done;
+    ++drafted.round;
+    ++canvas.drafts;
   }
 }
 

@@ -25,6 +25,12 @@ namespace ptgc {
 // not in the cache to the block being filled. A filled block enters the cache in the first round of
 // the next block, and so do the last blocks of a prompt. The last block of a text is filled to its
 // end, of which the text's part is delivered.
+//
+// With drafted steps (Self Speculative Decoding, arXiv 2510.04147; Spiffy, arXiv 2509.18085) the
+// next steps are drafted as if the predictions of the last run stayed as they are, and the canvas
+// after each of them is a further row of the next run. A canvas that is what the steps before it
+// really leave was rightly read, so what the run filled into it is the next step. Every canvas is
+// thus that of filling step by step.
 class CanvasLoop : public DecodeLoop {
  public:
   // `sessions` has one per row of the batch.
@@ -61,6 +67,7 @@ class CanvasLoop : public DecodeLoop {
     std::uint64_t seed = 0;             // Of random numbers.
     std::uint32_t round = 0;            // Rounds that filled positions.
     int held = 0;                       // Positions in the cache, in whole blocks.
+    int drafts = 0;                     // Canvases after it that hold its drafted steps.
   };
   int WholeBlocks(int length) const;
   int BlockLength(const Canvas& canvas) const;
@@ -71,7 +78,10 @@ class CanvasLoop : public DecodeLoop {
   void CheckProgress(const Canvas& canvas) const;
   int Held(int row, int length) const;
   CanvasRow RowOf(const Canvas& canvas) const;
+  int IndexOf(const Session& session) const;
   void Take(Canvas& canvas, int index) const;
+  int TakeDrafted(int first, Turn& turn);
+  void Draft(int first, int last);
   void Emit(Canvas& canvas, Turn& turn) const;
   bool has_cache() const { return plan_.cache == CanvasCache::kBlock; }
 
@@ -79,8 +89,9 @@ class CanvasLoop : public DecodeLoop {
   CanvasPlan plan_;                     // The policies.
   int max_length_;                      // Most positions of a text.
   std::vector<Session*> sessions_;      // [batch]
-  std::vector<Canvas> canvases_;        // [batch]
-  std::vector<CanvasRow> rows_;         // [batch], inputs of a round.
+  std::vector<Canvas> canvases_;        // [batch, 1 + num_draft_steps], drafts after their text.
+  std::vector<CanvasRow> rows_;         // The same size, inputs of a round.
+  std::vector<int> order_;              // Masked positions of a block, the next to be filled first.
 };
 
 }  // namespace ptgc

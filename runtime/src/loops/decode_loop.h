@@ -35,6 +35,7 @@ struct Turn {
   std::span<const int> filled_positions;  // Of a canvas; valid until the next round.
   std::span<const TokenId> filled_ids;    // Their tokens ...
   std::span<const float> confidences;     // ... and the probabilities of these.
+  int drafted_fills = 0;                  // Of a canvas: draft tokens verified.
   bool ended = false;                     // Whether the last new token ends the text.
   std::exception_ptr error;               // Thrown by a caller's function for this text only.
 };

@@ -30,7 +30,9 @@ Denoiser::Denoiser(std::unique_ptr<Engine> engine, const Bundle& bundle,
       temperature_(Size(bundle.shapes.batch) * sizeof(float)),
       uniforms_(Size(bundle.shapes.batch) * Size(sizes_.back()) * 2 * sizeof(float)),
       num_masked_(Size(bundle.shapes.batch) * sizeof(std::int64_t)),
-      confidence_(Size(bundle.shapes.batch) * Size(sizes_.back()) * sizeof(float)) {
+      confidence_(Size(bundle.shapes.batch) * Size(sizes_.back()) * sizeof(float)),
+      candidates_(Size(bundle.shapes.batch) * Size(sizes_.back()) * sizeof(TokenId)),
+      ranks_(Size(bundle.shapes.batch) * Size(sizes_.back()) * sizeof(std::int64_t)) {
   if (cache_ == nullptr) return;
   ports_.emplace(bundle.shapes.batch, sizes_.back(), shapes_.LogitsFor(sizes_.back()),
                  engine_->HasInput("tree_mask"), bundle.roles.at("denoiser").mask_extra);
@@ -51,14 +53,24 @@ void Denoiser::Run(std::span<const CanvasRow> rows) {
 }
 
 std::span<const TokenId> Denoiser::filled(int row, const CanvasRow& given) const {
-  const int begin = cache_ == nullptr ? given.begin : 0;
-  return {out_.ids(row, columns_) + begin, Size(given.end - given.begin)};
+  return {out_.ids(0, columns_) + FirstColumn(row, given), Size(given.end - given.begin)};
 }
 
 std::span<const float> Denoiser::confidences(int row, const CanvasRow& given) const {
-  const int begin = cache_ == nullptr ? given.begin : 0;
-  return {confidence_.As<float>() + Size(row) * Size(columns_) + Size(begin),
-          Size(given.end - given.begin)};
+  return {confidence_.As<float>() + FirstColumn(row, given), Size(given.end - given.begin)};
+}
+
+std::span<const TokenId> Denoiser::candidates(int row, const CanvasRow& given) const {
+  return {candidates_.As<TokenId>() + FirstColumn(row, given), Size(given.end - given.begin)};
+}
+
+std::span<const std::int64_t> Denoiser::ranks(int row, const CanvasRow& given) const {
+  return {ranks_.As<std::int64_t>() + FirstColumn(row, given), Size(given.end - given.begin)};
+}
+
+// Where the column of `given.begin` is in the outputs of the last run.
+std::size_t Denoiser::FirstColumn(int row, const CanvasRow& given) const {
+  return Size(row) * Size(columns_) + Size(cache_ == nullptr ? given.begin : 0);
 }
 
 // A run over a cache that only reads has one column, which nothing is filled into.
@@ -121,6 +133,10 @@ Call& Denoiser::BoundCall() {
       outputs = {out_.Ids("output_ids", columns_),
                  PortOf(num_masked_, "num_masked", DType::kInt64, {batch_}),
                  PortOf(confidence_, "confidence", DType::kFloat32, {batch_, columns_})};
+  if (plan_.num_draft_steps > 0) {
+    outputs.push_back(PortOf(candidates_, "candidate_ids", DType::kInt64, {batch_, columns_}));
+    outputs.push_back(PortOf(ranks_, "candidate_ranks", DType::kInt64, {batch_, columns_}));
+  }
   if (cache_ == nullptr) {
     inputs = {in_.Ids("input_ids", size_), in_.Lengths("lengths")};
   } else {

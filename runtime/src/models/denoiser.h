@@ -48,6 +48,10 @@ class Denoiser {
   std::span<const TokenId> filled(int row, const CanvasRow& given) const;
   // The probabilities of the tokens that it chose for them, whether or not they were filled.
   std::span<const float> confidences(int row, const CanvasRow& given) const;
+  // The tokens that it would have filled in there ...
+  std::span<const TokenId> candidates(int row, const CanvasRow& given) const;
+  // ... and their order among the positions that were masked, from 0; both in plans that draft.
+  std::span<const std::int64_t> ranks(int row, const CanvasRow& given) const;
   // How many of them are still masked.
   int num_masked(int row) const { return static_cast<int>(num_masked_.As<std::int64_t>()[row]); }
   // Positions of a row in the last run, padding included.
@@ -62,6 +66,7 @@ class Denoiser {
   std::vector<double> Measure(const EngineRuns& runs);
 
  private:
+  std::size_t FirstColumn(int row, const CanvasRow& given) const;
   void Fill(int row, const CanvasRow& given);
   void FillUniforms(int row, const CanvasRow& given);
   Call& Prepare(std::span<const CanvasRow> rows, int size, bool fills);
@@ -85,6 +90,8 @@ class Denoiser {
   Buffer uniforms_;                   // [batch, columns, 2], random numbers.
   Buffer num_masked_;                 // [batch], positions that a run leaves masked.
   Buffer confidence_;                 // [batch, columns], probabilities of the chosen tokens.
+  Buffer candidates_;                 // [batch, columns], tokens; unused if nothing is drafted.
+  Buffer ranks_;                      // [batch, columns], their order.
   double engine_seconds_ = 0;         // Engine time of the last run.
   // Bound calls, by index of the cache's capacity, by size and by columns.
   std::map<std::tuple<std::size_t, int, int>, std::unique_ptr<Call>> calls_;

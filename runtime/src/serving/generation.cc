@@ -102,7 +102,7 @@ void Generation::RecordFirstTokens(const Turn& turn) {
 void Generation::RecordDecodeRound(const Turn& turn, const RoundReport& report) {
   Statistics& statistics = result_.statistics;
   statistics.rounds += 1;
-  statistics.plain_rounds += turn.drafted.empty() ? 1 : 0;
+  statistics.plain_rounds += turn.drafted.empty() && turn.drafted_fills == 0 ? 1 : 0;
   RecordDrafts(turn);
   statistics.engine_seconds += report.engine_seconds;
   statistics.draft_seconds += report.draft_seconds;
@@ -116,12 +116,13 @@ void Generation::RecordDecodeRound(const Turn& turn, const RoundReport& report) 
 }
 
 void Generation::RecordDrafts(const Turn& turn) {
-  if (turn.drafted.empty()) return;
   Statistics& statistics = result_.statistics;
+  statistics.drafted_tokens += turn.drafted_fills;
+  statistics.accepted_tokens += turn.accepted;
+  if (turn.drafted.empty()) return;
   statistics.ahead_tokens += turn.ahead;
   if (turn.is_ahead) statistics.ahead_used_tokens += static_cast<std::int64_t>(turn.drafted.size());
   statistics.drafted_tokens += turn.proposal->num_acceptable();
-  statistics.accepted_tokens += turn.accepted;
   CountDrafts(turn, statistics.draft_counts);
 }
 

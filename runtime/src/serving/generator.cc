@@ -99,7 +99,7 @@ Generator::Generator(Bundle bundle, Engines engines, const GeneratorOptions& opt
     : bundle_(std::move(bundle)), limits_(LimitsOf(bundle_)) {
   if (options.load.acceptance) bundle_.plan.SetAcceptance(*options.load.acceptance);
   std::vector<Session*> rows;
-  for (int row = 0; row < bundle_.shapes.batch; ++row) {
+  for (int row = 0; row < bundle_.num_sequences(); ++row) {
     sessions_.push_back(std::make_unique<Session>(row, limits_));
     rows.push_back(sessions_.back().get());
   }

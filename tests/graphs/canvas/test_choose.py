@@ -28,6 +28,7 @@ Values = dict[str, np.ndarray]
 POLICIES = [
     PolicyPlan(kind, sampled=sampled, confidence_of=confidence)
     for kind in PolicyKind
+    if kind is not PolicyKind.OWN
     for sampled, confidence in [(False, ConfidenceOf.MODEL), (True, ConfidenceOf.MODEL), (True, ConfidenceOf.SAMPLED)]
 ]
 
@@ -38,7 +39,7 @@ def _plan(policy: PolicyPlan) -> CanvasPlan:
 
 @cache
 def _session(policy: PolicyPlan) -> Any:
-    inputs = {port.name: input_value(port) for port in policy_inputs(policy, columns=True)}
+    inputs = {port.name: input_value(port) for port in policy_inputs(_plan(policy), columns=True)}
     logits = ir.val("logits", ir.DataType.FLOAT, ir.Shape([ports.BATCH, ports.NUM_LOGITS, VOCAB]))
     ids = input_value(ports.COLUMN_IDS)
     piece = Piece("piece")
