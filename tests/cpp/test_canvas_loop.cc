@@ -35,7 +35,7 @@ Bundle CanvasBundle(int batch, const CanvasPlan& plan) {
   bundle.plan.canvas = plan;
   bundle.model.vocab_size = 100;
   bundle.model.context_length = 64;
-  bundle.shapes.batch = batch;
+  bundle.shapes.batch = batch * (1 + plan.num_draft_steps);
   bundle.shapes.max_length = 48;
   bundle.shapes.roles["denoiser"].canvas_lengths = {16, 48};
   return bundle;
@@ -75,6 +75,12 @@ struct Fixture {
         temperatures.push_back(ports.Row<const float>("temperature", row)[0]);
       }
       filled.push_back(static_cast<int>(left));
+      std::int64_t rank = 0;
+      for (std::size_t i = ids.size(); ports.Has("candidate_ids") && i-- > 0;) {
+        // Only the next three are foreseen.
+        ports.Row<TokenId>("candidate_ids", row)[i] = rank < 3 ? RightToken(ids[0], i) : 77;
+        ports.Row<std::int64_t>("candidate_ranks", row)[i] = offered[i] ? rank++ : 1000;
+      }
       for (std::size_t i = ids.size(); i-- > 0;) {
         if (!offered[i]) continue;
         wrong_offers += ids[i] != kMask || static_cast<std::int64_t>(i) >= length ? 1 : 0;
@@ -248,6 +254,28 @@ TEST(CanvasLoop, TracesWhatEveryRoundFills) {
   EXPECT_EQ(trace[0].filled_positions, std::vector<int>{3});
   EXPECT_EQ(trace[0].filled_ids, Tokens{RightToken(5, 3)});
   EXPECT_EQ(trace[1].filled_positions, std::vector<int>{1});
+}
+
+TEST(CanvasLoop, TakesDraftedStepsUpToTheFirstThatIsWrong) {
+  CanvasPlan plan = MakePlan(12, 0);
+  plan.num_draft_steps = 3;
+  Fixture fixture(2, plan);
+  std::vector<Request> requests = {Ask(12, {5}), Ask(12, {8, 1})};
+  for (Request& request : requests) request.trace = true;
+  requests[1].plain = true;
+  const std::vector<Result> results = fixture.generator->Generate(requests, {});
+  EXPECT_EQ(results[0].token_ids, RightTokens(5, 1, 13));
+  EXPECT_EQ(results[1].token_ids, RightTokens(8, 2, 14));
+  std::vector<std::size_t> filled;
+  for (const TraceRound& round : results[0].trace) filled.push_back(round.filled_positions.size());
+  EXPECT_EQ(filled, (std::vector<std::size_t>{1, 3, 3, 3, 2}));
+  EXPECT_EQ(results[0].statistics.rounds, 5);
+  EXPECT_EQ(results[0].statistics.plain_rounds, 1);
+  EXPECT_EQ(results[0].statistics.drafted_tokens, 10);
+  EXPECT_EQ(results[0].statistics.accepted_tokens, 7);
+  EXPECT_EQ(results[1].statistics.rounds, 12);
+  EXPECT_EQ(results[1].statistics.drafted_tokens, 0);
+  EXPECT_EQ(fixture.wrong_offers, 0);
 }
 
 TEST(CanvasLoop, FillsInAPromptThatHasMasks) {

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated
 
 from ptgc.errors import ExportError
-from ptgc.spec.canvas import CanvasCache, Schedule
+from ptgc.spec.canvas import CanvasCache, PolicyKind, Schedule
 from ptgc.spec.fields import Length, Range, TokenId
 from ptgc.spec.limits import MAX_ROUNDS
 from ptgc.spec.loop import Loop
@@ -42,16 +42,19 @@ def block_diffusion(
     block_length: int,
     num_steps: int = BlockDiffusionOptions.num_steps,
     threshold: float | None = None,
+    policy: PolicyKind = BlockDiffusionOptions.policy,
 ) -> DecodePlan:
-    """Each round fills some of the masked positions of a block, the most confident first.
+    """Each round fills some of the masked positions of a block, the most confident first or by another policy.
 
     Args:
         mask_token_id: The token that stands for a masked position.
         block_length: Positions of a block, which see each other and the blocks before.
         num_steps: Rounds of a block; 0 for one for each of its positions.
         threshold: A round also fills every position with more confidence than this.
+        policy: Which positions come first.
     """
-    return BlockDiffusionOptions(num_steps=num_steps, threshold=threshold).filling(mask_token_id, block_length)
+    options = BlockDiffusionOptions(num_steps=num_steps, threshold=threshold, policy=policy)
+    return options.filling(mask_token_id, block_length)
 
 
 def _plan(options: BlockDiffusionOptions, facts: CheckpointFacts) -> DecodePlan:

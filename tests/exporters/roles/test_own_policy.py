@@ -19,8 +19,9 @@ from ptgc.exporters.roles.own_policy import trace_policy
 from ptgc.runtime import Generator
 from ptgc.spec import ports
 from ptgc.spec.canvas import PolicyKind, PolicyPlan
-from ptgc.spec.strategies.masked_diffusion import masked_diffusion
-from tests.block_diffusion import tiny_block_diffusion
+from ptgc.spec.strategies.block_diffusion import block_diffusion
+from ptgc.spec.strategies.masked_diffusion import MaskedDiffusionOptions, masked_diffusion
+from tests.block_diffusion import BLOCK_DIFFUSION, diffuse_blocks, tiny_block_diffusion
 from tests.unmasking import INFILLED, MASK, PLANS, llama_logits, unmask
 
 Scores = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Any]
@@ -68,6 +69,18 @@ def test_a_module_does_what_the_built_in_policy_does_in_the_graph_of_a_language_
         assert rounds == unmask(llama_logits, text, plan)
 
 
+def test_a_module_chooses_among_the_positions_of_a_block_over_a_cache(tmp_path: Path) -> None:
+    blocks = BLOCK_DIFFUSION.canvas
+    assert blocks is not None
+    plan = replace(BLOCK_DIFFUSION, canvas=replace(blocks, policy=PolicyPlan(PolicyKind.OWN)))
+    given = {"denoiser": tiny_block_diffusion(), "policy": _Policy(lambda p, *_: p.amax(-1)).eval()}
+    bundle = export(given, plan, tmp_path / "bundle")
+    build(bundle, BuildOptions(precision="float32", max_length=40, stage=Stage.PREPARE))
+    with Generator(bundle) as generator:
+        found = generator.generate([9, 10, 11, 12, 13], max_new_tokens=10).token_ids
+    assert found == diffuse_blocks([9, 10, 11, 12, 13], 10, blocks)
+
+
 @pytest.mark.parametrize(
     ("scores", "said"),
     [
@@ -96,3 +109,6 @@ def test_a_policy_and_its_plan_belong_together(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="it gives float32"):
         export(denoiser | {"policy": _Policy(lambda p, *_: p)}, PLAN, tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
+    canvas = block_diffusion(MASK, 4, policy=PolicyKind.OWN).canvas
+    assert canvas is not None and canvas.policy.kind is PolicyKind.OWN
+    assert "--policy is own, which needs a module" in MaskedDiffusionOptions(policy=PolicyKind.OWN).problems()[0]
