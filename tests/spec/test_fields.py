@@ -240,6 +240,8 @@ def test_a_threshold_is_a_number_from_0_to_1(threshold: Any) -> None:
         ({"policy": {"confidence_of": "nobody"}}, r"confidence_of is 'nobody'; it must be one of model, sampled"),
         ({"schedule": "convex"}, "schedule is 'convex'; it must be one of linear, cosine, per-block"),
         ({"schedule": "per-block"}, "block_length is 0; schedule is per-block, which needs a length"),
+        ({"cache": "dual"}, "block_length is 0; cache is dual, which needs a length"),
+        ({"cache_interval": 1}, "cache_interval is 1; it must be from 2 to 65536"),
         ({"stop": "never"}, "stop is 'never'; it must be one of block, eos"),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-from ptgc.spec.canvas import CanvasPlan, Schedule
+from ptgc.spec.canvas import CacheInterval, CanvasCache, CanvasPlan, Schedule
 from ptgc.spec.fields import Range, TokenId
 from ptgc.spec.limits import MAX_LENGTH
 from ptgc.spec.loop import Loop
@@ -23,14 +23,32 @@ class MaskedDiffusionOptions(UnmaskingOptions):
     shift: bool = False
     """Predict a position by the row before it, as in models that were causal before. Formats that say so need no
     option."""
+    cache: CanvasCache = CanvasCache.NONE
+    """What a language model keeps of a canvas while a block is filled. All but none approximate: the keys and values of
+    positions before the block (prefix), of all outside it (dual), or of all tokens from the round after they were
+    filled (delayed)."""
+    cache_interval: CacheInterval = CanvasPlan.cache_interval
+    """delayed: rounds after which all positions are read anew."""
     mask_token_id: TokenId | None = None
     """The mask token, where neither the tokenizer nor config.json names one."""
 
     def problems(self) -> list[str]:
-        """Also a schedule of blocks without blocks."""
+        """Also a schedule or a cache of blocks without blocks, and the cache of another strategy."""
         found = super().problems()
         if self.schedule is Schedule.PER_BLOCK and self.block_length == 0:
             found.append("--schedule is per-block, which needs --block-length.")
+        if self.cache is CanvasCache.BLOCK:
+            found.append(
+                "--cache is block, which is exact for models whose blocks see no later ones: give --strategy "
+                "block-diffusion."
+            )
+        if self.cache is CanvasCache.DUAL and self.block_length == 0:
+            found.append(
+                "--cache is dual, which needs --block-length: nothing lies behind the only block, so that it "
+                "would be prefix."
+            )
+        if self.cache is not CanvasCache.DELAYED and self.cache_interval != CanvasPlan.cache_interval:
+            found.append(f"--cache-interval is {self.cache_interval}; only --cache delayed has one.")
         return found
 
 
@@ -52,7 +70,9 @@ def _filling(canvas: CanvasPlan, *, shift: bool) -> DecodePlan:
 
 def _plan(options: MaskedDiffusionOptions, facts: CheckpointFacts) -> DecodePlan:
     mask_token_id = mask_token(options.mask_token_id, facts, STRATEGY.name)
-    return _filling(options.canvas(mask_token_id, options.block_length), shift=options.shift or facts.shift)
+    canvas = options.canvas(mask_token_id, options.block_length)
+    canvas = replace(canvas, cache=options.cache, cache_interval=options.cache_interval)
+    return _filling(canvas, shift=options.shift or facts.shift)
 
 
 STRATEGY = Strategy(

@@ -10,6 +10,7 @@
 #include "base/token.h"
 #include "bundle/plan.h"
 #include "loops/canvas_schedule.h"
+#include "loops/canvas_slots.h"
 #include "loops/decode_loop.h"
 #include "models/denoiser.h"
 
@@ -25,6 +26,12 @@ namespace ptgc {
 // not in the cache to the block being filled. A filled block enters the cache in the first round of
 // the next block, and so do the last blocks of a prompt. The last block of a text is filled to its
 // end, of which the text's part is delivered.
+//
+// Caches that approximate (Fast-dLLM, arXiv 2505.22618, section 3.2; dKV-Cache, arXiv 2505.15781)
+// keep keys and values that would change. Some rounds read the whole canvas anew, others only what
+// is not kept: with `prefix` what lies before the block is kept from the block's first round on,
+// with `dual` also what lies behind it, and with `delayed` every token from the round after it was
+// filled.
 class CanvasLoop : public DecodeLoop {
  public:
   // `sessions` has one per row of the batch.
@@ -46,6 +53,8 @@ class CanvasLoop : public DecodeLoop {
     std::vector<TokenId> ids;           // The whole text, and what its last block has behind it.
     std::vector<int> filled_positions;  // Positions that the last round filled ...
     std::vector<TokenId> filled_ids;    // ... and their tokens.
+    std::vector<TokenId> row_ids;       // Tokens that a round over kept positions reads.
+    CanvasSlots slots;                  // Which positions are kept.
     bool fills_in = false;              // Whether the prompt contained the masks.
     int first = 0;                      // First position of the first block with masks.
     int end = 0;                        // One after the last position to fill.
@@ -69,10 +78,13 @@ class CanvasLoop : public DecodeLoop {
   int FilledLength(const Canvas& canvas, std::span<const TokenId> eos_token_ids) const;
   void CheckProgress(const Canvas& canvas) const;
   int Held(int row, int length) const;
-  CanvasRow RowOf(const Canvas& canvas) const;
+  CanvasRow RowOf(Canvas& canvas) const;
+  CanvasRow BlocksOf(const Canvas& canvas) const;
+  CanvasRow ChangingOf(Canvas& canvas) const;
+  bool Keeps(const Canvas& canvas, int position) const;
+  int BlockEnd(const Canvas& canvas) const;
   void Take(Canvas& canvas, int index) const;
   void Emit(Canvas& canvas, Turn& turn) const;
-  bool has_cache() const { return plan_.cache == CanvasCache::kBlock; }
 
   std::unique_ptr<Denoiser> denoiser_;  // Runs the rounds.
   CanvasPlan plan_;                     // The policies.
