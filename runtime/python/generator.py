@@ -15,7 +15,7 @@ from ptgc.runtime.libraries import onnxruntime_library, open_cuda_libraries
 from ptgc.runtime.load_options import LoadOptions
 from ptgc.runtime.loaded import Loaded
 from ptgc.runtime.reencoding import Reencoding
-from ptgc.runtime.request import GenerateOptions, Prompt, RunningText, is_batch, prompt_ids
+from ptgc.runtime.request import GenerateOptions, Prompt, RunningText, check_masks, is_batch, prompt_ids
 from ptgc.runtime.results import Chunk, GenerationResult
 from ptgc.runtime.session import Session
 from ptgc.runtime.streaming import stream
@@ -248,4 +248,6 @@ class Generator:
         self.close()
 
     def _start(self, prompt: Prompt, options: GenerateOptions) -> RunningText:
-        return RunningText(self._loaded, prompt_ids(prompt, self.codec, options.chat), options)
+        ids = prompt_ids(prompt, self.codec, options.chat)
+        check_masks(prompt, self._loaded.masks_in(ids), self._loaded, infill=options.infill)
+        return RunningText(self._loaded, ids, options)
