@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, overload
 from ptgc.errors import BundleError, UsageError
 from ptgc.runtime import _core
 from ptgc.runtime.costs import read_costs
+from ptgc.runtime.infill import check_masks
 from ptgc.runtime.libraries import onnxruntime_library, open_cuda_libraries
 from ptgc.runtime.load_options import LoadOptions
 from ptgc.runtime.loaded import Loaded
 from ptgc.runtime.reencoding import Reencoding
-from ptgc.runtime.request import GenerateOptions, Prompt, RunningText, check_masks, is_batch, prompt_ids
+from ptgc.runtime.request import GenerateOptions, Prompt, RunningText, is_batch, prompt_ids
 from ptgc.runtime.results import Chunk, GenerationResult
 from ptgc.runtime.session import Session
 from ptgc.runtime.streaming import stream

@@ -9,16 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from ptgc.errors import PtgcError
 from ptgc.runtime import _core
+from ptgc.runtime.infill import check_masks
 from ptgc.runtime.loaded import Loaded
-from ptgc.runtime.request import (
-    GenerateOptions,
-    Prompt,
-    RunningText,
-    chat_options,
-    check_masks,
-    is_messages,
-    prompt_ids,
-)
+from ptgc.runtime.request import GenerateOptions, Prompt, RunningText, chat_options, is_messages, prompt_ids
 from ptgc.runtime.results import Chunk, GenerationResult
 from ptgc.runtime.session_text import SessionText
 from ptgc.runtime.streaming import stream
