@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 
 from ptgc.errors import ExportError
 from ptgc.exporters.model_facts import eos_token_ids, start_token_id
 from ptgc.exporters.own_code import own_code_errors
-from ptgc.exporters.roles.denoiser import attend, denoise, reads_rounds
+from ptgc.exporters.roles.denoiser import attend, attend_kept, denoise, reads_rounds
 from ptgc.exporters.roles.one_shot import encode
 from ptgc.exporters.roles.own_policy import own_policy
 from ptgc.exporters.tracing.traced_module import Call, call_module
@@ -49,6 +50,8 @@ def original_roles(modules: Mapping[str, nn.Module], plan: DecodePlan) -> dict[s
     if plan.canvas is not None:
         module = modules["denoiser"]
         own = own_policy(modules, plan.canvas)
+        if reads_rounds(module, plan.canvas) and plan.canvas.approximates:
+            return {"denoiser": _keeping_denoiser(module, plan.canvas, own)}
         if reads_rounds(module, plan.canvas):
             return {"denoiser": _round_denoiser(module, plan.canvas, own)}
         return {"denoiser": _denoiser(module, plan.canvas, own)}
@@ -126,6 +129,21 @@ def _round_denoiser(module: PreTrainedModel, plan: CanvasPlan, own: OwnScores | 
         rows = start + values[ports.LOGITS_ROWS.name][0]
         logits = _scores(module, lambda _, ids: attend(module, ids, plan), np.array([text], np.int64))[:, rows]
         return choose(logits, values[ports.COLUMN_IDS.name], values, plan, own)
+
+    return run
+
+
+def _keeping_denoiser(module: PreTrainedModel, plan: CanvasPlan, own: OwnScores | None) -> RoleCall:
+    """Over the module's own cache, whose slots from the first row on are written anew."""
+    cache = DynamicCache()
+
+    def run(values: Values) -> Values:
+        positions, start = torch.from_numpy(values[ports.POSITION_IDS.name]), int(values[ports.WRITE_INDEX.name][0])
+        if (dropped := cache.get_seq_length() - start) > 0:
+            cache.crop(-dropped)
+        logits = _scores(module, partial(attend_kept, positions=positions, cache=cache), values[ports.INPUT_IDS.name])
+        rows = values[ports.LOGITS_ROWS.name][0]
+        return choose(logits[:, rows], values[ports.COLUMN_IDS.name], values, plan, own)
 
     return run
 

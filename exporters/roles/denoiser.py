@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 
 from ptgc.errors import ExportError
 from ptgc.exporters.model_facts import context_of
@@ -27,6 +27,7 @@ from ptgc.graphs.values import describe, input_value
 from ptgc.spec import ports
 from ptgc.spec.attention import AttentionKind
 from ptgc.spec.canvas import CanvasCache, CanvasPlan
+from ptgc.spec.kv_cache import StateKind
 from ptgc.spec.role_ports import policy_inputs, policy_outputs
 
 _PROBED = 4  # positions of a text that shows whether a model looks ahead
@@ -79,11 +80,27 @@ def attend(module: PreTrainedModel, input_ids: Tensor, plan: CanvasPlan) -> Tens
     return logits
 
 
+def attend_kept(module: PreTrainedModel, input_ids: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
+    """Logits `[batch, rows, vocab]` of rows that all see each other and what a cache holds, and are added to it.
+
+    Args:
+        module: A language model of transformers.
+        input_ids: int64 `[batch, rows]`.
+        positions: Their positions, of the same shape.
+        cache: The keys and values of other positions.
+    """
+    batch, count = input_ids.shape
+    seen = torch.ones(batch, 1, count, cache.get_seq_length() + count, dtype=torch.bool)
+    given = {"input_ids": input_ids, "position_ids": positions, "attention_mask": _mask(module, seen)}
+    logits: Tensor = module(**given, past_key_values=cache, use_cache=True).logits
+    return logits
+
+
 def reads_rounds(module: nn.Module, plan: CanvasPlan) -> TypeGuard[PreTrainedModel]:
     """Whether a module is traced as a language model, which reads rows over a cache; others read whole texts."""
     if not isinstance(module, PreTrainedModel):
         return False
-    return plan.cache is not CanvasCache.NONE or (module.can_generate() and not is_own_code(module))
+    return plan.keeps_blocks or (module.can_generate() and not is_own_code(module))
 
 
 def export_denoiser(source: RoleSource) -> TracedRole:
@@ -127,6 +144,12 @@ def _size(logits: ir.Value) -> int:
 def _export_round_denoiser(source: RoleSource, module: PreTrainedModel, plan: CanvasPlan) -> TracedRole:
     """Trace a language model, some of whose rows decide the tokens of positions."""
     traced = trace_target(module, AttentionKind.BLOCK)
+    if plan.approximates and any(state.kind is StateKind.WINDOW for state in traced.states):
+        raise ExportError(
+            f"{type(module).__name__} has layers with sliding windows, whose caches hold positions in their order; the "
+            f"cache '{plan.cache.value}' orders them by when they are kept.",
+            "Export it without a cache.",
+        )
     _check_sees_ahead(module, lambda ids: attend(module, ids, plan), plan.block_length if plan.keeps_blocks else None)
     graph = traced.model.graph
     columns, outputs = (ports.COLUMN_IDS, *policy_inputs(plan, columns=True)), policy_outputs(plan, columns=True)

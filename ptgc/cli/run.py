@@ -80,6 +80,9 @@ def command(
     threshold: Annotated[
         float | None, typer.Option(help="Which positions of a canvas are filled sooner; by default the bundle's.")
     ] = None,
+    infill: Annotated[
+        bool, typer.Option("--infill", help="Fill in the mask tokens that the prompt spells, instead of continuing it.")
+    ] = False,
     plain: Annotated[bool, typer.Option("--plain", help="Decode without drafts.")] = False,
     num_draft_tokens: Annotated[int | None, typer.Option(min=0, help="Most draft tokens per round.")] = None,
     draft_length: DraftLength = None,
@@ -127,6 +130,7 @@ def command(
             "seed": seed,
             "num_steps": num_steps,
             "threshold": threshold,
+            "infill": infill,
         }
         with Generator(
             bundle,

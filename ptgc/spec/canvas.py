@@ -9,6 +9,9 @@ from typing import Annotated, Any
 from ptgc.spec.fields import Range, TokenId
 from ptgc.spec.limits import MAX_DRAFT_STEPS, MAX_LENGTH, MAX_ROUNDS, MAX_THRESHOLD
 
+CacheInterval = Annotated[int, Range(2, MAX_ROUNDS)]
+"""Rounds after which a cache is renewed."""
+
 
 class CanvasCache(str, Enum):
     """What a denoiser keeps of a canvas between rounds."""
@@ -19,6 +22,14 @@ class CanvasCache(str, Enum):
     """Keys and values of the blocks before the one that is being filled. These blocks see nothing behind them, so they
     no longer change (BD3-LM, arXiv 2503.09573; Fast-dLLM v2, arXiv 2509.26328). Blocks begin at multiples of the block
     length."""
+    PREFIX = "prefix"
+    """Approximately, those of the positions before a block, as the block's first round computed them; later rounds of
+    the block read what follows (Fast-dLLM, arXiv 2505.22618, section 3.2)."""
+    DUAL = "dual"
+    """Approximately, also those of the positions behind the block; later rounds read the block only (Fast-dLLM)."""
+    DELAYED = "delayed"
+    """Approximately, those of every token from the round after the one that filled it; rounds read what was filled last
+    and what is masked, and every `cache_interval` of them all positions (dKV-Cache, arXiv 2505.15781)."""
 
 
 class PolicyKind(str, Enum):
@@ -143,6 +154,8 @@ class CanvasPlan:
     """How positions and their tokens are chosen."""
     cache: CanvasCache = CanvasCache.NONE
     """What is kept between rounds."""
+    cache_interval: CacheInterval = 8
+    """delayed: of so many rounds, the first reads all positions (8 is dKV-Cache's choice for LLaDA)."""
     shift: bool = False
     """Whether a position is predicted by the row before it, as in models that were causal before (Dream, arXiv
     2508.15487); the first position of a text is predicted by its own."""
@@ -153,6 +166,11 @@ class CanvasPlan:
     num_draft_steps: Annotated[int, Range(0, MAX_DRAFT_STEPS)] = 0
     """Steps that are drafted from the predictions of a run and verified by the next one, in as many further rows for
     each text (SSD, arXiv 2510.04147). The text is that of filling step by step."""
+
+    @property
+    def approximates(self) -> bool:
+        """Whether keys and values are kept that the model would compute anew, with other results."""
+        return self.cache not in (CanvasCache.NONE, CanvasCache.BLOCK)
 
     @property
     def keeps_blocks(self) -> bool:
@@ -167,7 +185,9 @@ class CanvasPlan:
         sampled = ", samples" if policy.sampled else ""
         rounds = f"up to {self.num_steps} rounds for {of_what}"
         drafts = f", {self.num_draft_steps} steps drafted" if self.num_draft_steps else ""
-        return f"{policy.kind.value}{threshold}{sampled}; {self.schedule.value}, {rounds}{blocks}{drafts}"
+        every = f" for {self.cache_interval} rounds" if self.cache is CanvasCache.DELAYED else ""
+        cache = f"; {self.cache.value} cache{every}, which approximates" if self.approximates else ""
+        return f"{policy.kind.value}{threshold}{sampled}; {self.schedule.value}, {rounds}{blocks}{drafts}{cache}"
 
     def to_json(self) -> dict[str, Any]:
         """These policies as the manifest writes them."""
@@ -183,10 +203,13 @@ class CanvasPlan:
         found = []
         if self.block_length == 0 and self.keeps_blocks:
             found.append("block_length is 0; cache is block, which needs a length")
+        if self.block_length == 0 and self.cache is CanvasCache.DUAL:
+            found.append("block_length is 0; cache is dual, which needs a length")
         if self.block_length == 0 and self.schedule is Schedule.PER_BLOCK:
             found.append("block_length is 0; schedule is per-block, which needs a length")
         if self.shift and self.keeps_blocks:
             found.append("shift is true; cache is block, whose rows predict their own positions")
-        if self.num_draft_steps and self.keeps_blocks:
-            found.append(f"num_draft_steps is {self.num_draft_steps}; cache is block, with which no steps are drafted")
+        if self.num_draft_steps and self.cache is not CanvasCache.NONE:
+            steps, cache = self.num_draft_steps, self.cache.value
+            found.append(f"num_draft_steps is {steps}; cache is {cache}, with which no steps are drafted")
         return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ptgc.spec import ports
+from ptgc.spec.canvas import CanvasPlan
 from ptgc.spec.drafter import MaskDrafter, OneRunDrafter
 from ptgc.spec.edit import EditPlan, EditStart
 from ptgc.spec.kv_cache import LayerState, StateKind
@@ -180,10 +181,8 @@ def _plan_problems(plan: DecodePlan, shapes: ShapePlan) -> list[str]:
             f"shapes.roles.target.verify_width is {target.verify_width}; plan.tree has {plan.tree.num_nodes} nodes"
         )
     found += _one_run_problems(plan, shapes)
-    widths = shapes.roles["denoiser"].widths if plan.canvas is not None and "denoiser" in shapes.roles else ()
-    if plan.canvas is not None and widths and plan.canvas.block_length > widths[-1]:
-        block = plan.canvas.block_length
-        found.append(f"shapes.roles.denoiser.widths ends with {widths[-1]}; plan.canvas.block_length is {block}")
+    if plan.canvas is not None and "denoiser" in shapes.roles:
+        found += _denoiser_problems(plan.canvas, shapes.roles["denoiser"], shapes.max_length)
     rows = 1 + (plan.canvas.num_draft_steps if plan.canvas is not None else 0)
     if shapes.batch % rows:
         found.append(f"shapes.batch is {shapes.batch}; with plan.canvas.num_draft_steps it is a multiple of {rows}")
@@ -198,6 +197,21 @@ def _plan_problems(plan: DecodePlan, shapes: ShapePlan) -> list[str]:
             found.append(f"{place} ends with {longest}; texts have up to {least} tokens")
         if plan.canvas is not None and plan.canvas.block_length > longest:
             found.append(f"plan.canvas.block_length is {plan.canvas.block_length}; the largest canvas is {longest}")
+    return found
+
+
+def _denoiser_problems(plan: CanvasPlan, own: RoleShapes, longest: int) -> list[str]:
+    """A round of a language model must have rows for what it reads, and logits for what it fills."""
+    if not own.widths:
+        return []
+    place, found = "shapes.roles.denoiser", []
+    if plan.block_length > own.widths[-1]:
+        found.append(f"{place}.widths ends with {own.widths[-1]}; plan.canvas.block_length is {plan.block_length}")
+    if not plan.keeps_blocks and own.widths[-1] < longest:
+        found.append(f"{place}.widths ends with {own.widths[-1]}; rounds read whole texts, of up to {longest} tokens")
+    filled = min(plan.block_length or longest, longest)
+    if own.verify_width < filled:
+        found.append(f"{place}.verify_width is {own.verify_width}; rounds fill up to {filled} positions")
     return found
 
 

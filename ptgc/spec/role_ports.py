@@ -172,6 +172,12 @@ def role_problems(plan: DecodePlan, roles: Mapping[str, Role]) -> list[str]:
         cache = plan.canvas.cache.value
         if roles["denoiser"].attention is not AttentionKind.BLOCK:
             found.append(f"roles.denoiser.attention must be block, with states; plan.canvas.cache is {cache}")
+        windows = [state.window for state in roles["denoiser"].states if state.kind is StateKind.WINDOW]
+        if plan.canvas.approximates and windows:
+            found.append(
+                f"roles.denoiser has layers with sliding windows; plan.canvas.cache is {cache}, which has slots in "
+                "another order"
+            )
     elif plan.canvas is not None and plan.canvas.shift:
         found.append("plan.canvas.shift is true; a denoiser without states predicts each position by its own row")
     drafts_blocks = isinstance(plan.drafter, MaskDrafter) and bool(plan.drafter.taps)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, overload
 from ptgc.errors import BundleError, UsageError
 from ptgc.runtime import _core
 from ptgc.runtime.costs import read_costs
+from ptgc.runtime.infill import check_masks
 from ptgc.runtime.libraries import onnxruntime_library, open_cuda_libraries
 from ptgc.runtime.load_options import LoadOptions
 from ptgc.runtime.loaded import Loaded
@@ -249,4 +250,6 @@ class Generator:
         self.close()
 
     def _start(self, prompt: Prompt, options: GenerateOptions) -> RunningText:
-        return RunningText(self._loaded, prompt_ids(prompt, self.codec, options.chat), options)
+        ids = prompt_ids(prompt, self.codec, options.chat)
+        check_masks(prompt, self._loaded.masks_in(ids), self._loaded, infill=options.infill)
+        return RunningText(self._loaded, ids, options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ptgc.runtime import _core
@@ -29,3 +30,7 @@ class Loaded:
     def has_source(self) -> bool:
         """Whether a prompt is a source, which an encoder reads or which is edited, and not the start of the text."""
         return "encoder" in self.build.manifest.roles or self.bundle.manifest.plan.edit is not None
+
+    def masks_in(self, ids: Sequence[int]) -> int:
+        """How many tokens of a prompt stand for positions that are still to be filled."""
+        return 0 if self.plan.canvas is None else ids.count(self.plan.canvas.mask_token_id)

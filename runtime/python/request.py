@@ -71,6 +71,9 @@ class GenerateOptions:
     threshold: float | None = None
     """Which positions of a canvas are filled sooner, by the policy of the bundle; None takes the bundle's."""
 
+    infill: bool = False
+    """Fill in the mask tokens that a text or chat messages spell. In token ids they are always filled in."""
+
     chat: ChatOptions = field(default_factory=ChatOptions)
     """How chat messages become a text; its fields are given as options of their own."""
 

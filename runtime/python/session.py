@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ptgc.errors import PtgcError
 from ptgc.runtime import _core
+from ptgc.runtime.infill import check_masks
 from ptgc.runtime.loaded import Loaded
 from ptgc.runtime.request import GenerateOptions, Prompt, RunningText, chat_options, is_messages, prompt_ids
 from ptgc.runtime.results import Chunk, GenerationResult
@@ -52,8 +53,9 @@ class Session:
 
         Raises:
             CapacityError: The session would outgrow the build.
-            UsageError: The longer conversation, as the chat template writes it, does not begin with what the session
-                holds, or the session began as a text.
+            UsageError: The text spells the mask token of a canvas, which only token ids may hold; or the longer
+                conversation, as the chat template writes it, does not begin with what the session holds; or the session
+                began as a text.
         """
         codec = self._loaded.codec
         chat = chat_options(options)
@@ -68,6 +70,8 @@ class Session:
         else:
             ids = held + prompt_ids(prompt, codec, chat)
             text = self._text.settled(len(ids))
+        added = self._loaded.masks_in(ids) - self._loaded.masks_in(held)
+        check_masks(prompt, added, self._loaded, infill=False)
         self._hold(held, ids)
         self._text, self._known = text, len(ids)
 

@@ -466,7 +466,9 @@ TEST_F(BundleOnDisk, RefusesWhatTheLoopCannotRun) {
   expect(3, plan("canvas", "policy", {{"kind", "sequential"}}),
          "has the input 'threshold', which this loop does not fill");
   expect(3, shapes("denoiser", "widths", {4}), "widths must have one of at least 8");
-  expect(3, plan("canvas", "cache", "prefix"), "cache is 'prefix'");
+  expect(3, plan("canvas", "cache", "suffix"), "cache is 'suffix'");
+  expect(3, plan("canvas", "cache", "prefix"), "with states; plan.canvas.cache is 'prefix'");
+  expect(3, plan("canvas", "cache_interval", 1), "cache_interval is 1");
   expect(3, plan("canvas", "shift", true),
          "plan.canvas.shift is true, which needs a language model");
   expect(
@@ -486,6 +488,13 @@ TEST_F(BundleOnDisk, RefusesWhatTheLoopCannotRun) {
         d.manifest["plan"]["canvas"]["block_length"] = 0;
       },
       "block_length is 0; cache is 'block'");
+  expect(
+      3,
+      [](BundleDocuments& d) {
+        d.manifest["plan"]["canvas"]["cache"] = "dual";
+        d.manifest["plan"]["canvas"]["block_length"] = 0;
+      },
+      "block_length is 0; cache is 'dual'");
   expect(
       3,
       [](BundleDocuments& d) {

@@ -245,6 +245,8 @@ def test_a_threshold_is_a_number_from_0_to_1(threshold: Any) -> None:
             {"num_draft_steps": 2, "cache": "block", "block_length": 4},
             "num_draft_steps is 2; cache is block, with which no steps are drafted",
         ),
+        ({"cache": "dual"}, "block_length is 0; cache is dual, which needs a length"),
+        ({"cache_interval": 1}, "cache_interval is 1; it must be from 2 to 65536"),
         ({"stop": "never"}, "stop is 'never'; it must be one of block, eos"),
     ],
 )

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from ptgc.errors import BuildError
 from ptgc.spec import ports
+from ptgc.spec.canvas import CanvasCache, CanvasPlan
 from ptgc.spec.drafter import OneRunDrafter
 from ptgc.spec.kv_cache import StateKind
 from ptgc.spec.limits import MAX_BATCH
@@ -19,6 +20,7 @@ PREFILL_WIDTHS = (32, 64, 128)
 _VERIFY_WIDTHS = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64)
 _BATCH_WIDTHS = (1, 2, 4, 8, 16, 32, 64)
 _DRAFTING_WIDTHS = (1, 2, 4, 8, 16, 32, 64, 128)  # one token, the tokens added by the last round, and chunks of prompts
+_DELAYED_WIDTHS = (8, 16)  # the last rounds of a canvas, few of whose positions are still masked
 _FIRST_LENGTH = 512
 _FIRST_CANVAS = 32  # positions of the smallest canvas or source; each larger one has twice as many
 
@@ -87,7 +89,7 @@ def _widths(name: str, role: Role, plan: DecodePlan, batch_size: int, canvases: 
     if ports.NUM_TOKENS not in role.dimensions:
         return ()
     if plan.canvas is not None:
-        return _block_widths(plan.canvas.block_length) if plan.canvas.keeps_blocks else canvases
+        return _canvas_widths(plan.canvas, canvases)
     if isinstance(plan.drafter, OneRunDrafter) and name == "drafter":
         return _one_run_widths(plan.drafter)
     nodes = _verify_width(name, plan, ())
@@ -99,6 +101,17 @@ def _widths(name: str, role: Role, plan: DecodePlan, batch_size: int, canvases: 
     if nodes < 8:
         prefill = [8, 16, *prefill]
     return tuple(dict.fromkeys([*verify, *prefill]))
+
+
+def _canvas_widths(plan: CanvasPlan, canvases: tuple[int, ...]) -> tuple[int, ...]:
+    """Widths of a denoiser's rounds: whole canvases, and of caches that approximate what changes of them."""
+    if plan.keeps_blocks:
+        return _block_widths(plan.block_length)
+    if not plan.approximates:
+        return canvases
+    fewer = _DELAYED_WIDTHS if plan.cache is CanvasCache.DELAYED else ()
+    block = plan.block_length + (1 if plan.shift else 0)  # the row before predicts the first position
+    return tuple(sorted({*canvases, *(size for size in (*fewer, block) if 1 < size < canvases[-1])}))
 
 
 def _block_widths(length: int) -> tuple[int, ...]:

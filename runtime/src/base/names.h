@@ -50,10 +50,11 @@ struct Names<EditStart> {
   static constexpr std::array<std::string_view, 2> kAll = {"empty", "source"};
 };
 
-enum class CanvasCache { kNone, kBlock };
+enum class CanvasCache { kNone, kBlock, kPrefix, kDual, kDelayed };
 template <>
 struct Names<CanvasCache> {
-  static constexpr std::array<std::string_view, 2> kAll = {"none", "block"};
+  static constexpr std::array<std::string_view, 5> kAll = {"none", "block", "prefix", "dual",
+                                                           "delayed"};
 };
 
 enum class PolicyKind { kConfidence, kFactor, kEntropy, kMargin, kRandom, kSequential, kOwn };

@@ -58,6 +58,7 @@ inline constexpr Range kPooledNgram{2, 16};
 inline constexpr Range kBranches{1, 64};
 inline constexpr Range kSteps{1, 65536};
 inline constexpr Range kDraftSteps{0, 63};
+inline constexpr Range kInterval{2, 65536};  // Rounds until a cache is renewed.
 inline constexpr Range kRounds{1, 65536};
 inline constexpr std::int64_t kOperations = 64;
 inline constexpr Range kUpsampling{1, 64};

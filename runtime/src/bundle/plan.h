@@ -78,10 +78,16 @@ struct CanvasPlan {
   int block_length = 0;                    // Positions of a block, delivered together; 0: all.
   PolicyPlan policy = {};                  // How positions and tokens are chosen.
   CanvasCache cache = CanvasCache::kNone;  // What is kept between rounds.
+  int cache_interval = 8;                  // delayed: rounds until all is read anew.
   bool shift = false;                      // Whether a position is predicted by the row before it.
   Schedule schedule = Schedule::kLinear;   // How many positions a round must fill.
   CanvasStop stop = CanvasStop::kBlock;    // What ends a text early.
   int num_draft_steps = 0;                 // Steps that are drafted and verified in one run.
+
+  // Whether positions see only their own block and those before it, which are kept.
+  bool keeps_blocks() const { return cache == CanvasCache::kBlock; }
+  // Whether kept keys and values differ from those that the model would compute.
+  bool approximates() const { return cache != CanvasCache::kNone && !keeps_blocks(); }
 };
 
 // one-shot: how the text is read from the single run.

@@ -140,6 +140,12 @@ CanvasPlan ReadCanvas(const Fields& data, const ModelFacts& model) {
   if (canvas.cache == CanvasCache::kBlock && canvas.block_length == 0) {
     data.Add("block_length", " is 0; cache is 'block', which needs a length.");
   }
+  if (canvas.cache == CanvasCache::kDual && canvas.block_length == 0) {
+    data.Add("block_length", " is 0; cache is 'dual', which needs a length.");
+  }
+  if (data.Find("cache_interval") != nullptr) {
+    canvas.cache_interval = static_cast<int>(data.Integer("cache_interval", limits::kInterval));
+  }
   canvas.shift = data.Flag("shift", false);
   if (canvas.shift && canvas.cache == CanvasCache::kBlock) {
     data.Add("shift", " is true; cache is 'block', whose rows predict their own positions.");
@@ -152,9 +158,10 @@ CanvasPlan ReadCanvas(const Fields& data, const ModelFacts& model) {
   if (data.Find("num_draft_steps") != nullptr) {
     canvas.num_draft_steps = static_cast<int>(data.Integer("num_draft_steps", limits::kDraftSteps));
   }
-  if (canvas.num_draft_steps > 0 && canvas.cache == CanvasCache::kBlock) {
-    data.Add("num_draft_steps", " is " + std::to_string(canvas.num_draft_steps) +
-                                    "; cache is 'block', with which no steps are drafted.");
+  if (canvas.num_draft_steps > 0 && canvas.cache != CanvasCache::kNone) {
+    data.Add("num_draft_steps", " is " + std::to_string(canvas.num_draft_steps) + "; cache is '" +
+                                    std::string(Name(canvas.cache)) +
+                                    "', with which no steps are drafted.");
   }
   if (data.Find("policy") != nullptr) canvas.policy = ReadPolicy(data.Object("policy"));
   return canvas;

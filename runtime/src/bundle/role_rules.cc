@@ -226,8 +226,16 @@ class RoleCheck {
       Add(" has no states; plan.canvas.shift is true, which needs a language model.");
     }
     if (ReadsRounds(bundle_) && role_.attention != AttentionKind::kBlock) {
-      Add(std::string(" must have block attention, with states; plan.canvas.cache is ") +
-          (bundle_.plan.canvas.cache == CanvasCache::kBlock ? "'block'." : "'none'."));
+      Add(" must have block attention, with states; plan.canvas.cache is '" +
+          std::string(Name(bundle_.plan.canvas.cache)) + "'.");
+    }
+    const auto has_window = [](const LayerState& state) {
+      return state.kind == StateKind::kWindow;
+    };
+    if (name_ == "denoiser" && bundle_.plan.canvas.approximates() &&
+        std::ranges::any_of(role_.states, has_window)) {
+      Add(" has layers with sliding windows; plan.canvas.cache is '" +
+          std::string(Name(bundle_.plan.canvas.cache)) + "', which has slots in another order.");
     }
     const bool is_tree = name_ == "target" && !bundle_.plan.tree.is_chain();
     if (role_.attention.has_value() == role_.states.empty()) {

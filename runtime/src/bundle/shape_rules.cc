@@ -167,6 +167,22 @@ void CheckCanvas(const Fields& build, const std::string& name, const RoleShapes&
             " must have one of at least " + std::to_string(least) + ", " + why);
 }
 
+// A round of a language model must have rows for what it reads, and logits for what it fills.
+void CheckRows(const Fields& build, const std::string& name, const RoleShapes& shapes,
+               const CanvasPlan& plan, std::int64_t longest) {
+  const std::string place = "shapes.roles." + name;
+  if (!plan.keeps_blocks() && shapes.widths.back() < longest) {
+    build.Add(place + ".widths", " must have one of at least " + std::to_string(longest) +
+                                     ", which is max_length: rounds read whole texts.");
+  }
+  const std::int64_t block = plan.block_length > 0 ? plan.block_length : longest;
+  if (shapes.verify_width < std::min(block, longest)) {
+    build.Add(place + ".verify_width",
+              " is " + std::to_string(shapes.verify_width) + "; rounds fill up to " +
+                  std::to_string(std::min(block, longest)) + " positions.");
+  }
+}
+
 // Canvases must hold the texts of the loop.
 void CheckCanvases(const Fields& build, const Bundle& bundle) {
   const DecodePlan& plan = bundle.plan;
@@ -183,6 +199,9 @@ void CheckCanvases(const Fields& build, const Bundle& bundle) {
       build.Add("shapes.roles." + name + ".widths", " must have one of at least " +
                                                         std::to_string(plan.canvas.block_length) +
                                                         ", plan.canvas.block_length.");
+    }
+    if (plan.loop == LoopKind::kCanvas && !shapes.widths.empty()) {
+      CheckRows(build, name, shapes, plan.canvas, longest);
     }
     if (shapes.canvas_lengths.empty()) continue;
     if (plan.loop == LoopKind::kOneShot) {

@@ -27,14 +27,17 @@ CanvasLoop::CanvasLoop(std::unique_ptr<Denoiser> denoiser, const CanvasPlan& pla
     canvas.filled_positions.reserve(Size(max_length));
     canvas.filled_ids.reserve(Size(max_length));
     canvas.confidences.reserve(Size(max_length));
+    canvas.row_ids.reserve(Size(max_length));
+    canvas.slots.Reserve(max_length);
   }
   order_.reserve(Size(max_length));
 }
 
 void CanvasLoop::Start(const Session& session, const Request& request) {
   Canvas& canvas = canvases_[Size(IndexOf(session))];
-  canvas = {std::move(canvas.ids), std::move(canvas.filled_positions), std::move(canvas.filled_ids),
-            std::move(canvas.confidences)};
+  canvas = {std::move(canvas.ids),        std::move(canvas.filled_positions),
+            std::move(canvas.filled_ids), std::move(canvas.confidences),
+            std::move(canvas.row_ids),    std::move(canvas.slots)};
   const std::span<const TokenId> text = session.tokens();
   canvas.ids.assign(text.begin(), text.end());
   canvas.fills_in = std::find(text.begin(), text.end(), plan_.mask_token_id) != text.end();
@@ -42,13 +45,14 @@ void CanvasLoop::Start(const Session& session, const Request& request) {
     canvas.ids.insert(canvas.ids.end(), Size(request.max_new_tokens), plan_.mask_token_id);
   }
   canvas.length = static_cast<int>(canvas.ids.size());
+  canvas.slots.Begin(canvas.length);
   if (!canvas.fills_in) canvas.ids.resize(Size(WholeBlocks(canvas.length)), plan_.mask_token_id);
   const auto masked = std::find(canvas.ids.begin(), canvas.ids.end(), plan_.mask_token_id);
   const auto last = std::find(canvas.ids.rbegin(), canvas.ids.rend(), plan_.mask_token_id);
   canvas.written = static_cast<int>(masked - canvas.ids.begin());
   canvas.end = static_cast<int>(canvas.ids.rend() - last);
   canvas.first =
-      has_cache() ? canvas.written - canvas.written % plan_.block_length : canvas.written;
+      plan_.keeps_blocks() ? canvas.written - canvas.written % plan_.block_length : canvas.written;
   const CanvasOptions& options = request.canvas;
   canvas.num_steps = options.num_steps > 0 ? options.num_steps : plan_.num_steps;
   canvas.threshold = options.threshold.value_or(plan_.policy.bound());
@@ -62,8 +66,11 @@ RoundReport CanvasLoop::Round(std::span<Turn> turns) {
   const Clock::time_point start = Clock::now();
   // The padding of an idle row is written after what its cache holds.
   std::ranges::fill(rows_, CanvasRow());
-  for (const Session* session : sessions_)
-    rows_[Size(IndexOf(*session))].first = session->committed();
+  for (const Session* session : sessions_) {
+    const Canvas& canvas = canvases_[Size(IndexOf(*session))];
+    const bool keeps = canvas.slots.kept() > 0 && canvas.block < canvas.end;
+    rows_[Size(IndexOf(*session))].first = keeps ? canvas.length : session->committed();
+  }
   for (const Turn& turn : turns) {
     const int first = IndexOf(*turn.session);
     const int last = first + canvases_[Size(first)].drafts;
@@ -94,7 +101,7 @@ int CanvasLoop::IndexOf(const Session& session) const {
 // The length of a text with its last block whole, as far as there is room: models with a cache of
 // blocks were trained on whole ones. What lies behind the text is never delivered.
 int CanvasLoop::WholeBlocks(int length) const {
-  if (!has_cache()) return length;
+  if (!plan_.keeps_blocks()) return length;
   const int rest = length % plan_.block_length;
   return rest == 0 ? length : std::min(length - rest + plan_.block_length, max_length_);
 }
@@ -103,12 +110,17 @@ int CanvasLoop::BlockLength(const Canvas& canvas) const {
   return plan_.block_length > 0 ? plan_.block_length : std::max(canvas.end - canvas.first, 1);
 }
 
+// One after the last position of the block being filled.
+int CanvasLoop::BlockEnd(const Canvas& canvas) const {
+  return std::min(canvas.block + BlockLength(canvas), canvas.end);
+}
+
 bool CanvasLoop::IsMasked(const Canvas& canvas, int position) const {
   return canvas.ids[Size(position)] == plan_.mask_token_id;
 }
 
 int CanvasLoop::MaskedInBlock(const Canvas& canvas) const {
-  const int end = std::min(canvas.block + BlockLength(canvas), canvas.end);
+  const int end = BlockEnd(canvas);
   int count = 0;
   for (int position = canvas.block; position < end; ++position) {
     count += IsMasked(canvas, position) ? 1 : 0;
@@ -137,32 +149,18 @@ void CanvasLoop::CheckProgress(const Canvas& canvas) const {
 
 // How many of the first `length` positions of a row the cache holds in whole blocks.
 int CanvasLoop::Held(int row, int length) const {
-  if (!has_cache()) return 0;
+  if (!plan_.keeps_blocks()) return 0;
   KVCache* cache = denoiser_->cache();
   const int held = cache->Held(row, length - length % plan_.block_length);
   if (held == 0) cache->Begin(row);
   return held;
 }
 
-// The part of a canvas that a round reads: up to the end of the block being filled (without a
-// cache, everything behind it too), or as many whole earlier blocks as a run can read. The graph
-// must fill so many of the block's positions that none is left after the block's last round.
-CanvasRow CanvasLoop::RowOf(const Canvas& canvas) const {
-  const std::span<const TokenId> text = std::span(canvas.ids).subspan(Size(canvas.held));
-  const int block_end = canvas.block + BlockLength(canvas);
-  const int whole = static_cast<int>(text.size());
-  const int wanted = has_cache() ? std::min(block_end - canvas.held, whole) : whole;
-  CanvasRow row;
-  row.first = canvas.held;
-  row.seen = has_cache() ? 0 : whole;
-  if (wanted > denoiser_->largest()) {
-    const int count = denoiser_->largest() - denoiser_->largest() % plan_.block_length;
-    row.ids = text.first(Size(count));
-    return row;
-  }
-  row.ids = text.first(Size(wanted));
-  row.begin = canvas.block - canvas.held;
-  row.end = std::min(block_end, canvas.end) - canvas.held;
+// What a round reads of a canvas. The graph must fill so many of the block's positions that none is
+// left after the block's last round.
+CanvasRow CanvasLoop::RowOf(Canvas& canvas) const {
+  CanvasRow row = plan_.approximates() ? ChangingOf(canvas) : BlocksOf(canvas);
+  if (row.begin == row.end) return row;
   row.fills = FillsOf(plan_.schedule, canvas.rounds, canvas.masked);
   row.threshold = canvas.threshold;
   row.temperature = canvas.temperature;
@@ -171,23 +169,84 @@ CanvasRow CanvasLoop::RowOf(const Canvas& canvas) const {
   return row;
 }
 
+// With a cache of blocks, what is not in it up to the end of the block being filled, or as many
+// whole earlier blocks as a run can read; without a cache, everything.
+CanvasRow CanvasLoop::BlocksOf(const Canvas& canvas) const {
+  const std::span<const TokenId> text = std::span(canvas.ids).subspan(Size(canvas.held));
+  const int block_end = canvas.block + BlockLength(canvas);
+  const int whole = static_cast<int>(text.size());
+  const bool keeps = plan_.keeps_blocks();
+  const int wanted = keeps ? std::min(block_end - canvas.held, whole) : whole;
+  CanvasRow row;
+  row.first = canvas.held;
+  row.seen = keeps ? 0 : whole;
+  if (keeps && wanted > denoiser_->largest()) {
+    const int count = denoiser_->largest() - denoiser_->largest() % plan_.block_length;
+    row.ids = text.first(Size(count));
+    return row;
+  }
+  row.ids = text.first(Size(wanted));
+  row.begin = canvas.block - canvas.held;
+  row.end = BlockEnd(canvas) - canvas.held;
+  return row;
+}
+
+// With a cache that approximates, what is not kept: all of it if the cache is to be renewed.
+CanvasRow CanvasLoop::ChangingOf(Canvas& canvas) const {
+  const bool is_due = plan_.cache == CanvasCache::kDelayed
+                          ? canvas.round % static_cast<std::uint32_t>(plan_.cache_interval) == 0
+                          : canvas.rounds.done == 0;
+  if (is_due) canvas.slots.Begin(canvas.length);
+  canvas.slots.Order([&](int position) { return Keeps(canvas, position); });
+  canvas.row_ids.clear();
+  for (const int position : canvas.slots.rows()) {
+    canvas.row_ids.push_back(canvas.ids[Size(position)]);
+  }
+  CanvasRow row;
+  row.ids = canvas.row_ids;
+  row.first = canvas.slots.kept();
+  row.positions = canvas.slots.rows();
+  row.seen = canvas.length;
+  const std::span<const int> changing = row.positions.subspan(Size(canvas.slots.first_changing()));
+  const auto row_of = [&](int position) {
+    const auto found = std::lower_bound(changing.begin(), changing.end(), position);
+    return canvas.slots.first_changing() + static_cast<int>(found - changing.begin());
+  };
+  row.begin = row_of(canvas.block);
+  row.end = row_of(BlockEnd(canvas));
+  return row;
+}
+
+// Whether the keys and values of a position are kept from the next round on. If a position is
+// predicted by the row before it, that row must be read as long as the position is masked.
+bool CanvasLoop::Keeps(const Canvas& canvas, int position) const {
+  const int begin = canvas.block - (plan_.shift ? 1 : 0);
+  if (plan_.cache == CanvasCache::kPrefix) return position < begin;
+  if (plan_.cache == CanvasCache::kDual) return position < begin || position >= BlockEnd(canvas);
+  const int next = position + 1;
+  const bool predicts = plan_.shift && next < canvas.length && IsMasked(canvas, next);
+  return !IsMasked(canvas, position) && !predicts;
+}
+
 // Writes what the last run filled into a canvas.
 void CanvasLoop::Take(Canvas& canvas, int index) const {
   const CanvasRow& row = rows_[Size(index)];
   const std::span<const float> confidences = denoiser_->confidences(index, row);
-  int position = row.first + row.begin;
+  int next = row.begin;
   for (const TokenId token : denoiser_->filled(index, row)) {
+    const float confidence = confidences[Size(next - row.begin)];
+    const int position = row.position(next++);
     TokenId& before = canvas.ids[Size(position)];
     if (before != token && position < canvas.length) {
       canvas.filled_positions.push_back(position);
       canvas.filled_ids.push_back(token);
-      canvas.confidences.push_back(confidences[Size(position - row.first - row.begin)]);
+      canvas.confidences.push_back(confidence);
     }
     before = token;
-    ++position;
   }
+  if (plan_.approximates()) canvas.slots.Keep();
   const int read = row.first + static_cast<int>(row.ids.size());
-  if (has_cache()) canvas.held = std::min(read, canvas.block);
+  if (plan_.keeps_blocks()) canvas.held = std::min(read, canvas.block);
   if (read <= canvas.block) return;
   canvas.masked = denoiser_->num_masked(index);
   ++canvas.rounds.done;
@@ -278,7 +337,7 @@ void CanvasLoop::Emit(Canvas& canvas, Turn& turn) const {
 }
 
 void CanvasLoop::Begin(const Session& session) {
-  if (has_cache()) denoiser_->cache()->Begin(session.row());
+  if (plan_.keeps_blocks()) denoiser_->cache()->Begin(session.row());
 }
 
 void CanvasLoop::Rewind(Session& session) {
@@ -286,11 +345,12 @@ void CanvasLoop::Rewind(Session& session) {
 }
 
 void CanvasLoop::Fork(const Session& from, Session& to) {
-  if (has_cache()) denoiser_->cache()->CopyRow(from.row(), to.row(), from.committed());
+  if (plan_.keeps_blocks()) denoiser_->cache()->CopyRow(from.row(), to.row(), from.committed());
 }
 
 void CanvasLoop::Clear() {
-  if (has_cache()) denoiser_->cache()->Clear();
+  for (Canvas& canvas : canvases_) canvas.slots.Begin(0);
+  if (denoiser_->cache() != nullptr) denoiser_->cache()->Clear();
 }
 
 std::vector<double> CanvasLoop::Measure(const EngineRuns& runs) {

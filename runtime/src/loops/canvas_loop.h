@@ -10,6 +10,7 @@
 #include "base/token.h"
 #include "bundle/plan.h"
 #include "loops/canvas_schedule.h"
+#include "loops/canvas_slots.h"
 #include "loops/decode_loop.h"
 #include "models/denoiser.h"
 
@@ -31,6 +32,12 @@ namespace ptgc {
 // after each of them is a further row of the next run. A canvas that is what the steps before it
 // really leave was rightly read, so what the run filled into it is the next step. Every canvas is
 // thus that of filling step by step.
+//
+// Caches that approximate (Fast-dLLM, arXiv 2505.22618, section 3.2; dKV-Cache, arXiv 2505.15781)
+// keep keys and values that would change. Some rounds read the whole canvas anew, others only what
+// is not kept: with `prefix` what lies before the block is kept from the block's first round on,
+// with `dual` also what lies behind it, and with `delayed` every token from the round after it was
+// filled.
 class CanvasLoop : public DecodeLoop {
  public:
   // `sessions` has one per row of the batch.
@@ -53,6 +60,8 @@ class CanvasLoop : public DecodeLoop {
     std::vector<int> filled_positions;  // Positions that the last round filled ...
     std::vector<TokenId> filled_ids;    // ... their tokens ...
     std::vector<float> confidences;     // ... and the probabilities of these.
+    std::vector<TokenId> row_ids;       // Tokens that a round over kept positions reads.
+    CanvasSlots slots;                  // Which positions are kept.
     bool fills_in = false;              // Whether the prompt contained the masks.
     int first = 0;                      // First position of the first block with masks.
     int end = 0;                        // One after the last position to fill.
@@ -77,13 +86,16 @@ class CanvasLoop : public DecodeLoop {
   int FilledLength(const Canvas& canvas, std::span<const TokenId> eos_token_ids) const;
   void CheckProgress(const Canvas& canvas) const;
   int Held(int row, int length) const;
-  CanvasRow RowOf(const Canvas& canvas) const;
+  CanvasRow RowOf(Canvas& canvas) const;
+  CanvasRow BlocksOf(const Canvas& canvas) const;
+  CanvasRow ChangingOf(Canvas& canvas) const;
+  bool Keeps(const Canvas& canvas, int position) const;
+  int BlockEnd(const Canvas& canvas) const;
   int IndexOf(const Session& session) const;
   void Take(Canvas& canvas, int index) const;
   int TakeDrafted(int first, Turn& turn);
   void Draft(int first, int last);
   void Emit(Canvas& canvas, Turn& turn) const;
-  bool has_cache() const { return plan_.cache == CanvasCache::kBlock; }
 
   std::unique_ptr<Denoiser> denoiser_;  // Runs the rounds.
   CanvasPlan plan_;                     // The policies.

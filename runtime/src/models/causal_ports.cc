@@ -52,7 +52,10 @@ void CausalPorts::Fill(int row, const RowInput& input, int width, int num_logits
 
   // Padded rows repeat the last valid position, so that they stay within tables of positions.
   std::int64_t* positions = Numbers(offsets_.position_ids) + row * width;
-  for (std::size_t t = 0; t < chunk; ++t) positions[t] = input.write_index + static_cast<int>(t);
+  for (std::size_t t = 0; t < chunk; ++t) {
+    positions[t] =
+        input.positions.empty() ? input.write_index + static_cast<int>(t) : input.positions[t];
+  }
   const std::int64_t root = input.write_index + static_cast<std::int64_t>(chunk) - 1;
   for (std::size_t t = chunk; t < count; ++t) {
     positions[t] = root + input.tree->depth(static_cast<int>(t - chunk) + input.first_node);
@@ -67,7 +70,9 @@ void CausalPorts::Fill(int row, const RowInput& input, int width, int num_logits
   const int first = input.first_logits.value_or(std::max(static_cast<int>(chunk) - 1, 0));
   const int end = std::max(input.count() - 1, 0);
   std::int64_t* logits_rows = Numbers(offsets_.logits_rows) + row * num_logits;
-  for (int r = 0; r < num_logits; ++r) logits_rows[r] = std::clamp(first + r, 0, end);
+  for (int r = 0; r < num_logits; ++r) {
+    logits_rows[r] = std::clamp(first + r, input.least_logits, end);
+  }
   if (has_tree_mask_) FillTreeMask(row, input, width);
 }
 

@@ -31,8 +31,11 @@ struct RowInput {
   // If not 0, all rows see the slots below this, which lies behind the round, instead of those
   // before the round.
   int seen = 0;
-  // Row of the first logits, at least -1, which stands for 0; by default that of the last token.
+  // The positions of `tokens`; by default those from `write_index` on.
+  std::span<const int> positions = {};
+  // Row of the first logits, at least -1; by default that of the last token.
   std::optional<int> first_logits = {};
+  int least_logits = 0;  // Logits of rows before this are those of this row.
   // Of a model that reads hidden states: where those of `tokens` lie, one after the other. Without
   // them each row has the states of a row that the last run chose.
   const void* states = nullptr;

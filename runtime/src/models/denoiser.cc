@@ -107,7 +107,10 @@ void Denoiser::Fill(int row, const CanvasRow& given) {
   input.write_index = given.first;
   input.block_length = given.seen > 0 ? 0 : plan_.block_length;
   input.seen = given.seen;
+  input.positions = given.positions;
   input.first_logits = plan_.shift ? given.begin - 1 : given.begin;
+  // The first position of a text is predicted by its own row.
+  if (given.begin < given.end && given.position(given.begin) == 0) input.least_logits = given.begin;
   ports_->Fill(row, input, size_, columns_, cache_->window_offset(row));
 }
 
@@ -117,7 +120,7 @@ void Denoiser::FillUniforms(int row, const CanvasRow& given) {
   float* written = uniforms_.As<float>() + Size(row) * Size(columns_) * 2;
   std::fill_n(written, Size(columns_) * 2, 0.0F);
   for (int i = given.begin; i < given.end; ++i) {
-    const auto words = PhiloxAt(given.seed, given.first + i, RandomStream::kCanvas, given.round);
+    const auto words = PhiloxAt(given.seed, given.position(i), RandomStream::kCanvas, given.round);
     // 23 bits: a sum of float32 probabilities times the number stays below the sum.
     for (int k = 0; k < 2; ++k) {
       written[2 * (i - begin) + k] = static_cast<float>(words[Size(k)] >> 9) * 0x1p-23F;

@@ -23,16 +23,22 @@ namespace ptgc {
 // One row's input to a run; an idle row has no ids.
 struct CanvasRow {
   std::span<const TokenId> ids = {};  // Part of its text ...
-  int first = 0;                      // ... from this position on; the cache holds the part before.
-  int begin = 0;                      // Masked ids may be filled from this index ...
-  int end = 0;                        // ... up to this one,
-  int fills = 0;                      // and at least so many must be.
-  double threshold = 0;               // Of the policy.
-  double temperature = 0;             // 0 takes the likeliest tokens.
-  std::uint64_t seed = 0;             // Of this text's random numbers.
-  std::uint32_t round = 0;            // Rounds that filled positions of this text before.
+  int first = 0;                      // ... from this slot of the cache on.
+  // Their positions, if these are not those of the slots.
+  std::span<const int> positions = {};
+  int begin = 0;            // Masked ids may be filled from this index ...
+  int end = 0;              // ... up to this one,
+  int fills = 0;            // and at least so many must be.
+  double threshold = 0;     // Of the policy.
+  double temperature = 0;   // 0 takes the likeliest tokens.
+  std::uint64_t seed = 0;   // Of this text's random numbers.
+  std::uint32_t round = 0;  // Rounds that filled positions of this text before.
   // Positions that all rows see; 0 if each sees its block and what lies before it.
   int seen = 0;
+
+  int position(int index) const {
+    return positions.empty() ? first + index : positions[static_cast<std::size_t>(index)];
+  }
 };
 
 // A model that keeps states is a language model, which reads rows over a cache: a run chooses the

@@ -20,6 +20,7 @@ from ptgc.spec.attention import AttentionKind
 from ptgc.spec.bundle import open_bundle
 from ptgc.spec.canvas import CanvasCache, CanvasPlan, PolicyPlan
 from ptgc.spec.fitting import shape_problems
+from ptgc.spec.kv_cache import StateKind
 from ptgc.spec.model_facts import ModelFacts
 from ptgc.spec.plan import DecodePlan
 from ptgc.spec.role_ports import role_problems
@@ -98,3 +99,20 @@ def test_rounds_over_a_cache_of_blocks_hold_a_block() -> None:
     said = "shapes.roles.denoiser.widths ends with 128; plan.canvas.block_length is 129"
     assert not shape_problems(_plan(), facts, shapes, roles, roles)
     assert said in shape_problems(longer, facts, shapes, roles, roles)
+
+
+def test_caches_that_approximate_have_no_windows_and_hold_whole_texts() -> None:
+    role = _traced().role("denoiser.onnx")
+    plan = _plan(replace(CANVAS, cache=CanvasCache.DUAL))
+    assert not role_problems(plan, {"denoiser": role})
+    windows = replace(role, states=(replace(role.states[0], kind=StateKind.WINDOW, window=8), *role.states[1:]))
+    assert any("sliding windows" in one for one in role_problems(plan, {"denoiser": windows}))
+    shapes = shape_plan(plan, ModelFacts("tiny", 64, 64), 40, 1, pays_for_capacity=False, roles={"denoiser": role})
+    assert shapes.roles["denoiser"].widths == (4, 32, 40)
+    for changes, said in (
+        ({"widths": (4, 32)}, "widths ends with 32; rounds read whole texts, of up to 40 tokens"),
+        ({"verify_width": 3}, "verify_width is 3; rounds fill up to 4 positions"),
+    ):
+        changed = replace(shapes, roles={"denoiser": replace(shapes.roles["denoiser"], **changes)})
+        found = shape_problems(plan, ModelFacts("tiny", 64, 64), changed, {"denoiser": role}, {"denoiser": role})
+        assert any(said in one for one in found)
