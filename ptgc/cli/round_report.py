@@ -11,6 +11,8 @@ from ptgc.spec.output import write_output
 
 if TYPE_CHECKING:
     from ptgc.runtime import GenerationResult, Generator
+    from ptgc.runtime.text import TextCodec
+    from ptgc.spec.plan import DecodePlan
 
 
 def check_has_rounds(generator: Generator) -> None:
@@ -38,6 +40,7 @@ def write_report(path: Path, generator: Generator, result: GenerationResult, pro
     from ptgc.report.rounds import rounds_page
 
     codec, plan = generator.codec, generator.bundle.manifest.plan
+    shown = _before_text(codec, plan, prompt) if codec is not None and isinstance(prompt, str) else ""
 
     def read(token: int) -> str:
         return f"{token} " if codec is None else codec.decode([token]) or f"<{token}>"
@@ -45,11 +48,17 @@ def write_report(path: Path, generator: Generator, result: GenerationResult, pro
     if codec is None:
         pieces = [f"{token} " for token in result.token_ids]
     else:
-        growing = codec.growing()
+        growing = codec.growing(codec.encode(shown) if shown else ())
         pieces = [growing.append([token]) for token in result.token_ids]
-    shown = prompt if codec is not None and isinstance(prompt, str) else ""
     if plan.loop is Loop.CANVAS:
         html = canvas_page(result, pieces, read, shown)
     else:
         html = rounds_page(result, pieces, read, shown, [one.kind for one in plan.drafter.parts])
     write_output(path, html.encode())
+
+
+def _before_text(codec: TextCodec, plan: DecodePlan, prompt: str) -> str:
+    """The part of a prompt that lies before the text: of one with masks, what precedes the first."""
+    if plan.canvas is None or plan.canvas.mask_token_id not in (ids := codec.encode(prompt)):
+        return prompt
+    return codec.decode(ids[: ids.index(plan.canvas.mask_token_id)])

@@ -80,7 +80,8 @@ def _map(rounds: Sequence[RoundTrace]) -> str:
     ]
     legend = "<p>Positions from left to right, rounds from top to bottom; the paler, the less sure was the model.</p>"
     box = f"0 0 {width * _CELL} {len(rounds) * _ROW}"
-    return f'{legend}<svg class="map" role="img" aria-label="Order of filling" viewBox="{box}">{"".join(cells)}</svg>'
+    named = f'role="img" aria-label="Order of filling" preserveAspectRatio="xMinYMin" viewBox="{box}"'
+    return f'{legend}<svg class="map" {named}>{"".join(cells)}</svg>'
 
 
 def _rounds(rounds: Sequence[RoundTrace], read: Read) -> str:
