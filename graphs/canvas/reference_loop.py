@@ -40,7 +40,8 @@ def fill(denoiser: Denoiser, plan: CanvasPlan, given: Sequence[int]) -> tuple[li
             if not left.any():
                 break
             fills = schedule.fills(plan.schedule, done, int(left.sum()))
-            made = denoiser(_round(plan, canvas, left, fills, int(where[0]), rounds))
+            time = np.count_nonzero(ids == plan.mask_token_id) / masked.size
+            made = denoiser(_round(plan, canvas, left, fills, int(where[0]), rounds, time))
             canvas[:] = made[ports.OUTPUT_IDS.name]
             left = (canvas == plan.mask_token_id) & block
             rounds += 1
@@ -56,7 +57,13 @@ def first_round(plan: CanvasPlan, canvas: Sequence[int], *, fills: int) -> Value
 
 
 def _round(
-    plan: CanvasPlan, ids: NDArray[np.int64], masked: NDArray[np.bool_], fills: int, start: int, number: int
+    plan: CanvasPlan,
+    ids: NDArray[np.int64],
+    masked: NDArray[np.bool_],
+    fills: int,
+    start: int,
+    number: int,
+    time: float = 1,
 ) -> Values:
     """Inputs of a round over texts `[batch, rows]` that all see each other and the `start` slots before them.
 
@@ -75,6 +82,7 @@ def _round(
         ports.WINDOW_OFFSET.name: np.zeros(batch, np.int64),
         ports.LOGITS_ROWS.name: np.maximum(rows - 1, 0) if plan.shift else rows,
         ports.COLUMN_IDS.name: ids.copy(),
+        ports.TIME.name: np.full(batch, time, np.float32),
         ports.CANVAS_MASK.name: masked,
         ports.STEP.name: np.full(batch, fills),
         ports.TEMPERATURE.name: np.zeros(batch, np.float32),
