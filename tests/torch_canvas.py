@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 Model = Callable[[Tensor, Tensor], Tensor]
+TimedModel = Callable[[Tensor, Tensor, float], Tensor]
 
 
 def llada(
@@ -56,6 +57,27 @@ def dream(model: Model, prompt: list[int], count: int, mask: int, num_steps: int
         return torch.cat([logits[:1], logits[:-1]])
 
     return llada(shifted, prompt, count, mask, num_steps, threshold=threshold)
+
+
+def mdlm(
+    model: TimedModel, prompt: list[int], count: int, mask: int, num_steps: int, threshold: float = 1.0
+) -> list[int]:
+    """MDLM and SEDD (kuleshov-group/mdlm, louaaron/Score-Entropy-Discrete-Diffusion): the times of their samplers, from
+    1 to 1e-5 in equal steps; which positions a step fills is LLaDA's choice, not drawn.
+
+    Args:
+        model: The model, which also takes the time.
+        prompt: The beginning of the text.
+        count: Tokens to write, a multiple of the steps.
+        mask: The mask token.
+        num_steps: Steps, each of which fills an equal share.
+        threshold: A step fills all positions above it, if these are more.
+    """
+    text = torch.tensor(prompt + [mask] * count)
+    sees = torch.ones(len(text), len(text), dtype=torch.bool)
+    for time in torch.linspace(1, 1e-5, num_steps + 1)[:-1].tolist():
+        fill(text, model(text, sees, time), text == mask, count // num_steps, mask, threshold)
+    return text[len(prompt) :].tolist()
 
 
 def sdar(

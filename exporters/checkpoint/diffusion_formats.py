@@ -18,7 +18,9 @@ from transformers import (
 )
 
 from ptgc.errors import CheckpointError
+from ptgc.exporters.checkpoint import dit_formats
 from ptgc.exporters.checkpoint.config import foreign_errors
+from ptgc.exporters.modules.dit import DitForMaskedDiffusion
 
 Settings = Mapping[str, Any]
 """A config.json."""
@@ -52,7 +54,8 @@ class DiffusionFormat:
     block_length: int | None = None
     """Positions of a block that the model was trained with."""
     required: Settings = field(default_factory=dict)
-    """The only value with which a setting can be read, for settings that change what the layers compute."""
+    """The only value with which a setting can be read, for settings that change what the layers compute. A setting of a
+    part is named `part.setting`."""
     defaults: Settings = field(default_factory=dict)
     """Values of settings that config.json may leave out."""
     translate: Callable[[dict[str, Any]], dict[str, Any]] = dict
@@ -73,14 +76,15 @@ class DiffusionFormat:
             CheckpointError: The checkpoint has parts that the class has not; all of them are named.
         """
         given = {**self.defaults, **settings}
+        values = {name: _setting(given, name, only) for name, only in self.required.items()}
         wrong = [
-            f"{name} is {given[name]!r}, only {only!r} is read"
+            f"{name} is {values[name]!r}, only {only!r} is read"
             for name, only in self.required.items()
-            if name in given and given[name] != only
+            if values[name] != only
         ]
         if wrong:
             raise CheckpointError(
-                f"Cannot open the checkpoint '{source}': a model of type {settings['model_type']!r} cannot be "
+                f"Cannot open the checkpoint '{source}': a model of type {_type_of(settings)!r} cannot be "
                 f"{self.model_class.__name__} with these settings: {'; '.join(wrong)}.",
                 "docs/support.md lists what of this format is read.",
             )
@@ -101,8 +105,7 @@ def diffusion_format(source: str, settings: Settings) -> DiffusionFormat | None:
     Raises:
         CheckpointError: A value in it is of the wrong kind; all of them are named.
     """
-    model_type = settings.get("model_type")
-    found = _FORMATS.get(model_type) if isinstance(model_type, str) else None
+    found = _FORMATS.get(_type_of(settings))
     if found is None:
         return None
     own = settings.get(OWN_SETTINGS, {})
@@ -124,6 +127,20 @@ def diffusion_format(source: str, settings: Settings) -> DiffusionFormat | None:
     if given.get("block_length") == 0:  # it has no blocks
         del given["block_length"]
     return replace(found, **given)
+
+
+def _type_of(settings: Settings) -> str:
+    """The model type, or what stands for it."""
+    return _SEDD if dit_formats.is_sedd(settings) else str(settings.get("model_type"))
+
+
+def _setting(settings: Settings, name: str, default: object) -> object:
+    """A setting, or one of a part: `part.setting`."""
+    part, dot, inner = name.partition(".")
+    if not dot:
+        return settings.get(name, default)
+    found = settings.get(part)
+    return found.get(inner, default) if isinstance(found, dict) else default
 
 
 def _is_valid(name: str, value: object) -> bool:
@@ -212,6 +229,14 @@ _LLADA = DiffusionFormat(
         r"^model\.transformer\.ff_out\.": "lm_head.",
     },
 )
+_MDLM = DiffusionFormat(
+    DitForMaskedDiffusion,
+    Attention.BIDIRECTIONAL,
+    defaults=dit_formats.DEFAULTS,
+    translate=dit_formats.dit_of_mdlm,
+    renamed=dit_formats.RENAMED,
+)
+_SEDD = "sedd"
 _SDAR = DiffusionFormat(Qwen3ForCausalLM, Attention.BLOCK, mask_token_id=151669, block_length=4, required=_NO_WINDOWS)
 _FORMATS: Mapping[str, DiffusionFormat] = {
     "llada": _LLADA,
@@ -225,9 +250,13 @@ _FORMATS: Mapping[str, DiffusionFormat] = {
     ),
     "sdar": _SDAR,
     "sdar_moe": replace(_SDAR, model_class=Qwen3MoeForCausalLM),
+    "mdlm": _MDLM,
+    "bd3lm": replace(_MDLM, attention=Attention.BLOCK, block_length=1, required=dit_formats.BLOCK_REQUIRED),
+    _SEDD: replace(_MDLM, defaults={}, required=dit_formats.SEDD_REQUIRED, translate=dit_formats.dit_of_sedd),
     "a2d-llama": DiffusionFormat(LlamaForCausalLM, None),
     "a2d-qwen2": DiffusionFormat(Qwen2ForCausalLM, None, required=_NO_WINDOWS),
     "a2d-qwen3": DiffusionFormat(Qwen3ForCausalLM, None, required=_NO_WINDOWS),
 }
-"""By model type. LLaDA: arXiv 2502.09992; Dream: arXiv 2508.15487; SDAR: arXiv 2510.06303; a2d: models of transformers
+"""By model type. LLaDA: arXiv 2502.09992; Dream: arXiv 2508.15487; SDAR: arXiv 2510.06303; MDLM:
+arXiv 2406.07524; BD3-LM: arXiv 2503.09573; SEDD: arXiv 2310.16834; a2d: models of transformers
 that dLLM's trainers turn into diffusion models, masked or in blocks."""

@@ -15,7 +15,7 @@ from transformers import DynamicCache, PreTrainedModel
 from ptgc.errors import ExportError
 from ptgc.exporters.model_facts import eos_token_ids, start_token_id
 from ptgc.exporters.own_code import own_code_errors
-from ptgc.exporters.roles.denoiser import attend, attend_kept, denoise, reads_rounds
+from ptgc.exporters.roles.denoiser import attend, attend_kept, denoise, reads_rounds, reads_time
 from ptgc.exporters.roles.one_shot import encode
 from ptgc.exporters.roles.own_policy import own_policy
 from ptgc.exporters.tracing.traced_module import Call, call_module
@@ -113,7 +113,8 @@ def _prompt(ids: Tensor, length: int) -> dict[str, Tensor]:
 def _denoiser(module: nn.Module, plan: CanvasPlan, own: OwnScores | None) -> RoleCall:
     def run(values: Values) -> Values:
         ids = values[ports.CANVAS_IDS.name]
-        logits = _scores(module, denoise, ids, values[ports.LENGTHS.name])
+        time = [torch.from_numpy(values[ports.TIME.name])] if reads_time(module) else []  # float32 in every model
+        logits = _scores(module, lambda *given: denoise(*given, *time), ids, values[ports.LENGTHS.name])
         return choose(logits, ids, values, plan, own)
 
     return run

@@ -34,23 +34,30 @@ _PROBED = 4  # positions of a text that shows whether a model looks ahead
 _TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.2}  # relative to the largest logit
 
 
-def denoise(module: nn.Module, input_ids: Tensor, lengths: Tensor) -> Tensor:
+def reads_time(module: nn.Module) -> bool:
+    """Whether a module takes the noise level of its text: its class says so by `reads_time`."""
+    return bool(getattr(module, "reads_time", False))
+
+
+def denoise(module: nn.Module, input_ids: Tensor, lengths: Tensor, *time: Tensor) -> Tensor:
     """Logits `[batch, canvas_length, vocab]` of every position, given the positions below the length.
 
     Args:
         module: A masked LM of transformers, or a module with these arguments.
         input_ids: int64 `[batch, canvas_length]`.
         lengths: int64 `[batch]`.
+        time: Of a module that reads it, float32 `[batch]`; see `ports.TIME`.
     """
     if not isinstance(module, PreTrainedModel):
-        logits: Tensor = module(input_ids, lengths)
+        logits: Tensor = module(input_ids, lengths, *time)
         return logits
     valid = torch.arange(input_ids.shape[1]) < lengths[:, None]
     if is_own_code(module):
         with own_code_errors(module), AttendToValid(valid):
             own: Tensor = module(input_ids=input_ids, attention_mask=valid.long()).logits
         return own
-    found: Any = module(input_ids=input_ids, attention_mask=_mask(module, valid[:, None, None, :]))
+    named: dict[str, Any] = {"time": time[0], "use_cache": False} if time else {}
+    found: Any = module(input_ids=input_ids, attention_mask=_mask(module, valid[:, None, None, :]), **named)
     result: Tensor = found.logits
     return result
 
@@ -98,7 +105,7 @@ def attend_kept(module: PreTrainedModel, input_ids: Tensor, positions: Tensor, c
 
 def reads_rounds(module: nn.Module, plan: CanvasPlan) -> TypeGuard[PreTrainedModel]:
     """Whether a module is traced as a language model, which reads rows over a cache; others read whole texts."""
-    if not isinstance(module, PreTrainedModel):
+    if not isinstance(module, PreTrainedModel) or reads_time(module):
         return False
     return plan.keeps_blocks or (module.can_generate() and not is_own_code(module))
 
@@ -111,18 +118,20 @@ def export_denoiser(source: RoleSource) -> TracedRole:
         return _export_round_denoiser(source, module, canvas)
     if canvas.cache is not CanvasCache.NONE:
         raise ExportError(
-            f"{type(module).__name__} has no cache: only a language model of transformers reads a text in parts.",
+            f"{type(module).__name__} has no cache: only a language model of transformers reads a text in parts, and "
+            "only if it does not read the noise level of the whole.",
             "Export it with the strategy masked-diffusion, which reads the whole canvas every round.",
         )
+    given_ports = (ports.CANVAS_IDS, ports.LENGTHS, *((ports.TIME,) if reads_time(module) else ()))
     if isinstance(module, PreTrainedModel):
         _check_padding(module, canvas.mask_token_id)
     longest = {ports.CANVAS_LENGTH: context_of(module)}
     with standard_attention(module):
-        model = trace_module(module, (ports.CANVAS_IDS, ports.LENGTHS), denoise, longest)
+        model = trace_module(module, given_ports, denoise, longest)
     logits = only_output(model, source, "logits [batch, canvas_length, vocab]")
-    _check_sees_ahead(module, lambda ids: denoise(module, ids, torch.full((len(ids),), ids.shape[1])))
+    _check_sees_ahead(module, lambda ids: _whole(module, ids, ids.shape[1]))
     graph = model.graph
-    ids, lengths = graph.inputs
+    ids, lengths, *_ = graph.inputs
     policy, outputs = policy_inputs(canvas, columns=False), policy_outputs(canvas, columns=False)
     given = {port.name: input_value(port) for port in policy}
     graph.inputs.extend(given.values())
@@ -131,7 +140,7 @@ def export_denoiser(source: RoleSource) -> TracedRole:
     own = trace_policy(source.modules, canvas, _size(logits), ports.CANVAS_LENGTH)
     filled = choose(piece, logits, ids, given | {ports.CANVAS_MASK.name: mask}, canvas, own)
     finish(model, piece, filled.values[: len(outputs)], outputs)
-    return TracedRole(model, (ports.CANVAS_IDS, ports.LENGTHS, *policy), outputs)
+    return TracedRole(model, (*given_ports, *policy), outputs)
 
 
 def _size(logits: ir.Value) -> int:
@@ -168,6 +177,12 @@ def _export_round_denoiser(source: RoleSource, module: PreTrainedModel, plan: Ca
     return replace(traced, inputs=(*traced.inputs, *columns), outputs=outputs)
 
 
+def _whole(module: nn.Module, ids: Tensor, length: int) -> Tensor:
+    """Logits of texts of this length, at the highest noise level."""
+    batch = len(ids)
+    return denoise(module, ids, torch.full((batch,), length), *([torch.ones(batch)] if reads_time(module) else []))
+
+
 @torch.no_grad()
 def _check_padding(module: PreTrainedModel, mask_token_id: int) -> None:
     """Check that padding at the end of a canvas does not change the model's predictions.
@@ -175,9 +190,9 @@ def _check_padding(module: PreTrainedModel, mask_token_id: int) -> None:
     Raises:
         ExportError: It does.
     """
-    text, length = [mask_token_id, 1, 2, mask_token_id], torch.tensor([4])
-    alone = denoise(module, torch.tensor([text]), length).float()
-    padded = denoise(module, torch.tensor([[*text, 3, 3, 3]]), length)[:, : len(text)].float()
+    text = [mask_token_id, 1, 2, mask_token_id]
+    alone = _whole(module, torch.tensor([text]), len(text)).float()
+    padded = _whole(module, torch.tensor([[*text, 3, 3, 3]]), len(text))[:, : len(text)].float()
     difference = float((alone - padded).abs().max())
     if not difference <= _TOLERANCE[next(module.parameters()).dtype] * float(alone.abs().max()):
         raise ExportError(

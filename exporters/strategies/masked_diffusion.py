@@ -9,6 +9,7 @@ from torch import nn
 from ptgc.exporters.checkpoint.checkpoint import Checkpoint
 from ptgc.exporters.checkpoint.diffusion_formats import Attention
 from ptgc.exporters.checkpoint.task import Task
+from ptgc.exporters.modules.dit import DitForMaskedDiffusion
 from ptgc.exporters.strategies.base import Note, Sources, StrategyExporter
 from ptgc.spec.strategies.base import CheckpointFacts
 
@@ -34,8 +35,11 @@ class MaskedDiffusionExporter(StrategyExporter):
         return CheckpointFacts(mask_token_id=mask, block_size=found.block_length, shift=found.shift)
 
     def modules(self, sources: Sources, note: Note) -> dict[str, nn.Module]:
-        """The denoiser."""
-        return {"denoiser": sources.model.load_model(note=note)}
+        """The denoiser; a noise level that is always the same becomes part of its weights."""
+        model = sources.model.load_model(note=note)
+        if isinstance(model, DitForMaskedDiffusion) and not model.reads_time:
+            model.fix_noise_level()
+        return {"denoiser": model}
 
 
 EXPORTER = MaskedDiffusionExporter()

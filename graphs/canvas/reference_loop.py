@@ -41,7 +41,8 @@ def fill(denoiser: Denoiser, plan: CanvasPlan, given: Sequence[int]) -> tuple[li
                 break
             fills = schedule.fills(plan.schedule, done, int(masked.sum()))
             rows = slots.read(ids[0] == plan.mask_token_id, block, done, rounds)
-            made = denoiser(_round(plan, ids, masked, fills, rows, rounds))
+            time = np.count_nonzero(ids == plan.mask_token_id) / places.size
+            made = denoiser(_round(plan, ids, masked, fills, rows, rounds, time))
             ids[:, rows.positions] = made[ports.OUTPUT_IDS.name]
             masked = _masked(ids, plan, block)
             rounds += 1
@@ -66,7 +67,13 @@ def first_round(plan: CanvasPlan, canvas: Sequence[int], *, fills: int) -> Value
 
 
 def _round(
-    plan: CanvasPlan, ids: NDArray[np.int64], masked: NDArray[np.bool_], fills: int, read: Rows, number: int
+    plan: CanvasPlan,
+    ids: NDArray[np.int64],
+    masked: NDArray[np.bool_],
+    fills: int,
+    read: Rows,
+    number: int,
+    time: float = 1,
 ) -> Values:
     """Inputs of a round of texts `[batch, length]` whose rows all see each other and the slots before them.
 
@@ -89,6 +96,7 @@ def _round(
         ports.LOGITS_ROWS.name: before if plan.shift else rows,
         ports.COLUMN_IDS.name: read_ids.copy(),
         ports.CANVAS_MASK.name: masked[:, read.positions],
+        ports.TIME.name: np.full(batch, time, np.float32),
         ports.STEP.name: np.full(batch, fills),
         ports.TEMPERATURE.name: np.zeros(batch, np.float32),
     }

@@ -105,6 +105,8 @@ ENCODER_ATTENTION_MASK = Port("encoder_attention_mask", DType.BOOL, (BATCH, SOUR
 # A canvas: the whole text of a row, of which the first `lengths[b]` positions count.
 CANVAS_IDS = Port("input_ids", DType.INT64, (BATCH, CANVAS_LENGTH))
 LENGTHS = Port("lengths", DType.INT64, (BATCH,))
+# time[b]: the noise level of a text, for a model that reads it: which share of the positions to fill is still masked.
+TIME = Port("time", DType.FLOAT32, (BATCH,))
 # canvas_mask[b, t]: position t is still to be filled.
 CANVAS_MASK = Port("canvas_mask", DType.BOOL, (BATCH, CANVAS_LENGTH))
 # step[b]: how many positions this round fills at least, in the order of its policy.

@@ -50,7 +50,7 @@ _WRITTEN = (ports.OUTPUT_IDS, ports.OUTPUT_LENGTHS)
 _OPERATION = RolePorts((ports.CANVAS_IDS, ports.LENGTHS), _WRITTEN, _WRITTEN)
 _READING_OPERATION = RolePorts((*_OPERATION.inputs, _HIDDEN_STATES, ports.ENCODER_ATTENTION_MASK), _WRITTEN, _WRITTEN)
 _TEXT_DENOISER = RolePorts(
-    (ports.CANVAS_IDS, ports.LENGTHS),
+    (ports.CANVAS_IDS, ports.LENGTHS, ports.TIME),
     (),
     (),
 )

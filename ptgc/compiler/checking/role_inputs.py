@@ -107,6 +107,7 @@ def _value(port: InputPort, vocab_size: int, first_row: int) -> Array:
         ports.LENGTHS.name: lambda: np.full(shape, _SIZES[ports.CANVAS_LENGTH]),
         ports.CANVAS_MASK.name: lambda: np.broadcast_to(np.arange(length) % 2 == 1, shape),
         ports.ENCODER_ATTENTION_MASK.name: lambda: np.ones(shape),
+        ports.TIME.name: lambda: np.full(shape, 0.5),
         ports.STEP.name: lambda: np.full(shape, 2),
         ports.THRESHOLD.name: lambda: np.ones(shape),
         ports.TEMPERATURE.name: lambda: np.ones(shape),

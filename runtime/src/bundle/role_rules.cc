@@ -136,6 +136,7 @@ constexpr PortRule kHiddenStates = {"encoder_hidden_states", kAnyFloat, "batch s
 constexpr PortRule kSourceIds = {"input_ids", DType::kInt64, kSource, true};
 constexpr PortRule kTokens = {"input_ids", DType::kInt64, kText, true};
 constexpr PortRule kLengths = {"lengths", DType::kInt64, kRow, false};
+constexpr PortRule kTime = {"time", DType::kFloat32, kRow, false};
 constexpr PortRule kTextIds = {"output_ids", DType::kInt64, kText, true};
 constexpr PortRule kTextLengths = {"output_lengths", DType::kInt64, kRow, true};
 
@@ -169,7 +170,7 @@ std::map<std::string, RoleRule> RulesOf(const Bundle& bundle) {
         rules["denoiser"] = RoundDenoiserRule(bundle.plan.canvas);
         break;
       }
-      rules["denoiser"] = {{kTokens, kLengths}, Filled(bundle.plan.canvas, kText)};
+      rules["denoiser"] = {{kTokens, kLengths, kTime}, Filled(bundle.plan.canvas, kText)};
       AddPolicy(bundle.plan.canvas.policy, kText, "batch canvas_length #",
                 rules["denoiser"].inputs);
       break;

@@ -51,6 +51,7 @@ void CanvasLoop::Start(const Session& session, const Request& request) {
   const auto last = std::find(canvas.ids.rbegin(), canvas.ids.rend(), plan_.mask_token_id);
   canvas.written = static_cast<int>(masked - canvas.ids.begin());
   canvas.end = static_cast<int>(canvas.ids.rend() - last);
+  canvas.to_fill = Masked(canvas);
   canvas.first =
       plan_.keeps_blocks() ? canvas.written - canvas.written % plan_.block_length : canvas.written;
   const CanvasOptions& options = request.canvas;
@@ -128,6 +129,10 @@ int CanvasLoop::MaskedInBlock(const Canvas& canvas) const {
   return count;
 }
 
+int CanvasLoop::Masked(const Canvas& canvas) const {
+  return static_cast<int>(std::ranges::count(canvas.ids, plan_.mask_token_id));
+}
+
 void CanvasLoop::BeginBlock(Canvas& canvas, int block) const {
   const int length = BlockLength(canvas);
   const int num_blocks = (canvas.end - canvas.first + length - 1) / length;
@@ -162,6 +167,7 @@ CanvasRow CanvasLoop::RowOf(Canvas& canvas) const {
   CanvasRow row = plan_.approximates() ? ChangingOf(canvas) : BlocksOf(canvas);
   if (row.begin == row.end) return row;
   row.fills = FillsOf(plan_.schedule, canvas.rounds, canvas.masked);
+  row.time = static_cast<double>(Masked(canvas)) / canvas.to_fill;
   row.threshold = canvas.threshold;
   row.temperature = canvas.temperature;
   row.seed = canvas.seed;

@@ -66,6 +66,7 @@ class CanvasLoop : public DecodeLoop {
     int first = 0;                      // First position of the first block with masks.
     int end = 0;                        // One after the last position to fill.
     int length = 0;                     // Positions of the whole text.
+    int to_fill = 0;                    // Masked positions before the first round.
     int written = 0;                    // Positions in the session's text.
     int block = 0;                      // First position of the block being filled.
     int masked = 0;                     // Masked positions of this block.
@@ -82,6 +83,7 @@ class CanvasLoop : public DecodeLoop {
   int BlockLength(const Canvas& canvas) const;
   bool IsMasked(const Canvas& canvas, int position) const;
   int MaskedInBlock(const Canvas& canvas) const;
+  int Masked(const Canvas& canvas) const;
   void BeginBlock(Canvas& canvas, int block) const;
   int FilledLength(const Canvas& canvas, std::span<const TokenId> eos_token_ids) const;
   void CheckProgress(const Canvas& canvas) const;

@@ -25,6 +25,7 @@ Denoiser::Denoiser(std::unique_ptr<Engine> engine, const Bundle& bundle,
       columns_(size_),
       in_(bundle.shapes.batch, sizes_.back()),
       out_(bundle.shapes.batch, sizes_.back()),
+      time_(Size(bundle.shapes.batch) * sizeof(float)),
       step_(Size(bundle.shapes.batch) * sizeof(std::int64_t)),
       threshold_(Size(bundle.shapes.batch) * sizeof(float)),
       temperature_(Size(bundle.shapes.batch) * sizeof(float)),
@@ -96,6 +97,7 @@ void Denoiser::Fill(int row, const CanvasRow& given) {
   bool* mask = in_.mask(row, columns_);
   std::fill_n(mask, columns_, false);
   for (int i = given.begin; i < given.end; ++i) mask[i - begin] = given.ids[Size(i)] == filler;
+  time_.As<float>()[row] = static_cast<float>(given.time);
   step_.As<std::int64_t>()[row] = given.fills;
   threshold_.As<float>()[row] = static_cast<float>(given.threshold);
   temperature_.As<float>()[row] = static_cast<float>(given.temperature);
@@ -141,7 +143,8 @@ Call& Denoiser::BoundCall() {
     outputs.push_back(PortOf(ranks_, "candidate_ranks", DType::kInt64, {batch_, columns_}));
   }
   if (cache_ == nullptr) {
-    inputs = {in_.Ids("input_ids", size_), in_.Lengths("lengths")};
+    inputs = {in_.Ids("input_ids", size_), in_.Lengths("lengths"),
+              PortOf(time_, "time", DType::kFloat32, {batch_})};
   } else {
     inputs = ports_->Inputs(size_, columns_);
     inputs.push_back(in_.Ids("column_ids", columns_));

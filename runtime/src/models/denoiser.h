@@ -29,6 +29,7 @@ struct CanvasRow {
   int begin = 0;            // Masked ids may be filled from this index ...
   int end = 0;              // ... up to this one,
   int fills = 0;            // and at least so many must be.
+  double time = 1;          // Share of the text's positions to fill that is masked.
   double threshold = 0;     // Of the policy.
   double temperature = 0;   // 0 takes the likeliest tokens.
   std::uint64_t seed = 0;   // Of this text's random numbers.
@@ -90,6 +91,7 @@ class Denoiser {
   CanvasBuffers in_;                  // The columns before a run ...
   CanvasBuffers out_;                 // ... and after it.
   std::optional<CausalPorts> ports_;  // Inputs of runs over a cache.
+  Buffer time_;                       // [batch], the noise level.
   Buffer step_;                       // [batch], fewest positions to fill.
   Buffer threshold_;                  // [batch], of the policy.
   Buffer temperature_;                // [batch], of sampling.
