@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from rich.console import Console
 
-from ptgc.cli import live_canvas
+from ptgc.cli import demo_canvas, live_canvas
 from ptgc.cli.live_canvas import LiveCanvas, fill_live
 from ptgc.compiler.build.build import BuildOptions, build
 from ptgc.exporters import export
@@ -46,3 +46,17 @@ def test_the_last_picture_is_the_whole_text(generator: Generator, monkeypatch: p
     result = fill_live(generator, codec, "w10 w11", options)
     assert result.text == generator.generate("w10 w11", **options).text
     assert f"w10 w11 {result.text.strip()}" in terminal.export_text()
+
+
+def test_the_demo_fills_one_canvas_step_by_step_and_by_thresholds(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = Console(record=True, width=100)
+    monkeypatch.setattr(demo_canvas, "results", shown)
+    demo_canvas.fill_canvas(generator.bundle.path, generator.build.manifest.id, 6)
+    text = shown.export_text()
+    assert "one position a round" in text and "all above 0.6" in text
+    rows = [line.split() for line in text.splitlines() if "one position a round" in line or "all above" in line]
+    assert [
+        row[row.index("round") + 2] for row in rows if "one" in row and "\N{BOX DRAWINGS LIGHT VERTICAL}" in row
+    ] == ["6"]
