@@ -22,7 +22,8 @@ class LowerExpertsPass(ir.passes.InPlacePass):
 
     The operators sum a row's experts in an order that depends on what other rows chose. Each row is therefore passed
     once for each of its experts, with one expert to choose, and is summed afterwards in the order of the model's
-    choice. So no row's last bits depend on its neighbours.
+    choice. So no row's last bits depend on its neighbours. With integers of 4 bits each row is passed twice: without
+    VNNI, ONNX Runtime multiplies an expert's only row in another order than several rows.
 
     Args:
         rounded: Integers in blocks, from `round_experts`; other experts stay as they are.
@@ -44,10 +45,12 @@ class LowerExpertsPass(ir.passes.InPlacePass):
         piece = Piece(experts.last.metadata_props.get(MODULE_KEY, ""))
         op, constant = piece.op, piece.constant
         count, hidden = experts.num_chosen, experts.down.shape[1]
+        copies = 2 if self._bits(experts) == 4 else 1
         rows = op("Reshape", op("Squeeze", experts.rows, constant([0])), constant([-1, 1, hidden]))
-        rows = op("Reshape", op("Expand", rows, constant([1, count, 1])), constant([-1, hidden]))
+        rows = op("Reshape", op("Expand", rows, constant([1, copies * count, 1])), constant([-1, hidden]))
         depth = constant([experts.gate_up.shape[0]])
-        flat = op("Reshape", experts.chosen, constant([-1]))
+        chosen = op("Concat", experts.chosen, experts.chosen, axis=-1) if copies > 1 else experts.chosen
+        flat = op("Reshape", chosen, constant([-1]))
         router = op("OneHot", flat, depth, constant(np.array([0, 1], np.float32)), axis=-1)
         attributes: dict[str, Any] = {
             "k": 1,
@@ -59,12 +62,12 @@ class LowerExpertsPass(ir.passes.InPlacePass):
         }
         gate_up, down = experts.gate_up, experts.down
         names = [f"{stack.value.name}.experts" for stack in (gate_up, down)]
-        if gate_up.value in self._rounded and down.value in self._rounded:
+        if self._bits(experts) < 32:
             up = _packed(graph, names[0], self._rounded[gate_up.value], interleaved=True)
             back = _packed(graph, names[1], self._rounded[down.value], interleaved=False)
             numbers, scales = self._rounded[down.value][0]
             attributes |= {
-                "expert_weight_bits": 4 if numbers.dtype == ml_dtypes.int4 else 8,
+                "expert_weight_bits": self._bits(experts),
                 "block_size": numbers.shape[1] // scales.shape[1],
                 "accuracy_level": 4,
             }
@@ -75,7 +78,9 @@ class LowerExpertsPass(ir.passes.InPlacePass):
                 _float_stack(graph, names[1], down, down.array),
             ]
             out = op("MoE", rows, router, stacked[0], None, stacked[1], domain="com.microsoft", **attributes)
-        out = op("Reshape", out, constant([-1, count, hidden]))
+        out = op("Reshape", out, constant([-1, copies * count, hidden]))
+        if copies > 1:
+            out = op("Slice", out, constant([0]), constant([count]), constant([1]))
         out = op("Mul", out, op("Unsqueeze", experts.weights, constant([-1])))
         # ReduceSum would sum a single row in another order than several rows.
         parts = piece.op_outputs("Split", out, constant([1] * count), outputs=count, axis=1)
@@ -83,6 +88,13 @@ class LowerExpertsPass(ir.passes.InPlacePass):
         piece.insert_before(experts.last)
         take_place(out, experts.last.outputs[0])
         graph.remove(experts.last, safe=True)
+
+    def _bits(self, experts: Experts) -> int:
+        """Bits of the rounded weights; 32 if they are not rounded."""
+        if experts.gate_up.value not in self._rounded or experts.down.value not in self._rounded:
+            return 32
+        numbers, _ = self._rounded[experts.down.value][0]
+        return 4 if numbers.dtype == ml_dtypes.int4 else 8
 
 
 def _float_stack(graph: ir.Graph, name: str, stack: Stack, build: Callable[[], np.ndarray]) -> ir.Value:
