@@ -49,7 +49,7 @@ def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
 def _modulated(norm: nn.LayerNorm, shift: Tensor, scale: Tensor) -> nn.LayerNorm:
     """A norm that is modulated by itself."""
-    made = nn.LayerNorm(norm.normalized_shape, eps=norm.eps, dtype=norm.weight.dtype)
+    made = nn.LayerNorm(list(norm.normalized_shape), eps=norm.eps, dtype=norm.weight.dtype)
     made.weight = _fixed(norm.weight * (1 + scale), norm.weight)
     made.bias = _fixed(shift, norm.weight)
     return made
@@ -225,5 +225,6 @@ class DitForMaskedDiffusion(LlamaPreTrainedModel, GenerationMixin):  # type: ign
         embedding, self.sigma_map = self.sigma_map, None
         assert embedding is not None, "a noise level is fixed once"
         condition = embedding.float()(torch.zeros(1))[0]
-        for part in (*self.model.layers, self.output_layer):
+        parts: list[Any] = [*self.model.layers, self.output_layer]
+        for part in parts:
             part.fix(condition)
