@@ -71,8 +71,8 @@ def _score(p: Float, confidence: Float, policy: PolicyPlan, given: Values) -> Fl
     if policy.kind is PolicyKind.ENTROPY:
         with np.errstate(divide="ignore"):
             log_p = np.maximum(np.log(p), np.float32(LEAST_LOG))
-        entropies: Float = -(p * log_p).sum(axis=-1)
-        return -entropies
+        certainties: Float = (p * log_p).sum(axis=-1)
+        return certainties
     if policy.kind is PolicyKind.MARGIN:
         ordered = np.sort(p, axis=-1)
         margins: Float = ordered[..., -1] - ordered[..., -2]

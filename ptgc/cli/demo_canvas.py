@@ -42,7 +42,7 @@ def fill_canvas(bundle: Path, build: str, num_tokens: int) -> None:
 
 
 def _runs(generator: Generator, options: dict[str, Any]) -> list[GenerationResult]:
-    """The first one is shown while it is written, if there is a terminal."""
+    """The same text several times, and once more while a terminal shows it, which takes time of its own."""
     from ptgc.cli.live_canvas import fill_live
 
     repeated = [generator.generate(_PROMPT, **options) for _ in range(_REPEATS)]

@@ -45,7 +45,8 @@ class LowerExpertsPass(ir.passes.InPlacePass):
         piece = Piece(experts.last.metadata_props.get(MODULE_KEY, ""))
         op, constant = piece.op, piece.constant
         count, hidden = experts.num_chosen, experts.down.shape[1]
-        copies = 2 if self._bits(experts) == 4 else 1
+        bits = self._bits(experts)
+        copies = 2 if bits == 4 else 1
         rows = op("Reshape", op("Squeeze", experts.rows, constant([0])), constant([-1, 1, hidden]))
         rows = op("Reshape", op("Expand", rows, constant([1, copies * count, 1])), constant([-1, hidden]))
         depth = constant([experts.gate_up.shape[0]])
@@ -62,12 +63,12 @@ class LowerExpertsPass(ir.passes.InPlacePass):
         }
         gate_up, down = experts.gate_up, experts.down
         names = [f"{stack.value.name}.experts" for stack in (gate_up, down)]
-        if self._bits(experts) < 32:
+        if bits < 32:
             up = _packed(graph, names[0], self._rounded[gate_up.value], interleaved=True)
             back = _packed(graph, names[1], self._rounded[down.value], interleaved=False)
             numbers, scales = self._rounded[down.value][0]
             attributes |= {
-                "expert_weight_bits": self._bits(experts),
+                "expert_weight_bits": bits,
                 "block_size": numbers.shape[1] // scales.shape[1],
                 "accuracy_level": 4,
             }
