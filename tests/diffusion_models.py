@@ -11,6 +11,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ptgc.compiler.build.build import BuildOptions, build
+from ptgc.compiler.build.stage import Stage
+from ptgc.runtime import Generator
+
 VOCAB, MASK, EOS, CONTEXT = 64, 63, 62, 96
 WIDTH, INNER, HEADS, KV_HEADS, HEAD, LAYERS = 32, 48, 4, 2, 8, 2
 EPSILON, THETA = 1e-5, 50000.0
@@ -247,3 +251,17 @@ def _rotated(x: Tensor) -> Tensor:
     cos, sin = angles.cos()[:, None], angles.sin()[:, None]
     first, second = x.chunk(2, -1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
+
+
+def small_generator(bundle: Path, batch: int, precision: str = "float32") -> Generator:
+    """A build of a bundle for short texts, loaded."""
+    options = BuildOptions(
+        precision=precision,
+        batch_size=batch,
+        max_length=48,
+        stage=Stage.PREPARE,
+        build_id=f"{precision}-{batch}",
+        replace=True,
+    )
+    made = build(bundle, options)
+    return Generator(made.path.parents[1], build=made.path.name)

@@ -16,7 +16,7 @@ from ptgc.runtime import Generator
 from ptgc.spec.bundle import open_bundle
 from ptgc.spec.canvas import CanvasCache
 from tests import torch_canvas
-from tests.diffusion_models import EOS, MASK, PlainModel
+from tests.diffusion_models import EOS, MASK, PlainModel, small_generator
 from tests.originals import original_text
 from tests.other_models import VOCAB_SIZE, tiny_bert, words
 
@@ -39,11 +39,7 @@ def _bundle(place: Path, name: str) -> Path:
 
 
 def _generator(place: Path, name: str, batch: int, precision: str = "float32") -> Generator:
-    options = BuildOptions(
-        precision=precision, batch_size=batch, max_length=48, stage=Stage.PREPARE, build_id=f"{precision}-{batch}"
-    )
-    made = build(_bundle(place, name), options)
-    return Generator(made.path.parents[1], build=made.path.name)
+    return small_generator(_bundle(place, name), batch, precision)
 
 
 @pytest.mark.parametrize("batch", [1, 4])

@@ -9,14 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from ptgc.compiler.build.build import BuildOptions, build
-from ptgc.compiler.build.stage import Stage
 from ptgc.compiler.checking.check import check_bundle
 from ptgc.exporters import export_checkpoint
 from ptgc.runtime import Generator
 from ptgc.spec.bundle import open_bundle
 from tests import torch_canvas
-from tests.diffusion_models import MASK
+from tests.diffusion_models import MASK, small_generator
 from tests.dit_models import PlainDit
 
 PROMPTS = [[5, 9, 30, 31, 8, 7], [6] * 8, [1, 2, 4], list(range(4, 29))]
@@ -37,16 +35,7 @@ def _bundle(place: Path, name: str) -> Path:
 
 
 def _generator(place: Path, name: str, batch: int) -> Generator:
-    options = BuildOptions(
-        precision="float32",
-        batch_size=batch,
-        max_length=48,
-        stage=Stage.PREPARE,
-        build_id=f"float32-{batch}",
-        replace=True,
-    )
-    made = build(_bundle(place, name), options)
-    return Generator(made.path.parents[1], build=made.path.name)
+    return small_generator(_bundle(place, name), batch)
 
 
 @pytest.mark.parametrize("batch", [1, 4])
