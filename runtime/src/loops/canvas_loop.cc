@@ -51,7 +51,7 @@ void CanvasLoop::Start(const Session& session, const Request& request) {
   const auto last = std::find(canvas.ids.rbegin(), canvas.ids.rend(), plan_.mask_token_id);
   canvas.written = static_cast<int>(masked - canvas.ids.begin());
   canvas.end = static_cast<int>(canvas.ids.rend() - last);
-  canvas.to_fill = Masked(canvas);
+  canvas.to_fill = Masked(canvas.ids);
   canvas.first =
       plan_.keeps_blocks() ? canvas.written - canvas.written % plan_.block_length : canvas.written;
   const CanvasOptions& options = request.canvas;
@@ -120,17 +120,13 @@ bool CanvasLoop::IsMasked(const Canvas& canvas, int position) const {
   return canvas.ids[Size(position)] == plan_.mask_token_id;
 }
 
-int CanvasLoop::MaskedInBlock(const Canvas& canvas) const {
-  const int end = BlockEnd(canvas);
-  int count = 0;
-  for (int position = canvas.block; position < end; ++position) {
-    count += IsMasked(canvas, position) ? 1 : 0;
-  }
-  return count;
+int CanvasLoop::Masked(std::span<const TokenId> ids) const {
+  return static_cast<int>(std::ranges::count(ids, plan_.mask_token_id));
 }
 
-int CanvasLoop::Masked(const Canvas& canvas) const {
-  return static_cast<int>(std::ranges::count(canvas.ids, plan_.mask_token_id));
+int CanvasLoop::MaskedInBlock(const Canvas& canvas) const {
+  const int length = BlockEnd(canvas) - canvas.block;
+  return length > 0 ? Masked(std::span(canvas.ids).subspan(Size(canvas.block), Size(length))) : 0;
 }
 
 void CanvasLoop::BeginBlock(Canvas& canvas, int block) const {
@@ -167,7 +163,7 @@ CanvasRow CanvasLoop::RowOf(Canvas& canvas) const {
   CanvasRow row = plan_.approximates() ? ChangingOf(canvas) : BlocksOf(canvas);
   if (row.begin == row.end) return row;
   row.fills = FillsOf(plan_.schedule, canvas.rounds, canvas.masked);
-  row.time = static_cast<double>(Masked(canvas)) / canvas.to_fill;
+  row.time = static_cast<double>(Masked(canvas.ids)) / canvas.to_fill;
   row.threshold = canvas.threshold;
   row.temperature = canvas.temperature;
   row.seed = canvas.seed;

@@ -83,7 +83,7 @@ class CanvasLoop : public DecodeLoop {
   int BlockLength(const Canvas& canvas) const;
   bool IsMasked(const Canvas& canvas, int position) const;
   int MaskedInBlock(const Canvas& canvas) const;
-  int Masked(const Canvas& canvas) const;
+  int Masked(std::span<const TokenId> ids) const;
   void BeginBlock(Canvas& canvas, int block) const;
   int FilledLength(const Canvas& canvas, std::span<const TokenId> eos_token_ids) const;
   void CheckProgress(const Canvas& canvas) const;
